@@ -1,0 +1,78 @@
+"""adaptr: adapters for language models as artifacts: one format, one contract, one algebra.
+
+Names are resolved when first used, so that importing adaptr costs nothing. `adaptr.load`, `save`, `convert`, `merge` ... are
+the commands as functions; `Method` families, `Param` and `LowRank` are what method plugins are made of.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    # values
+    "Adapter": "adaptr.adapter",
+    "Base": "adaptr.adapter",
+    "Target": "adaptr.adapter",
+    "Param": "adaptr.params",
+    "View": "adaptr.view",
+    # families, for plugins
+    "Method": "adaptr.families.base",
+    "Delta": "adaptr.families.delta",
+    "Transform": "adaptr.families.transform",
+    "Insert": "adaptr.families.insert",
+    "SoftPrompt": "adaptr.families.prompt",
+    "Prefix": "adaptr.families.prompt",
+    "SelectBias": "adaptr.families.select",
+    "Composite": "adaptr.families.composite",
+    "LowRank": "adaptr.algebra.lowrank",
+    # operations
+    "load": "adaptr.api",
+    "save": "adaptr.api",
+    "create": "adaptr.api",
+    "attach": "adaptr.api",
+    "train": "adaptr.api",
+    "quantize": "adaptr.api",
+    "inspect": "adaptr.api",
+    "convert": "adaptr.api",
+    "merge": "adaptr.api",
+    "unmerge": "adaptr.api",
+    "verify": "adaptr.api",
+    "AdaptrError": "adaptr.errors",
+}
+_MODULES = ("errors", "hookspecs", "plugins", "roles", "targets")
+
+__all__ = ["__version__", *_HOME, *_MODULES]
+
+if TYPE_CHECKING:
+    from adaptr import errors, hookspecs, plugins, roles, targets
+    from adaptr.adapter import Adapter, Base, Target
+    from adaptr.algebra.lowrank import LowRank
+    from adaptr.api import attach, convert, create, inspect, load, merge, quantize, save, train, unmerge, verify
+    from adaptr.errors import AdaptrError
+    from adaptr.families.base import Method
+    from adaptr.families.composite import Composite
+    from adaptr.families.delta import Delta
+    from adaptr.families.insert import Insert
+    from adaptr.families.prompt import Prefix, SoftPrompt
+    from adaptr.families.select import SelectBias
+    from adaptr.families.transform import Transform
+    from adaptr.params import Param
+    from adaptr.view import View
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        value = getattr(importlib.import_module(_HOME[name]), name)
+    elif name in _MODULES:
+        value = importlib.import_module(f"adaptr.{name}")
+    else:
+        raise AttributeError(f"module `adaptr` has no attribute `{name}`")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,198 @@
+"""The values everything else passes around: `Target`, `Part`, `Base`, `Adapter`. Frozen, and free of torch.
+
+An adapter's tensors are a mapping from file keys (`<target>:<param>`) to tensors; it may be lazy, so that a header can be
+read, counted and compared without touching the weights.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from adaptr.errors import TargetNotFound
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+#: Kinds whose weight is a matrix, with experts before and a kernel behind: logical shape (*e, out, in, *k).
+MATRIX_KINDS = frozenset({"linear", "linear_t", "embedding", "conv1d", "conv2d", "conv3d", "experts", "experts_t"})
+#: Kinds whose weight is stored as (in, out): Hugging Face's Conv1D, look-up tables, and some expert stacks.
+TRANSPOSED_KINDS = frozenset({"linear_t", "embedding", "experts_t"})
+KINDS = MATRIX_KINDS | {"norm", "attention", "module", "model"}
+
+REPLACED = "="
+
+
+@dataclass(frozen=True)
+class Target:
+    """A place in the base model that an adapter changes.
+
+    `path`: the module's path as the model names it (the parameter's path for expert stacks, "" for the model itself).
+    `kind`: one of `KINDS`. `shape`: the logical shape: (out, in) of a linear layer whatever its storage; (heads, width) of
+    an attention; (width,) of a norm or block. `config`: the method's configuration, resolved for this target.
+    """
+
+    path: str
+    kind: str
+    shape: tuple[int, ...]
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def dims(self) -> dict[str, int | tuple[int, ...]]:
+        """Sizes of the named axes that this target binds."""
+        if self.kind in {"experts", "experts_t"}:
+            e, out, into = self.shape
+            return {"e": (e,), "out": out, "in": into, "k": ()}
+        if self.kind in MATRIX_KINDS:
+            out, into, *kernel = self.shape
+            return {"e": (), "out": out, "in": into, "k": tuple(kernel)}
+        if self.kind == "attention":
+            heads, width = self.shape
+            return {"h": heads, "d": width}
+        return {"out": self.shape[0], "d": self.shape[0]}
+
+    @property
+    def transposed(self) -> bool:
+        return self.kind in TRANSPOSED_KINDS
+
+    @property
+    def stored_shape(self) -> tuple[int, ...]:
+        """The shape of the weight in a checkpoint."""
+        if self.kind == "experts_t":
+            return (self.shape[0], self.shape[2], self.shape[1])
+        return (self.shape[1], self.shape[0]) if self.transposed else self.shape
+
+
+@dataclass(frozen=True)
+class Base:
+    """The model an adapter belongs to, as far as it is known. Unknown fields are empty.
+
+    `structure`: digest over names and shapes of all parameters. `content`: digest over samples of the values at the
+    adapter's targets, so that another revision of the same architecture is noticed. `ties`: groups of tied parameters.
+    """
+
+    id: str = ""
+    revision: str = ""
+    architecture: str = ""
+    structure: str = ""
+    content: str = ""
+    ties: tuple[tuple[str, ...], ...] = ()
+    quantization: str = ""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One method inside a composite adapter."""
+
+    method: str
+    version: int
+    config: Mapping[str, Any]
+    targets: Mapping[str, Target]
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """A set of small tensors beside a frozen base, and all that must be known to use them.
+
+    `tensors`: file key to tensor. `parts`: the methods of a composite; their tensors are keyed `<target>:<part>.<param>`.
+    `lineage`: {operation, arguments, parents}. `foreign`: fields of the format it was imported from, kept for the way back.
+    `extra`: unknown optional manifest fields, kept through a round trip. `source`: where it was read from, never written.
+    """
+
+    method: str
+    config: Mapping[str, Any]
+    targets: Mapping[str, Target]
+    tensors: Mapping[str, Tensor]
+    version: int = 1
+    parts: Mapping[str, Part] = field(default_factory=dict)
+    base: Base = field(default_factory=Base)
+    name: str = ""
+    release: str = ""
+    summary: str = ""
+    license: str = ""
+    tags: tuple[str, ...] = ()
+    lineage: Mapping[str, Any] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)
+    quantization: Mapping[str, Any] = field(default_factory=dict)
+    foreign: Mapping[str, Any] = field(default_factory=dict)
+    requires: tuple[str, ...] = ()
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    source: str = field(default="", compare=False)
+
+    def at(self, path: str) -> dict[str, Tensor]:
+        """The tensors at a target, by parameter name. Quantised ones are returned as floats."""
+        if path not in self.targets:
+            raise TargetNotFound(f"adapter `{self.label}` has no target `{path}`")
+        names = (key.rpartition(":")[2] for key in self._keys_at.get(path, ()))
+        raw = {name: self.tensors[f"{path}:{name}"] for name in names}
+        if not self.quantization:
+            return raw
+        from adaptr.families.quantized import dequantize
+
+        return dequantize(raw)
+
+    @property
+    def _keys_at(self) -> Mapping[str, list[str]]:
+        cached: dict[str, list[str]] | None = self.__dict__.get("_index")
+        if cached is None:
+            cached = {}
+            for key in self.tensors:
+                path, _, name = key.rpartition(":")
+                if name != REPLACED:
+                    cached.setdefault(path, []).append(key)
+            object.__setattr__(self, "_index", cached)
+        return cached
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in self.__dict__.items() if k != "_index"}
+
+    @property
+    def replaced(self) -> dict[str, Tensor]:
+        """Whole parameters that the adapter replaces, by parameter path."""
+        return {k[:-2]: self.tensors[k] for k in self.tensors if k.endswith(f":{REPLACED}")}
+
+    @property
+    def label(self) -> str:
+        return self.name or self.source or self.method
+
+    def part(self, name: str) -> Adapter:
+        """One method of a composite as an adapter of its own, sharing the tensors."""
+        part = self.parts[name]
+        keys = [k for k in self.tensors if k.rpartition(":")[2].startswith(f"{name}.")]
+        tensors = {f"{k.rpartition(':')[0]}:{k.rpartition(':')[2][len(name) + 1 :]}": k for k in keys}
+        return Adapter(
+            method=part.method,
+            version=part.version,
+            config=part.config,
+            targets=part.targets,
+            tensors={new: self.tensors[old] for new, old in tensors.items()},
+            base=self.base,
+            quantization=self.quantization,
+            name=f"{self.label}.{name}",
+        )
+
+    def with_parts(self, children: Mapping[str, Adapter]) -> Adapter:
+        """This composite with its parts' specifications and tensors taken from `children`."""
+        tensors = {k: v for k, v in self.tensors.items() if k.endswith(f":{REPLACED}")}
+        for name, child in children.items():
+            for key, tensor in child.tensors.items():
+                path, _, param = key.rpartition(":")
+                tensors[f"{path}:{name}.{param}"] = tensor
+        parts = {n: Part(c.method, c.version, c.config, c.targets) for n, c in children.items()}
+        return dataclasses.replace(self, parts=parts, tensors=tensors)
+
+    @property
+    def all_targets(self) -> list[tuple[str, Target]]:
+        """(part name or "", target) for every target, those of the parts included."""
+        own = [("", t) for t in self.targets.values()]
+        return own + [(n, t) for n, p in self.parts.items() for t in p.targets.values()]
+
+    def replace(self, **changes: Any) -> Adapter:
+        return dataclasses.replace(self, **changes)
+
+
+def numel(shapes: Iterable[tuple[int, ...]]) -> int:
+    return sum(math.prod(shape) for shape in shapes)

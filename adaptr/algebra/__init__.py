@@ -1,0 +1,1 @@
+"""Deltas as operators: shapes, products and norms without forming the dense matrix."""

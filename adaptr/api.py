@@ -1,0 +1,55 @@
+"""The commands as functions."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from adaptr import plugins
+from adaptr.adapter import Adapter
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from adaptr.host import Handle, Session
+    from adaptr.targets import Spec
+
+
+def create(
+    model: nn.Module,
+    method: str = "lora",
+    targets: Spec = None,
+    overrides: Mapping[str, Mapping[str, Any]] | None = None,
+    seed: int = 0,
+    name: str = "",
+    **config: Any,
+) -> Adapter:
+    """A fresh adapter for `model`: `create(model, "lora", ["attn.q", "attn.v"], r=16)`."""
+    made = plugins.method(method).create(model, targets, config, overrides, seed)
+    return made.replace(name=name)
+
+
+def attach(model: nn.Module, adapter: Adapter, weight: float = 1.0) -> Handle:
+    """Attach an adapter without gradients; `detach()` of the result restores the model bit for bit."""
+    handle: Handle = plugins.hooks(adapter.method).apply(model=model, adapter=adapter, weight=weight)
+    return handle
+
+
+def train(model: nn.Module, adapter: Adapter) -> Session:
+    """Attach an adapter with gradients, everything else frozen. `adapted()` of the result is the trained adapter."""
+    session: Session = plugins.hooks(adapter.method).train(model=model, adapter=adapter)
+    return session
+
+
+def quantize(adapter: Adapter, scheme: str) -> Adapter:
+    """The adapter stored in `scheme`: fp16, bf16 or int8."""
+    made: Adapter = plugins.hooks(adapter.method).quantize(adapter=adapter, scheme=scheme)
+    return made
+
+
+def save(adapter: Adapter, path: str | os.PathLike[str], force: bool = False) -> None:
+    """Write an adaptr file. Raises `OutputExists` unless `force`."""
+    from adaptr.format import write
+
+    write(adapter, path, force)

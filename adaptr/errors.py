@@ -1,0 +1,300 @@
+"""Every way adaptr can refuse, drawn once. The number is the exit code of the command line.
+
+AdaptrError
+├── UsageError ................... 2  the call itself is wrong
+│   ├── UnknownMethod                 no method of that name, with near names
+│   ├── BadConfig                     a configuration field is unknown, missing or out of range
+│   └── OutputExists                  the output is there already and `--force` was not given
+├── InputError ................... 3  a file is not what it should be
+│   ├── FormatError                   an adaptr or safetensors file breaks the format
+│   │   ├── HeaderError ...           one class per way, below
+│   │   └── ManifestError ...
+│   ├── ForeignError                  a file of another tool can't be read
+│   │   ├── UnknownFormat, LfsPointer, UnsafePickle, NoAdapterTensors
+│   │   ├── ConfigMissing, ConfigConflict, TensorUnknown
+│   │   └── LossyConversion           writing it would lose something, and `--lossy` was not given
+│   ├── CheckpointError               a base checkpoint is incomplete or malformed
+│   ├── ShapeError                    a tensor's shape is not the one its configuration wants
+│   └── NonFinite                     NaN or infinity where there must be none
+├── WrongBase .................... 4  adapter and base don't belong together
+│   ├── TargetNotFound, TargetMismatch, ContentMismatch, TiedWeights
+├── NotPossible .................. 5  the method can't do this
+│   ├── NotMergeable, NotMerged, Unsupported, AlreadyAttached, NothingChanged
+├── RegistryError ................ 6  registry or network
+├── IntegrityError ............... 7  digest, signature or policy
+│   └── DigestMismatch
+└── MachineError ................. 8  this machine: disk full, permissions, missing optional package
+    ├── DiskFull
+    └── MissingExtra
+"""
+
+from __future__ import annotations
+
+
+class AdaptrError(Exception):
+    """Root of all errors that adaptr raises on purpose."""
+
+    exit_code = 1
+
+
+class UsageError(AdaptrError):
+    exit_code = 2
+
+
+class UnknownMethod(UsageError):
+    """No built-in or installed plugin has this method name."""
+
+
+class BadConfig(UsageError):
+    """A configuration field is unknown, missing, of the wrong type or out of range."""
+
+
+class OutputExists(UsageError):
+    """The output exists and nothing may be overwritten without being asked."""
+
+
+class InputError(AdaptrError):
+    exit_code = 3
+
+
+class FormatError(InputError):
+    """A file breaks the adaptr file format."""
+
+
+class HeaderError(FormatError):
+    """The safetensors part of a file is malformed."""
+
+
+class HeaderTruncated(HeaderError):
+    """Fewer bytes than the length field and the header need."""
+
+
+class HeaderTooLarge(HeaderError):
+    """The header is longer than the limit."""
+
+
+class HeaderNotUtf8(HeaderError):
+    """The header is not UTF-8."""
+
+
+class HeaderNotJson(HeaderError):
+    """The header is not a JSON object."""
+
+
+class HeaderTooDeep(HeaderError):
+    """The JSON nests deeper than the limit."""
+
+
+class KeyDuplicate(HeaderError):
+    """A key appears twice in one object."""
+
+
+class KeyTooLong(HeaderError):
+    """A tensor key is longer than the limit."""
+
+
+class EntryMalformed(HeaderError):
+    """A tensor entry is not {dtype, shape, data_offsets}."""
+
+
+class DtypeUnknown(HeaderError):
+    """A dtype outside the known list."""
+
+
+class ShapeInvalid(HeaderError):
+    """A dimension is negative, not an integer, or the product overflows 63 bits."""
+
+
+class OffsetsInvalid(HeaderError):
+    """Offsets are reversed, negative or not integers."""
+
+
+class OffsetsOverlap(HeaderError):
+    """Two tensors share bytes."""
+
+
+class OffsetsHole(HeaderError):
+    """Bytes between two tensors belong to nobody."""
+
+
+class SizeMismatch(HeaderError):
+    """Shape times dtype is not the byte span."""
+
+
+class DataTruncated(HeaderError):
+    """The file ends before the last tensor does."""
+
+
+class DataTrailing(HeaderError):
+    """Bytes follow the last tensor."""
+
+
+class MetadataInvalid(HeaderError):
+    """`__metadata__` is not a map of strings to strings."""
+
+
+class ManifestError(FormatError):
+    """The manifest inside the header is wrong."""
+
+
+class ManifestMissing(ManifestError):
+    """A safetensors file without an adaptr manifest."""
+
+
+class ManifestNotJson(ManifestError):
+    """The manifest is not a JSON object."""
+
+
+class ManifestNotCanonical(ManifestError):
+    """The manifest is JSON but not in canonical form (RFC 8785)."""
+
+
+class ManifestTooDeep(ManifestError):
+    """The manifest nests deeper than the limit."""
+
+
+class FieldMissing(ManifestError):
+    """A required field is absent."""
+
+
+class FieldInvalid(ManifestError):
+    """A field has the wrong type or value."""
+
+
+class FormatTooNew(ManifestError):
+    """The format version is higher than this reader knows."""
+
+
+class FeatureUnknown(ManifestError):
+    """`requires` names a feature this reader does not understand."""
+
+
+class TensorMissing(ManifestError):
+    """A target lacks a tensor that its method needs."""
+
+
+class TensorUnexpected(ManifestError):
+    """A tensor that no target accounts for."""
+
+
+class KeyMalformed(ManifestError):
+    """A tensor key is not `<target>:<param>`."""
+
+
+class ForeignError(InputError):
+    """A file of another tool can't be read as an adapter."""
+
+
+class UnknownFormat(ForeignError):
+    """Nothing that adaptr knows has this shape."""
+
+
+class LfsPointer(ForeignError):
+    """A Git LFS pointer stands where the weights should be."""
+
+
+class UnsafePickle(ForeignError):
+    """A pickle that needs more than plain tensors: never executed."""
+
+
+class NoAdapterTensors(ForeignError):
+    """The file holds no adapter weights."""
+
+
+class ConfigMissing(ForeignError):
+    """The configuration beside the weights is absent or lacks what is needed."""
+
+
+class ConfigConflict(ForeignError):
+    """Configuration and tensors contradict each other."""
+
+
+class TensorUnknown(ForeignError):
+    """A tensor that the declared method does not have."""
+
+
+class LossyConversion(ForeignError):
+    """The target format can't hold everything."""
+
+
+class CheckpointError(InputError):
+    """A base checkpoint is incomplete or malformed."""
+
+
+class ShapeError(InputError):
+    """A tensor's shape is not the one its configuration wants."""
+
+
+class NonFinite(InputError):
+    """NaN or infinity where there must be none."""
+
+
+class WrongBase(AdaptrError):
+    exit_code = 4
+
+
+class TargetNotFound(WrongBase):
+    """The base has no module or tensor of that name."""
+
+
+class TargetMismatch(WrongBase):
+    """The base has the target, with another shape or kind."""
+
+
+class ContentMismatch(WrongBase):
+    """Same structure, other weights than the adapter was trained on."""
+
+
+class TiedWeights(WrongBase):
+    """Changing one of two tied weights changes both, and nobody said so."""
+
+
+class NotPossible(AdaptrError):
+    exit_code = 5
+
+
+class NotMergeable(NotPossible):
+    """The method has no equivalent in the base's weights."""
+
+    def __init__(self, method: str, reason: str, possible: str) -> None:
+        super().__init__(f"`{method}` cannot be merged: {reason}. Possible: {possible}.")
+
+
+class NotMerged(NotPossible):
+    """There is nothing to take out."""
+
+
+class Unsupported(NotPossible):
+    """The method does not work on this kind of target."""
+
+
+class AlreadyAttached(NotPossible):
+    """The same adapter, or one of the same name, is on the model already."""
+
+
+class NothingChanged(NotPossible):
+    """The operation would leave every element as it was."""
+
+
+class RegistryError(AdaptrError):
+    exit_code = 6
+
+
+class IntegrityError(AdaptrError):
+    exit_code = 7
+
+
+class DigestMismatch(IntegrityError):
+    """Content is not what its digest promises."""
+
+
+class MachineError(AdaptrError):
+    exit_code = 8
+
+
+class DiskFull(MachineError):
+    """No space left for the output; nothing was left behind."""
+
+
+class MissingExtra(MachineError):
+    """An optional package is needed for this."""

@@ -1,0 +1,9 @@
+"""Families: the five hooks written once for all methods that work alike.
+
+delta      W' = W + D(p), D an operator                         lora and its kin
+transform  W' = T(W, p), from the pristine base                 dora, ia3
+insert     y = f(base(x), x): a small network on the way        houlsby, parallel
+prompt     virtual tokens or virtual keys and values            prompt, prefix
+select     other values for existing parameters                 bitfit
+composite  a fixed arrangement of other methods                 mam
+"""

@@ -1,0 +1,218 @@
+"""`Method`: what all families share. A method is its name, `Config`, `params` table and one or two formulas."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+from adaptr import params as tables
+from adaptr.adapter import Adapter, Target
+from adaptr.errors import BadConfig, NotMergeable, TargetNotFound, Unsupported
+from adaptr.params import Param
+from adaptr.view import View
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor, nn
+
+    from adaptr.host import Handle, Session
+    from adaptr.targets import Spec
+
+#: What `merge` answers for methods that have no weight, by the kind of reason.
+REASONS = {
+    "non-linear": "it applies a non-linear function to the activation, so no change to the base weights reproduces it",
+    "tokens": "it adds key/value or token positions, not weights",
+}
+
+
+class Method:
+    """An adapter method. Subclass a family, not this.
+
+    `name`: the one spelling used everywhere. `version`: of the mathematics; files carry it. `params`: its tensors at one
+    target. `kinds`: target kinds it works on. `targets`: roles adapted when nothing is said. `unmergeable`: a key of
+    `REASONS` if no weight does what it does, and `possible`: what can be done instead.
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[int] = 1
+    family: ClassVar[str] = ""
+    params: ClassVar[Mapping[str, Param]] = {}
+    kinds: ClassVar[frozenset[str]] = frozenset()
+    targets: ClassVar[tuple[str, ...]] = ()
+    unmergeable: ClassVar[str] = ""
+    possible: ClassVar[str] = "keep it attached"
+    #: Whether a fresh adapter leaves the model as it is; a method that does not says why in its docstring.
+    identity: ClassVar[bool] = True
+
+    @dataclass(frozen=True)
+    class Config:
+        pass
+
+    # ------------------------------------------------------------ the five hooks
+
+    def train(self, model: nn.Module, adapter: Adapter) -> Session:
+        from adaptr import host
+
+        return host.train(model, self, adapter)
+
+    def apply(self, model: nn.Module, adapter: Adapter, weight: float) -> Handle:
+        from adaptr import host
+
+        return host.attach(model, self, adapter, weight)
+
+    def merge(self, adapter: Adapter, target: Target, base: View, weight: float) -> View:
+        if self.unmergeable:
+            raise NotMergeable(self.name, REASONS[self.unmergeable], self.possible)
+        return self.view(base, adapter.at(target.path), self.config(target.config), weight)
+
+    def unmerge(
+        self, adapter: Adapter, target: Target, merged: View, kept: Mapping[str, Tensor], weight: float
+    ) -> View:
+        if self.unmergeable:
+            raise NotMergeable(self.name, REASONS[self.unmergeable], self.possible)
+        return self.inverse(merged, adapter.at(target.path), self.config(target.config), kept, weight)
+
+    def quantize(self, adapter: Adapter, scheme: str) -> Adapter:
+        from adaptr.families import quantized
+
+        return quantized.quantize(self, adapter, scheme)
+
+    # ------------------------------------------------------------ what families and methods supply
+
+    def view(self, base: View, p: Mapping[str, Tensor], cfg: Any, weight: float) -> View:
+        """The layer `base` with the adapter in it."""
+        raise NotImplementedError
+
+    def inverse(
+        self, merged: View, p: Mapping[str, Tensor], cfg: Any, kept: Mapping[str, Tensor], weight: float
+    ) -> View:
+        """The layer below `merged`."""
+        raise Unsupported(f"`{self.name}` has no inverse; keep the base's tensors")
+
+    def keep(self, base: View, p: Mapping[str, Tensor], cfg: Any, rows: slice) -> dict[str, Tensor]:
+        """What `inverse` needs beyond the adapter, for `rows` of the weight: usually nothing."""
+        return {}
+
+    @property
+    def invertible(self) -> bool:
+        return type(self).inverse is not Method.inverse
+
+    # ------------------------------------------------------------ derived from the table
+
+    def config(self, values: Mapping[str, Any]) -> Any:
+        """`values` as a validated Config. Raises `BadConfig` for unknown fields, wrong types and values out of range."""
+        fields = {f.name: f for f in dataclasses.fields(self.Config)}
+        unknown = sorted(set(values) - set(fields))
+        if unknown:
+            raise BadConfig(f"`{self.name}` has no field `{unknown[0]}`; it has {', '.join(fields) or 'none'}")
+        hints = typing.get_type_hints(self.Config)
+        for key, value in values.items():
+            if not _fits(value, hints[key]):
+                want = getattr(hints[key], "__name__", hints[key])
+                raise BadConfig(f"`{self.name}`: `{key}` is {value!r}, wanted {want}")
+        return self.Config(**values)
+
+    def shapes(self, target: Target) -> dict[str, tuple[int, ...]]:
+        """The shapes of this method's tensors at `target`."""
+        cfg = dataclasses.asdict(self.config(target.config))
+        return tables.shapes(self.params, target.dims, cfg)
+
+    def count(self, target: Target) -> int:
+        """The numbers trained at `target`."""
+        return tables.count(self.params, target.dims, dataclasses.asdict(self.config(target.config)))
+
+    def check(self, target: Target, found: Mapping[str, tuple[int, ...]]) -> None:
+        """Raises `ShapeError` or `Unsupported` if `found` is not what the method has at `target`."""
+        self.supports(target)
+        cfg = dataclasses.asdict(self.config(target.config))
+        tables.check(self.name, target.path or "the model", self.params, found, target.dims, cfg)
+
+    def supports(self, target: Target) -> None:
+        if target.kind not in self.kinds:
+            raise Unsupported(
+                f"`{self.name}` does not work on `{target.path or 'the model'}` of kind `{target.kind}`; "
+                f"it works on {', '.join(sorted(self.kinds))}"
+            )
+
+    # ------------------------------------------------------------ a fresh adapter
+
+    def create(
+        self,
+        model: nn.Module,
+        targets: Spec = None,
+        config: Mapping[str, Any] | None = None,
+        overrides: Mapping[str, Mapping[str, Any]] | None = None,
+        seed: int = 0,
+    ) -> Adapter:
+        """A fresh adapter for `model`. `targets`: roles, patterns or paths; `overrides`: pattern to configuration fields.
+
+        The tensors come from a generator seeded with `seed`, in the order of the targets.
+        """
+        import torch
+
+        from adaptr import host
+        from adaptr import targets as places
+
+        values = self.complete(model, dict(config or {}))
+        generator = torch.Generator().manual_seed(seed)
+        chosen: dict[str, Target] = {}
+        tensors: dict[str, Tensor] = {}
+        found = places.resolve(model, targets if targets is not None else self.targets, self.kinds)
+        accepted = [place for place in found if self.accepts(model, place)]
+        if not accepted:
+            raise TargetNotFound(f"`{self.name}` can use none of the {len(found)} modules that match")
+        for place in accepted:
+            own = self.at_target(model, place, {**values, **places.override(place.path, overrides)})
+            target = dataclasses.replace(place, config=dataclasses.asdict(self.config(own)))
+            chosen[place.path] = target
+            for name, tensor in self.init(target, host.view_of(model, target), generator).items():
+                tensors[f"{place.path}:{name}"] = tensor
+        shared = dataclasses.asdict(self.config(values))
+        return Adapter(self.name, shared, chosen, tensors, self.version, base=host.base_of(model, chosen))
+
+    def complete(self, model: nn.Module, values: dict[str, Any]) -> dict[str, Any]:
+        """Fill in configuration fields that follow from the model."""
+        return values
+
+    def accepts(self, model: nn.Module, target: Target) -> bool:
+        """Whether a module that matches is one this method can use."""
+        return True
+
+    def at_target(self, model: nn.Module, target: Target, values: dict[str, Any]) -> dict[str, Any]:
+        """Configuration for one target where it depends on the place."""
+        return values
+
+    def init(self, target: Target, base: View, generator: Generator) -> dict[str, Tensor]:
+        """Fresh tensors at `target`. A method with `init="custom"` parameters overrides `init_custom`."""
+        from adaptr.families.init import fresh
+
+        shapes = self.shapes(target)
+        made = {
+            name: fresh(self.init_rule(name, target), shape, generator)
+            for name, shape in shapes.items()
+            if self.params[name].init != "custom"
+        }
+        return {**made, **self.init_custom(target, base, made)}
+
+    def init_rule(self, param: str, target: Target) -> str:
+        return self.params[param].init
+
+    def init_custom(self, target: Target, base: View, made: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        from adaptr import plugins
+
+        return (plugins.method, (self.name,))
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    if typing.get_origin(hint) is typing.Literal:
+        return value in typing.get_args(hint)
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, cast(type, hint)) if isinstance(hint, type) else True

@@ -1,0 +1,68 @@
+"""Delta methods: W' = W + w D(p). The author supplies `params` and `delta(p, cfg)`, an operator."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from adaptr.adapter import MATRIX_KINDS
+from adaptr.families.base import Method
+from adaptr.view import View
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from adaptr.algebra.lowrank import LowRank
+
+
+class Delta(Method):
+    """Sum of the base and an operator. Order-free; deltas of several adapters add."""
+
+    family: ClassVar[str] = "delta"
+    kinds: ClassVar[frozenset[str]] = MATRIX_KINDS
+
+    def delta(self, p: Mapping[str, Tensor], cfg: Any) -> LowRank:
+        """The operator D for these tensors."""
+        raise NotImplementedError
+
+    def delta_bias(self, p: Mapping[str, Tensor], cfg: Any) -> Tensor | None:
+        """What is added to the bias, if anything."""
+        return None
+
+    def view(self, base: View, p: Mapping[str, Tensor], cfg: Any, weight: float) -> View:
+        drop = getattr(cfg, "dropout", 0.0)
+
+        def call(x: Tensor) -> Tensor:
+            given = _dropped(x, drop, p)
+            y = (self.delta(p, cfg) * weight).forward(base, x, given)
+            shift = self.delta_bias(p, cfg)
+            return y if shift is None else y + base.along(shift * weight, y).to(y.dtype)
+
+        def bias() -> Tensor | None:
+            return add_bias(base.bias, self.delta_bias(p, cfg), weight)
+
+        return base.then(
+            call=call,
+            rows=lambda s: (self.delta(p, cfg) * weight).add_rows(base.rows(s), s),
+            bias=bias,
+            parts=tuple(p[name] for name in p),
+        )
+
+    def inverse(
+        self, merged: View, p: Mapping[str, Tensor], cfg: Any, kept: Mapping[str, Tensor], weight: float
+    ) -> View:
+        return self.view(merged, p, cfg, -weight)
+
+
+def _dropped(x: Tensor, rate: float, p: Any) -> Tensor | None:
+    if not rate or not getattr(p, "training", False):
+        return None
+    from torch.nn.functional import dropout
+
+    return dropout(x, rate)
+
+
+def add_bias(bias: Tensor | None, shift: Tensor | None, weight: float) -> Tensor | None:
+    if shift is None:
+        return bias
+    return shift * weight if bias is None else bias + (shift * weight).to(bias.dtype)

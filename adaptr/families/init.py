@@ -1,0 +1,33 @@
+"""How fresh tensors start. Names as used in `Param(init=...)`."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from adaptr.errors import BadConfig
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor
+
+
+def fresh(init: str, shape: tuple[int, ...], generator: Generator) -> Tensor:
+    """A new fp32 tensor. `init`: zeros, ones, kaiming (uniform in +-1/sqrt(fan in), the reference LoRA's choice),
+    normal:STD (N(0, STD²)), or truncated:STD (the same cut at two deviations)."""
+    import torch
+
+    kind, _, argument = init.partition(":")
+    if kind == "zeros":
+        return torch.zeros(shape)
+    if kind == "ones":
+        return torch.ones(shape)
+    if kind == "kaiming":
+        fan_in = math.prod(shape[1:]) if len(shape) != 3 else shape[2]
+        bound = 1.0 / math.sqrt(max(fan_in, 1))
+        return torch.rand(shape, generator=generator) * (2 * bound) - bound
+    if kind == "normal":
+        return torch.randn(shape, generator=generator) * float(argument or 1)
+    if kind == "truncated":
+        std = float(argument or 1)
+        return torch.nn.init.trunc_normal_(torch.empty(shape), std=std, a=-2 * std, b=2 * std, generator=generator)
+    raise BadConfig(f"unknown initialisation `{init}`: zeros, ones, kaiming, normal:STD or truncated:STD")

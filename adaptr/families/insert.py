@@ -1,0 +1,63 @@
+"""Insert methods: y = h + w (f(h, x) - h), h the layer's output. The author supplies `params` and `forward(h, x, p, cfg)`.
+
+Targets are places, not weights: modules whose output is replaced. Where the adapter reads something else than its own
+target's input, `reads` in the target's configuration is the path of the module whose input it takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from adaptr.errors import NotMergeable
+from adaptr.families.base import REASONS, Method
+from adaptr.view import View
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Insert(Method):
+    """A small network at a place in the model."""
+
+    family: ClassVar[str] = "insert"
+    kinds: ClassVar[frozenset[str]] = frozenset({"module"})
+    unmergeable: ClassVar[str] = "non-linear"
+    possible: ClassVar[str] = "keep it attached; concatenate it with adapters at the same places"
+
+    def forward(self, h: Tensor, x: Tensor, p: Mapping[str, Tensor], cfg: Any) -> Tensor:
+        """The new output, from the layer's output h (..., d) and input x."""
+        raise NotImplementedError
+
+    def view(self, base: View, p: Mapping[str, Tensor], cfg: Any, weight: float) -> View:
+        def call(*args: Any, **kwargs: Any) -> Tensor:
+            h: Tensor = base(*args, **kwargs)
+            x = args[0] if args else next(iter(kwargs.values()))
+            taken = p.taken() if getattr(cfg, "reads", "") else x  # type: ignore[attr-defined]
+            dtype = next(iter(p[name] for name in p)).dtype
+            inner = h.to(dtype)
+            y = self.forward(inner, taken.to(dtype), p, cfg)
+            return (y if weight == 1.0 else inner + weight * (y - inner)).to(h.dtype)
+
+        def rows(s: slice) -> Tensor:
+            raise NotMergeable(self.name, REASONS[self.unmergeable], self.possible)
+
+        return base.then(call=call, rows=rows)
+
+
+def activation(name: str) -> Any:
+    """The non-linearity of that name: relu, gelu, gelu_new, silu or tanh."""
+    from functools import partial
+
+    from torch.nn import functional
+
+    if name == "gelu_new":
+        return partial(functional.gelu, approximate="tanh")
+    return getattr(functional, name)
+
+
+def bottleneck(z: Tensor, p: Mapping[str, Tensor], act: str) -> Tensor:
+    """U g(D z + b_d) + b_u for z (..., d), D (m, d), U (d, m)."""
+    from torch.nn.functional import linear
+
+    return linear(activation(act)(linear(z, p["D"], p["b_d"])), p["U"], p["b_u"])

@@ -1,0 +1,73 @@
+"""Adapters stored in fewer bits. Factors are quantised, never products; vectors stay as they are.
+
+`fp16`, `bf16`: a cast. `int8`: symmetric, one scale for each index of the rank axis (of the first axis where there is none),
+so that the error of a rank-1 term stays inside it. Scales are fp32 under `<param>.scale`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from adaptr.errors import UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from adaptr.adapter import Adapter
+    from adaptr.families.base import Method
+
+CASTS = {"fp16": "float16", "bf16": "bfloat16"}
+SCHEMES = (*CASTS, "int8")
+SCALE = ".scale"
+
+
+def quantize(method: Method, adapter: Adapter, scheme: str) -> Adapter:
+    """`adapter` with its tensors in `scheme`, and the largest relative error of a tensor (Frobenius) declared."""
+    if scheme not in SCHEMES:
+        raise UsageError(f"unknown quantisation scheme `{scheme}`: {', '.join(SCHEMES)}")
+    tensors: dict[str, Tensor] = {k: v for k, v in adapter.tensors.items() if k.endswith(":=")}
+    worst = 0.0
+    for path, target in adapter.targets.items():
+        for name, tensor in adapter.at(path).items():
+            stored = _stored(tensor, scheme, _rank_axis(method, name, vars(method.config(target.config))))
+            worst = max(worst, _error(tensor, dequantize({name + k: v for k, v in stored.items()})[name]))
+            tensors.update({f"{path}:{name}{suffix}": value for suffix, value in stored.items()})
+    return adapter.replace(tensors=tensors, quantization={"scheme": scheme, "error": worst})
+
+
+def _stored(tensor: Tensor, scheme: str, axis: int) -> dict[str, Tensor]:
+    """What is written for one tensor, by suffix of its name."""
+    import torch
+
+    if scheme in CASTS:
+        return {"": tensor.to(getattr(torch, CASTS[scheme]))}
+    if tensor.ndim < 2:
+        return {"": tensor}
+    others = [i for i in range(tensor.ndim) if i != axis]
+    scale = tensor.float().abs().amax(dim=others, keepdim=True) / 127
+    scale = scale.where(scale > 0, 1.0)
+    return {"": (tensor.float() / scale).round().to(torch.int8), SCALE: scale}
+
+
+def _rank_axis(method: Method, name: str, config: Mapping[str, Any]) -> int:
+    tokens = method.params[name].tokens(config)
+    plain = [t for t in tokens if t not in {"*k", "*e", "*1"}]
+    own = [t for t in plain if t not in {"out", "in", "d", "h"} and not t.isdigit()]
+    return tokens.index(own[0]) if own and "*e" not in tokens else 0
+
+
+def dequantize(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Floats again: integers times their scale, casts to fp32."""
+    found = {}
+    for name, tensor in stored.items():
+        if name.endswith(SCALE):
+            continue
+        scale = stored.get(name + SCALE)
+        found[name] = tensor.float() if scale is None else tensor.float() * scale
+    return found
+
+
+def _error(before: Tensor, after: Tensor) -> float:
+    size = float(before.float().norm())
+    return float((after - before.float()).norm()) / size if size else 0.0

@@ -1,0 +1,33 @@
+"""Select methods: other values for some of the base's own parameters. The author says which, and how they are stored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from adaptr.adapter import MATRIX_KINDS
+from adaptr.families.base import Method
+from adaptr.families.delta import add_bias
+from adaptr.view import View
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class SelectBias(Method):
+    """Biases: b' = b + w db, with db under the parameter `b`. Exact, additive, order-free."""
+
+    family: ClassVar[str] = "select"
+    kinds: ClassVar[frozenset[str]] = MATRIX_KINDS - {"embedding", "experts", "experts_t"} | {"norm"}
+
+    def view(self, base: View, p: Mapping[str, Tensor], cfg: Any, weight: float) -> View:
+        def call(x: Tensor) -> Tensor:
+            y: Tensor = base(x)
+            return y + base.along(p["b"] * weight, y).to(y.dtype)
+
+        return base.then(call=call, bias=lambda: add_bias(base.bias, p["b"], weight))
+
+    def inverse(
+        self, merged: View, p: Mapping[str, Tensor], cfg: Any, kept: Mapping[str, Tensor], weight: float
+    ) -> View:
+        return self.view(merged, p, cfg, -weight)

@@ -1,0 +1,73 @@
+"""Transform methods: W' = W + w (T(W) - W). The author supplies `params` and `weight(W, p, cfg)`.
+
+A transform is computed from the weight below it, so its place in a stack matters. Its strength w interpolates between
+that weight and the transformed one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from adaptr.families.base import Method
+from adaptr.view import ALL, View
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Transform(Method):
+    """A function of the base's weight."""
+
+    family: ClassVar[str] = "transform"
+    #: Row i of T(W) depends on row i of W and of the parameters alone, so that weights can be merged block by block.
+    rowwise: ClassVar[bool] = False
+
+    def weight(self, W: Tensor, p: Mapping[str, Tensor], cfg: Any) -> Tensor:
+        """T(W) of the logical weight (out, in, *k)."""
+        raise NotImplementedError
+
+    def bias(self, b: Tensor, p: Mapping[str, Tensor], cfg: Any) -> Tensor:
+        """The transformed bias: most methods leave it."""
+        return b
+
+    def forward(self, base: View, x: Tensor, p: Mapping[str, Tensor], cfg: Any) -> Tensor:
+        """The transformed layer's output. Override where there is a way without forming T(W)."""
+        assert base.op is not None
+        b = base.bias
+        return base.op(x, self.weight(base.weight, p, cfg), None if b is None else self.bias(b, p, cfg))
+
+    def view(self, base: View, p: Mapping[str, Tensor], cfg: Any, weight: float) -> View:
+        def call(x: Tensor) -> Tensor:
+            if weight == 1.0:
+                return self.forward(base, x, p, cfg)
+            y: Tensor = base(x)
+            return y + weight * (self.forward(base, x, p, cfg) - y)
+
+        def rows(s: slice) -> Tensor:
+            if not self.rowwise:
+                W = base.rows(ALL)
+                return lerp(W, self.weight(W, p, cfg), weight)[s]
+            W = base.rows(s)
+            return lerp(W, self.weight(W, self.sliced(p, cfg, s), cfg), weight)
+
+        def bias() -> Tensor | None:
+            b = base.bias
+            return None if b is None else lerp(b, self.bias(b, p, cfg), weight)
+
+        return base.then(call=call, rows=rows, bias=bias, parts=tuple(p[name] for name in p))
+
+    def sliced(self, p: Mapping[str, Tensor], cfg: Any, s: slice) -> dict[str, Tensor]:
+        """The parameters that belong to rows `s`."""
+        if s == ALL:
+            return {name: p[name] for name in p}
+        values = vars(cfg)
+        found = {}
+        for name in p:
+            axis = self.params[name].row_axis(values)
+            found[name] = p[name] if axis is None else p[name][(ALL,) * axis + (s,)]
+        return found
+
+
+def lerp(a: Tensor, b: Tensor, weight: float) -> Tensor:
+    return b if weight == 1.0 else a + weight * (b - a)

@@ -1,0 +1,53 @@
+"""The two identities of an adapter: of the file, and of the weights whatever is written around them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from adaptr.format.header import Header
+from adaptr.format.io import dtype_shape, opened, raw_bytes
+
+if TYPE_CHECKING:
+    from adaptr.adapter import Adapter
+
+CHUNK = 1 << 20
+
+
+def of_file(path: str | os.PathLike[str]) -> str:
+    """`sha256:` of a file's bytes."""
+    with opened(Path(path)) as file:
+        return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def of_weights(path: str | os.PathLike[str], header: Header) -> str:
+    """`sha256:` over key, dtype, shape and bytes of all tensors in the order of their keys, without torch."""
+    digest = hashlib.sha256()
+    buffer = memoryview(bytearray(CHUNK))
+    with opened(Path(path)) as file:
+        for key in sorted(header.entries):
+            entry = header.entries[key]
+            digest.update(_line(key, entry.dtype, entry.shape))
+            file.seek(header.data + entry.start)
+            left = entry.nbytes
+            while left:
+                got = file.readinto(buffer[: min(left, CHUNK)])  # type: ignore[attr-defined]
+                digest.update(buffer[:got])
+                left -= got
+    return "sha256:" + digest.hexdigest()
+
+
+def of_adapter(adapter: Adapter) -> str:
+    """The weights digest of an adapter in memory: equal to that of its file."""
+    digest = hashlib.sha256()
+    for key in sorted(adapter.tensors):
+        tensor = adapter.tensors[key]
+        digest.update(_line(key, *dtype_shape(tensor)))
+        digest.update(raw_bytes(tensor))
+    return "sha256:" + digest.hexdigest()
+
+
+def _line(key: str, dtype: str, shape: tuple[int, ...]) -> bytes:
+    return f"{key}\0{dtype}\0{','.join(map(str, shape))}\n".encode()

@@ -1,0 +1,10 @@
+"""The only place that touches a live model: attach, train, detach.
+
+`swap` gives target modules a cached subclass whose forward runs the View; `attention` and `prompt` host what is not a
+layer. All of them leave state-dict keys, `isinstance`, deepcopy and pickle of the base as they were.
+"""
+
+from adaptr.host.attach import Handle, Session, attach, attached, base_of, snapshot, train
+from adaptr.host.swap import State, view_of
+
+__all__ = ["Handle", "Session", "State", "attach", "attached", "base_of", "snapshot", "train", "view_of"]

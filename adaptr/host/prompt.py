@@ -1,0 +1,134 @@
+"""Hosting of soft prompts: P embeddings in front of the text, so that plain `forward` and `generate` work.
+
+A pre-hook on the model embeds the ids, puts the prompt in front and extends mask, labels and positions; a forward hook
+drops the P rows from the outputs again. With a filled cache nothing is put in front and only the mask is extended. In
+encoder-decoder models the prompt goes to the encoder, and the decoder's view of the encoder mask is extended.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from adaptr.errors import AlreadyAttached, Unsupported
+from adaptr.host.swap import State
+from adaptr.targets import text_config
+
+Undo = Callable[[], None]
+SLOT = "_adaptr_prompt"
+
+
+def mount(model: nn.Module, key: str, state: State) -> Undo:
+    """Put a prompt on a model. One at a time: two prompts are concatenated into one adapter first."""
+    if SLOT in model.__dict__.get("_modules", {}):
+        raise AlreadyAttached("there is a prompt on this model already; concatenate the two into one adapter")
+    config = text_config(model)
+    two_stacks = bool(getattr(getattr(model, "config", None), "is_encoder_decoder", False))
+    if config is None or not hasattr(model, "get_input_embeddings"):
+        raise Unsupported("prompts work on transformers models, which know their input embeddings")
+    model.add_module(SLOT, state)
+    state.embed = _Embed(model, state)  # type: ignore[assignment]
+    if two_stacks:
+        hooks = _mount_two(model, state)
+    else:
+        hooks = [
+            model.register_forward_pre_hook(state.embed.before, with_kwargs=True),  # type: ignore[union-attr]
+            model.register_forward_hook(state.embed.after, with_kwargs=True),  # type: ignore[union-attr]
+        ]
+
+    def undo() -> None:
+        for hook in hooks:
+            hook.remove()
+        del model._modules[SLOT]
+
+    return undo
+
+
+class _Embed:
+    """The two hooks of one prompt. Holds the embedding table by its own module, so that deepcopy follows."""
+
+    def __init__(self, model: Any, state: State) -> None:
+        self.table, self.state = model.get_input_embeddings(), state
+        self.names = list(inspect.signature(type(model).forward).parameters)[1:]
+        self.pools = "SequenceClassification" in type(model).__name__
+        self.dropped = 0
+
+    @property
+    def tokens(self) -> Tensor:
+        found: Tensor = self.state.method.prompt(self.state, self.state.cfg)
+        return found
+
+    def before(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        kwargs = {**dict(zip(self.names, args, strict=False)), **kwargs}
+        prompt = self.tokens
+        P, cache = prompt.shape[0], kwargs.get("past_key_values")
+        past = cache.get_seq_length() if cache is not None else 0
+        ids, embeds = kwargs.pop("input_ids", None), kwargs.pop("inputs_embeds", None)
+        embeds = self.table(ids) if embeds is None else embeds
+        batch, T = embeds.shape[:2]
+        mask = kwargs.get("attention_mask")
+        if mask is None:
+            mask = torch.ones(batch, T + max(past - P, 0), dtype=torch.long, device=embeds.device)
+        if mask.ndim != 2:
+            raise Unsupported("prompts need a 2-d attention mask; a static cache gives a ready-made 4-d one")
+        if self.pools and batch > 1 and bool((mask[:, -1] == 0).any()):
+            raise Unsupported("a prompt on a classifier of the last token needs left padding")
+        mask = torch.cat([mask.new_ones(batch, P), mask], dim=1)
+        self.dropped = 0 if past else P
+        if not past:
+            embeds = torch.cat([prompt.to(embeds).expand(batch, -1, -1), embeds], dim=1)
+            if kwargs.get("labels") is not None and kwargs["labels"].shape[:2] == (batch, T):
+                ignored = kwargs["labels"].new_full((batch, P), -100)
+                kwargs["labels"] = torch.cat([ignored, kwargs["labels"]], dim=1)
+            if kwargs.get("token_type_ids") is not None:
+                types = kwargs["token_type_ids"]
+                kwargs["token_type_ids"] = torch.cat([types.new_zeros(batch, P), types], dim=1)
+        if "position_ids" in self.names:
+            positions = (mask.cumsum(1) - 1).clamp(min=0)
+            kwargs["position_ids"] = positions[:, -embeds.shape[1] :]
+        return (), {**kwargs, "inputs_embeds": embeds, "attention_mask": mask}
+
+    def after(self, model: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
+        P, self.dropped = self.dropped, 0
+        if P and hasattr(output, "items"):
+            length = kwargs["inputs_embeds"].shape[1]
+            for name, value in output.items():
+                if isinstance(value, Tensor) and value.ndim >= 2 and value.shape[1] == length:
+                    output[name] = value[:, P:]
+        return output
+
+
+def _mount_two(model: Any, state: State) -> list[Any]:
+    encoder, decoder = model.get_encoder(), model.get_decoder()
+    hosts = _Encoder(encoder, state), _Decoder(decoder)
+    state.embed = hosts  # type: ignore[assignment]
+    return [
+        encoder.register_forward_pre_hook(hosts[0], with_kwargs=True),
+        decoder.register_forward_pre_hook(hosts[1], with_kwargs=True),
+    ]
+
+
+class _Encoder(_Embed):
+    """A pre-hook of an encoder: the prompt in front of its input."""
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return self.before(module, args, kwargs)
+
+
+class _Decoder:
+    """A pre-hook of a decoder: the encoder's output is longer than the mask that the caller made."""
+
+    def __init__(self, decoder: nn.Module) -> None:
+        self.names = list(inspect.signature(type(decoder).forward).parameters)[1:]
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        kwargs = {**dict(zip(self.names, args, strict=False)), **kwargs}
+        mask, states = kwargs.get("encoder_attention_mask"), kwargs.get("encoder_hidden_states")
+        missing = states.shape[1] - mask.shape[1] if mask is not None and states is not None else 0
+        if missing > 0:
+            kwargs["encoder_attention_mask"] = torch.cat([mask.new_ones(mask.shape[0], missing), mask], dim=1)
+        return (), kwargs

@@ -1,0 +1,246 @@
+"""Class swap: a target module becomes an instance of `Adapted<Class>`, a subclass made once per class.
+
+The adapters' states sit in a child `ModuleDict` called `adapters`. The forward runs the composed View, built at the first
+call after a change. `__reduce_ex__` rebuilds the subclass, so that deepcopy and pickle work.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from adaptr.adapter import Target
+from adaptr.errors import Unsupported
+from adaptr.view import View, of_weight
+
+CACHE = "_adaptr_view"
+
+
+class State(nn.Module):
+    """The tensors of one adapter at one target, live. Reads like the mapping that families expect."""
+
+    def __init__(
+        self, method: Any, target: Target, tensors: Mapping[str, Tensor], weight: float, trainable: bool
+    ) -> None:
+        super().__init__()
+        self.method, self.target, self.strength = method, target, weight
+        self.cfg = method.config(target.config)
+        self.stash: Tensor | None = None
+        self.memo: dict[str, Any] = {}
+        for name, tensor in tensors.items():
+            floating = tensor.is_floating_point()
+            kept = tensor.detach().clone() if trainable else tensor.detach()
+            self.register_parameter(name, nn.Parameter(kept, requires_grad=trainable and floating))
+        self.train(trainable)
+
+    def __getitem__(self, name: str) -> Tensor:
+        return cast(Tensor, self._parameters[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._parameters)
+
+    def __len__(self) -> int:
+        return len(self._parameters)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._parameters
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        state = {**self.__dict__, "memo": {}, "stash": None}
+        return (_blank_state, (), state)
+
+    def take(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """A forward pre-hook on another module: remember its input."""
+        self.stash = args[0] if args else next(iter(kwargs.values()))
+
+    def taken(self) -> Tensor:
+        """The remembered input, once."""
+        stash, self.stash = self.stash, None
+        assert stash is not None, "the module that this adapter reads did not run before its target"
+        return stash
+
+    def derived(self, name: str, parts: tuple[Tensor, ...], make: Callable[[], Tensor]) -> Tensor:
+        """A value computed from `parts`, kept until one of them changes. Not kept while gradients flow or tracing."""
+        if torch.compiler.is_compiling() or (torch.is_grad_enabled() and any(t.requires_grad for t in parts)):
+            return make()
+        stamp = [(id(t), t.data_ptr(), 0 if t.is_inference() else t._version) for t in parts]
+        found = self.memo.get(name)
+        if found is None or found[0] != stamp:
+            found = self.memo[name] = (stamp, make())
+        return cast(Tensor, found[1])
+
+
+def _blank_state() -> State:
+    return State.__new__(State)
+
+
+@functools.cache
+def adapted(cls: type[nn.Module]) -> type[nn.Module]:
+    """The subclass of `cls` whose forward runs the adapters on it."""
+
+    @functools.wraps(cls.forward)
+    def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
+        view = self.__dict__.get(CACHE)
+        if view is None:
+            view = self.__dict__[CACHE] = compose(self)
+        return view.call(*args, **kwargs)
+
+    return _subclass(cls, forward, adapted)
+
+
+@functools.cache
+def owner(cls: type[nn.Module]) -> type[nn.Module]:
+    """The subclass of `cls` whose forward sees adapted values in place of some of its raw parameters (expert stacks)."""
+
+    @functools.wraps(cls.forward)
+    def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
+        names = {state.target.path.rpartition(".")[2] for state in self.adapters.values()}
+        # a plain attribute of the instance is found before the parameter of that name
+        self.__dict__.update({name: experts_value(self, name) for name in names})
+        try:
+            return cls.forward(self, *args, **kwargs)
+        finally:
+            for name in names:
+                self.__dict__.pop(name, None)
+
+    return _subclass(cls, forward, owner)
+
+
+def _subclass(cls: type[nn.Module], forward: Any, kind: Any) -> type[nn.Module]:
+    def reduce(self: Any, protocol: Any) -> Any:
+        return (rebuild, (kind, cls), {k: v for k, v in self.__dict__.items() if k != CACHE})
+
+    body = {"forward": forward, "__reduce_ex__": reduce, "__module__": cls.__module__, "_adaptr_base": cls}
+    return type(f"Adapted{cls.__name__}", (cls,), body)
+
+
+def rebuild(kind: Any, cls: type[nn.Module]) -> nn.Module:
+    swapped: type[nn.Module] = kind(cls)
+    return swapped.__new__(swapped)
+
+
+def original(module: nn.Module) -> type[nn.Module]:
+    """The class of a module, without the swap."""
+    found: type[nn.Module] = getattr(type(module), "_adaptr_base", type(module))
+    return found
+
+
+def mount(module: nn.Module, key: str, state: State) -> None:
+    """Put `state` on `module` under `key`, above what is there already."""
+    kind = owner if state.target.kind in {"experts", "experts_t"} else adapted
+    if "adapters" not in module._modules:
+        module.adapters = nn.ModuleDict()
+    swapped = kind(original(module))
+    if type(module) not in (original(module), swapped):
+        raise Unsupported(f"`{state.target.path}`: a module can't have adapters on itself and on its parameters")
+    module.__class__ = swapped
+    cast(nn.ModuleDict, module.adapters)[key] = state
+    module.__dict__.pop(CACHE, None)
+
+
+def unmount(module: nn.Module, key: str) -> None:
+    """Take the state called `key` off; the last one restores the class."""
+    adapters = cast(nn.ModuleDict, module.adapters)
+    del adapters[key]
+    module.__dict__.pop(CACHE, None)
+    if not adapters:
+        del module.adapters
+        module.__class__ = original(module)
+
+
+def compose(module: nn.Module) -> View:
+    """The View of a swapped module: its own layer with all its adapters, in order."""
+    view = base_view(module)
+    for state in cast(nn.ModuleDict, module.adapters).values():
+        state = cast(State, state)
+        view = state.method.view(view, state, state.cfg, state.strength)
+    return view
+
+
+def experts_value(module: nn.Module, name: str) -> Tensor:
+    """The adapted value of a raw parameter of `module`, as stored."""
+    parameter = cast(Tensor, module._parameters[name])
+    states = [cast(State, s) for s in cast(nn.ModuleDict, module.adapters).values()]
+    mine = [s for s in states if s.target.path.rpartition(".")[2] == name]
+    transposed = mine[0].target.transposed
+    logical = parameter.transpose(1, 2) if transposed else parameter
+    view = of_weight(logical)
+    for state in mine:
+        view = state.method.view(view, state, state.cfg, state.strength)
+    value = view.weight.to(parameter.dtype)
+    return value.transpose(1, 2) if transposed else value
+
+
+def base_view(module: nn.Module) -> View:
+    """The View of a module as it is without adapters."""
+    call = functools.partial(original(module).forward, module)
+    weight = module._parameters.get("weight")
+    if weight is None:
+        return View(call, functools.partial(_no_weight, type(module).__name__))
+    op, axis = _operation(module)
+    plain = weight if op is F.linear and type(weight) is nn.Parameter and weight.is_floating_point() else None
+    transposed = type(module).__name__.endswith("Conv1D") or isinstance(module, nn.Embedding)
+
+    def rows(s: slice) -> Tensor:
+        W = dense(module)
+        return (W.t() if transposed else W)[s]
+
+    logical = plain.t() if plain is not None and transposed else plain
+    bias = lambda: module._parameters.get("bias")
+    return View(call, rows, bias, op, logical, parts=(weight,), axis=axis)
+
+
+def dense(module: nn.Module) -> Tensor:
+    """The weight as stored, dequantised where the layer is quantised."""
+    weight = cast(Tensor, module._parameters["weight"])
+    if weight.is_floating_point():
+        return weight
+    state = getattr(weight, "quant_state", None)
+    if state is None or weight.shape[-1] != 1:
+        raise Unsupported(
+            f"the weight of a `{type(module).__name__}` is packed ({weight.dtype}, shape {tuple(weight.shape)}) and can't be "
+            "read; delta and insert methods work on it, or load the base unquantised"
+        )
+    from bitsandbytes.functional import dequantize_4bit
+
+    return cast(Tensor, dequantize_4bit(weight.data, state))
+
+
+def _no_weight(kind: str, s: slice) -> Tensor:
+    raise Unsupported(f"a `{kind}` has no weight of its own")
+
+
+def _operation(module: nn.Module) -> tuple[Callable[..., Tensor], int]:
+    """What this kind of layer does with a weight, and where its output features are."""
+    if isinstance(module, nn.Embedding):
+        # tables that scale their output do so in their own forward; what goes beside must be scaled alike
+        factor = getattr(module, "embed_scale", None)
+
+        def embed(x: Tensor, W: Tensor, b: Tensor | None) -> Tensor:
+            y = F.embedding(x, W.t())
+            return y if factor is None else y * torch.as_tensor(factor, dtype=y.dtype)
+
+        return embed, -1
+    if isinstance(module, nn.modules.conv._ConvNd):
+        conv = cast(Any, module)
+
+        def convolve(x: Tensor, W: Tensor, b: Tensor | None) -> Tensor:
+            y: Tensor = conv._conv_forward(x, W, b)  # the layer's own geometry and padding mode
+            return y
+
+        return convolve, 1
+    return F.linear, -1
+
+
+def view_of(model: nn.Module, target: Target) -> View:
+    """The View of a target in a live model, without adapters: what a fresh adapter may look at."""
+    if target.kind in {"experts", "experts_t"}:
+        parameter = model.get_parameter(target.path).detach()
+        return of_weight(parameter.transpose(1, 2) if target.transposed else parameter)
+    view = base_view(model.get_submodule(target.path))
+    return view.then(rows=lambda s: view.rows(s).detach())

@@ -1,0 +1,95 @@
+"""Named axes: what a method's tensors are, said once, without torch.
+
+`Param("out r")` names the axes of a tensor. Sizes come from the target (`out`, `in`, kernel `*k`, experts `*e`) and from
+the method's configuration (`r`, `m`, `tokens` ...). From this table follow shape checks, counts, creation, row slicing and
+the documentation of every method.
+
+Tokens: a name; a number; `*k` and `*e` (as many axes as the target has); `*1` (a 1 for each `*k`); `{field}` (the axis
+whose name the configuration field holds, for methods that choose a side).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from adaptr.errors import ShapeError
+
+Dims = Mapping[str, int | tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Param:
+    """One tensor of a method at one target.
+
+    `axes`: the named axes. `init`: how a fresh tensor starts, a name known to `adaptr.families.init`, or "custom" when the
+    method's own `init` makes it from the base. `when`: the configuration field that must be true for the tensor to exist.
+    """
+
+    axes: str
+    init: str = "zeros"
+    when: str | None = None
+
+    def tokens(self, config: Mapping[str, Any]) -> list[str]:
+        return self.axes.format(**config).split() if "{" in self.axes else self.axes.split()
+
+    def present(self, config: Mapping[str, Any]) -> bool:
+        return self.when is None or bool(config[self.when])
+
+    def shape(self, dims: Dims, config: Mapping[str, Any]) -> tuple[int, ...]:
+        """The shape at a target with these sizes. Raises `KeyError` for an axis that nobody binds."""
+        return tuple(n for token in self.tokens(config) for n in _sizes(token, dims, config))
+
+    def row_axis(self, config: Mapping[str, Any]) -> int | None:
+        """The position of the `out` axis, along which a row block of the weight slices this tensor."""
+        tokens = self.tokens(config)
+        return tokens.index("out") if "out" in tokens else None
+
+
+def _sizes(token: str, dims: Dims, config: Mapping[str, Any]) -> Iterator[int]:
+    if token == "*1":
+        kernel = dims.get("k", ())
+        assert isinstance(kernel, tuple)
+        yield from (1 for _ in kernel)
+    elif token.startswith("*"):
+        sizes = dims.get(token[1:], ())
+        assert isinstance(sizes, tuple)
+        yield from sizes
+    elif token.isdigit():
+        yield int(token)
+    else:
+        size = dims[token] if token in dims else config[token]
+        assert isinstance(size, int)
+        yield size
+
+
+def shapes(params: Mapping[str, Param], dims: Dims, config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """The shapes of all tensors that a method has at a target."""
+    return {name: p.shape(dims, config) for name, p in params.items() if p.present(config)}
+
+
+def count(params: Mapping[str, Param], dims: Dims, config: Mapping[str, Any]) -> int:
+    """How many numbers a method trains at a target."""
+    return sum(math.prod(shape) for shape in shapes(params, dims, config).values())
+
+
+def check(
+    method: str,
+    where: str,
+    params: Mapping[str, Param],
+    found: Mapping[str, tuple[int, ...]],
+    dims: Dims,
+    config: Mapping[str, Any],
+) -> None:
+    """Compare the shapes found at target `where` with the table. Raises `ShapeError` naming tensor, want and got."""
+    for name, want in shapes(params, dims, config).items():
+        if name not in found:
+            raise ShapeError(f"`{method}`: `{name}` at `{where}` is missing, wanted shape {want}")
+        if tuple(found[name]) != want:
+            said = ", ".join(f"{k}={v}" for k, v in config.items() if isinstance(v, int | float))
+            raise ShapeError(
+                f"`{method}`: `{name}` at `{where}` has shape {tuple(found[name])}, "
+                f"axes `{params[name].axes}` with {said or 'this target'} want {want}"
+            )

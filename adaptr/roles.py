@@ -1,0 +1,106 @@
+"""Where things are in models: roles and places as patterns over module paths.
+
+A role is an ordered list of patterns; the first that matches anything in a model is the one that counts. `{n}` in a
+pattern is a layer number. Checked on Llama-, GPT-2-, BERT-, DistilBERT-, T5-, ViT- and Whisper-type models.
+"""
+
+from __future__ import annotations
+
+import re
+
+#: Layers with a weight.
+ROLES: dict[str, tuple[str, ...]] = {
+    "attn.q": (
+        r"(self_attn|encoder_attn|attn|attention|SelfAttention|EncDecAttention)\.(q_proj|q_lin|q)",
+        r"attention\.(self|attention)\.query",
+    ),
+    "attn.k": (
+        r"(self_attn|encoder_attn|attn|attention|SelfAttention|EncDecAttention)\.(k_proj|k_lin|k)",
+        r"attention\.(self|attention)\.key",
+    ),
+    "attn.v": (
+        r"(self_attn|encoder_attn|attn|attention|SelfAttention|EncDecAttention)\.(v_proj|v_lin|v)",
+        r"attention\.(self|attention)\.value",
+    ),
+    "attn.qkv": (r"(attn|attention|self_attention|mixer)\.(c_attn|query_key_value|qkv_proj|Wqkv|in_proj|qkv)",),
+    "attn.o": (
+        r"(self_attn|encoder_attn|attn|attention|SelfAttention|EncDecAttention)\.(o_proj|out_proj|out_lin|o)",
+        r"attention\.output\.dense",
+        r"attn\.c_proj",
+        r"(attention|self_attention)\.dense",
+    ),
+    "mlp.gate": (r"mlp\.gate_proj", r"DenseReluDense\.wi_0"),
+    "mlp.up": (
+        r"mlp\.(up_proj|fc1|c_fc|dense_h_to_4h)",
+        r"DenseReluDense\.(wi_1|wi)",
+        r"intermediate\.dense",
+        r"ffn\.lin1",
+        r"layers\.{n}\.fc1",
+    ),
+    "mlp.down": (
+        r"mlp\.(down_proj|fc2|c_proj|dense_4h_to_h)",
+        r"DenseReluDense\.wo",
+        r"(?<!attention\.)output\.dense",
+        r"ffn\.lin2",
+        r"layers\.{n}\.fc2",
+    ),
+    "embed": (r"(embed_tokens|wte|word_embeddings|shared)",),
+    "head": (r"(lm_head|score|classifier|embed_out)",),
+    "norm": (r"(.*)(norm|layernorm|LayerNorm|layer_norm|ln_1|ln_2|ln_f|sa_layer_norm|output_layer_norm)(_\w+)?",),
+}
+
+#: Places: modules whose output is taken after the sub-layer's last dropout, before the residual sum.
+PLACES: dict[str, tuple[str, ...]] = {
+    "attn_out": (
+        r"(encoder|decoder)\.block\.{n}\.layer\.0\.dropout",
+        r"attention\.output\.dropout",
+        r"attn\.resid_dropout",
+        r"self_attn\.(o_proj|out_proj)",
+        r"attention\.(o_proj|out_lin)",
+    ),
+    "ffn_out": (
+        r"(encoder\.block\.{n}\.layer\.1|decoder\.block\.{n}\.layer\.2)\.dropout",
+        r"(?<!attention\.)output\.dropout",
+        r"layers\.{n}\.fc2",
+        r"mlp\.dropout",
+        r"layer\.{n}\.ffn",
+        r"mlp",
+    ),
+}
+
+#: Attention modules, whose keys and values a prefix extends.
+ATTENTION: tuple[str, ...] = (
+    r"layer\.{n}\.(SelfAttention|EncDecAttention)",
+    r"attention\.self",
+    r"(self_attn|encoder_attn)",
+    r"h\.{n}\.attn",
+    r"layers?\.{n}\.attention",
+)
+
+#: For a module of `ffn_out`, the module whose input is the feed-forward's input ("" is the module itself).
+FFN_INPUT: tuple[tuple[str, str], ...] = (
+    (r"(.*\.layer\.\d+)\.dropout", r"\1.DenseReluDense"),
+    (r"(.*)\.output\.dropout", r"\1.intermediate"),
+    (r"(.*)\.fc2", r"\1.fc1"),
+    (r"(.*)\.mlp\.dropout", r"\1.mlp"),
+    (r"(.*)", ""),
+)
+
+
+def compiled(pattern: str) -> str:
+    """A pattern as a regular expression that must match the end of a path, on whole components."""
+    return rf"(.*\.)?{pattern.replace('{n}', chr(92) + 'd+')}"
+
+
+def has(path: str, role: str) -> bool:
+    """Whether a module path has a role by its name."""
+    return any(re.fullmatch(compiled(pattern), path) for pattern in ROLES[role])
+
+
+def ffn_input(path: str) -> str:
+    """The module whose input is the input of the feed-forward whose output is at `path`; "" for `path` itself."""
+    for pattern, source in FFN_INPUT:
+        found = re.fullmatch(pattern, path)
+        if found:
+            return found.expand(source) if source else ""
+    return ""

@@ -1,0 +1,245 @@
+"""From what a person says to module paths: roles, patterns, types, paths.
+
+`attn.q`, `mlp.down` ...   a role (`adaptr.roles`)
+`all-linear`               every linear layer but the output head
+`type:LayerNorm`           every module of that class, or of a kind: `type:linear`
+`*.layers.[0-3].*.q_proj`  a glob over paths (`*` crosses dots)
+`re:.*layers\\.\\d+\\.fc1`   a regular expression that must match the whole path
+`q_proj`, `lm_head`        the end of a path, on whole components
+`attn.k|attn.qkv`          the first alternative that matches anything
+"""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from adaptr import roles
+from adaptr.adapter import Target
+from adaptr.errors import TargetMismatch, TargetNotFound
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+Spec = str | Sequence[str] | None
+
+
+def resolve(model: nn.Module, spec: str | Sequence[str], kinds: Collection[str]) -> list[Target]:
+    """The targets that `spec` names in `model`, of the given kinds, in the model's order.
+
+    Each word of `spec` must match something, or `TargetNotFound` says so with near names.
+    """
+    words = [spec] if isinstance(spec, str) else list(spec)
+    if set(kinds) == {"model"}:
+        return [Target("", "model", (hidden_size(model),))]
+    candidates = list(_candidates(model, kinds))
+    chosen: dict[str, Target] = {}
+    for word in words:
+        found = next((f for w in _alternatives(word) if (f := _named(model, w, candidates))), [])
+        if not found:
+            raise TargetNotFound(_nothing(model, word, candidates, kinds))
+        chosen.update({t.path: t for t in found})
+    order = {t.path: i for i, t in enumerate(candidates)}
+    return sorted(chosen.values(), key=lambda t: order[t.path])
+
+
+def _alternatives(word: str) -> list[str]:
+    return [word] if word.startswith("re:") else word.split("|")
+
+
+def _named(model: nn.Module, word: str, candidates: list[Target]) -> list[Target]:
+    if word in roles.ROLES or word in roles.PLACES or word == "attention":
+        return _first_pattern(word, candidates)
+    return [t for t in candidates if _matches(model, word, t)]
+
+
+def _first_pattern(role: str, candidates: list[Target]) -> list[Target]:
+    table = {**roles.ROLES, **roles.PLACES, "attention": roles.ATTENTION}
+    for pattern in table[role]:
+        expression = re.compile(roles.compiled(pattern))
+        found = [t for t in candidates if expression.fullmatch(t.path)]
+        if found:
+            return found
+    return []
+
+
+def _matches(model: nn.Module, word: str, target: Target) -> bool:
+    path = target.path
+    if word == "all-linear":
+        return target.kind in {"linear", "linear_t"} and not is_head(model, path)
+    if word.startswith("type:"):
+        name = word[5:]
+        return name == target.kind or name == type(_module_at(model, target)).__name__.removeprefix("Adapted")
+    if word.startswith("re:"):
+        return re.fullmatch(word[3:], path) is not None
+    if any(c in word for c in "*?["):
+        return fnmatch.fnmatchcase(path, word)
+    return path == word or path.endswith(f".{word}")
+
+
+def override(path: str, overrides: Mapping[str, Mapping[str, Any]] | None) -> dict[str, Any]:
+    """The configuration fields that `overrides` gives for `path`; later patterns win."""
+    found: dict[str, Any] = {}
+    for pattern, values in (overrides or {}).items():
+        if fnmatch.fnmatchcase(path, pattern) or path.endswith(f".{pattern}"):
+            found.update(values)
+    return found
+
+
+def _candidates(model: nn.Module, kinds: Collection[str]) -> Iterator[Target]:
+    """Everything in the model that is of one of these kinds."""
+    whole = {"module", "attention"} & set(kinds)
+    for path, module in model.named_modules():
+        if not path or ".adapters" in f".{path}":
+            continue
+        if whole:
+            yield from (Target(path, kind, _size(model, module, kind)) for kind in sorted(whole) if _sized(model))
+            continue
+        target = describe(path, module)
+        if target is not None and target.kind in kinds:
+            yield target
+        if {"experts", "experts_t"} & set(kinds):
+            yield from _expert_stacks(path, module, kinds)
+
+
+def describe(path: str, module: nn.Module) -> Target | None:
+    """A module as a target: its kind and logical shape, from its attributes, never from packed storage."""
+    from torch import nn as layers
+
+    cls = type(module).__name__
+    if isinstance(module, layers.Linear):
+        return Target(path, "linear", (module.out_features, module.in_features))
+    if cls.endswith("Conv1D") and hasattr(module, "nf"):
+        into, out = module._parameters["weight"].shape  # type: ignore[union-attr]
+        return Target(path, "linear_t", (out, into))
+    if isinstance(module, layers.Embedding):
+        return Target(path, "embedding", (module.embedding_dim, module.num_embeddings))
+    if isinstance(module, layers.Conv1d | layers.Conv2d | layers.Conv3d) and not module.transposed:
+        kernel = module.kernel_size
+        return Target(path, f"conv{len(kernel)}d", (module.out_channels, module.in_channels // module.groups, *kernel))
+    weight = module._parameters.get("weight")
+    if "norm" in cls.lower() and weight is not None and weight.ndim == 1:
+        return Target(path, "norm", tuple(weight.shape))
+    return None
+
+
+def _expert_stacks(path: str, module: nn.Module, kinds: Collection[str]) -> Iterator[Target]:
+    for name, parameter in module._parameters.items():
+        if parameter is None or parameter.ndim != 3:
+            continue
+        transposed = bool(getattr(module, "is_transposed", False))
+        e, a, b = parameter.shape
+        kind = "experts_t" if transposed else "experts"
+        if kind in kinds:
+            yield Target(f"{path}.{name}", kind, (e, b, a) if transposed else (e, a, b))
+
+
+def match(model: nn.Module, target: Target) -> None:
+    """Raises `TargetNotFound` or `TargetMismatch` unless `model` has `target` as the adapter describes it."""
+    found = _find(model, target)
+    if found is None:
+        names = [p for p, _ in model.named_parameters()] if "experts" in target.kind else _paths(model)
+        raise TargetNotFound(f"the base has no `{target.path}`{_near(target.path, names)}")
+    if found.kind != target.kind or found.shape != target.shape:
+        raise TargetMismatch(
+            f"`{target.path}` is a {found.kind} of shape {found.shape} in the base, "
+            f"the adapter wants a {target.kind} of shape {target.shape}"
+        )
+
+
+def _find(model: nn.Module, target: Target) -> Target | None:
+    if target.kind == "model":
+        return Target("", "model", (hidden_size(model),))
+    try:
+        module = _module_at(model, target)
+    except AttributeError:
+        return None
+    if target.kind in {"module", "attention"}:
+        return Target(target.path, target.kind, _size(model, module, target.kind))
+    if target.kind in {"experts", "experts_t"}:
+        stacks = _expert_stacks(target.path.rpartition(".")[0], module, {"experts", "experts_t"})
+        return next((t for t in stacks if t.path == target.path), None)
+    return describe(target.path, module)
+
+
+def parameter(model: nn.Module, path: str) -> Tensor:
+    """The parameter at `path`. Raises `TargetNotFound` with near names."""
+    try:
+        return model.get_parameter(path)
+    except AttributeError:
+        names = [name for name, _ in model.named_parameters(remove_duplicate=False)]
+        raise TargetNotFound(f"the base has no parameter `{path}`{_near(path, names)}") from None
+
+
+def _module_at(model: nn.Module, target: Target) -> nn.Module:
+    path = target.path.rpartition(".")[0] if target.kind in {"experts", "experts_t"} else target.path
+    return model.get_submodule(path)
+
+
+def _paths(model: nn.Module) -> list[str]:
+    return [path for path, _ in model.named_modules() if path and ".adapters" not in path]
+
+
+def _near(path: str, names: Collection[str]) -> str:
+    near = difflib.get_close_matches(path, names, n=1, cutoff=0.6)
+    return f"; the nearest name is `{near[0]}`" if near else ""
+
+
+def _nothing(model: nn.Module, word: str, candidates: list[Target], kinds: Collection[str]) -> str:
+    if not candidates:
+        return f"`{word}` matches nothing: the model has no {' or '.join(sorted(kinds))} at all"
+    ends = sorted({t.path.rpartition(".")[2] for t in candidates})
+    near = difflib.get_close_matches(word, [*ends, *roles.ROLES, *roles.PLACES], n=3, cutoff=0.4)
+    hint = f"; did you mean {' or '.join(f'`{n}`' for n in near)}?" if near else ""
+    return f"`{word}` matches none of the {len(candidates)} candidates{hint} Ends of paths: {', '.join(ends[:12])}"
+
+
+def is_head(model: nn.Module, path: str) -> bool:
+    """Whether `path` is the model's output head."""
+    module = model.get_submodule(path)
+    output = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None  # type: ignore[operator]
+    return module is output or re.fullmatch(r"(.*\.)?(lm_head|score|classifier|embed_out|qa_outputs)", path) is not None
+
+
+# ---------------------------------------------------------------- sizes that come from the model's configuration
+
+
+def text_config(model: nn.Module) -> Any:
+    config = getattr(model, "config", None)
+    return config.get_text_config() if hasattr(config, "get_text_config") else config
+
+
+def _sized(model: nn.Module) -> bool:
+    return text_config(model) is not None
+
+
+def hidden_size(model: nn.Module) -> int:
+    config = text_config(model)
+    for name in ("hidden_size", "d_model", "n_embd", "dim"):
+        if hasattr(config, name):
+            return int(getattr(config, name))
+    raise TargetNotFound("the model's configuration has no hidden size, so it has no place for this method")
+
+
+def attention_size(model: nn.Module, module: nn.Module | None = None) -> tuple[int, int]:
+    """(key/value heads, width of a head) of a model's attention."""
+    config = text_config(model)
+
+    def first(*names: str) -> int | None:
+        return next((int(v) for n in names if (v := getattr(config, n, None)) is not None), None)
+
+    heads = first("num_attention_heads", "n_head", "n_heads", "encoder_attention_heads", "num_heads")
+    if heads is None:
+        raise TargetNotFound("the model's configuration has no number of attention heads")
+    width = first("head_dim", "d_kv") or hidden_size(model) // heads
+    own = getattr(module, "head_dim", None)
+    return first("num_key_value_heads") or heads, int(own) if isinstance(own, int) else width
+
+
+def _size(model: nn.Module, module: nn.Module, kind: str) -> tuple[int, ...]:
+    if kind == "attention":
+        return attention_size(model, module)
+    return (int(getattr(module, "out_features", None) or hidden_size(model)),)

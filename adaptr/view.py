@@ -1,0 +1,84 @@
+"""A `View` is a layer whose weight is lazy. Adapters turn a View into a View.
+
+    delta      call = base(x) + delta(x)      rows = base.rows + delta.rows
+    transform  call = op(x, T(W), b)          rows = T(base.rows)
+    insert     call = f(base(x), x)           rows raise NotMergeable
+
+A stack of adapters is function composition, and merging a stack is reading the weight of the composed View once: attached
+and merged are two readings of one object and can't disagree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    Rows = Callable[[slice], Tensor]
+    Op = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+
+ALL = slice(None)
+
+
+class View:
+    """A layer as adapters see it.
+
+    `call`: the forward. `rows(s)`: rows `s` of the logical weight (*e, out, in, *k), in the dtype of whoever reads (fp32
+    when merging). `bias()`: the bias or None. `op(x, W, b)`: what this kind of layer does with a weight, for methods that
+    need `x` through another weight. `plain`: the weight itself where `call` is nothing but `op(x, plain, bias)`, else None;
+    lets a delta fuse with the layer below it. `parts`: the tensors the weight depends on, so that what is derived from it
+    can be cached. `axis`: where the output features are in the output: last, but 1 for convolutions.
+    """
+
+    __slots__ = ("_bias", "axis", "call", "op", "parts", "plain", "rows")
+
+    def __init__(
+        self,
+        call: Callable[..., Any],
+        rows: Rows,
+        bias: Callable[[], Tensor | None] = lambda: None,
+        op: Op | None = None,
+        plain: Tensor | None = None,
+        parts: tuple[Tensor, ...] = (),
+        axis: int = -1,
+    ) -> None:
+        self.call, self.rows, self._bias, self.op = call, rows, bias, op
+        self.plain, self.parts, self.axis = plain, parts, axis
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.call(*args, **kwargs)
+
+    @property
+    def weight(self) -> Tensor:
+        """The whole logical weight."""
+        return self.rows(ALL)
+
+    @property
+    def bias(self) -> Tensor | None:
+        return self._bias()
+
+    def then(self, **changes: Any) -> View:
+        """A View on top of this one; what is not given stays, except that it is no longer plain."""
+        return View(
+            call=changes.get("call", self.call),
+            rows=changes.get("rows", self.rows),
+            bias=changes.get("bias", self._bias),
+            op=changes.get("op", self.op),
+            parts=self.parts + changes.get("parts", ()),
+            axis=self.axis,
+        )
+
+    def along(self, vector: Tensor, y: Tensor) -> Tensor:
+        """`vector` over the output features, shaped to meet the output `y`."""
+        return vector if self.axis == -1 else vector.view(-1, *(1 for _ in y.shape[2:]))
+
+
+def of_weight(weight: Tensor, bias: Tensor | None = None) -> View:
+    """A View of a bare weight: what merging reads. It can't be called."""
+
+    def call(*_: Any, **__: Any) -> Any:
+        raise TypeError("a view of a bare weight has no forward")
+
+    return View(call, lambda s: weight[s], lambda: bias)

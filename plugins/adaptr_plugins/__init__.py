@@ -1,0 +1,1 @@
+"""The built-in adapter methods: one file a method, found by file name."""

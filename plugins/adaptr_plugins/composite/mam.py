@@ -1,0 +1,27 @@
+"""MAM: a prefix on every attention and a scaled parallel adapter on every feed-forward.  He et al. 2021, arXiv:2110.04366.
+
+Not the identity when fresh: the prefix is not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from adaptr import Composite
+
+
+class MAM(Composite):
+    name = "mam"
+
+    @dataclass(frozen=True)
+    class Config:
+        tokens: int = 30
+        m: int = 512
+        s: float = 4.0
+
+    def parts(self, cfg: Any) -> Any:
+        return {
+            "prefix": ("prefix", None, {"tokens": cfg.tokens}),
+            "parallel": ("parallel", None, {"m": cfg.m, "s": cfg.s}),
+        }

@@ -1,0 +1,49 @@
+"""LoRA: W' = W + s B A, s = alpha / r, or alpha / sqrt(r) with `rslora`.  Hu et al. 2021, arXiv:2106.09685.
+
+On look-up tables the roles of the factors are swapped at the start (A zero, B normal), so that the factor that is looked
+up is the zero one. Expert stacks have one pair for each expert. `rslora`: Kalajdzievski 2023, arXiv:2312.03732.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from adaptr import Delta, LowRank, Param, Target
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class LoRA(Delta):
+    name = "lora"
+    params = {
+        "A": Param("*e r in *k", init="kaiming"),
+        "B": Param("*e out r *1", init="zeros"),
+        "b": Param("out", init="zeros", when="bias"),
+    }
+    targets = ("all-linear",)
+
+    @dataclass(frozen=True)
+    class Config:
+        r: int = 8
+        alpha: float = 16.0
+        dropout: float = 0.0
+        rslora: bool = False
+        bias: bool = False
+
+    def scale(self, cfg: Any) -> float:
+        return cfg.alpha / (math.sqrt(cfg.r) if cfg.rslora else cfg.r)
+
+    def delta(self, p: Mapping[str, Tensor], cfg: Any) -> LowRank:
+        return LowRank(p["B"], p["A"], self.scale(cfg))
+
+    def delta_bias(self, p: Mapping[str, Tensor], cfg: Any) -> Tensor | None:
+        return p["b"] * self.scale(cfg) if cfg.bias else None
+
+    def init_rule(self, param: str, target: Target) -> str:
+        if target.kind == "embedding":
+            return {"A": "zeros", "B": "normal:1"}.get(param, "zeros")
+        return super().init_rule(param, target)

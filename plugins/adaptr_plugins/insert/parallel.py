@@ -1,0 +1,42 @@
+"""Scaled parallel adapter: y = h + s (U relu(D x + b_d) + b_u), x the feed-forward's input, h its output.  He et al. 2021,
+arXiv:2110.04366.
+
+U starts at zero, so a fresh adapter is exactly the identity.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from adaptr import Insert, Param, Target, roles
+from adaptr.families.insert import bottleneck
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+class Parallel(Insert):
+    name = "parallel"
+    params = {
+        "D": Param("m d", init="kaiming"),
+        "b_d": Param("m"),
+        "U": Param("d m", init="zeros"),
+        "b_u": Param("d"),
+    }
+    targets = ("ffn_out",)
+
+    @dataclass(frozen=True)
+    class Config:
+        m: int = 512
+        s: float = 4.0
+        activation: Literal["relu", "gelu", "gelu_new", "silu", "tanh"] = "relu"
+        dropout: float = 0.0
+        reads: str = ""
+
+    def at_target(self, model: nn.Module, target: Target, values: dict[str, Any]) -> dict[str, Any]:
+        return {"reads": roles.ffn_input(target.path), **values}
+
+    def forward(self, h: Tensor, x: Tensor, p: Mapping[str, Tensor], cfg: Any) -> Tensor:
+        return h + cfg.s * bottleneck(x, p, cfg.activation)

@@ -1,0 +1,38 @@
+"""Prefix tuning: softmax over [K; K(x)], values [V; V(x)] in every attention.  Li and Liang 2021, arXiv:2101.00190.
+
+K and V (h, tokens, d) are trained flat, without the reparametrisation, and are keys as after the position encoding.
+`position_offset` says how they were trained: `none` (text at positions 0, 1, ...) or `shift` (through the cache, text from
+position `tokens` on); both are applied as what they are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from adaptr import Param, Prefix
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class PrefixTuning(Prefix):
+    name = "prefix"
+    params = {"K": Param("h tokens d", init="normal:1"), "V": Param("h tokens d", init="normal:1")}
+
+    @dataclass(frozen=True)
+    class Config:
+        tokens: int = 10
+        position_offset: Literal["none", "shift"] = "none"
+
+    def keys_values(self, p: Any, cfg: Any) -> tuple[Tensor, Tensor]:
+        rotation = getattr(p, "rotation", None)
+        if rotation is None:
+            return p["K"], p["V"]
+        import torch
+
+        cos, sin = (part.to(p["K"]) for part in rotation)
+        K = p["K"]
+        width = K.shape[-1] // 2
+        half = torch.cat([-K[..., width:], K[..., :width]], dim=-1)
+        return K * cos - half * sin, p["V"]

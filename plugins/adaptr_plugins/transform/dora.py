@@ -1,0 +1,112 @@
+"""DoRA: W' = m (W + s B A) / ‖W + s B A‖, norms per output row.  Liu et al. 2024, arXiv:2402.09353.
+
+m starts as ‖W‖, so a fresh adapter is the identity. The norm is taken out of the gradient, as in the paper's section 4.3. It
+is computed on the factors, never from a dense W + s B A, and kept while no gradient flows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from adaptr import LowRank, Param, Target, Transform, View
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class DoRA(Transform):
+    name = "dora"
+    params = {
+        "A": Param("r in *k", init="kaiming"),
+        "B": Param("out r *1", init="zeros"),
+        "m": Param("out", init="custom"),
+    }
+    kinds = frozenset({"linear", "linear_t", "embedding", "conv1d", "conv2d", "conv3d"})
+    targets = ("all-linear",)
+    rowwise = True
+
+    @dataclass(frozen=True)
+    class Config:
+        r: int = 8
+        alpha: float = 16.0
+        dropout: float = 0.0
+        rslora: bool = False
+
+    def scale(self, cfg: Any) -> float:
+        return cfg.alpha / (cfg.r**0.5 if cfg.rslora else cfg.r)
+
+    def low_rank(self, p: Mapping[str, Tensor], cfg: Any) -> LowRank:
+        return LowRank(p["B"], p["A"], self.scale(cfg))
+
+    def weight(self, W: Tensor, p: Mapping[str, Tensor], cfg: Any) -> Tensor:
+        V = self.low_rank(p, cfg).add_rows(W, slice(None))
+        return V * over_rows(p["m"].to(V.dtype) / row_norms(V.detach()), V)
+
+    def forward(self, base: View, x: Tensor, p: Any, cfg: Any) -> Tensor:
+        if p["A"].ndim != 2 or not x.is_floating_point() or (cfg.dropout and p.training):
+            return self.general(base, x, p, cfg)
+        g = p.derived("g", (*base.parts, p["A"], p["B"], p["m"]), lambda: self.gain(base, p, cfg))
+        y, b = self.low_rank(p, cfg).forward(base, x), base.bias
+        return y * g if b is None else (y - b) * g + b
+
+    def general(self, base: View, x: Tensor, p: Any, cfg: Any) -> Tensor:
+        """Convolutions, look-up tables and dropout: y = base(x) + (g - 1)∘(W x') + g∘(s B A x'), x' the dropped-out x."""
+        from torch.nn.functional import dropout
+
+        low_rank, b = self.low_rank(p, cfg), base.bias
+        W = base.weight.detach().to(p["A"].dtype)
+        g = p["m"] / row_norms(low_rank.add_rows(W, slice(None))).detach()
+
+        def bare(x: Tensor) -> Tensor:
+            y: Tensor = base(x)
+            return y if b is None else y - base.along(b, y)
+
+        y = bare(x)
+        dropping = cfg.dropout and p.training and x.is_floating_point()
+        given = dropout(x, cfg.dropout) if dropping else x
+        direct = bare(given) if dropping else y.clone()
+        both = low_rank.forward(base.then(call=lambda _: direct.clone()), given)
+        out = y - direct + both * base.along(g.to(y.dtype), y)
+        return out if b is None else out + base.along(b, y)
+
+    def gain(self, base: View, p: Mapping[str, Tensor], cfg: Any) -> Tensor:
+        """m / ‖W + s B A‖ per output row, from ‖W‖² + 2 s (W Aᵀ)∘B + s² (B A Aᵀ)∘B."""
+        W, A, B, s = base.weight.detach(), p["A"].detach(), p["B"].detach(), self.scale(cfg)
+        W = W.to(A.dtype)
+        cross = W @ A.t() * (2 * s) + B @ (A @ A.t()) * (s * s)
+        squares = (W * W).sum(1) + (cross * B).sum(1)
+        return p["m"] / nonzero(squares.clamp(min=0).sqrt())
+
+    def init_custom(self, target: Target, base: View, made: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {"m": row_norms(base.weight.float())}
+
+    def keep(self, base: View, p: Mapping[str, Tensor], cfg: Any, rows: slice) -> dict[str, Tensor]:
+        p = self.sliced(p, cfg, rows)
+        return {"g": p["m"] / row_norms(self.low_rank(p, cfg).add_rows(base.rows(rows), slice(None)))}
+
+    def inverse(
+        self, merged: View, p: Mapping[str, Tensor], cfg: Any, kept: Mapping[str, Tensor], weight: float
+    ) -> View:
+        def rows(s: slice) -> Tensor:
+            W = merged.rows(s)
+            g = over_rows(kept["g"][s] * weight, W)
+            part = self.sliced(p, cfg, s)
+            D = self.low_rank(part, cfg).add_rows(W.new_zeros(W.shape), slice(None))
+            return (W - g * D) / nonzero(1 - weight + g)
+
+        return merged.then(rows=rows)
+
+
+def row_norms(V: Tensor) -> Tensor:
+    """‖V‖ per output row, in fp32, with 1 for rows of zeros."""
+    return nonzero(V.flatten(1).float().norm(dim=1))
+
+
+def nonzero(n: Tensor) -> Tensor:
+    return n.where(n != 0, 1.0)
+
+
+def over_rows(vector: Tensor, V: Tensor) -> Tensor:
+    return vector.view(-1, *(1 for _ in V.shape[1:]))

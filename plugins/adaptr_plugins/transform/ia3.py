@@ -1,0 +1,54 @@
+"""(IA)3: W' = diag(l) W, b' = l ∘ b on keys and values; W' = W diag(l) on the feed-forward's output.  Liu et al. 2022,
+arXiv:2205.05638.
+
+`side` says which axis of the weight l scales: `out` for keys and values, `in` for the layer after the activation. Where
+query, key and value are one layer, all of its output is scaled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from adaptr import Param, Target, Transform, View, roles
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+class IA3(Transform):
+    name = "ia3"
+    params = {"l": Param("{side}", init="ones")}
+    kinds = frozenset({"linear", "linear_t", "conv1d", "conv2d", "conv3d"})
+    targets = ("attn.k|attn.qkv", "attn.v|attn.qkv", "mlp.down")
+    rowwise = True
+
+    @dataclass(frozen=True)
+    class Config:
+        side: Literal["out", "in"] = "out"
+
+    def at_target(self, model: nn.Module, target: Target, values: dict[str, Any]) -> dict[str, Any]:
+        return {"side": "in" if roles.has(target.path, "mlp.down") else "out", **values}
+
+    def weight(self, W: Tensor, p: Mapping[str, Tensor], cfg: Any) -> Tensor:
+        kernel = (1 for _ in W.shape[2:])
+        return W * (p["l"].view(-1, 1, *kernel) if cfg.side == "out" else p["l"].view(1, -1, *kernel)).to(W.dtype)
+
+    def bias(self, b: Tensor, p: Mapping[str, Tensor], cfg: Any) -> Tensor:
+        return b * p["l"].to(b.dtype) if cfg.side == "out" else b
+
+    def forward(self, base: View, x: Tensor, p: Mapping[str, Tensor], cfg: Any) -> Tensor:
+        if cfg.side == "in":
+            scaled: Tensor = base(x * base.along(p["l"], x).to(x.dtype))
+            return scaled
+        y: Tensor = base(x)
+        return y * base.along(p["l"], y).to(y.dtype)
+
+    def inverse(
+        self, merged: View, p: Mapping[str, Tensor], cfg: Any, kept: Mapping[str, Tensor], weight: float
+    ) -> View:
+        # where 1 + w (l - 1) is zero nothing can be recovered: the receipt's patch holds those elements
+        factor = 1 + weight * (p["l"] - 1)
+        inverse = {"l": 1 / factor.where(factor != 0, 1.0)}
+        return self.view(merged, inverse, cfg, 1.0)
