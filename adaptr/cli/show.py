@@ -1,0 +1,145 @@
+"""Text for people: tables and lists of facts, with rich on a terminal and without it in a pipe."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Names and values, one a line. Empty values are left out."""
+
+    values: Mapping[str, Any]
+    title: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows under headings. Columns named in `right` are numbers."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+    title: str = ""
+    right: frozenset[str] = frozenset()
+
+
+Block = Facts | Table | str
+
+
+def write(blocks: Iterable[Block]) -> None:
+    """Print blocks, a blank line before each but the first."""
+    shown = [b for b in blocks if not _empty(b)]
+    put = _rich_writer() if sys.stdout.isatty() else _plain
+    for number, block in enumerate(shown):
+        if number and not (isinstance(block, str) and isinstance(shown[number - 1], str)):
+            click.echo()
+        put(block)
+
+
+def _empty(block: Block) -> bool:
+    if isinstance(block, str):
+        return False
+    return not block.rows if isinstance(block, Table) else not any(_said(v) for v in block.values.values())
+
+
+def _said(value: Any) -> bool:
+    return value is not None and value != "" and value != [] and value != {} and value != ()
+
+
+def _cells(block: Facts | Table) -> list[list[str]]:
+    if isinstance(block, Table):
+        return [[_text(cell) for cell in row] for row in block.rows]
+    return [[name, _text(value)] for name, value in block.values.items() if _said(value)]
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{k}={_text(v)}" for k, v in value.items())
+    return ", ".join(map(_text, value)) if isinstance(value, list | tuple) else str(value)
+
+
+# ---------------------------------------------------------------- in a pipe
+
+
+def _plain(block: Block) -> None:
+    if isinstance(block, str):
+        click.echo(block)
+        return
+    if block.title:
+        click.echo(block.title)
+    rows = _cells(block)
+    headed = [[c for c in block.columns], *rows] if isinstance(block, Table) else rows
+    widths = [max(len(row[i]) for row in headed) for i in range(len(headed[0]))]
+    right = {i for i, c in enumerate(block.columns) if c in block.right} if isinstance(block, Table) else set()
+    for row in headed:
+        cells = [c.rjust(w) if i in right else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))]
+        click.echo("  ".join(cells).rstrip())
+
+
+# ---------------------------------------------------------------- on a terminal
+
+
+def _rich_writer() -> Any:
+    from rich.console import Console
+
+    console = Console(highlight=False, soft_wrap=False)
+
+    def put(block: Block) -> None:
+        console.print(block if isinstance(block, str) else _grid(block), markup=False, soft_wrap=isinstance(block, str))
+
+    return put
+
+
+def _grid(block: Facts | Table) -> Any:
+    from rich import box
+    from rich.table import Table as Grid
+    from rich.text import Text
+
+    grid = Grid(
+        box=box.SIMPLE_HEAD if isinstance(block, Table) else None,
+        title=Text(block.title, style="bold") if block.title else None,
+        title_justify="left",
+        show_header=isinstance(block, Table),
+        pad_edge=False,
+    )
+    if isinstance(block, Table):
+        for name in block.columns:
+            number = name in block.right
+            grid.add_column(name, justify="right" if number else "left", no_wrap=number, overflow="fold")
+    else:
+        grid.add_column(style="dim", no_wrap=True)
+        grid.add_column(overflow="fold")
+    for row in _cells(block):
+        grid.add_row(*map(Text, row))
+    return grid
+
+
+# ---------------------------------------------------------------- figures
+
+
+def size(count: float) -> str:
+    """A number of bytes: `1.5 MB` (decimal, as disks are sold)."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 1000 or unit == "GB":
+            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.3g} {unit}"
+        count /= 1000
+    raise AssertionError("unreachable")
+
+
+def number(count: int) -> str:
+    return f"{count:,}"
+
+
+def share(part: float) -> str:
+    return f"{100 * part:.3g} %"

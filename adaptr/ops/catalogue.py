@@ -1,0 +1,116 @@
+"""What is known of each method, read from its file: no torch, no table to keep up to date."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from adaptr import plugins
+from adaptr.families.base import REASONS, Method
+from adaptr.families.composite import Composite
+
+
+@dataclass(frozen=True)
+class Card:
+    """A method as its file describes it.
+
+    `formula`, `source`, `arxiv`: from the first paragraph of the docstring; `notes`: the rest. `params`: name to axes and
+    start. `config`: field to type and default. `parts`: of a composite, part name to method. `refusal`: why it can't be
+    merged, "" if it can.
+    """
+
+    name: str
+    family: str
+    version: int
+    title: str
+    formula: str
+    source: str
+    arxiv: str
+    notes: str
+    params: Mapping[str, Mapping[str, str]]
+    config: Mapping[str, Mapping[str, Any]]
+    targets: tuple[str, ...]
+    kinds: tuple[str, ...]
+    parts: Mapping[str, str]
+    identity: bool
+    refusal: str
+    possible: str
+
+    @property
+    def mergeable(self) -> bool:
+        return not self.refusal
+
+    def as_dict(self) -> dict[str, Any]:
+        return {**dataclasses.asdict(self), "mergeable": self.mergeable}
+
+
+def card(name: str) -> Card:
+    """The card of one method. Raises `UnknownMethod`, with near names."""
+    method = plugins.method(name)
+    first, _, notes = _documentation(method).partition("\n\n")
+    title, formula, source, arxiv = _first_line(first)
+    parts = _parts(method)
+    return Card(
+        name=name,
+        family=method.family,
+        version=method.version,
+        title=title,
+        formula=formula,
+        source=source,
+        arxiv=arxiv,
+        notes=" ".join(notes.split()),
+        params={key: {"axes": p.axes, "init": p.init, "when": p.when or ""} for key, p in method.params.items()},
+        config=_fields(method),
+        targets=method.targets,
+        kinds=tuple(sorted(method.kinds)),
+        parts=parts,
+        identity=method.identity,
+        refusal=_refusal(method, parts),
+        possible=method.possible,
+    )
+
+
+def cards() -> list[Card]:
+    """All methods, built-in and installed, by family and name."""
+    return sorted((card(name) for name in plugins.names()), key=lambda c: (c.family, c.name))
+
+
+def _documentation(method: Method) -> str:
+    """The docstring of a method's file, or of its class for a plugin that has several in one."""
+    module = inspect.getmodule(type(method))
+    return inspect.cleandoc((module and module.__doc__) or type(method).__doc__ or "")
+
+
+def _first_line(text: str) -> tuple[str, str, str, str]:
+    """(title, formula, source, arXiv id) of `LoRA: W' = W + s B A.  Hu et al. 2021, arXiv:2106.09685.`"""
+    said, _, source = text.replace("\n", " ").partition("  ")
+    if not source and (cited := re.search(r"(.*?\.) ([A-Z][^.]*?\b(et al\.|and) .*arXiv.*)", said)):
+        said, source = cited[1], cited[2]
+    title, _, formula = said.partition(": ")
+    number = re.search(r"arXiv:(\d{4}\.\d{4,5})", source)
+    return title.strip(), formula.strip().rstrip("."), source.strip().rstrip("."), number[1] if number else ""
+
+
+def _fields(method: Method) -> dict[str, dict[str, Any]]:
+    found = {}
+    for field in dataclasses.fields(method.Config):
+        default = None if field.default is dataclasses.MISSING else field.default
+        found[field.name] = {"type": str(field.type), "default": default}
+    return found
+
+
+def _parts(method: Method) -> dict[str, str]:
+    if not isinstance(method, Composite):
+        return {}
+    return {name: part[0] for name, part in method.parts(method.Config()).items()}
+
+
+def _refusal(method: Method, parts: Mapping[str, str]) -> str:
+    if method.unmergeable:
+        return REASONS[method.unmergeable]
+    refused = [name for name in parts.values() if plugins.method(name).unmergeable]
+    return f"its {' and '.join(refused)} cannot be merged" if refused else ""

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import importlib
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import pytest
+
+import adaptr.cli.commands as package
+from adaptr.cli.group import COMMANDS, cli
+from adaptr.cli.options import Command
+
+
+def command(name: str) -> Command:
+    found: Command = importlib.import_module(f"adaptr.cli.commands.{name}").command
+    return found
+
+
+def test_every_file_is_a_command_and_every_command_a_file() -> None:
+    files = {f.stem for f in Path(package.__path__[0]).glob("*.py") if f.stem != "__init__"}
+    assert files == set(COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_summary_in_the_table_is_the_commands_own(name: str) -> None:
+    assert (command(name).help or "").split("\n")[0] == COMMANDS[name]
+    assert command(name).name == name
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_takes_the_common_options(name: str) -> None:
+    options = {word for p in command(name).params for word in p.opts}
+    assert {"--json", "--quiet", "-q", "--verbose", "-v"} <= options
+    assert ("--out" in options) == ("--force" in options)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_examples_are_command_lines_that_parse(name: str) -> None:
+    assert command(name).examples
+    for example in command(name).examples:
+        words = shlex.split(example.partition(" | ")[0])
+        assert words[:2] == ["adaptr", name]
+        if "--file" not in words:  # opened while parsing
+            command(name).make_context(name, words[2:], parent=click.Context(cli, info_name="adaptr"))
+
+
+def test_no_argument_is_help(adaptr: Callable) -> None:
+    assert adaptr() == adaptr("--help") == adaptr("-h")
+    assert adaptr().code == 0
+    assert all(name in adaptr().out for name in COMMANDS)
+
+
+def test_an_unknown_command_names_the_near_ones(adaptr: Callable) -> None:
+    ran = adaptr("umerge")
+    assert (ran.code, ran.out) == (2, "")
+    assert "`unmerge`" in ran.err
+
+
+def test_version(adaptr: Callable) -> None:
+    from adaptr import __version__
+
+    assert adaptr("--version").out == f"adaptr, version {__version__}\n"
