@@ -1,7 +1,7 @@
 """The values everything else passes around: `Target`, `Part`, `Base`, `Adapter`. Frozen, and free of torch.
 
-An adapter's tensors are a mapping from file keys (`<target>:<param>`) to tensors; it may be lazy, so that a header can be
-read, counted and compared without touching the weights.
+An adapter's tensors are a mapping from file keys (`<target>:<param>`) to tensors; it may be lazy, so that a header can
+be read, counted and compared without touching the weights.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class Target:
     """A place in the base model that an adapter changes.
 
     `path`: the module's path as the model names it (the parameter's path for expert stacks, "" for the model itself).
-    `kind`: one of `KINDS`. `shape`: the logical shape: (out, in) of a linear layer whatever its storage; (heads, width) of
-    an attention; (width,) of a norm or block. `config`: the method's configuration, resolved for this target.
+    `kind`: one of `KINDS`. `shape`: the logical shape: (out, in) of a linear layer whatever its storage; (heads, width)
+    of an attention; (width,) of a norm or block. `config`: the method's configuration, resolved for this target.
     """
 
     path: str
@@ -97,9 +97,10 @@ class Part:
 class Adapter:
     """A set of small tensors beside a frozen base, and all that must be known to use them.
 
-    `tensors`: file key to tensor. `parts`: the methods of a composite; their tensors are keyed `<target>:<part>.<param>`.
-    `lineage`: {operation, arguments, parents}. `foreign`: fields of the format it was imported from, kept for the way back.
-    `extra`: unknown optional manifest fields, kept through a round trip. `source`: where it was read from, never written.
+    `tensors`: file key to tensor. `parts`: the methods of a composite, whose tensors are keyed
+    `<target>:<part>.<param>`. `lineage`: {operation, arguments, parents}. `foreign`: fields of the format it was imported
+    from, kept for the way back. `extra`: unknown optional manifest fields, kept through a round trip. `source`: where it
+    was read from, never written.
     """
 
     method: str

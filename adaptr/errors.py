@@ -7,28 +7,45 @@ AdaptrError
 │   └── OutputExists                  the output is there already and `--force` was not given
 ├── InputError ................... 3  a file is not what it should be
 │   ├── FormatError                   an adaptr or safetensors file breaks the format
-│   │   ├── HeaderError ...           one class per way, below
-│   │   └── ManifestError ...
+│   │   ├── HeaderError               the safetensors part
+│   │   │   ├── HeaderTruncated, HeaderTooLarge, HeaderNotUtf8, HeaderNotJson, HeaderTooDeep
+│   │   │   ├── KeyDuplicate, KeyTooLong, EntryMalformed, DtypeUnknown, ShapeInvalid, MetadataInvalid
+│   │   │   └── OffsetsInvalid, OffsetsOverlap, OffsetsHole, SizeMismatch, DataTruncated, DataTrailing
+│   │   └── ManifestError             what adaptr says in it
+│   │       ├── ManifestMissing, ManifestNotJson, ManifestNotCanonical, ManifestTooDeep
+│   │       ├── FieldMissing, FieldInvalid, FormatTooNew, FeatureUnknown, VersionUnknown
+│   │       └── TensorMissing, TensorUnexpected, KeyMalformed
 │   ├── ForeignError                  a file of another tool can't be read
 │   │   ├── UnknownFormat, LfsPointer, UnsafePickle, NoAdapterTensors
 │   │   ├── ConfigMissing, ConfigConflict, TensorUnknown
 │   │   └── LossyConversion           writing it would lose something, and `--lossy` was not given
 │   ├── CheckpointError               a base checkpoint is incomplete or malformed
 │   ├── ShapeError                    a tensor's shape is not the one its configuration wants
-│   └── NonFinite                     NaN or infinity where there must be none
+│   ├── NonFinite                     NaN or infinity where there must be none
+│   └── FileChanged                   a file is no longer the one whose header was read
 ├── WrongBase .................... 4  adapter and base don't belong together
-│   ├── TargetNotFound, TargetMismatch, ContentMismatch, TiedWeights
+│   └── TargetNotFound, TargetMismatch, ContentMismatch, TiedWeights
 ├── NotPossible .................. 5  the method can't do this
-│   ├── NotMergeable, NotMerged, Unsupported, AlreadyAttached, NothingChanged
+│   └── NotMergeable, NotMerged, Unsupported, AlreadyAttached, NothingChanged
 ├── RegistryError ................ 6  registry or network
 ├── IntegrityError ............... 7  digest, signature or policy
 │   └── DigestMismatch
-└── MachineError ................. 8  this machine: disk full, permissions, missing optional package
+└── MachineError ................. 8  this machine: permissions, locks
     ├── DiskFull
-    └── MissingExtra
+    └── MissingExtra                  an optional package is not installed
 """
 
 from __future__ import annotations
+
+import reprlib
+
+
+def shown(value: object, limit: int = 80) -> str:
+    """How something from a file appears in a message: cut, and with nothing that a terminal would obey."""
+    if not isinstance(value, str):
+        return reprlib.repr(value)
+    text = value if len(value) <= limit else value[:limit] + "..."
+    return text if text.isprintable() else repr(text)[1:-1]
 
 
 class AdaptrError(Exception):
@@ -74,7 +91,7 @@ class HeaderTooLarge(HeaderError):
 
 
 class HeaderNotUtf8(HeaderError):
-    """The header is not UTF-8."""
+    """The header is not UTF-8, or has half of a surrogate pair."""
 
 
 class HeaderNotJson(HeaderError):
@@ -102,7 +119,7 @@ class DtypeUnknown(HeaderError):
 
 
 class ShapeInvalid(HeaderError):
-    """A dimension is negative, not an integer, or the product overflows 63 bits."""
+    """A dimension is negative or not an integer, there are too many, or the product overflows 63 bits."""
 
 
 class OffsetsInvalid(HeaderError):
@@ -169,6 +186,10 @@ class FeatureUnknown(ManifestError):
     """`requires` names a feature this reader does not understand."""
 
 
+class VersionUnknown(ManifestError):
+    """The file has a version of its method's mathematics that this adaptr does not compute."""
+
+
 class TensorMissing(ManifestError):
     """A target lacks a tensor that its method needs."""
 
@@ -178,7 +199,7 @@ class TensorUnexpected(ManifestError):
 
 
 class KeyMalformed(ManifestError):
-    """A tensor key is not `<target>:<param>`."""
+    """A tensor key is not `<target>:<param>`, or has control characters."""
 
 
 class ForeignError(InputError):
@@ -227,6 +248,10 @@ class ShapeError(InputError):
 
 class NonFinite(InputError):
     """NaN or infinity where there must be none."""
+
+
+class FileChanged(InputError):
+    """A file is no longer the one whose header was read."""
 
 
 class WrongBase(AdaptrError):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,22 +13,25 @@ from typing import BinaryIO
 from adaptr.errors import DiskFull, MachineError, OutputExists
 
 MARK = ".adaptr-partial-"
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 @contextmanager
 def replacing(path: Path, force: bool = False) -> Iterator[BinaryIO]:
     """A file to write that becomes `path` at the end of the block, and vanishes if the block fails."""
+    if path.is_dir():
+        raise OutputExists(f"`{path}` is a folder; give the name of a file")
     refuse_existing(path, force)
     with _explained(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=MARK, dir=path.parent)
+        partial = _beside(path)
         try:
-            with os.fdopen(handle, "wb") as file:
+            with open(partial, "xb") as file:
                 yield file
-            os.chmod(name, 0o666 & ~_umask())
-            os.replace(name, path)
+                file.flush()
+                os.fsync(file.fileno())  # a rename may reach the disk before the bytes do
+            os.replace(partial, path)
         except BaseException:
-            Path(name).unlink(missing_ok=True)
+            partial.unlink(missing_ok=True)
             raise
 
 
@@ -38,37 +40,63 @@ def replacing_folder(path: Path, force: bool = False) -> Iterator[Path]:
     """A folder to fill that becomes `path` at the end of the block, and vanishes if the block fails."""
     refuse_existing(path, force)
     with _explained(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=MARK, dir=path.parent))
+        partial = _beside(path)
+        partial.mkdir()
         try:
             yield partial
-            partial.chmod(0o777 & ~_umask())
-            if path.is_dir() and not path.is_symlink():
-                _exchange(partial, path)
-            else:
-                os.replace(partial, path)
+            _put(partial, path)
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             raise
 
 
-def _exchange(partial: Path, path: Path) -> None:
-    """Put `partial` where the folder `path` is; the old one goes only once the new one is there."""
-    old = Path(tempfile.mkdtemp(prefix=MARK, dir=path.parent))
-    os.replace(path, old)
-    try:
-        os.replace(partial, path)
-    except BaseException:
-        os.replace(old, path)
-        raise
-    shutil.rmtree(old)
-
-
 def refuse_existing(path: Path, force: bool) -> None:
     """Raises `OutputExists` if there is something at `path` that would be lost."""
-    empty = path.is_dir() and not any(path.iterdir())
-    if not force and not empty and (path.exists() or path.is_symlink()):
+    if force or not os.path.lexists(path):
+        return
+    if not (path.is_dir() and not any(path.iterdir())):
         raise OutputExists(f"`{path}` exists; give `--force` to replace it, or another output")
+
+
+def _beside(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.parent / f"{MARK}{os.urandom(8).hex()}"
+
+
+def _put(partial: Path, path: Path) -> None:
+    """Put the folder `partial` where `path` is; what was there goes only once the new one is there."""
+    if not os.path.lexists(path):
+        os.rename(partial, path)
+    elif _exchanged(partial, path):
+        _remove(partial)
+    else:
+        old = _beside(path)
+        os.rename(path, old)
+        try:
+            os.rename(partial, path)
+        except BaseException:
+            os.rename(old, path)
+            raise
+        _remove(old)
+
+
+def _exchanged(a: Path, b: Path) -> bool:
+    """Swap two names in one step, so that a kill at any moment leaves either. False where the system can't."""
+    import ctypes
+
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    try:
+        rename = ctypes.CDLL(None).renameat2
+    except (AttributeError, OSError, TypeError):
+        return False
+    return bool(rename(here, os.fsencode(a), here, os.fsencode(b), exchange) == 0)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 @contextmanager
@@ -76,14 +104,16 @@ def _explained(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        if error.errno in FULL:
             raise DiskFull(f"no space left for `{path}`; nothing was left behind") from error
-        if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
-            raise MachineError(f"`{path}` may not be written: {error.strerror}") from error
-        raise
+        if not _about(error, path):
+            raise
+        raise MachineError(f"`{path}` can't be written: {error.strerror}") from error
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def _about(error: OSError, path: Path) -> bool:
+    """Whether an error concerns the output, not some input that was read meanwhile."""
+    if error.filename is None:
+        return True
+    named = Path(os.fsdecode(error.filename))
+    return MARK in str(named) or named == path or named in path.parents

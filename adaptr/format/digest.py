@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from adaptr.errors import FileChanged
 from adaptr.format.header import Header
 from adaptr.format.io import dtype_shape, opened, raw_bytes
 
@@ -33,7 +34,9 @@ def of_weights(path: str | os.PathLike[str], header: Header) -> str:
             file.seek(header.data + entry.start)
             left = entry.nbytes
             while left:
-                got = file.readinto(buffer[: min(left, CHUNK)])  # type: ignore[attr-defined]
+                got = file.readinto(buffer[: min(left, CHUNK)])
+                if not got:
+                    raise FileChanged(f"`{path}` became shorter after its header was read")
                 digest.update(buffer[:got])
                 left -= got
     return "sha256:" + digest.hexdigest()

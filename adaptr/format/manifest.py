@@ -1,20 +1,20 @@
-"""The manifest: what an adapter file says of itself, as canonical JSON (RFC 8785) under `adaptr` in the header's metadata.
+"""The manifest: what an adapter file says of itself, as canonical JSON under `adaptr` in the header's metadata.
 
-Unknown optional fields are kept. What a reader must understand is listed in `requires`; a file of a higher `format` or with
-an unknown requirement is refused, never guessed at.
+Unknown optional fields at the top are kept. What a reader must understand is listed in `requires`; a file of a higher
+`format` or with an unknown requirement is refused, never guessed at.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import json
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
-
-import rfc8785
 
 from adaptr import errors as e
 from adaptr.adapter import KINDS, REPLACED, Adapter, Base, Part, Target
+from adaptr.errors import shown
+from adaptr.format import canonical
 
 if TYPE_CHECKING:
     from adaptr.format.header import Header
@@ -22,14 +22,22 @@ if TYPE_CHECKING:
 FORMAT = 1
 FEATURES = frozenset({"parts", "quantized", "replaced"})
 KEY = "adaptr"
-MAX_DEPTH = 32
-MAX_TEXT = 1_000_000
+MAX_INT = 2**53 - 1
 
-_TEXT = ("name", "release", "summary", "license")
-_KNOWN = {
-    "format", "requires", "method", "parts", "base", "targets", "lineage", "training", "quantization", "foreign", "tags",
-    *_TEXT,
-}  # fmt: skip
+#: How many numbers the shape of each kind has.
+RANKS = {
+    **dict.fromkeys(("linear", "linear_t", "embedding", "attention"), 2),
+    **dict.fromkeys(("norm", "module", "model"), 1),
+    **dict.fromkeys(("experts", "experts_t", "conv1d"), 3),
+    "conv2d": 4,
+    "conv3d": 5,
+}
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+PART = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+
+TEXTS = ("name", "release", "summary", "license")
+OBJECTS = ("lineage", "training", "quantization", "foreign")
+OWN = frozenset({"format", "requires", "method", "parts", "base", "targets", "tags", *TEXTS, *OBJECTS})
 
 
 # ---------------------------------------------------------------- writing
@@ -37,188 +45,192 @@ _KNOWN = {
 
 def dump(adapter: Adapter) -> str:
     """The manifest of an adapter, canonical. Equal adapters give equal text."""
-    document: dict[str, Any] = {
-        **adapter.extra,
-        "format": FORMAT,
-        "method": _method(adapter),
-        "targets": {path: _target(t) for path, t in adapter.targets.items()},
-    }
-    requires = sorted({*adapter.requires, *_features(adapter)})
+    return canonical.dumps(document(adapter))
+
+
+def document(adapter: Adapter) -> dict[str, Any]:
+    """The manifest of an adapter. Empty optional fields are left out."""
     optional = {
-        "requires": requires,
-        "parts": {name: {"method": _method(p), "targets": {k: _target(t) for k, t in p.targets.items()}} for name, p in adapter.parts.items()},
-        "base": {k: v for k, v in dataclasses.asdict(adapter.base).items() if v},
+        "requires": sorted({*adapter.requires, *_features(adapter)}),
+        "parts": {name: _method_and_targets(part) for name, part in adapter.parts.items()},
+        "base": _base(adapter.base),
         "tags": list(adapter.tags),
-        **{name: getattr(adapter, name) for name in (*_TEXT, "lineage", "training", "quantization", "foreign")},
-    }  # fmt: skip
-    document.update({key: value for key, value in optional.items() if value})
-    return canonical(document)
-
-
-def canonical(document: Any) -> str:
-    """RFC 8785. Raises `FieldInvalid` for what JSON can't carry exactly."""
-    try:
-        return rfc8785.dumps(document).decode()
-    except (rfc8785.CanonicalizationError, UnicodeEncodeError) as error:
-        raise e.FieldInvalid(f"the manifest can't be written as JSON: {error}") from None
+        **{name: getattr(adapter, name) for name in (*TEXTS, *OBJECTS)},
+    }
+    given = {key: value for key, value in optional.items() if value}
+    return {**adapter.extra, "format": FORMAT, **_method_and_targets(adapter), **given}
 
 
 def _features(adapter: Adapter) -> set[str]:
-    found = {"parts"} if adapter.parts else set()
-    if adapter.quantization:
-        found.add("quantized")
-    if any(key.endswith(f":{REPLACED}") for key in adapter.tensors):
-        found.add("replaced")
-    return found
+    replaced = any(key.endswith(f":{REPLACED}") for key in adapter.tensors)
+    used = {"parts": adapter.parts, "quantized": adapter.quantization, "replaced": replaced}
+    return {name for name, value in used.items() if value}
 
 
-def _method(a: Adapter | Part) -> dict[str, Any]:
-    return {"name": a.method, "version": a.version, "config": dict(a.config)}
+def _method_and_targets(owner: Adapter | Part) -> dict[str, Any]:
+    return {
+        "method": {"name": owner.method, "version": owner.version, "config": dict(owner.config)},
+        "targets": {path: _target(target) for path, target in owner.targets.items()},
+    }
 
 
 def _target(target: Target) -> dict[str, Any]:
     return {"kind": target.kind, "shape": list(target.shape), "config": dict(target.config)}
 
 
+def _base(base: Base) -> dict[str, Any]:
+    found = {f.name: getattr(base, f.name) for f in fields(base)}
+    return {name: value for name, value in {**found, "ties": [list(tie) for tie in base.ties]}.items() if value}
+
+
 # ---------------------------------------------------------------- reading
 
 
 def load(header: Header) -> dict[str, Any]:
-    """The manifest of a header as a checked document."""
+    """The manifest of a header: of a version and with features that this reader knows, and canonical."""
     text = header.metadata.get(KEY)
     if text is None:
         raise e.ManifestMissing("this safetensors file has no adaptr manifest; `adaptr convert` reads other formats")
-    try:
-        document = json.loads(text)
-    except RecursionError:
-        raise e.ManifestTooDeep("the manifest nests too deep") from None
-    except ValueError as error:
-        raise e.ManifestNotJson(f"the manifest is not JSON: {error}") from None
-    if not isinstance(document, dict):
-        raise e.ManifestNotJson("the manifest is not a JSON object")
-    _bounded(document, 1)
-    version = document.get("format")
-    if version is None:
-        raise e.FieldMissing("the manifest has no `format`")
-    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
-        raise e.FieldInvalid(f"`format` is {version!r}, wanted a positive integer")
+    found = canonical.loads(text)
+    version = _positive(_get(found, "format", ""), "format")
     if version > FORMAT:
         raise e.FormatTooNew(f"the file has format {version}, this adaptr reads up to {FORMAT}; upgrade adaptr")
-    if canonical(document) != text:
-        raise e.ManifestNotCanonical("the manifest is not canonical JSON (RFC 8785), so its digest means nothing")
-    unknown = sorted(set(_strings(document, "requires")) - FEATURES)
+    unknown = sorted(set(_texts(found.get("requires", []), "requires")) - FEATURES)
     if unknown:
-        raise e.FeatureUnknown(f"the file requires `{unknown[0]}`, which this adaptr does not know; upgrade adaptr")
-    return document
+        raise e.FeatureUnknown(f"the file requires `{shown(unknown[0])}`, unknown to this adaptr; upgrade adaptr")
+    if not canonical.is_canonical(text, found):
+        raise e.ManifestNotCanonical("the manifest is not canonical JSON (RFC 8785), so its digest means nothing")
+    return found
 
 
-def _bounded(value: Any, depth: int) -> None:
-    if depth > MAX_DEPTH:
-        raise e.ManifestTooDeep(f"the manifest nests deeper than {MAX_DEPTH} levels")
-    if isinstance(value, str) and len(value) > MAX_TEXT:
-        raise e.FieldInvalid(f"a text of {len(value)} characters, the limit is {MAX_TEXT}")
-    children = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    for child in children:
-        _bounded(child, depth + 1)
-
-
-def adapter(document: Mapping[str, Any], tensors: Mapping[str, Any], source: str = "") -> Adapter:
-    """An adapter from a checked document. Raises `FieldMissing` or `FieldInvalid` with the field's path."""
-    method = _read_method(document, "method")
-    parts = {}
-    for name, part in _mapping(document, "parts").items():
-        inner = _object(part, f"parts.{name}")
-        parts[name] = Part(
-            **_read_method(inner, f"parts.{name}.method"), targets=_read_targets(inner, f"parts.{name}.")
-        )
+def adapter(found: Mapping[str, Any], tensors: Mapping[str, Any], source: str = "") -> Adapter:
+    """An adapter from a loaded manifest. Raises `FieldMissing` or `FieldInvalid` with the field's path."""
+    method, version, config = _read_method(found, "")
     return Adapter(
-        **method,
-        targets=_read_targets(document, ""),
+        method=method,
+        version=version,
+        config=config,
+        targets=_read_targets(found, ""),
         tensors=tensors,
-        parts=parts,
-        base=_read_base(document),
-        tags=tuple(_strings(document, "tags")),
-        requires=tuple(_strings(document, "requires")),
-        extra={k: v for k, v in document.items() if k not in _KNOWN},
+        parts={name: _read_part(name, part) for name, part in _optional(found, "parts").items()},
+        base=_read_base(_optional(found, "base")),
+        name=_text(found.get("name", ""), "name"),
+        release=_text(found.get("release", ""), "release"),
+        summary=_text(found.get("summary", ""), "summary"),
+        license=_text(found.get("license", ""), "license"),
+        tags=_texts(found.get("tags", []), "tags"),
+        lineage=_optional(found, "lineage"),
+        training=_optional(found, "training"),
+        quantization=_optional(found, "quantization"),
+        foreign=_optional(found, "foreign"),
+        requires=_texts(found.get("requires", []), "requires"),
+        extra={key: value for key, value in found.items() if key not in OWN},
         source=source,
-        **{name: _text(document, name) for name in _TEXT},
-        **{name: _mapping(document, name) for name in ("lineage", "training", "quantization", "foreign")},
     )
 
 
-def _read_method(document: Mapping[str, Any], where: str) -> dict[str, Any]:
-    found = _object(_required(document, "method", where), where)
-    name, version = _required(found, "name", where), _required(found, "version", where)
-    if not isinstance(name, str) or not name:
-        raise e.FieldInvalid(f"`{where}.name` is {name!r}, wanted a method's name")
-    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
-        raise e.FieldInvalid(f"`{where}.version` is {version!r}, wanted a positive integer")
-    return {"method": name, "version": version, "config": _object(_required(found, "config", where), f"{where}.config")}
+def same(found: Mapping[str, Any], adapter: Adapter) -> None:
+    """Raises `ManifestNotCanonical` where writing the adapter would give another manifest than the one it came from."""
+    again = document(adapter)
+    for key in sorted({*found, *again}):
+        if found.get(key) != again.get(key) or (key in found) != (key in again):
+            want = f"`{shown(again[key])}`" if key in again else "left out, being empty"
+            raise e.ManifestNotCanonical(f"`{shown(key)}` is `{shown(found.get(key))}`, wanted {want}")
 
 
-def _read_targets(document: Mapping[str, Any], prefix: str) -> dict[str, Target]:
-    found = _object(_required(document, "targets", f"{prefix}targets"), f"{prefix}targets")
-    return {path: _read_target(path, value, f"{prefix}targets.{path}") for path, value in found.items()}
+def _read_part(name: str, value: Any) -> Part:
+    where = f"parts.{shown(name)}"
+    if not PART.fullmatch(name):
+        raise e.FieldInvalid(f"`{where}`: a part's name is up to 64 of a-z, 0-9, `_` and `-`")
+    part = _closed(value, where, {"method", "targets"})
+    method, version, config = _read_method(part, f"{where}.")
+    return Part(method, version, config, _read_targets(part, f"{where}."))
 
 
-def _read_target(path: str, value: Any, where: str) -> Target:
-    fields = _object(value, where)
-    kind, shape = _required(fields, "kind", where), _required(fields, "shape", where)
-    if kind not in KINDS:
-        raise e.FieldInvalid(f"`{where}.kind` is {kind!r}; known: {', '.join(sorted(KINDS))}")
-    ranks = {
-        "experts": 3,
-        "experts_t": 3,
-        "attention": 2,
-        "norm": 1,
-        "module": 1,
-        "model": 1,
-        "conv1d": 3,
-        "conv2d": 4,
-        "conv3d": 5,
-    }
-    good = isinstance(shape, list) and all(isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in shape)
-    if not good or len(shape) != ranks.get(kind, 2):
-        raise e.FieldInvalid(f"`{where}.shape` is {shape!r}, wanted {ranks.get(kind, 2)} positive integers")
-    return Target(path, kind, tuple(shape), _object(fields.get("config", {}), f"{where}.config"))
+def _read_method(owner: Mapping[str, Any], prefix: str) -> tuple[str, int, dict[str, Any]]:
+    where = f"{prefix}method"
+    found = _closed(_get(owner, "method", prefix), where, {"name", "version", "config"})
+    name = _get(found, "name", f"{where}.")
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        raise e.FieldInvalid(f"`{where}.name` is `{shown(name)}`, wanted up to 64 of a-z, 0-9, `.`, `_` and `-`")
+    version = _positive(_get(found, "version", f"{where}."), f"{where}.version")
+    return name, version, _object(_get(found, "config", f"{where}."), f"{where}.config")
 
 
-def _read_base(document: Mapping[str, Any]) -> Base:
-    found = _mapping(document, "base")
-    texts = {
-        name: _text(found, name) for name in ("id", "revision", "architecture", "structure", "content", "quantization")
-    }
+def _read_targets(owner: Mapping[str, Any], prefix: str) -> dict[str, Target]:
+    where = f"{prefix}targets"
+    found = _object(_get(owner, "targets", prefix), where)
+    return {path: _read_target(path, value, where) for path, value in found.items()}
+
+
+def _read_target(path: str, value: Any, prefix: str) -> Target:
+    where = f"{prefix}.{shown(path)}"
+    found = _closed(value, where, {"kind", "shape", "config"})
+    kind, shape = _get(found, "kind", f"{where}."), _get(found, "shape", f"{where}.")
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise e.FieldInvalid(f"`{where}.kind` is `{shown(kind)}`; known: {', '.join(sorted(KINDS))}")
+    if not isinstance(shape, list) or len(shape) != RANKS[kind] or not all(_is_positive(n) for n in shape):
+        raise e.FieldInvalid(f"`{where}.shape` is {shown(shape)}, wanted {RANKS[kind]} positive integers")
+    if (kind == "model") != (path == ""):
+        raise e.FieldInvalid(f"`{where}`: the empty path is the model itself, of kind `model`; this is `{kind}`")
+    return Target(path, kind, tuple(shape), _object(_get(found, "config", f"{where}."), f"{where}.config"))
+
+
+def _read_base(found: Mapping[str, Any]) -> Base:
+    names = [f.name for f in fields(Base)]
+    _closed(found, "base", names)
+    texts = {name: _text(found.get(name, ""), f"base.{name}") for name in names if name != "ties"}
     ties = found.get("ties", [])
-    if not isinstance(ties, list) or not all(isinstance(t, list) and all(isinstance(n, str) for n in t) for t in ties):
-        raise e.FieldInvalid("`base.ties` must be lists of parameter names")
-    return Base(**texts, ties=tuple(tuple(t) for t in ties))
+    if not isinstance(ties, list):
+        raise e.FieldInvalid(f"`base.ties` is {shown(ties)}, wanted lists of parameter names")
+    return Base(**texts, ties=tuple(_texts(tie, "base.ties") for tie in ties))
 
 
-def _required(document: Mapping[str, Any], key: str, where: str) -> Any:
-    if key not in document:
-        raise e.FieldMissing(f"the manifest has no `{where if where.endswith(key) else f'{where}.{key}'}`")
-    return document[key]
+# ---------------------------------------------------------------- fields
+
+
+def _get(found: Mapping[str, Any], key: str, prefix: str) -> Any:
+    if key not in found:
+        raise e.FieldMissing(f"the manifest has no `{prefix}{key}`")
+    return found[key]
 
 
 def _object(value: Any, where: str) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise e.FieldInvalid(f"`{where}` is {type(value).__name__}, wanted an object")
+        raise e.FieldInvalid(f"`{where}` is `{shown(value)}`, wanted an object")
     return value
 
 
-def _mapping(document: Mapping[str, Any], key: str) -> dict[str, Any]:
-    return _object(document.get(key, {}), key)
+def _closed(value: Any, where: str, known: Collection[str]) -> dict[str, Any]:
+    """An object that may have no other fields than these."""
+    found = _object(value, where)
+    for key in found:
+        if key not in known:
+            raise e.FieldInvalid(f"`{where}` has the unknown field `{shown(key)}`; it may have {', '.join(known)}")
+    return found
 
 
-def _text(document: Mapping[str, Any], key: str) -> str:
-    value = document.get(key, "")
+def _optional(found: Mapping[str, Any], key: str) -> dict[str, Any]:
+    return _object(found.get(key, {}), key)
+
+
+def _text(value: Any, where: str) -> str:
     if not isinstance(value, str):
-        raise e.FieldInvalid(f"`{key}` is {type(value).__name__}, wanted text")
+        raise e.FieldInvalid(f"`{where}` is `{shown(value)}`, wanted text")
     return value
 
 
-def _strings(document: Mapping[str, Any], key: str) -> list[str]:
-    value = document.get(key, [])
-    if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
-        raise e.FieldInvalid(f"`{key}` must be a list of texts")
-    return value
+def _texts(value: Any, where: str) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise e.FieldInvalid(f"`{where}` is `{shown(value)}`, wanted a list of texts")
+    return tuple(value)
+
+
+def _is_positive(value: Any) -> bool:
+    return type(value) is int and 1 <= value <= MAX_INT
+
+
+def _positive(value: Any, where: str) -> int:
+    if not _is_positive(value):
+        raise e.FieldInvalid(f"`{where}` is `{shown(value)}`, wanted a positive integer")
+    return int(value)

@@ -1,0 +1,121 @@
+"""Tensors against the manifest: each belongs to a target, and each target has those that its method wants."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from adaptr import errors as e
+from adaptr import plugins
+from adaptr.adapter import REPLACED, Adapter, Target
+from adaptr.errors import shown
+from adaptr.format.header import Entry, Header
+
+if TYPE_CHECKING:
+    from adaptr.families.base import Method
+
+SCALE = ".scale"
+CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+Found = dict[str, Entry]
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+def check(adapter: Adapter, header: Header) -> None:
+    """Raises a `ManifestError` or `ShapeError` where the tensors of a file are not those of its manifest.
+
+    Targets of a method that is not known here must have tensors, but which is not checked: the file can be inspected.
+    """
+    if not header.entries:
+        raise e.TensorMissing("the file holds no tensor at all")
+    found = _by_place(adapter, header)
+    wanted: dict[object, Shapes] = {}
+    for part, target in adapter.all_targets:
+        owner = adapter.parts[part] if part else adapter
+        here = found.pop((part, target.path), {})
+        if adapter.quantization:
+            here = _without_scales(target.path, here)
+        method = _known(owner.method, owner.version)
+        if method is None:
+            _has_any(target, here)
+            continue
+        # targets of one method, kind, shape and configuration want the same, and there are hundreds of them
+        alike = (owner.method, target.kind, target.shape, repr(target.config))
+        want = wanted[alike] = wanted.get(alike) or _wanted(method, target)
+        _compare(method, target, want, here)
+    for (_, path), left in found.items():
+        raise e.TensorUnexpected(f"`{shown(path)}:{shown(next(iter(left)))}` belongs to no target of the manifest")
+
+
+def _by_place(adapter: Adapter, header: Header) -> dict[tuple[str, str], Found]:
+    """{(part, target path): {param: entry}}, without the replaced parameters."""
+    found: dict[tuple[str, str], Found] = {}
+    for key, entry in header.entries.items():
+        path, colon, name = key.rpartition(":")
+        if not colon or not name or CONTROL.search(key) or (name == REPLACED and not path):
+            raise e.KeyMalformed(f"the key `{shown(key)}` is not `<target>:<param>`")
+        if name == REPLACED:
+            continue
+        part, dot, param = name.partition(".")
+        if dot and part in adapter.parts:
+            found.setdefault((part, path), {})[param] = entry
+        else:
+            found.setdefault(("", path), {})[name] = entry
+    return found
+
+
+def _without_scales(path: str, here: Found) -> Found:
+    """What remains when each `<param>.scale` is taken as part of its `<param>`, whose shape it must broadcast to."""
+    for name, entry in here.items():
+        if name.endswith(SCALE):
+            _check_scale(f"{shown(path)}:{shown(name)}", here.get(name.removesuffix(SCALE)), entry.shape)
+        elif entry.dtype == "I8" and name + SCALE not in here:
+            raise e.TensorMissing(f"`{shown(path)}:{shown(name)}{SCALE}` is missing; without it int8 means nothing")
+    return {name: entry for name, entry in here.items() if not name.endswith(SCALE)}
+
+
+def _check_scale(key: str, stored: Entry | None, shape: tuple[int, ...]) -> None:
+    if stored is None:
+        raise e.TensorUnexpected(f"`{key}` is the scale of a tensor that is not there")
+    if len(shape) != len(stored.shape) or any(n not in (1, m) for n, m in zip(shape, stored.shape, strict=True)):
+        raise e.ShapeError(f"`{key}` has shape {shape}, wanted 1 or the same on each axis of {stored.shape}")
+
+
+def _known(name: str, version: int) -> Method | None:
+    try:
+        method = plugins.method(name)
+    except e.UnknownMethod:
+        return None
+    if version != method.version:
+        raise e.VersionUnknown(
+            f"the file has version {version} of `{name}`, this adaptr computes version {method.version}; "
+            f"use {'a later' if version > method.version else 'an earlier'} adaptr"
+        )
+    return method
+
+
+def _has_any(target: Target, here: Found) -> None:
+    if not here:
+        raise e.TensorMissing(f"`{shown(target.path)}` has no tensor at all")
+
+
+def _compare(method: Method, target: Target, want: Shapes, here: Found) -> None:
+    found = {param: entry.shape for param, entry in here.items()}
+    if found == want:
+        return
+    for param in sorted({*want, *here}):
+        key = f"{shown(target.path)}:{shown(param)}"
+        if param not in here:
+            raise e.TensorMissing(f"`{key}` is missing; `{method.name}` has {', '.join(want)}")
+        if param not in want:
+            raise e.TensorUnexpected(f"`{key}` is no tensor of `{method.name}`, which has {', '.join(want)}")
+    method.check(target, found)
+
+
+def _wanted(method: Method, target: Target) -> Shapes:
+    try:
+        method.supports(target)
+        return method.shapes(target)
+    except (e.BadConfig, e.Unsupported) as error:
+        raise e.FieldInvalid(f"`targets.{shown(target.path)}`: {error}") from None
