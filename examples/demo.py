@@ -1,6 +1,6 @@
 """The main job of adaptr, end to end, on a real model: train, inspect, convert, merge, compare, verify, unmerge.
 
-Run it with `make demo`. Every `$ adaptr ...` line below is run as it is printed. What it makes stays in the cache folder.
+Run it with `make demo`. Every `$ adaptr ...` line is run as it is printed. What it makes stays in the cache folder.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def batches(tokenizer: Any) -> Iterator[dict[str, Any]]:
     lines = [line.rstrip("\n").split("\t") for line in DATA.read_text().splitlines()]
     made = []
     for question, answer in lines:
-        asked, said = tokenizer(question).input_ids, tokenizer(answer).input_ids + [tokenizer.eos_token_id]
+        asked, said = tokenizer(question).input_ids, [*tokenizer(answer).input_ids, tokenizer.eos_token_id]
         made.append((asked + said, [-100] * len(asked) + said))
     longest = max(len(ids) for ids, _ in made)
     ids = torch.tensor([i + [tokenizer.eos_token_id] * (longest - len(i)) for i, _ in made])

@@ -31,11 +31,12 @@ COMMANDS = {name: summary for section in SECTIONS.values() for name, summary in 
 
 HELP = """Adapters for language models as artifacts.
 
-What takes an adapter takes a file or a folder, with `=WEIGHT` behind it where weights make sense: `style.safetensors=0.7`.
+What takes an adapter takes a file or a folder, with `=WEIGHT` behind it where weights make sense:
+`style.safetensors=0.7`.
 """
 
-EPILOG = """Exit codes: 0 done, 1 a difference or a failed verification, 2 usage, 3 bad input, 4 wrong base, 5 not possible,
-6 registry or network, 7 integrity, 8 this machine, 70 a bug in adaptr, 130 interrupted.
+EPILOG = """Exit codes: 0 done, 1 a difference or a failed verification, 2 usage, 3 bad input, 4 wrong base,
+5 not possible, 6 registry or network, 7 integrity, 8 this machine, 70 a bug in adaptr, 130 interrupted.
 
 Completion: eval "$(_ADAPTR_COMPLETE=bash_source adaptr)" in ~/.bashrc; zsh_source and fish_source for those shells.
 """

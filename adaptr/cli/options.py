@@ -70,7 +70,7 @@ class Weighted(NamedTuple):
     weight: float
 
 
-class AdapterParam(click.ParamType):
+class AdapterParam(click.ParamType):  # type: ignore[type-arg]
     """`A` or `A=WEIGHT`. A path that exists is taken whole, whatever signs are in it."""
 
     name = "adapter"

@@ -79,7 +79,7 @@ def _plain(block: Block) -> None:
     if block.title:
         click.echo(block.title)
     rows = _cells(block)
-    headed = [[c for c in block.columns], *rows] if isinstance(block, Table) else rows
+    headed = [list(block.columns), *rows] if isinstance(block, Table) else rows
     widths = [max(len(row[i]) for row in headed) for i in range(len(headed[0]))]
     right = {i for i, c in enumerate(block.columns) if c in block.right} if isinstance(block, Table) else set()
     for row in headed:

@@ -1,4 +1,4 @@
-"""Run a base model with adapters attached: generate or classify. The model comes from transformers, on the CPU or as it is.
+"""Run a base model with adapters attached: generate or classify. The model comes from transformers.
 
 Adapters are attached through their hooks, never merged, so methods without a weight work as well.
 """
@@ -35,8 +35,10 @@ _CLASSIFIER = re.compile(r"(.*\.)?(classifier|score|classifier\.(out_proj|dense)
 
 @dataclass(frozen=True)
 class Answer:
-    """What the model said to one prompt: `text` and `tokens` when generating; `text` is the label and `scores` holds the
-    probability of each label when classifying."""
+    """What the model said to one prompt.
+
+    When generating, `text` and `tokens`; when classifying, `text` is the label and `scores` each label's probability.
+    """
 
     prompt: str
     text: str
@@ -152,9 +154,10 @@ def _model(transformers: Any, base: Source, task: str, config: Any, adapters: Se
     brought = {path for a in adapters for path in a.replaced}
     missing = sorted(set(info["missing_keys"]) - brought)
     if missing:
+        others = f" and {len(missing) - 1} more" if missing[1:] else ""
         raise CheckpointError(
-            f"`{base}` has no weights for `{missing[0]}`{f' and {len(missing) - 1} more' if missing[1:] else ''}, which a "
-            f"{type(model).__name__} needs, and no adapter brings them; their random values would make the answers noise"
+            f"`{base}` has no weights for `{missing[0]}`{others}, which a {type(model).__name__} needs, and no adapter "
+            "brings them; their random values would make the answers noise"
         )
     return model.eval()
 

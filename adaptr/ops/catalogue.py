@@ -18,9 +18,9 @@ from adaptr.families.composite import Composite
 class Card:
     """A method as its file describes it.
 
-    `formula`, `source`, `arxiv`: from the first paragraph of the docstring; `notes`: the rest. `params`: name to axes and
-    start. `config`: field to type and default. `parts`: of a composite, part name to method. `refusal`: why it can't be
-    merged, "" if it can.
+    `formula`, `source`, `arxiv`: from the first paragraph of the docstring; `notes`: the rest. `params`: name to axes
+    and start. `config`: field to type and default. `parts`: of a composite, part name to method. `refusal`: why it
+    can't be merged, "" if it can.
     """
 
     name: str

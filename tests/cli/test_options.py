@@ -41,5 +41,5 @@ def test_a_weight_is_finite(weight: str) -> None:
 
 
 def test_a_weight_is_a_number(tmp_path: Path) -> None:
-    with pytest.raises(click.BadParameter, match="`half`.*not a number"):
+    with pytest.raises(click.BadParameter, match=r"`half`.*not a number"):
         parse(f"{tmp_path}=half")

@@ -1,1 +1,1 @@
-"""One command a file; each has `command`. What a command does is in `adaptr.ops` and `adaptr.api`, what it says is here."""
+"""One command a file; each has `command`. What it does is in `adaptr.api` and `adaptr.ops`, what it says is here."""

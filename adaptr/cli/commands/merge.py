@@ -1,0 +1,65 @@
+"""`adaptr merge BASE ADAPTER[=W]... -o OUT`"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from adaptr.cli import options, show
+from adaptr.cli.options import ADAPTER, Weighted
+from adaptr.cli.output import Output
+from adaptr.cli.progress import bar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from adaptr.ops.merge import MergeReport
+
+
+@options.command(
+    "merge",
+    "adaptr merge ./llama style.safetensors -o ./llama-style",
+    "adaptr merge ./llama style.safetensors=0.7 peft-folder/=0.3 -o ./mixed",
+    "adaptr merge ./gpt2 head.safetensors -o ./out --tied untie --no-receipt",
+)
+@click.argument("base", type=click.Path())
+@click.argument("adapters", nargs=-1, required=True, type=ADAPTER, metavar="ADAPTER[=W]...")
+@options.output_option("The folder of the merged checkpoint.")
+@click.option("--tied", type=click.Choice(("both", "untie")), help="What to do with tied weights that change.")
+@click.option("--receipt/--no-receipt", default=True, help="Keep what a bit-exact unmerge needs.  [default: receipt]")
+def command(
+    out: Output, base: str, adapters: tuple[Weighted, ...], tied: str | None, receipt: bool, **place: str | bool
+) -> None:
+    """Merge adapters into a base checkpoint, tensor by tensor.
+
+    BASE is a folder with safetensors; it is streamed, so memory does not grow with the model. All adapters go in at
+    once, each at its weight, computed in fp32 and rounded once. The folder OUT is complete or not there, and loads like
+    BASE.
+    """
+    from adaptr import api
+
+    with bar(out, "merging") as progress:
+        report = api.merge(base, adapters, tied=tied, receipt=receipt, progress=progress, **place)
+    out.tell(report.as_dict(), _blocks(report))
+
+
+def _blocks(report: MergeReport) -> Iterator[show.Block]:
+    yield show.Facts(
+        {
+            "merged into": report.out,
+            "adapters": [
+                f"{a['name'] or a['digest'][:19]} ({a['method']}, weight {a['weight']:g})" for a in report.adapters
+            ],
+            "targets": report.targets,
+            "tensors": f"{report.tensors} changed",
+            "change": f"{show.share(report.relative_delta)} of the weights' size (Frobenius)",
+            "unmoved": f"{show.share(report.unchanged)} of the changed weights' elements, by rounding",
+            "tied": report.tied,
+            "added": report.added,
+            "written": show.size(report.bytes),
+            "receipt": show.size(report.receipt_bytes),
+            "time": f"{report.seconds:.2f} s",
+            "note": report.notes,
+        }
+    )

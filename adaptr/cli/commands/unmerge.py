@@ -1,0 +1,46 @@
+"""`adaptr unmerge MERGED -o OUT`"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from adaptr.cli import options, show
+from adaptr.cli.output import Output
+from adaptr.cli.progress import bar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from adaptr.ops.unmerge import UnmergeReport
+
+
+@options.command("unmerge", "adaptr unmerge ./llama-style -o ./llama", "adaptr unmerge ./llama-style -o ./llama --json")
+@click.argument("merged", type=click.Path())
+@options.output_option("The folder of the restored base.")
+def command(out: Output, merged: str, **place: str | bool) -> None:
+    """Take the adapters out of a merged checkpoint, bit for bit.
+
+    MERGED is what `adaptr merge` wrote. The receipt in it is enough: neither the base nor the adapters are needed.
+    Every tensor is checked against the base's digest.
+    """
+    from adaptr import api
+
+    with bar(out, "unmerging") as progress:
+        report = api.unmerge(merged, progress=progress, **place)
+    out.tell(report.as_dict(), _blocks(report))
+
+
+def _blocks(report: UnmergeReport) -> Iterator[show.Block]:
+    yield show.Facts(
+        {
+            "restored": report.out,
+            "taken out": [
+                f"{a['name'] or a['digest'][:19]} ({a['method']}, weight {a['weight']:g})" for a in report.adapters
+            ],
+            "tensors": f"{report.tensors} recomputed, each equal to the base's sha256",
+            "written": show.size(report.bytes),
+            "time": f"{report.seconds:.2f} s",
+        }
+    )
