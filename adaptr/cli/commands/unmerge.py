@@ -36,9 +36,7 @@ def _blocks(report: UnmergeReport) -> Iterator[show.Block]:
     yield show.Facts(
         {
             "restored": report.out,
-            "taken out": [
-                f"{a['name'] or a['digest'][:19]} ({a['method']}, weight {a['weight']:g})" for a in report.adapters
-            ],
+            "taken out": [show.adapter(a) for a in report.adapters],
             "tensors": f"{report.tensors} recomputed, each equal to the base's sha256",
             "written": show.size(report.bytes),
             "time": f"{report.seconds:.2f} s",
