@@ -84,7 +84,11 @@ def check(
     config: Mapping[str, Any],
 ) -> None:
     """Compare the shapes found at target `where` with the table. Raises `ShapeError` naming tensor, want and got."""
-    for name, want in shapes(params, dims, config).items():
+    wanted = shapes(params, dims, config)
+    for name in found:
+        if name not in wanted:
+            raise ShapeError(f"`{method}`: `{name}` at `{where}` is no tensor of this configuration: {', '.join(wanted)}")
+    for name, want in wanted.items():
         if name not in found:
             raise ShapeError(f"`{method}`: `{name}` at `{where}` is missing, wanted shape {want}")
         if tuple(found[name]) != want:

@@ -1,7 +1,7 @@
 """From a method's name to the method: built-in file first, installed entry point on a miss.
 
-Only the named method is imported. Built-ins are found by file name (`adaptr_plugins/<family>/<name>.py`); third parties by
-the entry-point group `adaptr.methods`, whose name is the method's name and whose value is the method class.
+Only the named method is imported. Built-ins are found by file name (`adaptr_plugins/<family>/<name>.py`); third
+parties by the entry-point group `adaptr.methods`, whose name is the method's name and whose value is the method class.
 """
 
 from __future__ import annotations
@@ -44,10 +44,14 @@ def manager(name: str) -> Manager:
     """The plugin manager of one method. Raises `UnknownMethod` for a name that nobody has."""
     pm = Manager(hookspecs.PROJECT)
     pm.add_hookspecs(hookspecs)
-    pm.register(method(name), name)
+    try:
+        pm.register(method(name), name)
+    except pluggy.PluginValidationError as error:
+        raise UsageError(
+            f"method `{name}`: a hook has other arguments than `adaptr.hookspecs` says: {error}"
+        ) from error
     for observer in _observers:
         pm.register(observer)
-    pm.check_pending()
     return pm
 
 
@@ -73,11 +77,18 @@ def forget(observer: object) -> None:
 
 @functools.cache
 def method(name: str) -> Method:
-    """The method object of that name. Raises `UnknownMethod`, with near names, or `UsageError` if the plugin is not one."""
+    """The method object of that name. Raises `UnknownMethod`, with near names, or `UsageError` if the plugin is not
+    one.
+    """
     found = _builtin(name) or _installed(name)
     if found is None:
         raise UnknownMethod(_unknown(name))
     return _validated(found, name)
+
+
+def known(name: str) -> bool:
+    """Whether there is a method of that name. Installed plugins are only looked for where no built-in has it."""
+    return name in builtin_files() or name in _entry_points()
 
 
 def names() -> list[str]:

@@ -1,7 +1,8 @@
 """Where things are in models: roles and places as patterns over module paths.
 
 A role is an ordered list of patterns; the first that matches anything in a model is the one that counts. `{n}` in a
-pattern is a layer number. Checked on Llama-, GPT-2-, BERT-, DistilBERT-, T5-, ViT- and Whisper-type models.
+pattern is a layer number. What each finds in twenty
+architectures is pinned in tests/test_targets.py.
 """
 
 from __future__ import annotations
@@ -12,15 +13,15 @@ import re
 ROLES: dict[str, tuple[str, ...]] = {
     "attn.q": (
         r"(self_attn|encoder_attn|attn|attention|SelfAttention|EncDecAttention)\.(q_proj|q_lin|q)",
-        r"attention\.(self|attention)\.query",
+        r"attention\.((self|attention)\.)?query",
     ),
     "attn.k": (
         r"(self_attn|encoder_attn|attn|attention|SelfAttention|EncDecAttention)\.(k_proj|k_lin|k)",
-        r"attention\.(self|attention)\.key",
+        r"attention\.((self|attention)\.)?key",
     ),
     "attn.v": (
         r"(self_attn|encoder_attn|attn|attention|SelfAttention|EncDecAttention)\.(v_proj|v_lin|v)",
-        r"attention\.(self|attention)\.value",
+        r"attention\.((self|attention)\.)?value",
     ),
     "attn.qkv": (r"(attn|attention|self_attention|mixer)\.(c_attn|query_key_value|qkv_proj|Wqkv|in_proj|qkv)",),
     "attn.o": (
@@ -29,13 +30,15 @@ ROLES: dict[str, tuple[str, ...]] = {
         r"attn\.c_proj",
         r"(attention|self_attention)\.dense",
     ),
-    "mlp.gate": (r"mlp\.gate_proj", r"DenseReluDense\.wi_0"),
+    "mlp.gate": (r"mlp\.gate_proj", r"DenseReluDense\.wi_0", r"experts\.(gate_proj|gate_up_proj)"),
     "mlp.up": (
         r"mlp\.(up_proj|fc1|c_fc|dense_h_to_4h)",
         r"DenseReluDense\.(wi_1|wi)",
         r"intermediate\.dense",
         r"ffn\.lin1",
         r"layers\.{n}\.fc1",
+        r"albert_layers\.{n}\.ffn",
+        r"experts\.(up_proj|gate_up_proj)",
     ),
     "mlp.down": (
         r"mlp\.(down_proj|fc2|c_proj|dense_4h_to_h)",
@@ -43,10 +46,12 @@ ROLES: dict[str, tuple[str, ...]] = {
         r"(?<!attention\.)output\.dense",
         r"ffn\.lin2",
         r"layers\.{n}\.fc2",
+        r"albert_layers\.{n}\.ffn_output",
+        r"experts\.down_proj",
     ),
-    "embed": (r"(embed_tokens|wte|word_embeddings|shared)",),
-    "head": (r"(lm_head|score|classifier|embed_out)",),
-    "norm": (r"(.*)(norm|layernorm|LayerNorm|layer_norm|ln_1|ln_2|ln_f|sa_layer_norm|output_layer_norm)(_\w+)?",),
+    "embed": (r"(embed_tokens|wte|word_embeddings|embed_in|token_embedding)", r"shared"),
+    "head": (r"(lm_head|score|embed_out|proj_out|qa_outputs)", r"classifier(\..*)?"),
+    "norm": (r"\w*(norm|Norm|ln_)\w*",),
 }
 
 #: Places: modules whose output is taken after the sub-layer's last dropout, before the residual sum.
@@ -55,15 +60,20 @@ PLACES: dict[str, tuple[str, ...]] = {
         r"(encoder|decoder)\.block\.{n}\.layer\.0\.dropout",
         r"attention\.output\.dropout",
         r"attn\.resid_dropout",
+        r"layers\.{n}\.post_attention_dropout",
+        r"attention\.output_dropout",
         r"self_attn\.(o_proj|out_proj)",
         r"attention\.(o_proj|out_lin)",
+        r"self_attention\.dense",
     ),
     "ffn_out": (
         r"(encoder\.block\.{n}\.layer\.1|decoder\.block\.{n}\.layer\.2)\.dropout",
         r"(?<!attention\.)output\.dropout",
-        r"layers\.{n}\.fc2",
+        r"layers\.{n}\.(fc2|post_mlp_dropout)",
         r"mlp\.dropout",
         r"layer\.{n}\.ffn",
+        r"albert_layers\.{n}\.ffn_output",
+        r"h\.{n}\.mlp\.dense_4h_to_h",
         r"mlp",
     ),
 }
@@ -74,7 +84,7 @@ ATTENTION: tuple[str, ...] = (
     r"attention\.self",
     r"(self_attn|encoder_attn)",
     r"h\.{n}\.attn",
-    r"layers?\.{n}\.attention",
+    r"(layers?|albert_layers)\.{n}\.attention",
 )
 
 #: For a module of `ffn_out`, the module whose input is the feed-forward's input ("" is the module itself).
@@ -82,7 +92,9 @@ FFN_INPUT: tuple[tuple[str, str], ...] = (
     (r"(.*\.layer\.\d+)\.dropout", r"\1.DenseReluDense"),
     (r"(.*)\.output\.dropout", r"\1.intermediate"),
     (r"(.*)\.fc2", r"\1.fc1"),
-    (r"(.*)\.mlp\.dropout", r"\1.mlp"),
+    (r"(.*)\.mlp\.(dropout|dense_4h_to_h)", r"\1.mlp"),
+    (r"(.*)\.post_mlp_dropout", r"\1.mlp"),
+    (r"(.*)\.ffn_output", r"\1.ffn"),
     (r"(.*)", ""),
 )
 

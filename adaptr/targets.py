@@ -18,7 +18,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from adaptr import roles
-from adaptr.adapter import Target
+from adaptr.adapter import Target, agree
 from adaptr.errors import TargetMismatch, TargetNotFound
 
 if TYPE_CHECKING:
@@ -40,10 +40,16 @@ def resolve(model: nn.Module, spec: str | Sequence[str], kinds: Collection[str])
     for word in words:
         found = next((f for w in _alternatives(word) if (f := _named(model, w, candidates))), [])
         if not found:
-            raise TargetNotFound(_nothing(model, word, candidates, kinds))
+            raise TargetNotFound(_nothing(word, candidates, kinds))
         chosen.update({t.path: t for t in found})
-    order = {t.path: i for i, t in enumerate(candidates)}
-    return sorted(chosen.values(), key=lambda t: order[t.path])
+    return [_with_size(model, t) for t in candidates if t.path in chosen]
+
+
+def _with_size(model: nn.Module, target: Target) -> Target:
+    if target.shape:
+        return target
+    size = _size(model, target.path, model.get_submodule(target.path), target.kind)
+    return Target(target.path, target.kind, size)
 
 
 def _alternatives(word: str) -> list[str]:
@@ -96,7 +102,8 @@ def _candidates(model: nn.Module, kinds: Collection[str]) -> Iterator[Target]:
         if not path or ".adapters" in f".{path}":
             continue
         if whole:
-            yield from (Target(path, kind, _size(model, module, kind)) for kind in sorted(whole) if _sized(model))
+            # sizes are looked up for what is chosen, as only attentions have heads
+            yield from (Target(path, kind, ()) for kind in sorted(whole))
             continue
         target = describe(path, module)
         if target is not None and target.kind in kinds:
@@ -143,7 +150,7 @@ def match(model: nn.Module, target: Target) -> None:
     if found is None:
         names = [p for p, _ in model.named_parameters()] if "experts" in target.kind else _paths(model)
         raise TargetNotFound(f"the base has no `{target.path}`{_near(target.path, names)}")
-    if found.kind != target.kind or found.shape != target.shape:
+    if found.kind != target.kind or not agree(found.shape, target.shape):
         raise TargetMismatch(
             f"`{target.path}` is a {found.kind} of shape {found.shape} in the base, "
             f"the adapter wants a {target.kind} of shape {target.shape}"
@@ -158,7 +165,7 @@ def _find(model: nn.Module, target: Target) -> Target | None:
     except AttributeError:
         return None
     if target.kind in {"module", "attention"}:
-        return Target(target.path, target.kind, _size(model, module, target.kind))
+        return Target(target.path, target.kind, _size(model, target.path, module, target.kind))
     if target.kind in {"experts", "experts_t"}:
         stacks = _expert_stacks(target.path.rpartition(".")[0], module, {"experts", "experts_t"})
         return next((t for t in stacks if t.path == target.path), None)
@@ -188,7 +195,7 @@ def _near(path: str, names: Collection[str]) -> str:
     return f"; the nearest name is `{near[0]}`" if near else ""
 
 
-def _nothing(model: nn.Module, word: str, candidates: list[Target], kinds: Collection[str]) -> str:
+def _nothing(word: str, candidates: list[Target], kinds: Collection[str]) -> str:
     if not candidates:
         return f"`{word}` matches nothing: the model has no {' or '.join(sorted(kinds))} at all"
     ends = sorted({t.path.rpartition(".")[2] for t in candidates})
@@ -201,45 +208,62 @@ def is_head(model: nn.Module, path: str) -> bool:
     """Whether `path` is the model's output head."""
     module = model.get_submodule(path)
     output = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None  # type: ignore[operator]
-    return module is output or re.fullmatch(r"(.*\.)?(lm_head|score|classifier|embed_out|qa_outputs)", path) is not None
+    return module is output or roles.has(path, "head")
 
 
 # ---------------------------------------------------------------- sizes that come from the model's configuration
 
 
 def text_config(model: nn.Module) -> Any:
-    config = getattr(model, "config", None)
+    return _language(getattr(model, "config", None))
+
+
+def _language(config: Any) -> Any:
+    """Of a model of several modes, the configuration of its language part."""
     return config.get_text_config() if hasattr(config, "get_text_config") else config
 
 
-def _sized(model: nn.Module) -> bool:
-    return text_config(model) is not None
+def _config_at(model: nn.Module, path: str) -> Any:
+    """The configuration that holds at `path`: that of the innermost module around it that has one."""
+    module, found = model, text_config(model)
+    for name in path.split("."):
+        module = module.get_submodule(name)
+        own: Any = getattr(module, "config", None)
+        found = found if own is None else _language(own)
+    return found
 
 
 def hidden_size(model: nn.Module) -> int:
-    config = text_config(model)
-    for name in ("hidden_size", "d_model", "n_embd", "dim"):
-        if hasattr(config, name):
-            return int(getattr(config, name))
-    raise TargetNotFound("the model's configuration has no hidden size, so it has no place for this method")
+    return _width(text_config(model))
 
 
-def attention_size(model: nn.Module, module: nn.Module | None = None) -> tuple[int, int]:
-    """(key/value heads, width of a head) of a model's attention."""
-    config = text_config(model)
+def _width(config: Any) -> int:
+    size = _first(config, "hidden_size", "d_model", "n_embd", "dim")
+    if size is None:
+        raise TargetNotFound("the model's configuration has no hidden size, so it has no place for this method")
+    return size
 
-    def first(*names: str) -> int | None:
-        return next((int(v) for n in names if (v := getattr(config, n, None)) is not None), None)
 
-    heads = first("num_attention_heads", "n_head", "n_heads", "encoder_attention_heads", "num_heads")
+def attention_size(config: Any, module: nn.Module) -> tuple[int, int]:
+    """(key/value heads, width of a head) of an attention module: what it says of itself, else its configuration."""
+    heads = _first(config, "num_attention_heads", "n_head", "n_heads", "encoder_attention_heads", "num_heads")
     if heads is None:
         raise TargetNotFound("the model's configuration has no number of attention heads")
-    width = first("head_dim", "d_kv") or hidden_size(model) // heads
-    own = getattr(module, "head_dim", None)
-    return first("num_key_value_heads") or heads, int(own) if isinstance(own, int) else width
+    width = _first(module, "head_dim", "attention_head_size", "key_value_proj_dim", "head_size")
+    width = width or _first(config, "head_dim", "d_kv") or _width(config) // heads
+    keys = next((k for name in ("k_proj", "k", "key", "k_lin") if (k := module._modules.get(name)) is not None), None)
+    out = _first(keys, "out_features")
+    return out // width if out else _first(config, "num_key_value_heads") or heads, width
 
 
-def _size(model: nn.Module, module: nn.Module, kind: str) -> tuple[int, ...]:
+def _first(owner: Any, *names: str) -> int | None:
+    """The first of these attributes that is a number."""
+    found = (getattr(owner, name, None) for name in names)
+    return next((value for value in found if isinstance(value, int) and not isinstance(value, bool)), None)
+
+
+def _size(model: nn.Module, path: str, module: nn.Module, kind: str) -> tuple[int, ...]:
+    config = _config_at(model, path)
     if kind == "attention":
-        return attention_size(model, module)
-    return (int(getattr(module, "out_features", None) or hidden_size(model)),)
+        return attention_size(config, module)
+    return (_first(module, "out_features", "nf") or _width(config),)

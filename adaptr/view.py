@@ -26,13 +26,14 @@ class View:
     """A layer as adapters see it.
 
     `call`: the forward. `rows(s)`: rows `s` of the logical weight (*e, out, in, *k), in the dtype of whoever reads (fp32
-    when merging). `bias()`: the bias or None. `op(x, W, b)`: what this kind of layer does with a weight, for methods that
+    when merging). `cols(s)`: columns `s`, for weights that are stored transposed and read in blocks of their storage. `bias()`: the bias or None. `op(x, W, b)`: what this kind of layer does with a weight, for methods that
     need `x` through another weight. `plain`: the weight itself where `call` is nothing but `op(x, plain, bias)`, else None;
     lets a delta fuse with the layer below it. `parts`: the tensors the weight depends on, so that what is derived from it
-    can be cached. `axis`: where the output features are in the output: last, but 1 for convolutions.
+    can be cached. `axis`: where the output features are in the output, from the end: before
+    the kernel's dimensions in convolutions.
     """
 
-    __slots__ = ("_bias", "axis", "call", "op", "parts", "plain", "rows")
+    __slots__ = ("_bias", "axis", "call", "cols", "op", "parts", "plain", "rows")
 
     def __init__(
         self,
@@ -43,9 +44,11 @@ class View:
         plain: Tensor | None = None,
         parts: tuple[Tensor, ...] = (),
         axis: int = -1,
+        cols: Rows | None = None,
     ) -> None:
         self.call, self.rows, self._bias, self.op = call, rows, bias, op
         self.plain, self.parts, self.axis = plain, parts, axis
+        self.cols = cols or (lambda s: rows(ALL)[:, s])
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.call(*args, **kwargs)
@@ -68,11 +71,12 @@ class View:
             op=changes.get("op", self.op),
             parts=self.parts + changes.get("parts", ()),
             axis=self.axis,
+            cols=changes.get("cols") or (None if "rows" in changes else self.cols),
         )
 
-    def along(self, vector: Tensor, y: Tensor) -> Tensor:
-        """`vector` over the output features, shaped to meet the output `y`."""
-        return vector if self.axis == -1 else vector.view(-1, *(1 for _ in y.shape[2:]))
+    def along(self, vector: Tensor) -> Tensor:
+        """`vector` over the features, shaped to meet the layer's output (or input)."""
+        return vector if self.axis == -1 else vector.view(-1, *(1 for _ in range(-1 - self.axis)))
 
 
 def of_weight(weight: Tensor, bias: Tensor | None = None) -> View:

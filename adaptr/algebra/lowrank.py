@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from adaptr.view import View
 
@@ -31,7 +31,7 @@ class LowRank:
 
     def dense(self) -> Tensor:
         """The whole delta, in the factors' dtype."""
-        return self._product(self.B)
+        return self._product(self.B, _is_experts(self.A, self.B))
 
     def add_rows(self, rows: Tensor, s: slice) -> Tensor:
         """`rows` of a weight plus the same rows of D; the sum is in the dtype of `rows`."""
@@ -40,48 +40,54 @@ class LowRank:
         if self.A.ndim == 2:
             B, A = self.B[s].to(rows.dtype), self.A.to(rows.dtype)
             return torch.addmm(rows, B, A, alpha=self.scale)
-        if self.A.ndim == 3 and self.B.ndim == 3 and self.B.shape[-1] != 1:
+        if _is_experts(self.A, self.B, rows):
             return torch.baddbmm(rows, self.B[s].to(rows.dtype), self.A[s].to(rows.dtype), alpha=self.scale)
-        return rows + self._product(self.B[s]).to(rows.dtype)
+        return rows + self._product(self.B[s], experts=False).to(rows.dtype)
 
-    def _product(self, B: Tensor) -> Tensor:
-        if _is_experts(self.A, self.B):
+    def add_cols(self, cols: Tensor, s: slice) -> Tensor:
+        """`cols` of a matrix (out, in) plus the same columns of D."""
+        return LowRank(self.B, self.A[:, s], self.scale).add_rows(cols, slice(None))
+
+    def _product(self, B: Tensor, experts: bool) -> Tensor:
+        if experts:
             return self.scale * (B @ self.A)
-        return self.scale * (B.flatten(1) @ self.A.flatten(1)).unflatten(1, self.A.shape[1:])
+        product: Tensor = (B.flatten(1) @ self.A.flatten(1)).view(-1, *self.A.shape[1:])
+        return self.scale * product
 
     def forward(self, base: View, x: Tensor, given: Tensor | None = None) -> Tensor:
         """base(x) + D x for whatever layer `base` is. `given` replaces x on the side of D (dropped-out input)."""
         import torch
 
-        x_side = x if given is None else given
-        if self.A.ndim != 2 or not x.is_floating_point():
-            return self._general(base, x, x_side)
-        learning = torch.is_grad_enabled() and (self.A.requires_grad or self.B.requires_grad)
-        same = x.dtype == self.A.dtype and not _autocast(x)
-        if learning:
-            if given is None and same and base.plain is not None and not base.plain.requires_grad:
-                fused: Tensor = _functions().apply(x, base.plain, base.bias, self.A, self.B, self.scale)
-                return fused
-            return self._general(base, x, x_side)
-        y: Tensor = base(x)
-        if not same or y.dtype != x.dtype or (torch.is_grad_enabled() and y.requires_grad):
-            return y + self._side(x_side.to(self.A.dtype)).to(y.dtype)
-        h = x_side.reshape(-1, x.shape[-1]) @ self.A.t()
-        y.view(-1, y.shape[-1]).addmm_(h, self.B.t(), alpha=self.scale)
+        A, B = self.A, self.B
+        if A.ndim != 2 or not x.is_floating_point():
+            return self._general(base, x, x if given is None else given)
+        exact = x.dtype == A.dtype and not torch.is_autocast_enabled(x.device.type)
+        learning = torch.is_grad_enabled() and (A.requires_grad or B.requires_grad)
+        if learning and exact and given is None and _frozen(base):
+            fused: Tensor = _functions().apply(x, base.plain, base.bias, A, B, self.scale)
+            return fused
+        y: Tensor = base.call(x)
+        side = x if given is None else given
+        tracked = learning or (torch.is_grad_enabled() and y.requires_grad)
+        if tracked or not exact or y.dtype != x.dtype or not y.is_contiguous():
+            return y + self._side(side.to(A.dtype)).to(y.dtype)
+        h = side.reshape(-1, A.shape[1]) @ A.t()
+        y.view(-1, B.shape[0]).addmm_(h, B.t(), alpha=self.scale)
         return y
 
     def _general(self, base: View, x: Tensor, x_side: Tensor) -> Tensor:
+        """Look-up tables and convolutions: A takes the layer's place, B follows point by point."""
         y: Tensor = base(x)
-        if self.A.ndim == 2 and x.is_floating_point():
-            return y + self._side(x_side.to(self.A.dtype)).to(y.dtype)
         assert base.op is not None
-        if x.is_floating_point() and self.A.shape[1] != x.shape[1]:  # grouped convolution: D has its shape, A has not
-            return y + base.op(x_side.to(self.A.dtype), self.dense(), None).to(y.dtype)
-        hidden = base.op(x_side.to(self.A.dtype) if x.is_floating_point() else x_side, self.A, None)
-        if self.B.ndim == 2:
-            return y + self.scale * (hidden @ self.B.t()).to(y.dtype)
-        out = (self.B.flatten(1) @ hidden.flatten(2)).unflatten(2, hidden.shape[2:])
-        return y + self.scale * out.to(y.dtype)
+        if not x.is_floating_point():
+            return y + self.scale * (base.op(x_side, self.A, None) @ self.B.t()).to(y.dtype)
+        x_side = x_side.to(self.A.dtype)
+        channels = base.axis  # counted from the end, as a convolution's input may have no batch
+        if self.A.shape[1] != x.shape[channels]:  # grouped: D has the layer's shape, A has not
+            return y + base.op(x_side, self._product(self.B, experts=False), None).to(y.dtype)
+        hidden = base.op(x_side, self.A, None)
+        out: Tensor = self.B.flatten(1) @ hidden.flatten(channels + 1)
+        return y + self.scale * out.view(y.shape).to(y.dtype)
 
     def _side(self, x: Tensor) -> Tensor:
         from torch.nn.functional import linear
@@ -89,17 +95,25 @@ class LowRank:
         return self.scale * linear(linear(x, self.A), self.B)
 
 
-def _is_experts(A: Tensor, B: Tensor) -> bool:
-    return A.ndim == 3 and B.ndim == 3 and B.shape[0] == A.shape[0] and B.shape[2] == A.shape[1]
+def _frozen(base: View) -> bool:
+    """Whether `base` is a plain linear layer that does not learn, as the fused path takes for granted."""
+    if base.plain is None or base.plain.requires_grad:
+        return False
+    bias = base.bias
+    return bias is None or not bias.requires_grad
 
 
-def _autocast(x: Tensor) -> bool:
-    import torch
+def _is_experts(A: Tensor, B: Tensor, W: Tensor | None = None) -> bool:
+    """Whether the factors are stacks (e, r, in) and (e, out, r), not those of a 1-d convolution (r, in, k) and (out,
+    r, 1).
 
-    return torch.is_autocast_enabled(x.device.type)
+    Where both fit, the weight's own shape (e, out, in) or (out, in, k) tells.
+    """
+    fits = A.ndim == 3 and B.ndim == 3 and B.shape[0] == A.shape[0] and B.shape[2] == A.shape[1]
+    return fits and (W is None or W.shape[1] == B.shape[1])
 
 
-def _functions() -> type:
+def _functions() -> Any:
     from adaptr.algebra.fused import LinearLowRank
 
     return LinearLowRank

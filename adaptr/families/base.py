@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import math
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from adaptr import params as tables
 from adaptr.adapter import Adapter, Target
-from adaptr.errors import BadConfig, NotMergeable, TargetNotFound, Unsupported
+from adaptr.errors import BadConfig, NotMergeable, TargetNotFound, Unsupported, UsageError
 from adaptr.params import Param
 from adaptr.view import View
 
@@ -30,9 +32,9 @@ REASONS = {
 class Method:
     """An adapter method. Subclass a family, not this.
 
-    `name`: the one spelling used everywhere. `version`: of the mathematics; files carry it. `params`: its tensors at one
-    target. `kinds`: target kinds it works on. `targets`: roles adapted when nothing is said. `unmergeable`: a key of
-    `REASONS` if no weight does what it does, and `possible`: what can be done instead.
+    `name`: the one spelling used everywhere. `version`: of the mathematics; files carry it. `params`: its tensors at
+    one target. `kinds`: target kinds it works on. `targets`: roles adapted when nothing is said. `unmergeable`: a key
+    of `REASONS` if no weight does what it does, and `possible`: what can be done instead.
     """
 
     name: ClassVar[str]
@@ -43,6 +45,9 @@ class Method:
     targets: ClassVar[tuple[str, ...]] = ()
     unmergeable: ClassVar[str] = ""
     possible: ClassVar[str] = "keep it attached"
+    #: Whether a block of rows, or of columns, of the merged weight needs only that block of the base.
+    rowwise: ClassVar[bool] = True
+    colwise: ClassVar[bool] = False
     #: Whether a fresh adapter leaves the model as it is; a method that does not says why in its docstring.
     identity: ClassVar[bool] = True
 
@@ -99,34 +104,48 @@ class Method:
     def invertible(self) -> bool:
         return type(self).inverse is not Method.inverse
 
+    def check_weight(self, weight: float) -> None:
+        """Raises `UsageError` or `Unsupported` for a strength that this method can't be applied with."""
+        if not math.isfinite(weight):
+            raise UsageError(f"`{self.name}`: the weight is {weight}, wanted a finite number")
+
     # ------------------------------------------------------------ derived from the table
 
     def config(self, values: Mapping[str, Any]) -> Any:
         """`values` as a validated Config. Raises `BadConfig` for unknown fields, wrong types and values out of range."""
-        fields = {f.name: f for f in dataclasses.fields(self.Config)}
-        unknown = sorted(set(values) - set(fields))
-        if unknown:
-            raise BadConfig(f"`{self.name}` has no field `{unknown[0]}`; it has {', '.join(fields) or 'none'}")
-        hints = typing.get_type_hints(self.Config)
+        hints = _hints(self.Config)
         for key, value in values.items():
+            if key not in hints:
+                raise BadConfig(f"`{self.name}` has no field `{key}`; it has {', '.join(hints) or 'none'}")
             if not _fits(value, hints[key]):
                 want = getattr(hints[key], "__name__", hints[key])
                 raise BadConfig(f"`{self.name}`: `{key}` is {value!r}, wanted {want}")
-        return self.Config(**values)
+        made = self.Config(**values)
+        self._in_range(vars(made))
+        return made
+
+    def _in_range(self, values: Mapping[str, Any]) -> None:
+        """Sizes of axes are positive, rates of dropout are below one."""
+        axes = {token for param in self.params.values() for token in param.tokens(values)} & set(values)
+        for key in axes:
+            if values[key] < 1:
+                raise BadConfig(f"`{self.name}`: `{key}` is {values[key]}, wanted at least 1")
+        if not 0 <= values.get("dropout", 0) < 1:
+            raise BadConfig(f"`{self.name}`: `dropout` is {values['dropout']}, wanted at least 0 and below 1")
 
     def shapes(self, target: Target) -> dict[str, tuple[int, ...]]:
         """The shapes of this method's tensors at `target`."""
-        cfg = dataclasses.asdict(self.config(target.config))
+        cfg = vars(self.config(target.config))
         return tables.shapes(self.params, target.dims, cfg)
 
     def count(self, target: Target) -> int:
         """The numbers trained at `target`."""
-        return tables.count(self.params, target.dims, dataclasses.asdict(self.config(target.config)))
+        return tables.count(self.params, target.dims, vars(self.config(target.config)))
 
     def check(self, target: Target, found: Mapping[str, tuple[int, ...]]) -> None:
         """Raises `ShapeError` or `Unsupported` if `found` is not what the method has at `target`."""
         self.supports(target)
-        cfg = dataclasses.asdict(self.config(target.config))
+        cfg = vars(self.config(target.config))
         tables.check(self.name, target.path or "the model", self.params, found, target.dims, cfg)
 
     def supports(self, target: Target) -> None:
@@ -146,7 +165,8 @@ class Method:
         overrides: Mapping[str, Mapping[str, Any]] | None = None,
         seed: int = 0,
     ) -> Adapter:
-        """A fresh adapter for `model`. `targets`: roles, patterns or paths; `overrides`: pattern to configuration fields.
+        """A fresh adapter for `model`. `targets`: roles, patterns or paths; `overrides`: pattern to configuration
+        fields.
 
         The tensors come from a generator seeded with `seed`, in the order of the targets.
         """
@@ -156,7 +176,8 @@ class Method:
         from adaptr import targets as places
 
         values = self.complete(model, dict(config or {}))
-        generator = torch.Generator().manual_seed(seed)
+        # on the meta device nothing is drawn: shapes and counts alone
+        generator = None if host.is_meta(model) else torch.Generator().manual_seed(seed)
         chosen: dict[str, Target] = {}
         tensors: dict[str, Tensor] = {}
         found = places.resolve(model, targets if targets is not None else self.targets, self.kinds)
@@ -165,11 +186,11 @@ class Method:
             raise TargetNotFound(f"`{self.name}` can use none of the {len(found)} modules that match")
         for place in accepted:
             own = self.at_target(model, place, {**values, **places.override(place.path, overrides)})
-            target = dataclasses.replace(place, config=dataclasses.asdict(self.config(own)))
+            target = dataclasses.replace(place, config=vars(self.config(own)).copy())
             chosen[place.path] = target
             for name, tensor in self.init(target, host.view_of(model, target), generator).items():
                 tensors[f"{place.path}:{name}"] = tensor
-        shared = dataclasses.asdict(self.config(values))
+        shared = vars(self.config(values)).copy()
         return Adapter(self.name, shared, chosen, tensors, self.version, base=host.base_of(model, chosen))
 
     def complete(self, model: nn.Module, values: dict[str, Any]) -> dict[str, Any]:
@@ -184,7 +205,7 @@ class Method:
         """Configuration for one target where it depends on the place."""
         return values
 
-    def init(self, target: Target, base: View, generator: Generator) -> dict[str, Tensor]:
+    def init(self, target: Target, base: View, generator: Generator | None) -> dict[str, Tensor]:
         """Fresh tensors at `target`. A method with `init="custom"` parameters overrides `init_custom`."""
         from adaptr.families.init import fresh
 
@@ -208,11 +229,18 @@ class Method:
         return (plugins.method, (self.name,))
 
 
+@functools.cache
+def _hints(config: type) -> Mapping[str, Any]:
+    """The types of a Config's fields, by name."""
+    hints = typing.get_type_hints(config)
+    return {f.name: hints[f.name] for f in dataclasses.fields(config)}
+
+
 def _fits(value: Any, hint: Any) -> bool:
     if typing.get_origin(hint) is typing.Literal:
         return value in typing.get_args(hint)
     if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     if hint is int:
         return isinstance(value, int) and not isinstance(value, bool)
-    return isinstance(value, cast(type, hint)) if isinstance(hint, type) else True
+    return isinstance(value, hint) if isinstance(hint, type) else True

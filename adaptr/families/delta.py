@@ -21,6 +21,8 @@ class Delta(Method):
     family: ClassVar[str] = "delta"
     kinds: ClassVar[frozenset[str]] = MATRIX_KINDS
 
+    colwise: ClassVar[bool] = True
+
     def delta(self, p: Mapping[str, Tensor], cfg: Any) -> LowRank:
         """The operator D for these tensors."""
         raise NotImplementedError
@@ -36,7 +38,7 @@ class Delta(Method):
             given = _dropped(x, drop, p)
             y = (self.delta(p, cfg) * weight).forward(base, x, given)
             shift = self.delta_bias(p, cfg)
-            return y if shift is None else y + base.along(shift * weight, y).to(y.dtype)
+            return y if shift is None else y + base.along(shift * weight).to(y.dtype)
 
         def bias() -> Tensor | None:
             return add_bias(base.bias, self.delta_bias(p, cfg), weight)
@@ -44,6 +46,7 @@ class Delta(Method):
         return base.then(
             call=call,
             rows=lambda s: (self.delta(p, cfg) * weight).add_rows(base.rows(s), s),
+            cols=lambda s: (self.delta(p, cfg) * weight).add_cols(base.cols(s), s),
             bias=bias,
             parts=tuple(p[name] for name in p),
         )
@@ -55,7 +58,7 @@ class Delta(Method):
 
 
 def _dropped(x: Tensor, rate: float, p: Any) -> Tensor | None:
-    if not rate or not getattr(p, "training", False):
+    if not rate or not getattr(p, "training", False) or not x.is_floating_point():
         return None
     from torch.nn.functional import dropout
 

@@ -11,11 +11,15 @@ if TYPE_CHECKING:
     from torch import Generator, Tensor
 
 
-def fresh(init: str, shape: tuple[int, ...], generator: Generator) -> Tensor:
-    """A new fp32 tensor. `init`: zeros, ones, kaiming (uniform in +-1/sqrt(fan in), the reference LoRA's choice),
-    normal:STD (N(0, STD²)), or truncated:STD (the same cut at two deviations)."""
+def fresh(init: str, shape: tuple[int, ...], generator: Generator | None) -> Tensor:
+    """A new fp32 tensor, on the meta device if there is no generator. `init`: zeros, ones, kaiming (uniform in
+    +-1/sqrt(fan in), the reference LoRA's choice), normal:STD (N(0, STD²)), or truncated:STD (the same cut at two
+    deviations).
+    """
     import torch
 
+    if generator is None:
+        return torch.empty(shape, device="meta")
     kind, _, argument = init.partition(":")
     if kind == "zeros":
         return torch.zeros(shape)

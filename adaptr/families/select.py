@@ -23,7 +23,7 @@ class SelectBias(Method):
     def view(self, base: View, p: Mapping[str, Tensor], cfg: Any, weight: float) -> View:
         def call(x: Tensor) -> Tensor:
             y: Tensor = base(x)
-            return y + base.along(p["b"] * weight, y).to(y.dtype)
+            return y + base.along(p["b"] * weight).to(y.dtype)
 
         return base.then(call=call, bias=lambda: add_bias(base.bias, p["b"], weight))
 

@@ -4,7 +4,8 @@
 layer. All of them leave state-dict keys, `isinstance`, deepcopy and pickle of the base as they were.
 """
 
-from adaptr.host.attach import Handle, Session, attach, attached, base_of, snapshot, train
+from adaptr.host.attach import Handle, Session, attach, attached, train
+from adaptr.host.identity import base_of, is_meta
 from adaptr.host.swap import State, view_of
 
-__all__ = ["Handle", "Session", "State", "attach", "attached", "base_of", "snapshot", "train", "view_of"]
+__all__ = ["Handle", "Session", "State", "attach", "attached", "base_of", "is_meta", "train", "view_of"]

@@ -1,23 +1,24 @@
 """Attach an adapter to a live model and take it off again, leaving no trace.
 
-Everything is checked before anything is changed. What is changed is undone by `Handle.detach()`: class swaps, hooks, the
-attention implementation, replaced parameters, `requires_grad` flags.
+Everything is checked before anything is changed. What is changed is undone by `Handle.detach()`: class swaps, hooks,
+the attention implementation, replaced parameters, `requires_grad` flags.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, TypeVar
 
-import torch
 from torch import Tensor, nn
 
 from adaptr import targets as places
-from adaptr.adapter import Adapter, Base, Target
-from adaptr.errors import AlreadyAttached, ContentMismatch, ShapeError, TargetNotFound
+from adaptr.adapter import Adapter, Target
+from adaptr.errors import AlreadyAttached, ContentMismatch, TargetNotFound
 from adaptr.host import attention, prompt
-from adaptr.host.swap import State, mount, original, unmount
+from adaptr.host.freeze import freeze
+from adaptr.host.identity import content_of
+from adaptr.host.replace import Replacement, replaceable
+from adaptr.host.swap import CACHE, State, mount, unmount
 
 if TYPE_CHECKING:
     from adaptr.families.base import Method
@@ -32,6 +33,8 @@ class Handle:
     def __init__(self, model: nn.Module, adapter: Adapter, key: str) -> None:
         self.model, self.adapter, self.key = model, adapter, key
         self.states: dict[str, State] = {}
+        self.replacements: dict[str, Replacement] = {}
+        self.strength = 1.0
         self._undo: list[Undo] = []
 
     def __enter__(self) -> Handle:
@@ -42,22 +45,25 @@ class Handle:
 
     @property
     def weight(self) -> float:
-        return next(iter(self.states.values())).strength
+        """The strength: 1 is as trained, 0 is the base. Setting it takes effect at the next forward."""
+        return self.strength
 
     @weight.setter
     def weight(self, value: float) -> None:
-        """Change the strength; takes effect at the next forward."""
-        for path, state in self.states.items():
+        for state in self.states.values():
+            state.method.check_weight(value)
+        for state in self.states.values():
             state.strength = value
-            host = _host_module(self.model, state.target) if path in self.states else None
-            if host is not None:
-                host.__dict__.pop("_adaptr_view", None)
+            _host_module(self.model, state.target).__dict__.pop(CACHE, None)
+        for replacement in self.replacements.values():
+            replacement.blend(value)
+        self.strength = value
 
     def detach(self) -> None:
         """Take the adapter off. Calling it again does nothing."""
         while self._undo:
             self._undo.pop()()
-        self.states = {}
+        self.states, self.replacements = {}, {}
 
 
 class Session(Handle):
@@ -67,61 +73,57 @@ class Session(Handle):
         """What an optimiser gets: the adapter's own tensors and replaced parameters, nothing else."""
         for state in self.states.values():
             yield from (p for p in state.parameters() if p.requires_grad)
-        yield from self.replaced.values()
-
-    @property
-    def replaced(self) -> dict[str, nn.Parameter]:
-        return {path: self.model.get_parameter(path) for path in self.adapter.replaced}
+        yield from (replacement.value for replacement in self.replacements.values())
 
     def after_step(self) -> None:
         """Called after each optimiser step; methods with a schedule do their work here."""
 
     def adapted(self) -> Adapter:
         """The adapter with its tensors as they are now."""
-        return snapshot(self)
+        return self.adapter.replace(tensors={**self.adapter.tensors, **self._live(), **self._replaced()})
+
+    def _live(self) -> dict[str, Tensor]:
+        at = ((path, state, name) for path, state in self.states.items() for name in state)
+        return {f"{path}:{name}": state[name].detach().clone() for path, state, name in at}
+
+    def _replaced(self) -> dict[str, Tensor]:
+        return {f"{path}:=": replacement.learned() for path, replacement in self.replacements.items()}
 
 
 def attach(model: nn.Module, method: Method, adapter: Adapter, weight: float = 1.0) -> Handle:
     """Attach without gradients. Raises `AlreadyAttached`, `TargetNotFound`, `TargetMismatch`, `ShapeError`."""
-    return _install(Handle(model, adapter, _key(model, adapter)), method, weight, trainable=False)
+    return install(Handle(model, adapter, _key(model, adapter)), method, weight, trainable=False)
 
 
 def train(model: nn.Module, method: Method, adapter: Adapter) -> Session:
     """Attach with gradients, everything else frozen."""
     session = Session(model, adapter, _key(model, adapter))
-    flags = [(p, p.requires_grad) for p in model.parameters()]
-    session._undo.append(lambda: _restore_flags(flags))
-    for parameter, _ in flags:
-        parameter.requires_grad_(False)
-    try:
-        _install(session, method, 1.0, trainable=True)
-    except Exception:
-        session.detach()
-        raise
-    return session
+    check(model, method, adapter, 1.0)
+    session._undo.append(freeze(model))
+    return install(session, method, 1.0, trainable=True)
 
 
-def _restore_flags(flags: list[tuple[nn.Parameter, bool]]) -> None:
-    for parameter, flag in flags:
-        parameter.requires_grad_(flag)
+H = TypeVar("H", bound=Handle)
 
 
-def _install(handle: Any, method: Method, weight: float, trainable: bool) -> Any:
+def install(handle: H, method: Method, weight: float, trainable: bool) -> H:
+    """Put the handle's adapter on its model, whole or not at all."""
     adapter, model = handle.adapter, handle.model
-    _check(model, method, adapter)
-    ledger = model.__dict__.setdefault(LEDGER, {})
-    ledger[handle.key] = adapter
+    check(model, method, adapter, weight)
+    model.__dict__.setdefault(LEDGER, {})[handle.key] = adapter
     handle._undo.append(lambda: _forget(model, handle.key))
     try:
         for path, target in adapter.targets.items():
             state = State(method, target, adapter.at(path), weight, trainable)
             handle.states[path] = state
-            handle._undo.append(_place(model, handle.key, target, state, adapter))
+            handle._undo.append(_place(model, handle.key, target, state))
         for path, tensor in adapter.replaced.items():
-            handle._undo.append(_replace(model, path, tensor, trainable))
-    except Exception:
+            handle.replacements[path] = replacement = Replacement(model, path, tensor, weight, trainable)
+            handle._undo.append(replacement.undo)
+    except BaseException:
         handle.detach()
         raise
+    handle.strength = weight
     return handle
 
 
@@ -132,8 +134,9 @@ def _forget(model: nn.Module, key: str) -> None:
         model.__dict__.pop(LEDGER, None)
 
 
-def _place(model: nn.Module, key: str, target: Target, state: State, adapter: Adapter) -> Undo:
+def _place(model: nn.Module, key: str, target: Target, state: State) -> Undo:
     """Put one state where it works; returns how to take it off."""
+    _same_device(model, target, state)
     if target.kind == "attention":
         return attention.mount(model, key, target, state)
     if target.kind == "model":
@@ -157,18 +160,13 @@ def _host_module(model: nn.Module, target: Target) -> nn.Module:
     return model.get_submodule(path)
 
 
-def _replace(model: nn.Module, path: str, tensor: Tensor, trainable: bool) -> Undo:
-    owner, _, name = path.rpartition(".")
-    module = model.get_submodule(owner)
-    before = module._parameters[name]
-    assert before is not None
-    value = tensor.detach().clone().to(dtype=before.dtype if not trainable else tensor.dtype)
-    module._parameters[name] = nn.Parameter(value, requires_grad=trainable)
-
-    def undo() -> None:
-        module._parameters[name] = before
-
-    return undo
+def _same_device(model: nn.Module, target: Target, state: State) -> None:
+    """Move a state to where its module is; a module without parameters is where the model begins."""
+    module = _host_module(model, target)
+    first = next(module.parameters(), None)
+    first = next(model.parameters(), None) if first is None else first
+    if first is not None and first.device.type not in {"cpu", "meta"}:
+        state.to(first.device)
 
 
 def _key(model: nn.Module, adapter: Adapter) -> str:
@@ -183,7 +181,7 @@ def _key(model: nn.Module, adapter: Adapter) -> str:
         )
     number = 2
     unique = key
-    while unique in there:
+    while unique in there or hasattr(nn.ModuleDict, unique):
         unique, number = f"{key}-{number}", number + 1
     return unique
 
@@ -193,85 +191,21 @@ def attached(model: nn.Module) -> dict[str, Adapter]:
     return dict(model.__dict__.get(LEDGER, {}))
 
 
-def _check(model: nn.Module, method: Method, adapter: Adapter) -> None:
+def check(model: nn.Module, method: Method, adapter: Adapter, weight: float) -> None:
     """All that can be known to be wrong, before anything is touched."""
+    method.check_weight(weight)
     if not adapter.targets and not adapter.replaced:
         raise TargetNotFound(f"adapter `{adapter.label}` has no targets: attaching it would change nothing")
     for path, target in adapter.targets.items():
         method.check(target, {name: tuple(t.shape) for name, t in adapter.at(path).items()})
         places.match(model, target)
     for path, tensor in adapter.replaced.items():
-        found = places.parameter(model, path)
-        if found.shape != tensor.shape:
-            raise ShapeError(
-                f"`{path}` in the base has shape {tuple(found.shape)}, the adapter's {tuple(tensor.shape)}"
-            )
-    content = adapter.base.content
-    if content and content != content_of(model, adapter.targets):
+        replaceable(model, path, tensor)
+    wanted = adapter.base.content
+    found_content = content_of(model, adapter.targets) if wanted else ""
+    if found_content and found_content != wanted and not adapter.base.quantization:
         raise ContentMismatch(
             f"the base's weights at the targets of `{adapter.label}` are not those it was trained on "
-            f"({adapter.base.id or 'unnamed base'}); load the right revision, or clear `base.content` to attach it anyway"
+            f"({adapter.base.id or 'unnamed base'}); load the right revision, or clear `base.content` to attach it "
+            "anyway"
         )
-
-
-def snapshot(session: Session) -> Adapter:
-    """The adapter with the live tensors, copied."""
-    adapter = session.adapter
-    tensors = dict(adapter.tensors)
-    for path, state in session.states.items():
-        for name in state:
-            tensors[f"{path}:{name}"] = state[name].detach().clone()
-    for path, parameter in session.replaced.items():
-        tensors[f"{path}:="] = parameter.detach().clone()
-    return adapter.replace(tensors=tensors)
-
-
-def base_of(model: nn.Module, targets: Mapping[str, Target]) -> Base:
-    """What is known of a live base model."""
-    config = getattr(model, "config", None)
-    shapes = sorted((name, tuple(p.shape)) for name, p in model.named_parameters() if ".adapters." not in name)
-    text = "\n".join(f"{name} {','.join(map(str, shape))}" for name, shape in shapes)
-    quantization = getattr(config, "quantization_config", None)
-    return Base(
-        id=str(getattr(config, "_name_or_path", "") or ""),
-        revision=str(getattr(config, "_commit_hash", "") or ""),
-        architecture=original(model).__name__,
-        structure="sha256:" + hashlib.sha256(text.encode()).hexdigest(),
-        content=content_of(model, targets),
-        ties=_ties(model),
-        quantization=str(getattr(quantization, "quant_method", "") or ""),
-    )
-
-
-SAMPLES = 32
-
-
-def content_of(model: nn.Module, targets: Mapping[str, Target]) -> str:
-    """A digest of up to 32 values of each target's weight, as fp32: what tells two revisions apart."""
-    digest = hashlib.sha256()
-    for path in sorted(targets):
-        weight = _sampled_weight(model, targets[path])
-        if weight is not None:
-            digest.update(path.encode() + b"\0" + sample(weight))
-    return "sha256:" + digest.hexdigest()
-
-
-def sample(weight: Tensor) -> bytes:
-    """Up to 32 evenly spaced values, as little-endian fp32 bytes."""
-    flat = weight.detach().reshape(-1)
-    step = max(flat.numel() // SAMPLES, 1)
-    return bytes(flat[::step][:SAMPLES].to(torch.float32).contiguous().view(torch.uint8).tolist())
-
-
-def _sampled_weight(model: nn.Module, target: Target) -> Tensor | None:
-    if target.kind in {"experts", "experts_t"}:
-        return model.get_parameter(target.path)
-    weight = model.get_submodule(target.path)._parameters.get("weight")
-    return weight if weight is not None and weight.is_floating_point() else None
-
-
-def _ties(model: nn.Module) -> tuple[tuple[str, ...], ...]:
-    groups: dict[int, list[str]] = {}
-    for name, parameter in model.named_parameters(remove_duplicate=False):
-        groups.setdefault(id(parameter), []).append(name)
-    return tuple(tuple(sorted(names)) for _, names in sorted(groups.items()) if len(names) > 1)

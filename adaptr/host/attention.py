@@ -1,8 +1,9 @@
 """Hosting of prefixes: extra key/value columns in front of every attention, through transformers' attention registry.
 
 One wrapper per implementation (`adaptr_sdpa`, `adaptr_eager`) is registered together with the mask function of the same
-name; without the latter, padding and causality would be lost without a word. The wrapper finds its tensors on the attention
-module it is called for and calls the base implementation. Prefixes are not stored in the KV cache and shift no position.
+name; without the latter, padding and causality would be lost without a word. The wrapper finds its tensors on the
+attention module it is called for and calls the base implementation. Prefixes are not stored in the KV cache and shift
+no position.
 """
 
 from __future__ import annotations
@@ -125,20 +126,20 @@ def _extended(
 def _shift(model: nn.Module, module: nn.Module, state: State) -> Undo:
     """Honour `position_offset = "shift"`: text at positions P, P+1, ... as when a prefix goes through the cache.
 
-    With rotary positions the keys are turned back by P instead, which is exact. With learned positions the position table is
-    read P further on. Other schemes are refused.
+    With rotary positions the keys are turned back by P instead, which is exact. With learned positions the position
+    table is read P further on. Other schemes are refused.
     """
     if state.cfg.position_offset == "none":
         return lambda: None
     rotary = next((m for name, m in model.named_modules() if name.endswith("rotary_emb")), None)
     if rotary is not None:
-        state.rotation = _rotation(rotary, module, state)  # type: ignore[assignment]
+        state.register_buffer("rotation", _rotation(rotary, module, state), persistent=False)
         return lambda: None
     table = _position_table(model)
     if table is None:
         raise Unsupported(
-            f"`{state.target.path}`: this prefix was trained with shifted positions, and this model's positions are neither "
-            "rotary nor a learned table, so it can't be applied exactly"
+            f"`{state.target.path}`: this prefix was trained with shifted positions, and this model's positions are "
+            "neither rotary nor a learned table, so it can't be applied exactly"
         )
     count = table.__dict__.setdefault("_adaptr_shift", [0, None])
     if count[0] == 0:
@@ -170,15 +171,24 @@ def _position_table(model: nn.Module) -> nn.Module | None:
     return next(found, None)
 
 
-def _rotation(rotary: nn.Module, module: nn.Module, state: State) -> tuple[Tensor, Tensor]:
-    """cos and sin of the rotation by P positions, (1, 1, width). Refuses what is not a pure rotation by halves."""
+def _rotation(rotary: nn.Module, module: nn.Module, state: State) -> Tensor:
+    """The rotation of keys by P positions back, as a matrix (width, width) to multiply from the right.
+
+    Made of the model's own `rotate_half`, so that halves, pairs and partly rotated heads come out as the model has
+    them.
+    """
     config = getattr(rotary, "config", None)
     kind = (getattr(config, "rope_parameters", None) or {}).get("rope_type", "default")
-    if kind in {"dynamic", "longrope"} or not hasattr(sys.modules[type(module).__module__], "rotate_half"):
+    turn = getattr(sys.modules[type(module).__module__], "rotate_half", None)
+    if kind in {"dynamic", "longrope"} or turn is None or not hasattr(rotary, "inv_freq"):
         raise Unsupported(
-            f"a prefix with shifted positions can't be turned back exactly with `{kind}` rotary positions"
+            f"`{state.target.path}`: a prefix with shifted positions can't be turned back exactly with this model's "
+            f"`{kind}` rotary positions"
         )
-    at = torch.tensor([[state.cfg.tokens]])
-    cos, sin = rotary(torch.zeros(1, 1, 1), at)
+    at = torch.tensor([[state.cfg.tokens]], device=state["K"].device)
+    cos, sin = rotary(torch.zeros(1, 1, 1, device=at.device), at)
     scaling = float(getattr(rotary, "attention_scaling", 1.0))
-    return cos[0] / scaling, sin[0] / scaling
+    R = torch.eye(state.target.shape[1], device=at.device)
+    part = R[: cos.shape[-1], : cos.shape[-1]]
+    R[: cos.shape[-1], : cos.shape[-1]] = (part * cos[0] - turn(part) * sin[0]) / scaling
+    return R

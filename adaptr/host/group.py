@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 from torch import nn
@@ -10,40 +9,38 @@ from torch import nn
 from adaptr import plugins
 from adaptr.adapter import Adapter
 from adaptr.host.attach import Handle, Session
+from adaptr.host.replace import Replacement, replaceable
 
 
 class Group(Handle):
-    """Several handles that come and go together."""
+    """Several handles that come and go together, and the parameters that their composite replaces."""
 
-    def __init__(self, model: nn.Module, adapter: Adapter, children: dict[str, Any]) -> None:
+    def __init__(self, model: nn.Module, adapter: Adapter, children: dict[str, Any], weight: float = 1.0) -> None:
         super().__init__(model, adapter, adapter.method)
-        self.children = children
+        self.children, self.strength = children, weight
         self.states = {f"{n}:{path}": s for n, c in children.items() for path, s in c.states.items()}
-
-    def detach(self) -> None:
-        for child in reversed(list(self.children.values())):
-            child.detach()
-        self.children, self.states = {}, {}
+        self._undo = [child.detach for child in children.values()]
+        learns = isinstance(self, Session)
+        for path, tensor in adapter.replaced.items():
+            self.replacements[path] = replacement = Replacement(model, path, tensor, weight, learns)
+            self._undo.append(replacement.undo)
 
 
 class GroupSession(Group, Session):
     """Several sessions that learn together."""
-
-    def parameters(self) -> Iterator[nn.Parameter]:
-        for child in self.children.values():
-            yield from child.parameters()
 
     def after_step(self) -> None:
         for child in self.children.values():
             child.after_step()
 
     def adapted(self) -> Adapter:
-        return self.adapter.with_parts({name: child.adapted() for name, child in self.children.items()})
+        own = self.adapter.replace(tensors=self._replaced())
+        return own.with_parts({name: child.adapted() for name, child in self.children.items()})
 
 
 def attach(model: nn.Module, adapter: Adapter, weight: float) -> Group:
     """Attach all parts, or none."""
-    return Group(model, adapter, _each(adapter, "apply", model=model, weight=weight))
+    return Group(model, adapter, _each(adapter, "apply", model=model, weight=weight), weight)
 
 
 def train(model: nn.Module, adapter: Adapter) -> GroupSession:
@@ -56,6 +53,8 @@ def train(model: nn.Module, adapter: Adapter) -> GroupSession:
 
 def _each(adapter: Adapter, verb: str, **arguments: Any) -> dict[str, Any]:
     children: dict[str, Any] = {}
+    for path, tensor in adapter.replaced.items():
+        replaceable(arguments["model"], path, tensor)
     try:
         for name, part in adapter.parts.items():
             hook = getattr(plugins.hooks(part.method), verb)

@@ -31,14 +31,7 @@ def mount(model: nn.Module, key: str, state: State) -> Undo:
     if config is None or not hasattr(model, "get_input_embeddings"):
         raise Unsupported("prompts work on transformers models, which know their input embeddings")
     model.add_module(SLOT, state)
-    state.embed = _Embed(model, state)  # type: ignore[assignment]
-    if two_stacks:
-        hooks = _mount_two(model, state)
-    else:
-        hooks = [
-            model.register_forward_pre_hook(state.embed.before, with_kwargs=True),  # type: ignore[union-attr]
-            model.register_forward_hook(state.embed.after, with_kwargs=True),  # type: ignore[union-attr]
-        ]
+    hooks = _mount_two(model, state) if two_stacks else _mount_one(model, state)
 
     def undo() -> None:
         for hook in hooks:
@@ -48,13 +41,22 @@ def mount(model: nn.Module, key: str, state: State) -> Undo:
     return undo
 
 
+def _mount_one(model: nn.Module, state: State) -> list[Any]:
+    host = _Embed(model, state)
+    return [
+        model.register_forward_pre_hook(host.before, with_kwargs=True),
+        model.register_forward_hook(host.after, with_kwargs=True),
+    ]
+
+
 class _Embed:
     """The two hooks of one prompt. Holds the embedding table by its own module, so that deepcopy follows."""
 
     def __init__(self, model: Any, state: State) -> None:
         self.table, self.state = model.get_input_embeddings(), state
         self.names = list(inspect.signature(type(model).forward).parameters)[1:]
-        self.pools = "SequenceClassification" in type(model).__name__
+        self.pools = isinstance(getattr(model, "score", None), nn.Module)  # classifies the last token
+        self.first = _first_position(model)
         self.dropped = 0
 
     @property
@@ -88,7 +90,7 @@ class _Embed:
                 types = kwargs["token_type_ids"]
                 kwargs["token_type_ids"] = torch.cat([types.new_zeros(batch, P), types], dim=1)
         if "position_ids" in self.names:
-            positions = (mask.cumsum(1) - 1).clamp(min=0)
+            positions = (mask.cumsum(1) - 1).clamp(min=0) + self.first
             kwargs["position_ids"] = positions[:, -embeds.shape[1] :]
         return (), {**kwargs, "inputs_embeds": embeds, "attention_mask": mask}
 
@@ -104,11 +106,9 @@ class _Embed:
 
 def _mount_two(model: Any, state: State) -> list[Any]:
     encoder, decoder = model.get_encoder(), model.get_decoder()
-    hosts = _Encoder(encoder, state), _Decoder(decoder)
-    state.embed = hosts  # type: ignore[assignment]
     return [
-        encoder.register_forward_pre_hook(hosts[0], with_kwargs=True),
-        decoder.register_forward_pre_hook(hosts[1], with_kwargs=True),
+        encoder.register_forward_pre_hook(_Encoder(encoder, state), with_kwargs=True),
+        decoder.register_forward_pre_hook(_Decoder(decoder), with_kwargs=True),
     ]
 
 
@@ -128,7 +128,14 @@ class _Decoder:
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         kwargs = {**dict(zip(self.names, args, strict=False)), **kwargs}
         mask, states = kwargs.get("encoder_attention_mask"), kwargs.get("encoder_hidden_states")
-        missing = states.shape[1] - mask.shape[1] if mask is not None and states is not None else 0
-        if missing > 0:
-            kwargs["encoder_attention_mask"] = torch.cat([mask.new_ones(mask.shape[0], missing), mask], dim=1)
+        if mask is not None and states is not None and states.shape[1] > mask.shape[1]:
+            missing = mask.new_ones(mask.shape[0], states.shape[1] - mask.shape[1])
+            kwargs["encoder_attention_mask"] = torch.cat([missing, mask], dim=1)
         return (), kwargs
+
+
+def _first_position(model: nn.Module) -> int:
+    """The position of a first token: RoBERTa-likes count from behind their padding index."""
+    tables = (m for name, m in model.named_modules() if name.endswith("position_embeddings"))
+    padding = getattr(next(tables, None), "padding_idx", None)
+    return 0 if padding is None else int(padding) + 1

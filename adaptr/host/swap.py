@@ -1,7 +1,7 @@
 """Class swap: a target module becomes an instance of `Adapted<Class>`, a subclass made once per class.
 
-The adapters' states sit in a child `ModuleDict` called `adapters`. The forward runs the composed View, built at the first
-call after a change. `__reduce_ex__` rebuilds the subclass, so that deepcopy and pickle work.
+The adapters' states sit in a child `ModuleDict` called `adapters`. The forward runs the composed View, built at the
+first call after a change. `__reduce_ex__` rebuilds the subclass, so that deepcopy and pickle work.
 """
 
 from __future__ import annotations
@@ -68,11 +68,16 @@ class State(nn.Module):
         """A value computed from `parts`, kept until one of them changes. Not kept while gradients flow or tracing."""
         if torch.compiler.is_compiling() or (torch.is_grad_enabled() and any(t.requires_grad for t in parts)):
             return make()
-        stamp = [(id(t), t.data_ptr(), 0 if t.is_inference() else t._version) for t in parts]
+        # a value made in inference mode may not enter autograd later
+        stamp = [torch.is_inference_mode_enabled(), *map(_stamp, parts)]
         found = self.memo.get(name)
         if found is None or found[0] != stamp:
             found = self.memo[name] = (stamp, make())
         return cast(Tensor, found[1])
+
+
+def _stamp(t: Tensor) -> tuple[int, int, int]:
+    return id(t), t.data_ptr(), 0 if t.is_inference() else t._version
 
 
 def _blank_state() -> State:
@@ -85,10 +90,11 @@ def adapted(cls: type[nn.Module]) -> type[nn.Module]:
 
     @functools.wraps(cls.forward)
     def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
-        view = self.__dict__.get(CACHE)
-        if view is None:
-            view = self.__dict__[CACHE] = compose(self)
-        return view.call(*args, **kwargs)
+        found = self.__dict__.get(CACHE)
+        # another parameter may have been put in place: assigned state dicts, tied or replaced weights
+        if found is None or found[0] is not self._parameters.get("weight"):
+            found = self.__dict__[CACHE] = (self._parameters.get("weight"), compose(self).call)
+        return found[1](*args, **kwargs)
 
     return _subclass(cls, forward, adapted)
 
@@ -113,13 +119,13 @@ def owner(cls: type[nn.Module]) -> type[nn.Module]:
 
 def _subclass(cls: type[nn.Module], forward: Any, kind: Any) -> type[nn.Module]:
     def reduce(self: Any, protocol: Any) -> Any:
-        return (rebuild, (kind, cls), {k: v for k, v in self.__dict__.items() if k != CACHE})
+        return (_rebuild, (kind, cls), {k: v for k, v in self.__dict__.items() if k != CACHE})
 
     body = {"forward": forward, "__reduce_ex__": reduce, "__module__": cls.__module__, "_adaptr_base": cls}
     return type(f"Adapted{cls.__name__}", (cls,), body)
 
 
-def rebuild(kind: Any, cls: type[nn.Module]) -> nn.Module:
+def _rebuild(kind: Any, cls: type[nn.Module]) -> nn.Module:
     swapped: type[nn.Module] = kind(cls)
     return swapped.__new__(swapped)
 
@@ -135,7 +141,7 @@ def mount(module: nn.Module, key: str, state: State) -> None:
     kind = owner if state.target.kind in {"experts", "experts_t"} else adapted
     if "adapters" not in module._modules:
         module.adapters = nn.ModuleDict()
-    swapped = kind(original(module))
+    swapped: type[nn.Module] = cast(Any, kind)(original(module))
     if type(module) not in (original(module), swapped):
         raise Unsupported(f"`{state.target.path}`: a module can't have adapters on itself and on its parameters")
     module.__class__ = swapped
@@ -154,10 +160,13 @@ def unmount(module: nn.Module, key: str) -> None:
 
 
 def compose(module: nn.Module) -> View:
-    """The View of a swapped module: its own layer with all its adapters, in order."""
+    """The View of a swapped module: its own layer with all its adapters, in order.
+
+    What changes the layer's weight comes before what works on its output, whichever was attached first.
+    """
     view = base_view(module)
-    for state in cast(nn.ModuleDict, module.adapters).values():
-        state = cast(State, state)
+    states = cast("list[State]", list(cast(nn.ModuleDict, module.adapters).values()))
+    for state in sorted(states, key=lambda s: s.target.kind == "module"):
         view = state.method.view(view, state, state.cfg, state.strength)
     return view
 
@@ -203,8 +212,8 @@ def dense(module: nn.Module) -> Tensor:
     state = getattr(weight, "quant_state", None)
     if state is None or weight.shape[-1] != 1:
         raise Unsupported(
-            f"the weight of a `{type(module).__name__}` is packed ({weight.dtype}, shape {tuple(weight.shape)}) and can't be "
-            "read; delta and insert methods work on it, or load the base unquantised"
+            f"the weight of a `{type(module).__name__}` is packed ({weight.dtype}, shape {tuple(weight.shape)}) and "
+            "can't be read; delta and insert methods work on it, or load the base unquantised"
         )
     from bitsandbytes.functional import dequantize_4bit
 
@@ -233,7 +242,7 @@ def _operation(module: nn.Module) -> tuple[Callable[..., Tensor], int]:
             y: Tensor = conv._conv_forward(x, W, b)  # the layer's own geometry and padding mode
             return y
 
-        return convolve, 1
+        return convolve, -1 - len(conv.kernel_size)
     return F.linear, -1
 
 

@@ -1,4 +1,5 @@
-"""MAM: a prefix on every attention and a scaled parallel adapter on every feed-forward.  He et al. 2021, arXiv:2110.04366.
+"""MAM: a prefix on every attention and a scaled parallel adapter on every feed-forward.  He et al. 2021,
+arXiv:2110.04366.
 
 Not the identity when fresh: the prefix is not.
 """

@@ -1,7 +1,7 @@
 """LoRA: W' = W + s B A, s = alpha / r, or alpha / sqrt(r) with `rslora`.  Hu et al. 2021, arXiv:2106.09685.
 
-On look-up tables the roles of the factors are swapped at the start (A zero, B normal), so that the factor that is looked
-up is the zero one. Expert stacks have one pair for each expert. `rslora`: Kalajdzievski 2023, arXiv:2312.03732.
+On look-up tables the roles of the factors are swapped at the start (A zero, B normal), so that the factor that is
+looked up is the zero one. Expert stacks have one pair for each expert. `rslora`: Kalajdzievski 2023, arXiv:2312.03732.
 """
 
 from __future__ import annotations

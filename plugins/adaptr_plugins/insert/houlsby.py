@@ -1,8 +1,8 @@
 """Houlsby adapters: y = h + U g(D h + b_d) + b_u after attention and after the feed-forward.  Houlsby et al. 2019,
 arXiv:1902.00751.
 
-Weights start as a truncated normal of 1e-2, as the paper says (its code uses 1e-3): near the identity, not exactly. With
-`init="zero_up"` a fresh adapter is exactly the identity.
+Weights start as a truncated normal of 1e-2, as the paper says (its code uses 1e-3): near the identity, not exactly.
+With `init="zero_up"` a fresh adapter is exactly the identity.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""Scaled parallel adapter: y = h + s (U relu(D x + b_d) + b_u), x the feed-forward's input, h its output.  He et al. 2021,
-arXiv:2110.04366.
+"""Scaled parallel adapter: y = h + s (U relu(D x + b_d) + b_u), x the feed-forward's input, h its output.  He et al.
+2021, arXiv:2110.04366.
 
 U starts at zero, so a fresh adapter is exactly the identity.
 """

@@ -1,8 +1,8 @@
 """Prefix tuning: softmax over [K; K(x)], values [V; V(x)] in every attention.  Li and Liang 2021, arXiv:2101.00190.
 
 K and V (h, tokens, d) are trained flat, without the reparametrisation, and are keys as after the position encoding.
-`position_offset` says how they were trained: `none` (text at positions 0, 1, ...) or `shift` (through the cache, text from
-position `tokens` on); both are applied as what they are.
+`position_offset` says how they were trained: `none` (text at positions 0, 1, ...) or `shift` (through the cache, text
+from position `tokens` on); both are applied as what they are.
 """
 
 from __future__ import annotations
@@ -26,13 +26,5 @@ class PrefixTuning(Prefix):
         position_offset: Literal["none", "shift"] = "none"
 
     def keys_values(self, p: Any, cfg: Any) -> tuple[Tensor, Tensor]:
-        rotation = getattr(p, "rotation", None)
-        if rotation is None:
-            return p["K"], p["V"]
-        import torch
-
-        cos, sin = (part.to(p["K"]) for part in rotation)
-        K = p["K"]
-        width = K.shape[-1] // 2
-        half = torch.cat([-K[..., width:], K[..., :width]], dim=-1)
-        return K * cos - half * sin, p["V"]
+        R = getattr(p, "rotation", None)
+        return (p["K"] if R is None else p["K"] @ R.to(p["K"])), p["V"]

@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from adaptr import Param, SoftPrompt
+from adaptr.errors import BadConfig
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from adaptr import Adapter
+    from adaptr.targets import Spec
 
 
 class Prompt(SoftPrompt):
@@ -35,15 +37,24 @@ class Prompt(SoftPrompt):
     def complete(self, model: nn.Module, values: dict[str, Any]) -> dict[str, Any]:
         return {"rows": values.get("tokens", 20), **values}
 
-    def create(self, model: Any, *args: Any, **kwargs: Any) -> Adapter:
-        adapter = super().create(model, *args, **kwargs)
-        if adapter.config["init"] == "normal":
+    def create(
+        self,
+        model: Any,
+        targets: Spec = None,
+        config: Mapping[str, Any] | None = None,
+        overrides: Mapping[str, Mapping[str, Any]] | None = None,
+        seed: int = 0,
+    ) -> Adapter:
+        adapter = super().create(model, targets, config, overrides, seed)
+        table = model.get_input_embeddings()
+        if adapter.config["init"] == "normal" or table.weight.is_meta:
             return adapter
         import torch
 
-        table = model.get_input_embeddings()
-        seed = kwargs.get("seed", 0)
-        ids = torch.randperm(table.num_embeddings, generator=torch.Generator().manual_seed(seed))
+        tokens, rows = adapter.config["tokens"], adapter.config["rows"]
+        ids = torch.randperm(table.num_embeddings, generator=torch.Generator().manual_seed(seed))[:tokens]
+        if len(ids) < tokens:
+            raise BadConfig(f"`prompt`: {tokens} tokens can't be drawn from {len(ids)}; use init=`normal`")
         # by calling the table, since some scale their output
-        P = table(ids[: adapter.config["tokens"]]).detach().float()
-        return adapter.replace(tensors={":P": P})
+        P = table(ids.to(table.weight.device)).detach().float().cpu()
+        return adapter.replace(tensors={":P": torch.cat([P, P.new_zeros(rows - tokens, P.shape[1])])})

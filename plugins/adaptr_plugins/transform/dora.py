@@ -1,7 +1,7 @@
 """DoRA: W' = m (W + s B A) / ‖W + s B A‖, norms per output row.  Liu et al. 2024, arXiv:2402.09353.
 
-m starts as ‖W‖, so a fresh adapter is the identity. The norm is taken out of the gradient, as in the paper's section 4.3. It
-is computed on the factors, never from a dense W + s B A, and kept while no gradient flows.
+m starts as ‖W‖, so a fresh adapter is the identity. The norm is taken out of the gradient, as in the paper's section
+4.3. It is computed on the factors, never from a dense W + s B A, and kept while no gradient flows.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ class DoRA(Transform):
             return self.general(base, x, p, cfg)
         g = p.derived("g", (*base.parts, p["A"], p["B"], p["m"]), lambda: self.gain(base, p, cfg))
         y, b = self.low_rank(p, cfg).forward(base, x), base.bias
+        g = g.to(y.dtype)
         return y * g if b is None else (y - b) * g + b
 
     def general(self, base: View, x: Tensor, p: Any, cfg: Any) -> Tensor:
@@ -61,15 +62,15 @@ class DoRA(Transform):
 
         def bare(x: Tensor) -> Tensor:
             y: Tensor = base(x)
-            return y if b is None else y - base.along(b, y)
+            return y if b is None else y - base.along(b)
 
         y = bare(x)
         dropping = cfg.dropout and p.training and x.is_floating_point()
         given = dropout(x, cfg.dropout) if dropping else x
         direct = bare(given) if dropping else y.clone()
         both = low_rank.forward(base.then(call=lambda _: direct.clone()), given)
-        out = y - direct + both * base.along(g.to(y.dtype), y)
-        return out if b is None else out + base.along(b, y)
+        out = y - direct + both * base.along(g.to(y.dtype))
+        return out if b is None else out + base.along(b)
 
     def gain(self, base: View, p: Mapping[str, Tensor], cfg: Any) -> Tensor:
         """m / ‖W + s B A‖ per output row, from ‖W‖² + 2 s (W Aᵀ)∘B + s² (B A Aᵀ)∘B."""

@@ -40,10 +40,11 @@ class IA3(Transform):
 
     def forward(self, base: View, x: Tensor, p: Mapping[str, Tensor], cfg: Any) -> Tensor:
         if cfg.side == "in":
-            scaled: Tensor = base(x * base.along(p["l"], x).to(x.dtype))
+            groups = x.shape[base.axis] // p["l"].numel()  # of a grouped convolution: each group has the same l
+            scaled: Tensor = base(x * base.along(p["l"].repeat(groups)).to(x.dtype))
             return scaled
         y: Tensor = base(x)
-        return y * base.along(p["l"], y).to(y.dtype)
+        return y * base.along(p["l"]).to(y.dtype)
 
     def inverse(
         self, merged: View, p: Mapping[str, Tensor], cfg: Any, kept: Mapping[str, Tensor], weight: float

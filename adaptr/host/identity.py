@@ -1,0 +1,79 @@
+"""Which base this is: what can be told from a live model, cheaply."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from adaptr.adapter import Base, Target
+from adaptr.host.swap import original
+
+
+def base_of(model: nn.Module, targets: Mapping[str, Target]) -> Base:
+    """What is known of a live base model."""
+    config = getattr(model, "config", None)
+    shapes = sorted((name, tuple(p.shape)) for name, p in model.named_parameters() if ".adapters." not in name)
+    text = "\n".join(f"{name} {','.join(map(str, shape))}" for name, shape in shapes)
+    quantization = getattr(config, "quantization_config", None)
+    return Base(
+        id=str(getattr(config, "_name_or_path", "") or ""),
+        revision=str(getattr(config, "_commit_hash", "") or ""),
+        architecture=original(model).__name__,
+        structure="sha256:" + hashlib.sha256(text.encode()).hexdigest(),
+        content=content_of(model, targets),
+        ties=_ties(model),
+        quantization=str(getattr(quantization, "quant_method", "") or ""),
+    )
+
+
+def is_meta(model: nn.Module) -> bool:
+    """Whether a model has shapes and no values."""
+    first = next(model.parameters(), None)
+    return first is not None and first.is_meta
+
+
+SAMPLES = 32
+
+
+def content_of(model: nn.Module, targets: Mapping[str, Target]) -> str:
+    """A digest of up to 32 values of each target's weight: what tells two revisions apart. "" where no value can be
+    read.
+    """
+    digest, seen = hashlib.sha256(), False
+    for path in sorted(targets):
+        weight = _sampled_weight(model, targets[path])
+        if weight is not None:
+            digest.update(path.encode() + b"\0" + sample(weight))
+            seen = True
+    return "sha256:" + digest.hexdigest() if seen else ""
+
+
+def sample(weight: Tensor) -> bytes:
+    """Up to 32 evenly spaced values."""
+    flat = weight.detach().reshape(-1)
+    step = max(flat.numel() // SAMPLES, 1)
+    return value_bytes(flat[::step][:SAMPLES])
+
+
+def value_bytes(values: Tensor) -> bytes:
+    """As little-endian bf16, so that a base loaded in fewer bits than it was trained with is still the same base."""
+    return bytes(values.to(torch.bfloat16).cpu().contiguous().view(torch.uint8).tolist())
+
+
+def _sampled_weight(model: nn.Module, target: Target) -> Tensor | None:
+    if target.kind in {"experts", "experts_t"}:
+        stack = model.get_parameter(target.path)
+        return None if stack.is_meta else stack
+    weight = model.get_submodule(target.path)._parameters.get("weight")
+    readable = weight is not None and weight.is_floating_point() and not weight.is_meta
+    return weight if readable else None
+
+
+def _ties(model: nn.Module) -> tuple[tuple[str, ...], ...]:
+    groups: dict[int, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        groups.setdefault(id(parameter), []).append(name)
+    return tuple(tuple(sorted(names)) for _, names in sorted(groups.items()) if len(names) > 1)
