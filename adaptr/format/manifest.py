@@ -169,8 +169,8 @@ def _read_target(path: str, value: Any, prefix: str) -> Target:
     kind, shape = _get(found, "kind", f"{where}."), _get(found, "shape", f"{where}.")
     if not isinstance(kind, str) or kind not in KINDS:
         raise e.FieldInvalid(f"`{where}.kind` is `{shown(kind)}`; known: {', '.join(sorted(KINDS))}")
-    if not isinstance(shape, list) or len(shape) != RANKS[kind] or not all(_is_positive(n) for n in shape):
-        raise e.FieldInvalid(f"`{where}.shape` is {shown(shape)}, wanted {RANKS[kind]} positive integers")
+    if not isinstance(shape, list) or len(shape) != RANKS[kind] or not all(_is_size(n) for n in shape):
+        raise e.FieldInvalid(f"`{where}.shape` is {shown(shape)}, wanted {RANKS[kind]} sizes (0 is not known)")
     if (kind == "model") != (path == ""):
         raise e.FieldInvalid(f"`{where}`: the empty path is the model itself, of kind `model`; this is `{kind}`")
     return Target(path, kind, tuple(shape), _object(_get(found, "config", f"{where}."), f"{where}.config"))
@@ -206,7 +206,8 @@ def _closed(value: Any, where: str, known: Collection[str]) -> dict[str, Any]:
     found = _object(value, where)
     for key in found:
         if key not in known:
-            raise e.FieldInvalid(f"`{where}` has the unknown field `{shown(key)}`; it may have {', '.join(known)}")
+            may = ", ".join(sorted(known))
+            raise e.FieldInvalid(f"`{where}` has the unknown field `{shown(key)}`; it may have {may}")
     return found
 
 
@@ -216,7 +217,7 @@ def _optional(found: Mapping[str, Any], key: str) -> dict[str, Any]:
 
 def _text(value: Any, where: str) -> str:
     if not isinstance(value, str):
-        raise e.FieldInvalid(f"`{where}` is `{shown(value)}`, wanted text")
+        raise e.FieldInvalid(f"`{where}` is {shown(value)} ({type(value).__name__}), wanted text")
     return value
 
 
@@ -226,11 +227,11 @@ def _texts(value: Any, where: str) -> tuple[str, ...]:
     return tuple(value)
 
 
-def _is_positive(value: Any) -> bool:
-    return type(value) is int and 1 <= value <= MAX_INT
+def _is_size(value: Any) -> bool:
+    return type(value) is int and 0 <= value <= MAX_INT
 
 
 def _positive(value: Any, where: str) -> int:
-    if not _is_positive(value):
-        raise e.FieldInvalid(f"`{where}` is `{shown(value)}`, wanted a positive integer")
+    if not _is_size(value) or value == 0:
+        raise e.FieldInvalid(f"`{where}` is {shown(value)} ({type(value).__name__}), wanted a positive integer")
     return int(value)
