@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, TypeVar
 
+import torch
 from torch import Tensor, nn
 
 from adaptr import targets as places
@@ -114,7 +115,8 @@ def install(handle: H, method: Method, weight: float, trainable: bool) -> H:
     handle._undo.append(lambda: _forget(model, handle.key))
     try:
         for path, target in adapter.targets.items():
-            state = State(method, target, adapter.at(path), weight, trainable)
+            tensors = adapter.at(path) if trainable else _widened(adapter.at(path), model)
+            state = State(method, target, tensors, weight, trainable)
             handle.states[path] = state
             handle._undo.append(_place(model, handle.key, target, state))
         for path, tensor in adapter.replaced.items():
@@ -132,6 +134,12 @@ def _forget(model: nn.Module, key: str) -> None:
     ledger.pop(key, None)
     if not ledger:
         model.__dict__.pop(LEDGER, None)
+
+
+def _widened(tensors: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """The tensors in at least the model's precision: a bf16 adapter must not round what an fp32 model gives it."""
+    dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+    return {n: t.to(torch.promote_types(t.dtype, dtype)) if t.is_floating_point() else t for n, t in tensors.items()}
 
 
 def _place(model: nn.Module, key: str, target: Target, state: State) -> Undo:
