@@ -1,0 +1,149 @@
+"""Every PEFT adapter of the collection loads, or is refused with the reason that its index gives; and goes there and back."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+import adaptr
+from adaptr import errors as e
+from adaptr.foreign.peft import source
+
+#: Folder of the collection to (method, targets, numbers trained, whole parameters).
+LOADS = {
+    "peft-ia3-t5-base-bin": ("ia3", 96, 129_024, 0),
+    "peft-lora-bloom560m": ("lora", 24, 786_432, 0),
+    "peft-lora-distilbert-emotion": ("lora", 12, 147_456, 4),
+    "peft-lora-distilbert-imdb": ("lora", 12, 147_456, 4),
+    "peft-lora-gemma3-270m": ("lora", 72, 368_640, 0),
+    "peft-lora-gemma3-270m-stage1": ("lora", 72, 368_640, 0),
+    "peft-lora-gpt2-seqcls": ("lora", 12, 294_912, 1),
+    "peft-lora-gpt2-tigrinya": ("lora", 36, 811_008, 0),
+    "peft-lora-opencalm1b-r1": ("lora", 24, 196_608, 0),
+    "peft-lora-privacy-filter-tokencls": ("lora", 32, 589_824, 2),
+    "peft-lora-sd-unet": ("lora", 64, 398_592, 0),
+    "peft-lora-sidkris-bin": ("lora", 18, 442_368, 4),
+    "peft-lora-t5small": ("lora", 36, 294_912, 0),
+    "peft-lora-vit-age": ("lora", 24, 589_824, 2),
+    "peft-lora-whisper-base": ("lora", 36, 294_912, 0),
+    "peft-mislabelled-t5small": ("prompt", 1, 20_480, 0),
+    "peft-prefix-flan-t5-base": ("prefix", 12, 368_640, 0),
+    "peft-prefix-t5-base-bin": ("prefix", 12, 368_640, 0),
+    "peft-prompt-flan-t5-base": ("prompt", 1, 30_720, 0),
+    "peft-prompt-t5-base-bin": ("prompt", 1, 30_720, 0),
+    "peft-ptuning-t5-base-bin": ("prompt", 1, 30_720, 0),
+    "peft-ptuning-t5small": ("prompt", 1, 20_480, 0),
+    **{
+        f"ref-peft-tinyshakes/{name}": found
+        for name, found in {
+            "ia3": ("ia3", 12, 1_280, 0),
+            "lora": ("lora", 28, 27_136, 0),
+            "lora-all-linear": ("lora", 28, 27_136, 0),
+            "lora-bf16": ("lora", 16, 10_240, 0),
+            "lora-bias": ("lora", 4, 3_456, 0),
+            "lora-dora": ("dora", 28, 30_592, 0),
+            "lora-emb-head": ("lora", 6, 4_632, 2),
+            "lora-modules_to_save": ("lora", 8, 5_120, 10),
+            "lora-pattern": ("lora", 16, 9_984, 0),
+            "lora-rslora": ("lora", 16, 10_240, 0),
+            "prompt": ("prompt", 1, 576, 0),
+            "ptuning": ("prompt", 1, 576, 0),
+        }.items()
+    },
+}
+#: Folder or file to the error and a word of its message.
+REFUSED = {
+    "lfs-pointer-finsenti": (e.LfsPointer, "git lfs pull"),
+    "lfs-pointer-mlx": (e.LfsPointer, "git lfs pull"),
+    "lfs-pointer-finsenti/ggml-adapter-model.bin": (e.LfsPointer, "167800832 bytes"),
+    "peft-lora-smolvla-bin": (e.NoAdapterTensors, "606 scales"),
+    "config-only-adalora-flan-t5-base": (e.NoAdapterTensors, "no weights"),
+    "config-only-dora-flan-t5-base": (e.NoAdapterTensors, "no weights"),
+    "ref-peft-tinyshakes/lora-pissa": (e.Unsupported, "pissa"),
+    "ref-peft-tinyshakes/adalora": (e.Unsupported, "ADALORA"),
+    "ref-peft-tinyshakes/vera": (e.Unsupported, "VERA"),
+    "adapters-pfeiffer-mbert-md": (e.UnknownFormat, "an AdapterHub adapter"),
+    "mlx-lora-qwen25-05b": (e.UnknownFormat, "an MLX adapter"),
+    "mlx-lora-qwen25-05b/adapters.safetensors": (e.UnknownFormat, "an MLX adapter"),
+    "diffusers-lora-sd15": (e.UnknownFormat, "a diffusers LoRA"),
+    "diffusers-lora-sd15-bin": (e.UnknownFormat, "a diffusers LoRA"),
+    "diffusers-lora-sd15-mri/pytorch_lora_weights.safetensors": (e.UnknownFormat, "a diffusers LoRA"),
+    "broken-kohya-sd15": (e.UnknownFormat, "a kohya or LyCORIS adapter"),
+    "cloneofsimo-disney": (e.UnknownFormat, "a cloneofsimo LoRA"),
+    "loralib-roberta-base-mnli": (e.UnknownFormat, "a loralib LoRA"),
+    "loravit-custom": (e.UnknownFormat, "a LoRA-ViT file"),
+    "t5x-prompt-sst2": (e.UnknownFormat, "a NumPy array"),
+    "mkultra-softprompt": (e.UnknownFormat, "a pickle of no known tool"),
+}
+
+
+@pytest.mark.parametrize("name", LOADS)
+def test_loads(shared: Path, name: str) -> None:
+    found = adaptr.inspect(shared / "real" / name, finite=True)
+    targets = sum(group.count for group in found.targets)
+    assert (found.method, targets, found.trained, len(found.replaced)) == LOADS[name]
+    assert found.nonfinite == ()
+    assert found.file_digest.startswith("sha256:")
+
+
+def test_every_peft_adapter_is_in_a_table(shared: Path) -> None:
+    folders = {path.name for path in (shared / "real").glob("peft-*")}
+    assert folders <= {*LOADS, *REFUSED}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused_with_the_reason(shared: Path, name: str) -> None:
+    error, word = REFUSED[name]
+    with pytest.raises(error, match=word):
+        adaptr.load(shared / "real" / name)
+
+
+@pytest.mark.parametrize("name", LOADS)
+def test_there_and_back(shared: Path, name: str, tmp_path: Path) -> None:
+    """Every tensor has the same bytes, dtype and name; no field of the configuration is lost or changed."""
+    first = adaptr.convert(shared / "real" / name, tmp_path / "a.adaptr.safetensors")
+    second = adaptr.convert(tmp_path / "a.adaptr.safetensors", tmp_path / "back", to="peft")
+    assert (first.lost, second.lost) == ((), ())
+    before, after = source.read(shared / "real" / name), source.read(tmp_path / "back")
+    assert json.loads((tmp_path / "back" / "adapter_config.json").read_text()) == before.config
+    assert set(after.tensors) == set(before.tensors)
+    for key in before.tensors:
+        assert after.tensors[key].dtype == before.tensors[key].dtype
+        assert torch.equal(_bytes(after.tensors[key]), _bytes(before.tensors[key])), key
+
+
+def _bytes(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.contiguous().view(torch.uint8)
+
+
+def test_same_input_same_bytes(shared: Path, tmp_path: Path) -> None:
+    folder = shared / "real" / "ref-peft-tinyshakes" / "lora-pattern"
+    (tmp_path / "elsewhere").mkdir()
+    one = adaptr.convert(folder, tmp_path / "1.adaptr.safetensors")
+    two = adaptr.convert(folder, tmp_path / "elsewhere" / "2.adaptr.safetensors")
+    assert one.digest == two.digest
+    text = (tmp_path / "1.adaptr.safetensors").read_bytes()
+    assert str(tmp_path).encode() not in text
+    assert str(shared).encode() not in text
+
+
+def test_lineage_names_the_parent(shared: Path, tmp_path: Path) -> None:
+    folder = shared / "real" / "ref-peft-tinyshakes" / "lora"
+    adaptr.convert(folder, tmp_path / "a.adaptr.safetensors")
+    made = adaptr.load(tmp_path / "a.adaptr.safetensors").lineage
+    assert made["operation"] == "convert"
+    assert made["parents"][0]["digest"] == adaptr.inspect(folder).file_digest
+    adaptr.convert(tmp_path / "a.adaptr.safetensors", tmp_path / "peft", to="peft")
+    again = adaptr.load(tmp_path / "peft").lineage
+    assert again["parents"][0]["digest"] == adaptr.inspect(tmp_path / "a.adaptr.safetensors").file_digest
+
+
+def test_patterns_are_resolved(shared: Path) -> None:
+    adapter = adaptr.load(shared / "real" / "ref-peft-tinyshakes" / "lora-pattern")
+    q = adapter.targets["model.layers.1.self_attn.q_proj"].config
+    v = adapter.targets["model.layers.1.self_attn.v_proj"].config
+    k = adapter.targets["model.layers.1.self_attn.k_proj"].config
+    assert [(c["r"], c["alpha"]) for c in (q, v, k)] == [(8, 8), (2, 16), (4, 8)]
