@@ -55,6 +55,8 @@ class AdaptrError(Exception):
 
 
 class UsageError(AdaptrError):
+    """The call itself is wrong."""
+
     exit_code = 2
 
 
@@ -71,6 +73,8 @@ class OutputExists(UsageError):
 
 
 class InputError(AdaptrError):
+    """A file is not what it should be."""
+
     exit_code = 3
 
 
@@ -255,6 +259,8 @@ class FileChanged(InputError):
 
 
 class WrongBase(AdaptrError):
+    """Adapter and base don't belong together."""
+
     exit_code = 4
 
 
@@ -275,6 +281,8 @@ class TiedWeights(WrongBase):
 
 
 class NotPossible(AdaptrError):
+    """The method can't do this."""
+
     exit_code = 5
 
 
@@ -302,10 +310,14 @@ class NothingChanged(NotPossible):
 
 
 class RegistryError(AdaptrError):
+    """A registry or the network failed."""
+
     exit_code = 6
 
 
 class IntegrityError(AdaptrError):
+    """Content is not what was promised, or policy forbids it."""
+
     exit_code = 7
 
 
@@ -314,6 +326,8 @@ class DigestMismatch(IntegrityError):
 
 
 class MachineError(AdaptrError):
+    """This machine can't do it: permissions, locks, space."""
+
     exit_code = 8
 
 

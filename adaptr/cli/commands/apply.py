@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 @click.option("--temperature", type=click.FloatRange(0, min_open=True), metavar="T", help="Draw tokens, at this heat.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the drawing.")
 @click.option("--dtype", type=click.Choice(("auto", "fp32", "bf16", "fp16")), default="auto", show_default=True)
-def command(out: Output, base: str, adapters: tuple[Weighted, ...], **given: Any) -> None:
+def command(output: Output, base: str, adapters: tuple[Weighted, ...], **given: Any) -> None:
     """Run a base model with adapters on a prompt.
 
     BASE is a folder with a transformers model. Adapters are attached in their order, each at its weight, and the model
@@ -55,7 +55,7 @@ def command(out: Output, base: str, adapters: tuple[Weighted, ...], **given: Any
         seed=given["seed"],
         dtype=given["dtype"],
     )
-    out.tell(report.as_dict(), _blocks(report))
+    output.tell(report.as_dict(), _blocks(report))
 
 
 def _prompts(said: tuple[str, ...], file: Any) -> list[str]:

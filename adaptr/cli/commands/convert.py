@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from adaptr.cli import options, show
 from adaptr.cli.output import Output
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from adaptr.ops.convert import Report
 
 
 @options.command(
@@ -21,7 +26,7 @@ from adaptr.cli.output import Output
 @click.option("--to", default="adaptr", show_default=True, metavar="FORMAT", help="The format: adaptr or peft.")
 @click.option("--lossy", is_flag=True, help="Go on although FORMAT can't hold everything.")
 @click.option("--base", type=click.Path(), metavar="BASE", help="The base model, for what the adapter does not say.")
-def command(out: Output, source: str, **given: Any) -> None:
+def command(output: Output, source: str, **given: Any) -> None:
     """Write an adapter in another format.
 
     The format of ADAPTER is found by looking. The report says what was kept, renamed and lost; losing anything needs
@@ -30,4 +35,21 @@ def command(out: Output, source: str, **given: Any) -> None:
     from adaptr import api
 
     report = api.convert(source, **given)
-    out.tell(report.as_dict(), [show.Facts(report.as_dict())])
+    output.tell(report.as_dict(), _blocks(report))
+
+
+def _blocks(report: Report) -> Iterator[show.Block]:
+    yield show.Facts(
+        {
+            "from": f"{report.source} ({report.source_format})",
+            "to": f"{report.out} ({report.format})",
+            "method": f"{report.method}, {report.targets} targets, {report.tensors} tensors",
+            "tensors": f"{len(report.kept)} under the same name, {len(report.renamed)} renamed",
+            "lost": report.lost or "nothing",
+            "note": "targets are numbered layers; give --base to name them" if report.unplaced else "",
+            "digest": report.digest,
+        }
+    )
+    if report.renamed:
+        old, new = report.renamed[0]
+        yield f"such as {old}\n     -> {new}"

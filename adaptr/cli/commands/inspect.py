@@ -2,25 +2,79 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
 import click
 
 from adaptr.cli import options, show
 from adaptr.cli.output import Output
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from adaptr.ops.inspect import Inspection
+
+#: How many names a list in the text shows; --json has all.
+SHOWN = 6
+
 
 @options.command(
     "inspect",
     "adaptr inspect style.safetensors",
-    "adaptr inspect ./peft-folder",
+    "adaptr inspect ./peft-folder --finite",
     "adaptr inspect style.safetensors --json | jq .method",
 )
 @click.argument("source", metavar="ADAPTER", type=click.Path())
-def command(out: Output, source: str) -> None:
+@click.option("--finite", is_flag=True, help="Also read every value; exit code 1 if one is NaN or infinite.")
+def command(output: Output, source: str, finite: bool) -> int:
     """Say what an adapter is, from its header alone.
 
-    ADAPTER is a file or folder in any known format. Neither the weights are loaded nor the base is needed.
+    ADAPTER is a file or folder in any known format. Neither the weights are loaded nor is the base needed.
     """
     from adaptr import api
 
-    report = api.inspect(source)
-    out.tell(report.as_dict(), [show.Facts(report.as_dict())])
+    found = api.inspect(source, finite=finite)
+    output.tell(found.as_dict(), _blocks(found))
+    return 1 if found.nonfinite else 0
+
+
+def _blocks(found: Inspection) -> Iterator[show.Block]:
+    yield show.Facts(
+        {
+            "file": f"{found.source} ({found.format}, {show.size(found.size)})",
+            "name": f"{found.name} {found.release}".strip(),
+            "summary": found.summary,
+            "license": found.license,
+            "tags": found.tags,
+            "method": f"{found.method} (version {found.version})",
+            "parts": found.parts,
+            "config": found.config,
+            "targets": [_group(g.count, g.kind, g.rank) for g in found.targets],
+            "trained": f"{show.number(found.trained)} numbers in {found.tensors} tensors, {show.size(found.nbytes)}",
+            "dtypes": found.dtypes,
+            "replaces": _some(found.replaced),
+            "quantised": found.quantization,
+            "finite": None if found.nonfinite is None else _some(found.nonfinite) or "all values are",
+        }
+    )
+    yield show.Facts({k: v for k, v in dataclasses.asdict(found.base).items() if k != "ties"}, "base")
+    yield show.Facts(_flat(found.training), "training")
+    yield show.Facts(_flat(found.lineage), "lineage")
+    yield show.Facts({"file": found.file_digest, "weights": found.weights_digest}, "digests")
+
+
+def _group(count: int, kind: str, rank: int | None) -> str:
+    return f"{count} {kind}" + (f" of rank {rank}" if rank is not None else "")
+
+
+def _some(names: tuple[str, ...]) -> list[str]:
+    more = [f"and {len(names) - SHOWN} more"] if len(names) > SHOWN else []
+    return [*names[:SHOWN], *more]
+
+
+def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested values as JSON, so that nothing is left out."""
+    return {k: json.dumps(v, ensure_ascii=False) if isinstance(v, dict | list) else v for k, v in values.items()}

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 @click.option("--tied", type=click.Choice(("both", "untie")), help="What to do with tied weights that change.")
 @click.option("--receipt/--no-receipt", default=True, help="Keep what a bit-exact unmerge needs.  [default: receipt]")
 def command(
-    out: Output, base: str, adapters: tuple[Weighted, ...], tied: str | None, receipt: bool, **place: str | bool
+    output: Output, base: str, adapters: tuple[Weighted, ...], tied: str | None, receipt: bool, **place: str | bool
 ) -> None:
     """Merge adapters into a base checkpoint, tensor by tensor.
 
@@ -39,9 +39,9 @@ def command(
     """
     from adaptr import api
 
-    with bar(out, "merging") as progress:
+    with bar(output, "merging") as progress:
         report = api.merge(base, adapters, tied=tied, receipt=receipt, progress=progress, **place)
-    out.tell(report.as_dict(), _blocks(report))
+    output.tell(report.as_dict(), _blocks(report))
 
 
 def _blocks(report: MergeReport) -> Iterator[show.Block]:

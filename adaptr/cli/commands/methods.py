@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @options.command("methods", "adaptr methods", "adaptr methods lora", "adaptr methods --json | jq -r '.methods[].name'")
 @click.argument("name", required=False)
-def command(out: Output, name: str | None) -> None:
+def command(output: Output, name: str | None) -> None:
     """List the adapter methods, or describe one.
 
     The table says what each method trains and whether it can be merged into the base's weights. With NAME: its tensors,
@@ -27,10 +27,10 @@ def command(out: Output, name: str | None) -> None:
 
     if name is None:
         cards = catalogue.cards()
-        out.tell({"methods": [c.as_dict() for c in cards]}, [_table(cards)])
+        output.tell({"methods": [c.as_dict() for c in cards]}, [_table(cards)])
     else:
         card = catalogue.card(name)
-        out.tell(card.as_dict(), _described(card))
+        output.tell(card.as_dict(), _described(card))
 
 
 def _table(cards: list[Card]) -> show.Table:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @options.command("unmerge", "adaptr unmerge ./llama-style -o ./llama", "adaptr unmerge ./llama-style -o ./llama --json")
 @click.argument("merged", type=click.Path())
 @options.output_option("The folder of the restored base.")
-def command(out: Output, merged: str, **place: str | bool) -> None:
+def command(output: Output, merged: str, **place: str | bool) -> None:
     """Take the adapters out of a merged checkpoint, bit for bit.
 
     MERGED is what `adaptr merge` wrote. The receipt in it is enough: neither the base nor the adapters are needed.
@@ -27,9 +27,9 @@ def command(out: Output, merged: str, **place: str | bool) -> None:
     """
     from adaptr import api
 
-    with bar(out, "unmerging") as progress:
+    with bar(output, "unmerging") as progress:
         report = api.unmerge(merged, progress=progress, **place)
-    out.tell(report.as_dict(), _blocks(report))
+    output.tell(report.as_dict(), _blocks(report))
 
 
 def _blocks(report: UnmergeReport) -> Iterator[show.Block]:

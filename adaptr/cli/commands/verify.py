@@ -28,7 +28,7 @@ SHOWN = 10
 @click.argument("merged", type=click.Path())
 @click.option("--base", required=True, type=click.Path(), metavar="BASE", help="What was merged into.")
 @click.option("--adapter", "adapters", multiple=True, required=True, type=ADAPTER, metavar="A[=W]", help="As merged.")
-def command(out: Output, merged: str, base: str, adapters: tuple[Weighted, ...]) -> int:
+def command(output: Output, merged: str, base: str, adapters: tuple[Weighted, ...]) -> int:
     """Prove that a checkpoint is its base with these adapters merged.
 
     The merge is computed again and compared with what MERGED holds, and everything else with BASE. Exit code 1 says
@@ -36,9 +36,9 @@ def command(out: Output, merged: str, base: str, adapters: tuple[Weighted, ...])
     """
     from adaptr import api
 
-    with bar(out, "verifying") as progress:
+    with bar(output, "verifying") as progress:
         report = api.verify(merged, base, adapters, progress=progress)
-    out.tell(report.as_dict(), _blocks(report))
+    output.tell(report.as_dict(), _blocks(report))
     return 0 if report.ok else 1
 
 

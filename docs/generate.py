@@ -1,0 +1,155 @@
+"""Documents that are written from the code: run `make docs` after a change; `make lint` and tests/test_docs.py notice lag.
+
+`python docs/generate.py` writes them, `--check` only says which are out of date and ends with 1.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from adaptr import errors, hookspecs, plugins
+from adaptr.cli.group import COMMANDS, cli
+from adaptr.ops import catalogue
+
+ROOT = Path(__file__).resolve().parents[1]
+NOTE = "<!-- Written by docs/generate.py; change the code and run `make docs`. -->\n\n"
+WIDTH = 100
+
+
+def documents() -> dict[Path, str]:
+    """Path to text of every generated document, the README included."""
+    docs = ROOT / "docs"
+    readme = ROOT / "README.md"
+    return {
+        docs / "cli.md": NOTE + commands(),
+        docs / "methods.md": NOTE + methods(),
+        docs / "hooks.md": NOTE + hooks(),
+        docs / "errors.md": NOTE + exceptions(),
+        readme: with_block(readme.read_text(encoding="utf-8"), "methods", methods_table()),
+    }
+
+
+def with_block(text: str, name: str, block: str) -> str:
+    """`text` with what stands between `<!-- name -->` and `<!-- /name -->` replaced."""
+    start, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+    head, _, rest = text.partition(start)
+    _, found, tail = rest.partition(end)
+    if not found:
+        raise ValueError(f"README.md has no {start.strip()} ... {end}")
+    return f"{head}{start}{block}{end}{tail}"
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "".join("| " + " | ".join(c.replace("|", "\\|") for c in line) + " |\n" for line in lines)
+
+
+# ---------------------------------------------------------------- the command line
+
+
+def commands() -> str:
+    names = ["-h", "--help"]
+    top = click.Context(cli, info_name="adaptr", terminal_width=WIDTH, max_content_width=WIDTH, help_option_names=names)
+    parts = ["# The command line\n", fenced(cli.get_help(top))]
+    for name in COMMANDS:
+        command = importlib.import_module(f"adaptr.cli.commands.{name}").command
+        context = click.Context(command, info_name=name, parent=top)
+        parts += [f"## adaptr {name}\n", fenced(command.get_help(context))]
+    return "\n".join(parts)
+
+
+def fenced(text: str) -> str:
+    return f"```\n{text.rstrip()}\n```\n"
+
+
+# ---------------------------------------------------------------- methods
+
+
+def cards() -> list[catalogue.Card]:
+    """The built-in methods; installed ones are not this project's to document."""
+    return sorted(map(catalogue.card, plugins.builtin_files()), key=lambda c: (c.family, c.name))
+
+
+def methods_table() -> str:
+    rows = []
+    for c in cards():
+        trains = " + ".join(c.parts.values()) or ", ".join(c.params)
+        source = f"[{c.arxiv}](https://arxiv.org/abs/{c.arxiv})" if c.arxiv else ""
+        rows.append((f"`{c.name}`", c.family, trains, "yes" if c.mergeable else "no", c.formula, source))
+    return table(("method", "family", "trains", "merges", "what it does", "arXiv"), rows)
+
+
+def methods() -> str:
+    return "\n".join(["# Methods\n", methods_table(), *(described(c) for c in cards())])
+
+
+def described(c: catalogue.Card) -> str:
+    parts = [f"## {c.name}\n", f"{c.title}: {c.formula}. {c.source}.\n"]
+    if c.notes:
+        parts.append(f"{c.notes}\n")
+    facts = [
+        ("family", c.family),
+        ("goes to", ", ".join(f"`{t}`" for t in c.targets) or "what its parts go to"),
+        ("works on", ", ".join(c.kinds) or "what its parts work on"),
+        ("merges", "yes" if c.mergeable else f"no: {c.refusal}; possible: {c.possible}"),
+        ("fresh", "leaves the model as it is" if c.identity else "changes the model"),
+    ]
+    parts.append("".join(f"- {name}: {value}\n" for name, value in facts))
+    params = [(f"`{n}`", f"`{p['axes']}`", p["init"], p["when"]) for n, p in c.params.items()]
+    fields = [(f"`{n}`", f"`{f['type']}`", f"`{f['default']!r}`") for n, f in c.config.items()]
+    parts += [table(("tensor", "axes", "starts as", "only with"), params)] if params else []
+    parts += [table(("field", "type", "default"), fields)] if fields else []
+    return "\n".join(parts)
+
+
+# ---------------------------------------------------------------- the contract and its errors
+
+
+def hooks() -> str:
+    parts = ["# The five hooks\n", paragraphs(hookspecs.__doc__)]
+    for name in hookspecs.HOOKS:
+        function = getattr(hookspecs, name)
+        signature = re.sub(r"'", "", str(inspect.signature(function)))
+        parts += [f"## {name}\n", f"```python\ndef {name}{signature}\n```\n", paragraphs(function.__doc__)]
+    return "\n".join(parts)
+
+
+def paragraphs(text: str | None) -> str:
+    return inspect.cleandoc(text or "") + "\n"
+
+
+def exceptions() -> str:
+    tree = paragraphs(errors.__doc__)
+    rows = [(f"`{c.__name__}`", str(c.exit_code), " ".join((c.__doc__ or "").split())) for c in classes()]
+    intro = "Python code catches these classes; the command line ends with their number.\n"
+    return "\n".join(["# Errors\n", intro, fenced(tree), table(("error", "exit code", "meaning"), rows)])
+
+
+def classes() -> Iterator[Any]:
+    """Every error, in the order of the file."""
+    for found in vars(errors).values():
+        if isinstance(found, type) and issubclass(found, errors.AdaptrError):
+            yield found
+
+
+def main() -> int:
+    late = {p: text for p, text in documents().items() if not p.exists() or p.read_text(encoding="utf-8") != text}
+    for path, text in late.items():
+        if "--check" in sys.argv:
+            print(f"{path.relative_to(ROOT)} lags behind the code; run `make docs`")
+        else:
+            path.write_text(text, encoding="utf-8")
+            print(f"wrote {path.relative_to(ROOT)}")
+    return 1 if late and "--check" in sys.argv else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

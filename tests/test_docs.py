@@ -1,0 +1,76 @@
+"""Documents can't lag: what is generated is up to date, and covers every hook, command, method and error."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+
+from adaptr import hookspecs, plugins
+from adaptr.cli.group import COMMANDS
+
+ROOT = Path(__file__).resolve().parents[1]
+generate = runpy.run_path(str(ROOT / "docs" / "generate.py"))
+
+
+@pytest.mark.parametrize("path", generate["documents"](), ids=lambda p: p.name)
+def test_generated_documents_are_up_to_date(path: Path) -> None:
+    assert path.read_text(encoding="utf-8") == generate["documents"]()[path], "run `make docs`"
+
+
+@pytest.mark.parametrize(
+    ("document", "names"),
+    [
+        ("cli.md", [f"adaptr {name}" for name in COMMANDS]),
+        ("methods.md", plugins.builtin_files()),
+        ("hooks.md", hookspecs.HOOKS),
+    ],
+    ids=["commands", "methods", "hooks"],
+)
+def test_every_name_has_its_section(document: str, names: list[str]) -> None:
+    text = (ROOT / "docs" / document).read_text(encoding="utf-8")
+    assert [n for n in names if f"\n## {n}\n" not in text] == []
+
+
+def test_every_error_is_explained_and_drawn() -> None:
+    from adaptr import errors
+
+    text = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
+    for found in generate["classes"]():
+        assert f"| `{found.__name__}` | {found.exit_code} |" in text
+        assert vars(found)["__doc__"], f"{found.__name__} has no docstring"
+    drawn = set(re.findall(r"\b[A-Z][A-Za-z0-9]+\b", errors.__doc__ or ""))
+    assert {c.__name__ for c in generate["classes"]()} - drawn == set()
+
+
+def links(document: Path) -> list[str]:
+    found = re.findall(r"\]\(([^)#\s]+)[^)]*\)", document.read_text(encoding="utf-8"))
+    return [link for link in found if "://" not in link]
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])
+def test_links_lead_somewhere(name: str) -> None:
+    assert [link for link in links(ROOT / name) if not (ROOT / link).exists()] == []
+
+
+def test_the_method_of_the_contributors_guide_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file that CONTRIBUTING.md shows is a method: its table gives shapes and its formula a weight."""
+    import torch
+
+    from adaptr import Target
+    from adaptr.view import of_weight
+
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    source = re.search(r"```python\n(.*?)```", text, re.DOTALL)
+    assert source
+    (tmp_path / "halves.py").write_text(source[1], encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    method = importlib.import_module("halves").Halves()
+    target = Target("q", "linear", (3, 2), {"r": 1, "s": 4.0})
+    assert method.shapes(target) == {"A": (1, 2), "B": (3, 1)}
+    p = {"A": torch.tensor([[1.0, 2.0]]), "B": torch.ones(3, 1)}
+    merged = method.view(of_weight(torch.zeros(3, 2)), p, method.config(target.config), 1.0)
+    assert torch.equal(merged.weight, torch.tensor([[2.0, 4.0]] * 3))
