@@ -32,7 +32,8 @@ class Target:
 
     `path`: the module's path as the model names it (the parameter's path for expert stacks, "" for the model itself).
     `kind`: one of `KINDS`. `shape`: the logical shape: (out, in) of a linear layer whatever its storage; (heads, width)
-    of an attention; (width,) of a norm or block. `config`: the method's configuration, resolved for this target.
+    of an attention; (width,) of a norm or block; 0 where a size is not known, as in files that say one side of a layer.
+    `config`: the method's configuration, resolved for this target.
     """
 
     path: str
@@ -64,6 +65,11 @@ class Target:
         if self.kind == "experts_t":
             return (self.shape[0], self.shape[2], self.shape[1])
         return (self.shape[1], self.shape[0]) if self.transposed else self.shape
+
+
+def agree(found: tuple[int, ...], want: tuple[int, ...]) -> bool:
+    """Whether sizes found in a base are those that a target wants, where it knows them."""
+    return len(found) == len(want) and all(w in (0, f) for f, w in zip(found, want, strict=True))
 
 
 @dataclass(frozen=True)
@@ -98,9 +104,9 @@ class Adapter:
     """A set of small tensors beside a frozen base, and all that must be known to use them.
 
     `tensors`: file key to tensor. `parts`: the methods of a composite, whose tensors are keyed
-    `<target>:<part>.<param>`. `lineage`: {operation, arguments, parents}. `foreign`: fields of the format it was imported
-    from, kept for the way back. `extra`: unknown optional manifest fields, kept through a round trip. `source`: where it
-    was read from, never written.
+    `<target>:<part>.<param>`. `lineage`: {operation, arguments, parents}. `foreign`: fields of the format it was
+    imported from, kept for the way back. `extra`: unknown optional manifest fields, kept through a round trip.
+    `source`: where it was read from, never written.
     """
 
     method: str

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptr import plugins
@@ -13,7 +14,43 @@ if TYPE_CHECKING:
     from torch import nn
 
     from adaptr.host import Handle, Session
+    from adaptr.ops.convert import Report
+    from adaptr.ops.inspect import Inspection
     from adaptr.targets import Spec
+
+Source = str | os.PathLike[str]
+
+
+def load(source: Source, base: nn.Module | Source | None = None) -> Adapter:
+    """The adapter at `source`: an adaptr file, a folder that holds one, or a file or folder of another tool.
+
+    `base`, a folder with a `config.json` or a live model, says what a foreign file leaves open: which modules a prefix
+    belongs to, how expert stacks and fused layers are stored. Tensors are read when used.
+    """
+    from adaptr.ops.open import open_adapter
+
+    return open_adapter(Path(source), base).adapter
+
+
+def inspect(source: Source, finite: bool = False) -> Inspection:
+    """What an adapter is, from its header alone; `finite` also looks for NaN and infinity in its values."""
+    from adaptr.ops import inspect as inspection
+
+    return inspection.inspect(Path(source), finite)
+
+
+def convert(
+    source: Source,
+    out: Source,
+    to: str = "adaptr",
+    lossy: bool = False,
+    force: bool = False,
+    base: nn.Module | Source | None = None,
+) -> Report:
+    """Write the adapter at `source` to `out` in the format `to`, and report what was kept, renamed and lost."""
+    from adaptr.ops import convert as conversion
+
+    return conversion.convert(Path(source), Path(out), to, lossy, force, base)
 
 
 def create(

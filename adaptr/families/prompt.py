@@ -6,17 +6,19 @@ supplies `params` and either `prompt(p, cfg)` or `keys_values(p, cfg)`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from adaptr.errors import Unsupported
+from adaptr.adapter import Target
+from adaptr.errors import TargetMismatch, Unsupported
 from adaptr.families.base import Method
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from adaptr.adapter import Adapter
-    from adaptr.host import Handle
+    from adaptr.host import Handle, Session
 
 
 class Tokens(Method):
@@ -26,12 +28,11 @@ class Tokens(Method):
     unmergeable: ClassVar[str] = "tokens"
     identity: ClassVar[bool] = False
 
-    def apply(self, model: nn.Module, adapter: Adapter, weight: float) -> Handle:
+    def check_weight(self, weight: float) -> None:
         if weight != 1.0:
             raise Unsupported(
                 f"`{self.name}`: virtual tokens have no strength, so the weight must be 1, not {weight:g}"
             )
-        return super().apply(model, adapter, weight)
 
 
 class SoftPrompt(Tokens):
@@ -53,6 +54,65 @@ class Prefix(Tokens):
     targets: ClassVar[tuple[str, ...]] = ("attention",)
     possible: ClassVar[str] = "keep it attached; concatenate it with another prefix"
 
+    def train(self, model: nn.Module, adapter: Adapter) -> Session:
+        return super().train(model, placed(model, adapter))
+
+    def apply(self, model: nn.Module, adapter: Adapter, weight: float) -> Handle:
+        return super().apply(model, placed(model, adapter), weight)
+
     def keys_values(self, p: Mapping[str, Tensor], cfg: Any) -> tuple[Tensor, Tensor]:
         """Keys and values (h, tokens, d) that go in front, keys as after the position encoding."""
         raise NotImplementedError
+
+
+def placed(model: nn.Module, adapter: Adapter) -> Adapter:
+    """`adapter` with targets `attention.0`, `attention.1` ... replaced by the model's attention modules, in their
+    order.
+
+    Files that number layers have such targets. Others are returned as they are. Raises `TargetMismatch` unless there
+    is one for each, and `Unsupported` in encoder-decoder models, where a number says too little.
+    """
+    numbered = {path: int(path.rpartition(".")[2]) for path in adapter.targets if re.fullmatch(r"attention\.\d+", path)}
+    if not numbered or len(numbered) != len(adapter.targets):
+        return adapter
+    from adaptr import targets as places
+
+    if getattr(getattr(model, "config", None), "is_encoder_decoder", False):
+        raise Unsupported(
+            f"adapter `{adapter.label}` numbers layers, and an encoder-decoder model has three attentions for a number; the tool "
+            "that wrote it gave them to half of the decoder's layers, twice each"
+        )
+    modules = places.resolve(model, "attention", {"attention"})
+    if len(modules) != len(numbered):
+        raise TargetMismatch(f"adapter `{adapter.label}` is for {len(numbered)} layers, the base has {len(modules)}")
+    new = {path: modules[number] for path, number in numbered.items()}
+    targets = {new[p].path: Target(new[p].path, t.kind, t.shape, t.config) for p, t in adapter.targets.items()}
+    return adapter.replace(targets=targets, tensors=Renamed(adapter.tensors, {p: t.path for p, t in new.items()}))
+
+
+class Renamed(Mapping[str, Any]):
+    """The tensors of an adapter under other paths, still read on demand."""
+
+    def __init__(self, tensors: Mapping[str, Tensor], paths: Mapping[str, str]) -> None:
+        self.tensors = tensors
+        self.names = {_renamed(key, paths): key for key in tensors}
+
+    def __getitem__(self, key: str) -> Tensor:
+        return self.tensors[self.names[key]]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """The key of each tensor in the file it comes from."""
+        came = getattr(self.tensors, "sources", {})
+        return {new: came.get(old, old) for new, old in self.names.items()}
+
+
+def _renamed(key: str, paths: Mapping[str, str]) -> str:
+    path, colon, name = key.rpartition(":")
+    return paths.get(path, path) + colon + name

@@ -1,0 +1,116 @@
+"""Fields of `adapter_config.json`, read with their types checked, and patterns that give a rank or alpha to some targets."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from adaptr.errors import ConfigConflict, ConfigMissing, Unsupported
+
+PATTERN_LIMIT = 400
+
+
+def number(config: Mapping[str, Any], name: str, default: float | None = None) -> float:
+    """A finite number. Raises `ConfigMissing` if it is absent and has no default, `ConfigConflict` if it is none."""
+    value = config.get(name, default)
+    if value is None:
+        raise ConfigMissing(f"`adapter_config.json` has no `{name}`")
+    return _number(name, value)
+
+
+def _number(name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or value - value != 0:
+        raise ConfigConflict(f"`{name}` in `adapter_config.json` is {value!r}, wanted a number")
+    return value
+
+
+def size(config: Mapping[str, Any], name: str, default: int | None = None) -> int:
+    """A positive integer."""
+    return _size(name, number(config, name, default))
+
+
+def _size(name: str, value: float) -> int:
+    if value != int(value) or value < 1:
+        raise ConfigConflict(f"`{name}` in `adapter_config.json` is {value!r}, wanted a positive integer")
+    return int(value)
+
+
+def flag(config: Mapping[str, Any], name: str) -> bool:
+    """True or false; absent and null are false."""
+    value = config.get(name)
+    if not isinstance(value, bool | None):
+        raise ConfigConflict(f"`{name}` in `adapter_config.json` is {value!r}, wanted true or false")
+    return bool(value)
+
+
+def text(config: Mapping[str, Any], name: str) -> str:
+    """A text; absent and null are empty."""
+    value = config.get(name)
+    if not isinstance(value, str | None):
+        raise ConfigConflict(f"`{name}` in `adapter_config.json` is {value!r}, wanted a text")
+    return value or ""
+
+
+def words(config: Mapping[str, Any], name: str) -> list[str]:
+    """A list of texts, or one; absent and null are empty."""
+    value = config.get(name) or []
+    value = [value] if isinstance(value, str) else value
+    if not isinstance(value, list) or not all(isinstance(word, str) for word in value):
+        raise ConfigConflict(f"`{name}` in `adapter_config.json` is {value!r}, wanted a list of names")
+    return value
+
+
+def pattern(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """A table of patterns. Raises `ConfigConflict` for what is no regular expression or no number."""
+    table = config.get(name) or {}
+    if not isinstance(table, Mapping):
+        raise ConfigConflict(f"`{name}` in `adapter_config.json` is {table!r}, wanted a table of patterns")
+    for key, value in table.items():
+        try:
+            re.compile(_anchored(key))
+        except re.error as error:
+            raise ConfigConflict(f"`{name}` has the pattern `{key}`, which is no regular expression: {error}") from None
+        if len(key) > PATTERN_LIMIT:
+            raise ConfigConflict(f"`{name}` has a pattern of {len(key)} characters, the limit is {PATTERN_LIMIT}")
+        _number(f"{name}[{key}]", value)
+    return table
+
+
+def _anchored(key: str) -> str:
+    return rf"(.*\.)?({key})$"
+
+
+def matching(table: Mapping[str, Any], path: str, default: Any) -> Any:
+    """The value of the first pattern that matches the end of `path`, on whole components, as PEFT chooses it."""
+    return next((value for key, value in table.items() if re.match(_anchored(key), path)), default)
+
+
+def named(spec: list[str] | str | None, path: str) -> bool:
+    """Whether `path` is one of `spec`'s modules: a list of path ends, or one regular expression."""
+    if isinstance(spec, str):
+        try:
+            return re.fullmatch(spec, path) is not None
+        except re.error as error:
+            raise ConfigConflict(f"`{spec}` is no regular expression: {error}") from None
+    return any(path == word or path.endswith(f".{word}") for word in spec or [])
+
+
+def refuse(config: Mapping[str, Any], fields: Mapping[str, str]) -> None:
+    """Raises `Unsupported` for fields that change what the tensors mean in a way that adaptr can't follow."""
+    for name, reason in fields.items():
+        if config.get(name):
+            raise Unsupported(f"`{name}` is set in `adapter_config.json`: {reason}")
+
+
+def patterns(values: Mapping[str, Any], common: Any) -> dict[str, Any]:
+    """The table that gives each path its value where it is not the `common` one, the inverse of `matching`."""
+    paths = list(values)
+    return {_exact(path, paths): value for path, value in values.items() if value != common}
+
+
+def _exact(path: str, paths: Iterable[str]) -> str:
+    """A pattern that matches `path` and none of the other `paths`."""
+    escaped = re.escape(path).replace(r"\-", "-")
+    shared = any(other != path and other.endswith(f".{path}") for other in paths)
+    return f"^{escaped}" if shared else escaped

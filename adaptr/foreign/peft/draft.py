@@ -1,0 +1,75 @@
+"""What a reader makes of a PEFT file before it is an adapter: targets, and where each tensor is in the file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from adaptr.adapter import Target
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One of an adapter's tensors inside a tensor of a file.
+
+    The file's tensor is viewed as `view`, then entry `index` of its axis 1 is taken if `index` is not None, then axes are
+    put in `order`, and the result has `shape`.
+    """
+
+    source: str
+    shape: tuple[int, ...]
+    view: tuple[int, ...] = ()
+    index: int | None = None
+    order: tuple[int, ...] = ()
+
+    def take(self, tensor: Tensor) -> Tensor:
+        if self.view:
+            tensor = tensor.reshape(self.view)
+        if self.index is not None:
+            tensor = tensor[:, self.index]
+        if self.order:
+            tensor = tensor.permute(self.order)
+        return tensor.reshape(self.shape).contiguous()
+
+
+@dataclass(frozen=True)
+class Draft:
+    """An adapter's method, targets and pieces (by adaptr's key)."""
+
+    method: str
+    config: Mapping[str, Any]
+    targets: Mapping[str, Target]
+    pieces: dict[str, Piece] = field(default_factory=dict)
+
+
+class Pieces(Mapping[str, "Tensor"]):
+    """The tensors of a draft, cut out of the file when asked for."""
+
+    def __init__(self, tensors: Mapping[str, Tensor], pieces: Mapping[str, Piece]) -> None:
+        self.tensors, self.pieces = tensors, pieces
+
+    def __getitem__(self, key: str) -> Tensor:
+        piece = self.pieces[key]
+        return piece.take(self.tensors[piece.source])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.pieces)
+
+    def __len__(self) -> int:
+        return len(self.pieces)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self.pieces
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """The file's key of each tensor."""
+        return {key: piece.source for key, piece in self.pieces.items()}
+
+    def shape(self, key: str) -> tuple[int, ...]:
+        """A tensor's shape, without loading it."""
+        return self.pieces[key].shape

@@ -1,0 +1,85 @@
+"""PEFT's IA3: method `ia3`. (out, 1) scales the output; (1, in) the input of a feed-forward's layer.
+
+A file has one side of each layer only; the other size is 0 (not known) unless the base is given.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from adaptr.adapter import Target
+from adaptr.errors import ConfigConflict, TensorUnknown
+from adaptr.foreign.peft import config as fields_of
+from adaptr.foreign.peft import keys, placing
+from adaptr.foreign.peft.draft import Draft, Piece
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from adaptr.adapter import Adapter
+    from adaptr.foreign.peft.source import Source
+
+
+def read(source: Source, model: nn.Module | None) -> Draft:
+    """Targets and tensors; sides come from `feedforward_modules` and must agree with the shapes."""
+    draft = Draft("ia3", {"side": "out"}, {}, {})
+    targets: dict[str, Target] = {}
+    for path, slots in keys.grouped(source.keys).items():
+        extra = next((slot for slot in slots if slot != "ia3_l"), None)
+        if extra:
+            raise TensorUnknown(f"`{slots[extra]}`: IA3 has no `{extra}`")
+        shape = source.shapes[slots["ia3_l"]]
+        side = _side(source, path, shape)
+        n = max(shape)
+        known = (n, 0) if side == "out" else (0, n)
+        conv = len(shape) > 2
+        kind = f"conv{len(shape) - 2}d" if conv else "linear_t" if _flat(source) else "linear"
+        place = Target(path, kind, (*known, *(0 for _ in shape[2:])), {"side": side})
+        targets[path] = placing.agreed(model, place)
+        draft.pieces[f"{path}:l"] = Piece(slots["ia3_l"], (n,))
+    return Draft("ia3", draft.config, targets, draft.pieces)
+
+
+def _flat(source: Source) -> bool:
+    return fields_of.flag(source.config, "fan_in_fan_out")
+
+
+def _side(source: Source, path: str, shape: tuple[int, ...]) -> str:
+    spec = source.config.get("feedforward_modules")
+    if not isinstance(spec, str):
+        spec = fields_of.words(source.config, "feedforward_modules")
+    inward = fields_of.named(spec, path)
+    # a convolution has (1, n, 1, 1) on both sides, so there only the configuration says which
+    axis = 1 if inward or len(shape) > 2 else 0
+    if len(shape) not in (2, 3, 4, 5) or any(size != 1 for i, size in enumerate(shape) if i != axis):
+        raise ConfigConflict(
+            f"`{path}`: `feedforward_modules` says that its {'input' if inward else 'output'} is scaled, the tensor has "
+            f"shape {shape}"
+        )
+    return "in" if inward else "out"
+
+
+def fields(adapter: Adapter) -> dict[str, Any]:
+    """The configuration fields that follow from the targets."""
+    inward = [path for path, target in adapter.targets.items() if target.config["side"] == "in"]
+    return {
+        "peft_type": "IA3",
+        "target_modules": placing.ordered(adapter.targets),
+        "feedforward_modules": placing.ordered(inward),
+        "fan_in_fan_out": any(t.kind == "linear_t" for t in adapter.targets.values()),
+    }
+
+
+def lost(adapter: Adapter) -> list[str]:
+    return []
+
+
+def tensors(adapter: Adapter) -> dict[str, tuple[str, Tensor]]:
+    """{adaptr's key: (PEFT's key, tensor)}."""
+    made = {}
+    for path, target in adapter.targets.items():
+        kernel = target.shape[2:]
+        column = target.config["side"] == "out" and not kernel
+        shape = (-1, 1) if column else (1, -1, *(1 for _ in kernel))
+        made[f"{path}:l"] = keys.written(path, "ia3_l"), adapter.at(path)["l"].view(shape)
+    return made

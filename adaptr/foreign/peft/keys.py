@@ -1,0 +1,110 @@
+"""Tensor names in PEFT files: from what is there, with every wrapper's traces, to (module path, slot).
+
+A slot is what PEFT calls a tensor of an adapter (`lora_A`, `lora_B.bias`, `ia3_l` ...), without the adapter's name; a whole
+parameter of the base has the slot "".
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from adaptr.errors import ConfigConflict, Unsupported
+
+PROMPT = "prompt_embeddings"
+BASE = "base_layer"
+
+_SLOTS = "lora_A|lora_B|lora_embedding_A|lora_embedding_B|lora_magnitude_vector|ia3_l"
+_KEY = re.compile(rf"(?P<path>.+)\.(?P<slot>{_SLOTS})(?P<tail>(\.[^.]+)*)")
+#: Components that only adapters have: a key with one that is no slot belongs to another method.
+_FOREIGN = re.compile(
+    r"(lora|hada|lokr|ia3|oft|boft|hra|vera|vblora|adalora|adaption|delora|hira|fourierft|waveft)_\w*"
+)
+
+
+@dataclass(frozen=True)
+class Key:
+    """One tensor: `source` is its key in the file, `path` the module (or the parameter, if `slot` is "")."""
+
+    source: str
+    path: str
+    slot: str
+
+
+def read(keys: Iterable[str], prompt: bool = False) -> list[Key]:
+    """The keys of a file; of a `prompt` type, whole parameters have the shorter prefix. Raises `ConfigConflict` where two become one or there are several adapters in the file."""
+    keys = list(keys)
+    wrapped = bool(keys) and all(key.startswith("module.") for key in keys)
+    prefixes = ("base_model.",) if prompt else ("base_model.model.", "base_model.")
+    found = [_key(source, source.removeprefix("module.") if wrapped else source, prefixes) for source in keys]
+    names = {name for _, name in found if name}
+    if len(names) > 1:
+        raise ConfigConflict(f"the file holds several adapters ({', '.join(sorted(names))}); save one at a time")
+    # PEFT's own copy of a replaced module, kept by some versions: it is the base's, not the adapter's
+    kept = [key for key, _ in found if ".original_module." not in f".{key.source}."]
+    _distinct(kept)
+    return kept
+
+
+def _key(source: str, key: str, prefixes: tuple[str, ...]) -> tuple[Key, str]:
+    """A key and the adapter name inside it, if any."""
+    key = key.replace("_fsdp_wrapped_module.", "").replace("_orig_mod.", "")
+    if key == PROMPT or key.startswith(f"{PROMPT}."):
+        return Key(source, "", PROMPT), ""
+    prefix = next((p for p in prefixes if key.startswith(p)), "")
+    key = key.removeprefix(prefix)
+    saved = re.fullmatch(r"(.*)\.modules_to_save\.([^.]+)\.(.*)", key)
+    if saved:
+        return Key(source, f"{saved[1]}.{saved[3]}", ""), saved[2]
+    found = _KEY.fullmatch(key)
+    if found is None:
+        return Key(source, key.replace(f".{BASE}.", "."), ""), ""
+    tail = found["tail"].split(".")[1:]
+    last = tail.pop() if tail and tail[-1] in {"weight", "bias"} else ""
+    slot = f"{found['slot']}.bias" if last == "bias" else found["slot"]
+    return Key(source, found["path"], slot), ".".join(tail)
+
+
+def _distinct(keys: Iterable[Key]) -> None:
+    seen: dict[tuple[str, str], str] = {}
+    for key in keys:
+        other = seen.setdefault((key.path, key.slot), key.source)
+        if other != key.source:
+            raise ConfigConflict(f"`{other}` and `{key.source}` are the same tensor under two names")
+
+
+def grouped(keys: Iterable[Key]) -> dict[str, dict[str, str]]:
+    """{module path: {slot: key in the file}} of the adapter's own tensors."""
+    found: dict[str, dict[str, str]] = {}
+    for key in keys:
+        if key.slot and key.slot != PROMPT:
+            if f".{BASE}." in f".{key.path}." and not key.path.endswith(f".{BASE}"):
+                raise Unsupported(f"`{key.source}`: adapters inside a multi-head attention module can't be read yet")
+            found.setdefault(key.path, {})[key.slot] = key.source
+    return found
+
+
+def whole(keys: Iterable[Key]) -> Iterator[Key]:
+    """The whole parameters of the base that a file replaces."""
+    return (key for key in keys if not key.slot)
+
+
+def is_foreign(path: str) -> bool:
+    """Whether a key that is no known slot nevertheless belongs to an adapter method."""
+    return any(_FOREIGN.fullmatch(part) for part in path.split("."))
+
+
+def written(path: str, slot: str) -> str:
+    """The key that PEFT gives a slot of a module."""
+    plain = {"lora_embedding_A", "lora_embedding_B", "lora_magnitude_vector", "ia3_l"}
+    suffix = "" if slot in plain or slot.endswith(".bias") else ".weight"
+    return f"base_model.model.{path}.{slot}{suffix}"
+
+
+def two_stacks(architecture: str) -> bool:
+    """Whether a model class is one of encoder and decoder, by the names that transformers gives them."""
+    return (
+        re.match(r"(T5|MT5|UMT5|LongT5|Bart|MBart|Pegasus|Marian|Whisper|M2M100|Blenderbot|Led|LED)", architecture)
+        is not None
+    )

@@ -1,0 +1,43 @@
+"""Targets of a PEFT file in a base model: kinds that only the base knows, attention modules, natural order."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from adaptr.adapter import Target
+from adaptr.errors import TargetNotFound
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def agreed(model: nn.Module | None, target: Target) -> Target:
+    """`target` with kind and sizes as the base has them. Raises `TargetNotFound` or `TargetMismatch`."""
+    if model is None:
+        return target
+    from adaptr import targets as places
+
+    try:
+        found = places.describe(target.path, model.get_submodule(target.path))
+    except AttributeError:
+        found = None
+    if found is None:
+        places.match(model, target)  # says which name is near
+        raise TargetNotFound(f"`{target.path}` is no layer of the base that can be adapted")
+    places.match(model, dataclasses.replace(target, kind=found.kind))
+    return dataclasses.replace(found, config=target.config)
+
+
+def stacks(model: nn.Module, owner: str) -> list[Target]:
+    """The expert stacks of the module at `owner`, in the order in which it has them."""
+    from adaptr import targets as places
+
+    return places.resolve(model, rf"re:{re.escape(owner)}\.[^.]+", {"experts", "experts_t"})
+
+
+def ordered(paths: Iterable[str]) -> list[str]:
+    """Paths with their numbers counted, not spelled: layer 2 before layer 10."""
+    return sorted(paths, key=lambda path: [(int(n) if n.isdigit() else -1, n) for n in re.split(r"(\d+)", path)])

@@ -1,0 +1,137 @@
+"""From a PEFT folder to an adapter."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from adaptr.adapter import REPLACED, Adapter, Base, Target
+from adaptr.errors import ConfigConflict, NoAdapterTensors, TargetMismatch, TensorUnknown
+from adaptr.foreign.peft import config as fields_of
+from adaptr.foreign.peft import keys, table
+from adaptr.foreign.peft import source as sources
+from adaptr.foreign.peft.draft import Draft, Piece, Pieces
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from adaptr.foreign.peft.source import Source
+
+
+def read(path: Path, base: Any = None) -> Adapter:
+    """The adapter in a PEFT folder or file. `base`: a folder with its `config.json`, or a live model.
+
+    Raises `Unsupported` for types and options that adaptr can't follow, a `ForeignError` where configuration and tensors are
+    incomplete or contradict each other, a `WrongBase` where they don't fit `base`.
+    """
+    from adaptr.foreign.skeleton import skeleton
+
+    source = sources.read(path)
+    model = None if base is None else skeleton(base)
+    translator = table.of_type(source.config["peft_type"])
+    _gathered(source)
+    draft: Draft = translator.read(source, model)
+    if not draft.targets:
+        raise _nothing(source)
+    pieces = {**draft.pieces, **dict(_replaced(source))}
+    adapter = Adapter(
+        method=draft.method,
+        config=draft.config,
+        targets=draft.targets,
+        tensors=Pieces(source.tensors, pieces),
+        base=_base(source.config, model),
+        source=str(source.path),
+    )
+    _check(adapter, pieces)
+    return _placed(_completed(adapter, source), model)
+
+
+def _gathered(source: Source) -> None:
+    """Raises `NoAdapterTensors` for a file that ZeRO-3 emptied. Some types trim ranks to zero; those read so far don't."""
+    empty = next((key for key, shape in source.shapes.items() if 0 in shape), None)
+    if empty is not None:
+        raise NoAdapterTensors(
+            f"`{empty}` has shape {source.shapes[empty]}: it was saved while its values were on other processes "
+            "(ZeRO-3); save it again after gathering"
+        )
+
+
+def _nothing(source: Source) -> Exception:
+    said = source.config["peft_type"]
+    foreign = next((key.source for key in source.keys if keys.is_foreign(key.source)), None)
+    known = next((key.source for key in source.keys if key.slot), foreign)
+    if known:
+        return ConfigConflict(f"the configuration says {said}, and `{known}` belongs to another type")
+    return NoAdapterTensors(f"`{source.path}` holds {len(source.shapes)} tensors and none of an adapter of type {said}")
+
+
+def _replaced(source: Source) -> Iterator[tuple[str, Piece]]:
+    """Whole parameters: heads, embeddings, norms and biases that were trained or resized."""
+    saved = fields_of.words(source.config, "modules_to_save")
+    for key in keys.whole(source.keys):
+        owner, _, name = key.path.rpartition(".")
+        listed = any(fields_of.named(saved, part) for part in _owners(key.path))
+        if keys.is_foreign(key.path) or not owner or not (listed or name in {"weight", "bias"}):
+            raise TensorUnknown(f"`{key.source}` is no tensor of a {source.config['peft_type']} adapter")
+        yield f"{key.path}:{REPLACED}", Piece(key.source, source.shapes[key.source])
+
+
+def _owners(path: str) -> Iterator[str]:
+    while path := path.rpartition(".")[0]:
+        yield path
+
+
+def _base(config: Mapping[str, Any], model: nn.Module | None) -> Base:
+    mapping = config.get("auto_mapping")
+    named = mapping.get("base_model_class") if isinstance(mapping, Mapping) else None
+    return Base(
+        id=fields_of.text(config, "base_model_name_or_path"),
+        revision=fields_of.text(config, "revision"),
+        architecture=type(model).__name__.removeprefix("Adapted") if model is not None else str(named or ""),
+    )
+
+
+def _check(adapter: Adapter, pieces: Mapping[str, Piece]) -> None:
+    """The shapes against the method's own table: the last word, whatever the translator thought."""
+    from adaptr import plugins
+
+    method = plugins.method(adapter.method)
+    for path, target in adapter.targets.items():
+        own = {key.rpartition(":")[2]: piece.shape for key, piece in pieces.items() if key.rpartition(":")[0] == path}
+        own.pop(REPLACED, None)
+        method.check(target, own)
+
+
+def _completed(adapter: Adapter, source: Source) -> Adapter:
+    """What the file says beyond tensors: its configuration as it is, and what adaptr wrote into it earlier."""
+    from adaptr.foreign.peft.writing import derived
+
+    about = {name: value for name, value in source.about.items() if name in {"name", "release", "summary", "license"}}
+    rest = {name: source.about.get(name, {}) for name in ("lineage", "training")}
+    adapter = adapter.replace(**about, **rest, tags=tuple(source.about.get("tags", ())), base=_known(adapter, source))
+    adapter = adapter.replace(foreign={"peft": {"config": dict(source.config)}})
+    return adapter.replace(foreign={"peft": {**adapter.foreign["peft"], "derived": derived(adapter)}})
+
+
+def _known(adapter: Adapter, source: Source) -> Base:
+    said = source.about.get("base", {})
+    fields = {k: v for k, v in said.items() if k in {"architecture", "structure", "content", "quantization"}}
+    return dataclasses.replace(adapter.base, **{k: v for k, v in fields.items() if isinstance(v, str)})
+
+
+def _placed(adapter: Adapter, model: nn.Module | None) -> Adapter:
+    if model is None or not any(t.kind == "attention" for t in adapter.targets.values()):
+        return adapter
+    from adaptr.families.prompt import placed
+
+    found = placed(model, adapter)
+    _same_shapes(adapter, found.targets)
+    return found
+
+
+def _same_shapes(adapter: Adapter, targets: Mapping[str, Target]) -> None:
+    for before, after in zip(adapter.targets.values(), targets.values(), strict=True):
+        if before.shape != after.shape:
+            raise TargetMismatch(f"`{after.path}` has heads of {after.shape} in the base, the prefix {before.shape}")

@@ -1,0 +1,56 @@
+"""Which of PEFT's types is which method, and who translates. A new type is a line here and a module beside.
+
+A translator is a module with `read(source, model)`, `fields(adapter)`, `lost(adapter)` and `tensors(adapter)`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from adaptr.errors import UnknownFormat, Unsupported
+
+#: PEFT's type to the module that translates it.
+TYPES = {
+    "LORA": "lora",
+    "IA3": "ia3",
+    "PROMPT_TUNING": "prompt",
+    "P_TUNING": "prompt",
+    "PREFIX_TUNING": "prefix",
+}
+#: adaptr's method to the module that translates it.
+METHODS = {"lora": "lora", "dora": "lora", "ia3": "ia3", "prompt": "prompt", "prefix": "prefix"}
+#: Types whose whole parameters are saved under `base_model.` and not `base_model.model.`.
+PROMPT_TYPES = frozenset({"PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING", "MULTITASK_PROMPT_TUNING", "CPT", "CARTRIDGE"})
+#: Types that PEFT 0.21 has and adaptr can't read yet.
+LATER = frozenset(
+    "ADALORA LOHA LOKR OFT BOFT HRA VERA FOURIERFT VBLORA LN_TUNING SHIRA TRAINABLE_TOKENS ADAPTION_PROMPT MISS BONE "
+    "RANDLORA ROAD C3A DELORA HIRA GRALORA WAVEFT XLORA POLY CPT CARTRIDGE MULTITASK_PROMPT_TUNING OSF PSOFT DEFT GLORA "
+    "LILY PEANUT BEFT FROD TINYLORA UNILORA SUPERTUNING".split()
+)
+
+
+def of_type(peft_type: str) -> Any:
+    """The translator of a PEFT type. Raises `Unsupported` for one that comes later, `UnknownFormat` for no type at all."""
+    if peft_type in TYPES:
+        return _module(TYPES[peft_type])
+    if peft_type in LATER:
+        raise Unsupported(
+            f"this is a PEFT adapter of type {peft_type}, which adaptr can't read yet; it reads {_said(TYPES)}"
+        )
+    raise UnknownFormat(f"`peft_type` is `{peft_type[:40]}`, which is no type of PEFT's; adaptr reads {_said(TYPES)}")
+
+
+def of_method(method: str) -> Any:
+    """The translator of a method. Raises `Unsupported` where PEFT has nothing like it."""
+    if method not in METHODS:
+        raise Unsupported(f"PEFT has no equivalent of `{method}`; it can hold {_said(METHODS)}")
+    return _module(METHODS[method])
+
+
+def _module(name: str) -> Any:
+    return importlib.import_module(f"adaptr.foreign.peft.{name}")
+
+
+def _said(names: dict[str, str]) -> str:
+    return ", ".join(names)

@@ -1,0 +1,132 @@
+"""From an adapter to a PEFT folder that PEFT 0.21 loads."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from adaptr.errors import LossyConversion, Unsupported
+from adaptr.files import replacing_folder
+from adaptr.foreign import Written
+from adaptr.foreign.peft import keys, placing, table
+from adaptr.foreign.peft.source import ABOUT, CONFIG, WEIGHTS
+from adaptr.format import header as headers
+from adaptr.format.io import dtype_shape, raw_bytes
+from adaptr.format import canonical
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from adaptr.adapter import Adapter
+
+#: Fields that choose targets together with `target_modules`, and must not when targets are listed one by one.
+_SELECTING = ("layers_to_transform", "layers_pattern", "exclude_modules")
+_TASKS = (
+    ("ForCausalLM", "CAUSAL_LM"),
+    ("LMHeadModel", "CAUSAL_LM"),
+    ("ForSequenceClassification", "SEQ_CLS"),
+    ("ForTokenClassification", "TOKEN_CLS"),
+    ("ForQuestionAnswering", "QUESTION_ANS"),
+    ("Model", "FEATURE_EXTRACTION"),
+)
+
+
+def write(adapter: Adapter, out: Path, lossy: bool, force: bool) -> Written:
+    """Write `adapter_config.json` and `adapter_model.safetensors` into the folder `out`.
+
+    Raises `Unsupported` where PEFT has no such method, `LossyConversion` unless `lossy` where something would be lost.
+    """
+    translator = table.of_method(adapter.method)
+    lost = [*_lost(adapter), *translator.lost(adapter)]
+    if lost and not lossy:
+        raise LossyConversion(f"PEFT can't hold {', '.join(lost)}; `--lossy` writes it without")
+    found: dict[str, tuple[str, Tensor]] = {**translator.tensors(adapter), **_replaced(adapter)}
+    config = config_of(adapter)
+    with replacing_folder(out, force) as folder:
+        (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        _save(folder / WEIGHTS[0], dict(found.values()), _about(adapter))
+    return Written(out / WEIGHTS[0], {ours: theirs for ours, (theirs, _) in found.items()}, tuple(lost))
+
+
+def _lost(adapter: Adapter) -> list[str]:
+    scheme = adapter.quantization.get("scheme")
+    return [f"`{scheme}` tensors (they are written as floats)"] if scheme not in (None, "fp16", "bf16") else []
+
+
+def _save(path: Path, tensors: Mapping[str, Tensor], about: str) -> None:
+    metadata = {"format": "pt", **({ABOUT: about} if about else {})}
+    raw, header = headers.build({key: dtype_shape(t) for key, t in tensors.items()}, metadata)
+    with open(path, "wb") as file:
+        file.write(raw)
+        for key in header.entries:
+            file.write(raw_bytes(tensors[key]))
+
+
+def _about(adapter: Adapter) -> str:
+    """What PEFT has no field for, as an entry of the file's metadata, which PEFT ignores."""
+    base = {k: v for k, v in dataclasses.asdict(adapter.base).items() if v and k not in {"id", "revision", "ties"}}
+    said = {
+        **{name: getattr(adapter, name) for name in ("name", "release", "summary", "license", "lineage", "training")},
+        "tags": list(adapter.tags),
+        "base": base,
+    }
+    kept = {name: value for name, value in said.items() if value}
+    return canonical.dumps(kept) if kept else ""
+
+
+def _replaced(adapter: Adapter) -> dict[str, tuple[str, Tensor]]:
+    """Whole parameters: inside a wrapper if their module is adapted too."""
+    prefix = "base_model." if _type(adapter) in table.PROMPT_TYPES else "base_model.model."
+    made = {}
+    for path, tensor in adapter.replaced.items():
+        owner, _, name = path.rpartition(".")
+        inner = f"{owner}.{keys.BASE}.{name}" if owner in adapter.targets else path
+        made[f"{path}:="] = prefix + inner, tensor
+    return made
+
+
+def _type(adapter: Adapter) -> str:
+    found: str = table.of_method(adapter.method).fields(adapter)["peft_type"]
+    return found
+
+
+# ---------------------------------------------------------------- configuration
+
+
+def config_of(adapter: Adapter) -> dict[str, Any]:
+    """`adapter_config.json`: the original where the adapter came from PEFT and is as it was, with new fields where not."""
+    original = dict(adapter.foreign.get("peft", {}).get("config", {}))
+    base = {"base_model_name_or_path": adapter.base.id or None, "revision": adapter.base.revision or None}
+    moved = {name: value for name, value in base.items() if (original.get(name) or None) != value}
+    if original and adapter.foreign["peft"].get("derived") == derived(adapter):
+        return {**original, **moved}
+    made = {**original, **_derived(adapter), **moved, **{name: None for name in _SELECTING if name in original}}
+    return made if original else {**made, **base, "task_type": _task(adapter), "inference_mode": True}
+
+
+def derived(adapter: Adapter) -> str:
+    """A digest of the fields that follow from targets and tensors: equal as long as nothing was changed."""
+    return "sha256:" + hashlib.sha256(canonical.dumps(_derived(adapter)).encode()).hexdigest()
+
+
+def _derived(adapter: Adapter) -> dict[str, Any]:
+    fields: dict[str, Any] = table.of_method(adapter.method).fields(adapter)
+    modules = sorted({path.rpartition(".")[0] for path in adapter.replaced} - set(adapter.targets))
+    return {**fields, "modules_to_save": placing.ordered(modules) or None}
+
+
+def _task(adapter: Adapter) -> str | None:
+    architecture = adapter.base.architecture
+    if keys.two_stacks(architecture) and architecture.endswith("ForConditionalGeneration"):
+        return "SEQ_2_SEQ_LM"
+    found = next((task for end, task in _TASKS if architecture.endswith(end)), None)
+    if found is None and _type(adapter) in table.PROMPT_TYPES:
+        raise Unsupported(
+            "PEFT needs to know a prompt's task, and the adapter's base has no architecture that says it; load it with "
+            "its base (`--base`)"
+        )
+    return found if _type(adapter) in table.PROMPT_TYPES or found == "CAUSAL_LM" else None

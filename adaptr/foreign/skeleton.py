@@ -1,0 +1,47 @@
+"""A base model without its weights, from a folder's `config.json`: enough to know which modules it has."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from adaptr.errors import CheckpointError, MissingExtra, UsageError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def skeleton(base: nn.Module | str | os.PathLike[str]) -> nn.Module:
+    """`base` itself if it is a live model; else its class built on the meta device.
+
+    Raises `CheckpointError` where the folder does not say what the model is, `MissingExtra` without transformers.
+    """
+    from torch import nn
+
+    if isinstance(base, nn.Module):
+        return base
+    if not isinstance(base, str | os.PathLike):
+        raise UsageError(f"a base is a folder or a live model, not a {type(base).__name__}")
+    folder = Path(base)
+    folder = folder.parent if folder.name == "config.json" else folder
+    if not (folder / "config.json").is_file():
+        raise CheckpointError(f"`{folder}` has no `config.json`, so it doesn't say what the base is")
+    return _built(folder)
+
+
+def _built(folder: Path) -> nn.Module:
+    import torch
+
+    try:
+        import transformers
+    except ImportError:
+        raise MissingExtra("knowing a base's modules needs transformers: `pip install 'adaptr[train]'`") from None
+    try:
+        config: Any = transformers.AutoConfig.from_pretrained(folder)
+    except (ValueError, OSError, KeyError, TypeError) as error:
+        raise CheckpointError(f"`{folder}/config.json` describes no known model: {error}") from None
+    cls = getattr(transformers, (getattr(config, "architectures", None) or [""])[0], None)
+    with torch.device("meta"):
+        made: nn.Module = cls._from_config(config) if cls else transformers.AutoModel.from_config(config)
+    return made

@@ -1,0 +1,103 @@
+"""Write an adapter in another format, and say what became of everything in it."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from adaptr import foreign
+from adaptr.adapter import Adapter
+from adaptr.errors import NonFinite
+from adaptr.files import refuse_existing
+from adaptr.foreign.peft.source import CONFIG
+from adaptr.format import digest
+from adaptr.format.io import write
+from adaptr.ops.inspect import nonfinite
+from adaptr.ops.open import NAME, Opened, open_adapter
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a conversion did.
+
+    `kept`: tensors whose key is the same; `renamed`: the others, (old key, new key); `lost`: what the format can't hold.
+    `unplaced`: whether targets are numbered layers, because the source names no modules and no base was given.
+    """
+
+    source: str
+    source_format: str
+    out: str
+    format: str
+    method: str
+    targets: int
+    tensors: int
+    kept: tuple[str, ...]
+    renamed: tuple[tuple[str, str], ...]
+    lost: tuple[str, ...]
+    unplaced: bool
+    digest: str
+
+    def as_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+
+def convert(
+    source: Path, out: Path, to: str = "adaptr", lossy: bool = False, force: bool = False, base: Any = None
+) -> Report:
+    """Read `source`, write it to `out` in format `to`. The same input gives the same bytes.
+
+    Raises `OutputExists` unless `force`, `LossyConversion` unless `lossy`, `NonFinite` for tensors with NaN or infinity.
+    """
+    format_of = None if to == "adaptr" else foreign.get(to)
+    out = out / NAME if format_of is None and out.is_dir() else out
+    refuse_existing(out, force)
+    found = open_adapter(source, base)
+    bad = nonfinite(found.adapter)
+    if bad:
+        raise NonFinite(f"`{bad[0]}` in `{source}` holds NaN or infinity ({len(bad)} tensors do); it is broken")
+    adapter = found.adapter.replace(lineage=_lineage(found, to, lossy))
+    if format_of is None:
+        file, names, lost = write(adapter, out, force), {key: key for key in adapter.tensors}, ()
+    else:
+        written = format_of.write(adapter, out, lossy, force)
+        file, names, lost = written.file, written.renamed, written.lost
+    return _report(found, out, to, _traced(found.adapter, names), lost, digest.of_file(file))
+
+
+def _lineage(found: Opened, to: str, lossy: bool) -> dict[str, Any]:
+    """Where the output comes from: the parent by the digests of its files, never by its place."""
+    parent = {"digest": digest.of_file(found.file), "format": found.format}
+    config = found.file.parent / CONFIG
+    if found.format == "peft" and config.is_file():
+        parent["config"] = "sha256:" + hashlib.sha256(config.read_bytes()).hexdigest()
+    return {"operation": "convert", "arguments": {"to": to, "lossy": lossy}, "parents": [parent]}
+
+
+def _traced(adapter: Adapter, names: Mapping[str, str]) -> list[tuple[str, str]]:
+    """(key in the source, key in the output). One tensor can become several, and several one."""
+    came: Mapping[str, str] = getattr(adapter.tensors, "sources", {})
+    return sorted({(came.get(key, key), name) for key, name in names.items()})
+
+
+def _report(
+    found: Opened, out: Path, to: str, names: list[tuple[str, str]], lost: tuple[str, ...], identity: str
+) -> Report:
+    adapter = found.adapter
+    return Report(
+        source=str(found.adapter.source or found.file),
+        source_format=found.format,
+        out=str(out),
+        format=to,
+        method=adapter.method,
+        targets=len(adapter.all_targets),
+        tensors=len(adapter.tensors),
+        kept=tuple(old for old, new in names if old == new),
+        renamed=tuple((old, new) for old, new in names if old != new),
+        lost=lost,
+        unplaced="attention.0" in adapter.targets,
+        digest=identity,
+    )

@@ -1,0 +1,135 @@
+"""What an adapter is, from headers alone: neither the weights nor torch nor the base are loaded (a `.bin` is the exception)."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from adaptr.adapter import REPLACED, Adapter, Base
+from adaptr.format import digest
+from adaptr.format.header import Entry
+from adaptr.format.io import open_tensors
+from adaptr.ops.open import Opened, open_adapter
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Group:
+    """Targets alike. `rank`: None for methods that have none."""
+
+    kind: str
+    count: int
+    rank: int | None
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """An adapter as its file describes it.
+
+    `trained`: numbers of the method's own tensors; `replaced`: whole parameters of the base; `nbytes`: of all tensors.
+    `file_digest`, `weights_digest`: of the file that holds the tensors; the latter is "" for files without a header.
+    `nonfinite`: tensors with NaN or infinity, None if nobody looked.
+    """
+
+    source: str
+    format: str
+    file: str
+    size: int
+    name: str
+    release: str
+    summary: str
+    license: str
+    tags: tuple[str, ...]
+    method: str
+    version: int
+    config: Mapping[str, Any]
+    parts: Mapping[str, str]
+    base: Base
+    targets: tuple[Group, ...]
+    tensors: int
+    trained: int
+    replaced: tuple[str, ...]
+    nbytes: int
+    dtypes: Mapping[str, int]
+    quantization: Mapping[str, Any]
+    lineage: Mapping[str, Any]
+    training: Mapping[str, Any]
+    file_digest: str
+    weights_digest: str
+    nonfinite: tuple[str, ...] | None
+
+    def as_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+
+def inspect(source: Path, finite: bool = False) -> Inspection:
+    """Describe the adapter at `source`. `finite`: also read every value and name the tensors with NaN or infinity."""
+    found = open_adapter(source)
+    adapter = found.adapter
+    entries = _entries(found)
+    own = {"name", "release", "summary", "license", "tags", "method", "version", "config", "base", "quantization"}
+    return Inspection(
+        source=str(source),
+        format=found.format,
+        file=found.file.name,
+        size=found.file.stat().st_size,
+        parts={name: part.method for name, part in adapter.parts.items()},
+        targets=_groups(adapter),
+        tensors=len(adapter.tensors),
+        trained=_trained(adapter),
+        replaced=tuple(key.removesuffix(f":{REPLACED}") for key in adapter.tensors if key.endswith(f":{REPLACED}")),
+        nbytes=sum(entry.nbytes for entry in entries.values()),
+        dtypes=dict(sorted(Counter(entry.dtype for entry in entries.values()).items())),
+        lineage=adapter.lineage,
+        training=adapter.training,
+        file_digest=digest.of_file(found.file),
+        weights_digest=digest.of_weights(found.file, open_tensors(found.file).header) if _headed(found.file) else "",
+        nonfinite=tuple(nonfinite(adapter)) if finite else None,
+        **{name: getattr(adapter, name) for name in own},
+    )
+
+
+def nonfinite(adapter: Adapter) -> list[str]:
+    """The tensors with NaN or infinity."""
+    return [key for key in adapter.tensors if _bad(adapter.tensors[key])]
+
+
+def _bad(tensor: Tensor) -> bool:
+    import torch
+
+    return tensor.is_floating_point() and not bool(torch.isfinite(tensor.float()).all())
+
+
+def _headed(file: Path) -> bool:
+    with open(file, "rb") as stream:
+        return stream.read(9)[8:] == b"{"
+
+
+def _entries(found: Opened) -> Mapping[str, Entry]:
+    """Dtype, shape and size of what is stored."""
+    if _headed(found.file):
+        return open_tensors(found.file).header.entries
+    from adaptr.format.io import dtype_shape
+
+    tensors = found.adapter.tensors
+    return {key: Entry(*dtype_shape(tensors[key]), 0, tensors[key].nbytes) for key in tensors}
+
+
+def _groups(adapter: Adapter) -> tuple[Group, ...]:
+    counted = Counter((target.kind, target.config.get("r")) for _, target in adapter.all_targets)
+    order = sorted(counted, key=lambda group: (group[0], group[1] or 0))
+    return tuple(Group(kind, counted[kind, rank], rank) for kind, rank in order)
+
+
+def _trained(adapter: Adapter) -> int:
+    """The numbers of the method's own tensors, scales of quantised ones left out."""
+    keys = (key for key in adapter.tensors if not key.endswith((f":{REPLACED}", ".scale")))
+    shape = getattr(adapter.tensors, "shape", lambda key: adapter.tensors[key].shape)
+    return sum(math.prod(shape(key)) for key in keys)
