@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptr import plugins
 from adaptr.adapter import Adapter
+from adaptr.errors import UsageError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -16,9 +17,14 @@ if TYPE_CHECKING:
     from adaptr.host import Handle, Session
     from adaptr.ops.convert import Report
     from adaptr.ops.inspect import Inspection
+    from adaptr.ops.merge import MergeReport, Progress
+    from adaptr.ops.stack import Tied
+    from adaptr.ops.unmerge import UnmergeReport
+    from adaptr.ops.verify import VerifyReport
     from adaptr.targets import Spec
 
 Source = str | os.PathLike[str]
+Adapters = Sequence["Source | Adapter | tuple[Source | Adapter, float]"]
 
 
 def load(source: Source, base: nn.Module | Source | None = None) -> Adapter:
@@ -90,3 +96,49 @@ def save(adapter: Adapter, path: str | os.PathLike[str], force: bool = False) ->
     from adaptr.format import write
 
     write(adapter, path, force)
+
+
+def merge(
+    base: Source,
+    adapters: Adapters,
+    out: Source,
+    *,
+    force: bool = False,
+    tied: Tied = None,
+    receipt: bool = True,
+    progress: Progress | None = None,
+) -> MergeReport:
+    """Merge adapters into the checkpoint `base`, written to the folder `out`; see `adaptr.ops.merge`.
+
+    `adapters`: sources or adapters, alone or with a weight: `["style", ("tone.safetensors", 0.5)]`. `tied`: what
+    happens to tied weights that change, "both" or "untie". `receipt`: keep what a bit-exact `unmerge` needs.
+    """
+    from adaptr.ops.merge import merge
+
+    stack = _stack(adapters, base)
+    return merge(Path(base), stack, Path(out), force=force, tied=tied, exact=receipt, progress=progress)
+
+
+def unmerge(merged: Source, out: Source, *, force: bool = False, progress: Progress | None = None) -> UnmergeReport:
+    """Take the adapters out of a merged checkpoint again, bit for bit; see `adaptr.ops.unmerge`."""
+    from adaptr.ops.unmerge import unmerge
+
+    return unmerge(Path(merged), Path(out), force=force, progress=progress)
+
+
+def verify(
+    merged: Source, base: Source, adapters: Adapters, *, tied: Tied = None, progress: Progress | None = None
+) -> VerifyReport:
+    """Prove that `merged` is `base` with `adapters` merged in; see `adaptr.ops.verify`."""
+    from adaptr.ops.verify import verify
+
+    return verify(Path(merged), Path(base), _stack(adapters, base), tied=tied, progress=progress)
+
+
+def _stack(adapters: Adapters, base: Source) -> list[tuple[Adapter, float]]:
+    """Adapters with their weights, loaded where they are sources. Raises `UsageError` for none."""
+    pairs = [one if isinstance(one, tuple) else (one, 1.0) for one in adapters]
+    if not pairs:
+        raise UsageError("no adapter was given")
+    folder = base if Path(base).is_dir() else None
+    return [(one if isinstance(one, Adapter) else load(one, folder), float(weight)) for one, weight in pairs]

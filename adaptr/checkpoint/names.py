@@ -1,0 +1,139 @@
+"""From an adapter's target to the tensor of a checkpoint: prefixes, fused projections, and nothing guessed.
+
+A model class may put a prefix before the names of the checkpoint it was loaded from (`transformer.h.0` for `h.0`) or
+the other way round. One such shift is looked for, and it must be the same for all targets that need one.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from adaptr.adapter import Target, agree
+from adaptr.checkpoint.open import Checkpoint, Stored
+from adaptr.errors import TargetMismatch, TargetNotFound
+
+#: Models whose projections are Hugging Face's Conv1D, stored (in, out).
+CONV1D_MODELS = frozenset({"gpt2", "openai-gpt", "imagegpt", "decision_transformer", "gpt_bigcode_conv1d"})
+
+
+@dataclass(frozen=True)
+class Place:
+    """A tensor, or a range of its rows where several layers are stored as one."""
+
+    stored: Stored
+    rows: slice
+
+    @property
+    def whole(self) -> bool:
+        return self.rows == slice(0, self.stored.entry.shape[0])
+
+
+class Names:
+    """Finds tensors by the names that a model gives them."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self.checkpoint = checkpoint
+        self.shift: tuple[str, str] | None = None
+
+    def find(self, name: str) -> Stored | None:
+        """The tensor that a model calls `name`."""
+        tensors = self.checkpoint.tensors
+        if name in tensors:
+            return tensors[name]
+        if self.shift is not None:
+            return tensors.get(_shifted(name, self.shift))
+        for shift in self._shifts(name):
+            if _shifted(name, shift) in tensors:
+                self.shift = shift
+                return tensors[_shifted(name, shift)]
+        return None
+
+    def _shifts(self, name: str) -> list[tuple[str, str]]:
+        """(prefix to take off, prefix to put on) that could lead from `name` to a tensor, likeliest first."""
+        parts = name.split(".")
+        shorter = [(".".join(parts[:i]) + ".", "") for i in range(1, min(4, len(parts) - 1))]
+        ends = [other for other in self.checkpoint.tensors if other.endswith(f".{name}")]
+        longer = [("", ends[0][: -len(name)])] if len(ends) == 1 else []
+        return shorter + longer
+
+    def weight(self, target: Target) -> Place:
+        """The weight of a target. Raises `TargetNotFound`, or `TargetMismatch` if shape or layout is not the adapter's."""
+        name = target.path if target.kind in {"experts", "experts_t"} else f"{target.path}.weight"
+        stored = self.find(name)
+        if stored is None:
+            place = self._fused(target)
+            if place is None:
+                raise TargetNotFound(self.missing(name))
+            return place
+        self._check(target, stored)
+        return Place(stored, slice(0, stored.entry.shape[0]))
+
+    def _check(self, target: Target, stored: Stored) -> None:
+        if not agree(stored.entry.shape, target.stored_shape):
+            raise TargetMismatch(
+                f"`{stored.name}` has shape {stored.entry.shape} in the base, the adapter wants {target.stored_shape}"
+            )
+        model = self.checkpoint.config.get("model_type")
+        square = len(set(stored.entry.shape)) == 1
+        if square and target.kind == "linear" and model in CONV1D_MODELS and not is_embedding(stored.name):
+            raise TargetMismatch(
+                f"`{stored.name}` is stored (in, out) in a {model} model, the adapter says (out, in), and a square "
+                "matrix "
+                "hides the difference; import the adapter with its base (`--base`) so that the layout is known"
+            )
+
+    def bias(self, target: Target) -> Stored | None:
+        """The bias beside a target's weight, if there is one."""
+        return None if target.kind in {"experts", "experts_t"} else self.find(f"{target.path}.bias")
+
+    def missing(self, name: str) -> str:
+        near = difflib.get_close_matches(name, self.checkpoint.tensors, n=1, cutoff=0.6)
+        hint = f"; the nearest name is `{near[0]}`" if near else ""
+        return f"the base `{self.checkpoint.root.name}` has no tensor `{name}`{hint}"
+
+    def _fused(self, target: Target) -> Place | None:
+        """A target that the checkpoint stores as rows of a bigger tensor: q, k, v in `qkv_proj`; gate, up in
+        `gate_up_proj`.
+        """
+        owner, _, leaf = target.path.rpartition(".")
+        for fused, order in (("qkv_proj", ("q_proj", "k_proj", "v_proj")), ("gate_up_proj", ("gate_proj", "up_proj"))):
+            stored = self.find(f"{owner}.{fused}.weight") if leaf in order else None
+            if stored is None:
+                continue
+            sizes = _fused_sizes(self.checkpoint.config, order, stored.entry.shape[0])
+            start = sum(sizes[: order.index(leaf)])
+            rows = slice(start, start + sizes[order.index(leaf)])
+            found = (rows.stop - rows.start, *stored.entry.shape[1:])
+            if not agree(found, target.shape):
+                raise TargetMismatch(f"`{leaf}` in `{stored.name}` has shape {found}, the adapter wants {target.shape}")
+            return Place(stored, rows)
+        return None
+
+
+def _shifted(name: str, shift: tuple[str, str]) -> str:
+    off, on = shift
+    return on + name.removeprefix(off) if name.startswith(off) else ""
+
+
+def _fused_sizes(config: Mapping[str, object], order: tuple[str, ...], rows: int) -> list[int]:
+    if len(order) == 2:
+        return [rows // 2, rows // 2]
+    heads = int(str(config.get("num_attention_heads", 0)))
+    groups = int(str(config.get("num_key_value_heads") or heads))
+    if not heads or rows % (heads + 2 * groups):
+        raise TargetMismatch(f"{rows} fused rows don't divide into {heads} query and 2 x {groups} key/value heads")
+    width = rows // (heads + 2 * groups)
+    return [heads * width, groups * width, groups * width]
+
+
+def is_embedding(name: str) -> bool:
+    """Whether a tensor is an input embedding, by its name."""
+    return name.removesuffix(".weight").rpartition(".")[2] in {
+        "embed_tokens",
+        "wte",
+        "word_embeddings",
+        "shared",
+        "embed_in",
+    }

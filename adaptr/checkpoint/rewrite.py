@@ -1,0 +1,163 @@
+"""Write a checkpoint that is the base but for some tensors.
+
+Shards keep their names, their order and, where no tensor is added or resized, their header byte for byte. Ranges that
+nobody touches are copied by the kernel; what fills a changed tensor is the caller's.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import struct
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from adaptr.checkpoint.open import Checkpoint, Shard
+from adaptr.checkpoint.stream import copy_range, write_all
+from adaptr.format.header import DTYPES, Entry
+
+
+@dataclass(frozen=True)
+class NewTensor:
+    """A tensor of the output that is new or has another shape: what it is, and in which shard."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    shard: Shard
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * DTYPES[self.dtype] // 8
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Where the bytes of a changed tensor go: a file and an offset in it."""
+
+    name: str
+    entry: Entry
+    target: int
+    offset: int
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The header of an output shard, as bytes and as what they say."""
+
+    raw: bytes
+    entries: Mapping[str, Entry]
+
+    @property
+    def data(self) -> int:
+        return len(self.raw)
+
+    @property
+    def end(self) -> int:
+        return self.data + max((entry.stop for entry in self.entries.values()), default=0)
+
+
+def layout(shard: Shard, new: Mapping[str, NewTensor]) -> Layout:
+    """The output's header: the base's own where nothing changed, else in the same order with the new tensors behind."""
+    mine = {name: tensor for name, tensor in new.items() if tensor.shard is shard}
+    if not mine:
+        return Layout(shard.raw, shard.header.entries)
+    order = sorted(shard.header.entries, key=lambda name: shard.header.entries[name].start)
+    entries: dict[str, Entry] = {}
+    at = 0
+    for name in [*order, *(name for name in sorted(mine) if name not in shard.header.entries)]:
+        old = shard.header.entries.get(name)
+        dtype, shape = (mine[name].dtype, mine[name].shape) if name in mine else (old.dtype, old.shape)  # type: ignore[union-attr]
+        size = mine[name].nbytes if name in mine else old.nbytes  # type: ignore[union-attr]
+        entries[name] = Entry(dtype, shape, at, at + size)
+        at += size
+    return Layout(_header_bytes(entries, shard.header.metadata), entries)
+
+
+def _header_bytes(entries: Mapping[str, Entry], metadata: Mapping[str, str]) -> bytes:
+    document: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
+    for name, entry in entries.items():
+        document[name] = {"dtype": entry.dtype, "shape": list(entry.shape), "data_offsets": [entry.start, entry.stop]}
+    raw = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
+    raw += b" " * (-len(raw) % 8)
+    return struct.pack("<Q", len(raw)) + raw
+
+
+def rewrite(
+    layouts: Iterable[tuple[Shard, Layout]],
+    folder: Path,
+    changed: frozenset[str],
+    fill: Callable[[list[Slot]], None],
+    copied: Callable[[int], None],
+) -> None:
+    """Write shards into `folder`: each base shard in its new layout.
+
+    `fill` gets the slots of the changed tensors in one call, all files open; `copied` is told of bytes as they are
+    copied.
+    """
+    with ExitStack() as files:
+        slots: list[Slot] = []
+        for shard, plan in layouts:
+            source = files.enter_context(open(shard.path, "rb")).fileno()
+            target = files.enter_context(open(folder / shard.path.name, "w+b")).fileno()
+            slots += _write_shard(shard, plan, source, target, changed, copied)
+        fill(slots)
+
+
+def _write_shard(
+    shard: Shard, plan: Layout, source: int, target: int, changed: frozenset[str], copied: Callable[[int], None]
+) -> list[Slot]:
+    """Everything of a shard but its changed tensors, whose slots are returned."""
+    os.ftruncate(target, plan.end)
+    write_all(target, 0, plan.raw)
+    slots, run = [], _Run(source, target, copied)
+    for name, entry in sorted(plan.entries.items(), key=lambda item: item[1].start):
+        if name in changed:
+            slots.append(Slot(name, entry, target, plan.data + entry.start))
+        else:
+            run.add(shard.header.data + shard.header.entries[name].start, plan.data + entry.start, entry.nbytes)
+    run.flush()
+    return slots
+
+
+class _Run:
+    """Neighbouring ranges, copied in one call."""
+
+    def __init__(self, source: int, target: int, copied: Callable[[int], None]) -> None:
+        self.source, self.target, self.copied = source, target, copied
+        self.start = self.at = self.count = 0
+
+    def add(self, start: int, at: int, count: int) -> None:
+        if (self.start + self.count, self.at + self.count) != (start, at):
+            self.flush()
+            self.start, self.at = start, at
+        self.count += count
+
+    def flush(self) -> None:
+        copy_range(self.source, self.start, self.target, self.at, self.count)
+        self.copied(self.count)
+        self.count = 0
+
+
+def copy_side_files(checkpoint: Checkpoint, folder: Path, instead: Mapping[str, bytes]) -> None:
+    """Carry over configuration, tokenizer and the rest; `instead` gives other contents for some."""
+    for path in checkpoint.side_files():
+        if path.name not in instead:
+            shutil.copyfile(path, folder / path.name)
+    for name, content in instead.items():
+        (folder / name).write_bytes(content)
+
+
+def new_index(checkpoint: Checkpoint, new: Mapping[str, NewTensor]) -> bytes:
+    """The shard index with the new tensors in it."""
+    document = json.loads(json.dumps(checkpoint.index))
+    for name, tensor in sorted(new.items()):
+        document["weight_map"][name] = tensor.shard.path.name
+    sizes = {name: stored.entry.nbytes for name, stored in checkpoint.tensors.items()}
+    sizes.update({name: tensor.nbytes for name, tensor in new.items()})
+    document.setdefault("metadata", {})["total_size"] = sum(sizes.values())
+    return (json.dumps(document, indent=2, sort_keys=True) + "\n").encode()

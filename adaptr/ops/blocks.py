@@ -1,0 +1,131 @@
+"""One changed weight, block by block: read, merged in fp32, rounded once; and the same way back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from adaptr.checkpoint.stream import Rows
+from adaptr.ops.stack import Layer, Span
+from adaptr.view import ALL, View
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Kept = dict[int, dict[str, "Tensor"]]
+
+
+class Weight:
+    """A span of a stored weight and the layers on it.
+
+    Blocks are rows of the storage. For a weight stored (out, in) these are rows of the logical weight; for one stored
+    (in, out), columns. Where a method needs all of the weight at once, the span is one block.
+    """
+
+    def __init__(self, span: Span, rows: Rows) -> None:
+        import torch
+
+        self.layers, self.rows, self.target = span.layers, rows, span.target
+        self.turned = self.target.transposed
+        self.columns = self.turned and len(self.target.shape) == 2
+        self.work = torch.float64 if rows.dtype == torch.float64 else torch.float32
+
+    @property
+    def height(self) -> int:
+        """Rows of the logical weight."""
+        return self.target.shape[0] if self.columns else self.rows.count
+
+    def blocks(self) -> list[slice]:
+        side = "colwise" if self.columns else "rowwise"
+        if all(getattr(layer.method, side) for layer in self.layers):
+            return self.rows.blocks()
+        return [slice(0, self.rows.count)]
+
+    def stored(self) -> View:
+        """The base's own weight, in fp32."""
+        return self.view(lambda s: self.rows.read(s).to(self.work))
+
+    def view(self, read: Callable[[slice], Tensor]) -> View:
+        """The logical View of what `read` gives for rows of the storage."""
+        if self.columns:
+            return View(_uncallable, lambda s: read(ALL).t()[s], cols=lambda s: read(s).t())
+        if self.turned:
+            return View(_uncallable, lambda s: read(s).transpose(1, 2))
+        return View(_uncallable, read)
+
+    def take(self, view: View, s: slice) -> Tensor:
+        """Rows `s` of the storage of a View."""
+        if self.columns:
+            return view.cols(s).t()
+        return view.rows(s).transpose(1, 2) if self.turned else view.rows(s)
+
+    def merged(self) -> View:
+        """All layers on the base's weight."""
+        view = self.stored()
+        for layer in self.layers:
+            view = layer.merge(view)
+        return view
+
+    def keep(self, s: slice, kept: Kept) -> None:
+        """Collect what the layers' inverses need, for a block `s` of the storage, into full-length tensors."""
+        s = ALL if self.columns else s
+        view = self.stored()
+        for number, layer in enumerate(self.layers):
+            for name, part in layer.keep(view, s).items():
+                whole = kept.setdefault(number, {})
+                if name not in whole:
+                    whole[name] = part.new_empty((self.height, *part.shape[1:]))
+                whole[name][s] = part
+            view = layer.merge(view)
+
+    def below(self, block: Tensor, kept: Mapping[int, Mapping[str, Tensor]]) -> View:
+        """The algebraic inverse, from a block of the merged weight as stored."""
+        view = self.view(lambda s: block.to(self.work))
+        for number, layer in reversed(list(enumerate(self.layers))):
+            view = layer.unmerge(view, kept.get(number, {}))
+        return view
+
+    @property
+    def invertible(self) -> bool:
+        return all(layer.method.invertible for layer in self.layers)
+
+    @property
+    def keeps(self) -> bool:
+        """Whether any layer's inverse needs more than the adapter."""
+        from adaptr.families.base import Method
+
+        return any(type(layer.method).keep is not Method.keep for layer in self.layers)
+
+
+def merged_bias(layers: tuple[Layer, ...], bias: Tensor) -> Tensor:
+    """All layers on a bias in fp32."""
+    view = View(_uncallable, _uncallable, lambda: bias)
+    for layer in layers:
+        view = layer.merge(view)
+    assert view.bias is not None
+    return view.bias
+
+
+def bias_below(layers: tuple[Layer, ...], bias: Tensor) -> Tensor:
+    """The algebraic inverse of `merged_bias`."""
+    view = View(_uncallable, _uncallable, lambda: bias)
+    for layer in reversed(layers):
+        view = layer.unmerge(view, {})
+    assert view.bias is not None
+    return view.bias
+
+
+def _uncallable(*_: Any) -> Any:
+    raise AssertionError("a weight read from a checkpoint has no forward")
+
+
+def in_order(spans: tuple[Span, ...], count: int) -> Iterator[tuple[slice, Span | None]]:
+    """All rows of a tensor as ranges: those of spans, and those between that stay."""
+    at = 0
+    for span in spans:
+        if span.rows.start > at:
+            yield slice(at, span.rows.start), None
+        yield span.rows, span
+        at = span.rows.stop
+    if at < count:
+        yield slice(at, count), None

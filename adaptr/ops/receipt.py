@@ -1,0 +1,122 @@
+"""The receipt of a merge: what makes it traceable, and what makes `unmerge` bit-exact without the base.
+
+`OUT/adaptr/receipt.safetensors` holds a canonical JSON document (who was merged, by digest; the sha256 of every base
+tensor that changed) and, unless the merge was asked to leave them out, the patches; the adapters lie beside it, named
+by digest.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from adaptr.checkpoint.stream import copy_range
+from adaptr.errors import FieldMissing, FormatTooNew, InputError, NotMerged
+from adaptr.format import canonical
+from adaptr.format import header as headers
+from adaptr.format.io import opened
+
+FOLDER = "adaptr"
+FILE = "receipt.safetensors"
+KEY = "adaptr-receipt"
+FORMAT = 1
+FIELDS = ("adapters", "tensors", "exact")
+
+
+class Spool:
+    """Blobs written as they come, in any order, and read back in the order of their keys."""
+
+    def __init__(self, folder: Path) -> None:
+        self.file: BinaryIO = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed with the spool
+        self.ranges: dict[str, tuple[int, int]] = {}
+
+    def __enter__(self) -> Spool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
+
+    def put(self, key: str, blob: bytes | memoryview) -> None:
+        self.ranges[key] = (self.file.tell(), len(blob))
+        self.file.write(blob)
+
+    def write_to(self, file: BinaryIO, keys: Iterable[str]) -> None:
+        """Append the blobs in the order of `keys`."""
+        self.file.flush()
+        file.flush()
+        at = os.fstat(file.fileno()).st_size
+        for key in keys:
+            start, count = self.ranges[key]
+            copy_range(self.file.fileno(), start, file.fileno(), at, count)
+            at += count
+
+
+def write(folder: Path, document: Mapping[str, Any], blobs: Spool) -> int:
+    """Write the receipt into a merged checkpoint's folder; returns its size in bytes."""
+    path = folder / FOLDER / FILE
+    path.parent.mkdir(exist_ok=True)
+    shapes = {key: ("U8", (count,)) for key, (_, count) in blobs.ranges.items()}
+    raw, header = headers.build(shapes, {KEY: canonical.dumps({"format": FORMAT, **document})})
+    with open(path, "wb") as file:
+        file.write(raw)
+        blobs.write_to(file, header.entries)
+    return path.stat().st_size
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """A receipt as read. `exact`: it holds what unmerging needs."""
+
+    path: Path
+    document: Mapping[str, Any]
+    header: headers.Header
+
+    @property
+    def exact(self) -> bool:
+        return bool(self.document["exact"])
+
+    @property
+    def adapters(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.document["adapters"]
+        return found
+
+    def adapter_file(self, number: int) -> Path:
+        return self.path.parent / adapter_name(self.adapters[number]["digest"])
+
+    def blob(self, key: str) -> bytes:
+        """One blob; empty if there is none of that key."""
+        entry = self.header.entries.get(key)
+        if entry is None:
+            return b""
+        with open(self.path, "rb") as file:
+            file.seek(self.header.data + entry.start)
+            return file.read(entry.nbytes)
+
+
+def adapter_name(digest: str) -> str:
+    return digest.removeprefix("sha256:")[:16] + ".adaptr.safetensors"
+
+
+def read(folder: Path) -> Receipt:
+    """The receipt of a merged checkpoint. Raises `NotMerged` if there is none."""
+    path = folder / FOLDER / FILE
+    if not path.is_file():
+        raise NotMerged(
+            f"`{folder}` has no receipt (`{FOLDER}/{FILE}`): it was not merged by adaptr, or moved without it"
+        )
+    with opened(path) as file:
+        header = headers.read(file, path.stat().st_size)
+    try:
+        document = json.loads(header.metadata.get(KEY, ""))
+    except (ValueError, RecursionError):
+        raise InputError(f"`{path}` has no readable receipt under `{KEY}`") from None
+    if not isinstance(document, dict) or any(field not in document for field in FIELDS):
+        raise FieldMissing(f"`{path}` lacks one of {', '.join(FIELDS)}")
+    if document.get("format", 0) > FORMAT:
+        raise FormatTooNew(f"`{path}` has receipt format {document['format']}, this adaptr reads up to {FORMAT}")
+    return Receipt(path, document, header)

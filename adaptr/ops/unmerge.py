@@ -1,0 +1,159 @@
+"""Take adapters out of a merged checkpoint again, bit for bit, by its receipt alone."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from adaptr.adapter import Adapter
+from adaptr.checkpoint.open import Checkpoint, Shard, open_checkpoint
+from adaptr.checkpoint.rewrite import Layout, Slot, copy_side_files, rewrite
+from adaptr.checkpoint.stream import Rows, write_all
+from adaptr.errors import DigestMismatch, NotMerged
+from adaptr.files import replacing_folder
+from adaptr.format import digest, read
+from adaptr.format import header as headers
+from adaptr.format.io import raw_bytes
+from adaptr.ops import patch, receipt, workers
+from adaptr.ops.blocks import Kept, Weight, in_order
+from adaptr.ops.receipt import Receipt
+from adaptr.ops.stack import Change, Plan, plan
+
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class UnmergeReport:
+    """What was restored. `tensors`: how many were recomputed, each verified against the base's sha256."""
+
+    out: str
+    tensors: int
+    bytes: int
+    adapters: list[dict[str, Any]]
+    seconds: float
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def unmerge(
+    merged: str | Path, out: str | Path, *, force: bool = False, progress: Progress | None = None
+) -> UnmergeReport:
+    """Write the base of `merged` to the folder `out`.
+
+    Raises `NotMerged` without an exact receipt, and `DigestMismatch` if a restored tensor is not the base's, in which
+    case nothing is written.
+    """
+    started = time.perf_counter()
+    checkpoint = open_checkpoint(merged)
+    paper = receipt.read(checkpoint.root)
+    if not paper.exact:
+        raise NotMerged(
+            f"`{checkpoint.root}` was merged with `--no-exact`: its receipt names the base but can't restore it"
+        )
+    stack = [(_adapter(paper, number), float(entry["weight"])) for number, entry in enumerate(paper.adapters)]
+    with replacing_folder(Path(out), force) as folder:
+        job = _Job(checkpoint, paper, stack, progress)
+        rewrite(_layouts(checkpoint, paper), folder, frozenset(job.todo), job.fill, job.copied)
+        files = [key.removeprefix("file:") for key in paper.header.entries if key.startswith("file:")]
+        copy_side_files(checkpoint, folder, {name: paper.blob(f"file:{name}") for name in files})
+        written = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    return UnmergeReport(str(out), len(job.todo), written, paper.adapters, time.perf_counter() - started)
+
+
+def _adapter(paper: Receipt, number: int) -> Adapter:
+    """An adapter from beside the receipt, checked against its digest."""
+    path, want = paper.adapter_file(number), paper.adapters[number]["digest"]
+    found = digest.of_file(path)
+    if found != want:
+        raise DigestMismatch(f"`{path}` has digest {found}, the receipt wants {want}")
+    return read(path)
+
+
+def _layouts(checkpoint: Checkpoint, paper: Receipt) -> list[tuple[Shard, Layout]]:
+    """Each shard with the header that the base had."""
+    found = []
+    for shard in checkpoint.shards:
+        raw = paper.blob(f"header:{shard.path.name}") or shard.raw
+        found.append((shard, Layout(raw, headers.parse(raw[8:], len(raw)).entries)))
+    return found
+
+
+class _Job:
+    def __init__(
+        self, checkpoint: Checkpoint, paper: Receipt, stack: list[tuple[Adapter, float]], progress: Progress | None
+    ) -> None:
+        self.paper, self.checkpoint = paper, checkpoint
+        notes: Mapping[str, Any] = paper.document["tensors"]
+        self.todo = {name: note for name, note in notes.items() if not note.get("added")}
+        self.plan: Plan = plan(checkpoint, stack, paper.document.get("tied") or None, check=False)
+        self._lock, self._progress = threading.Lock(), progress
+        self._done, self._all = 0, checkpoint.nbytes
+
+    def copied(self, count: int) -> None:
+        with self._lock:
+            self._done += count
+            if self._progress is not None:
+                self._progress(min(self._done, self._all), self._all, "unmerging")
+
+    def fill(self, slots: list[Slot]) -> None:
+        workers.run(self._one, workers.spread(slots))
+
+    def _one(self, slot: Slot) -> None:
+        note = self.todo[slot.name]
+        found = self._old(slot) if note.get("old") else self._weight(slot, self.plan.changes[slot.name], note)
+        if found != note["digest"]:
+            raise DigestMismatch(
+                f"`{slot.name}` does not come back as the base's ({found}, the receipt says {note['digest']}): the "
+                "merged "
+                "checkpoint or its receipt was changed since, or this machine's arithmetic differs from the one "
+                "that merged; "
+                "use the base itself"
+            )
+
+    def _old(self, slot: Slot) -> str:
+        """A tensor whose old bytes are in the receipt."""
+        coder = zlib.decompressobj()
+        old = coder.decompress(self.paper.blob(f"{slot.name}:old"), slot.entry.nbytes + 1)
+        if len(old) != slot.entry.nbytes:
+            raise DigestMismatch(f"the receipt holds {len(old)} bytes for `{slot.name}`, wanted {slot.entry.nbytes}")
+        write_all(slot.target, slot.offset, old)
+        self.copied(len(old))
+        return "sha256:" + hashlib.sha256(old).hexdigest()
+
+    def _weight(self, slot: Slot, change: Change, note: Mapping[str, Any]) -> str:
+        assert change.stored is not None
+        sha = hashlib.sha256()
+        wrong = patch.decode(self.paper.blob(f"{slot.name}:patch"))
+        with open(change.stored.shard.path, "rb") as file:
+            for rows, span in in_order(change.spans, change.stored.entry.shape[0]):
+                part = Rows(change.stored, file.fileno(), rows)
+                weight = Weight(span, part) if span is not None else None
+                kept = self._kept(slot.name, rows.start, note)
+                for s in weight.blocks() if weight else part.blocks():
+                    block = part.read(s)
+                    if weight is not None:
+                        if weight.invertible:
+                            block = weight.take(weight.below(block, kept), s).to(part.dtype).contiguous()
+                        patch.apply(wrong, block, (rows.start + s.start) * (part.row_bytes // part.dtype.itemsize))
+                    sha.update(raw_bytes(block))
+                    write_all(slot.target, slot.offset + (rows.start + s.start) * part.row_bytes, raw_bytes(block))
+                    self.copied(block.numel() * block.element_size())
+        return "sha256:" + sha.hexdigest()
+
+    def _kept(self, name: str, row: int, note: Mapping[str, Any]) -> Kept:
+        import torch
+
+        kept: Kept = {}
+        for key, shape in note.get("kept", {}).items():
+            start, number, param = key.removeprefix(f"{name}:").split(".", 2)
+            if int(start) == row:
+                values = torch.frombuffer(bytearray(self.paper.blob(key)), dtype=torch.float32)
+                kept.setdefault(int(number), {})[param] = values.reshape(shape)
+        return kept
