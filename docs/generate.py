@@ -1,4 +1,4 @@
-"""Documents that are written from the code: run `make docs` after a change; `make lint` and tests/test_docs.py notice lag.
+"""Documents that are written from the code: run `make docs` after a change; lint and tests/test_docs.py notice lag.
 
 `python docs/generate.py` writes them, `--check` only says which are out of date and ends with 1.
 """
