@@ -150,6 +150,8 @@ def _place(model: nn.Module, key: str, target: Target, state: State) -> Undo:
     if target.kind == "model":
         return prompt.mount(model, key, state)
     module = _host_module(model, target)
+    if target.kind in {"experts", "experts_t"}:  # one module may have several stacks
+        key = f"{key}-{target.path.rpartition('.')[2]}"
     mount(module, key, state)
     reads = getattr(state.cfg, "reads", "")
     tap = model.get_submodule(reads).register_forward_pre_hook(state.take, with_kwargs=True) if reads else None
