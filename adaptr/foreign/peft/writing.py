@@ -129,4 +129,7 @@ def _task(adapter: Adapter) -> str | None:
             "PEFT needs to know a prompt's task, and the adapter's base has no architecture that says it; load it with "
             "its base (`--base`)"
         )
-    return found if _type(adapter) in table.PROMPT_TYPES or found == "CAUSAL_LM" else None
+    if _type(adapter) not in table.PROMPT_TYPES:
+        return found if found == "CAUSAL_LM" else None
+    # for tasks with a head PEFT wants the head in the file
+    return found if found == "CAUSAL_LM" or adapter.replaced else "FEATURE_EXTRACTION"

@@ -1,0 +1,245 @@
+"""PEFT 0.21 as the oracle, both ways, on tiny random models: what it wrote, adaptr attaches with the same outputs; what
+adaptr wrote, PEFT loads with the same outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import adaptr
+
+transformers = pytest.importorskip("transformers")
+pytestmark = pytest.mark.filterwarnings("ignore")  # PEFT's and transformers' own
+
+IDS = torch.tensor([[5, 7, 11, 2, 9, 3], [4, 8, 1, 6, 10, 12]])
+SMALL = {"vocab_size": 40, "num_hidden_layers": 2, "num_attention_heads": 4, "hidden_size": 32, "intermediate_size": 48, "initializer_range": 0.2}
+
+
+def llama() -> nn.Module:
+    config = transformers.LlamaConfig(**SMALL, num_key_value_heads=2, max_position_embeddings=64)
+    return transformers.LlamaForCausalLM(config)
+
+
+def gpt2() -> nn.Module:
+    config = transformers.GPT2Config(vocab_size=40, n_layer=2, n_head=4, n_embd=32, n_positions=64, initializer_range=0.2)
+    return transformers.GPT2LMHeadModel(config)
+
+
+def bert() -> nn.Module:
+    config = transformers.BertConfig(**SMALL, max_position_embeddings=64, num_labels=3)
+    return transformers.BertForSequenceClassification(config)
+
+
+def t5() -> nn.Module:
+    config = transformers.T5Config(
+        vocab_size=40, d_model=32, d_kv=8, d_ff=48, num_layers=2, num_heads=4, decoder_start_token_id=0
+    )
+    return transformers.T5ForConditionalGeneration(config)
+
+
+def mixtral() -> nn.Module:
+    config = transformers.MixtralConfig(**SMALL, num_key_value_heads=2, num_local_experts=3, num_experts_per_tok=2)
+    return transformers.MixtralForCausalLM(config)
+
+
+def gpt_oss() -> nn.Module:
+    sizes = {**SMALL, "head_dim": 8, "layer_types": ["full_attention", "full_attention"]}
+    config = transformers.GptOssConfig(**sizes, num_key_value_heads=2, num_local_experts=3, num_experts_per_tok=2)
+    return transformers.GptOssForCausalLM(config)
+
+
+class Convolutions(nn.Module):
+    """One convolution of each dimension, then a linear layer, on the same values."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one = nn.Conv1d(3, 6, 3, stride=2, padding=1)
+        self.two = nn.Conv2d(3, 5, (3, 2), stride=2, padding=1)
+        self.three = nn.Conv3d(2, 4, 2, padding=1)
+        self.last = nn.Linear(6, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        a = self.one(x[:, :3, :8].flatten(2)[..., :9])
+        b = self.two(x[:, :3])
+        c = self.three(x[:, :2, :4].unflatten(2, (2, 2)))
+        return torch.cat([self.last(a.mean(-1)), b.flatten(1), c.flatten(1)], dim=1)
+
+
+def made(build: Callable[[], nn.Module]) -> nn.Module:
+    torch.manual_seed(0)
+    return build().eval()
+
+
+def outputs(model: nn.Module) -> torch.Tensor:
+    with torch.no_grad():
+        if isinstance(getattr(model, "base_model", None), Convolutions) or "Conv" in repr(type(_bare(model))):
+            torch.manual_seed(3)
+            return model(torch.randn(2, 4, 8, 4))
+        extra = {"decoder_input_ids": IDS[:, :4]} if model.config.is_encoder_decoder else {}
+        return model(input_ids=IDS, attention_mask=torch.ones_like(IDS), **extra).logits[:, -IDS.shape[1] :]
+
+
+def _bare(model: nn.Module) -> nn.Module:
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def scrambled(model: nn.Module) -> None:
+    """Random values for everything that learns, so that nothing is the identity."""
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad or "prompt_encoder" in name:
+                parameter.add_(torch.randn_like(parameter) * 0.2)
+
+
+#: Name to (model, PEFT's configuration class, its arguments).
+FROM_PEFT: Mapping[str, tuple[Callable[[], nn.Module], str, dict[str, Any]]] = {
+    "llama-all-linear": (llama, "LoraConfig", {"target_modules": "all-linear", "r": 3, "lora_alpha": 7}),
+    "llama-regex": (llama, "LoraConfig", {"target_modules": r".*layers\.1\.self_attn\.(q|v)_proj", "r": 2}),
+    "llama-patterns": (
+        llama,
+        "LoraConfig",
+        {
+            "target_modules": ["q_proj", "v_proj", "down_proj"],
+            "r": 4,
+            "rank_pattern": {r"layers\.[0]\.self_attn\.q_proj": 2, "down_proj": 6},
+            "alpha_pattern": {"^model.layers.1.self_attn.v_proj": 3},
+            "use_rslora": True,
+        },
+    ),
+    "llama-dora": (llama, "LoraConfig", {"target_modules": ["q_proj", "up_proj"], "r": 3, "use_dora": True}),
+    "llama-embeddings": (llama, "LoraConfig", {"target_modules": ["embed_tokens", "lm_head", "k_proj"], "r": 3}),
+    "llama-dora-embeddings": (llama, "LoraConfig", {"target_modules": ["embed_tokens"], "r": 3, "use_dora": True}),
+    "llama-lora-bias": (llama, "LoraConfig", {"target_modules": ["o_proj"], "r": 3, "lora_bias": True}),
+    "llama-ia3": (
+        llama,
+        "IA3Config",
+        {"target_modules": ["k_proj", "v_proj", "down_proj"], "feedforward_modules": ["down_proj"]},
+    ),
+    "llama-saved": (llama, "LoraConfig", {"target_modules": ["q_proj"], "modules_to_save": ["norm", "lm_head"]}),
+    "llama-prompt": (llama, "PromptTuningConfig", {"task_type": "CAUSAL_LM", "num_virtual_tokens": 3}),
+    "llama-ptuning": (
+        llama,
+        "PromptEncoderConfig",
+        {"task_type": "CAUSAL_LM", "num_virtual_tokens": 3, "encoder_hidden_size": 16},
+    ),
+    "llama-prefix": (llama, "PrefixTuningConfig", {"task_type": "CAUSAL_LM", "num_virtual_tokens": 3}),
+    "llama-prefix-projected": (
+        llama,
+        "PrefixTuningConfig",
+        {"task_type": "CAUSAL_LM", "num_virtual_tokens": 3, "prefix_projection": True, "encoder_hidden_size": 16},
+    ),
+    "gpt2-lora": (gpt2, "LoraConfig", {"target_modules": ["c_attn", "c_proj"], "r": 3, "fan_in_fan_out": True}),
+    "gpt2-dora": (gpt2, "LoraConfig", {"target_modules": ["c_fc"], "use_dora": True, "fan_in_fan_out": True}),
+    "gpt2-mixed": (gpt2, "LoraConfig", {"target_modules": ["c_attn", "wte"], "r": 3, "fan_in_fan_out": True}),
+    "gpt2-ia3": (
+        gpt2,
+        "IA3Config",
+        {"target_modules": ["c_attn", "mlp.c_proj"], "feedforward_modules": ["mlp.c_proj"], "fan_in_fan_out": True},
+    ),
+    "gpt2-prefix": (gpt2, "PrefixTuningConfig", {"task_type": "CAUSAL_LM", "num_virtual_tokens": 3}),
+    "bert-lora": (bert, "LoraConfig", {"target_modules": ["query", "value"], "r": 3, "task_type": "SEQ_CLS"}),
+    "bert-bias-all": (bert, "LoraConfig", {"target_modules": ["query", "dense"], "r": 3, "bias": "all"}),
+    "bert-bias-lora-only": (bert, "LoraConfig", {"target_modules": ["query"], "r": 3, "bias": "lora_only"}),
+    "bert-prefix": (bert, "PrefixTuningConfig", {"task_type": "SEQ_CLS", "num_virtual_tokens": 3}),
+    "t5-lora": (t5, "LoraConfig", {"target_modules": ["q", "v", "wo"], "r": 3, "task_type": "SEQ_2_SEQ_LM"}),
+    "t5-ia3": (t5, "IA3Config", {"target_modules": ["k", "v", "wo"], "feedforward_modules": ["wo"]}),
+    "convolutions": (Convolutions, "LoraConfig", {"target_modules": ["one", "two", "three", "last"], "r": 3}),
+    "convolutions-dora": (Convolutions, "LoraConfig", {"target_modules": ["one", "two"], "r": 3, "use_dora": True}),
+    "mixtral-experts": (
+        mixtral,
+        "LoraConfig",
+        {
+            "target_modules": ["q_proj"],
+            "r": 2,
+            "rank_pattern": {"experts.down_proj": 3},
+            "target_parameters": ["mlp.experts.gate_up_proj", "mlp.experts.down_proj"],
+        },
+    ),
+    "gpt-oss-experts": (
+        gpt_oss,
+        "LoraConfig",
+        {"target_modules": [], "r": 2, "target_parameters": ["mlp.experts.down_proj"]},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FROM_PEFT)
+def test_what_peft_wrote(peft: Any, name: str, tmp_path: Path) -> None:
+    build, cls, arguments = FROM_PEFT[name]
+    theirs = peft.get_peft_model(made(build), getattr(peft, cls)(**arguments)).eval()
+    scrambled(theirs)
+    want = outputs(theirs)
+    theirs.save_pretrained(tmp_path / "peft")
+    model = made(build)
+    assert not torch.allclose(want, outputs(model), atol=1e-3), "the adapter changes nothing"
+    adapter = adaptr.load(tmp_path / "peft", base=model)
+    with adaptr.attach(model, adapter):
+        assert _gap(outputs(model), want) <= 1e-5
+    # and there and back, through a file
+    adaptr.convert(tmp_path / "peft", tmp_path / "a.adaptr.safetensors", base=model)
+    adaptr.convert(tmp_path / "a.adaptr.safetensors", tmp_path / "back", to="peft")
+    again = peft.PeftModel.from_pretrained(made(build), tmp_path / "back").eval()
+    assert _gap(outputs(again), want) <= 1e-5
+
+
+#: Name to (model, method, arguments of `create`).
+FROM_ADAPTR: Mapping[str, tuple[Callable[[], nn.Module], str, dict[str, Any]]] = {
+    "llama-lora": (llama, "lora", {"targets": "all-linear", "r": 3, "alpha": 5.0}),
+    "llama-overrides": (
+        llama,
+        "lora",
+        {"targets": ["attn.q", "mlp.down"], "r": 3, "overrides": {"*.0.*": {"r": 5, "alpha": 2.0}}},
+    ),
+    "llama-mixed-scales": (
+        llama,
+        "lora",
+        {"targets": ["attn.q", "attn.v"], "r": 3, "overrides": {"*v_proj": {"rslora": True}}},
+    ),
+    "llama-bias": (llama, "lora", {"targets": "attn.q", "r": 3, "bias": True}),
+    "llama-embedding": (llama, "lora", {"targets": ["embed_tokens", "attn.q"], "r": 3}),
+    "llama-dora": (llama, "dora", {"targets": ["attn.q", "mlp.up"], "r": 3, "rslora": True}),
+    "llama-ia3": (llama, "ia3", {}),
+    "llama-prompt": (llama, "prompt", {"tokens": 4}),
+    "llama-prefix": (llama, "prefix", {"tokens": 4, "position_offset": "shift"}),
+    "gpt2-lora": (gpt2, "lora", {"targets": "all-linear", "r": 3}),
+    "gpt2-dora": (gpt2, "dora", {"targets": "attn.qkv", "r": 3}),
+    "gpt2-ia3": (gpt2, "ia3", {}),
+    "gpt2-prefix": (gpt2, "prefix", {"tokens": 4, "position_offset": "shift"}),
+    "bert-lora": (bert, "lora", {"targets": ["attn.q", "attn.v"], "r": 3}),
+    "bert-ia3": (bert, "ia3", {}),
+    "bert-prefix": (bert, "prefix", {"tokens": 4, "position_offset": "shift"}),
+    "t5-lora": (t5, "lora", {"targets": ["attn.q", "attn.v"], "r": 3}),
+    "t5-prompt": (t5, "prompt", {"tokens": 4}),
+    "convolutions": (Convolutions, "lora", {"targets": ["one", "two", "three", "last"], "r": 3}),
+    "mixtral-experts": (mixtral, "lora", {"targets": ["experts.gate_up_proj", "experts.down_proj"], "r": 2}),
+    "gpt-oss-experts": (gpt_oss, "lora", {"targets": ["experts.down_proj", "attn.q"], "r": 2}),
+}
+
+
+@pytest.mark.parametrize("name", FROM_ADAPTR)
+def test_what_adaptr_wrote(peft: Any, name: str, tmp_path: Path) -> None:
+    build, method, arguments = FROM_ADAPTR[name]
+    model = made(build)
+    fresh = adaptr.create(model, method, **arguments)
+    torch.manual_seed(2)
+    adapter = fresh.replace(tensors={k: t + 0.2 * torch.randn_like(t) for k, t in fresh.tensors.items()})
+    with adaptr.attach(model, adapter):
+        want = outputs(model)
+    assert not torch.allclose(want, outputs(model), atol=1e-3), "the adapter changes nothing"
+    adaptr.save(adapter, tmp_path / "a.adaptr.safetensors")
+    adaptr.convert(tmp_path / "a.adaptr.safetensors", tmp_path / "peft", to="peft")
+    theirs = peft.PeftModel.from_pretrained(made(build), tmp_path / "peft").eval()
+    assert _gap(outputs(theirs), want) <= 1e-5
+    again = adaptr.load(tmp_path / "peft", base=model)
+    with adaptr.attach(model, again):
+        assert _gap(outputs(model), want) <= 1e-5
+
+
+def _gap(found: torch.Tensor, want: torch.Tensor) -> float:
+    return float((found - want).abs().max()) / max(1.0, float(want.abs().max()))
