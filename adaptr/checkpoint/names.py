@@ -59,7 +59,7 @@ class Names:
         return shorter + longer
 
     def weight(self, target: Target) -> Place:
-        """The weight of a target. Raises `TargetNotFound`, or `TargetMismatch` if shape or layout is not the adapter's."""
+        """The weight of a target. Raises `TargetNotFound`, or `TargetMismatch` for another shape or layout."""
         name = target.path if target.kind in {"experts", "experts_t"} else f"{target.path}.weight"
         stored = self.find(name)
         if stored is None:

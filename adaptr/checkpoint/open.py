@@ -69,7 +69,7 @@ class Checkpoint:
 
 
 def open_checkpoint(path: str | Path) -> Checkpoint:
-    """Open a checkpoint. Raises `CheckpointError` for what is missing or malformed, `Unsupported` for a quantised one."""
+    """Open a checkpoint. Raises `CheckpointError` if it is incomplete or malformed, `Unsupported` if quantised."""
     root = _snapshot(Path(path))
     files: list[Path]
     index: dict[str, Any]

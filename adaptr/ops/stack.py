@@ -164,7 +164,7 @@ def _no_rows(s: slice) -> Tensor:
 
 
 def _probe(layer: Layer) -> View:
-    """What the method makes of a layer, unread: raises `NotMergeable` early, and shows whether it touches the weight."""
+    """What the method makes of a layer, unread: raises `NotMergeable` early, shows whether the weight is touched."""
     return layer.merge(View(lambda: None, _no_rows))
 
 
