@@ -1,4 +1,5 @@
-"""Insert methods: y = h + w (f(h, x) - h), h the layer's output. The author supplies `params` and `forward(h, x, p, cfg)`.
+"""Insert methods: y = h + w (f(h, x) - h), h the layer's output. The author supplies `params` and `forward(h, x, p,
+cfg)`.
 
 Targets are places, not weights: modules whose output is replaced. Where the adapter reads something else than its own
 target's input, `reads` in the target's configuration is the path of the module whose input it takes.
@@ -56,8 +57,9 @@ def activation(name: str) -> Any:
     return getattr(functional, name)
 
 
-def bottleneck(z: Tensor, p: Mapping[str, Tensor], act: str) -> Tensor:
-    """U g(D z + b_d) + b_u for z (..., d), D (m, d), U (d, m)."""
-    from torch.nn.functional import linear
+def bottleneck(z: Tensor, p: Mapping[str, Tensor], act: str, rate: float = 0.0) -> Tensor:
+    """U g(D z + b_d) + b_u for z (..., d), D (m, d), U (d, m). `rate`: dropout before U while training."""
+    from torch.nn.functional import dropout, linear
 
-    return linear(activation(act)(linear(z, p["D"], p["b_d"])), p["U"], p["b_u"])
+    inner = activation(act)(linear(z, p["D"], p["b_d"]))
+    return linear(dropout(inner, rate, getattr(p, "training", False)), p["U"], p["b_u"])

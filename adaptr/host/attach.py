@@ -7,7 +7,7 @@ the attention implementation, replaced parameters, `requires_grad` flags.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -38,7 +38,7 @@ class Handle:
         self.strength = 1.0
         self._undo: list[Undo] = []
 
-    def __enter__(self) -> Handle:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

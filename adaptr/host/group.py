@@ -44,10 +44,10 @@ def attach(model: nn.Module, adapter: Adapter, weight: float) -> Group:
 
 
 def train(model: nn.Module, adapter: Adapter) -> GroupSession:
-    """Train all parts, or none. Each part freezes the model and is itself unfrozen, so the flags end up right."""
+    """Train all parts, or none. Each part freezes all that is there, the parts before it too: they are unfrozen again."""
     session = GroupSession(model, adapter, _each(adapter, "train", model=model))
-    for parameter in session.parameters():
-        parameter.requires_grad_(True)
+    for state in session.states.values():
+        state.requires_grad_(True)
     return session
 
 

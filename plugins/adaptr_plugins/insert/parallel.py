@@ -39,4 +39,4 @@ class Parallel(Insert):
         return {"reads": roles.ffn_input(target.path), **values}
 
     def forward(self, h: Tensor, x: Tensor, p: Mapping[str, Tensor], cfg: Any) -> Tensor:
-        return h + cfg.s * bottleneck(x, p, cfg.activation)
+        return h + cfg.s * bottleneck(x, p, cfg.activation, cfg.dropout)

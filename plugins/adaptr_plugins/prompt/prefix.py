@@ -2,7 +2,8 @@
 
 K and V (h, tokens, d) are trained flat, without the reparametrisation, and are keys as after the position encoding.
 `position_offset` says how they were trained: `none` (text at positions 0, 1, ...) or `shift` (through the cache, text
-from position `tokens` on); both are applied as what they are.
+from position `tokens` on); both are applied as what they are. Not the identity when fresh: columns that are attended to
+change what is attended.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@ arXiv:2104.08691.
 
 P starts as the embeddings of tokens drawn without replacement: the paper's uniform in +-0.5 fits T5's scale only. In
 encoder-decoder models P goes to the encoder. Some files hold `submodules` times the rows; the first `tokens` count.
+Not the identity when fresh: tokens in front are read.
 """
 
 from __future__ import annotations
