@@ -107,10 +107,11 @@ def read(path: str | os.PathLike[str]) -> Adapter:
     the method is known here; a file of an unknown method can still be read and inspected.
     """
     tensors = open_tensors(path)
-    return _checked(tensors.header, tensors, str(path))
+    return from_header(tensors.header, tensors, str(path))
 
 
-def _checked(header: Header, tensors: Mapping[str, Tensor], source: str) -> Adapter:
+def from_header(header: Header, tensors: Mapping[str, Tensor], source: str = "") -> Adapter:
+    """The adapter of a header, with all that can be checked without the weights."""
     document = manifests.load(header)
     adapter = manifests.adapter(document, tensors, source)
     manifests.same(document, adapter)
@@ -130,7 +131,7 @@ def write(adapter: Adapter, path: str | os.PathLike[str], force: bool = False) -
     tensors = dict(adapter.tensors)
     shapes = {key: dtype_shape(tensor) for key, tensor in tensors.items()}
     raw, header = headers.build(shapes, {manifests.KEY: manifests.dump(adapter)})
-    _checked(header, tensors, str(where))
+    from_header(header, tensors, str(where))
     with replacing(where, force) as file:
         file.write(raw)
         for key in header.entries:
