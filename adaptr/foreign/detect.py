@@ -175,7 +175,7 @@ def _folder(path: Path) -> str:
 
 
 def _safetensors(path: Path) -> str:
-    what = of_keys(_peeked(path), path)
+    what = of_keys((key for key in _peeked(path) if key != "__metadata__"), path)
     if what:
         return what
     with opened(path) as file:
@@ -186,12 +186,12 @@ def _safetensors(path: Path) -> str:
 def of_keys(keys: Iterable[str], path: Path) -> str:
     """The tool that names tensors like this, or "". Raises `NoAdapterTensors` for scales without matrices."""
     keys = list(keys)
+    if keys and all(_SCALARS.fullmatch(key) for key in keys):
+        raise NoAdapterTensors(f"`{path}` holds {len(keys)} scales and dropout rates, and no adapter matrix")
     for pattern, what in _KEYS:
         expression = re.compile(pattern)
         if any(expression.fullmatch(key) for key in keys):
             return what
-    if keys and all(_SCALARS.fullmatch(key) for key in keys):
-        raise NoAdapterTensors(f"`{path}` holds {len(keys)} scales and dropout rates, and no adapter matrix")
     return ""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,7 +87,7 @@ def _open(weights: Path) -> tuple[Mapping[str, Any], dict[str, tuple[int, ...]],
     with opened(weights) as file:
         first = file.read(512)
     detect.refuse_pointer(weights, first)
-    if first[8:9] == b"{":
+    if weights.suffix == ".safetensors" or first[8:9] == b"{":
         found = open_tensors(weights)
         return found, {key: entry.shape for key, entry in found.header.entries.items()}, found.header.metadata
     tensors = _unpickled(weights)
@@ -100,7 +101,9 @@ def _unpickled(weights: Path) -> dict[str, Any]:
     import torch
 
     try:
-        found = torch.load(weights, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # old pickles load or not; that they are old helps nobody
+            found = torch.load(weights, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         reason = str(error).split("\n")[0]
         raise UnsafePickle(
@@ -108,7 +111,8 @@ def _unpickled(weights: Path) -> dict[str, Any]:
             "if you trust it, load and save it again as safetensors with the tool that wrote it"
         ) from None
     except (RuntimeError, EOFError, ValueError, OSError, KeyError, TypeError, AttributeError, IndexError) as error:
-        raise ForeignError(f"`{weights}` is cut off or damaged: {str(error).splitlines()[0][:120]}") from None
+        reason = str(error).split("\n")[0][:120] or type(error).__name__
+        raise ForeignError(f"`{weights}` is cut off or damaged: {reason}") from None
     if not isinstance(found, dict):
         raise ConfigConflict(f"`{weights}` holds a {type(found).__name__}, wanted named tensors")
     odd = next((key for key, value in found.items() if not isinstance(value, torch.Tensor)), None)

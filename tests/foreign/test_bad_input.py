@@ -1,0 +1,260 @@
+"""Broken, contradictory and hostile PEFT folders: each is refused with the error that says what is wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+import adaptr
+from adaptr import errors as e
+
+Q = "base_model.model.layers.0.q_proj"
+CONFIG = {"peft_type": "LORA", "r": 4, "lora_alpha": 8, "target_modules": ["q_proj"], "fan_in_fan_out": False}
+Tensors = dict[str, torch.Tensor]
+
+
+def tensors() -> Tensors:
+    return {f"{Q}.lora_A.weight": torch.ones(4, 6), f"{Q}.lora_B.weight": torch.ones(10, 4)}
+
+
+def folder(path: Path, config: Any = CONFIG, weights: Tensors | None = None) -> Path:
+    path.mkdir(exist_ok=True)
+    save_file(tensors() if weights is None else weights, path / "adapter_model.safetensors")
+    (path / "adapter_config.json").write_text(config if isinstance(config, str) else json.dumps(config))
+    return path
+
+
+def renamed(change: Callable[[str], str]) -> Tensors:
+    return {change(key): tensor for key, tensor in tensors().items()}
+
+
+def test_the_good_one_loads(tmp_path: Path) -> None:
+    adapter = adaptr.load(folder(tmp_path / "a"))
+    assert adapter.targets["layers.0.q_proj"].shape == (10, 6)
+    assert adaptr.load(tmp_path / "a" / "adapter_model.safetensors").targets == adapter.targets
+
+
+#: What is changed in the configuration, the error, and a word of its message.
+CONFIGS = {
+    "no type": ({"peft_type": None}, e.ConfigMissing, "peft_type"),
+    "unknown type": ({"peft_type": "MAGIC"}, e.UnknownFormat, "MAGIC"),
+    "later type": ({"peft_type": "LOHA"}, e.Unsupported, "LOHA"),
+    "other type": ({"peft_type": "IA3"}, e.TensorUnknown, "lora_A"),
+    "prompt type": ({"peft_type": "PROMPT_TUNING"}, e.NoAdapterTensors, "prompt_embeddings"),
+    "no rank": ({"r": None}, e.ConfigMissing, "`r`"),
+    "wrong rank": ({"r": 8}, e.ConfigConflict, "rank 8"),
+    "rank of text": ({"r": "4"}, e.ConfigConflict, "wanted a number"),
+    "rank of half": ({"r": 4.5}, e.ConfigConflict, "positive integer"),
+    "rank is a flag": ({"r": True}, e.ConfigConflict, "wanted a number"),
+    "pattern rank": ({"rank_pattern": {"q_proj": 3}}, e.ConfigConflict, "rank 3"),
+    "pattern is no expression": ({"rank_pattern": {"q_(": 4}}, e.ConfigConflict, "regular expression"),
+    "pattern is a list": ({"alpha_pattern": ["q"]}, e.ConfigConflict, "table"),
+    "pattern of text": ({"alpha_pattern": {"q_proj": "8"}}, e.ConfigConflict, "wanted a number"),
+    "no alpha": ({"lora_alpha": None}, e.ConfigMissing, "lora_alpha"),
+    "flag of text": ({"use_rslora": "yes"}, e.ConfigConflict, "true or false"),
+    "dora without magnitude": ({"use_dora": True}, e.ConfigConflict, "lora_magnitude_vector"),
+    "bias without bias": ({"lora_bias": True}, e.ConfigConflict, "lora_B.bias"),
+    "dora and bias": ({"use_dora": True, "lora_bias": True}, e.ConfigConflict, "both"),
+    "pissa": ({"init_lora_weights": "pissa_niter_4"}, e.Unsupported, "path_initial_model_for_weight_conversion"),
+    "olora": ({"init_lora_weights": "olora"}, e.Unsupported, "olora"),
+    "corda": ({"init_lora_weights": "corda"}, e.Unsupported, "corda"),
+    "lora_ga": ({"init_lora_weights": "lora_ga"}, e.Unsupported, "lora_ga"),
+    "loftq": ({"init_lora_weights": "loftq"}, e.Unsupported, "quantised base"),
+    "alora": ({"alora_invocation_tokens": [1]}, e.Unsupported, "invocation"),
+    "qalora": ({"use_qalora": True}, e.Unsupported, "QA-LoRA"),
+    "bdlora": ({"use_bdlora": {"nblocks": 2}}, e.Unsupported, "BD-LoRA"),
+    "kasa": ({"kasa_config": {"beta": 1}}, e.Unsupported, "KaSA"),
+    "replication": ({"layer_replication": [[0, 4]]}, e.Unsupported, "repeated"),
+    "tokens": ({"trainable_token_indices": [3]}, e.Unsupported, "embedding"),
+    "megatron": ({"megatron_config": {"a": 1}}, e.Unsupported, "Megatron"),
+    "experts without base": ({"target_parameters": ["q_proj.weight"]}, e.ConfigMissing, "--base"),
+}
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_configuration(tmp_path: Path, name: str) -> None:
+    change, error, word = CONFIGS[name]
+    with pytest.raises(error, match=word):
+        adaptr.load(folder(tmp_path / "a", {**CONFIG, **change}))
+
+
+#: What the weights are, the error, and a word of its message.
+WEIGHTS = {
+    "half of a pair": ({f"{Q}.lora_A.weight": torch.ones(4, 6)}, e.ConfigConflict, "lora_B"),
+    "extra slot": ({**tensors(), f"{Q}.lora_B.bias": torch.ones(10)}, e.TensorUnknown, "lora_B.bias"),
+    "extra method": ({**tensors(), f"{Q}.lora_diag": torch.ones(4)}, e.TensorUnknown, "lora_diag"),
+    "extra tensor": ({**tensors(), f"{Q}.surprise": torch.ones(4)}, e.TensorUnknown, "surprise"),
+    "other method": ({f"{Q}.hada_w1_a": torch.ones(4, 4)}, e.ConfigConflict, "hada_w1_a"),
+    "only a head": ({"base_model.model.score.weight": torch.ones(4, 4)}, e.NoAdapterTensors, "none"),
+    "empty": ({}, e.NoAdapterTensors, "no tensor"),
+    "zero-3": ({**tensors(), f"{Q}.lora_A.weight": torch.ones(0)}, e.NoAdapterTensors, "ZeRO-3"),
+    "scales": ({f"{Q}.alpha": torch.ones(1)}, e.NoAdapterTensors, "no adapter matrix"),
+    "two adapters": (
+        {**renamed(lambda k: k.replace("lora_A", "lora_A.one").replace("lora_B", "lora_B.two"))},
+        e.ConfigConflict,
+        "several adapters",
+    ),
+    "twice": ({**tensors(), f"{Q}.lora_A.default.weight": torch.ones(4, 6)}, e.ConfigConflict, "two names"),
+    "grouped": (
+        {f"{Q}.lora_A.weight": torch.ones(4, 6, 3), f"{Q}.lora_B.weight": torch.ones(10, 2, 1)},
+        e.Unsupported,
+        "grouped",
+    ),
+    "multi-head": (
+        {f"{Q}.base_layer.out_proj.lora_A.weight": torch.ones(4, 6), **tensors()},
+        e.Unsupported,
+        "multi-head",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WEIGHTS)
+def test_weights(tmp_path: Path, name: str) -> None:
+    weights, error, word = WEIGHTS[name]
+    with pytest.raises(error, match=word):
+        adaptr.load(folder(tmp_path / "a", CONFIG, weights))
+
+
+#: Traces of wrappers in keys that are understood.
+WRAPPED = {
+    "fsdp": lambda k: k.replace("layers", "_fsdp_wrapped_module.layers"),
+    "compiled": lambda k: f"_orig_mod.{k}",
+    "parallel": lambda k: f"module.{k}",
+    "named": lambda k: k.replace(".weight", ".default.weight"),
+    "bare": lambda k: k.removeprefix("base_model.model."),
+}
+
+
+@pytest.mark.parametrize("name", WRAPPED)
+def test_traces_of_wrappers(tmp_path: Path, name: str) -> None:
+    adapter = adaptr.load(folder(tmp_path / "a", CONFIG, renamed(WRAPPED[name])))
+    assert set(adapter.tensors) == {"layers.0.q_proj:A", "layers.0.q_proj:B"}
+
+
+def test_saved_modules_of_old_versions(tmp_path: Path) -> None:
+    """Their name is in the key, and the base's own copy beside them is not the adapter's."""
+    head = {
+        "base_model.model.score.modules_to_save.default.weight": torch.ones(2, 6),
+        "base_model.model.score.original_module.weight": torch.zeros(2, 6),
+    }
+    adapter = adaptr.load(folder(tmp_path / "a", CONFIG, {**tensors(), **head}))
+    assert list(adapter.replaced) == ["score.weight"]
+    assert torch.equal(adapter.replaced["score.weight"], torch.ones(2, 6))
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"r": }', "[" * 100_000, "\xff"])
+def test_configuration_that_is_no_json(tmp_path: Path, text: str) -> None:
+    with pytest.raises(e.ForeignError, match="adapter_config.json"):
+        adaptr.load(folder(tmp_path / "a", text))
+
+
+def test_no_configuration(tmp_path: Path) -> None:
+    (folder(tmp_path / "a") / "adapter_config.json").unlink()
+    for path in (tmp_path / "a", tmp_path / "a" / "adapter_model.safetensors"):
+        with pytest.raises(e.ConfigMissing, match=r"adapter_config\.json"):
+            adaptr.load(path)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_not_a_number_is_found(tmp_path: Path, value: float) -> None:
+    weights = tensors()
+    weights[f"{Q}.lora_B.weight"][3, 1] = value
+    found = adaptr.inspect(folder(tmp_path / "a", CONFIG, weights), finite=True)
+    assert found.nonfinite == ("layers.0.q_proj:B",)
+    with pytest.raises(e.NonFinite, match=r"q_proj:B"):
+        adaptr.convert(tmp_path / "a", tmp_path / "out.adaptr.safetensors")
+    assert not (tmp_path / "out.adaptr.safetensors").exists()
+
+
+class Bomb:
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (os.mkdir, (str(self.marker),))
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+@pytest.mark.parametrize("zipped", [True, False])
+def test_pickles_are_not_executed(tmp_path: Path, zipped: bool, protocol: int) -> None:
+    """The bomb would make a folder; a control shows that it works."""
+    path = folder(tmp_path / "a")
+    (path / "adapter_model.safetensors").unlink()
+    bomb = {f"{Q}.lora_A.weight": Bomb(tmp_path / "boom")}
+    weights = path / "adapter_model.bin"
+    if zipped:
+        with zipfile.ZipFile(weights, "w") as archive:
+            archive.writestr("archive/data.pkl", pickle.dumps(bomb, protocol))
+            archive.writestr("archive/version", "3")
+    else:
+        weights.write_bytes(pickle.dumps(bomb, protocol))
+    for call in (adaptr.load, adaptr.inspect):
+        with pytest.raises((e.UnsafePickle, e.ForeignError)):
+            call(path)
+    (path / "adapter_config.json").unlink()
+    with pytest.raises(e.AdaptrError):
+        adaptr.load(weights)
+    assert not (tmp_path / "boom").exists()
+    pickle.loads(pickle.dumps(bomb, protocol))
+    assert (tmp_path / "boom").exists()
+
+
+def test_pickle_of_tensors_loads(tmp_path: Path) -> None:
+    path = folder(tmp_path / "a")
+    (path / "adapter_model.safetensors").unlink()
+    torch.save(tensors(), path / "adapter_model.bin")
+    assert adaptr.load(path).tensors["layers.0.q_proj:A"].shape == (4, 6)
+
+
+def test_pickle_of_something_else(tmp_path: Path) -> None:
+    path = folder(tmp_path / "a")
+    (path / "adapter_model.safetensors").unlink()
+    torch.save([torch.ones(2)], path / "adapter_model.bin")
+    with pytest.raises(e.ConfigConflict, match="list"):
+        adaptr.load(path)
+    torch.save({"a": 3}, path / "adapter_model.bin")
+    with pytest.raises(e.TensorUnknown, match="int"):
+        adaptr.load(path)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9, 0.99])
+@pytest.mark.parametrize("name", ["adapter_model.bin", "adapter_model.safetensors"])
+def test_cut_off_files(tmp_path: Path, share: float, name: str) -> None:
+    path = folder(tmp_path / "a")
+    if name.endswith(".bin"):
+        (path / "adapter_model.safetensors").unlink()
+        torch.save(tensors(), path / name)
+    raw = (path / name).read_bytes()
+    (path / name).write_bytes(raw[: int(share * len(raw))])
+    with pytest.raises((e.ForeignError, e.FormatError)):
+        adaptr.load(path)
+
+
+def test_nothing_is_overwritten_unasked(tmp_path: Path) -> None:
+    folder(tmp_path / "a")
+    adaptr.convert(tmp_path / "a", tmp_path / "x.adaptr.safetensors")
+    with pytest.raises(e.OutputExists):
+        adaptr.convert(tmp_path / "a", tmp_path / "x.adaptr.safetensors")
+    with pytest.raises(e.OutputExists):
+        adaptr.convert(tmp_path / "x.adaptr.safetensors", tmp_path / "a", to="peft")
+    adaptr.convert(tmp_path / "x.adaptr.safetensors", tmp_path / "a", to="peft", force=True)
+    assert adaptr.load(tmp_path / "a").lineage["operation"] == "convert"
+
+
+def test_unknown_format_has_a_near_name(tmp_path: Path) -> None:
+    with pytest.raises(e.UsageError, match="did you mean `peft`"):
+        adaptr.convert(folder(tmp_path / "a"), tmp_path / "b", to="pfet")
+
+
+def test_nothing_there(tmp_path: Path) -> None:
+    with pytest.raises(e.InputError, match="nothing at"):
+        adaptr.load(tmp_path / "absent")
