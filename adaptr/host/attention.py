@@ -51,7 +51,7 @@ def _activate(model: Any) -> None:
         name = model.config._attn_implementation
         if name not in SUPPORTED:
             raise Unsupported(f"prefixes work with {' and '.join(SUPPORTED)} attention, this model uses `{name}`")
-        _register(name)
+        register()
         model.set_attn_implementation(PREFIX + name)
         counted = model.__dict__["_adaptr_attention"] = [name, 0]
     counted[1] += 1
@@ -65,15 +65,17 @@ def _deactivate(model: Any) -> None:
         del model.__dict__["_adaptr_attention"]
 
 
-def _register(name: str) -> None:
+def register() -> None:
+    """Make the wrappers known to transformers; once is enough."""
     from transformers import AttentionInterface, AttentionMaskInterface
     from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-    if PREFIX + name in ALL_ATTENTION_FUNCTIONS.valid_keys():
+    if PREFIX + "sdpa" in ALL_ATTENTION_FUNCTIONS.valid_keys():
         return
-    AttentionMaskInterface.register(PREFIX + name, ALL_MASK_ATTENTION_FUNCTIONS[name])
-    AttentionInterface.register(PREFIX + name, _sdpa if name == "sdpa" else _eager)
+    for name, wrapper in (("sdpa", _sdpa), ("eager", _eager)):
+        AttentionMaskInterface.register(PREFIX + name, ALL_MASK_ATTENTION_FUNCTIONS[name])
+        AttentionInterface.register(PREFIX + name, wrapper)
 
 
 def _sdpa(module: nn.Module, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, **kwargs: Any) -> Any:

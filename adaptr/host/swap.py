@@ -54,6 +54,13 @@ class State(nn.Module):
         state = {**self.__dict__, "memo": {}, "stash": None}
         return (_blank_state, (), state)
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if self.target.kind == "attention":
+            from adaptr.host import attention
+
+            attention.register()  # the unpickled model's configuration names the wrapper
+
     def take(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """A forward pre-hook on another module: remember its input."""
         self.stash = args[0] if args else next(iter(kwargs.values()))
