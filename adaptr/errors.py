@@ -44,14 +44,23 @@ def shown(value: object, limit: int = 80) -> str:
     """How something from a file appears in a message: cut, and with nothing that a terminal would obey."""
     if not isinstance(value, str):
         return reprlib.repr(value)
-    text = value if len(value) <= limit else value[:limit] + "..."
+    return _escaped(value if len(value) <= limit else value[:limit] + "...")
+
+
+def _escaped(text: str) -> str:
     return text if text.isprintable() else repr(text)[1:-1]
 
 
 class AdaptrError(Exception):
-    """Root of all errors that adaptr raises on purpose."""
+    """Root of all errors that adaptr raises on purpose.
+
+    Messages quote files, so what a terminal would obey, and what can't be printed at all, is escaped.
+    """
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        return "\n".join(map(_escaped, super().__str__().split("\n")))
 
 
 class UsageError(AdaptrError):

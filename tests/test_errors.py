@@ -65,6 +65,11 @@ def test_what_a_file_says_is_shown_harmless(value, text):
     assert errors.shown(value) == text
 
 
+def test_no_message_holds_what_a_terminal_obeys():
+    error = errors.BadConfig("two\nlines of `\x1b[31m\ud800`")
+    assert str(error) == "two\nlines of `\\x1b[31m\\ud800`"
+
+
 def test_deep_and_long_values_are_cut():
     deep: list[object] = []
     for _ in range(5000):

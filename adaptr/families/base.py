@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from adaptr import params as tables
 from adaptr.adapter import Adapter, Target
-from adaptr.errors import BadConfig, NotMergeable, TargetNotFound, Unsupported, UsageError
+from adaptr.errors import BadConfig, NotMergeable, TargetNotFound, Unsupported, UsageError, shown
 from adaptr.params import Param
 from adaptr.view import View
 
@@ -116,10 +116,10 @@ class Method:
         hints = _hints(self.Config)
         for key, value in values.items():
             if key not in hints:
-                raise BadConfig(f"`{self.name}` has no field `{key}`; it has {', '.join(hints) or 'none'}")
+                raise BadConfig(f"`{self.name}` has no field `{shown(key)}`; it has {', '.join(hints) or 'none'}")
             if not _fits(value, hints[key]):
                 want = getattr(hints[key], "__name__", hints[key])
-                raise BadConfig(f"`{self.name}`: `{key}` is {value!r}, wanted {want}")
+                raise BadConfig(f"`{self.name}`: `{key}` is {shown(repr(value))}, wanted {want}")
         made = self.Config(**values)
         self._in_range(vars(made))
         return made
