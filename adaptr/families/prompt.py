@@ -79,8 +79,8 @@ def placed(model: nn.Module, adapter: Adapter) -> Adapter:
 
     if getattr(getattr(model, "config", None), "is_encoder_decoder", False):
         raise Unsupported(
-            f"adapter `{adapter.label}` numbers layers, and an encoder-decoder model has three attentions for a number; the tool "
-            "that wrote it gave them to half of the decoder's layers, twice each"
+            f"adapter `{adapter.label}` numbers layers, and an encoder-decoder model has three attentions a number; "
+            "the tool that wrote it gave them to half of the decoder's layers, twice each"
         )
     modules = places.resolve(model, "attention", {"attention"})
     if len(modules) != len(numbered):

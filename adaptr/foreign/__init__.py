@@ -1,8 +1,8 @@
 """Adapter formats of other tools: what a path holds, and reading and writing it.
 
-A format is an object with `name`, `detect(path)`, `read(path, base)` and `write(adapter, out, lossy, force)`. Built-in ones
-are found by name, others by the entry-point group `adaptr.formats`, whose value is the format's class. Formats that are only
-recognised so far are in `adaptr.foreign.detect`.
+A format is an object with `name`, `detect(path)`, `read(path, base)` and `write(adapter, out, lossy, force)`. Built-in
+ones are found by name, others by the entry-point group `adaptr.formats`, whose value is the format's class. Formats
+that are only recognised so far are in `adaptr.foreign.detect`.
 """
 
 from __future__ import annotations
@@ -46,7 +46,10 @@ class Format(Protocol):
         """Whether `path` is of this format, by names and first bytes; nothing is loaded."""
 
     def read(self, path: Path, base: Any) -> Adapter:
-        """The adapter at `path`; its `source` is the file with its tensors. Raises a `ForeignError` or `Unsupported`."""
+        """The adapter at `path`; its `source` is the file with its tensors.
+
+        Raises a `ForeignError` or `Unsupported`.
+        """
 
     def write(self, adapter: Adapter, out: Path, lossy: bool, force: bool) -> Written:
         """Write `adapter`. Raises `LossyConversion` unless `lossy` where something has no place in the format."""
@@ -69,8 +72,8 @@ def get(name: str) -> Format:
         near = difflib.get_close_matches(name, ["adaptr", *names()], n=1, cutoff=0.5)
         hint = f"did you mean `{near[0]}`? " if near else ""
         raise UsageError(f"there is no format `{name}`; {hint}known: adaptr, {', '.join(names())}")
-    made = point.load()()
-    return made
+    installed: Format = point.load()()
+    return installed
 
 
 @functools.cache

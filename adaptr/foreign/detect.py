@@ -1,7 +1,7 @@
 """What a path holds, from first bytes, key names and configuration. Nothing is unpickled and torch is not imported.
 
-Only names: whether adaptr can read a format is known by `adaptr.foreign`. What can't be read is refused by name, so that a
-person knows what they have.
+Only names: whether adaptr can read a format is known by `adaptr.foreign`. What can't be read is refused by name, so
+that a person knows what they have.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ from adaptr.format import manifest as manifests
 from adaptr.format.io import opened
 
 LFS = b"version https://git-lfs.github.com/spec/"
+#: The configuration beside the weights: of PEFT, AdapterHub and MLX alike.
+CONFIG = "adapter_config.json"
 CONFIG_LIMIT = 16_000_000
 PICKLE_LIMIT = 64_000_000
 
@@ -137,9 +139,9 @@ def _peeked(path: Path) -> Mapping[str, Any]:
     return {**found, "__metadata__": found.get("__metadata__") or {}}
 
 
-def config_of(folder: Path, name: str = "adapter_config.json") -> Mapping[str, Any] | None:
+def config_of(folder: Path) -> Mapping[str, Any] | None:
     """A JSON object beside the weights, or None. Raises `ForeignError` if it is there and is no JSON object."""
-    path = folder / name
+    path = folder / CONFIG
     if not path.is_file():
         return None
     with opened(path) as file:

@@ -13,7 +13,7 @@ from adaptr import foreign
 from adaptr.adapter import Adapter
 from adaptr.errors import NonFinite
 from adaptr.files import refuse_existing
-from adaptr.foreign.peft.source import CONFIG
+from adaptr.foreign.detect import CONFIG
 from adaptr.format import digest
 from adaptr.format.io import write
 from adaptr.ops.inspect import nonfinite
@@ -24,7 +24,7 @@ from adaptr.ops.open import NAME, Opened, open_adapter
 class Report:
     """What a conversion did.
 
-    `kept`: tensors whose key is the same; `renamed`: the others, (old key, new key); `lost`: what the format can't hold.
+    `kept`: tensors whose key is the same; `renamed`: the others, (old key, new key); `lost`: what has no place.
     `unplaced`: whether targets are numbered layers, because the source names no modules and no base was given.
     """
 
@@ -50,7 +50,7 @@ def convert(
 ) -> Report:
     """Read `source`, write it to `out` in format `to`. The same input gives the same bytes.
 
-    Raises `OutputExists` unless `force`, `LossyConversion` unless `lossy`, `NonFinite` for tensors with NaN or infinity.
+    Raises `OutputExists` unless `force`, `LossyConversion` unless `lossy`, `NonFinite` for NaN and infinity.
     """
     format_of = None if to == "adaptr" else foreign.get(to)
     out = out / NAME if format_of is None and out.is_dir() else out
@@ -61,18 +61,17 @@ def convert(
         raise NonFinite(f"`{bad[0]}` in `{source}` holds NaN or infinity ({len(bad)} tensors do); it is broken")
     adapter = found.adapter.replace(lineage=_lineage(found, to, lossy))
     if format_of is None:
-        file, names, lost = write(adapter, out, force), {key: key for key in adapter.tensors}, ()
+        written = foreign.Written(write(adapter, out, force), {key: key for key in adapter.tensors})
     else:
         written = format_of.write(adapter, out, lossy, force)
-        file, names, lost = written.file, written.renamed, written.lost
-    return _report(found, out, to, _traced(found.adapter, names), lost, digest.of_file(file))
+    return _report(found, out, to, written)
 
 
 def _lineage(found: Opened, to: str, lossy: bool) -> dict[str, Any]:
     """Where the output comes from: the parent by the digests of its files, never by its place."""
     parent = {"digest": digest.of_file(found.file), "format": found.format}
     config = found.file.parent / CONFIG
-    if found.format == "peft" and config.is_file():
+    if found.format != "adaptr" and config.is_file():
         parent["config"] = "sha256:" + hashlib.sha256(config.read_bytes()).hexdigest()
     return {"operation": "convert", "arguments": {"to": to, "lossy": lossy}, "parents": [parent]}
 
@@ -83,12 +82,11 @@ def _traced(adapter: Adapter, names: Mapping[str, str]) -> list[tuple[str, str]]
     return sorted({(came.get(key, key), name) for key, name in names.items()})
 
 
-def _report(
-    found: Opened, out: Path, to: str, names: list[tuple[str, str]], lost: tuple[str, ...], identity: str
-) -> Report:
+def _report(found: Opened, out: Path, to: str, written: foreign.Written) -> Report:
     adapter = found.adapter
+    names = _traced(adapter, written.renamed)
     return Report(
-        source=str(found.adapter.source or found.file),
+        source=str(adapter.source or found.file),
         source_format=found.format,
         out=str(out),
         format=to,
@@ -97,7 +95,7 @@ def _report(
         tensors=len(adapter.tensors),
         kept=tuple(old for old, new in names if old == new),
         renamed=tuple((old, new) for old, new in names if old != new),
-        lost=lost,
+        lost=written.lost,
         unplaced="attention.0" in adapter.targets,
-        digest=identity,
+        digest=digest.of_file(written.file),
     )

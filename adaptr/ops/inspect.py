@@ -1,4 +1,4 @@
-"""What an adapter is, from headers alone: neither the weights nor torch nor the base are loaded (a `.bin` is the exception)."""
+"""What an adapter is, from headers alone: neither weights nor torch nor the base are loaded, except for a `.bin`."""
 
 from __future__ import annotations
 

@@ -26,8 +26,8 @@ class Opened:
 def open_adapter(source: Path, base: Any = None) -> Opened:
     """The adapter at `source`: an adaptr file, a folder with one, or anything that a format plugin reads.
 
-    `base`: a folder with a `config.json` or a live model, for what a file does not say. Raises `InputError` where there is
-    nothing, a `ForeignError` that names what is there if it can't be read.
+    `base`: a folder with a `config.json` or a live model, for what a file does not say. Raises `InputError` where there
+    is nothing, a `ForeignError` that names what is there if it can't be read.
     """
     own = adaptr_file(source)
     if own is not None:

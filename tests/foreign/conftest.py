@@ -1,4 +1,4 @@
-"""What the tests of foreign formats share: published adapters beside the repository, and PEFT, which is slow to import."""
+"""What the tests of foreign formats share: published adapters beside the repository, and PEFT, slow to import."""
 
 from __future__ import annotations
 

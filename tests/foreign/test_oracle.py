@@ -17,7 +17,14 @@ transformers = pytest.importorskip("transformers")
 pytestmark = pytest.mark.filterwarnings("ignore")  # PEFT's and transformers' own
 
 IDS = torch.tensor([[5, 7, 11, 2, 9, 3], [4, 8, 1, 6, 10, 12]])
-SMALL = {"vocab_size": 40, "num_hidden_layers": 2, "num_attention_heads": 4, "hidden_size": 32, "intermediate_size": 48, "initializer_range": 0.2}
+SMALL = {
+    "vocab_size": 40,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "initializer_range": 0.2,
+}
 
 
 def llama() -> nn.Module:
@@ -26,7 +33,9 @@ def llama() -> nn.Module:
 
 
 def gpt2() -> nn.Module:
-    config = transformers.GPT2Config(vocab_size=40, n_layer=2, n_head=4, n_embd=32, n_positions=64, initializer_range=0.2)
+    config = transformers.GPT2Config(
+        vocab_size=40, n_layer=2, n_head=4, n_embd=32, n_positions=64, initializer_range=0.2
+    )
     return transformers.GPT2LMHeadModel(config)
 
 

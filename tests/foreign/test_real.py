@@ -1,4 +1,4 @@
-"""Every PEFT adapter of the collection loads, or is refused with the reason that its index gives; and goes there and back."""
+"""Every PEFT adapter of the collection loads and goes there and back, or is refused with the reason in its index."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fields of `adapter_config.json`, read with their types checked, and patterns that give a rank or alpha to some targets."""
+"""Fields of `adapter_config.json`, their types checked, and patterns that give a rank or alpha to some targets."""
 
 from __future__ import annotations
 

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 class Piece:
     """One of an adapter's tensors inside a tensor of a file.
 
-    The file's tensor is viewed as `view`, then entry `index` of its axis 1 is taken if `index` is not None, then axes are
-    put in `order`, and the result has `shape`.
+    The file's tensor is viewed as `view`, then entry `index` of its axis 1 is taken if `index` is not None, then axes
+    are put in `order`, and the result has `shape`.
     """
 
     source: str

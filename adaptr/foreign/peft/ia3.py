@@ -53,8 +53,8 @@ def _side(source: Source, path: str, shape: tuple[int, ...]) -> str:
     axis = 1 if inward or len(shape) > 2 else 0
     if len(shape) not in (2, 3, 4, 5) or any(size != 1 for i, size in enumerate(shape) if i != axis):
         raise ConfigConflict(
-            f"`{path}`: `feedforward_modules` says that its {'input' if inward else 'output'} is scaled, the tensor has "
-            f"shape {shape}"
+            f"`{path}`: `feedforward_modules` says that its {'input' if inward else 'output'} is scaled, "
+            f"the tensor has shape {shape}"
         )
     return "in" if inward else "out"
 

@@ -1,7 +1,7 @@
 """Tensor names in PEFT files: from what is there, with every wrapper's traces, to (module path, slot).
 
-A slot is what PEFT calls a tensor of an adapter (`lora_A`, `lora_B.bias`, `ia3_l` ...), without the adapter's name; a whole
-parameter of the base has the slot "".
+A slot is what PEFT calls a tensor of an adapter (`lora_A`, `lora_B.bias`, `ia3_l` ...), without the adapter's name; a
+whole parameter of the base has the slot "".
 """
 
 from __future__ import annotations
@@ -33,7 +33,10 @@ class Key:
 
 
 def read(keys: Iterable[str], prompt: bool = False) -> list[Key]:
-    """The keys of a file; of a `prompt` type, whole parameters have the shorter prefix. Raises `ConfigConflict` where two become one or there are several adapters in the file."""
+    """The keys of a file; of a `prompt` type, whole parameters have the shorter prefix.
+
+    Raises `ConfigConflict` where two become one or there are several adapters in the file.
+    """
     keys = list(keys)
     wrapped = bool(keys) and all(key.startswith("module.") for key in keys)
     prefixes = ("base_model.",) if prompt else ("base_model.model.", "base_model.")

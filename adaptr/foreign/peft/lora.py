@@ -27,11 +27,11 @@ EXPERTS = frozenset({"experts", "experts_t"})
 STACKS = ("gate_up_proj", "down_proj")
 
 _MUTATED = (
-    "it was trained on a base that `{init}` changed first, so on the base itself it is wrong; convert it where it was trained "
-    "(PEFT's `save_pretrained(..., path_initial_model_for_weight_conversion=...)`) and load the result"
+    "it was trained on a base that `{init}` changed first, so on the base itself it is wrong; convert it where it was "
+    "trained (PEFT's `save_pretrained(..., path_initial_model_for_weight_conversion=...)`) and load the result"
 )
 _REFUSED = {
-    "alora_invocation_tokens": "aLoRA works from its invocation tokens on; loaded as plain LoRA it would work everywhere",
+    "alora_invocation_tokens": "aLoRA works from its invocation tokens on; as plain LoRA it would work everywhere",
     "use_qalora": "QA-LoRA pools the input, which is not plain LoRA",
     "use_bdlora": "BD-LoRA packs block-diagonal factors",
     "kasa_config": "KaSA has a diagonal between the factors",
@@ -164,8 +164,8 @@ def _stack(
     for name, want in (("A", (e * r, into)), ("B", (out, r * e))):
         if source.shapes[found[name]] != want:
             raise ConfigConflict(
-                f"`{found[name]}` has shape {source.shapes[found[name]]}; `{target.path}` with {e} experts of {out} by {into} "
-                f"at rank {r} wants {want}"
+                f"`{found[name]}` has shape {source.shapes[found[name]]}; `{target.path}` with {e} experts of {out} by "
+                f"{into} at rank {r} wants {want}"
             )
     pieces = {
         "A": Piece(found["A"], (e, r, into)),

@@ -1,5 +1,5 @@
-"""PEFT's PREFIX_TUNING: method `prefix`, trained with shifted positions. One tensor (tokens, layers*2*heads*width), keys and
-values alternating by layer.
+"""PEFT's PREFIX_TUNING: method `prefix`, trained with shifted positions. One tensor (tokens, layers*2*heads*width),
+keys and values alternating by layer.
 
 The file numbers layers and does not name modules. With a base the targets are its attention modules; without, they are
 `attention.0`, `attention.1` ..., which attaching resolves (`adaptr.families.prompt`).

@@ -1,4 +1,4 @@
-"""PEFT's PROMPT_TUNING and P_TUNING: method `prompt`. P-tuning files hold the encoder's output, which is all that is used.
+"""PEFT's PROMPT_TUNING and P_TUNING: method `prompt`. P-tuning files hold the encoder's output, all that is used of it.
 
 For encoder-decoder models PEFT stores twice the rows and uses the first half.
 """

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 def read(path: Path, base: Any = None) -> Adapter:
     """The adapter in a PEFT folder or file. `base`: a folder with its `config.json`, or a live model.
 
-    Raises `Unsupported` for types and options that adaptr can't follow, a `ForeignError` where configuration and tensors are
-    incomplete or contradict each other, a `WrongBase` where they don't fit `base`.
+    Raises `Unsupported` for types and options that adaptr can't follow, a `ForeignError` where configuration and
+    tensors are incomplete or contradict each other, a `WrongBase` where they don't fit `base`.
     """
     from adaptr.foreign.skeleton import skeleton
 
@@ -49,7 +49,7 @@ def read(path: Path, base: Any = None) -> Adapter:
 
 
 def _gathered(source: Source) -> None:
-    """Raises `NoAdapterTensors` for a file that ZeRO-3 emptied. Some types trim ranks to zero; those read so far don't."""
+    """Raises `NoAdapterTensors` for a file that ZeRO-3 emptied. (AdaLoRA trims ranks to zero; the types here don't.)"""
     empty = next((key for key, shape in source.shapes.items() if 0 in shape), None)
     if empty is not None:
         raise NoAdapterTensors(
@@ -117,8 +117,9 @@ def _completed(adapter: Adapter, source: Source) -> Adapter:
 
 def _known(adapter: Adapter, source: Source) -> Base:
     said = source.about.get("base", {})
-    fields = {k: v for k, v in said.items() if k in {"architecture", "structure", "content", "quantization"}}
-    return dataclasses.replace(adapter.base, **{k: v for k, v in fields.items() if isinstance(v, str)})
+    names = ("architecture", "structure", "content", "quantization")
+    known: dict[str, Any] = {name: said[name] for name in names if isinstance(said.get(name), str)}
+    return dataclasses.replace(adapter.base, **known)
 
 
 def _placed(adapter: Adapter, model: nn.Module | None) -> Adapter:

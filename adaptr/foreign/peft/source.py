@@ -25,7 +25,6 @@ from adaptr.format.io import open_tensors, opened
 if TYPE_CHECKING:
     from torch import Tensor
 
-CONFIG = "adapter_config.json"
 WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 #: The entry of the safetensors metadata that holds what adaptr knows and PEFT has no field for.
 ABOUT = "adaptr.about"
@@ -62,9 +61,13 @@ def read(path: Path) -> Source:
         raise NoAdapterTensors(f"`{weights}` holds no tensor at all")
     detect.of_keys(shapes, weights)  # refuses files of scales only, whatever the configuration says
     if config is None:
-        raise ConfigMissing(f"`{weights}` has no `{CONFIG}` beside it, and its tensors don't say how to use them")
+        raise ConfigMissing(
+            f"`{weights}` has no `{detect.CONFIG}` beside it, and its tensors don't say how to use them"
+        )
     if not isinstance(config.get("peft_type"), str):
-        raise ConfigMissing(f"`{weights.parent / CONFIG}` has no `peft_type`, so nothing says what the tensors mean")
+        raise ConfigMissing(
+            f"`{weights.parent / detect.CONFIG}` has no `peft_type`, so nothing says what the tensors mean"
+        )
     return Source(
         weights,
         config,

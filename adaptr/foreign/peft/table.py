@@ -23,15 +23,16 @@ METHODS = {"lora": "lora", "dora": "lora", "ia3": "ia3", "prompt": "prompt", "pr
 #: Types whose whole parameters are saved under `base_model.` and not `base_model.model.`.
 PROMPT_TYPES = frozenset({"PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING", "MULTITASK_PROMPT_TUNING", "CPT", "CARTRIDGE"})
 #: Types that PEFT 0.21 has and adaptr can't read yet.
-LATER = frozenset(
-    "ADALORA LOHA LOKR OFT BOFT HRA VERA FOURIERFT VBLORA LN_TUNING SHIRA TRAINABLE_TOKENS ADAPTION_PROMPT MISS BONE "
-    "RANDLORA ROAD C3A DELORA HIRA GRALORA WAVEFT XLORA POLY CPT CARTRIDGE MULTITASK_PROMPT_TUNING OSF PSOFT DEFT GLORA "
-    "LILY PEANUT BEFT FROD TINYLORA UNILORA SUPERTUNING".split()
-)
+LATER = frozenset({
+    "ADALORA", "LOHA", "LOKR", "OFT", "BOFT", "HRA", "VERA", "FOURIERFT", "VBLORA", "LN_TUNING", "SHIRA",
+    "TRAINABLE_TOKENS", "ADAPTION_PROMPT", "MISS", "BONE", "RANDLORA", "ROAD", "C3A", "DELORA", "HIRA", "GRALORA",
+    "WAVEFT", "XLORA", "POLY", "CPT", "CARTRIDGE", "MULTITASK_PROMPT_TUNING", "OSF", "PSOFT", "DEFT", "GLORA",
+    "LILY", "PEANUT", "BEFT", "FROD", "TINYLORA", "UNILORA", "SUPERTUNING",
+})  # fmt: skip
 
 
 def of_type(peft_type: str) -> Any:
-    """The translator of a PEFT type. Raises `Unsupported` for one that comes later, `UnknownFormat` for no type at all."""
+    """The translator of a PEFT type. Raises `Unsupported` for a later one, `UnknownFormat` for none of PEFT's."""
     if peft_type in TYPES:
         return _module(TYPES[peft_type])
     if peft_type in LATER:

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 from adaptr.errors import LossyConversion, Unsupported
 from adaptr.files import replacing_folder
 from adaptr.foreign import Written
+from adaptr.foreign.detect import CONFIG
 from adaptr.foreign.peft import keys, placing, table
-from adaptr.foreign.peft.source import ABOUT, CONFIG, WEIGHTS
+from adaptr.foreign.peft.source import ABOUT, WEIGHTS
+from adaptr.format import canonical
 from adaptr.format import header as headers
 from adaptr.format.io import dtype_shape, raw_bytes
-from adaptr.format import canonical
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -98,7 +99,7 @@ def _type(adapter: Adapter) -> str:
 
 
 def config_of(adapter: Adapter) -> dict[str, Any]:
-    """`adapter_config.json`: the original where the adapter came from PEFT and is as it was, with new fields where not."""
+    """`adapter_config.json`: the original if the adapter came from PEFT and is as it was, with new fields if not."""
     original = dict(adapter.foreign.get("peft", {}).get("config", {}))
     base = {"base_model_name_or_path": adapter.base.id or None, "revision": adapter.base.revision or None}
     moved = {name: value for name, value in base.items() if (original.get(name) or None) != value}

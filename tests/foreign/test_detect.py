@@ -1,0 +1,105 @@
+"""What a path holds is named from its first bytes and keys, without torch and without loading anything."""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from adaptr import errors as e
+from adaptr import foreign
+from adaptr.foreign import detect
+
+KEYS = {
+    "lora_unet_down_blocks_0.lora_down.weight": "a kohya or LyCORIS adapter",
+    "unet:3:up": "a cloneofsimo LoRA",
+    "transformer.blocks.0.attn.to_q.lora_A.weight": "a diffusers LoRA",
+    "unet.down_blocks.0.to_k.lora.down.weight": "a diffusers LoRA",
+    "model.layers.0.self_attn.q_proj.lora_a": "an MLX adapter",
+    "layers.0.attn.q_proj.lora_a.weight": "a torchtune LoRA",
+    "transformer.h.0.attn.qkv.lora_A": "a LitGPT LoRA",
+    "roberta.encoder.layer.0.query.lora_A": "a loralib LoRA",
+    "bert.encoder.layer.0.output.adapters.x.adapter_down.0.weight": "an AdapterHub adapter",
+    "double_blocks.0.processor.qkv_lora1.down.weight": "an XLabs LoRA",
+    "decoder.layers.0.self_attention.linear_qkv.adapter.linear_in.weight": "a Megatron or NeMo adapter",
+    "base_model.model.q.lora_A.weight": "PEFT weights",
+    "something.weight": "a safetensors file of no known tool",
+}
+
+
+def safetensors(path: Path, keys: list[str]) -> Path:
+    document = {k: {"dtype": "U8", "shape": [1], "data_offsets": [i, i + 1]} for i, k in enumerate(keys)}
+    raw = json.dumps(document).encode()
+    path.write_bytes(struct.pack("<Q", len(raw)) + raw + bytes(len(keys)))
+    return path
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_keys(tmp_path: Path, key: str) -> None:
+    assert detect.name_of(safetensors(tmp_path / "a.safetensors", [key])) == KEYS[key]
+
+
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        (b"GGUF\3\0\0\0", "a GGUF file (llama.cpp)"),
+        (b"algg\1\0\0\0", "an obsolete llama.cpp adapter (ggla)"),
+        (b"\x93NUMPY\1\0", "a NumPy array, as T5X prompts are"),
+        (b"\x80\x04]\x94.", "a pickle of no known tool"),
+        (b"hello", ""),
+        (b"", ""),
+    ],
+)
+def test_first_bytes(tmp_path: Path, raw: bytes, said: str) -> None:
+    (tmp_path / "a").write_bytes(raw)
+    assert detect.name_of(tmp_path / "a") == said
+
+
+def test_npz_of_mlx(tmp_path: Path) -> None:
+    raw = io.BytesIO()
+    with zipfile.ZipFile(raw, "w") as archive:
+        archive.writestr("model.layers.0.self_attn.q_proj.lora_a.npy", b"")
+    (tmp_path / "x.npz").write_bytes(raw.getvalue())
+    assert detect.name_of(tmp_path / "x.npz") == "an MLX adapter"
+
+
+def test_damaged_zip(tmp_path: Path) -> None:
+    (tmp_path / "x.bin").write_bytes(b"PK\x03\x04 and no more")
+    with pytest.raises(e.ForeignError, match="damaged"):
+        detect.name_of(tmp_path / "x.bin")
+
+
+def test_pointer_says_what_is_missing(tmp_path: Path) -> None:
+    text = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'a' * 64}\nsize 123456\n"
+    (tmp_path / "x.safetensors").write_text(text)
+    with pytest.raises(e.LfsPointer, match="123456 bytes, sha256:aaa"):
+        foreign.of(tmp_path / "x.safetensors")
+
+
+def test_a_base_model_is_no_adapter(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(e.UnknownFormat, match="is a base model"):
+        foreign.of(tmp_path)
+
+
+def test_inspecting_imports_no_torch(shared: Path, tmp_path: Path) -> None:
+    """Neither for a PEFT folder nor for an adaptr file, nor to name what can't be read."""
+    import adaptr
+
+    folder = shared / "real" / "ref-peft-tinyshakes" / "lora-dora"
+    adaptr.convert(folder, tmp_path / "a.adaptr.safetensors")
+    code = f"""
+import sys, adaptr
+print(adaptr.inspect({str(folder)!r}).method, adaptr.inspect({str(tmp_path / "a.adaptr.safetensors")!r}).trained)
+try: adaptr.load({str(shared / "real" / "diffusers-lora-sd15-bin")!r})
+except adaptr.errors.UnknownFormat: pass
+print(sorted({{"torch", "numpy", "transformers", "safetensors", "peft"}} & set(sys.modules)))
+"""
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.split("\n")[:2] == ["dora 30592", "[]"]
