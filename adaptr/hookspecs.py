@@ -37,7 +37,7 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 def train(model: nn.Module, adapter: Adapter) -> Session:  # type: ignore[empty-body]
     """Attach `adapter` to `model` with gradients and freeze everything else.
 
-    Returns a `Session`: its `parameters()` go to an optimiser, `after_step()` is called after each step, `adapter()` is the
+    Returns a `Session`: its `parameters()` go to an optimiser, `after_step()` is called after each step, `adapted()` is the
     trained adapter at any time, and leaving it (`with`) or `detach()` restores the model, `requires_grad` flags included.
     """
 

@@ -112,7 +112,7 @@ class Method:
     # ------------------------------------------------------------ derived from the table
 
     def config(self, values: Mapping[str, Any]) -> Any:
-        """`values` as a validated Config. Raises `BadConfig` for unknown fields, wrong types and values out of range."""
+        """`values` as a validated Config. Raises `BadConfig` for unknown fields, wrong types, values out of range."""
         hints = _hints(self.Config)
         for key, value in values.items():
             if key not in hints:
