@@ -14,6 +14,7 @@ from adaptr import errors, host
 from adaptr.testing import assert_close, logits, merged, shaken
 
 METHODS = ("lora", "ia3", "dora", "bitfit")
+WEIGHTS = (1, 0.5, 1, 0.3)
 
 
 def run(model: torch.nn.Module, name: str = "gpt2") -> torch.Tensor:
@@ -29,7 +30,9 @@ def made(model: torch.nn.Module, method: str, seed: int = 1, **config: object) -
 def test_a_stack_in_any_order_is_its_composed_view(order: tuple[str, ...]) -> None:
     model = tiny.model("gpt2")
     base = run(model)
-    stack = [(made(model, method, seed), weight) for seed, (method, weight) in enumerate(zip(order, (1, 0.5, 1, 0.3)))]
+    stack = [
+        (made(model, method, seed), weight) for seed, (method, weight) in enumerate(zip(order, WEIGHTS, strict=True))
+    ]
     handles = [adaptr.attach(model, adapter, weight) for adapter, weight in stack]
     attached = run(model)
     for i in (2, 0, 3, 1):
