@@ -4,8 +4,8 @@ A method is an object with a `name`, a `Config`, a table of `params` and these f
 (`adaptr.families`) answers them once for all methods that work alike; a method overrides what it must. No decorator is
 needed: a method of one of these names is a hook.
 
-Each method has a plugin manager of its own (`adaptr.plugins`), so a call goes to the method named in the adapter and to the
-observers, and to nobody else. Observers are hook wrappers (timing, policy, audit) registered for all methods with
+Each method has a plugin manager of its own (`adaptr.plugins`), so a call goes to the method named in the adapter and to
+the observers, and to nobody else. Observers are hook wrappers (timing, policy, audit) registered for all methods with
 `adaptr.plugins.observe`.
 """
 
@@ -37,8 +37,9 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 def train(model: nn.Module, adapter: Adapter) -> Session:  # type: ignore[empty-body]
     """Attach `adapter` to `model` with gradients and freeze everything else.
 
-    Returns a `Session`: its `parameters()` go to an optimiser, `after_step()` is called after each step, `adapted()` is the
-    trained adapter at any time, and leaving it (`with`) or `detach()` restores the model, `requires_grad` flags included.
+    Returns a `Session`: its `parameters()` go to an optimiser, `after_step()` is called after each step, `adapted()` is
+    the trained adapter at any time, and leaving it (`with`) or `detach()` restores the model, `requires_grad` flags
+    included.
     """
 
 
@@ -58,8 +59,8 @@ def apply(model: nn.Module, adapter: Adapter, weight: float) -> Handle:  # type:
 def merge(adapter: Adapter, target: Target, base: View, weight: float) -> View:  # type: ignore[empty-body]
     """The View of `target` with `adapter` in it, at strength `weight`. Pure and lazy.
 
-    The caller reads `rows` or `weight` of the result once, in fp32, after all adapters of a stack. Raises `NotMergeable`,
-    with the reason and what is possible instead, if no weight does what the adapter does.
+    The caller reads `rows` or `weight` of the result once, in fp32, after all adapters of a stack. Raises
+    `NotMergeable`, with the reason and what is possible instead, if no weight does what the adapter does.
     """
 
 
@@ -69,8 +70,8 @@ def unmerge(  # type: ignore[empty-body]
 ) -> View:
     """The View below: the algebraic inverse of `merge`, to fp32 rounding. `kept` is what the method asked to keep.
 
-    Bit-exactness is not the method's business: no arithmetic can give it. The caller rounds, applies the receipt's patch
-    and checks the digest (decision 0003). Raises `NotPossible` where there is no inverse even with `kept`.
+    Bit-exactness is not the method's business: no arithmetic can give it. The caller rounds, applies the receipt's
+    patch and checks the digest (decision 0003). Raises `NotPossible` where there is no inverse even with `kept`.
     """
 
 
@@ -81,8 +82,8 @@ def unmerge(  # type: ignore[empty-body]
 def quantize(adapter: Adapter, scheme: str) -> Adapter:  # type: ignore[empty-body]
     """The same adapter with its tensors stored in `scheme`: same targets, same method, a new digest.
 
-    The largest relative error it caused is declared in `adapter.quantization["error"]`. Raises `UsageError` for an unknown
-    scheme and `Unsupported` where a method's tensors must not be quantised.
+    The largest relative error it caused is declared in `adapter.quantization["error"]`. Raises `UsageError` for an
+    unknown scheme and `Unsupported` where a method's tensors must not be quantised.
     """
 
 
