@@ -106,7 +106,7 @@ def gated(stack: dict[str, str]) -> dict[str, str]:
     return {**stack, "mlp.gate": f"{inner}.wi_0", "mlp.up": f"{inner}.wi_1"}
 
 
-#: (model, its first layer, {role: names in that layer}); `place < module` is a place and the module whose input is read.
+#: (model, its first layer, {role: names in that layer}). `place < module`: a place and the module whose input is read.
 PINNED = [
     ("llama", "model.layers.0", LLAMA),
     ("mistral", "model.layers.0", LLAMA),

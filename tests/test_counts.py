@@ -1,0 +1,59 @@
+"""Law 13 on named models: the numbers that the papers' formulas give, on the meta device."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import pytest
+import torch
+import transformers as t
+
+import adaptr
+from adaptr.testing import count
+
+QV = ["attn.q", "attn.v"]
+CONFIGS: dict[str, Any] = {
+    "bert-base": lambda: t.BertModel(t.BertConfig()),
+    "llama-7b": lambda: t.LlamaForCausalLM(t.LlamaConfig()),
+    "gpt2-medium": lambda: t.GPT2LMHeadModel(t.GPT2Config(n_embd=1024, n_layer=24, n_head=16)),
+    "t5-base": lambda: t.T5ForConditionalGeneration(t.T5Config(d_model=768, d_ff=3072, num_layers=12, num_heads=12)),
+    "bart-large": lambda: t.BartForConditionalGeneration(t.BartConfig()),
+}
+COUNTS = [
+    ("bert-base", "lora", QV, {"r": 8}, 294_912),
+    ("bert-base", "dora", QV, {"r": 8}, 313_344),
+    ("bert-base", "ia3", None, {}, 55_296),
+    ("bert-base", "bitfit", None, {}, 102_912),
+    ("bert-base", "houlsby", None, {"m": 64}, 2_379_264),
+    ("bert-base", "parallel", None, {"m": 384}, 7_091_712),
+    ("llama-7b", "lora", QV, {"r": 8}, 4_194_304),
+    ("llama-7b", "lora", QV, {"r": 16}, 8_388_608),
+    ("llama-7b", "lora", None, {"r": 64}, 159_907_840),
+    ("llama-7b", "lora", ["embed"], {"r": 8}, 288_768),
+    ("llama-7b", "dora", ["attn.q", "attn.k", "attn.v", "mlp.up", "mlp.down"], {"r": 32}, 56_975_360),
+    ("llama-7b", "ia3", None, {}, 614_400),
+    ("gpt2-medium", "prefix", None, {"tokens": 10}, 491_520),
+    ("t5-base", "prompt", None, {"tokens": 100}, 76_800),
+    ("t5-base", "ia3", None, {}, 129_024),
+    ("bart-large", "mam", None, {"tokens": 30, "m": 512}, 27_414_528),
+]
+
+
+@functools.cache
+def shell(name: str) -> Any:
+    with torch.device("meta"):
+        return CONFIGS[name]()
+
+
+@pytest.mark.parametrize(("name", "method", "targets", "config", "number"), COUNTS)
+def test_counts(name: str, method: str, targets: Any, config: dict[str, Any], number: int) -> None:
+    adapter = adaptr.create(shell(name), method, targets, **config)
+    assert count(adapter) == number
+    assert all(tensor.is_meta for tensor in adapter.tensors.values())
+    assert sum(tensor.numel() for tensor in adapter.tensors.values()) == number
+
+
+def test_the_models_are_the_ones_that_are_meant() -> None:
+    sizes = {name: sum(p.numel() for p in shell(name).parameters()) for name in ("bert-base", "llama-7b")}
+    assert sizes == {"bert-base": 109_482_240, "llama-7b": 6_738_415_616}
