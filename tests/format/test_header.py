@@ -7,6 +7,7 @@ import json
 import struct
 import time
 import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -109,12 +110,18 @@ def test_a_key_with_half_of_a_surrogate_pair_can_t_be_written():
         headers.build({"\ud800:A": ("F32", ())}, {})
 
 
-def test_a_header_of_420_tensors_is_read_in_well_under_two_milliseconds():
+def test_checking_a_header_costs_a_few_times_its_json():
+    """420 tensors: 1.3 ms beside 0.4 ms of `json.loads` when this was written. A ratio, for machines differ."""
     keys = [f"model.layers.{i // 14}.self_attn.q{i % 14}_proj:A" for i in range(420)]
     raw, _ = headers.build(dict.fromkeys(keys, ("F32", (8, 576))), {})
-    body, best = raw[8:], 1.0
-    for _ in range(30):
+    assert best(lambda: headers.parse(raw[8:], len(raw))) < 7 * best(lambda: json.loads(raw[8:]))
+
+
+def best(run: Callable[[], object]) -> float:
+    """The shortest of 40 times, in seconds."""
+    times = []
+    for _ in range(40):
         start = time.perf_counter()
-        headers.parse(body, len(raw))
-        best = min(best, time.perf_counter() - start)
-    assert best < 0.002
+        run()
+        times.append(time.perf_counter() - start)
+    return min(times)
