@@ -30,6 +30,7 @@ $(READY): pyproject.toml constraints.txt
 	touch $@
 
 demo: export OMP_NUM_THREADS = 2
+demo: export OMP_WAIT_POLICY = PASSIVE
 demo: $(READY)
 	$(BIN)/python examples/demo.py
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+from adaptr.cli.output import coloured
+
 
 @dataclass(frozen=True)
 class Facts:
@@ -93,7 +95,7 @@ def _plain(block: Block) -> None:
 def _rich_writer() -> Any:
     from rich.console import Console
 
-    console = Console(highlight=False, soft_wrap=False)
+    console = Console(highlight=False, color_system="auto" if coloured(sys.stdout) else None)
 
     def put(block: Block) -> None:
         console.print(block if isinstance(block, str) else _grid(block), markup=False, soft_wrap=isinstance(block, str))

@@ -11,9 +11,12 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from adaptr import plugins
 from adaptr.errors import CheckpointError, MissingExtra, Unsupported, UsageError
+from adaptr.ops.open import open_adapter
 
 if TYPE_CHECKING:
     from adaptr.adapter import Adapter
@@ -79,11 +82,9 @@ def apply(
     neither task, and whatever attaching raises.
     """
     transformers = _transformers()
-    from adaptr import api
-
     if not prompts:
         raise UsageError("there is no prompt")
-    loaded = [(api.load(source, base=base), weight) for source, weight in adapters]
+    loaded = [(open_adapter(Path(source), base).adapter, weight) for source, weight in adapters]
     config = _explained(base, transformers.AutoConfig.from_pretrained)
     chosen = _task(base, task, config, [a for a, _ in loaded])
     model = _model(transformers, base, chosen, config, [a for a, _ in loaded], dtype)
@@ -170,11 +171,10 @@ def _dtype(name: str) -> Any:
 
 @contextmanager
 def _attached(model: Any, adapters: Sequence[tuple[Adapter, float]]) -> Iterator[None]:
-    from adaptr import api
-
     with ExitStack() as stack:
         for adapter, weight in adapters:
-            stack.enter_context(api.attach(model, adapter, weight))
+            hooks = plugins.hooks(adapter.method)
+            stack.enter_context(hooks.apply(model=model, adapter=adapter, weight=weight))
         yield
 
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import threading
 import time
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,13 +19,11 @@ from adaptr.files import replacing_folder
 from adaptr.format import digest, read
 from adaptr.format import header as headers
 from adaptr.format.io import raw_bytes
-from adaptr.ops import patch, receipt, workers
+from adaptr.ops import lineage, patch, receipt, workers
 from adaptr.ops.blocks import Kept, Weight, in_order
+from adaptr.ops.meter import Meter, Progress
 from adaptr.ops.receipt import Receipt
 from adaptr.ops.stack import Change, Plan, plan
-
-Progress = Callable[[int, int, str], None]
-
 
 @dataclass(frozen=True)
 class UnmergeReport:
@@ -55,25 +52,37 @@ def unmerge(
     paper = receipt.read(checkpoint.root)
     if not paper.exact:
         raise NotMerged(
-            f"`{checkpoint.root}` was merged with `--no-exact`: its receipt names the base but can't restore it"
+            f"`{checkpoint.root}` was merged with `--no-receipt`: its receipt names the base but can't restore it"
         )
     stack = [(_adapter(paper, number), float(entry["weight"])) for number, entry in enumerate(paper.adapters)]
     with replacing_folder(Path(out), force) as folder:
-        job = _Job(checkpoint, paper, stack, progress)
-        rewrite(_layouts(checkpoint, paper), folder, frozenset(job.todo), job.fill, job.copied)
+        meter = Meter(checkpoint.nbytes, "unmerging", progress)
+        job = _Job(checkpoint, paper, stack, meter)
+        rewrite(_layouts(checkpoint, paper), folder, frozenset(job.todo), job.fill, meter.add)
         files = [key.removeprefix("file:") for key in paper.header.entries if key.startswith("file:")]
         copy_side_files(checkpoint, folder, {name: paper.blob(f"file:{name}") for name in files})
+        _same_base(folder, paper)
+        lineage.restore_parent(paper, folder)
         written = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     return UnmergeReport(str(out), len(job.todo), written, paper.adapters, time.perf_counter() - started)
 
 
 def _adapter(paper: Receipt, number: int) -> Adapter:
     """An adapter from beside the receipt, checked against its digest."""
-    path, want = paper.adapter_file(number), paper.adapters[number]["digest"]
-    found = digest.of_file(path)
-    if found != want:
-        raise DigestMismatch(f"`{path}` has digest {found}, the receipt wants {want}")
+    path = paper.adapter_file(number)
+    digest.require(path, paper.adapters[number]["digest"])
     return read(path)
+
+
+def _same_base(folder: Path, paper: Receipt) -> None:
+    """Raises `DigestMismatch` if headers or configuration are not those that the receipt names."""
+    base = paper.document["base"]
+    for shard in open_checkpoint(folder).shards:
+        found = "sha256:" + hashlib.sha256(shard.raw).hexdigest()
+        if found != base["headers"].get(shard.path.name):
+            raise DigestMismatch(f"the header of `{shard.path.name}` does not come back as the base's; use the base itself")
+    if "config" in base:
+        digest.require(folder / "config.json", base["config"])
 
 
 def _layouts(checkpoint: Checkpoint, paper: Receipt) -> list[tuple[Shard, Layout]]:
@@ -87,20 +96,12 @@ def _layouts(checkpoint: Checkpoint, paper: Receipt) -> list[tuple[Shard, Layout
 
 class _Job:
     def __init__(
-        self, checkpoint: Checkpoint, paper: Receipt, stack: list[tuple[Adapter, float]], progress: Progress | None
+        self, checkpoint: Checkpoint, paper: Receipt, stack: list[tuple[Adapter, float]], meter: Meter
     ) -> None:
-        self.paper, self.checkpoint = paper, checkpoint
+        self.paper, self.meter = paper, meter
         notes: Mapping[str, Any] = paper.document["tensors"]
         self.todo = {name: note for name, note in notes.items() if not note.get("added")}
         self.plan: Plan = plan(checkpoint, stack, paper.document.get("tied") or None, check=False)
-        self._lock, self._progress = threading.Lock(), progress
-        self._done, self._all = 0, checkpoint.nbytes
-
-    def copied(self, count: int) -> None:
-        with self._lock:
-            self._done += count
-            if self._progress is not None:
-                self._progress(min(self._done, self._all), self._all, "unmerging")
 
     def fill(self, slots: list[Slot]) -> None:
         workers.run(self._one, workers.spread(slots))
@@ -124,7 +125,7 @@ class _Job:
         if len(old) != slot.entry.nbytes:
             raise DigestMismatch(f"the receipt holds {len(old)} bytes for `{slot.name}`, wanted {slot.entry.nbytes}")
         write_all(slot.target, slot.offset, old)
-        self.copied(len(old))
+        self.meter.add(len(old))
         return "sha256:" + hashlib.sha256(old).hexdigest()
 
     def _weight(self, slot: Slot, change: Change, note: Mapping[str, Any]) -> str:
@@ -141,10 +142,10 @@ class _Job:
                     if weight is not None:
                         if weight.invertible:
                             block = weight.take(weight.below(block, kept), s).to(part.dtype).contiguous()
-                        patch.apply(wrong, block, (rows.start + s.start) * (part.row_bytes // part.dtype.itemsize))
+                        patch.apply(wrong, block, part.flat(s))
                     sha.update(raw_bytes(block))
                     write_all(slot.target, slot.offset + (rows.start + s.start) * part.row_bytes, raw_bytes(block))
-                    self.copied(block.numel() * block.element_size())
+                    self.meter.add(block.numel() * block.element_size())
         return "sha256:" + sha.hexdigest()
 
     def _kept(self, name: str, row: int, note: Mapping[str, Any]) -> Kept:

@@ -100,9 +100,7 @@ def test_an_adapter_given_twice_is_refused(adaptr: Callable, llama: Path, lora: 
     assert adaptr("apply", llama, lora, lora, *ASK).refused == (5, "AlreadyAttached")
 
 
-def test_without_transformers_the_way_on_is_said(
-    adaptr: Callable, llama: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_transformers_says_the_way_on(adaptr: Callable, llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "transformers", None)
     ran = adaptr("apply", llama, *ASK)
     assert ran.refused == (8, "MissingExtra")

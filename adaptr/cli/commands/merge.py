@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -28,9 +28,7 @@ if TYPE_CHECKING:
 @options.output_option("The folder of the merged checkpoint.")
 @click.option("--tied", type=click.Choice(("both", "untie")), help="What to do with tied weights that change.")
 @click.option("--receipt/--no-receipt", default=True, help="Keep what a bit-exact unmerge needs.  [default: receipt]")
-def command(
-    output: Output, base: str, adapters: tuple[Weighted, ...], tied: str | None, receipt: bool, **place: str | bool
-) -> None:
+def command(output: Output, base: str, adapters: tuple[Weighted, ...], **given: Any) -> None:
     """Merge adapters into a base checkpoint, tensor by tensor.
 
     BASE is a folder with safetensors; it is streamed, so memory does not grow with the model. All adapters go in at
@@ -40,7 +38,7 @@ def command(
     from adaptr import api
 
     with bar(output, "merging") as progress:
-        report = api.merge(base, adapters, tied=tied, receipt=receipt, progress=progress, **place)
+        report = api.merge(base, adapters, progress=progress, **given)
     output.tell(report.as_dict(), _blocks(report))
 
 

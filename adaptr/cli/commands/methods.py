@@ -55,11 +55,10 @@ def _described(card: Card) -> Iterator[show.Block]:
             "works on": card.kinds,
             "merges": card.mergeable or f"no: {card.refusal}. Possible: {card.possible}",
             "fresh": "leaves the model as it is" if card.identity else "changes the model",
+            "notes": card.notes,
         }
     )
     params = [(name, p["axes"], p["init"], p["when"] and f"`{p['when']}`") for name, p in card.params.items()]
     yield show.Table(("tensor", "axes", "starts as", "only with"), params)
     fields = [(name, f["type"], str(f["default"])) for name, f in card.config.items()]
     yield show.Table(("field", "type", "default"), fields)
-    if card.notes:
-        yield card.notes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @options.command("unmerge", "adaptr unmerge ./llama-style -o ./llama", "adaptr unmerge ./llama-style -o ./llama --json")
 @click.argument("merged", type=click.Path())
 @options.output_option("The folder of the restored base.")
-def command(output: Output, merged: str, **place: str | bool) -> None:
+def command(output: Output, merged: str, **place: Any) -> None:
     """Take the adapters out of a merged checkpoint, bit for bit.
 
     MERGED is what `adaptr merge` wrote. The receipt in it is enough: neither the base nor the adapters are needed.
