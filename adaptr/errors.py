@@ -100,7 +100,7 @@ class HeaderTruncated(HeaderError):
 
 
 class HeaderTooLarge(HeaderError):
-    """The header is longer than the limit."""
+    """The header, or the manifest in it, is longer than the limit."""
 
 
 class HeaderNotUtf8(HeaderError):

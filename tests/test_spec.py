@@ -15,7 +15,7 @@ import pytest
 from safetensors import safe_open
 
 from adaptr import errors
-from adaptr.format import digest, header, read, write
+from adaptr.format import canonical, digest, header, read, write
 from adaptr.format.io import raw_bytes
 
 SPEC = Path(__file__).resolve().parents[1] / "registry_spec"
@@ -128,6 +128,8 @@ def test_the_limits_in_the_text_are_those_of_the_code():
     text = (SPEC / "README.md").read_text()
     assert f"{header.MAX_HEADER:,} bytes" in text
     assert f"{header.MAX_KEY:,} characters" in text
+    assert f"{canonical.MAX_TEXT:,} characters" in text
+    assert f"{canonical.MAX_DEPTH} levels" in text
     assert f"{header.MAX_DIMS} dimensions" in text
     assert all(f"`{dtype}`" in text for dtype in header.DTYPES if header.DTYPES[dtype] >= 8)
     assert all(f"`{kind}`" in text for kind in SCHEMA["$defs"]["kind"]["enum"])

@@ -8,6 +8,8 @@ from typing import Any
 from adaptr import errors as e
 
 MAX_DEPTH = 32
+#: Characters: what takes seconds to check, and six times what 10,000 targets need.
+MAX_TEXT = 16_000_000
 
 #: Where Python may have written a number otherwise than RFC 8785: 1.0, 1e-05.
 ODD_NUMBERS = (".0,", ".0]", ".0}", "e-", "e+")
@@ -27,6 +29,8 @@ def dumps(document: Any) -> str:
 
 def loads(text: str) -> dict[str, Any]:
     """A JSON object within the limits, not yet known to be canonical."""
+    if len(text) > MAX_TEXT:
+        raise e.HeaderTooLarge(f"the manifest has {len(text)} characters, the limit is {MAX_TEXT}")
     try:
         document = json.loads(text, parse_int=_number, parse_constant=_no_constant)
     except RecursionError:

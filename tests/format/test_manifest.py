@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator
 
 import pytest
 import rfc8785
@@ -101,11 +100,9 @@ def test_depth_is_counted_exactly():
             canonical.loads(deep(levels))
 
 
-def values(document: object) -> Iterator[object]:
-    yield document
-    children = document.values() if isinstance(document, dict) else document if isinstance(document, list) else ()
-    for child in children:
-        yield from values(child)
+def test_a_manifest_without_end_is_refused_before_it_is_parsed():
+    with pytest.raises(e.HeaderTooLarge):
+        canonical.loads('{"a":"' + "x" * canonical.MAX_TEXT + '"}')
 
 
 @settings(max_examples=400, deadline=None, derandomize=True, database=None)
