@@ -133,7 +133,7 @@ def _entry_points() -> Mapping[str, Any]:
 
 
 def _unknown(name: str) -> str:
-    near = difflib.get_close_matches(name, names(), n=3, cutoff=0.5)
+    near = difflib.get_close_matches(name.lower(), names(), n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(f'`{n}`' for n in near)}?" if near else "see `adaptr methods`"
     return f"there is no method `{name}`; {hint}"
 

@@ -1,0 +1,201 @@
+"""How a name becomes a method: built-ins, installed distributions, observers, and plugins that are wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import adaptr
+import tiny
+from adaptr import errors, hookspecs, plugins
+from adaptr.families.delta import Delta
+
+EXAMPLE = Path(__file__).parent / "example_plugin"
+
+
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The example plugin built and installed as any distribution, in a folder of its own."""
+    source = shutil.copytree(EXAMPLE, tmp_path_factory.mktemp("source") / "plugin")
+    folder = tmp_path_factory.mktemp("site")
+    options = ["--no-deps", "--no-build-isolation", "--no-index", "--quiet", "--disable-pip-version-check"]
+    command = [sys.executable, "-m", "pip", "install", *options, "--target", str(folder), str(source)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if "No module named" in done.stderr:
+        pytest.skip(f"pip or hatchling is not installed here: {done.stderr.strip().splitlines()[-1]}")
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
+    return subprocess.run([sys.executable, *command], capture_output=True, text=True, env=environment)
+
+
+def test_an_installed_method_is_listed_beside_the_built_ins(installed: Path) -> None:
+    code = "from adaptr import plugins; print(plugins.names()); print(plugins.method('gain').params)"
+    done = run(installed, "-c", code)
+    assert done.returncode == 0, done.stderr
+    assert "'gain'" in done.stdout
+    assert "'lora'" in done.stdout
+    listed = run(installed, "-m", "adaptr", "methods", "--json")
+    assert "gain" in json.dumps(json.loads(listed.stdout))
+    assert "gain" not in plugins.names()
+
+
+def test_an_installed_method_creates_attaches_saves_and_loads(installed: Path, tmp_path: Path) -> None:
+    code = """
+import sys, torch, adaptr
+from adaptr.format import read
+from adaptr.testing import tiny_llama, shaken, logits
+model, ids = tiny_llama(), torch.arange(7)[None] + 3
+adapter = shaken(adaptr.create(model, "gain"))
+with torch.no_grad():
+    base = logits(model(ids))
+    with adaptr.attach(model, adapter):
+        one = logits(model(ids))
+    adaptr.save(adapter, sys.argv[1])
+    with adaptr.attach(model, read(sys.argv[1])):
+        assert torch.equal(logits(model(ids)), one)
+    assert torch.equal(logits(model(ids)), base) and not torch.equal(one, base)
+"""
+    file = tmp_path / "gain.safetensors"
+    done = run(installed, "-c", code, str(file))
+    assert done.returncode == 0, done.stderr
+    from adaptr.format import read
+
+    found = read(file)  # here, where the plugin is not installed
+    assert found.method == "gain"
+    with pytest.raises(errors.UnknownMethod, match="no method `gain`"):
+        adaptr.attach(tiny.model("llama"), found)
+
+
+def test_an_installed_method_keeps_the_laws(installed: Path) -> None:
+    tests = str(EXAMPLE / "tests")
+    done = run(installed, "-m", "pytest", tests, "-q", "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", tests)
+    assert done.returncode == 0, done.stdout
+    assert "12 passed" in done.stdout
+
+
+# ---------------------------------------------------------------- plugins that are wrong
+
+
+class _Point:
+    """What importlib.metadata gives for an entry point, as far as it is used."""
+
+    def __init__(self, name: str, found: Any) -> None:
+        self.name, self.value, self._found = name, f"somewhere:{name}", found
+
+    def load(self) -> Any:
+        if isinstance(self._found, Exception):
+            raise self._found
+        return self._found
+
+
+class Typo(Delta):
+    name = "typo"
+
+    def merge(self, adaptr: Any, target: Any, base: Any, weight: float) -> Any:
+        raise NotImplementedError
+
+
+class Misnamed(Delta):
+    name = "other"
+
+
+class Overriding(Delta):
+    """An override without any decorator."""
+
+    name = "overriding"
+
+    def quantize(self, adapter: Any, scheme: str) -> Any:
+        return "mine"
+
+
+@pytest.fixture
+def points(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
+    found: dict[str, Any] = {}
+    monkeypatch.setattr(plugins, "_entry_points", lambda: found)
+    yield found
+    plugins.method.cache_clear()
+    plugins.manager.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("name", "found", "words"),
+    [
+        ("broken", ImportError("no module named xyz"), "failed to load.*xyz"),
+        ("number", 5, "wanted a subclass of adaptr.Method"),
+        ("plain", dict, "wanted a subclass of adaptr.Method"),
+        ("misnamed", Misnamed, "calls itself `other`"),
+        ("typo", Typo, "`typo`: a hook has other arguments"),
+    ],
+)
+def test_a_broken_plugin_is_named_with_its_fault(points: dict[str, Any], name: str, found: Any, words: str) -> None:
+    points[name] = _Point(name, found)
+    with pytest.raises(errors.UsageError, match=words):
+        plugins.hooks(name)
+
+
+def test_an_override_without_a_decorator_is_a_hook(points: dict[str, Any]) -> None:
+    points["overriding"] = _Point("overriding", Overriding)
+    assert plugins.hooks("overriding").quantize(adapter=None, scheme="x") == "mine"
+
+
+def test_a_built_in_wins_over_an_installed_plugin_of_its_name(points: dict[str, Any]) -> None:
+    plugins.method.cache_clear()
+    points["lora"] = _Point("lora", Misnamed)
+    assert type(plugins.method("lora")).__name__ == "LoRA"
+
+
+# ---------------------------------------------------------------- names and observers
+
+
+@pytest.mark.parametrize(("name", "near"), [("lroa", "`lora`"), ("LoRA", "`lora`"), ("prefx", "`prefix`")])
+def test_an_unknown_name_gives_near_ones(name: str, near: str) -> None:
+    with pytest.raises(errors.UnknownMethod, match=f"no method `{name}`") as caught:
+        plugins.method(name)
+    assert near in str(caught.value)
+
+
+def test_a_name_like_nothing_points_to_the_list() -> None:
+    with pytest.raises(errors.UnknownMethod, match="see `adaptr methods`"):
+        adaptr.create(tiny.model("llama"), "qqqqqq")
+
+
+@pytest.mark.parametrize("name", plugins.builtin_files())
+def test_a_built_in_is_found_under_its_file_name_with_its_formula(name: str) -> None:
+    method = plugins.method(name)
+    assert method.name == name
+    first = (sys.modules[type(method).__module__].__doc__ or "").split("\n\n")[0]
+    assert "arXiv:" in first
+    assert set(hookspecs.HOOKS) <= {h.name for h in plugins.manager(name).get_hookcallers(method) or ()}
+
+
+def test_an_observer_sees_every_call_until_it_is_forgotten() -> None:
+    class Watch:
+        seen: list[str] = []
+
+        @hookspecs.hookimpl(wrapper=True)
+        def apply(self, adapter: Any, weight: float) -> Any:
+            result = yield
+            self.seen.append(f"{adapter.method} {weight}")
+            return result
+
+    model, watch = tiny.model("llama"), Watch()
+    adapter = adaptr.create(model, "lora")
+    plugins.observe(watch)
+    try:
+        adaptr.attach(model, adapter, 0.5).detach()
+    finally:
+        plugins.forget(watch)
+    adaptr.attach(model, adapter).detach()
+    assert watch.seen == ["lora 0.5"]

@@ -1,0 +1,39 @@
+"""The public names, pinned: what plugins and scripts may rely on."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import adaptr
+
+NAMES = [
+    "Adapter", "AdaptrError", "Base", "Composite", "Delta", "Insert", "LowRank", "Method", "Param", "Prefix",
+    "SelectBias", "SoftPrompt", "Target", "Transform", "View", "__version__", "attach", "convert", "create", "errors",
+    "hookspecs", "inspect", "load", "merge", "plugins", "quantize", "roles", "save", "targets", "train", "unmerge",
+    "verify",
+]  # fmt: skip
+
+
+def test_the_public_names() -> None:
+    assert sorted(adaptr.__all__) == NAMES
+    assert dir(adaptr) == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_name_is_there_and_documented(name: str) -> None:
+    value = getattr(adaptr, name)
+    assert isinstance(value, str) or value.__doc__
+
+
+def test_another_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute `lod`"):
+        adaptr.lod  # noqa: B018
+
+
+def test_names_are_resolved_when_first_used() -> None:
+    code = "import adaptr, sys; a = set(sys.modules); adaptr.Param; print('adaptr.params' in set(sys.modules) - a)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "True"
