@@ -22,15 +22,24 @@ class Facts:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows under headings. Columns named in `right` are numbers."""
+    """Rows under headings. Columns in `right` are numbers; those in `spare` are left out on a narrow terminal."""
 
     columns: Sequence[str]
     rows: Sequence[Sequence[Any]]
     title: str = ""
     right: frozenset[str] = frozenset()
+    spare: frozenset[str] = frozenset()
+
+    def without(self, names: frozenset[str]) -> Table:
+        kept = [i for i, name in enumerate(self.columns) if name not in names]
+        rows = [[row[i] for i in kept] for row in self.rows]
+        return Table([self.columns[i] for i in kept], rows, self.title, self.right)
 
 
 Block = Facts | Table | str
+
+#: Columns of a terminal from which on every column of a table is shown.
+WIDE = 100
 
 
 def write(blocks: Iterable[Block]) -> None:
@@ -98,6 +107,8 @@ def _rich_writer() -> Any:
     console = Console(highlight=False, color_system="auto" if coloured(sys.stdout) else None)
 
     def put(block: Block) -> None:
+        if isinstance(block, Table) and console.width < WIDE:
+            block = block.without(block.spare)
         console.print(block if isinstance(block, str) else _grid(block), markup=False, soft_wrap=isinstance(block, str))
 
     return put
@@ -113,7 +124,9 @@ def _grid(block: Facts | Table) -> Any:
         title=Text(block.title, style="bold") if block.title else None,
         title_justify="left",
         show_header=isinstance(block, Table),
+        show_edge=False,
         pad_edge=False,
+        padding=(0, 1 if isinstance(block, Table) else 2, 0, 0),
     )
     if isinstance(block, Table):
         for name in block.columns:

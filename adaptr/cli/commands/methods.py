@@ -35,7 +35,8 @@ def command(output: Output, name: str | None) -> None:
 
 def _table(cards: list[Card]) -> show.Table:
     rows = [(c.name, c.family, _trained(c), c.mergeable, c.formula, c.arxiv) for c in cards]
-    return show.Table(("method", "family", "trains", "merges", "what it does", "arXiv"), rows)
+    columns = ("method", "family", "trains", "merges", "what it does", "arXiv")
+    return show.Table(columns, rows, spare=frozenset({"trains", "arXiv"}))
 
 
 def _trained(card: Card) -> str:
