@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -197,9 +197,50 @@ class Adapter:
         own = [("", t) for t in self.targets.values()]
         return own + [(n, t) for n, p in self.parts.items() for t in p.targets.values()]
 
+    @property
+    def origin(self) -> Mapping[str, Tensor]:
+        """The tensors below all renamings: the same object means the same adapter."""
+        found = self.tensors
+        while isinstance(found, Renamed):
+            found = found.tensors
+        return found
+
+    def renamed(self, paths: Mapping[str, str]) -> Adapter:
+        """The same adapter at other places: `paths` maps old paths of targets and parameters to new ones."""
+        targets = {paths.get(p, p): dataclasses.replace(t, path=paths.get(p, p)) for p, t in self.targets.items()}
+        return dataclasses.replace(self, targets=targets, tensors=Renamed(self.tensors, paths))
+
     def replace(self, **changes: Any) -> Adapter:
         return dataclasses.replace(self, **changes)
 
 
 def numel(shapes: Iterable[tuple[int, ...]]) -> int:
     return sum(math.prod(shape) for shape in shapes)
+
+
+class Renamed(Mapping[str, Any]):
+    """The tensors of an adapter under other paths, still read on demand."""
+
+    def __init__(self, tensors: Mapping[str, Tensor], paths: Mapping[str, str]) -> None:
+        self.tensors = tensors
+        self.names = {_renamed(key, paths): key for key in tensors}
+
+    def __getitem__(self, key: str) -> Tensor:
+        return self.tensors[self.names[key]]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """The key of each tensor in the file it comes from."""
+        came = getattr(self.tensors, "sources", {})
+        return {new: came.get(old, old) for new, old in self.names.items()}
+
+
+def _renamed(key: str, paths: Mapping[str, str]) -> str:
+    path, colon, name = key.rpartition(":")
+    return paths.get(path, path) + colon + name

@@ -78,6 +78,9 @@ PLACES: dict[str, tuple[str, ...]] = {
     ),
 }
 
+#: Model types (of `config.json`) whose linear layers are stored as (in, out).
+CONV1D_MODELS = frozenset({"gpt2", "openai-gpt", "imagegpt", "decision_transformer", "gpt_bigcode_conv1d"})
+
 #: Attention modules, whose keys and values a prefix extends.
 ATTENTION: tuple[str, ...] = (
     r"layer\.{n}\.(SelfAttention|EncDecAttention)",

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from adaptr.adapter import Target, agree
 from adaptr.checkpoint.open import Checkpoint, Stored
 from adaptr.errors import TargetMismatch, TargetNotFound
+from adaptr.roles import CONV1D_MODELS
 
-#: Models whose projections are Hugging Face's Conv1D, stored (in, out).
-CONV1D_MODELS = frozenset({"gpt2", "openai-gpt", "imagegpt", "decision_transformer", "gpt_bigcode_conv1d"})
+#: Layers that some checkpoints store as one: its name, and theirs in the order of the rows.
+FUSED = (("qkv_proj", ("q_proj", "k_proj", "v_proj")), ("gate_up_proj", ("gate_proj", "up_proj")))
 
 
 @dataclass(frozen=True)
@@ -80,15 +81,35 @@ class Names:
         if square and target.kind == "linear" and model in CONV1D_MODELS and not is_embedding(stored.name):
             raise TargetMismatch(
                 f"`{stored.name}` is stored (in, out) in a {model} model, the adapter says (out, in), and a square "
-                "matrix "
-                "hides the difference; import the adapter with its base (`--base`) so that the layout is known"
+                "matrix hides the difference; import the adapter with its base (`--base`) so that the layout is known"
             )
 
     def bias(self, target: Target) -> Stored | None:
-        """The bias beside a target's weight, if there is one."""
-        return None if target.kind in {"experts", "experts_t"} else self.find(f"{target.path}.bias")
+        """The bias beside a target's weight, if there is one. Raises `TargetMismatch` for another length."""
+        if target.kind in {"experts", "experts_t", "embedding"}:
+            return None
+        stored = self.find(f"{target.path}.bias")
+        if stored is not None and not agree(stored.entry.shape, target.shape[:1]):
+            raise TargetMismatch(
+                f"`{stored.name}` has shape {stored.entry.shape}, the adapter wants {target.shape[:1]}"
+            )
+        return stored
+
+    def fused_bias(self, target: Target) -> Stored | None:
+        """The bias that a target's own is a part of, where the checkpoint stores several layers as one."""
+        owner, _, leaf = target.path.rpartition(".")
+        found = (self.find(f"{owner}.{fused}.bias") for fused, order in FUSED if leaf in order)
+        return next((stored for stored in found if stored is not None), None)
 
     def missing(self, name: str) -> str:
+        """Why there is no tensor `name`."""
+        apart = next((other for other in self.checkpoint.tensors if ".experts.0." in other), None)
+        if ".experts." in name and apart is not None:
+            return (
+                f"the base `{self.checkpoint.root.name}` stores each expert of `{name}` as tensors of its own "
+                f"(`{apart}`), which a stack of expert adapters can't be merged into; save the base with its "
+                "experts stacked, or keep the adapter attached"
+            )
         near = difflib.get_close_matches(name, self.checkpoint.tensors, n=1, cutoff=0.6)
         hint = f"; the nearest name is `{near[0]}`" if near else ""
         return f"the base `{self.checkpoint.root.name}` has no tensor `{name}`{hint}"
@@ -98,7 +119,7 @@ class Names:
         `gate_up_proj`.
         """
         owner, _, leaf = target.path.rpartition(".")
-        for fused, order in (("qkv_proj", ("q_proj", "k_proj", "v_proj")), ("gate_up_proj", ("gate_proj", "up_proj"))):
+        for fused, order in FUSED:
             stored = self.find(f"{owner}.{fused}.weight") if leaf in order else None
             if stored is None:
                 continue

@@ -7,10 +7,9 @@ supplies `params` and either `prompt(p, cfg)` or `keys_values(p, cfg)`.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from adaptr.adapter import Target
 from adaptr.errors import TargetMismatch, Unsupported
 from adaptr.families.base import Method
 
@@ -85,34 +84,4 @@ def placed(model: nn.Module, adapter: Adapter) -> Adapter:
     modules = places.resolve(model, "attention", {"attention"})
     if len(modules) != len(numbered):
         raise TargetMismatch(f"adapter `{adapter.label}` is for {len(numbered)} layers, the base has {len(modules)}")
-    new = {path: modules[number] for path, number in numbered.items()}
-    targets = {new[p].path: Target(new[p].path, t.kind, t.shape, t.config) for p, t in adapter.targets.items()}
-    return adapter.replace(targets=targets, tensors=Renamed(adapter.tensors, {p: t.path for p, t in new.items()}))
-
-
-class Renamed(Mapping[str, Any]):
-    """The tensors of an adapter under other paths, still read on demand."""
-
-    def __init__(self, tensors: Mapping[str, Tensor], paths: Mapping[str, str]) -> None:
-        self.tensors = tensors
-        self.names = {_renamed(key, paths): key for key in tensors}
-
-    def __getitem__(self, key: str) -> Tensor:
-        return self.tensors[self.names[key]]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.names)
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    @property
-    def sources(self) -> dict[str, str]:
-        """The key of each tensor in the file it comes from."""
-        came = getattr(self.tensors, "sources", {})
-        return {new: came.get(old, old) for new, old in self.names.items()}
-
-
-def _renamed(key: str, paths: Mapping[str, str]) -> str:
-    path, colon, name = key.rpartition(":")
-    return paths.get(path, path) + colon + name
+    return adapter.renamed({path: modules[number].path for path, number in numbered.items()})

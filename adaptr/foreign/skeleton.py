@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,11 +25,18 @@ def skeleton(base: nn.Module | str | os.PathLike[str]) -> nn.Module:
         return base
     if not isinstance(base, str | os.PathLike):
         raise UsageError(f"a base is a folder or a live model, not a {type(base).__name__}")
-    folder = Path(base)
-    folder = folder.parent if folder.name == "config.json" else folder
-    if not (folder / "config.json").is_file():
-        raise CheckpointError(f"`{folder}` has no `config.json`, so it doesn't say what the base is")
-    return _built(folder)
+    described(base)
+    return _built(Path(base))
+
+
+def described(base: str | os.PathLike[str]) -> Mapping[str, Any]:
+    """The `config.json` of a base's folder. Raises `CheckpointError` where there is none."""
+    path = Path(base) / "config.json"
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        raise CheckpointError(f"`{base}` has no readable `config.json`, so it doesn't say what the base is") from None
+    return found if isinstance(found, dict) else {}
 
 
 def _built(folder: Path) -> nn.Module:

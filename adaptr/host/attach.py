@@ -18,6 +18,7 @@ from adaptr.errors import AlreadyAttached, ContentMismatch, TargetNotFound
 from adaptr.host import attention, prompt
 from adaptr.host.freeze import freeze
 from adaptr.host.identity import content_of
+from adaptr.host.names import current
 from adaptr.host.replace import Replacement, replaceable
 from adaptr.host.swap import CACHE, State, mount, unmount
 
@@ -93,11 +94,13 @@ class Session(Handle):
 
 def attach(model: nn.Module, method: Method, adapter: Adapter, weight: float = 1.0) -> Handle:
     """Attach without gradients. Raises `AlreadyAttached`, `TargetNotFound`, `TargetMismatch`, `ShapeError`."""
+    adapter = current(model, adapter)
     return install(Handle(model, adapter, _key(model, adapter)), method, weight, trainable=False)
 
 
 def train(model: nn.Module, method: Method, adapter: Adapter) -> Session:
     """Attach with gradients, everything else frozen."""
+    adapter = current(model, adapter)
     session = Session(model, adapter, _key(model, adapter))
     check(model, method, adapter, 1.0)
     session._undo.append(freeze(model))
@@ -183,7 +186,7 @@ def _key(model: nn.Module, adapter: Adapter) -> str:
     """A name for the adapter on this model. Raises `AlreadyAttached` for the same adapter or the same name."""
     key = (adapter.name or adapter.method).replace(".", "_")
     there: dict[str, Adapter] = model.__dict__.get(LEDGER, {})
-    if any(other is adapter or other.tensors is adapter.tensors for other in there.values()):
+    if any(other is adapter or other.origin is adapter.origin for other in there.values()):
         raise AlreadyAttached(f"adapter `{adapter.label}` is on this model already; detach it first")
     if key in there and adapter.name:
         raise AlreadyAttached(

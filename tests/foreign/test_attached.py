@@ -50,12 +50,36 @@ def test_gives_what_peft_gave(shared: Path, model: torch.nn.Module, name: str) -
 def test_with_its_base_the_kinds_are_the_bases(shared: Path, model: torch.nn.Module) -> None:
     """IA3 files say one side of a layer; with the base the other is known too."""
     folder = shared / "real" / "ref-peft-tinyshakes" / "ia3"
-    alone, known = adaptr.load(folder), adaptr.load(folder, base=shared / "real-data" / "tinyshakes-llama")
+    alone, known = adaptr.load(folder), adaptr.load(folder, base=model)
     path = "model.layers.0.mlp.down_proj"
     assert alone.targets[path].shape == (0, 256)
     assert known.targets[path].shape == (96, 256)
     assert known.base.architecture == "LlamaForCausalLM"
     assert digest.of_adapter(alone) == digest.of_adapter(known)
+
+
+def test_names_of_an_older_transformers(shared: Path) -> None:
+    """A published ViT adapter names modules as transformers 4 did; it is found under today's names."""
+    transformers = pytest.importorskip("transformers")
+    config = transformers.ViTConfig(num_labels=10)
+    torch.manual_seed(0)
+    vit = transformers.ViTForImageClassification(config).eval()
+    adapter = adaptr.load(shared / "real" / "peft-lora-vit-age")
+    assert "vit.encoder.layer.0.attention.attention.query" in adapter.targets
+    image = torch.randn(1, 3, 224, 224)
+    with torch.no_grad():
+        bare = vit(image).logits
+        with adaptr.attach(vit, adapter) as handle:
+            assert not torch.equal(vit(image).logits, bare)
+            assert handle.adapter.targets["vit.layers.11.attention.v_proj"].config["r"] == 16
+            with pytest.raises(adaptr.errors.AlreadyAttached):
+                adaptr.attach(vit, adapter)
+            layer = vit.vit.layers[3].attention.q_proj
+            A, B = (adapter.tensors[f"vit.encoder.layer.3.attention.attention.query:{n}"] for n in "AB")
+            x = torch.randn(2, 768)
+            want = torch.nn.functional.linear(x, layer.weight, layer.bias) + x @ A.T @ B.T
+            assert torch.allclose(layer(x), want, atol=1e-5)
+        assert torch.equal(vit(image).logits, bare)
 
 
 def _logits(model: torch.nn.Module, ids: torch.Tensor) -> torch.Tensor:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +102,25 @@ def test_wrong_base_is_noticed_when_loading(shared: Path, model: Any) -> None:
         adaptr.load(shared / "real" / "peft-lora-gpt2-tigrinya", base=model)
     with pytest.raises(e.TargetMismatch, match="the adapter wants"):
         adaptr.load(shared / "real" / "peft-lora-gemma3-270m", base=model)
+
+
+def test_a_folder_as_base_is_only_built_where_it_is_needed(shared: Path) -> None:
+    """Merging must not pay for transformers: a LoRA names its modules itself."""
+    adapter, base = shared / "real" / "ref-peft-tinyshakes" / "lora", shared / "real-data" / "tinyshakes-llama"
+    code = f"""
+import sys, adaptr
+adapter = adaptr.load(*{[str(adapter), str(base)]!r})
+print(adapter.base.architecture, "transformers" in sys.modules)
+"""
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout == "LlamaForCausalLM False\n"
+
+
+def test_prefix_is_placed_from_a_folder(shared: Path, model: Any, tmp_path: Path) -> None:
+    adapter = adaptr.create(model, "prefix", tokens=3, position_offset="shift")
+    foreign.get("peft").write(adapter, tmp_path / "p", False, False)
+    found = adaptr.load(tmp_path / "p", base=shared / "real-data" / "tinyshakes-llama")
+    assert set(found.targets) == set(adapter.targets)
 
 
 def test_folder_with_an_adaptr_file_loads(shared: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from adaptr.foreign.peft import config as fields_of
 from adaptr.foreign.peft import keys, table
 from adaptr.foreign.peft import source as sources
 from adaptr.foreign.peft.draft import Draft, Piece, Pieces
+from adaptr.roles import CONV1D_MODELS
 
 if TYPE_CHECKING:
     from torch import nn
@@ -26,10 +28,8 @@ def read(path: Path, base: Any = None) -> Adapter:
     Raises `Unsupported` for types and options that adaptr can't follow, a `ForeignError` where configuration and
     tensors are incomplete or contradict each other, a `WrongBase` where they don't fit `base`.
     """
-    from adaptr.foreign.skeleton import skeleton
-
     source = sources.read(path)
-    model = None if base is None else skeleton(base)
+    model = _model(source, base)
     translator = table.of_type(source.config["peft_type"])
     _gathered(source)
     draft: Draft = translator.read(source, model)
@@ -41,7 +41,7 @@ def read(path: Path, base: Any = None) -> Adapter:
         config=draft.config,
         targets=draft.targets,
         tensors=Pieces(source.tensors, pieces),
-        base=_base(source.config, model),
+        base=_base(source.config, base),
         source=str(source.path),
     )
     _check(adapter, pieces)
@@ -83,13 +83,33 @@ def _owners(path: str) -> Iterator[str]:
         yield path
 
 
-def _base(config: Mapping[str, Any], model: nn.Module | None) -> Base:
+def _model(source: Source, base: Any) -> nn.Module | None:
+    """The base's modules, where the file leaves open which they are: building them takes seconds."""
+    from adaptr.foreign.skeleton import described, skeleton
+
+    if isinstance(base, str | os.PathLike):
+        open_kinds = described(base).get("model_type") in CONV1D_MODELS
+        unnamed = source.config["peft_type"] == "PREFIX_TUNING" or bool(source.config.get("target_parameters"))
+        return skeleton(base) if open_kinds or unnamed else None
+    return None if base is None else skeleton(base)
+
+
+def _architecture(config: Mapping[str, Any], base: Any) -> str:
+    from adaptr.foreign.skeleton import described
+
+    if isinstance(base, str | os.PathLike):
+        return str((described(base).get("architectures") or [""])[0])
+    if base is not None:
+        return type(base).__name__.removeprefix("Adapted")
     mapping = config.get("auto_mapping")
-    named = mapping.get("base_model_class") if isinstance(mapping, Mapping) else None
+    return str(mapping.get("base_model_class") or "") if isinstance(mapping, Mapping) else ""
+
+
+def _base(config: Mapping[str, Any], base: Any) -> Base:
     return Base(
         id=fields_of.text(config, "base_model_name_or_path"),
         revision=fields_of.text(config, "revision"),
-        architecture=type(model).__name__.removeprefix("Adapted") if model is not None else str(named or ""),
+        architecture=_architecture(config, base),
     )
 
 
