@@ -84,6 +84,18 @@ def test_a_folder_replaces_what_was_there(tmp_path, monkeypatch, before, exchang
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
 
 
+def test_a_folder_is_replaced_in_one_step_where_the_system_can(tmp_path, monkeypatch):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    if not files._exchanged(tmp_path / "a", tmp_path / "b"):
+        pytest.skip("this file system can't exchange two names")
+    fill(tmp_path / "a", "old")
+    monkeypatch.setattr(os, "rename", lambda a, b: pytest.fail("a kill between two renames would lose the folder"))
+    with files.replacing_folder(tmp_path / "a", force=True) as folder:
+        fill(folder)
+    assert [p.name for p in (tmp_path / "a").iterdir()] == ["new"]
+
+
 def test_two_steps_that_fail_in_the_middle_are_taken_back(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "_exchanged", lambda a, b: False)
     out, rename = tmp_path / "out", os.rename
