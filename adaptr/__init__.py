@@ -27,7 +27,16 @@ _HOME = {
     "Prefix": "adaptr.families.prompt",
     "SelectBias": "adaptr.families.select",
     "Composite": "adaptr.families.composite",
+    # operators
+    "Operator": "adaptr.algebra.operator",
     "LowRank": "adaptr.algebra.lowrank",
+    "Kron": "adaptr.algebra.kron",
+    "Hadamard": "adaptr.algebra.hadamard",
+    "Sparse": "adaptr.algebra.sparse",
+    "Diagonal": "adaptr.algebra.diagonal",
+    "Dense": "adaptr.algebra.dense",
+    "Sum": "adaptr.algebra.sum",
+    "Core": "adaptr.algebra.core",
     # operations
     "load": "adaptr.api",
     "save": "adaptr.api",
@@ -49,7 +58,15 @@ __all__ = ["__version__", *_HOME, *_MODULES]
 if TYPE_CHECKING:
     from adaptr import errors, hookspecs, plugins, roles, targets
     from adaptr.adapter import Adapter, Base, Target
+    from adaptr.algebra.core import Core
+    from adaptr.algebra.dense import Dense
+    from adaptr.algebra.diagonal import Diagonal
+    from adaptr.algebra.hadamard import Hadamard
+    from adaptr.algebra.kron import Kron
     from adaptr.algebra.lowrank import LowRank
+    from adaptr.algebra.operator import Operator
+    from adaptr.algebra.sparse import Sparse
+    from adaptr.algebra.sum import Sum
     from adaptr.api import attach, convert, create, inspect, load, merge, quantize, save, train, unmerge, verify
     from adaptr.errors import AdaptrError
     from adaptr.families.base import Method

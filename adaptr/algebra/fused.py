@@ -1,8 +1,8 @@
 """The training path of a low-rank delta over a frozen linear layer, as one autograd node.
 
-The plain chain linear, linear, scale, add allocates four outputs and their gradients. Here the delta is accumulated into
-the layer's own output, and its input gradient into the layer's: two extra thin products each way, and r numbers a token
-kept for the backward.
+The plain chain linear, linear, scale, add allocates four outputs and their gradients. Here the delta is accumulated
+into the layer's own output, and its input gradient into the layer's: two extra thin products each way, and r numbers a
+token kept for the backward.
 """
 
 # torch is imported at module level here: this file is only imported from inside a forward.

@@ -4,37 +4,69 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from adaptr.algebra.operator import Operator, in_dtype
 from adaptr.view import View
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 
-class LowRank:
+class LowRank(Operator):
     """D = scale * B A, with A (*e, r, in, *k) and B (*e, out, r, *1). Never dense unless asked.
 
     With a kernel, D is the convolution that applies A with the layer's geometry and B point by point; with experts, one
     product for each.
     """
 
-    __slots__ = ("A", "B", "scale")
+    __slots__ = ("A", "B")
 
     def __init__(self, B: Tensor, A: Tensor, scale: float = 1.0) -> None:
         self.B, self.A, self.scale = B, A, scale
+        self.experts = A.ndim == 3 and _is_experts(A, B)
 
-    def __mul__(self, weight: float) -> LowRank:
-        return self if weight == 1.0 else LowRank(self.B, self.A, self.scale * weight)
+    @classmethod
+    def of(cls, B: Tensor, A: Tensor, shape: tuple[int, ...], experts: bool = False) -> LowRank:
+        """From matrices (*e, out, r) and (*e, r, in*k) to factors of a weight of this shape."""
+        into, ones = (shape[2:], 0) if experts else (shape[1:], len(shape) - 2)
+        made = cls(B.view(*B.shape, *(1 for _ in range(ones))), A.reshape(*A.shape[:-1], *into))
+        made.experts = experts
+        return made
+
+    def scaled(self, scale: float) -> LowRank:
+        made = LowRank(self.B, self.A, scale)
+        made.experts = self.experts
+        return made
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        if self.experts:
+            return (*self.B.shape[:2], self.A.shape[2])
+        return (self.B.shape[0], *self.A.shape[1:])
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
         return (self.A, self.B)
 
-    def dense(self) -> Tensor:
-        """The whole delta, in the factors' dtype."""
-        return self._product(self.B, _is_experts(self.A, self.B))
+    @property
+    def rank(self) -> int:
+        return min(self.A.shape[1 if self.experts else 0], *self.size)
+
+    def factors(self, dtype: torch.dtype | None = None) -> tuple[Tensor, Tensor]:
+        """(B, A) as matrices (*e, out, r) and (*e, r, in*k), without the scale."""
+        start = 2 if self.experts else 1
+        return in_dtype(self.B.flatten(start), dtype), in_dtype(self.A.flatten(start), dtype)
+
+    # ------------------------------------------------------------ parts of D
+
+    def rows(self, s: slice, dtype: torch.dtype | None = None) -> Tensor:
+        B, A = in_dtype(self.B, dtype), in_dtype(self.A, dtype)
+        return self._product(B[s], A[s] if self.experts else A, self.experts)
+
+    def cols(self, s: slice | Tensor, dtype: torch.dtype | None = None) -> Tensor:
+        return self._product(in_dtype(self.B, dtype), in_dtype(self.A[:, s], dtype), experts=False)
 
     def add_rows(self, rows: Tensor, s: slice) -> Tensor:
-        """`rows` of a weight plus the same rows of D; the sum is in the dtype of `rows`."""
         import torch
 
         if self.A.ndim == 2:
@@ -42,25 +74,48 @@ class LowRank:
             return torch.addmm(rows, B, A, alpha=self.scale)
         if _is_experts(self.A, self.B, rows):
             return torch.baddbmm(rows, self.B[s].to(rows.dtype), self.A[s].to(rows.dtype), alpha=self.scale)
-        return rows + self._product(self.B[s], experts=False).to(rows.dtype)
+        return rows + self._product(self.B[s].to(rows.dtype), self.A.to(rows.dtype), experts=False)
 
     def add_cols(self, cols: Tensor, s: slice) -> Tensor:
-        """`cols` of a matrix (out, in) plus the same columns of D."""
         return LowRank(self.B, self.A[:, s], self.scale).add_rows(cols, slice(None))
 
-    def _product(self, B: Tensor, experts: bool) -> Tensor:
+    def _product(self, B: Tensor, A: Tensor, experts: bool) -> Tensor:
         if experts:
-            return self.scale * (B @ self.A)
-        product: Tensor = (B.flatten(1) @ self.A.flatten(1)).view(-1, *self.A.shape[1:])
+            return self.scale * (B @ A)
+        product: Tensor = (B.flatten(1) @ A.flatten(1)).view(-1, *A.shape[1:])
         return self.scale * product
 
+    # ------------------------------------------------------------ products and numbers
+
+    def __matmul__(self, x: Tensor) -> Tensor:
+        B, A = self.factors(x.dtype)
+        return self.scale * _through(_through(x, A), B)
+
+    def back(self, y: Tensor) -> Tensor:
+        B, A = self.factors(y.dtype)
+        return self.scale * _through(_through(y, B.mT), A.mT)
+
+    def _inner(self, other: Operator) -> float:
+        """s Σ (D' Aᵀ) ∘ B."""
+        import torch
+
+        if isinstance(other, LowRank):
+            (B, A), (B2, A2) = self.factors(torch.float64), other.factors(torch.float64)
+            return self.scale * other.scale * float(((A2 @ A.mT) * (B2.mT @ B)).sum())
+        B, A = self.factors(torch.float64)
+        return self.scale * float(((other @ A) * B.mT).sum())
+
+    def low_rank(self) -> LowRank:
+        return self
+
+    # ------------------------------------------------------------ in a live layer
+
     def forward(self, base: View, x: Tensor, given: Tensor | None = None) -> Tensor:
-        """base(x) + D x for whatever layer `base` is. `given` replaces x on the side of D (dropped-out input)."""
         import torch
 
         A, B = self.A, self.B
         if A.ndim != 2 or not x.is_floating_point():
-            return self._general(base, x, x if given is None else given)
+            return super().forward(base, x, given)
         exact = x.dtype == A.dtype and not torch.is_autocast_enabled(x.device.type)
         learning = torch.is_grad_enabled() and (A.requires_grad or B.requires_grad)
         if learning and exact and given is None and _frozen(base):
@@ -70,29 +125,34 @@ class LowRank:
         side = x if given is None else given
         tracked = learning or (torch.is_grad_enabled() and y.requires_grad)
         if tracked or not exact or y.dtype != x.dtype or not y.is_contiguous():
-            return y + self._side(side.to(A.dtype)).to(y.dtype)
-        h = side.reshape(-1, A.shape[1]) @ A.t()
-        y.view(-1, B.shape[0]).addmm_(h, B.t(), alpha=self.scale)
+            return y + self.side(base, side).to(y.dtype)
+        h = torch.nn.functional.linear(side, A)
+        y.view(-1, B.shape[0]).addmm_(h.view(-1, A.shape[0]), B.t(), alpha=self.scale)
         return y
 
-    def _general(self, base: View, x: Tensor, x_side: Tensor) -> Tensor:
-        """Look-up tables and convolutions: A takes the layer's place, B follows point by point."""
-        y: Tensor = base(x)
-        assert base.op is not None
-        if not x.is_floating_point():
-            return y + self.scale * (base.op(x_side, self.A, None) @ self.B.t()).to(y.dtype)
-        x_side = x_side.to(self.A.dtype)
-        channels = base.axis  # counted from the end, as a convolution's input may have no batch
-        if self.A.shape[1] != x.shape[channels]:  # grouped: D has the layer's shape, A has not
-            return y + base.op(x_side, self._product(self.B, experts=False), None).to(y.dtype)
-        hidden = base.op(x_side, self.A, None)
-        out: Tensor = self.B.flatten(1) @ hidden.flatten(channels + 1)
-        return y + self.scale * out.view(y.shape).to(y.dtype)
-
-    def _side(self, x: Tensor) -> Tensor:
+    def side(self, base: View, x: Tensor) -> Tensor:
+        """On look-up tables and convolutions A takes the layer's place, B follows point by point."""
         from torch.nn.functional import linear
 
-        return self.scale * linear(linear(x, self.A), self.B)
+        if x.is_floating_point() and self.A.ndim == 2:
+            return self.scale * linear(linear(x.to(self.A.dtype), self.A), self.B)
+        assert base.op is not None
+        if not x.is_floating_point():
+            return self.scale * (base.op(x, self.A, None) @ self.B.t())
+        x = x.to(self.A.dtype)
+        channels = base.axis  # counted from the end, as a convolution's input may have no batch
+        if self.A.shape[1] != x.shape[channels]:  # grouped: D has the layer's shape, A has not
+            return base.op(x, self._product(self.B, self.A, experts=False), None)
+        hidden = base.op(x, self.A, None)
+        out: Tensor = self.B.flatten(1) @ hidden.flatten(channels + 1)
+        return self.scale * out.view(*out.shape[:-1], *hidden.shape[channels + 1 :])
+
+
+def _through(x: Tensor, W: Tensor) -> Tensor:
+    """x Wᵀ, of each expert where W is a stack."""
+    import torch
+
+    return x @ W.mT if W.ndim == 2 else torch.einsum("e...i,eoi->e...o", x, W)
 
 
 def _frozen(base: View) -> bool:

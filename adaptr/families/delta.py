@@ -12,7 +12,8 @@ from adaptr.view import View
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from adaptr.algebra.lowrank import LowRank
+    from adaptr.adapter import Target
+    from adaptr.algebra.operator import Operator
 
 
 class Delta(Method):
@@ -23,9 +24,15 @@ class Delta(Method):
 
     colwise: ClassVar[bool] = True
 
-    def delta(self, p: Mapping[str, Tensor], cfg: Any) -> LowRank:
+    def delta(self, p: Mapping[str, Tensor], cfg: Any) -> Operator:
         """The operator D for these tensors."""
         raise NotImplementedError
+
+    def operator(self, target: Target, p: Mapping[str, Tensor]) -> Operator:
+        """D at a target, which says whether a stack of experts is one."""
+        found = self.delta(p, self.config(target.config))
+        found.experts = target.kind in {"experts", "experts_t"}
+        return found
 
     def delta_bias(self, p: Mapping[str, Tensor], cfg: Any) -> Tensor | None:
         """What is added to the bias, if anything."""

@@ -1,0 +1,215 @@
+"""`Operator`: a linear change D to a weight of logical shape (*e, out, in, *k), never dense unless asked.
+
+Of a convolution D is the matrix (out, in*k); of a stack of experts, a batch of matrices. Products take vectors or
+batches of them as a linear layer does: `D @ x` is x Dᵀ for x (..., in*k), and (e, ..., in) for experts. They are
+computed in the dtype of x; rows and columns in the dtype asked for, or in that of the factors.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Self
+
+from adaptr.errors import NotPossible, ShapeError
+from adaptr.view import ALL, View
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from adaptr.algebra.lowrank import LowRank
+    from adaptr.algebra.sum import Sum
+
+#: How many elements of D are dense at a time where it is read block by block.
+BLOCK = 1 << 22
+
+
+class Operator:
+    """A linear change. An author supplies `shape`, `tensors`, `rows`, and what is faster than blocks of rows.
+
+    `scale`: a number in front of it all. `experts`: the first axis counts experts, which the shape alone can't say.
+    """
+
+    __slots__ = ("experts", "scale")
+
+    scale: float
+    experts: bool
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(*e, out, in, *k)."""
+        raise NotImplementedError
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """What D is made of and gradients flow to."""
+        raise NotImplementedError
+
+    @property
+    def rank(self) -> int:
+        """A bound on the rank of the matrix (of each of a stack), at most its smaller side."""
+        return min(self.size)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(out, in*k): the sides of the matrix, or of each matrix of a stack."""
+        shape = self.shape[1:] if self.experts else self.shape
+        return shape[0], math.prod(shape[1:])
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The widest of the tensors' floating dtypes."""
+        import functools
+
+        import torch
+
+        return functools.reduce(torch.promote_types, (t.dtype for t in self.tensors if t.is_floating_point()))
+
+    # ------------------------------------------------------------ arithmetic
+
+    def scaled(self, scale: float) -> Self:
+        """The same tensors under another scale."""
+        raise NotImplementedError
+
+    def __mul__(self, weight: float) -> Self:
+        return self if weight == 1.0 else self.scaled(self.scale * weight)
+
+    def __rmul__(self, weight: float) -> Self:
+        return self * weight
+
+    def __neg__(self) -> Self:
+        return self * -1.0
+
+    def __add__(self, other: Operator) -> Sum:
+        from adaptr.algebra.sum import Sum
+
+        return Sum(self, other)
+
+    def __sub__(self, other: Operator) -> Sum:
+        return self + -other
+
+    # ------------------------------------------------------------ parts of D
+
+    def rows(self, s: slice, dtype: torch.dtype | None = None) -> Tensor:
+        """D[s] along the first axis (experts of a stack), scale included."""
+        raise NotImplementedError
+
+    def cols(self, s: slice | Tensor, dtype: torch.dtype | None = None) -> Tensor:
+        """D[:, s] of a matrix, for a slice or for positions."""
+        return self.rows(ALL, dtype)[:, s]
+
+    def dense(self, dtype: torch.dtype | None = None) -> Tensor:
+        """All of D."""
+        return self.rows(ALL, dtype)
+
+    def add_rows(self, rows: Tensor, s: slice) -> Tensor:
+        """`rows` of a weight plus the same rows of D, in the dtype of `rows`."""
+        return rows + self.rows(s, rows.dtype)
+
+    def add_cols(self, cols: Tensor, s: slice) -> Tensor:
+        """`cols` of a matrix plus the same columns of D, in the dtype of `cols`."""
+        return cols + self.cols(s, cols.dtype)
+
+    def blocks(self) -> Iterator[slice]:
+        """Slices of the first axis that hold at most `BLOCK` elements each."""
+        step = max(1, BLOCK // max(1, math.prod(self.shape[1:])))
+        return (slice(i, min(i + step, self.shape[0])) for i in range(0, self.shape[0], step))
+
+    # ------------------------------------------------------------ products
+
+    def __matmul__(self, x: Tensor) -> Tensor:
+        """x Dᵀ: (..., in*k) to (..., out)."""
+        import torch
+
+        parts = [self._matrices(s, x) for s in self.blocks()]
+        if self.experts:
+            return torch.einsum("e...i,eoi->e...o", x, torch.cat(parts))
+        return torch.cat([x @ D.mT for D in parts], dim=-1)
+
+    def back(self, y: Tensor) -> Tensor:
+        """y D, the transposed product: (..., out) to (..., in*k)."""
+        import torch
+
+        if self.experts:
+            return torch.einsum("e...o,eoi->e...i", y, self._matrices(ALL, y))
+        parts: list[Tensor] = [y[..., s] @ self._matrices(s, y) for s in self.blocks()]
+        return torch.stack(parts).sum(0) if len(parts) > 1 else parts[0]
+
+    def _matrices(self, s: slice, like: Tensor) -> Tensor:
+        return self.rows(s, like.dtype).flatten(2 if self.experts else 1)
+
+    # ------------------------------------------------------------ in a live layer
+
+    def forward(self, base: View, x: Tensor, given: Tensor | None = None) -> Tensor:
+        """base(x) + D x for whatever layer `base` is. `given` replaces x on the side of D (dropped-out input)."""
+        y: Tensor = base(x)
+        return y + self.side(base, x if given is None else given).to(y.dtype)
+
+    def side(self, base: View, x: Tensor) -> Tensor:
+        """D x alone, as the layer `base` would apply it."""
+        import torch
+
+        if x.is_floating_point() and len(self.shape) == 2:
+            return self @ x.to(self.dtype)
+        assert base.op is not None
+        if x.is_floating_point():
+            return base.op(x.to(self.dtype), self.dense(), None)
+        places = torch.arange(x.numel(), device=x.device).view(x.shape)
+        return base.op(places, self.cols(x.flatten()), None)
+
+    # ------------------------------------------------------------ numbers
+
+    def norm(self) -> float:
+        """‖D‖, Frobenius, accumulated in fp64."""
+        return math.sqrt(max(self.inner(self), 0.0))
+
+    def inner(self, other: Operator) -> float:
+        """Σ D ∘ D', in fp64: on the factors where one of the two allows it, else in blocks of rows."""
+        import torch
+
+        same_shape(self, other)
+        with torch.no_grad():
+            for one, two in ((self, other), (other, self)):
+                found = one._inner(two)
+                if found is not None:
+                    return found
+            pairs = ((self.rows(s, torch.float64), other.rows(s, torch.float64)) for s in self.blocks())
+            return sum(float((a * b).sum()) for a, b in pairs)
+
+    def _inner(self, other: Operator) -> float | None:
+        """The inner product without anything dense, or None if this kind has no way for `other`."""
+        return None
+
+    # ------------------------------------------------------------ other forms
+
+    def low_rank(self) -> LowRank:
+        """D itself as B A, exact. Raises `NotPossible` for kinds that have no such form."""
+        raise NotPossible(
+            f"a {type(self).__name__.lower()} delta of shape {self.shape} has no exact low-rank form; "
+            "truncate it to a rank, with the error measured"
+        )
+
+    def truncate(self, rank: int | None = None, energy: float | None = None) -> tuple[LowRank, float]:
+        """The nearest D of a `rank`, or of the smallest that keeps a share `energy` of ‖D‖², and its relative error.
+
+        The error is ‖D - D_k‖ / ‖D‖, Frobenius, over all experts of a stack. Exact for what has factors and for small
+        matrices, a randomised range finder with a measured error for the rest.
+        """
+        from adaptr.algebra.truncate import truncate
+
+        return truncate(self, rank, energy)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}{self.shape}"
+
+
+def same_shape(one: Operator, other: Operator) -> None:
+    """Raises `ShapeError` unless both change weights of the same shape."""
+    if one.shape != other.shape:
+        raise ShapeError(f"{one!r} and {other!r} change weights of different shapes")
+
+
+def in_dtype(tensor: Tensor, dtype: Any) -> Tensor:
+    """`tensor` in `dtype`, None for its own."""
+    return tensor if dtype is None else tensor.to(dtype)

@@ -1,0 +1,86 @@
+"""The nearest operator of a lower rank, by the way that fits what D is made of.
+
+Factors: SVD in the core, exact. Small matrices: dense SVD, exact. The rest: a randomised range finder with power
+iterations, which only takes products with D; its error is measured, not estimated, as what is kept is a projection of D
+(Halko, Martinsson and Tropp 2011, arXiv:0909.4061).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from adaptr import stream
+from adaptr.algebra.core import Core, cut
+from adaptr.algebra.lowrank import LowRank
+from adaptr.algebra.operator import Operator
+from adaptr.errors import NotPossible
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+#: Matrices whose smaller side is at most this are decomposed whole.
+SMALL = 512
+EXTRA, POWERS, FIRST = 10, 4, 32
+
+
+def truncate(op: Operator, rank: int | None, energy: float | None) -> tuple[LowRank, float]:
+    """`op` at the given rank or energy, and the relative Frobenius error of it."""
+    import torch
+
+    with torch.no_grad():
+        small = min(op.size) <= SMALL
+        if 2 * op.rank <= min(op.size) or small:
+            try:
+                core = Core.of([op])
+            except NotPossible:
+                pass
+            else:
+                return core.truncate(core.cores[0], rank, energy)
+        return _whole(op, rank, energy) if small else _randomised(op, rank, energy)
+
+
+def _whole(op: Operator, rank: int | None, energy: float | None) -> tuple[LowRank, float]:
+    import torch
+
+    D = op.dense(torch.float64).flatten(2 if op.experts else 1)
+    U, S, Vh = torch.linalg.svd(D, full_matrices=False)
+    k, error = cut(S, rank, energy)
+    return _balanced(op, U[..., :k], S[..., :k], Vh[..., :k, :]), error
+
+
+def _randomised(op: Operator, rank: int | None, energy: float | None) -> tuple[LowRank, float]:
+    total, side = op.norm() ** 2, min(op.size)
+    k = min(rank or FIRST, side)
+    while True:
+        U, S, Vh = _range(op, k)
+        enough = float((S[..., :k].double() ** 2).sum()) >= (energy or 0.0) * total
+        if enough or k in (rank, side):
+            kept, error = cut(S[..., :k], rank, energy, total)
+            return _balanced(op, U[..., :kept], S[..., :kept], Vh[..., :kept, :]), error
+        k = min(2 * k, rank or side, side)
+
+
+def _range(op: Operator, k: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The leading k (and a few more) singular triplets of D."""
+    import torch
+
+    wide = torch.promote_types(op.dtype, torch.float32)
+    head = op.shape[:1] if op.experts else ()
+    p = min(k + EXTRA, *op.size)
+    X = stream.signs(0, "range", (*head, p, op.size[1])).to(op.tensors[0].device, wide)
+    Q = torch.linalg.qr((op @ X).mT).Q
+    for _ in range(POWERS):
+        Z = torch.linalg.qr(op.back(Q.mT).mT).Q
+        Q = torch.linalg.qr((op @ Z.mT).mT).Q
+    # the last step in fp64: the error is what is left of ‖D‖² when the kept squares are taken off
+    Q = torch.linalg.qr(Q.double()).Q
+    U, S, Vh = torch.linalg.svd(op.back(Q.mT), full_matrices=False)
+    return Q @ U, S, Vh
+
+
+def _balanced(op: Operator, U: Tensor, S: Tensor, Vh: Tensor) -> LowRank:
+    import torch
+
+    dtype, root = torch.promote_types(op.dtype, torch.float32), S.sqrt()
+    B, A = U * root.unsqueeze(-2), root.unsqueeze(-1) * Vh
+    return LowRank.of(B.to(dtype).contiguous(), A.to(dtype).contiguous(), op.shape, op.experts)

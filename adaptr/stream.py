@@ -1,0 +1,60 @@
+"""Random numbers whose stream never changes: SplitMix64 in counter mode, on any device, with any number of threads.
+
+The n-th number of a stream depends on (seed, name, n) alone. Integers are exact everywhere; uniforms are 53-bit
+integers over 2⁵³, exact in fp64. torch's and numpy's own streams are promised neither across versions nor devices.
+SplitMix64: Steele, Lea and Flood 2014; the constants are those of its finaliser.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+GAMMA = 0x9E3779B97F4A7C15
+MIX = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
+WORD = 1 << 64
+
+
+def integers(seed: int, name: str, n: int, start: int = 0) -> Tensor:
+    """`n` numbers of 64 random bits (n,) int64, from the `start`-th of the stream on."""
+    import torch
+
+    z = torch.arange(start + 1, start + n + 1, dtype=torch.int64) * _signed(GAMMA) + _signed(_key(seed, name))
+    z = (z ^ _shifted(z, 30)) * _signed(MIX[0])
+    z = (z ^ _shifted(z, 27)) * _signed(MIX[1])
+    return z ^ _shifted(z, 31)
+
+
+def uniform(seed: int, name: str, shape: tuple[int, ...], start: int = 0) -> Tensor:
+    """fp64 in [0, 1), multiples of 2⁻⁵³, in C order."""
+    return (_shifted(integers(seed, name, math.prod(shape), start), 11).double() * 2.0**-53).view(shape)
+
+
+def signs(seed: int, name: str, shape: tuple[int, ...]) -> Tensor:
+    """fp32, -1 or 1."""
+    return (integers(seed, name, math.prod(shape)) < 0).float().mul_(2).sub_(1).view(shape)
+
+
+def choose(seed: int, name: str, n: int, k: int) -> Tensor:
+    """`k` different numbers below `n`, increasing, (k,) int64: those with the smallest of n keys, ties to the first."""
+    import torch
+
+    return torch.sort(torch.sort(integers(seed, name, n), stable=True).indices[:k]).values
+
+
+def _key(seed: int, name: str) -> int:
+    """Where a stream starts: one of 2⁶⁴ places, by digest."""
+    return int.from_bytes(hashlib.sha256(f"{seed}:{name}".encode()).digest()[:8], "little")
+
+
+def _shifted(z: Tensor, bits: int) -> Tensor:
+    """A logical shift to the right; torch's own keeps the sign."""
+    return (z >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def _signed(value: int) -> int:
+    return value - WORD if value >= WORD // 2 else value
