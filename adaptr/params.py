@@ -1,8 +1,8 @@
 """Named axes: what a method's tensors are, said once, without torch.
 
-`Param("out r")` names the axes of a tensor. Sizes come from the target (`out`, `in`, kernel `*k`, experts `*e`) and from
-the method's configuration (`r`, `m`, `tokens` ...). From this table follow shape checks, counts, creation, row slicing and
-the documentation of every method.
+`Param("out r")` names the axes of a tensor. Sizes come from the target (`out`, `in`, kernel `*k`, experts `*e`) and
+from the method's configuration (`r`, `m`, `tokens` ...). From this table follow shape checks, counts, creation, row
+slicing and the documentation of every method.
 
 Tokens: a name; a number; `*k` and `*e` (as many axes as the target has); `*1` (a 1 for each `*k`); `{field}` (the axis
 whose name the configuration field holds, for methods that choose a side).
@@ -24,8 +24,9 @@ Dims = Mapping[str, int | tuple[int, ...]]
 class Param:
     """One tensor of a method at one target.
 
-    `axes`: the named axes. `init`: how a fresh tensor starts, a name known to `adaptr.families.init`, or "custom" when the
-    method's own `init` makes it from the base. `when`: the configuration field that must be true for the tensor to exist.
+    `axes`: the named axes. `init`: how a fresh tensor starts, a name known to `adaptr.families.init`, or "custom" when
+    the method's own `init` makes it from the base. `when`: the configuration field that must be true for the tensor to
+    exist.
     """
 
     axes: str
@@ -87,7 +88,9 @@ def check(
     wanted = shapes(params, dims, config)
     for name in found:
         if name not in wanted:
-            raise ShapeError(f"`{method}`: `{name}` at `{where}` is no tensor of this configuration: {', '.join(wanted)}")
+            raise ShapeError(
+                f"`{method}`: `{name}` at `{where}` is no tensor of this configuration: {', '.join(wanted)}"
+            )
     for name, want in wanted.items():
         if name not in found:
             raise ShapeError(f"`{method}`: `{name}` at `{where}` is missing, wanted shape {want}")

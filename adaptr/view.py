@@ -4,8 +4,8 @@
     transform  call = op(x, T(W), b)          rows = T(base.rows)
     insert     call = f(base(x), x)           rows raise NotMergeable
 
-A stack of adapters is function composition, and merging a stack is reading the weight of the composed View once: attached
-and merged are two readings of one object and can't disagree.
+A stack of adapters is function composition, and merging a stack is reading the weight of the composed View once:
+attached and merged are two readings of one object and can't disagree.
 """
 
 from __future__ import annotations
@@ -25,12 +25,13 @@ ALL = slice(None)
 class View:
     """A layer as adapters see it.
 
-    `call`: the forward. `rows(s)`: rows `s` of the logical weight (*e, out, in, *k), in the dtype of whoever reads (fp32
-    when merging). `cols(s)`: columns `s`, for weights that are stored transposed and read in blocks of their storage. `bias()`: the bias or None. `op(x, W, b)`: what this kind of layer does with a weight, for methods that
-    need `x` through another weight. `plain`: the weight itself where `call` is nothing but `op(x, plain, bias)`, else None;
-    lets a delta fuse with the layer below it. `parts`: the tensors the weight depends on, so that what is derived from it
-    can be cached. `axis`: where the output features are in the output, from the end: before
-    the kernel's dimensions in convolutions.
+    `call`: the forward. `rows(s)`: rows `s` of the logical weight (*e, out, in, *k), in the dtype of whoever reads
+    (fp32 when merging). `cols(s)`: columns `s`, for weights that are stored transposed and read in blocks of their
+    storage. `bias()`: the bias or None. `op(x, W, b)`: what this kind of layer does with a weight, for methods that
+    need `x` through another weight. `plain`: the weight itself where `call` is nothing but `op(x, plain, bias)`, else
+    None; lets a delta fuse with the layer below it. `parts`: the tensors the weight depends on, so that what is derived
+    from it can be cached. `axis`: where the output features are in the output, from the end: before the kernel's
+    dimensions in convolutions.
     """
 
     __slots__ = ("_bias", "axis", "call", "cols", "op", "parts", "plain", "rows")

@@ -1,4 +1,4 @@
-"""Select methods: other values for some of the base's own parameters. The author says which, and how they are stored."""
+"""Select methods: other values for some of the base's own parameters. The author says which, and how they are kept."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ def attach(model: nn.Module, adapter: Adapter, weight: float) -> Group:
 
 
 def train(model: nn.Module, adapter: Adapter) -> GroupSession:
-    """Train all parts, or none. Each part freezes all that is there, the parts before it too: they are unfrozen again."""
+    """Train all parts, or none. Each part freezes all that is there, parts before it too: they are unfrozen again."""
     session = GroupSession(model, adapter, _each(adapter, "train", model=model))
     for state in session.states.values():
         state.requires_grad_(True)
