@@ -67,6 +67,7 @@ _NAMES = (
     ("adapters.npz", "an MLX adapter"),
     ("pytorch_lora_weights.safetensors", "a diffusers LoRA"),
     ("pytorch_lora_weights.bin", "a diffusers LoRA"),
+    ("adapter_model.safetensors.index.json", "a PEFT adapter in several shards"),
     ("xlora_config.json", "an X-LoRA"),
     ("lit_model.pth.lora", "a LitGPT LoRA"),
 )

@@ -123,6 +123,21 @@ def test_prefix_is_placed_from_a_folder(shared: Path, model: Any, tmp_path: Path
     assert set(found.targets) == set(adapter.targets)
 
 
+def test_square_stacks_of_an_old_peft_are_ambiguous(tmp_path: Path) -> None:
+    """Before 0.19 the sides were those of the storage; shapes tell on rectangles only."""
+    transformers = pytest.importorskip("transformers")
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "vocab_size": 20}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 2, "num_local_experts": 3}
+    base = transformers.MixtralForCausalLM(transformers.MixtralConfig(**sizes, **heads))
+    adapter = adaptr.create(base, "lora", "experts.down_proj", r=2)
+    foreign.get("peft").write(adapter, tmp_path / "p", False, False)
+    assert adaptr.load(tmp_path / "p", base=base).targets == adapter.targets
+    old = {**config_of(tmp_path / "p"), "peft_version": "0.18.1"}
+    (tmp_path / "p" / "adapter_config.json").write_text(json.dumps(old))
+    with pytest.raises(e.Unsupported, match=r"before 0\.19"):
+        adaptr.load(tmp_path / "p", base=base)
+
+
 def test_folder_with_an_adaptr_file_loads(shared: Path, tmp_path: Path) -> None:
     (tmp_path / "d").mkdir()
     report = adaptr.convert(shared / "real" / "ref-peft-tinyshakes" / "lora", tmp_path / "d")

@@ -1,19 +1,16 @@
-"""PEFT's LORA: methods `lora` and `dora`, on linear layers, look-up tables, convolutions and stacks of experts.
-
-Expert stacks: PEFT's A is (experts*r, in), expert by expert; its B is (out, r*experts), the expert changing fastest. Of
-several stacks in one module, the wrappers are nested in the order in which the module has them, the last outermost.
-"""
+"""PEFT's LORA: methods `lora` and `dora`, on linear layers, look-up tables, convolutions and stacks of experts."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from adaptr.adapter import Target
-from adaptr.errors import ConfigConflict, ConfigMissing, LossyConversion, TensorUnknown, Unsupported
+from adaptr.errors import ConfigConflict, TensorUnknown, Unsupported
 from adaptr.foreign.peft import config as fields_of
-from adaptr.foreign.peft import keys, placing
+from adaptr.foreign.peft import keys, placing, stacks
 from adaptr.foreign.peft.draft import Draft, Piece
 
 if TYPE_CHECKING:
@@ -21,10 +18,6 @@ if TYPE_CHECKING:
 
     from adaptr.adapter import Adapter
     from adaptr.foreign.peft.source import Source
-
-EXPERTS = frozenset({"experts", "experts_t"})
-#: The order in which models have their expert stacks, for writing without the model.
-STACKS = ("gate_up_proj", "down_proj")
 
 _MUTATED = (
     "it was trained on a base that `{init}` changed first, so on the base itself it is wrong; convert it where it was "
@@ -93,9 +86,11 @@ def _target(
     source: Source, model: nn.Module | None, path: str, slots: dict[str, str], method: str
 ) -> tuple[Target, dict[str, Piece]]:
     ends = ("lora_embedding_A", "lora_embedding_B") if "lora_embedding_A" in slots else ("lora_A", "lora_B")
-    experts = fields_of.words(source.config, "target_parameters")
-    if experts and _is_stack(source, path, slots, experts):
-        return _stack(source, model, path, slots, experts)
+    if stacks.is_stack(source.config, path):
+        place = stacks.place(source.config, model, path)
+        values = _values(source.config, "lora", place.path)
+        found = _named(path, slots, {"A": "lora_A", "B": "lora_B"})
+        return dataclasses.replace(place, config=values), stacks.pieces(source, place, found, values["r"])
     values = _values(source.config, method, path)
     wanted = {"A": ends[0], "B": ends[1]}
     wanted |= {"m": "lora_magnitude_vector"} if method == "dora" else {}
@@ -135,45 +130,6 @@ def _kind(config: Mapping[str, Any], slot: str, axes: int) -> str:
     return "linear_t" if fields_of.flag(config, "fan_in_fan_out") else "linear"
 
 
-# ---------------------------------------------------------------- expert stacks
-
-
-def _is_stack(source: Source, path: str, slots: Mapping[str, str], experts: list[str]) -> bool:
-    owner = path.split(f".{keys.BASE}")[0]
-    owners = [word.rpartition(".")[0] for word in experts]
-    return owner != path or any(not word or owner == word or owner.endswith(f".{word}") for word in owners)
-
-
-def _stack(
-    source: Source, model: nn.Module | None, path: str, slots: dict[str, str], experts: list[str]
-) -> tuple[Target, dict[str, Piece]]:
-    if model is None:
-        raise ConfigMissing(
-            f"`{path}` adapts a stack of experts, and the file doesn't say how the base stores it; give the base "
-            "(`--base`, a folder with its `config.json`)"
-        )
-    owner, depth = path.split(f".{keys.BASE}")[0], path.count(f".{keys.BASE}")
-    stacks = [t for t in placing.stacks(model, owner) if fields_of.named(experts, t.path)]
-    if depth >= len(stacks):
-        raise ConfigConflict(f"`{path}`: `target_parameters` names {len(stacks)} parameters of `{owner}` in this base")
-    target = stacks[len(stacks) - 1 - depth]
-    values = _values(source.config, "lora", target.path)
-    found = _named(path, slots, {"A": "lora_A", "B": "lora_B"})
-    e, out, into = target.shape
-    r = values["r"]
-    for name, want in (("A", (e * r, into)), ("B", (out, r * e))):
-        if source.shapes[found[name]] != want:
-            raise ConfigConflict(
-                f"`{found[name]}` has shape {source.shapes[found[name]]}; `{target.path}` with {e} experts of {out} by "
-                f"{into} at rank {r} wants {want}"
-            )
-    pieces = {
-        "A": Piece(found["A"], (e, r, into)),
-        "B": Piece(found["B"], (e, out, r), view=(out, r, e), order=(2, 0, 1)),
-    }
-    return Target(target.path, target.kind, target.shape, values), pieces
-
-
 # ---------------------------------------------------------------- writing
 
 
@@ -184,8 +140,8 @@ def fields(adapter: Adapter) -> dict[str, Any]:
     rslora = not mixed and next(iter(configs.values()))["rslora"]
     ranks = {path: c["r"] for path, c in configs.items()}
     alphas = {path: _plain_alpha(c) if mixed else c["alpha"] for path, c in configs.items()}
-    modules = placing.ordered(p for p, t in adapter.targets.items() if t.kind not in EXPERTS)
-    parameters = placing.ordered(p for p, t in adapter.targets.items() if t.kind in EXPERTS)
+    modules = placing.ordered(p for p, t in adapter.targets.items() if t.kind not in stacks.KINDS)
+    parameters = placing.ordered(p for p, t in adapter.targets.items() if t.kind in stacks.KINDS)
     made = {
         "peft_type": "LORA",
         "r": _common(ranks),
@@ -230,8 +186,8 @@ def tensors(adapter: Adapter) -> dict[str, tuple[str, Tensor]]:
     made = {}
     for path, target in adapter.targets.items():
         own = adapter.at(path)
-        if target.kind in EXPERTS:
-            at, own = _nested(adapter, path), {"A": own["A"].flatten(0, 1), "B": own["B"].permute(1, 2, 0).flatten(1)}
+        if target.kind in stacks.KINDS:
+            at, own = stacks.nested(adapter, path), stacks.flat(own)
         else:
             at = path
         for name, tensor in own.items():
@@ -247,15 +203,3 @@ def _slot(name: str, kind: str) -> str:
     if kind == "embedding" and name in "AB":
         return f"lora_embedding_{name}"
     return {"A": "lora_A", "B": "lora_B", "b": "lora_B.bias", "m": "lora_magnitude_vector"}[name]
-
-
-def _nested(adapter: Adapter, path: str) -> str:
-    """Where PEFT puts the wrapper of one stack among those of its module."""
-    owner, _, name = path.rpartition(".")
-    names = [p.rpartition(".")[2] for p in adapter.targets if p.rpartition(".")[0] == owner]
-    if len(names) == 1:
-        return owner
-    if not set(names) <= set(STACKS):
-        raise LossyConversion(f"`{owner}`: PEFT's order of the stacks {', '.join(sorted(names))} is not known")
-    later = len([n for n in names if STACKS.index(n) > STACKS.index(name)])
-    return owner + f".{keys.BASE}" * later

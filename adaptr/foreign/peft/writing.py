@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from adaptr.adapter import Adapter
 
+#: The version of PEFT whose layout is written: readers need it for stacks of experts.
+LAYOUT = "0.21.2"
 #: Fields that choose targets together with `target_modules`, and must not when targets are listed one by one.
 _SELECTING = ("layers_to_transform", "layers_pattern", "exclude_modules")
 _TASKS = (
@@ -106,7 +108,8 @@ def config_of(adapter: Adapter) -> dict[str, Any]:
     if original and adapter.foreign["peft"].get("derived") == derived(adapter):
         return {**original, **moved}
     made = {**original, **_derived(adapter), **moved, **{name: None for name in _SELECTING if name in original}}
-    return made if original else {**made, **base, "task_type": _task(adapter), "inference_mode": True}
+    said = {"task_type": _task(adapter), "inference_mode": True, "peft_version": LAYOUT}
+    return made if original else {**made, **base, **said}
 
 
 def derived(adapter: Adapter) -> str:

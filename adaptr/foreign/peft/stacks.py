@@ -1,0 +1,99 @@
+"""PEFT's LoRA on stacks of experts: `target_parameters`.
+
+A is (experts*r, in), expert by expert; B is (out, r*experts), the expert changing fastest. Of several stacks in one
+module the wrappers are nested in the order in which the module has them, the last outermost.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from adaptr.adapter import Target
+from adaptr.errors import ConfigConflict, ConfigMissing, LossyConversion, Unsupported
+from adaptr.foreign.peft import config as fields_of
+from adaptr.foreign.peft import keys, placing
+from adaptr.foreign.peft.draft import Piece
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from adaptr.adapter import Adapter
+    from adaptr.foreign.peft.source import Source
+
+KINDS = frozenset({"experts", "experts_t"})
+#: The first version of PEFT whose factors of stacks have the sides of the layer, not of its storage.
+SIDES_NAMED = (0, 19)
+#: The order in which models have their expert stacks, for writing without the model.
+STACKS = ("gate_up_proj", "down_proj")
+
+
+def is_stack(config: Mapping[str, Any], path: str) -> bool:
+    """Whether the factors at `path` are those of a raw parameter."""
+    owners = [word.rpartition(".")[0] for word in fields_of.words(config, "target_parameters")]
+    owner = _owner(path)
+    return bool(owners) and (owner != path or any(not o or owner == o or owner.endswith(f".{o}") for o in owners))
+
+
+def _owner(path: str) -> str:
+    return path.split(f".{keys.BASE}")[0]
+
+
+def place(config: Mapping[str, Any], model: nn.Module | None, path: str) -> Target:
+    """The stack whose wrapper is at `path`. Raises `ConfigMissing` without a model."""
+    if model is None:
+        raise ConfigMissing(
+            f"`{path}` adapts a stack of experts, and the file doesn't say how the base stores it; give the base "
+            "(`--base`, a folder with its `config.json`)"
+        )
+    owner, depth = _owner(path), path.count(f".{keys.BASE}")
+    named = fields_of.words(config, "target_parameters")
+    found = [t for t in placing.stacks(model, owner) if fields_of.named(named, t.path)]
+    if depth >= len(found):
+        raise ConfigConflict(f"`{path}`: `target_parameters` names {len(found)} parameters of `{owner}` in this base")
+    target = found[len(found) - 1 - depth]
+    if target.shape[1] == target.shape[2] and _version(config) < SIDES_NAMED:
+        raise Unsupported(
+            f"`{target.path}`: PEFT before 0.19 swapped the sides of some stacks, and on square ones nothing tells; "
+            "load and save it again with a newer PEFT"
+        )
+    return target
+
+
+def _version(config: Mapping[str, Any]) -> tuple[int, int]:
+    """PEFT's version that wrote a file, (0, 0) where it did not say (before 0.18)."""
+    found = re.match(r"(\d+)\.(\d+)", fields_of.text(config, "peft_version"))
+    return (int(found[1]), int(found[2])) if found else (0, 0)
+
+
+def pieces(source: Source, target: Target, found: Mapping[str, str], r: int) -> dict[str, Piece]:
+    """A (e, r, in) and B (e, out, r) inside PEFT's tensors."""
+    e, out, into = target.shape
+    for name, want in (("A", (e * r, into)), ("B", (out, r * e))):
+        if source.shapes[found[name]] != want:
+            raise ConfigConflict(
+                f"`{found[name]}` has shape {source.shapes[found[name]]}; `{target.path}` with {e} experts of {out} by "
+                f"{into} at rank {r} wants {want}"
+            )
+    return {
+        "A": Piece(found["A"], (e, r, into)),
+        "B": Piece(found["B"], (e, out, r), view=(out, r, e), order=(2, 0, 1)),
+    }
+
+
+def flat(own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of one stack as PEFT lays them out."""
+    return {"A": own["A"].flatten(0, 1), "B": own["B"].permute(1, 2, 0).flatten(1)}
+
+
+def nested(adapter: Adapter, path: str) -> str:
+    """Where PEFT puts the wrapper of one stack among those of its module."""
+    owner, _, name = path.rpartition(".")
+    names = [p.rpartition(".")[2] for p in adapter.targets if p.rpartition(".")[0] == owner]
+    if len(names) == 1:
+        return owner
+    if not set(names) <= set(STACKS):
+        raise LossyConversion(f"`{owner}`: PEFT's order of the stacks {', '.join(sorted(names))} is not known")
+    later = len([n for n in names if STACKS.index(n) > STACKS.index(name)])
+    return owner + f".{keys.BASE}" * later
