@@ -95,25 +95,25 @@ class Session(Handle):
 def attach(model: nn.Module, method: Method, adapter: Adapter, weight: float = 1.0) -> Handle:
     """Attach without gradients. Raises `AlreadyAttached`, `TargetNotFound`, `TargetMismatch`, `ShapeError`."""
     adapter = current(model, adapter)
-    return install(Handle(model, adapter, _key(model, adapter)), method, weight, trainable=False)
+    check(model, method, adapter, weight)
+    return _install(Handle(model, adapter, _key(model, adapter)), method, weight, trainable=False)
 
 
 def train(model: nn.Module, method: Method, adapter: Adapter) -> Session:
     """Attach with gradients, everything else frozen."""
     adapter = current(model, adapter)
-    session = Session(model, adapter, _key(model, adapter))
     check(model, method, adapter, 1.0)
+    session = Session(model, adapter, _key(model, adapter))
     session._undo.append(freeze(model))
-    return install(session, method, 1.0, trainable=True)
+    return _install(session, method, 1.0, trainable=True)
 
 
 H = TypeVar("H", bound=Handle)
 
 
-def install(handle: H, method: Method, weight: float, trainable: bool) -> H:
+def _install(handle: H, method: Method, weight: float, trainable: bool) -> H:
     """Put the handle's adapter on its model, whole or not at all."""
     adapter, model = handle.adapter, handle.model
-    check(model, method, adapter, weight)
     model.__dict__.setdefault(LEDGER, {})[handle.key] = adapter
     handle._undo.append(lambda: _forget(model, handle.key))
     try:
@@ -147,7 +147,8 @@ def _widened(tensors: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
 
 def _place(model: nn.Module, key: str, target: Target, state: State) -> Undo:
     """Put one state where it works; returns how to take it off."""
-    _same_device(model, target, state)
+    module = _host_module(model, target)
+    _same_device(model, module, state)
     if target.kind == "attention":
         return attention.mount(model, key, target, state)
     if target.kind == "model":
@@ -173,9 +174,8 @@ def _host_module(model: nn.Module, target: Target) -> nn.Module:
     return model.get_submodule(path)
 
 
-def _same_device(model: nn.Module, target: Target, state: State) -> None:
+def _same_device(model: nn.Module, module: nn.Module, state: State) -> None:
     """Move a state to where its module is; a module without parameters is where the model begins."""
-    module = _host_module(model, target)
     first = next(module.parameters(), None)
     first = next(model.parameters(), None) if first is None else first
     if first is not None and first.device.type not in {"cpu", "meta"}:

@@ -39,7 +39,7 @@ class State(nn.Module):
         self.train(trainable)
 
     def __getitem__(self, name: str) -> Tensor:
-        return cast(Tensor, self._parameters[name])
+        return self._parameters[name]  # type: ignore[return-value]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._parameters)
@@ -55,7 +55,7 @@ class State(nn.Module):
         return (_blank_state, (), state)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
         if self.target.kind == "attention":
             from adaptr.host import attention
 
@@ -199,7 +199,7 @@ def base_view(module: nn.Module) -> View:
     if weight is None:
         return View(call, functools.partial(_no_weight, type(module).__name__))
     op, axis = _operation(module)
-    plain = weight if op is F.linear and type(weight) is nn.Parameter and weight.is_floating_point() else None
+    plain = weight if _is_plain(module, weight) else None
     transposed = type(module).__name__.endswith("Conv1D") or isinstance(module, nn.Embedding)
 
     def rows(s: slice) -> Tensor:
@@ -209,6 +209,13 @@ def base_view(module: nn.Module) -> View:
     logical = plain.t() if plain is not None and transposed else plain
     bias = lambda: module._parameters.get("bias")
     return View(call, rows, bias, op, logical, parts=(weight,), axis=axis)
+
+
+def _is_plain(module: nn.Module, weight: Tensor) -> bool:
+    """Whether the layer is x Wᵀ + b and nothing else: a subclass may do more in its forward."""
+    cls = original(module)
+    gpt2 = cls.__name__ == "Conv1D" and cls.__module__ == "transformers.pytorch_utils"
+    return (gpt2 or cls.forward is nn.Linear.forward) and type(weight) is nn.Parameter and weight.is_floating_point()
 
 
 def dense(module: nn.Module) -> Tensor:

@@ -167,3 +167,22 @@ def test_expert_stacks(name: str) -> None:
     with adaptr.train(model, adapter) as session:
         model(**ids).logits.square().sum().backward()
         assert all(p.grad is not None and bool(p.grad.abs().sum() > 0) for p in session.parameters())
+
+
+class Clipped(nn.Linear):
+    """A linear layer that does more than a product."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x).clamp(-0.1, 0.1)
+
+
+def test_a_layer_that_does_more_than_a_product_is_not_bypassed() -> None:
+    model = nn.Module()
+    model.add_module("layer", tiny.seeded(Clipped(12, 20)))
+    x = torch.randn(3, 12, generator=torch.Generator().manual_seed(0))
+    adapter = adaptr.create(model, "lora", "layer", r=2)  # fresh: the identity
+    base = model.layer(x).detach()
+    with adaptr.attach(model, adapter), torch.no_grad():
+        assert torch.equal(model.layer(x), base)
+    with adaptr.train(model, adapter):
+        assert torch.equal(model.layer(x).detach(), base)
