@@ -61,6 +61,13 @@ def test_integers_are_lost_and_only_when_asked(model: Any, tmp_path: Path) -> No
     assert torch.allclose(adaptr.load(tmp_path / "p").tensors[key], adapter.tensors[key], atol=1e-2)
 
 
+def test_casts_stay_casts(model: Any, tmp_path: Path) -> None:
+    adapter = adaptr.quantize(adaptr.create(model, "lora", "attn.q"), "bf16")
+    adaptr.save(adapter, tmp_path / "a.adaptr.safetensors")
+    adaptr.convert(tmp_path / "a.adaptr.safetensors", tmp_path / "p", to="peft")
+    assert set(adaptr.inspect(tmp_path / "p").dtypes) == {"BF16"}
+
+
 def test_prefix_without_shift_is_refused(model: Any, tmp_path: Path) -> None:
     with pytest.raises(e.Unsupported, match="shifts"):
         foreign.get("peft").write(adaptr.create(model, "prefix"), tmp_path / "p", False, False)

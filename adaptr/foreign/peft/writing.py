@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 #: The version of PEFT whose layout is written: readers need it for stacks of experts.
 LAYOUT = "0.21.2"
+#: Schemes whose tensors are floats: PEFT reads them.
+_FLOATS = (None, "fp16", "bf16")
 #: Fields that choose targets together with `target_modules`, and must not when targets are listed one by one.
 _SELECTING = ("layers_to_transform", "layers_pattern", "exclude_modules")
 _TASKS = (
@@ -47,7 +49,9 @@ def write(adapter: Adapter, out: Path, lossy: bool, force: bool) -> Written:
     lost = [*_lost(adapter), *translator.lost(adapter)]
     if lost and not lossy:
         raise LossyConversion(f"PEFT can't hold {', '.join(lost)}; `--lossy` writes it without")
-    found: dict[str, tuple[str, Tensor]] = {**translator.tensors(adapter), **_replaced(adapter)}
+    # what is only cast is written as it is stored, without its declared error
+    plain = adapter.replace(quantization={}) if adapter.quantization.get("scheme") in _FLOATS else adapter
+    found: dict[str, tuple[str, Tensor]] = {**translator.tensors(plain), **_replaced(adapter)}
     config = config_of(adapter)
     with replacing_folder(out, force) as folder:
         (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
@@ -57,7 +61,7 @@ def write(adapter: Adapter, out: Path, lossy: bool, force: bool) -> Written:
 
 def _lost(adapter: Adapter) -> list[str]:
     scheme = adapter.quantization.get("scheme")
-    return [f"`{scheme}` tensors (they are written as floats)"] if scheme not in (None, "fp16", "bf16") else []
+    return [] if scheme in _FLOATS else [f"`{scheme}` tensors (they are written as floats)"]
 
 
 def _save(path: Path, tensors: Mapping[str, Tensor], about: str) -> None:
