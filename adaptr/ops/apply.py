@@ -10,12 +10,14 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptr import plugins
 from adaptr.errors import CheckpointError, MissingExtra, Unsupported, UsageError
+from adaptr.ops import answer
+from adaptr.ops.answer import Answer
 from adaptr.ops.open import open_adapter
 
 if TYPE_CHECKING:
@@ -32,21 +34,10 @@ _HEADS = {
     "LMHeadModel": "generate",
     "ForConditionalGeneration": "generate",
 }
+#: What PEFT's task types mean here; others are tasks that this can't run. `FEATURE_EXTRACTION` says nothing.
+_TASK_TYPES = {"SEQ_CLS": "classify", "CAUSAL_LM": "generate", "SEQ_2_SEQ_LM": "generate"}
 #: The last layer of a classifier, among the parameters that an adapter replaces.
-_CLASSIFIER = re.compile(r"(.*\.)?(classifier|score|classifier\.(out_proj|dense))\.weight")
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What the model said to one prompt.
-
-    When generating, `text` and `tokens`; when classifying, `text` is the label and `scores` each label's probability.
-    """
-
-    prompt: str
-    text: str
-    tokens: tuple[int, ...] = ()
-    scores: Mapping[str, float] = field(default_factory=dict)
+_CLASSIFIER = re.compile(r"(.*\.)?(classifier|score|classifier\.out_proj)\.weight")
 
 
 @dataclass(frozen=True)
@@ -91,9 +82,9 @@ def apply(
     tokenizer = _explained(base, transformers.AutoTokenizer.from_pretrained)
     with _attached(model, loaded):
         if chosen == "classify":
-            answers = [_classify(model, tokenizer, prompt) for prompt in prompts]
+            answers = [answer.classify(model, tokenizer, prompt) for prompt in prompts]
         else:
-            answers = [_generate(model, tokenizer, p, max_new_tokens, temperature, seed) for p in prompts]
+            answers = [answer.generate(model, tokenizer, p, max_new_tokens, temperature, seed) for p in prompts]
     return ApplyReport(
         base=str(base),
         architecture=type(model).__name__,
@@ -128,8 +119,14 @@ def _explained(base: Source, load: Callable[..., Any], **options: Any) -> Any:
 def _task(base: Source, asked: str, config: Any, adapters: Sequence[Adapter]) -> str:
     if asked != "auto":
         return asked
-    if any(_labels(a) for a in adapters):
-        return "classify"
+    for adapter in adapters:
+        said = adapter.foreign.get("peft", {}).get("config", {}).get("task_type") or "FEATURE_EXTRACTION"
+        if said not in {*_TASK_TYPES, "FEATURE_EXTRACTION"}:
+            raise Unsupported(
+                f"`{adapter.label}` was trained for {said}, which is neither generating nor classifying text"
+            )
+        if said in _TASK_TYPES or _labels(adapter):
+            return _TASK_TYPES.get(said, "classify")
     names = config.architectures or []
     found = next((task for name in names for end, task in _HEADS.items() if name.endswith(end)), None)
     if found is None:
@@ -176,35 +173,3 @@ def _attached(model: Any, adapters: Sequence[tuple[Adapter, float]]) -> Iterator
             hooks = plugins.hooks(adapter.method)
             stack.enter_context(hooks.apply(model=model, adapter=adapter, weight=weight))
         yield
-
-
-def _generate(model: Any, tokenizer: Any, prompt: str, most: int, temperature: float, seed: int) -> Answer:
-    import torch
-
-    torch.manual_seed(seed)
-    given = tokenizer(prompt, return_tensors="pt").to(model.device)
-    sampling = {"do_sample": True, "temperature": temperature} if temperature else _GREEDY
-    end = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-    with torch.no_grad():
-        made = model.generate(**given, max_new_tokens=most, pad_token_id=end, **sampling)[0]
-    fresh = made if model.config.is_encoder_decoder else made[given["input_ids"].shape[1] :]
-    return Answer(prompt, tokenizer.decode(fresh, skip_special_tokens=True), tuple(fresh.tolist()))
-
-
-#: A model's own generation settings may ask for sampling; these take it back.
-_GREEDY = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
-
-
-def _classify(model: Any, tokenizer: Any, prompt: str) -> Answer:
-    import torch
-
-    given = tokenizer(prompt, return_tensors="pt", truncation=True).to(model.device)
-    with torch.no_grad():
-        logits = model(**given).logits[0].float()
-    names = model.config.id2label
-    if len(logits) == 1:
-        return Answer(prompt, f"{logits.item():.4g}", scores={names.get(0, "value"): logits.item()})
-    several = model.config.problem_type == "multi_label_classification"
-    shares = logits.sigmoid() if several else logits.softmax(-1)
-    scores = {names.get(i, str(i)): share for i, share in enumerate(shares.tolist())}
-    return Answer(prompt, max(scores, key=scores.__getitem__), scores=scores)

@@ -82,6 +82,19 @@ def test_a_classifier_that_the_adapter_brings_decides_the_labels(
     assert len(ran.json["answers"][0]["scores"]) == 5
 
 
+@pytest.mark.parametrize(("task", "want"), [("CAUSAL_LM", 0), ("TOKEN_CLS", 5), ("SEQ_CLS", 3)])
+def test_what_the_adapter_was_trained_for_counts(
+    task: str, want: int, adaptr: Callable, llama: Path, lora: Path, tmp_path: Path
+) -> None:
+    api.convert(lora, tmp_path / "peft", "peft")
+    config = tmp_path / "peft" / "adapter_config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "task_type": task}))
+    ran = adaptr("apply", llama, tmp_path / "peft", *ASK)
+    assert ran.code == want  # as a classifier it has no head
+    if want == 5:
+        assert "TOKEN_CLS" in ran.json["error"]["message"]
+
+
 def test_random_heads_are_refused(adaptr: Callable, llama: Path) -> None:
     ran = adaptr("apply", llama, "--task", "classify", "--prompt", "w1", "--json")
     assert ran.refused == (3, "CheckpointError")
