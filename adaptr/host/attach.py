@@ -7,11 +7,12 @@ the attention implementation, replaced parameters, `requires_grad` flags.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from adaptr import plugins
 from adaptr import targets as places
 from adaptr.adapter import Adapter, Target
 from adaptr.errors import AlreadyAttached, ContentMismatch, TargetNotFound
@@ -20,7 +21,7 @@ from adaptr.host.freeze import freeze
 from adaptr.host.identity import content_of
 from adaptr.host.names import current
 from adaptr.host.replace import Replacement, replaceable
-from adaptr.host.swap import CACHE, State, mount, unmount
+from adaptr.host.swap import CACHE, State, mount, unmount, unpack
 
 if TYPE_CHECKING:
     from adaptr.families.base import Method
@@ -69,7 +70,12 @@ class Handle:
 
 
 class Session(Handle):
-    """A `Handle` whose tensors learn."""
+    """A `Handle` whose tensors learn. `steps` taken so far; `memory`: what the method keeps between steps."""
+
+    def __init__(self, model: nn.Module, adapter: Adapter, key: str) -> None:
+        super().__init__(model, adapter, key)
+        self.steps = 0
+        self.memory: dict[str, Any] = {}
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """What an optimiser gets: the adapter's own tensors and replaced parameters, nothing else."""
@@ -78,14 +84,20 @@ class Session(Handle):
         yield from (replacement.value for replacement in self.replacements.values())
 
     def after_step(self) -> None:
-        """Called after each optimiser step; methods with a schedule do their work here."""
+        """Called after each optimiser step and before the gradients are cleared; methods with a schedule work here."""
+        self.steps += 1
+        plugins.method(self.adapter.method).after_step(self)
+
+    def penalty(self) -> Tensor | float:
+        """What the method wants added to the loss, 0.0 if nothing."""
+        return plugins.method(self.adapter.method).penalty(self)
 
     def adapted(self) -> Adapter:
         """The adapter with its tensors as they are now."""
         return self.adapter.replace(tensors={**self.adapter.tensors, **self._live(), **self._replaced()})
 
     def _live(self) -> dict[str, Tensor]:
-        at = ((path, state, name) for path, state in self.states.items() for name in state)
+        at = ((path, state, name) for path, state in self.states.items() for name in state.learning)
         return {f"{path}:{name}": state[name].detach().clone() for path, state, name in at}
 
     def _replaced(self) -> dict[str, Tensor]:
@@ -105,6 +117,8 @@ def train(model: nn.Module, method: Method, adapter: Adapter) -> Session:
     check(model, method, adapter, 1.0)
     session = Session(model, adapter, _key(model, adapter))
     session._undo.append(freeze(model))
+    for module in model.modules():
+        unpack(module)
     return _install(session, method, 1.0, trainable=True)
 
 

@@ -32,10 +32,11 @@ class State(nn.Module):
         self.cfg = method.config(target.config)
         self.stash: Tensor | None = None
         self.memo: dict[str, Any] = {}
+        self.learning = [name for name in tensors if trainable and method.params[name].trains]
         for name, tensor in tensors.items():
-            floating = tensor.is_floating_point()
-            kept = tensor.detach().clone() if trainable else tensor.detach()
-            self.register_parameter(name, nn.Parameter(kept, requires_grad=trainable and floating))
+            learns = name in self.learning
+            kept = tensor.detach().clone() if learns else tensor.detach()
+            self.register_parameter(name, nn.Parameter(kept, requires_grad=learns))
         self.train(trainable)
 
     def __getitem__(self, name: str) -> Tensor:
@@ -108,7 +109,7 @@ def adapted(cls: type[nn.Module]) -> type[nn.Module]:
 
 @functools.cache
 def owner(cls: type[nn.Module]) -> type[nn.Module]:
-    """The subclass of `cls` whose forward sees adapted values in place of some of its raw parameters (expert stacks)."""
+    """The subclass of `cls` whose forward sees adapted values in place of its raw parameters (expert stacks)."""
 
     @functools.wraps(cls.forward)
     def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -223,6 +224,8 @@ def dense(module: nn.Module) -> Tensor:
     weight = cast(Tensor, module._parameters["weight"])
     if weight.is_floating_point():
         return weight
+    unpack(module)
+    weight = cast(Tensor, module._parameters["weight"])
     state = getattr(weight, "quant_state", None)
     if state is None or weight.shape[-1] != 1:
         raise Unsupported(
@@ -232,6 +235,13 @@ def dense(module: nn.Module) -> Tensor:
     from bitsandbytes.functional import dequantize_4bit
 
     return cast(Tensor, dequantize_4bit(weight.data, state))
+
+
+def unpack(module: nn.Module) -> None:
+    """Undo how bitsandbytes packs 4-bit weights for inference on a CPU: packed so, they lose gradients in silence."""
+    state = getattr(module._parameters.get("weight"), "quant_state", None)
+    if getattr(state, "packing_format_for_cpu", False):
+        module.state_dict()  # it puts them back in order before they are saved; its next inference packs them again
 
 
 def _no_weight(kind: str, s: slice) -> Tensor:

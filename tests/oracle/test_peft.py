@@ -44,6 +44,10 @@ class Model(nn.Module):
         return self.layer(x)
 
 
+def drawn(shape: tuple[int, ...]) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(2))
+
+
 def wrapped(model: nn.Module, config: Any, adapter: adaptr.Adapter, rename: dict[str, str]) -> nn.Module:
     """PEFT's model with the adapter's tensors in it. Every parameter of PEFT's must be set."""
     with warnings.catch_warnings():
@@ -99,7 +103,7 @@ def test_low_rank_layers(layer: str, variant: str) -> None:
 def test_ia3_layers(layer: str, side: str) -> None:
     module, shape = LAYERS[layer]
     model = Model(module).eval()
-    x = torch.randn(shape, generator=torch.Generator().manual_seed(2))
+    x = drawn(shape)
     adapter = shaken(adaptr.create(model, "ia3", "layer", side=side), by=0.3)
     config = peft.IA3Config(
         target_modules=["layer"],
