@@ -15,10 +15,11 @@ if TYPE_CHECKING:
     from torch import nn
 
     from adaptr.host import Handle, Session
+    from adaptr.ops.change import Tied
     from adaptr.ops.convert import Report
     from adaptr.ops.inspect import Inspection
-    from adaptr.ops.merge import MergeReport, Progress
-    from adaptr.ops.stack import Tied
+    from adaptr.ops.merge import MergeReport
+    from adaptr.ops.meter import Progress
     from adaptr.ops.unmerge import UnmergeReport
     from adaptr.ops.verify import VerifyReport
     from adaptr.targets import Spec

@@ -1,18 +1,24 @@
-"""Outputs appear whole or not at all: written beside their place, then renamed."""
+"""Outputs appear whole or not at all: written beside their place, then renamed.
+
+What is being written is locked; what lies there unlocked was left by a process that died, and goes with the next write
+to the same folder.
+"""
 
 from __future__ import annotations
 
 import errno
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from adaptr.errors import DiskFull, MachineError, OutputExists
 
 MARK = ".adaptr-partial-"
+#: What is being replaced, for a moment, where names can't be swapped in one step: never swept up.
+OLD = ".adaptr-old-"
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
@@ -23,9 +29,9 @@ def replacing(path: Path, force: bool = False) -> Iterator[BinaryIO]:
         raise OutputExists(f"`{path}` is a folder; give the name of a file")
     refuse_existing(path, force)
     with _explained(path):
-        partial = _beside(path)
+        partial, lock = _begun(path, lambda partial: open(partial, "xb").close())
         try:
-            with open(partial, "xb") as file:
+            with lock, open(partial, "wb") as file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())  # a rename may reach the disk before the bytes do
@@ -40,11 +46,11 @@ def replacing_folder(path: Path, force: bool = False) -> Iterator[Path]:
     """A folder to fill that becomes `path` at the end of the block, and vanishes if the block fails."""
     refuse_existing(path, force)
     with _explained(path):
-        partial = _beside(path)
-        partial.mkdir()
+        partial, lock = _begun(path, os.mkdir)
         try:
-            yield partial
-            _put(partial, path)
+            with lock:
+                yield partial
+                _put(partial, path)
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             raise
@@ -59,8 +65,42 @@ def refuse_existing(path: Path, force: bool) -> None:
 
 
 def _beside(path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
     return path.parent / f"{MARK}{os.urandom(8).hex()}"
+
+
+def _begun(path: Path, make: Callable[[Path], None]) -> tuple[Path, ExitStack]:
+    """Something new beside `path`, and the lock on it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(path.parent)
+    while True:
+        partial = _beside(path)
+        make(partial)
+        lock = _locked(partial, wait=True)
+        if os.path.lexists(partial):  # else another process swept it up before it was locked
+            return partial, lock or ExitStack()
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what dead processes left in a folder."""
+    for partial in folder.glob(f"{MARK}*"):
+        lock = _locked(partial, wait=False)
+        if lock is not None:
+            with lock, suppress(OSError):
+                _remove(partial)
+
+
+def _locked(path: Path, wait: bool) -> ExitStack | None:
+    """The lock on a file or folder; None if another process has it, or nothing can be locked here."""
+    import fcntl
+
+    with ExitStack() as held:
+        try:
+            file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+            held.callback(os.close, file)
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except OSError:
+            return None
+        return held.pop_all()
 
 
 def _put(partial: Path, path: Path) -> None:
@@ -70,7 +110,7 @@ def _put(partial: Path, path: Path) -> None:
     elif _exchanged(partial, path):
         _remove(partial)
     else:
-        old = _beside(path)
+        old = path.parent / f"{OLD}{os.urandom(8).hex()}"
         os.rename(path, old)
         try:
             os.rename(partial, path)
@@ -94,7 +134,7 @@ def _exchanged(a: Path, b: Path) -> bool:
 
 def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
+        shutil.rmtree(path, ignore_errors=True)  # what can't go now is swept up later
     else:
         path.unlink()
 

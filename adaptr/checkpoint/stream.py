@@ -85,6 +85,11 @@ class Rows:
             done += got
         return torch.frombuffer(view, dtype=self.dtype).reshape(stop - start, *self.tail)
 
+    def flat(self, s: slice) -> int:
+        """The index of the first element of rows `s` in the whole tensor."""
+        per_row: int = self.row_bytes // self.dtype.itemsize
+        return (self.start + s.start) * per_row
+
     def offset(self, row: int) -> int:
         """The file offset of a row."""
         at: int = self.stored.offset + (self.start + row) * self.row_bytes

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adaptr.errors import FileChanged
+from adaptr.errors import DigestMismatch, FileChanged
 from adaptr.format.header import Header
 from adaptr.format.io import dtype_shape, opened, raw_bytes
 
@@ -21,6 +21,13 @@ def of_file(path: str | os.PathLike[str]) -> str:
     """`sha256:` of a file's bytes."""
     with opened(Path(path)) as file:
         return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def require(path: str | os.PathLike[str], want: str) -> None:
+    """Raises `DigestMismatch` if a file is not the one that `want` names."""
+    found = of_file(path)
+    if found != want:
+        raise DigestMismatch(f"`{path}` has digest {found}, the receipt wants {want}")
 
 
 def of_weights(path: str | os.PathLike[str], header: Header) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from adaptr.checkpoint.stream import Rows
-from adaptr.ops.stack import Layer, Span
+from adaptr.ops.change import Layer, Span
 from adaptr.view import ALL, View
 
 if TYPE_CHECKING:
@@ -23,12 +23,10 @@ class Weight:
     """
 
     def __init__(self, span: Span, rows: Rows) -> None:
-        import torch
-
         self.layers, self.rows, self.target = span.layers, rows, span.target
         self.turned = self.target.transposed
         self.columns = self.turned and len(self.target.shape) == 2
-        self.work = torch.float64 if rows.dtype == torch.float64 else torch.float32
+        self.work = working(rows.dtype)
 
     @property
     def height(self) -> int:
@@ -68,13 +66,15 @@ class Weight:
 
     def keep(self, s: slice, kept: Kept) -> None:
         """Collect what the layers' inverses need, for a block `s` of the storage, into full-length tensors."""
+        import torch
+
         s = ALL if self.columns else s
         view = self.stored()
         for number, layer in enumerate(self.layers):
             for name, part in layer.keep(view, s).items():
                 whole = kept.setdefault(number, {})
-                if name not in whole:
-                    whole[name] = part.new_empty((self.height, *part.shape[1:]))
+                if name not in whole:  # in fp32, as the receipt will give it back
+                    whole[name] = torch.empty((self.height, *part.shape[1:]))
                 whole[name][s] = part
             view = layer.merge(view)
 
@@ -97,20 +97,19 @@ class Weight:
         return any(type(layer.method).keep is not Method.keep for layer in self.layers)
 
 
-def merged_bias(layers: tuple[Layer, ...], bias: Tensor) -> Tensor:
-    """All layers on a bias in fp32."""
+def working(dtype: Any) -> Any:
+    """What a weight stored as `dtype` is merged in: fp32, or fp64 for fp64."""
+    import torch
+
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def merged_bias(layers: tuple[Layer, ...], stored: Tensor) -> Tensor:
+    """All layers on a bias, before it is rounded."""
+    bias = stored.to(working(stored.dtype))
     view = View(_uncallable, _uncallable, lambda: bias)
     for layer in layers:
         view = layer.merge(view)
-    assert view.bias is not None
-    return view.bias
-
-
-def bias_below(layers: tuple[Layer, ...], bias: Tensor) -> Tensor:
-    """The algebraic inverse of `merged_bias`."""
-    view = View(_uncallable, _uncallable, lambda: bias)
-    for layer in reversed(layers):
-        view = layer.unmerge(view, {})
     assert view.bias is not None
     return view.bias
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -16,16 +17,19 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from adaptr.checkpoint.stream import copy_range
-from adaptr.errors import FieldMissing, FormatTooNew, InputError, NotMerged
+from adaptr.errors import FieldInvalid, FieldMissing, FormatTooNew, InputError, NotMerged, shown
 from adaptr.format import canonical
 from adaptr.format import header as headers
 from adaptr.format.io import opened
 
 FOLDER = "adaptr"
 FILE = "receipt.safetensors"
+#: Where the receipt folder of a base lies that was merged itself.
+PARENT = "parent"
 KEY = "adaptr-receipt"
 FORMAT = 1
-FIELDS = ("adapters", "tensors", "exact")
+FIELDS = ("format", "adapters", "base", "tensors", "exact")
+SHA = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 class Spool:
@@ -88,6 +92,11 @@ class Receipt:
     def adapter_file(self, number: int) -> Path:
         return self.path.parent / adapter_name(self.adapters[number]["digest"])
 
+    @property
+    def files(self) -> list[str]:
+        """The base's files, other than weights, that the merge changed."""
+        return [key.removeprefix("file:") for key in self.header.entries if key.startswith("file:")]
+
     def blob(self, key: str) -> bytes:
         """One blob; empty if there is none of that key."""
         entry = self.header.entries.get(key)
@@ -109,6 +118,11 @@ def read(folder: Path) -> Receipt:
         raise NotMerged(
             f"`{folder}` has no receipt (`{FOLDER}/{FILE}`): it was not merged by adaptr, or moved without it"
         )
+    return read_from(path)
+
+
+def read_from(path: Path) -> Receipt:
+    """The receipt in a file. Raises `InputError` and its kin if it is not one."""
     with opened(path) as file:
         header = headers.read(file, path.stat().st_size)
     try:
@@ -117,6 +131,31 @@ def read(folder: Path) -> Receipt:
         raise InputError(f"`{path}` has no readable receipt under `{KEY}`") from None
     if not isinstance(document, dict) or any(field not in document for field in FIELDS):
         raise FieldMissing(f"`{path}` lacks one of {', '.join(FIELDS)}")
-    if document.get("format", 0) > FORMAT:
-        raise FormatTooNew(f"`{path}` has receipt format {document['format']}, this adaptr reads up to {FORMAT}")
-    return Receipt(path, document, header)
+    if document["format"] != FORMAT:
+        raise FormatTooNew(f"`{path}` has receipt format {document['format']!r}, this adaptr reads {FORMAT}")
+    found = Receipt(path, document, header)
+    _check(found)
+    return found
+
+
+def _check(paper: Receipt) -> None:
+    """Raises `FieldInvalid` for what would lead outside the folder, or nowhere."""
+    adapters, tensors = paper.document["adapters"], paper.document["tensors"]
+    wrong = [name for name in paper.files if Path(name).name != name]
+    if not isinstance(adapters, list) or not all(isinstance(a, dict) and _names_adapter(a) for a in adapters):
+        wrong.append("adapters")
+    if not isinstance(tensors, dict) or not all(isinstance(t, dict) and _names_tensor(t) for t in tensors.values()):
+        wrong.append("tensors")
+    if not isinstance(paper.document["base"], dict) or not isinstance(paper.document["base"].get("headers"), dict):
+        wrong.append("base")
+    if wrong:
+        raise FieldInvalid(f"`{paper.path}`: `{shown(wrong[0])}` is not what a receipt holds there")
+
+
+def _names_adapter(entry: Mapping[str, Any]) -> bool:
+    weight = entry.get("weight")
+    return bool(SHA.fullmatch(str(entry.get("digest")))) and isinstance(weight, int | float) and "weights" in entry
+
+
+def _names_tensor(entry: Mapping[str, Any]) -> bool:
+    return entry.get("added") is True or bool(SHA.fullmatch(str(entry.get("digest"))))

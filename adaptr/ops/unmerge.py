@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from adaptr.adapter import Adapter
 from adaptr.checkpoint.open import Checkpoint, Shard, open_checkpoint
@@ -21,9 +21,14 @@ from adaptr.format import header as headers
 from adaptr.format.io import raw_bytes
 from adaptr.ops import lineage, patch, receipt, workers
 from adaptr.ops.blocks import Kept, Weight, in_order
+from adaptr.ops.change import Change, Plan
 from adaptr.ops.meter import Meter, Progress
 from adaptr.ops.receipt import Receipt
-from adaptr.ops.stack import Change, Plan, plan
+from adaptr.ops.stack import plan
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 @dataclass(frozen=True)
 class UnmergeReport:
@@ -59,8 +64,7 @@ def unmerge(
         meter = Meter(checkpoint.nbytes, "unmerging", progress)
         job = _Job(checkpoint, paper, stack, meter)
         rewrite(_layouts(checkpoint, paper), folder, frozenset(job.todo), job.fill, meter.add)
-        files = [key.removeprefix("file:") for key in paper.header.entries if key.startswith("file:")]
-        copy_side_files(checkpoint, folder, {name: paper.blob(f"file:{name}") for name in files})
+        copy_side_files(checkpoint, folder, {name: paper.blob(f"file:{name}") for name in paper.files})
         _same_base(folder, paper)
         lineage.restore_parent(paper, folder)
         written = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
@@ -80,7 +84,9 @@ def _same_base(folder: Path, paper: Receipt) -> None:
     for shard in open_checkpoint(folder).shards:
         found = "sha256:" + hashlib.sha256(shard.raw).hexdigest()
         if found != base["headers"].get(shard.path.name):
-            raise DigestMismatch(f"the header of `{shard.path.name}` does not come back as the base's; use the base itself")
+            raise DigestMismatch(
+                f"the header of `{shard.path.name}` does not come back as the base's; use the base itself"
+            )
     if "config" in base:
         digest.require(folder / "config.json", base["config"])
 
@@ -95,6 +101,8 @@ def _layouts(checkpoint: Checkpoint, paper: Receipt) -> list[tuple[Shard, Layout
 
 
 class _Job:
+    """The tensors to restore, each checked against the base's digest."""
+
     def __init__(
         self, checkpoint: Checkpoint, paper: Receipt, stack: list[tuple[Adapter, float]], meter: Meter
     ) -> None:
@@ -102,6 +110,11 @@ class _Job:
         notes: Mapping[str, Any] = paper.document["tensors"]
         self.todo = {name: note for name, note in notes.items() if not note.get("added")}
         self.plan: Plan = plan(checkpoint, stack, paper.document.get("tied") or None, check=False)
+        strange = (set(self.todo) - set(self.plan.changes)) | (set(self.plan.changes) - set(notes))
+        if strange:
+            raise DigestMismatch(
+                f"the receipt of `{checkpoint.root.name}` and its adapters disagree on whether `{min(strange)}` changed"
+            )
 
     def fill(self, slots: list[Slot]) -> None:
         workers.run(self._one, workers.spread(slots))
@@ -112,16 +125,16 @@ class _Job:
         if found != note["digest"]:
             raise DigestMismatch(
                 f"`{slot.name}` does not come back as the base's ({found}, the receipt says {note['digest']}): the "
-                "merged "
-                "checkpoint or its receipt was changed since, or this machine's arithmetic differs from the one "
-                "that merged; "
-                "use the base itself"
+                "merged checkpoint or its receipt was changed since, or this machine's arithmetic differs from the one "
+                "that merged; use the base itself"
             )
 
     def _old(self, slot: Slot) -> str:
         """A tensor whose old bytes are in the receipt."""
-        coder = zlib.decompressobj()
-        old = coder.decompress(self.paper.blob(f"{slot.name}:old"), slot.entry.nbytes + 1)
+        try:
+            old = zlib.decompressobj().decompress(self.paper.blob(f"{slot.name}:old"), slot.entry.nbytes + 1)
+        except zlib.error as error:
+            raise DigestMismatch(f"the receipt's copy of `{slot.name}` is damaged: {error}") from None
         if len(old) != slot.entry.nbytes:
             raise DigestMismatch(f"the receipt holds {len(old)} bytes for `{slot.name}`, wanted {slot.entry.nbytes}")
         write_all(slot.target, slot.offset, old)
@@ -130,22 +143,17 @@ class _Job:
 
     def _weight(self, slot: Slot, change: Change, note: Mapping[str, Any]) -> str:
         assert change.stored is not None
-        sha = hashlib.sha256()
-        wrong = patch.decode(self.paper.blob(f"{slot.name}:patch"))
+        sha, wrong = hashlib.sha256(), patch.decode(self.paper.blob(f"{slot.name}:patch"))
         with open(change.stored.shard.path, "rb") as file:
             for rows, span in in_order(change.spans, change.stored.entry.shape[0]):
                 part = Rows(change.stored, file.fileno(), rows)
                 weight = Weight(span, part) if span is not None else None
                 kept = self._kept(slot.name, rows.start, note)
                 for s in weight.blocks() if weight else part.blocks():
-                    block = part.read(s)
-                    if weight is not None:
-                        if weight.invertible:
-                            block = weight.take(weight.below(block, kept), s).to(part.dtype).contiguous()
-                        patch.apply(wrong, block, part.flat(s))
+                    block = part.read(s) if weight is None else _restored(weight, s, kept, wrong)
                     sha.update(raw_bytes(block))
-                    write_all(slot.target, slot.offset + (rows.start + s.start) * part.row_bytes, raw_bytes(block))
-                    self.meter.add(block.numel() * block.element_size())
+                    at = slot.offset + (rows.start + s.start) * part.row_bytes
+                    self.meter.add(write_all(slot.target, at, raw_bytes(block)))
         return "sha256:" + sha.hexdigest()
 
     def _kept(self, name: str, row: int, note: Mapping[str, Any]) -> Kept:
@@ -158,3 +166,12 @@ class _Job:
                 values = torch.frombuffer(bytearray(self.paper.blob(key)), dtype=torch.float32)
                 kept.setdefault(int(number), {})[param] = values.reshape(shape)
         return kept
+
+
+def _restored(weight: Weight, s: slice, kept: Kept, wrong: patch.Patch | None) -> Tensor:
+    """A block of the base, as stored."""
+    block = weight.rows.read(s)
+    if weight.invertible:
+        block = weight.take(weight.below(block, kept), s).to(block.dtype).contiguous()
+    patch.apply(wrong, block, weight.rows.flat(s))
+    return block

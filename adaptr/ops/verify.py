@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,28 +11,36 @@ from typing import TYPE_CHECKING, Any
 from adaptr.adapter import Adapter
 from adaptr.checkpoint.open import Checkpoint, Stored, open_checkpoint
 from adaptr.checkpoint.stream import Rows
+from adaptr.format.io import dtype_shape
 from adaptr.ops import workers
 from adaptr.ops.blocks import Weight, in_order, merged_bias
-from adaptr.ops.stack import Change, Tied, plan
+from adaptr.ops.change import Change, Tied
+from adaptr.ops.meter import Meter, Progress
+from adaptr.ops.stack import plan
+from adaptr.view import ALL
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-Progress = Callable[[int, int, str], None]
-#: ‖found - expected‖ / ‖expected - base‖ of a tensor up to which another machine's rounding explains the difference.
+#: ‖found - expected‖ / ‖expected - base‖ of a tensor up to which another way of rounding explains the difference.
 TOLERANCE = 0.05
+#: How far a single element may be off, in roundings of the numbers that it was made from.
+ROUNDINGS = 4
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A tensor that is not what it should be. `error`: ‖found - expected‖ / ‖expected - base‖; `ulps`: the largest
-    step.
+    """A tensor that is not what it should be.
+
+    `error`: ‖found - expected‖ / ‖expected - base‖. `ulps`: the largest difference of an element, in steps of its
+    dtype. `roundings`: the same in roundings of the larger of its old and new value and the size of the change.
     """
 
     tensor: str
     elements: int
     different: int
     ulps: int
+    roundings: float
     error: float
     reason: str
 
@@ -67,12 +74,13 @@ def verify(
 ) -> VerifyReport:
     """Compare `merged` with what merging `adapters` into `base` gives.
 
-    A tensor passes if its error, relative to the change the adapters make, is at most `tolerance`; untouched tensors
-    must be equal bit for bit. Missing and unexpected tensors fail.
+    A changed tensor passes if its error, relative to the change the adapters make, is at most `tolerance`, and no
+    element is off by more than a few roundings; untouched and replaced tensors must be equal bit for bit. Missing and
+    unexpected tensors fail.
     """
     found, expected = open_checkpoint(merged), open_checkpoint(base)
     todo = plan(expected, adapters, tied)
-    check = _Check(found, todo.changes, expected.nbytes, progress)
+    check = _Check(found, todo.changes, Meter(expected.nbytes, "verifying", progress))
     names = sorted({*expected.tensors, *todo.changes})
     results = workers.run(lambda name: check.one(name, expected.tensors.get(name)), names)
     seen = [results[i] for i in range(len(names))]
@@ -81,7 +89,7 @@ def verify(
     worst = max((d.error for d in differences), default=0.0)
     return VerifyReport(
         merged=str(merged),
-        ok=not extra and all(d.error <= tolerance for d in differences),
+        ok=all(d.error <= tolerance and d.roundings <= ROUNDINGS for d in differences),
         exact=not differences,
         tensors=len(names),
         recomputed=len(todo.changes),
@@ -93,64 +101,63 @@ def verify(
 
 
 def _absent(name: str, reason: str) -> Difference:
-    return Difference(name, 0, 1, 0, math.inf, reason)
+    return Difference(name, 0, 1, 0, math.inf, math.inf, reason)
 
 
 class _Check:
-    def __init__(self, found: Checkpoint, changes: Any, total: int, progress: Progress | None) -> None:
-        self.found, self.changes = found, changes
-        self._lock, self._progress, self._done, self._all = threading.Lock(), progress, 0, total
+    def __init__(self, found: Checkpoint, changes: Mapping[str, Change], meter: Meter) -> None:
+        self.found, self.changes, self.meter = found, changes, meter
 
     def one(self, name: str, base: Stored | None) -> Difference:
         found, change = self.found.tensors.get(name), self.changes.get(name)
-        if found is None:
-            return _absent(name, "is missing")
         start = change.stored if change is not None else base
-        want = _value_shape(change) or (start.entry.shape if start else ())
-        if found.entry.shape != want:
-            return _absent(name, f"has shape {found.entry.shape}, wanted {want}")
-        if start is not None and found.entry.dtype != start.entry.dtype:
-            return _absent(name, f"is {found.entry.dtype}, the base is {start.entry.dtype}")
+        wrong = _misfit(found, start, change)
+        if found is None or wrong:
+            return _absent(name, wrong)
         tally = _Tally()
         with open(found.shard.path, "rb") as file:
             self._compare(tally, file.fileno(), found, start, change)
-        self._tell(found.entry.nbytes)
+        self.meter.add(found.entry.nbytes)
         reason = "" if not tally.different else "differs from the base" if change is None else "differs from the merge"
-        error = math.sqrt(tally.wrong / tally.change) if tally.change else (math.inf if tally.different else 0.0)
-        return Difference(name, found.entry.numel, tally.different, tally.ulps, error, reason)
+        return Difference(name, found.entry.numel, tally.different, tally.ulps, tally.roundings, tally.error, reason)
 
     def _compare(self, tally: _Tally, file: int, found: Stored, start: Stored | None, change: Change | None) -> None:
         if change is not None and change.value is not None:
-            value = change.value
-            whole = Rows(found, file, slice(0, value.shape[0] if value.ndim else 1))
-            block = whole.read(slice(None))
-            tally.add(block, value.to(whole.dtype).reshape(block.shape), None)
+            block = Rows(found, file, slice(0, change.value.shape[0] if change.value.ndim else 1)).read(ALL)
+            tally.same(block, change.value.to(block.dtype).reshape(block.shape))
             return
         assert start is not None
         spans = change.spans if change is not None and change.what != "bias" else ()
         with open(start.shard.path, "rb") as other:
-            count = start.entry.shape[0] if start.entry.shape else 1
-            for rows, span in in_order(spans, count):
+            for rows, span in in_order(spans, start.entry.shape[0] if start.entry.shape else 1):
                 mine, theirs = Rows(found, file, rows), Rows(start, other.fileno(), rows)
-                weight = Weight(span, theirs) if span is not None else None
-                view = weight.merged() if weight is not None else None
-                for s in weight.blocks() if weight else theirs.blocks():
-                    want = old = theirs.read(s)
-                    if weight is not None and view is not None:
-                        want = weight.take(view, s).to(theirs.dtype)
-                    elif change is not None and change.what == "bias":
-                        want = merged_bias(change.spans[0].layers, old.float()).to(theirs.dtype)
-                    tally.add(mine.read(s), want, old)
-
-    def _tell(self, count: int) -> None:
-        with self._lock:
-            self._done += count
-            if self._progress is not None:
-                self._progress(min(self._done, self._all), self._all, "verifying")
+                if span is not None:
+                    _compare_span(tally, mine, Weight(span, theirs))
+                elif change is not None and change.what == "bias":
+                    old = theirs.read(ALL)
+                    tally.near(mine.read(ALL), merged_bias(change.spans[0].layers, old).to(old.dtype), old)
+                else:
+                    for s in theirs.blocks():
+                        tally.same(mine.read(s), theirs.read(s))
 
 
-def _value_shape(change: Change | None) -> tuple[int, ...] | None:
-    return tuple(change.value.shape) if change is not None and change.value is not None else None
+def _misfit(found: Stored | None, start: Stored | None, change: Change | None) -> str:
+    """Why a tensor can't be compared with what is expected, if so."""
+    if found is None:
+        return "is missing"
+    value = change.value if change is not None else None
+    want = tuple(value.shape) if value is not None else start.entry.shape if start is not None else ()
+    if found.entry.shape != want:
+        return f"has shape {found.entry.shape}, wanted {want}"
+    dtype = start.entry.dtype if start is not None else dtype_shape(value)[0] if value is not None else ""
+    return "" if found.entry.dtype == dtype else f"is {found.entry.dtype}, wanted {dtype}"
+
+
+def _compare_span(tally: _Tally, mine: Rows, weight: Weight) -> None:
+    merged = weight.merged()
+    for s in weight.blocks():
+        old = weight.rows.read(s)
+        tally.near(mine.read(s), weight.take(merged, s).to(old.dtype), old)
 
 
 class _Tally:
@@ -158,30 +165,56 @@ class _Tally:
 
     def __init__(self) -> None:
         self.different = self.ulps = 0
-        self.wrong = self.change = 0.0
+        self.roundings = self.wrong = self.change = 0.0
+        self.exactly = 0
 
-    def add(self, found: Tensor, want: Tensor, old: Tensor | None) -> None:
+    @property
+    def error(self) -> float:
+        if self.exactly:  # where nothing may differ, nothing small explains it
+            return math.inf
+        return math.sqrt(self.wrong / self.change) if self.change else math.inf if self.different else 0.0
+
+    def same(self, found: Tensor, want: Tensor) -> None:
+        """A block that must be equal bit for bit."""
         import torch
 
-        if old is not None and old is not want and want.is_floating_point():
-            self.change += float((want.double() - old.double()).square().sum())
-        if torch.equal(found, want):
+        if not torch.equal(bits(found), bits(want)):
+            count = int((bits(found) != bits(want)).sum())
+            self.exactly += count
+            self.different += count
+
+    def near(self, found: Tensor, want: Tensor, old: Tensor) -> None:
+        """A block that was computed, from `old`, and perhaps rounded differently."""
+        import torch
+
+        change = want.double() - old.double()
+        self.change += float(change.square().sum())
+        if torch.equal(bits(found), bits(want)):
             return
-        unequal = found != want
+        unequal = bits(found) != bits(want)
         self.different += int(unequal.sum())
-        if found.is_floating_point():
-            self.wrong += float((found.double() - want.double()).square().sum())
-            steps = (_ordered(found[unequal]) - _ordered(want[unequal])).abs()
-            self.ulps = max(self.ulps, int(steps.max()) if steps.numel() else 0)
+        off = found[unequal].double() - want[unequal].double()
+        self.wrong += float(off.square().sum())
+        size = torch.maximum(want[unequal].double().abs(), old[unequal].double().abs()) + change.square().mean().sqrt()
+        worst = (off.abs() / (size * torch.finfo(want.dtype).eps)).nan_to_num(math.inf).max()
+        self.roundings = max(self.roundings, float(worst))
+        steps = (_ordered(found[unequal]) - _ordered(want[unequal])).abs()
+        self.ulps = max(self.ulps, int(steps.max()))
+
+
+def bits(values: Tensor) -> Tensor:
+    """A tensor's bits as integers of its width: NaN equals itself, and the zeros differ."""
+    import torch
+
+    return values.contiguous().view(
+        {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[values.element_size()]
+    )
 
 
 def _ordered(values: Tensor) -> Tensor:
     """Floats as integers in the same order, so that neighbours differ by one."""
     import torch
 
-    size = values.element_size()
-    bits = (
-        values.contiguous().view({1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[size]).to(torch.int64)
-    )
-    low = -(1 << (8 * size - 1))
-    return torch.where(bits < 0, low - bits, bits)
+    found = bits(values).to(torch.int64)
+    low = -(1 << (8 * values.element_size() - 1))
+    return torch.where(found < 0, low - found, found)

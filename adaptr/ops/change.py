@@ -1,0 +1,110 @@
+"""What a merge does to a checkpoint, as values: layers on spans of tensors, changes, and the plan of them all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from adaptr import plugins
+from adaptr.adapter import Adapter, Target
+from adaptr.checkpoint.open import Stored
+from adaptr.view import View
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FLOATS = {"F64", "F32", "F16", "BF16"}
+Tied = Literal["both", "untie"] | None
+
+
+class Solid(Mapping[str, "Tensor"]):
+    """The same tensors, each contiguous and at a multiple of 64 bytes.
+
+    Matrix products round differently for other strides and alignments, and `unmerge` must see what `merge` saw.
+    """
+
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+        self._tensors = tensors
+
+    def __getitem__(self, key: str) -> Tensor:
+        solid = self._tensors[key].detach().cpu().contiguous()
+        return solid if solid.data_ptr() % 64 == 0 else solid.clone()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tensors)
+
+    def __len__(self) -> int:
+        return len(self._tensors)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One adapter at one target, at a strength."""
+
+    adapter: Adapter
+    target: Target
+    weight: float
+
+    @property
+    def method(self) -> Any:
+        return plugins.method(self.adapter.method)
+
+    def merge(self, base: View) -> View:
+        hooks = plugins.hooks(self.adapter.method)
+        merged: View = hooks.merge(adapter=self.adapter, target=self.target, base=base, weight=self.weight)
+        return merged
+
+    def unmerge(self, merged: View, kept: Mapping[str, Tensor]) -> View:
+        hooks = plugins.hooks(self.adapter.method)
+        below: View = hooks.unmerge(
+            adapter=self.adapter, target=self.target, merged=merged, kept=kept, weight=self.weight
+        )
+        return below
+
+    def keep(self, base: View, rows: slice) -> dict[str, Tensor]:
+        method = self.method
+        kept: dict[str, Tensor] = method.keep(
+            base, self.adapter.at(self.target.path), method.config(self.target.config), rows
+        )
+        return kept
+
+
+@dataclass(frozen=True)
+class Span:
+    """Rows of a stored tensor and the layers on them, bottom first."""
+
+    rows: slice
+    layers: tuple[Layer, ...]
+
+    @property
+    def target(self) -> Target:
+        return self.layers[0].target
+
+
+@dataclass(frozen=True)
+class Change:
+    """One tensor of the output that differs from the base.
+
+    `stored`: the base's tensor whose bytes it starts from. `spans`: for weights and biases. `value`: for whole replaced
+    parameters. `name` is not the stored one's where a tied weight is untied or a head is added.
+    """
+
+    name: str
+    stored: Stored | None
+    what: Literal["weight", "bias", "replaced", "copy"]
+    spans: tuple[Span, ...] = ()
+    value: Tensor | None = None
+
+    @property
+    def added(self) -> bool:
+        return self.stored is None or self.name != self.stored.name
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All changes to a checkpoint. `untied`: the output no longer ties its embeddings."""
+
+    changes: Mapping[str, Change]
+    untied: bool = False
+    targets: int = 0

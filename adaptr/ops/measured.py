@@ -1,0 +1,69 @@
+"""What a merge did to the weights, measured while a block is in the cache, and what it must not do."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from adaptr.errors import NonFinite
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass
+class Measured:
+    """What a merge did to one tensor. Sums are over the sampled blocks; `moved`: any bit of any block changed."""
+
+    elements: int = 0
+    unchanged: int = 0
+    base: float = 0.0
+    delta: float = 0.0
+    moved: bool = False
+
+    def add(self, other: Measured) -> None:
+        self.elements += other.elements
+        self.unchanged += other.unchanged
+        self.base += other.base
+        self.delta += other.delta
+        self.moved |= other.moved
+
+    @property
+    def relative(self) -> float:
+        """‖W' - W‖ / ‖W‖."""
+        return math.sqrt(self.delta / self.base) if self.base else 0.0
+
+    @property
+    def share_unchanged(self) -> float:
+        return self.unchanged / self.elements if self.elements else 0.0
+
+    def look(self, name: str, old: Tensor, new: Tensor, value: Tensor, sampled: bool = True) -> None:
+        """A block of the tensor `name`: as it was, as it is, and before it was rounded. Raises `NonFinite`."""
+        import torch
+
+        require_finite(name, new, value)
+        if not self.moved:
+            self.moved = not torch.equal(old, new)
+        if sampled:
+            before = old.to(value.dtype)
+            self.elements += old.numel()
+            self.unchanged += int((old == new).sum())
+            self.base += float(before.square().sum())
+            self.delta += float((value - before).square().sum())
+
+
+def require_finite(name: str, new: Tensor, value: Tensor) -> None:
+    """Raises `NonFinite` if a block is not finite, or no longer is once rounded to its dtype."""
+    import torch
+
+    # of the 16-bit types only fp16 has a range that a merge leaves in practice; a sum is cheaper than a look at each
+    narrow = new.dtype == torch.float16
+    if math.isfinite(float(new.float().sum() if narrow else value.sum())) or bool(new.isfinite().all()):
+        return
+    if bool(value.isfinite().all()):
+        raise NonFinite(
+            f"`{name}` would overflow: the merged weights reach {float(value.abs().max()):.3g}, more than "
+            f"{str(new.dtype).removeprefix('torch.')} holds; use a base of a wider dtype, or a smaller weight"
+        )
+    raise NonFinite(f"`{name}` would hold NaN or infinity after the merge; look at the adapter with `adaptr inspect`")
