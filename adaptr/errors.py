@@ -26,7 +26,7 @@ AdaptrError
 ├── WrongBase .................... 4  adapter and base don't belong together
 │   └── TargetNotFound, TargetMismatch, ContentMismatch, TiedWeights
 ├── NotPossible .................. 5  the method can't do this
-│   └── NotMergeable, NotMerged, Unsupported, AlreadyAttached, NothingChanged
+│   └── NotMergeable, NoDelta, NotMerged, Unsupported, AlreadyAttached, NothingChanged
 ├── RegistryError ................ 6  registry or network
 ├── IntegrityError ............... 7  digest, signature or policy
 │   └── DigestMismatch
@@ -300,6 +300,10 @@ class NotMergeable(NotPossible):
 
     def __init__(self, method: str, reason: str, possible: str) -> None:
         super().__init__(f"`{method}` cannot be merged: {reason}. Possible: {possible}.")
+
+
+class NoDelta(NotPossible):
+    """What the adapter does is no difference of weights, or none that is known without the base."""
 
 
 class NotMerged(NotPossible):

@@ -66,6 +66,11 @@ class Operator:
 
         return functools.reduce(torch.promote_types, (t.dtype for t in self.tensors if t.is_floating_point()))
 
+    @property
+    def device(self) -> torch.device:
+        """Where products with D are computed."""
+        return self.tensors[0].device
+
     # ------------------------------------------------------------ arithmetic
 
     def scaled(self, scale: float) -> Self:

@@ -67,7 +67,7 @@ def _range(op: Operator, k: int) -> tuple[Tensor, Tensor, Tensor]:
     wide = torch.promote_types(op.dtype, torch.float32)
     head = op.shape[:1] if op.experts else ()
     p = min(k + EXTRA, *op.size)
-    X = stream.signs(0, "range", (*head, p, op.size[1])).to(op.tensors[0].device, wide)
+    X = stream.signs(0, "range", (*head, p, op.size[1])).to(op.device, wide)
     Q = torch.linalg.qr((op @ X).mT).Q
     for _ in range(POWERS):
         Z = torch.linalg.qr(op.back(Q.mT).mT).Q

@@ -1,0 +1,113 @@
+"""From operators back to an adapter: `lora` where all of them are low-rank, `bitfit` where only biases change, and
+`full`, a task vector, otherwise. Scales go into the tensors: alpha is the rank.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from adaptr import plugins
+from adaptr.adapter import MATRIX_KINDS, REPLACED, Adapter, Base, Target
+from adaptr.algebra.lowrank import LowRank
+from adaptr.algebra.operator import Operator
+from adaptr.errors import NoDelta, NothingChanged
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+
+def assemble(
+    operators: Mapping[str, Operator],
+    targets: Mapping[str, Target],
+    *,
+    biases: Mapping[str, Tensor] | None = None,
+    replaced: Mapping[str, Tensor] | None = None,
+    base: Base | None = None,
+    name: str = "",
+    lineage: Mapping[str, Any] | None = None,
+) -> Adapter:
+    """An adapter with W' = W + D at each of `targets`, their paths being the keys of all three mappings.
+
+    `biases`: what is added to the bias at a target. `replaced`: parameter path to the whole new tensor. Raises
+    `NothingChanged` for no change at all, `NoDelta` for a bias at a place that the method can't hold one.
+    """
+    biases = biases or {}
+    if not operators and not biases and not replaced:
+        raise NothingChanged("there is neither a delta nor a bias nor a replaced parameter to put into an adapter")
+    method = _method(operators, biases)
+    chosen: dict[str, Target] = {}
+    tensors: dict[str, Tensor] = {}
+    for path, target in targets.items():
+        if path in operators or path in biases:
+            config, found = _at(method, target, operators.get(path), biases.get(path))
+            chosen[path] = replace(target, config=vars(plugins.method(method).config(config)).copy())
+            tensors.update({f"{path}:{key}": tensor for key, tensor in found.items()})
+    tensors.update({f"{path}:{REPLACED}": tensor for path, tensor in (replaced or {}).items()})
+    return Adapter(
+        method=method,
+        version=plugins.method(method).version,
+        config=_shared(method, chosen),
+        targets=chosen,
+        tensors=tensors,
+        base=base or Base(),
+        name=name,
+        lineage=lineage or {},
+    )
+
+
+def _method(operators: Mapping[str, Operator], biases: Mapping[str, Tensor]) -> str:
+    if not operators:
+        return "bitfit" if biases else "lora"
+    return "lora" if all(isinstance(op, LowRank) for op in operators.values()) else "full"
+
+
+def _at(
+    method: str, target: Target, op: Operator | None, bias: Tensor | None
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """(configuration, tensors) at one target."""
+    if method == "bitfit":
+        assert bias is not None
+        return {}, {"b": bias}
+    if op is None:
+        op = _nothing(method, target, bias)
+    extra = {} if bias is None else {"b": bias}
+    if method == "lora":
+        low = op.low_rank()
+        r = low.A.shape[1 if low.experts else 0]
+        return {"r": r, "alpha": float(r), "bias": bias is not None}, {**_factors(low), **extra}
+    return {"bias": True} if extra else {}, {"D": op.dense(), **extra}
+
+
+def _nothing(method: str, target: Target, bias: Tensor | None) -> Operator:
+    """No change of the weight, for a target whose bias changes."""
+    import torch
+
+    if target.kind not in MATRIX_KINDS or 0 in target.shape:
+        raise NoDelta(
+            f"only the bias of `{target.path}` ({target.kind}) changes, and `{method}` can't hold that there; "
+            "compose the biases apart (`bitfit`)"
+        )
+    assert bias is not None
+    out, into, *kernel = target.shape
+    ones = (1 for _ in kernel)
+    return LowRank(bias.new_zeros(out, 1, *ones), torch.zeros((1, into, *kernel), dtype=bias.dtype))
+
+
+def _factors(low: LowRank) -> dict[str, Tensor]:
+    """A and B with the scale in B, in one dtype. Only a power of two can be multiplied into few bits for nothing."""
+    import torch
+
+    exact = math.frexp(low.scale)[0] in {0.5, -0.5}
+    dtype: torch.dtype = low.dtype if exact else torch.promote_types(low.dtype, torch.float32)
+    B = low.B.to(dtype)
+    return {"A": low.A.to(dtype).contiguous(), "B": (B if low.scale == 1.0 else B * low.scale).contiguous()}
+
+
+def _shared(method: str, targets: Mapping[str, Target]) -> dict[str, Any]:
+    """The configuration of the adapter as a whole: that of the target of the highest rank."""
+    widest = max(targets.values(), key=lambda t: t.config.get("r", 0), default=None)
+    return dict(widest.config) if widest is not None else vars(plugins.method(method).config({})).copy()
