@@ -117,8 +117,7 @@ def train(model: nn.Module, method: Method, adapter: Adapter) -> Session:
     check(model, method, adapter, 1.0)
     session = Session(model, adapter, _key(model, adapter))
     session._undo.append(freeze(model))
-    for module in model.modules():
-        unpack(module)
+    session._undo += [unpack(module) for module in model.modules()]
     return _install(session, method, 1.0, trainable=True)
 
 

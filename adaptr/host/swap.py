@@ -6,6 +6,7 @@ first call after a change. `__reduce_ex__` rebuilds the subclass, so that deepco
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
@@ -224,8 +225,7 @@ def dense(module: nn.Module) -> Tensor:
     weight = cast(Tensor, module._parameters["weight"])
     if weight.is_floating_point():
         return weight
-    unpack(module)
-    weight = cast(Tensor, module._parameters["weight"])
+    undo = unpack(module)
     state = getattr(weight, "quant_state", None)
     if state is None or weight.shape[-1] != 1:
         raise Unsupported(
@@ -234,14 +234,27 @@ def dense(module: nn.Module) -> Tensor:
         )
     from bitsandbytes.functional import dequantize_4bit
 
-    return cast(Tensor, dequantize_4bit(weight.data, state))
+    value = cast(Tensor, dequantize_4bit(weight.data, state))
+    undo()
+    return value
 
 
-def unpack(module: nn.Module) -> None:
-    """Undo how bitsandbytes packs 4-bit weights for inference on a CPU: packed so, they lose gradients in silence."""
-    state = getattr(module._parameters.get("weight"), "quant_state", None)
-    if getattr(state, "packing_format_for_cpu", False):
-        module.state_dict()  # it puts them back in order before they are saved; its next inference packs them again
+def unpack(module: nn.Module) -> Callable[[], None]:
+    """Undo how bitsandbytes packs 4-bit weights for inference on a CPU: packed so, they lose gradients in silence.
+
+    Returns how to put the packed ones back, as its own way there and back rounds them.
+    """
+    weight: Any = module._parameters.get("weight")
+    state = getattr(weight, "quant_state", None)
+    if not getattr(state, "packing_format_for_cpu", False):
+        return lambda: None
+    packed, kept = weight.data, copy.copy(state)
+    module.state_dict()  # it unpacks them, to save them
+
+    def undo() -> None:
+        weight.data, weight.quant_state = packed, kept
+
+    return undo
 
 
 def _no_weight(kind: str, s: slice) -> Tensor:
