@@ -16,9 +16,7 @@ class LinearLowRank(torch.autograd.Function):
     """y = x Wᵀ + b + s (x Aᵀ) Bᵀ with W and b frozen. x (..., in), W (out, in), A (r, in), B (out, r)."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
-        ctx: Any, x: Tensor, W: Tensor, b: Tensor | None, A: Tensor, B: Tensor, s: float
-    ) -> Tensor:
+    def forward(ctx: Any, x: Tensor, W: Tensor, b: Tensor | None, A: Tensor, B: Tensor, s: float) -> Tensor:
         flat = x.reshape(-1, x.shape[-1])
         h = flat @ A.t()
         y = torch.nn.functional.linear(flat, W, b).addmm_(h, B.t(), alpha=s)

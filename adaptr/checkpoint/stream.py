@@ -87,8 +87,8 @@ class Rows:
 
     def flat(self, s: slice) -> int:
         """The index of the first element of rows `s` in the whole tensor."""
-        per_row: int = self.row_bytes // self.dtype.itemsize
-        return (self.start + s.start) * per_row
+        row: int = self.start + s.start
+        return row * int(self.row_bytes // self.dtype.itemsize)
 
     def offset(self, row: int) -> int:
         """The file offset of a row."""
