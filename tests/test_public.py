@@ -10,10 +10,10 @@ import pytest
 import adaptr
 
 NAMES = [
-    "Adapter", "AdaptrError", "Base", "Composite", "Delta", "Insert", "LowRank", "Method", "Param", "Prefix",
-    "SelectBias", "SoftPrompt", "Target", "Transform", "View", "__version__", "attach", "convert", "create", "errors",
-    "hookspecs", "inspect", "load", "merge", "plugins", "quantize", "roles", "save", "targets", "train", "unmerge",
-    "verify",
+    "Adapter", "AdaptrError", "Base", "Composite", "Core", "Delta", "Dense", "Diagonal", "Hadamard", "Insert",
+    "Kron", "LowRank", "Method", "Operator", "Param", "Prefix", "SelectBias", "SoftPrompt", "Sparse", "Sum",
+    "Target", "Transform", "View", "__version__", "attach", "convert", "create", "errors", "hookspecs", "inspect",
+    "load", "merge", "plugins", "quantize", "roles", "save", "targets", "train", "unmerge", "verify",
 ]  # fmt: skip
 
 
