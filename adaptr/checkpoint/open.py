@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from adaptr.errors import CheckpointError, FormatError, InputError, LfsPointer, Unsupported
+from adaptr.errors import CheckpointError, FormatError, InputError, LfsPointer, Unsupported, shown
 from adaptr.format import header as headers
 from adaptr.format.header import Entry, Header
 from adaptr.format.io import opened
@@ -98,7 +98,10 @@ def _snapshot(path: Path) -> Path:
         return path
     pointer = path / "refs" / "main"
     if pointer.is_file():
-        return snapshots / pointer.read_text().strip()
+        revision = pointer.read_text().strip()
+        if not revision or not (snapshots / revision).is_dir():
+            raise InputError(f"`{path}`: `main` is revision `{shown(revision)}`, which is not there; download it again")
+        return snapshots / revision
     revisions = sorted(snapshots.iterdir())
     if len(revisions) != 1:
         raise CheckpointError(
@@ -116,7 +119,7 @@ def _shard_files(root: Path) -> tuple[list[Path], dict[str, Any]]:
         names = document.get("weight_map")
         if not isinstance(names, dict) or not all(isinstance(v, str) for v in names.values()):
             raise CheckpointError(f"`{index}` has no `weight_map` of tensor names to files")
-        outside = [name for name in set(names.values()) if Path(name).name != name]
+        outside = [name for name in set(names.values()) if Path(name).name != name or name in {"", ".."}]
         if outside:
             raise CheckpointError(f"`{index}` names a file outside its folder: `{outside[0]}`")
         return [root / name for name in sorted(set(names.values()))], document
