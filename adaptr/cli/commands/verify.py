@@ -54,7 +54,8 @@ def _blocks(report: VerifyReport) -> Iterator[show.Block]:
     )
     rows = [(d.tensor, d.reason, show.number(d.different), d.ulps, d.error) for d in report.differences[:SHOWN]]
     columns = ("tensor", "what", "elements", "ulps", "error")
-    yield show.Table(columns, rows, right=frozenset({"elements", "ulps", "error"}))
+    spare = frozenset({"elements", "ulps"})
+    yield show.Table(columns, rows, right=spare | {"error"}, spare=spare)
     if len(report.differences) > SHOWN:
         yield f"and {len(report.differences) - SHOWN} more; --json has all"
 
