@@ -134,12 +134,22 @@ class Adapter:
         if path not in self.targets:
             raise TargetNotFound(f"adapter `{self.label}` has no target `{path}`")
         names = (key.rpartition(":")[2] for key in self._keys_at.get(path, ()))
-        raw = {name: self.tensors[f"{path}:{name}"] for name in names}
+        raw = {**{name: self.tensors[f"{path}:{name}"] for name in names}, **self._shared}
         if not self.quantization:
             return raw
         from adaptr.families.quantized import dequantize
 
         return dequantize(raw)
+
+    @property
+    def _shared(self) -> Mapping[str, Tensor]:
+        """The tensors that all targets share, by parameter name; read once."""
+        cached: dict[str, Tensor] | None = self.__dict__.get("_common")
+        if cached is None:
+            keys = () if "" in self.targets else self._keys_at.get("", ())
+            cached = {key[1:]: self.tensors[key] for key in keys if "." not in key}
+            object.__setattr__(self, "_common", cached)
+        return cached
 
     @property
     def _keys_at(self) -> Mapping[str, list[str]]:
@@ -154,7 +164,7 @@ class Adapter:
         return cached
 
     def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in self.__dict__.items() if k != "_index"}
+        return {k: v for k, v in self.__dict__.items() if k not in {"_index", "_common"}}
 
     @property
     def replaced(self) -> dict[str, Tensor]:

@@ -25,19 +25,24 @@ class Param:
     """One tensor of a method at one target.
 
     `axes`: the named axes. `init`: how a fresh tensor starts, a name known to `adaptr.families.init`, or "custom" when
-    the method's own `init` makes it from the base. `when`: the configuration field that must be true for the tensor to
-    exist.
+    the method's own `init` makes it from the base. `when`, `unless`: configuration fields, separated by blanks, that
+    must all be true, and all be false, for the tensor to exist. `trains`: false for what stays as it starts, such as
+    random projections and places of entries. `shared`: one tensor for all targets, kept under the key `:<param>`.
     """
 
     axes: str
     init: str = "zeros"
-    when: str | None = None
+    when: str = ""
+    unless: str = ""
+    trains: bool = True
+    shared: bool = False
 
     def tokens(self, config: Mapping[str, Any]) -> list[str]:
         return self.axes.format(**config).split() if "{" in self.axes else self.axes.split()
 
     def present(self, config: Mapping[str, Any]) -> bool:
-        return self.when is None or bool(config[self.when])
+        wanted, unwanted = self.when.split(), self.unless.split()
+        return all(config[name] for name in wanted) and not any(config[name] for name in unwanted)
 
     def shape(self, dims: Dims, config: Mapping[str, Any]) -> tuple[int, ...]:
         """The shape at a target with these sizes. Raises `KeyError` for an axis that nobody binds."""
@@ -73,7 +78,8 @@ def shapes(params: Mapping[str, Param], dims: Dims, config: Mapping[str, Any]) -
 
 def count(params: Mapping[str, Param], dims: Dims, config: Mapping[str, Any]) -> int:
     """How many numbers a method trains at a target."""
-    return sum(math.prod(shape) for shape in shapes(params, dims, config).values())
+    found = shapes(params, dims, config)
+    return sum(math.prod(shape) for name, shape in found.items() if params[name].trains)
 
 
 def check(

@@ -40,10 +40,26 @@ def signs(seed: int, name: str, shape: tuple[int, ...]) -> Tensor:
 
 
 def choose(seed: int, name: str, n: int, k: int) -> Tensor:
-    """`k` different numbers below `n`, increasing, (k,) int64: those with the smallest of n keys, ties to the first."""
+    """`k` different numbers below `n`, increasing, (k,) int64: the first `k` different ones that the stream draws.
+
+    Where `k` is more than half of `n`, those that the stream draws first are left out.
+    """
     import torch
 
-    return torch.sort(torch.sort(integers(seed, name, n), stable=True).indices[:k]).values
+    if 2 * k > n:
+        kept = torch.ones(n, dtype=torch.bool)
+        kept[choose(seed, name, n, n - k)] = False
+        return kept.nonzero().squeeze(-1)
+    draws = 2 * k
+    while True:
+        drawn = (uniform(seed, name, (draws,)) * n).long()
+        ranked, order = torch.sort(drawn, stable=True)
+        new = torch.ones(draws, dtype=torch.bool)
+        new[1:] = ranked[1:] != ranked[:-1]
+        first = torch.sort(order[new]).values
+        if len(first) >= k:
+            return torch.sort(drawn[first[:k]]).values
+        draws *= 2
 
 
 def _key(seed: int, name: str) -> int:

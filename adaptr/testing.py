@@ -168,7 +168,8 @@ class Laws:
         twin = copy.deepcopy(model)
         with torch.no_grad():
             for parameter in model.parameters():
-                parameter.add_(0.1)
+                if parameter.is_floating_point():
+                    parameter.add_(0.1)
         assert bits_equal(self.output(twin), attached)
         stream = io.BytesIO()
         pickle.dump(twin, stream)
@@ -214,7 +215,7 @@ class Laws:
         adapter = self.adapter(model)
         with api.train(model, adapter) as session:
             trained = sum(p.numel() for p in session.parameters())
-        assert trained == count(adapter) == sum(t.numel() for t in adapter.tensors.values())
+        assert trained == count(adapter) == sum(adapter.tensors[k].numel() for k in trained_keys(adapter))
 
 
 # ---------------------------------------------------------------- what the laws are made of
@@ -241,12 +242,24 @@ def tiny_llama() -> nn.Module:
 
 
 def shaken(adapter: Adapter, seed: int = 1, by: float = 0.1) -> Adapter:
-    """The adapter with noise on every tensor."""
+    """The adapter with noise on every tensor that trains."""
     import torch
 
     generator = torch.Generator().manual_seed(seed)
-    noise = {k: by * torch.randn(t.shape, generator=generator) for k, t in adapter.tensors.items()}
-    return adapter.replace(tensors={k: t + noise[k] for k, t in adapter.tensors.items()})
+    noise = {k: by * torch.randn(adapter.tensors[k].shape, generator=generator) for k in trained_keys(adapter)}
+    return adapter.replace(tensors={k: t + noise[k] if k in noise else t for k, t in adapter.tensors.items()})
+
+
+def trained_keys(adapter: Adapter) -> list[str]:
+    """The keys of the tensors that train, in the order of the tensors."""
+    methods = {name: plugins.method(part.method) for name, part in adapter.parts.items()}
+    own = plugins.method(adapter.method)
+
+    def trains(key: str) -> bool:
+        part, dot, name = key.rpartition(":")[2].partition(".")
+        return methods[part].params[name].trains if dot else own.params[part].trains
+
+    return [key for key in adapter.tensors if trains(key)]
 
 
 def logits(output: Any) -> Tensor:

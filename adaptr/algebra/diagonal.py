@@ -40,7 +40,7 @@ class Diagonal(Operator):
         places = torch.arange(len(d), device=d.device)
         return block.index_put((places, places + start), self.scale * d)
 
-    def __matmul__(self, x: Tensor) -> Tensor:
+    def product(self, x: Tensor) -> Tensor:
         return self._between(x, self.out_in[0])
 
     def back(self, y: Tensor) -> Tensor:

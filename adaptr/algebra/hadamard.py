@@ -57,8 +57,8 @@ class Hadamard(Operator):
     def cols(self, s: slice | Tensor, dtype: torch.dtype | None = None) -> Tensor:
         return self.scale * self.L.cols(s, dtype) * self.R.cols(s, dtype)
 
-    def __matmul__(self, x: Tensor) -> Tensor:
-        return self.low_rank() @ x if self._thin else super().__matmul__(x)
+    def product(self, x: Tensor) -> Tensor:
+        return self.low_rank().product(x) if self._thin else super().product(x)
 
     def back(self, y: Tensor) -> Tensor:
         return self.low_rank().back(y) if self._thin else super().back(y)

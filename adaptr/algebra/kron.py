@@ -53,10 +53,10 @@ class Kron(Operator):
         L, R = self.L.cols(places // d, dtype), self.R.cols(places % d, dtype)
         return self.scale * (L[:, None] * R[None]).flatten(0, 1)
 
-    def __matmul__(self, x: Tensor) -> Tensor:
+    def product(self, x: Tensor) -> Tensor:
         """x as a matrix X (c, d*k): L X Rᵀ."""
         X = x.reshape(*x.shape[:-1], self.L.shape[1], -1)
-        return self.scale * (self.L @ (self.R @ X).mT).mT.flatten(-2)
+        return self.scale * self.L.product(self.R.product(X).mT).mT.flatten(-2)
 
     def back(self, y: Tensor) -> Tensor:
         Y = y.reshape(*y.shape[:-1], self.L.shape[0], -1)

@@ -87,7 +87,7 @@ class LowRank(Operator):
 
     # ------------------------------------------------------------ products and numbers
 
-    def __matmul__(self, x: Tensor) -> Tensor:
+    def product(self, x: Tensor) -> Tensor:
         B, A = self.factors(x.dtype)
         return self.scale * _through(_through(x, A), B)
 
@@ -103,7 +103,7 @@ class LowRank(Operator):
             (B, A), (B2, A2) = self.factors(torch.float64), other.factors(torch.float64)
             return self.scale * other.scale * float(((A2 @ A.mT) * (B2.mT @ B)).sum())
         B, A = self.factors(torch.float64)
-        return self.scale * float(((other @ A) * B.mT).sum())
+        return self.scale * float((other.product(A) * B.mT).sum())
 
     def low_rank(self) -> LowRank:
         return self
@@ -121,12 +121,13 @@ class LowRank(Operator):
         if learning and exact and given is None and _frozen(base):
             fused: Tensor = _functions().apply(x, base.plain, base.bias, A, B, self.scale)
             return fused
-        y: Tensor = base.call(x)
+        linear = torch.nn.functional.linear
+        y: Tensor = base.call(x) if base.plain is None else linear(x, base.plain, base.bias)
         side = x if given is None else given
         tracked = learning or (torch.is_grad_enabled() and y.requires_grad)
         if tracked or not exact or y.dtype != x.dtype or not y.is_contiguous():
             return y + self.side(base, side).to(y.dtype)
-        h = torch.nn.functional.linear(side, A)
+        h = linear(side, A)
         y.view(-1, B.shape[0]).addmm_(h.view(-1, A.shape[0]), B.t(), alpha=self.scale)
         return y
 

@@ -60,11 +60,12 @@ class Operator:
     @property
     def dtype(self) -> torch.dtype:
         """The widest of the tensors' floating dtypes."""
-        import functools
-
         import torch
 
-        return functools.reduce(torch.promote_types, (t.dtype for t in self.tensors if t.is_floating_point()))
+        first, *others = [t.dtype for t in self.tensors if t.is_floating_point()]
+        for other in others:
+            first = torch.promote_types(first, other)
+        return first
 
     @property
     def device(self) -> torch.device:
@@ -124,7 +125,10 @@ class Operator:
     # ------------------------------------------------------------ products
 
     def __matmul__(self, x: Tensor) -> Tensor:
-        """x Dᵀ: (..., in*k) to (..., out)."""
+        return self.product(x)
+
+    def product(self, x: Tensor) -> Tensor:
+        """x Dᵀ: (..., in*k) to (..., out). In a live layer by this name, as compilers don't know `@` of ours."""
         import torch
 
         parts = [self._matrices(s, x) for s in self.blocks()]
@@ -156,7 +160,7 @@ class Operator:
         import torch
 
         if x.is_floating_point() and len(self.shape) == 2:
-            return self @ x.to(self.dtype)
+            return self.product(x.to(self.dtype))
         assert base.op is not None
         if x.is_floating_point():
             return base.op(x.to(self.dtype), self.dense(), None)

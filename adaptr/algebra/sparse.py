@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from adaptr.algebra.dense import Dense
 from adaptr.algebra.operator import Operator, in_dtype
-from adaptr.view import ALL
+from adaptr.view import ALL, View
 
 if TYPE_CHECKING:
     import torch
@@ -65,15 +65,22 @@ class Sparse(Operator):
         values = in_dtype(self.values, dtype)[here]
         return values.new_zeros(out, stop - start).index_put((i[here], j[here] - start), self.scale * values)
 
-    def __matmul__(self, x: Tensor) -> Tensor:
+    def product(self, x: Tensor) -> Tensor:
         if self.experts:
-            return super().__matmul__(x)
+            return super().product(x)
         return (self._matrix(x) @ x.reshape(-1, x.shape[-1]).t()).t().reshape(*x.shape[:-1], -1)
 
     def back(self, y: Tensor) -> Tensor:
         if self.experts:
             return super().back(y)
         return (self._matrix(y).t() @ y.reshape(-1, y.shape[-1]).t()).t().reshape(*y.shape[:-1], -1)
+
+    def side(self, base: View, x: Tensor) -> Tensor:
+        # dense for once: torch's sparse products neither compile nor give gradients faster
+        if not x.is_floating_point() or len(self.full) > 2:
+            return super().side(base, x)
+        x = x.to(self.values.dtype)
+        return x @ self.dense().mT
 
     def _matrix(self, like: Tensor) -> Tensor:
         """(out, in*k) as torch's own sparse matrix."""

@@ -59,8 +59,8 @@ class Sum(Operator):
             cols = term.add_cols(cols, s)
         return cols
 
-    def __matmul__(self, x: Tensor) -> Tensor:
-        return _total([term @ x for term in self.terms])
+    def product(self, x: Tensor) -> Tensor:
+        return _total([term.product(x) for term in self.terms])
 
     def back(self, y: Tensor) -> Tensor:
         return _total([term.back(y) for term in self.terms])

@@ -68,10 +68,10 @@ def _range(op: Operator, k: int) -> tuple[Tensor, Tensor, Tensor]:
     head = op.shape[:1] if op.experts else ()
     p = min(k + EXTRA, *op.size)
     X = stream.signs(0, "range", (*head, p, op.size[1])).to(op.device, wide)
-    Q = torch.linalg.qr((op @ X).mT).Q
+    Q = torch.linalg.qr((op.product(X)).mT).Q
     for _ in range(POWERS):
         Z = torch.linalg.qr(op.back(Q.mT).mT).Q
-        Q = torch.linalg.qr((op @ Z.mT).mT).Q
+        Q = torch.linalg.qr((op.product(Z.mT)).mT).Q
     # the last step in fp64: the error is what is left of ‖D‖² when the kept squares are taken off
     Q = torch.linalg.qr(Q.double()).Q
     U, S, Vh = torch.linalg.svd(op.back(Q.mT), full_matrices=False)

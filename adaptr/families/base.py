@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import math
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -50,6 +50,8 @@ class Method:
     colwise: ClassVar[bool] = False
     #: Whether a fresh adapter leaves the model as it is; a method that does not says why in its docstring.
     identity: ClassVar[bool] = True
+    #: The smallest size of an axis where it is not 1.
+    least: ClassVar[Mapping[str, int]] = {}
 
     @dataclass(frozen=True)
     class Config:
@@ -100,6 +102,16 @@ class Method:
         """What `inverse` needs beyond the adapter, for `rows` of the weight: usually nothing."""
         return {}
 
+    def penalty(self, session: Session) -> Tensor | float:
+        """What a training loss has added to it, beyond the task's own: usually nothing."""
+        return 0.0
+
+    def after_step(self, session: Session) -> None:
+        """What a schedule does after each optimiser step, while gradients are still there: usually nothing.
+
+        `session.steps` counts from 1; `session.memory` is the method's own between steps.
+        """
+
     @property
     def invertible(self) -> bool:
         return type(self).inverse is not Method.inverse
@@ -128,25 +140,34 @@ class Method:
         """Sizes of axes are positive, rates of dropout are below one."""
         axes = {token for param in self.params.values() for token in param.tokens(values)} & set(values)
         for key in axes:
-            if values[key] < 1:
-                raise BadConfig(f"`{self.name}`: `{key}` is {values[key]}, wanted at least 1")
+            if values[key] < self.least.get(key, 1):
+                raise BadConfig(f"`{self.name}`: `{key}` is {values[key]}, wanted at least {self.least.get(key, 1)}")
         if not 0 <= values.get("dropout", 0) < 1:
             raise BadConfig(f"`{self.name}`: `dropout` is {values['dropout']}, wanted at least 0 and below 1")
 
     def shapes(self, target: Target) -> dict[str, tuple[int, ...]]:
         """The shapes of this method's tensors at `target`."""
-        cfg = vars(self.config(target.config))
-        return tables.shapes(self.params, target.dims, cfg)
+        cfg = self.config(target.config)
+        return tables.shapes(self.params, self._dims(target, cfg), vars(cfg))
 
     def count(self, target: Target) -> int:
         """The numbers trained at `target`."""
-        return tables.count(self.params, target.dims, vars(self.config(target.config)))
+        cfg = self.config(target.config)
+        return tables.count(self.params, self._dims(target, cfg), vars(cfg))
 
     def check(self, target: Target, found: Mapping[str, tuple[int, ...]]) -> None:
         """Raises `ShapeError` or `Unsupported` if `found` is not what the method has at `target`."""
         self.supports(target)
-        cfg = vars(self.config(target.config))
-        tables.check(self.name, target.path or "the model", self.params, found, target.dims, cfg)
+        cfg = self.config(target.config)
+        where = target.path or "the model"
+        tables.check(self.name, where, self.params, found, self._dims(target, cfg), vars(cfg))
+
+    def axes(self, target: Target, cfg: Any) -> dict[str, int]:
+        """Sizes of axes that follow from target and configuration together. Raises `BadConfig` if they don't fit."""
+        return {}
+
+    def _dims(self, target: Target, cfg: Any) -> dict[str, int | tuple[int, ...]]:
+        return {**target.dims, **self.axes(target, cfg)}
 
     def supports(self, target: Target) -> None:
         if target.kind not in self.kinds:
@@ -175,7 +196,6 @@ class Method:
         from adaptr import host
         from adaptr import targets as places
 
-        values = self.complete(model, dict(config or {}))
         # on the meta device nothing is drawn: shapes and counts alone
         generator = None if host.is_meta(model) else torch.Generator().manual_seed(seed)
         chosen: dict[str, Target] = {}
@@ -184,17 +204,18 @@ class Method:
         accepted = [place for place in found if self.accepts(model, place)]
         if not accepted:
             raise TargetNotFound(f"`{self.name}` can use none of the {len(found)} modules that match")
+        values = self.complete(model, dict(config or {}), accepted)
         for place in accepted:
             own = self.at_target(model, place, {**values, **places.override(place.path, overrides)})
             target = dataclasses.replace(place, config=vars(self.config(own)).copy())
             chosen[place.path] = target
             for name, tensor in self.init(target, host.view_of(model, target), generator).items():
-                tensors[f"{place.path}:{name}"] = tensor
+                tensors.setdefault(f":{name}" if self.params[name].shared else f"{place.path}:{name}", tensor)
         shared = vars(self.config(values)).copy()
         return Adapter(self.name, shared, chosen, tensors, self.version, base=host.base_of(model, chosen))
 
-    def complete(self, model: nn.Module, values: dict[str, Any]) -> dict[str, Any]:
-        """Fill in configuration fields that follow from the model."""
+    def complete(self, model: nn.Module, values: dict[str, Any], places: Sequence[Target]) -> dict[str, Any]:
+        """Fill in configuration fields that follow from the model and from all the places together."""
         return values
 
     def accepts(self, model: nn.Module, target: Target) -> bool:
@@ -211,7 +232,7 @@ class Method:
 
         shapes = self.shapes(target)
         made = {
-            name: fresh(self.init_rule(name, target), shape, generator)
+            name: fresh(self.init_rule(name, target), shape, generator, target.kind in {"experts", "experts_t"})
             for name, shape in shapes.items()
             if self.params[name].init != "custom"
         }

@@ -11,10 +11,10 @@ if TYPE_CHECKING:
     from torch import Generator, Tensor
 
 
-def fresh(init: str, shape: tuple[int, ...], generator: Generator | None) -> Tensor:
-    """A new fp32 tensor, on the meta device if there is no generator. `init`: zeros, ones, kaiming (uniform in
-    +-1/sqrt(fan in), the reference LoRA's choice), normal:STD (N(0, STD²)), or truncated:STD (the same cut at two
-    deviations).
+def fresh(init: str, shape: tuple[int, ...], generator: Generator | None, stacked: bool = False) -> Tensor:
+    """A new fp32 tensor, on the meta device if there is no generator. `init`: zeros, ones, fill:VALUE, kaiming (uniform
+    in +-1/sqrt(fan in), the reference LoRA's choice), normal:STD (N(0, STD²)), or truncated:STD (the same cut at two
+    deviations). `stacked`: the first axis counts experts, so it is not part of the fan.
     """
     import torch
 
@@ -25,8 +25,10 @@ def fresh(init: str, shape: tuple[int, ...], generator: Generator | None) -> Ten
         return torch.zeros(shape)
     if kind == "ones":
         return torch.ones(shape)
+    if kind == "fill":
+        return torch.full(shape, float(argument))
     if kind == "kaiming":
-        fan_in = math.prod(shape[1:]) if len(shape) != 3 else shape[2]
+        fan_in = math.prod(shape[2 if stacked else 1 :])
         bound = 1.0 / math.sqrt(max(fan_in, 1))
         return torch.rand(shape, generator=generator) * (2 * bound) - bound
     if kind == "normal":
@@ -34,4 +36,4 @@ def fresh(init: str, shape: tuple[int, ...], generator: Generator | None) -> Ten
     if kind == "truncated":
         std = float(argument or 1)
         return torch.nn.init.trunc_normal_(torch.empty(shape), std=std, a=-2 * std, b=2 * std, generator=generator)
-    raise BadConfig(f"unknown initialisation `{init}`: zeros, ones, kaiming, normal:STD or truncated:STD")
+    raise BadConfig(f"unknown initialisation `{init}`: zeros, ones, fill:VALUE, kaiming, normal:STD or truncated:STD")

@@ -1,7 +1,7 @@
 """Adapters stored in fewer bits. Factors are quantised, never products; vectors stay as they are.
 
-`fp16`, `bf16`: a cast. `int8`: symmetric, one scale for each index of the rank axis (of the first axis where there is none),
-so that the error of a rank-1 term stays inside it. Scales are fp32 under `<param>.scale`.
+`fp16`, `bf16`: a cast. `int8`: symmetric, one scale for each index of the rank axis (of the first axis where there is
+none), so that the error of a rank-1 term stays inside it. Scales are fp32 under `<param>.scale`.
 """
 
 from __future__ import annotations
@@ -30,6 +30,9 @@ def quantize(method: Method, adapter: Adapter, scheme: str) -> Adapter:
     worst = 0.0
     for path, target in adapter.targets.items():
         for name, tensor in adapter.at(path).items():
+            if not method.params[name].trains:  # places and seeds of projections mean nothing when rounded
+                tensors[f":{name}" if method.params[name].shared else f"{path}:{name}"] = tensor
+                continue
             stored = _stored(tensor, scheme, _rank_axis(method, name, vars(method.config(target.config))))
             worst = max(worst, _error(tensor, dequantize({name + k: v for k, v in stored.items()})[name]))
             tensors.update({f"{path}:{name}{suffix}": value for suffix, value in stored.items()})
@@ -64,7 +67,10 @@ def dequantize(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if name.endswith(SCALE):
             continue
         scale = stored.get(name + SCALE)
-        found[name] = tensor.float() if scale is None else tensor.float() * scale
+        if scale is not None:
+            found[name] = tensor.float() * scale
+        else:
+            found[name] = tensor.float() if tensor.is_floating_point() else tensor
     return found
 
 

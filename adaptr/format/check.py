@@ -31,9 +31,11 @@ def check(adapter: Adapter, header: Header) -> None:
         raise e.TensorMissing("the file holds no tensor at all")
     found = _by_place(adapter, header)
     wanted: dict[object, Shapes] = {}
+    own = {(part, target.path) for part, target in adapter.all_targets}
+    shared = {part: found.pop((part, path)) for part, path in list(found) if not path and (part, path) not in own}
     for part, target in adapter.all_targets:
         owner = adapter.parts[part] if part else adapter
-        here = found.pop((part, target.path), {})
+        here = {**found.pop((part, target.path), {}), **shared.get(part, {})}
         if adapter.quantization:
             here = _without_scales(target.path, here)
         method = _known(owner.method, owner.version)

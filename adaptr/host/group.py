@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from adaptr import plugins
 from adaptr.adapter import Adapter
@@ -33,6 +33,10 @@ class GroupSession(Group, Session):
         for child in self.children.values():
             child.after_step()
 
+    def penalty(self) -> Tensor | float:
+        total: Tensor | float = sum(child.penalty() for child in self.children.values())
+        return total
+
     def adapted(self) -> Adapter:
         own = self.adapter.replace(tensors=self._replaced())
         return own.with_parts({name: child.adapted() for name, child in self.children.items()})
@@ -47,7 +51,8 @@ def train(model: nn.Module, adapter: Adapter) -> GroupSession:
     """Train all parts, or none. Each part freezes all that is there, parts before it too: they are unfrozen again."""
     session = GroupSession(model, adapter, _each(adapter, "train", model=model))
     for state in session.states.values():
-        state.requires_grad_(True)
+        for name in state.learning:
+            state[name].requires_grad_(True)
     return session
 
 

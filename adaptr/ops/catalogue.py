@@ -12,6 +12,7 @@ from typing import Any
 from adaptr import plugins
 from adaptr.families.base import REASONS, Method
 from adaptr.families.composite import Composite
+from adaptr.params import Param
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def card(name: str) -> Card:
         source=source,
         arxiv=arxiv,
         notes=" ".join(notes.split()),
-        params={key: {"axes": p.axes, "init": p.init, "when": p.when or ""} for key, p in method.params.items()},
+        params={key: {"axes": p.axes, "init": p.init, "when": _when(p)} for key, p in method.params.items()},
         config=_fields(method),
         targets=method.targets,
         kinds=tuple(sorted(method.kinds)),
@@ -93,6 +94,11 @@ def _first_line(text: str) -> tuple[str, str, str, str]:
     title, _, formula = said.partition(": ")
     number = re.search(r"arXiv:(\d{4}\.\d{4,5})", source)
     return title.strip(), formula.strip().rstrip("."), source.strip().rstrip("."), number[1] if number else ""
+
+
+def _when(param: Param) -> str:
+    """The condition of a tensor, as in `conv and not full`."""
+    return " and ".join([*param.when.split(), *(f"not {field}" for field in param.unless.split())])
 
 
 def _fields(method: Method) -> dict[str, dict[str, Any]]:

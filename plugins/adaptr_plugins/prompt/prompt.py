@@ -8,7 +8,7 @@ Not the identity when fresh: tokens in front are read.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,7 +18,7 @@ from adaptr.errors import BadConfig
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from adaptr import Adapter
+    from adaptr import Adapter, Target
     from adaptr.targets import Spec
 
 
@@ -35,7 +35,7 @@ class Prompt(SoftPrompt):
     def prompt(self, p: Mapping[str, Tensor], cfg: Any) -> Tensor:
         return p["P"][: cfg.tokens]
 
-    def complete(self, model: nn.Module, values: dict[str, Any]) -> dict[str, Any]:
+    def complete(self, model: nn.Module, values: dict[str, Any], places: Sequence[Target]) -> dict[str, Any]:
         return {"rows": values.get("tokens", 20), **values}
 
     def create(

@@ -53,8 +53,7 @@ class DoRA(Transform):
         return y * g if b is None else (y - b) * g + b
 
     def general(self, base: View, x: Tensor, p: Any, cfg: Any) -> Tensor:
-        """Convolutions, look-up tables and dropout: y = base(x) + (g - 1)∘(W x') + g∘(s B A x'), x' the dropped-out x.
-        """
+        """Convolutions, look-up tables and dropout: y = base(x) + (g - 1)∘(W x') + g∘(s B A x'), x' the dropped-out x."""
         from torch.nn.functional import dropout
 
         low_rank, b = self.low_rank(p, cfg), base.bias

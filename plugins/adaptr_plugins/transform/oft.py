@@ -1,0 +1,106 @@
+"""OFT: W' = W Rᵀ, R = (I + Q)(I - Q)⁻¹ block-diagonal and orthogonal, Q skew.  Qiu et al. 2023, arXiv:2306.07280.
+
+The input is rotated in blocks of b: x becomes x R. Q is stored as the entries above its diagonal. `terms` of at least 4
+takes R = I + 2Q + 2Q² + ... + Qⁿ⁻¹ instead of the inverse, which is nearly orthogonal for small Q (arXiv:2506.19847).
+`share`: one block for all. Strength scales Q, so every strength is a rotation. b is made a divisor of the layer's
+width.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from adaptr import Param, Target, Transform, View
+from adaptr.errors import BadConfig
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+class OFT(Transform):
+    name = "oft"
+    params = {"Q": Param("blocks skew")}
+    kinds = frozenset({"linear", "linear_t", "conv1d", "conv2d", "conv3d"})
+    targets = ("all-linear",)
+    rowwise = True
+
+    @dataclass(frozen=True)
+    class Config:
+        b: int = 32
+        terms: int = 0
+        share: bool = False
+
+    def config(self, values: Mapping[str, Any]) -> Any:
+        cfg = super().config(values)
+        if cfg.b < 2 or (cfg.terms and cfg.terms < 4):
+            raise BadConfig(f"`oft`: `b` is {cfg.b}, wanted at least 2; `terms` is {cfg.terms}, wanted 0 or at least 4")
+        return cfg
+
+    def at_target(self, model: nn.Module, target: Target, values: dict[str, Any]) -> dict[str, Any]:
+        width, most = _width(target), self.config(values).b
+        return {**values, "b": max(b for b in range(2, max(most, 2) + 1) if width % b == 0)}
+
+    def axes(self, target: Target, cfg: Any) -> dict[str, int]:
+        width = _width(target)
+        if width % cfg.b:
+            raise BadConfig(f"`oft`: `b` is {cfg.b}, wanted a divisor of {width}, the width of `{target.path}`")
+        return {"blocks": 1 if cfg.share else width // cfg.b, "skew": cfg.b * (cfg.b - 1) // 2}
+
+    def view(self, base: View, p: Mapping[str, Tensor], cfg: Any, weight: float) -> View:
+        def R() -> Tensor:
+            # a live state keeps what is derived from its tensors
+            make = lambda: rotation(p["Q"] * weight, cfg)
+            return p.derived(f"R {weight}", (p["Q"],), make) if hasattr(p, "derived") else make()
+
+        def call(x: Tensor) -> Tensor:
+            if base.axis == -1:
+                y: Tensor = base(blockwise(x.to(p["Q"].dtype), R()).to(x.dtype))
+                return y
+            assert base.op is not None
+            return base.op(x, turned(base.weight, R()), base.bias)
+
+        return base.then(call=call, rows=lambda s: turned(base.rows(s), R()), parts=(p["Q"],))
+
+    def inverse(
+        self, merged: View, p: Mapping[str, Tensor], cfg: Any, kept: Mapping[str, Tensor], weight: float
+    ) -> View:
+        def rows(s: slice) -> Tensor:
+            # not the transpose: a truncated series is only nearly orthogonal
+            return turned(merged.rows(s), rotation(p["Q"].double() * weight, cfg).inverse())
+
+        return merged.then(rows=rows)
+
+
+def rotation(Q: Tensor, cfg: Any) -> Tensor:
+    """R (blocks, b, b) from the entries of Q above the diagonal, (blocks, b (b - 1) / 2)."""
+    import torch
+
+    b = cfg.b
+    i, j = torch.triu_indices(b, b, 1, device=Q.device)
+    upper = Q.new_zeros(len(Q), b, b).index_put((torch.arange(len(Q), device=Q.device).unsqueeze(1), i, j), Q)
+    S, one = upper - upper.mT, torch.eye(b, dtype=Q.dtype, device=Q.device)
+    if not cfg.terms:
+        return torch.linalg.solve(one - S, one + S, left=False)
+    R, power = one + 2 * S, S
+    for _ in range(cfg.terms - 3):
+        power = power @ S
+        R = R + 2 * power
+    return R + power @ S
+
+
+def blockwise(x: Tensor, R: Tensor) -> Tensor:
+    """x (..., width) times the block-diagonal R (blocks, b, b), or one block for all."""
+    parts = x.reshape(*x.shape[:-1], -1, R.shape[-1])
+    return (parts.unsqueeze(-2) @ R).squeeze(-2).reshape(x.shape)
+
+
+def turned(W: Tensor, R: Tensor) -> Tensor:
+    """W Rᵀ over all of in*k, in the dtype of W."""
+    return blockwise(W.flatten(1).to(R.dtype), R.mT).view(W.shape).to(W.dtype)
+
+
+def _width(target: Target) -> int:
+    return math.prod(target.shape[1:])
