@@ -102,3 +102,8 @@ def flip(path: Path, at: int, mask: int = 1) -> None:
     raw = bytearray(path.read_bytes())
     raw[at] ^= mask
     path.write_bytes(raw)
+
+
+def lora_at_q(seed: int = 0) -> Adapter:
+    """A LoRA on the first query of the tiny Llama."""
+    return lora_at(Target("model.layers.0.self_attn.q_proj", "linear", (tiny.WIDTH, tiny.WIDTH)), seed=seed)

@@ -1,8 +1,11 @@
 """Which elements an algebraic inverse gets wrong, and what they were: small, because they are few.
 
-A patch is the exclusive-or of the true and the computed bits where they differ. Positions are stored as gaps (uint16,
-with 0xFFFF for 65,535 elements passed over), values as they are, both in byte planes and Huffman-coded: 0.03 to 0.2
-bits for each element of a bf16 weight with the usual delta.
+A patch is the exclusive-or of the true and the computed bits where they differ. Positions are stored as gaps (a byte
+each, with 0xFF for 255 elements passed over), values in byte planes, each a Huffman-coded stream of its own: 0.03 to
+0.4 bits for each element of a bf16 weight with the usual deltas. Both ends work block by block, so that the patch of an
+embedding of a billion elements needs no more memory than its own size.
+
+    gap bytes, values, bytes of an element, length of each stream (8 bytes each, little-endian) | streams
 """
 
 from __future__ import annotations
@@ -17,17 +20,17 @@ from adaptr.format.io import raw_bytes
 if TYPE_CHECKING:
     from torch import Tensor
 
-SKIP = 0xFFFF
-_LENGTHS = struct.Struct("<QQQQ")
+SKIP = 0xFF
+#: How much a reader takes from a stream at a time, packed and unpacked.
+PIECE = 1 << 16
 
 
 class Differences:
     """Differences of one tensor, collected block by block in the order of the elements."""
 
     def __init__(self) -> None:
-        self.gaps: list[Tensor] = []
-        self.values: list[Tensor] = []
-        self.last = -1
+        self.last, self.passed, self.count, self.size = -1, 0, 0, 0
+        self._streams: list[_Packed] = []
 
     def add(self, true: Tensor, computed: Tensor, at: int) -> None:
         """A block of contiguous elements of one dtype, starting at flat index `at`."""
@@ -35,42 +38,62 @@ class Differences:
         hit = found.nonzero().view(-1)
         if not hit.numel():
             return
-        shift = (found.element_size() // true.element_size()).bit_length() - 1
-        fine = found[hit].view(_integer(true.element_size()))
+        # most words are equal: only the others are looked at element by element
+        self.size = true.element_size()
+        shift = (found.element_size() // self.size).bit_length() - 1
+        fine = found.index_select(0, hit).view(integer(self.size))
         inner = fine.nonzero().view(-1)
-        positions = (hit[inner >> shift] << shift) + (inner & (1 << shift) - 1)
-        self.values.append(fine[inner])
-        self._append_gaps(positions, at)
+        positions = (hit.index_select(0, inner >> shift) << shift) + (inner & (1 << shift) - 1)
+        self._put(_gaps(positions, at - self.last - 1), fine.index_select(0, inner))
+        self.last = at + int(positions[-1])
 
-    def _append_gaps(self, positions: Tensor, at: int) -> None:
-        """Elements passed over before each position, long gaps broken up by `SKIP`."""
+    def _put(self, gaps: Tensor, values: Tensor) -> None:
         import torch
 
-        first, last = at + int(positions[0]), at + int(positions[-1])
-        passed = first - self.last - 1
-        self.last = last
-        self.gaps.append(torch.tensor([SKIP] * (passed // SKIP) + [passed % SKIP]).to(torch.int32))
-        gaps = (positions[1:] - positions[:-1] - 1).to(torch.int32)
-        self.gaps.append(gaps if last - first < SKIP or int(gaps.max()) < SKIP else _broken(gaps))
+        if not self._streams:
+            self._streams = [_Packed() for _ in range(1 + self.size)]
+        self.passed += gaps.numel()
+        self.count += values.numel()
+        planes = ((values >> 8 * i).to(torch.uint8) for i in range(self.size))
+        for stream, plane in zip(self._streams, (gaps, *planes), strict=True):
+            stream.put(raw_bytes(plane))
 
     def encode(self) -> bytes:
         """The patch as bytes; empty if nothing differs."""
-        import torch
-
-        if not self.values:
+        if not self.count:
             return b""
-        gaps, values = torch.cat(self.gaps), torch.cat(self.values)
-        size = values.element_size()
-        packed = _pack(gaps, 2), _pack(values, size)
-        return _LENGTHS.pack(gaps.numel(), values.numel(), size, len(packed[0])) + packed[0] + packed[1]
+        streams = [stream.done() for stream in self._streams]
+        head = (self.passed, self.count, self.size, *map(len, streams))
+        return struct.pack(f"<{len(head)}Q", *head) + b"".join(streams)
 
 
-def _broken(gaps: Tensor) -> Tensor:
-    """The same gaps, each long one as so many `SKIP` and a rest."""
-    counts = gaps // SKIP + 1
-    out = gaps.new_full((int(counts.sum()),), SKIP)
-    out[counts.cumsum(0) - 1] = gaps % SKIP
-    return out
+def _gaps(positions: Tensor, before: int) -> Tensor:
+    """Elements passed over before each position, as bytes; `before`: those before the block."""
+    import torch
+
+    gaps = positions.clone()
+    gaps[0] += before
+    gaps[1:] -= positions[:-1] + 1
+    if int(gaps.max()) >= SKIP:
+        counts = gaps // SKIP + 1
+        long = gaps.new_full((int(counts.sum()),), SKIP)
+        long[counts.cumsum(0) - 1] = gaps % SKIP
+        gaps = long
+    return gaps.to(torch.uint8)
+
+
+class _Packed:
+    """Bytes being Huffman-coded, with runs."""
+
+    def __init__(self) -> None:
+        self._coder = zlib.compressobj(1, zlib.DEFLATED, 15, 9, zlib.Z_RLE)
+        self._parts: list[bytes] = []
+
+    def put(self, data: memoryview) -> None:
+        self._parts.append(self._coder.compress(data))
+
+    def done(self) -> bytes:
+        return b"".join([*self._parts, self._coder.flush()])
 
 
 def words(tensor: Tensor) -> Tensor:
@@ -79,71 +102,106 @@ def words(tensor: Tensor) -> Tensor:
 
     flat = tensor.reshape(-1)
     wide = flat.numel() * flat.element_size() % 8 == 0 and flat.data_ptr() % 8 == 0
-    return flat.view(torch.int64 if wide else _integer(flat.element_size()))
+    return flat.view(torch.int64 if wide else integer(flat.element_size()))
 
 
-def _integer(size: int) -> Any:
+def integer(size: int) -> Any:
+    """The signed integer type of so many bytes."""
     import torch
 
     return {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[size]
 
 
 class Patch:
-    """A decoded patch: flat positions, rising, and the bits to flip there."""
+    """A patch being applied to a tensor, block by block in the order of the elements."""
 
-    def __init__(self, positions: Tensor, values: Tensor) -> None:
-        self.positions, self.values = positions, values
+    def __init__(self, blob: bytes) -> None:
+        """Raises `DigestMismatch` if the patch is damaged, here or when it is applied."""
+        import torch
+
+        self._left, self._count, self._size, self._streams = _opened(blob)
+        self._last = -1
+        self._positions = torch.empty(0, dtype=torch.int64)
+        self._values = torch.empty(0, dtype=integer(self._size or 1))
+
+    def apply(self, block: Tensor, at: int) -> None:
+        """Put a block of contiguous elements, starting at flat index `at`, right in place."""
+        end = at + block.numel()
+        while self._left and self._last < end:
+            self._read()
+        import torch
+
+        hits = int(torch.searchsorted(self._positions, end))
+        where = self._positions[:hits] - at
+        if hits and (int(where[0]) < 0 or self._size != block.element_size()):
+            raise DigestMismatch("a patch of the receipt is damaged: it does not fit its tensor")
+        block.view(-1).view(integer(block.element_size()))[where] ^= self._values[:hits]
+        self._positions, self._values = self._positions[hits:], self._values[hits:]
+
+    def _read(self) -> None:
+        """The next piece of the patch."""
+        import torch
+
+        gaps = self._streams[0].take(min(self._left, PIECE)).to(torch.int64)
+        self._left -= gaps.numel()
+        steps = gaps + (gaps != SKIP)
+        after = steps.cumsum(0) + self._last
+        self._last = int(after[-1])
+        positions = after[gaps != SKIP]
+        self._count -= positions.numel()
+        if self._count < 0 or (not self._left and self._count):
+            raise DigestMismatch("a patch of the receipt is damaged: it has not as many values as positions")
+        self._positions = torch.cat([self._positions, positions])
+        self._values = torch.cat([self._values, self._next_values(positions.numel())])
+
+    def _next_values(self, count: int) -> Tensor:
+        import torch
+
+        values = torch.zeros(count, dtype=integer(self._size))
+        for i, stream in enumerate(self._streams[1:]):
+            values |= stream.take(count).to(values.dtype) << 8 * i
+        return values
 
 
-def decode(blob: bytes) -> Patch | None:
-    """A patch from bytes; None where nothing differs. Raises `DigestMismatch` if it is damaged."""
-    import torch
-
+def _opened(blob: bytes) -> tuple[int, int, int, list[_Unpacked]]:
+    """Gap bytes, values, bytes of an element, and the streams."""
     if not blob:
-        return None
+        return 0, 0, 0, []
     try:
-        count, number, size, length = _LENGTHS.unpack_from(blob)
-        body = blob[_LENGTHS.size :]
-        gaps = _unpack(body[:length], count, 2).to(torch.int64) & 0xFFFF
-        values = _unpack(body[length:], number, size)
-    except (struct.error, zlib.error, KeyError) as error:
-        raise DigestMismatch(f"a patch of the receipt is damaged: {error}") from None
-    is_skip = gaps == SKIP
-    passed = (gaps + (~is_skip).to(torch.int64)).cumsum(0)
-    positions = passed[~is_skip] - 1
-    if len(positions) != len(values):
-        raise DigestMismatch(f"a patch of the receipt is damaged: {len(positions)} positions, {len(values)} values")
-    return Patch(positions, values)
+        passed, count, size = struct.unpack_from("<QQQ", blob)
+        lengths = struct.unpack_from(f"<{1 + size}Q", blob, 24) if size in {1, 2, 4, 8} else ()
+    except struct.error:
+        raise DigestMismatch("a patch of the receipt is damaged: it is cut short") from None
+    at = 24 + 8 * len(lengths)
+    if not lengths or at + sum(lengths) != len(blob):
+        raise DigestMismatch("a patch of the receipt is damaged: its streams are not as long as it says")
+    streams = []
+    for length in lengths:
+        streams.append(_Unpacked(memoryview(blob)[at : at + length]))
+        at += length
+    return passed, count, size, streams
 
 
-def apply(patch: Patch | None, block: Tensor, at: int) -> None:
-    """Put a block of contiguous elements, starting at flat index `at`, right in place."""
-    if patch is None:
-        return
-    import torch
+class _Unpacked:
+    """Huffman-coded bytes, given out as wanted."""
 
-    ends = torch.searchsorted(patch.positions, torch.tensor([at, at + block.numel()]))
-    first, last = int(ends[0]), int(ends[1])
-    bits = block.view(-1).view(_integer(block.element_size()))
-    bits[patch.positions[first:last] - at] ^= patch.values[first:last]
+    def __init__(self, data: memoryview) -> None:
+        self._data, self._coder = data, zlib.decompressobj()
 
+    def take(self, count: int) -> Tensor:
+        """The next `count` bytes. Raises `DigestMismatch` if there are not so many."""
+        import torch
 
-def _pack(values: Tensor, size: int) -> bytes:
-    """Byte planes of little-endian integers, Huffman-coded."""
-    import torch
-
-    planes = values.contiguous().view(torch.uint8).view(values.numel(), -1)[:, :size].t().contiguous()
-    coder = zlib.compressobj(1, zlib.DEFLATED, 15, 9, zlib.Z_RLE)
-    return coder.compress(raw_bytes(planes)) + coder.flush()
-
-
-def _unpack(data: bytes, count: int, size: int) -> Tensor:
-    import torch
-
-    want = count * size
-    coder = zlib.decompressobj()
-    raw = coder.decompress(data, want + 1)
-    if len(raw) != want:
-        raise DigestMismatch(f"a patch of the receipt is damaged: {len(raw)} bytes for {count} values of {size}")
-    planes = torch.frombuffer(bytearray(raw), dtype=torch.uint8).view(size, count)
-    return planes.t().contiguous().view(-1).view(_integer(size))
+        out = bytearray()
+        try:
+            while len(out) < count:
+                given = self._coder.unconsumed_tail
+                if not given:
+                    given, self._data = bytes(self._data[:PIECE]), self._data[PIECE:]
+                got = self._coder.decompress(given, count - len(out))
+                if not got and not given:
+                    raise DigestMismatch(f"a patch of the receipt is damaged: {count - len(out)} bytes are missing")
+                out += got
+        except zlib.error as error:
+            raise DigestMismatch(f"a patch of the receipt is damaged: {error}") from None
+        return torch.frombuffer(out, dtype=torch.uint8) if out else torch.empty(0, dtype=torch.uint8)

@@ -19,10 +19,11 @@ from adaptr.files import replacing_folder
 from adaptr.format import digest, read
 from adaptr.format import header as headers
 from adaptr.format.io import raw_bytes
-from adaptr.ops import lineage, patch, receipt, workers
+from adaptr.ops import lineage, receipt, workers
 from adaptr.ops.blocks import Kept, Weight, in_order
 from adaptr.ops.change import Change, Plan
 from adaptr.ops.meter import Meter, Progress
+from adaptr.ops.patch import Patch
 from adaptr.ops.receipt import Receipt
 from adaptr.ops.stack import plan
 
@@ -143,7 +144,7 @@ class _Job:
 
     def _weight(self, slot: Slot, change: Change, note: Mapping[str, Any]) -> str:
         assert change.stored is not None
-        sha, wrong = hashlib.sha256(), patch.decode(self.paper.blob(f"{slot.name}:patch"))
+        sha, wrong = hashlib.sha256(), Patch(self.paper.blob(f"{slot.name}:patch"))
         with open(change.stored.shard.path, "rb") as file:
             for rows, span in in_order(change.spans, change.stored.entry.shape[0]):
                 part = Rows(change.stored, file.fileno(), rows)
@@ -168,10 +169,10 @@ class _Job:
         return kept
 
 
-def _restored(weight: Weight, s: slice, kept: Kept, wrong: patch.Patch | None) -> Tensor:
+def _restored(weight: Weight, s: slice, kept: Kept, wrong: Patch) -> Tensor:
     """A block of the base, as stored."""
     block = weight.rows.read(s)
     if weight.invertible:
         block = weight.take(weight.below(block, kept), s).to(block.dtype).contiguous()
-    patch.apply(wrong, block, weight.rows.flat(s))
+    wrong.apply(block, weight.rows.flat(s))
     return block

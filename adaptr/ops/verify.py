@@ -16,6 +16,7 @@ from adaptr.ops import workers
 from adaptr.ops.blocks import Weight, in_order, merged_bias
 from adaptr.ops.change import Change, Tied
 from adaptr.ops.meter import Meter, Progress
+from adaptr.ops.patch import integer
 from adaptr.ops.stack import plan
 from adaptr.view import ALL
 
@@ -204,11 +205,7 @@ class _Tally:
 
 def bits(values: Tensor) -> Tensor:
     """A tensor's bits as integers of its width: NaN equals itself, and the zeros differ."""
-    import torch
-
-    return values.contiguous().view(
-        {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[values.element_size()]
-    )
+    return values.contiguous().view(integer(values.element_size()))
 
 
 def _ordered(values: Tensor) -> Tensor:

@@ -14,6 +14,11 @@ from adaptr.checkpoint.rewrite import Slot
 MOST = 4
 
 
+def available() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
 @contextmanager
 def single_threaded() -> Iterator[None]:
     """Torch on one thread, as it was afterwards."""
@@ -40,7 +45,7 @@ def run(work: Callable[[Any], Any], items: Sequence[Any]) -> dict[int, Any]:
     """`work` on each item; results by index. The first failure is raised once the running ones have stopped."""
     import torch
 
-    threads = min(MOST, len(os.sched_getaffinity(0)), max(len(items), 1))
+    threads = min(MOST, available(), max(len(items), 1))
     with single_threaded(), ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         futures = {pool.submit(_quietly, work, item): index for index, item in enumerate(items)}
         try:
