@@ -10,12 +10,12 @@ embedding of a billion elements needs no more memory than its own size.
 
 from __future__ import annotations
 
+import ctypes
 import struct
 import zlib
 from typing import TYPE_CHECKING, Any
 
 from adaptr.errors import DigestMismatch
-from adaptr.format.io import raw_bytes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,7 +56,7 @@ class Differences:
         self.count += values.numel()
         planes = ((values >> 8 * i).to(torch.uint8) for i in range(self.size))
         for stream, plane in zip(self._streams, (gaps, *planes), strict=True):
-            stream.put(raw_bytes(plane))
+            stream.put(plane)
 
     def encode(self) -> bytes:
         """The patch as bytes; empty if nothing differs."""
@@ -71,15 +71,14 @@ def _gaps(positions: Tensor, before: int) -> Tensor:
     """Elements passed over before each position, as bytes; `before`: those before the block."""
     import torch
 
-    gaps = positions.clone()
-    gaps[0] += before
-    gaps[1:] -= positions[:-1] + 1
-    if int(gaps.max()) >= SKIP:
-        counts = gaps // SKIP + 1
-        long = gaps.new_full((int(counts.sum()),), SKIP)
-        long[counts.cumsum(0) - 1] = gaps % SKIP
-        gaps = long
-    return gaps.to(torch.uint8)
+    steps = torch.diff(positions, prepend=positions.new_full((1,), -before - 1))
+    if int(steps.max()) <= SKIP:
+        return steps.to(torch.uint8) - 1
+    gaps = steps - 1
+    counts = gaps // SKIP + 1
+    long = gaps.new_full((int(counts.sum()),), SKIP)
+    long[counts.cumsum(0) - 1] = gaps % SKIP
+    return long.to(torch.uint8)
 
 
 class _Packed:
@@ -89,8 +88,9 @@ class _Packed:
         self._coder = zlib.compressobj(1, zlib.DEFLATED, 15, 9, zlib.Z_RLE)
         self._parts: list[bytes] = []
 
-    def put(self, data: memoryview) -> None:
-        self._parts.append(self._coder.compress(data))
+    def put(self, plane: Tensor) -> None:
+        # a view by way of ctypes would make a type for each length
+        self._parts.append(self._coder.compress(ctypes.string_at(plane.data_ptr(), plane.numel())))
 
     def done(self) -> bytes:
         return b"".join([*self._parts, self._coder.flush()])
