@@ -97,7 +97,12 @@ def llama(folder: Path, shape: Shape | None = None, shards: int = 5, seed: int =
 
 
 def lora(
-    folder: Path, shape: Shape | None = None, r: int = 16, seed: int = 1, only: tuple[str, ...] = (), scale: float = 0.005
+    folder: Path,
+    shape: Shape | None = None,
+    r: int = 16,
+    seed: int = 1,
+    only: tuple[str, ...] = (),
+    scale: float = 0.005,
 ) -> Path:
     """A PEFT LoRA of rank `r` on all linear layers (or on those whose name ends in one of `only`), fp32, alpha = 2 r.
 

@@ -1,4 +1,7 @@
-"""The training path of a low-rank delta over a frozen linear layer, as one autograd node.
+"""A low-rank delta on a live linear layer, with as little as can be between the layer and the result.
+
+Without gradients the delta is accumulated into the layer's own output. While training over a frozen layer the two are
+one autograd node:
 
 The plain chain linear, linear, scale, add allocates four outputs and their gradients. Here the delta is accumulated
 into the layer's own output, and its input gradient into the layer's: two extra thin products each way, and r numbers a
@@ -6,10 +9,50 @@ token kept for the backward.
 """
 
 # torch is imported at module level here: this file is only imported from inside a forward.
-from typing import Any
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import linear
+
+if TYPE_CHECKING:
+    from adaptr.algebra.lowrank import LowRank
+    from adaptr.view import View
+
+
+def forward(op: LowRank, base: View, x: Tensor, given: Tensor | None) -> Tensor:
+    """base(x) + s (x Aᵀ) Bᵀ for x (..., in); `given` replaces x on the side of the delta."""
+    A, B = op.A, op.B
+    if torch.is_grad_enabled():
+        return _with_gradients(op, base, x, given)
+    y: Tensor = base.call(x) if base.plain is None else linear(x, base.plain, base.bias)
+    side = x if given is None else given
+    if y.dtype is not x.dtype or x.dtype is not A.dtype or not y.is_contiguous():
+        return y + op.side(base, side).to(y.dtype)
+    h = linear(side, A)
+    y.view(-1, B.shape[0]).addmm_(h.view(-1, A.shape[0]), B.t(), alpha=op.scale)
+    return y
+
+
+def _with_gradients(op: LowRank, base: View, x: Tensor, given: Tensor | None) -> Tensor:
+    learning = op.A.requires_grad or op.B.requires_grad
+    exact = x.dtype is op.A.dtype and not torch.is_autocast_enabled(x.device.type)
+    if learning and exact and given is None and _frozen(base):
+        fused: Tensor = LinearLowRank.apply(x, base.plain, base.bias, op.A, op.B, op.scale)
+        return fused
+    y: Tensor = base.call(x)
+    return y + op.side(base, x if given is None else given).to(y.dtype)
+
+
+def _frozen(base: View) -> bool:
+    """Whether `base` is a plain linear layer that does not learn, as the fused node takes for granted."""
+    if base.plain is None or base.plain.requires_grad:
+        return False
+    bias = base.bias
+    return bias is None or not bias.requires_grad
 
 
 class LinearLowRank(torch.autograd.Function):
@@ -19,12 +62,13 @@ class LinearLowRank(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, W: Tensor, b: Tensor | None, A: Tensor, B: Tensor, s: float) -> Tensor:
         flat = x.reshape(-1, x.shape[-1])
         h = flat @ A.t()
-        y = torch.nn.functional.linear(flat, W, b).addmm_(h, B.t(), alpha=s)
+        y = linear(flat, W, b).addmm_(h, B.t(), alpha=s)
         ctx.save_for_backward(flat, W, A, B, h)
         ctx.s, ctx.shape = s, x.shape
         return y.view(*x.shape[:-1], -1)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Any) -> Any:
         x, W, A, B, h = ctx.saved_tensors
         g = grads[0].reshape(-1, grads[0].shape[-1])

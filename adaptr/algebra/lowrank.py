@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from adaptr.algebra.operator import Operator, in_dtype
 from adaptr.view import View
@@ -111,25 +113,9 @@ class LowRank(Operator):
     # ------------------------------------------------------------ in a live layer
 
     def forward(self, base: View, x: Tensor, given: Tensor | None = None) -> Tensor:
-        import torch
-
-        A, B = self.A, self.B
-        if A.ndim != 2 or not x.is_floating_point():
+        if self.A.ndim != 2 or not x.is_floating_point():
             return super().forward(base, x, given)
-        exact = x.dtype == A.dtype and not torch.is_autocast_enabled(x.device.type)
-        learning = torch.is_grad_enabled() and (A.requires_grad or B.requires_grad)
-        if learning and exact and given is None and _frozen(base):
-            fused: Tensor = _functions().apply(x, base.plain, base.bias, A, B, self.scale)
-            return fused
-        linear = torch.nn.functional.linear
-        y: Tensor = base.call(x) if base.plain is None else linear(x, base.plain, base.bias)
-        side = x if given is None else given
-        tracked = learning or (torch.is_grad_enabled() and y.requires_grad)
-        if tracked or not exact or y.dtype != x.dtype or not y.is_contiguous():
-            return y + self.side(base, side).to(y.dtype)
-        h = linear(side, A)
-        y.view(-1, B.shape[0]).addmm_(h.view(-1, A.shape[0]), B.t(), alpha=self.scale)
-        return y
+        return _live()(self, base, x, given)
 
     def side(self, base: View, x: Tensor) -> Tensor:
         """On look-up tables and convolutions A takes the layer's place, B follows point by point."""
@@ -156,14 +142,6 @@ def _through(x: Tensor, W: Tensor) -> Tensor:
     return x @ W.mT if W.ndim == 2 else torch.einsum("e...i,eoi->e...o", x, W)
 
 
-def _frozen(base: View) -> bool:
-    """Whether `base` is a plain linear layer that does not learn, as the fused path takes for granted."""
-    if base.plain is None or base.plain.requires_grad:
-        return False
-    bias = base.bias
-    return bias is None or not bias.requires_grad
-
-
 def _is_experts(A: Tensor, B: Tensor, W: Tensor | None = None) -> bool:
     """Whether the factors are stacks (e, r, in) and (e, out, r), not those of a 1-d convolution (r, in, k) and (out,
     r, 1).
@@ -174,7 +152,8 @@ def _is_experts(A: Tensor, B: Tensor, W: Tensor | None = None) -> bool:
     return fits and (W is None or W.shape[1] == B.shape[1])
 
 
-def _functions() -> Any:
-    from adaptr.algebra.fused import LinearLowRank
+@functools.cache
+def _live() -> Callable[[LowRank, View, Tensor, Tensor | None], Tensor]:
+    from adaptr.algebra.fused import forward
 
-    return LinearLowRank
+    return forward

@@ -42,9 +42,10 @@ class Delta(Method):
         drop = getattr(cfg, "dropout", 0.0)
 
         def call(x: Tensor) -> Tensor:
-            given = _dropped(x, drop, p)
-            y = (self.delta(p, cfg) * weight).forward(base, x, given)
-            shift = self.delta_bias(p, cfg)
+            op, shift = self.delta(p, cfg), self.delta_bias(p, cfg)
+            if weight != 1.0:
+                op = op * weight
+            y = op.forward(base, x, _dropped(x, drop, p) if drop else None)
             return y if shift is None else y + base.along(shift * weight).to(y.dtype)
 
         def bias() -> Tensor | None:
@@ -65,7 +66,7 @@ class Delta(Method):
 
 
 def _dropped(x: Tensor, rate: float, p: Any) -> Tensor | None:
-    if not rate or not getattr(p, "training", False) or not x.is_floating_point():
+    if not getattr(p, "training", False) or not x.is_floating_point():
         return None
     from torch.nn.functional import dropout
 

@@ -78,15 +78,15 @@ class State(nn.Module):
         if torch.compiler.is_compiling() or (torch.is_grad_enabled() and any(t.requires_grad for t in parts)):
             return make()
         # a value made in inference mode may not enter autograd later
-        stamp = [torch.is_inference_mode_enabled(), *map(_stamp, parts)]
+        stamp: list[Any] = [torch.is_inference_mode_enabled()]
+        try:
+            stamp += [(id(t), t.data_ptr(), t._version) for t in parts]
+        except RuntimeError:  # tensors of inference mode count no versions
+            stamp += [(id(t), t.data_ptr()) for t in parts]
         found = self.memo.get(name)
         if found is None or found[0] != stamp:
             found = self.memo[name] = (stamp, make())
         return cast(Tensor, found[1])
-
-
-def _stamp(t: Tensor) -> tuple[int, int, int]:
-    return id(t), t.data_ptr(), 0 if t.is_inference() else t._version
 
 
 def _blank_state() -> State:

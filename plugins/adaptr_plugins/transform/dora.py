@@ -45,15 +45,19 @@ class DoRA(Transform):
         return V * over_rows(p["m"].to(V.dtype) / row_norms(V.detach()), V)
 
     def forward(self, base: View, x: Tensor, p: Any, cfg: Any) -> Tensor:
-        if p["A"].ndim != 2 or not x.is_floating_point() or (cfg.dropout and p.training):
+        op = self.low_rank(p, cfg)
+        if op.A.ndim != 2 or not x.is_floating_point() or (cfg.dropout and p.training):
             return self.general(base, x, p, cfg)
-        g = p.derived("g", (*base.parts, p["A"], p["B"], p["m"]), lambda: self.gain(base, p, cfg))
-        y, b = self.low_rank(p, cfg).forward(base, x), base.bias
-        g = g.to(y.dtype)
-        return y * g if b is None else (y - b) * g + b
+        g = p.derived("g", (*base.parts, op.A, op.B, p["m"]), lambda: self.gain(base, p, cfg))
+        y, b = op.forward(base, x), base.bias
+        if g.dtype is not y.dtype:
+            g = g.to(y.dtype)
+        if b is not None:
+            return (y - b) * g + b
+        return y * g if y.requires_grad or g.requires_grad else y.mul_(g)
 
     def general(self, base: View, x: Tensor, p: Any, cfg: Any) -> Tensor:
-        """Convolutions, look-up tables and dropout: y = base(x) + (g - 1)∘(W x') + g∘(s B A x'), x' the dropped-out x."""
+        """Convolutions, look-up tables, dropout: y = base(x) + (g - 1)∘(W x') + g∘(s B A x'), x' the dropped-out x."""
         from torch.nn.functional import dropout
 
         low_rank, b = self.low_rank(p, cfg), base.bias
