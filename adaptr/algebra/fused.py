@@ -33,7 +33,7 @@ def forward(op: LowRank, base: View, x: Tensor, given: Tensor | None) -> Tensor:
     if y.dtype is not x.dtype or x.dtype is not A.dtype or not y.is_contiguous():
         return y + op.side(base, side).to(y.dtype)
     h = linear(side, A)
-    y.view(-1, B.shape[0]).addmm_(h.view(-1, A.shape[0]), B.t(), alpha=op.scale)
+    y.view(-1, B.shape[0]).addmm_(h.view(y.numel() // B.shape[0], A.shape[0]), B.t(), alpha=op.scale)
     return y
 
 

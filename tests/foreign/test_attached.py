@@ -12,7 +12,9 @@ import adaptr
 from adaptr.format import digest
 
 NAMES = (
+    "adalora",
     "ia3",
+    "lokr",
     "lora",
     "lora-all-linear",
     "lora-bf16",
@@ -22,8 +24,11 @@ NAMES = (
     "lora-modules_to_save",
     "lora-pattern",
     "lora-rslora",
+    "oft",
     "prompt",
     "ptuning",
+    "shira",
+    "vera",
 )
 
 
@@ -39,7 +44,7 @@ def test_gives_what_peft_gave(shared: Path, model: torch.nn.Module, name: str) -
     folder = shared / "real" / "ref-peft-tinyshakes" / name
     probe = load_file(folder / "probe.safetensors")
     base = _logits(model, probe["input_ids"])
-    with adaptr.attach(model, adaptr.load(folder)):
+    with adaptr.attach(model, adaptr.load(folder, base=model)):
         found = _logits(model, probe["input_ids"])
     want = probe["logits"][:, -found.shape[1] :]
     assert (found - want).abs().max() <= 1e-5 * max(1.0, float(want.abs().max()))

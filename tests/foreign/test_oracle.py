@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 import adaptr
+from adaptr.testing import shaken
 
 transformers = pytest.importorskip("transformers")
 pytestmark = pytest.mark.filterwarnings("ignore")  # PEFT's and transformers' own
@@ -156,6 +157,48 @@ FROM_PEFT: Mapping[str, tuple[Callable[[], nn.Module], str, dict[str, Any]]] = {
     "bert-bias-all": (bert, "LoraConfig", {"target_modules": ["query", "dense"], "r": 3, "bias": "all"}),
     "bert-bias-lora-only": (bert, "LoraConfig", {"target_modules": ["query"], "r": 3, "bias": "lora_only"}),
     "bert-prefix": (bert, "PrefixTuningConfig", {"task_type": "SEQ_CLS", "num_virtual_tokens": 3}),
+    "llama-adalora": (llama, "AdaLoraConfig", {"target_modules": ["q_proj", "up_proj"], "init_r": 4, "total_step": 10}),
+    "gpt2-adalora": (
+        gpt2,
+        "AdaLoraConfig",
+        {"target_modules": ["c_attn"], "init_r": 4, "total_step": 10, "fan_in_fan_out": True},
+    ),
+    "llama-loha": (llama, "LoHaConfig", {"target_modules": ["q_proj", "up_proj"], "r": 3, "alpha": 5}),
+    "llama-lokr": (llama, "LoKrConfig", {"target_modules": ["q_proj", "k_proj", "up_proj"], "r": 2, "alpha": 3}),
+    "llama-lokr-both": (
+        llama,
+        "LoKrConfig",
+        {"target_modules": ["q_proj", "up_proj"], "r": 2, "decompose_both": True, "decompose_factor": 8},
+    ),
+    "llama-lokr-full": (llama, "LoKrConfig", {"target_modules": ["q_proj"], "r": 64, "alpha": 32}),
+    "llama-vera": (llama, "VeraConfig", {"target_modules": ["q_proj", "k_proj", "down_proj"], "r": 5}),
+    "gpt2-vera": (gpt2, "VeraConfig", {"target_modules": ["c_attn"], "r": 5, "fan_in_fan_out": True}),
+    "llama-oft": (llama, "OFTConfig", {"target_modules": ["q_proj", "down_proj"], "oft_block_size": 8}),
+    "llama-oft-exact": (
+        llama,
+        "OFTConfig",
+        {"target_modules": ["q_proj", "down_proj"], "oft_block_size": 8, "use_cayley_neumann": False},
+    ),
+    "llama-oft-shared": (
+        llama,
+        "OFTConfig",
+        {"target_modules": ["q_proj"], "oft_block_size": 8, "block_share": True, "num_cayley_neumann_terms": 3},
+    ),
+    "llama-shira": (llama, "ShiraConfig", {"target_modules": ["q_proj", "v_proj"], "r": 3}),
+    "convolutions-loha": (Convolutions, "LoHaConfig", {"target_modules": ["one", "two", "last"], "r": 2}),
+    "convolutions-loha-tucker": (
+        Convolutions,
+        "LoHaConfig",
+        {"target_modules": ["one", "two"], "r": 2, "use_effective_conv2d": True},
+    ),
+    "convolutions-lokr": (Convolutions, "LoKrConfig", {"target_modules": ["two", "last"], "r": 1}),
+    "convolutions-lokr-full": (Convolutions, "LoKrConfig", {"target_modules": ["two"], "r": 8}),
+    "convolutions-lokr-tucker": (
+        Convolutions,
+        "LoKrConfig",
+        {"target_modules": ["two"], "r": 1, "use_effective_conv2d": True},
+    ),
+    "convolutions-adalora": (Convolutions, "AdaLoraConfig", {"target_modules": ["two"], "init_r": 3, "total_step": 9}),
     "t5-lora": (t5, "LoraConfig", {"target_modules": ["q", "v", "wo"], "r": 3, "task_type": "SEQ_2_SEQ_LM"}),
     "t5-ia3": (t5, "IA3Config", {"target_modules": ["k", "v", "wo"], "feedforward_modules": ["wo"]}),
     "convolutions": (Convolutions, "LoraConfig", {"target_modules": ["one", "two", "three", "last"], "r": 3}),
@@ -225,6 +268,26 @@ FROM_ADAPTR: Mapping[str, tuple[Callable[[], nn.Module], str, dict[str, Any]]] =
     "bert-prefix": (bert, "prefix", {"tokens": 4, "position_offset": "shift"}),
     "t5-lora": (t5, "lora", {"targets": ["attn.q", "attn.v"], "r": 3}),
     "t5-prompt": (t5, "prompt", {"tokens": 4}),
+    "llama-adalora": (llama, "adalora", {"targets": ["attn.q", "mlp.up"], "r": 4}),
+    "llama-adalora-pruned": (
+        llama,
+        "adalora",
+        {
+            "targets": ["attn.q", "attn.k"],
+            "begun": 5,
+            "r": 5,
+            "overrides": {"*.0.*": {"r": 3}, "*.1.*k_proj": {"r": 0}},
+        },
+    ),
+    "llama-loha": (llama, "loha", {"targets": "all-linear", "r": 2}),
+    "llama-lokr": (llama, "lokr", {"targets": "all-linear", "r": 2, "overrides": {"*.0.*": {"alpha": 5.0}}}),
+    "llama-lokr-both": (llama, "lokr", {"targets": "attn.q", "r": 1, "decompose_both": True, "factor": 4}),
+    "llama-vera": (llama, "vera", {"targets": ["attn.q", "attn.k", "mlp.down"], "r": 7}),
+    "llama-oft": (llama, "oft", {"targets": ["attn.q", "mlp.down"], "b": 8}),
+    "llama-oft-series": (llama, "oft", {"targets": ["attn.q", "mlp.down"], "b": 8, "terms": 5}),
+    "llama-shira": (llama, "shira", {"targets": ["attn.q", "attn.v"], "r": 3}),
+    "convolutions-loha": (Convolutions, "loha", {"targets": ["one", "two"], "r": 2, "tucker": True}),
+    "convolutions-lokr": (Convolutions, "lokr", {"targets": ["two", "last"], "r": 1}),
     "convolutions": (Convolutions, "lora", {"targets": ["one", "two", "three", "last"], "r": 3}),
     "mixtral-experts": (mixtral, "lora", {"targets": ["experts.gate_up_proj", "experts.down_proj"], "r": 2}),
     "gpt-oss-experts": (gpt_oss, "lora", {"targets": ["experts.down_proj", "attn.q"], "r": 2}),
@@ -236,8 +299,7 @@ def test_what_adaptr_wrote(peft: Any, name: str, tmp_path: Path) -> None:
     build, method, arguments = FROM_ADAPTR[name]
     model = made(build)
     fresh = adaptr.create(model, method, **arguments)
-    torch.manual_seed(2)
-    adapter = fresh.replace(tensors={k: t + 0.2 * torch.randn_like(t) for k, t in fresh.tensors.items()})
+    adapter = shaken(fresh, 2, by=0.2)
     with adaptr.attach(model, adapter):
         want = outputs(model)
     assert not torch.allclose(want, outputs(model), atol=1e-3), "the adapter changes nothing"

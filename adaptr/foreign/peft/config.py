@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -114,3 +115,40 @@ def _exact(path: str, paths: Iterable[str]) -> str:
     escaped = re.escape(path).replace(r"\-", "-")
     shared = any(other != path and other.endswith(f".{path}") for other in paths)
     return f"^{escaped}" if shared else escaped
+
+
+def common(values: Mapping[str, Any]) -> Any:
+    """The most frequent value, the smallest of those that are."""
+    counted = Counter(values.values())
+    return min(counted, key=lambda value: (-counted[value], value))
+
+
+def version(config: Mapping[str, Any]) -> tuple[int, int]:
+    """PEFT's version that wrote a file, (0, 0) where it did not say (before 0.18)."""
+    found = re.match(r"(\d+)\.(\d+)", text(config, "peft_version"))
+    return (int(found[1]), int(found[2])) if found else (0, 0)
+
+
+def ranked(config: Mapping[str, Any], path: str, rank: str, alpha: str) -> dict[str, Any]:
+    """{r, alpha} of one target, from the fields called `rank` and `alpha` and the patterns over them."""
+    r = matching(pattern(config, "rank_pattern"), path, number(config, rank))
+    scale = matching(pattern(config, "alpha_pattern"), path, number(config, alpha))
+    return {"r": _size("r", r), "alpha": scale}
+
+
+def ranks(configs: Mapping[str, Mapping[str, Any]], alpha: str) -> dict[str, Any]:
+    """The fields r, alpha and the patterns over them that say the same: the inverse of `ranked`."""
+    r, scales = ({path: c[name] for path, c in configs.items()} for name in ("r", "alpha"))
+    return {
+        "r": common(r),
+        alpha: common(scales),
+        "rank_pattern": patterns(r, common(r)),
+        "alpha_pattern": patterns(scales, common(scales)),
+    }
+
+
+def complete(method: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """`values` with the method's own defaults for what PEFT's configuration doesn't say."""
+    from adaptr import plugins
+
+    return vars(plugins.method(method).config(values)).copy()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ class Piece:
     """One of an adapter's tensors inside a tensor of a file.
 
     The file's tensor is viewed as `view`, then entry `index` of its axis 1 is taken if `index` is not None, then axes
-    are put in `order`, and the result has `shape`.
+    are put in `order`, `then` is done to it, and the result has `shape`.
     """
 
     source: str
@@ -25,6 +25,7 @@ class Piece:
     view: tuple[int, ...] = ()
     index: int | None = None
     order: tuple[int, ...] = ()
+    then: Callable[[Tensor], Tensor] | None = None
 
     def take(self, tensor: Tensor) -> Tensor:
         if self.view:
@@ -33,6 +34,8 @@ class Piece:
             tensor = tensor[:, self.index]
         if self.order:
             tensor = tensor.permute(self.order)
+        if self.then is not None:
+            tensor = self.then(tensor)
         return tensor.reshape(self.shape).contiguous()
 
 

@@ -7,15 +7,25 @@ whole parameter of the base has the slot "".
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from adaptr.errors import ConfigConflict, Unsupported
+from adaptr.errors import ConfigConflict, TensorUnknown, Unsupported
 
 PROMPT = "prompt_embeddings"
 BASE = "base_layer"
 
-_SLOTS = "lora_A|lora_B|lora_embedding_A|lora_embedding_B|lora_magnitude_vector|ia3_l"
+#: Slots whose keys end in `.weight`; those of the others end with the slot.
+_WEIGHTS = ("lora_A", "lora_B", "oft_R")
+_PLAIN = (
+    "lora_E", "lora_embedding_A", "lora_embedding_B", "lora_magnitude_vector", "ia3_l",
+    "hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b", "hada_t1", "hada_t2",
+    "lokr_w1", "lokr_w1_a", "lokr_w1_b", "lokr_w2", "lokr_w2_a", "lokr_w2_b", "lokr_t2",
+    "vera_lambda_b", "vera_lambda_d", "shira_weight", "shira_indices",
+)  # fmt: skip
+#: Tensors that all modules share: they stand at the top.
+SHARED = frozenset({"vera_A", "vera_B"})
+_SLOTS = "|".join((*_WEIGHTS, *_PLAIN))
 _KEY = re.compile(rf"(?P<path>.+)\.(?P<slot>{_SLOTS})(?P<tail>(\.[^.]+)*)")
 #: Components that only adapters have: a key with one that is no slot belongs to another method.
 _FOREIGN = re.compile(
@@ -57,6 +67,8 @@ def _key(source: str, key: str, prefixes: tuple[str, ...]) -> tuple[Key, str]:
         return Key(source, "", PROMPT), ""
     prefix = next((p for p in prefixes if key.startswith(p)), "")
     key = key.removeprefix(prefix)
+    if key.partition(".")[0] in SHARED:
+        return Key(source, "", key.partition(".")[0]), key.partition(".")[2]
     saved = re.fullmatch(r"(.*)\.modules_to_save\.([^.]+)\.(.*)", key)
     if saved:
         return Key(source, f"{saved[1]}.{saved[3]}", ""), saved[2]
@@ -81,11 +93,24 @@ def grouped(keys: Iterable[Key]) -> dict[str, dict[str, str]]:
     """{module path: {slot: key in the file}} of the adapter's own tensors."""
     found: dict[str, dict[str, str]] = {}
     for key in keys:
-        if key.slot and key.slot != PROMPT:
+        if key.slot and key.path:
             if f".{BASE}." in f".{key.path}." and not key.path.endswith(f".{BASE}"):
                 raise Unsupported(f"`{key.source}`: adapters inside a multi-head attention module can't be read yet")
             found.setdefault(key.path, {})[key.slot] = key.source
     return found
+
+
+def chosen(path: str, slots: Mapping[str, str], wanted: Mapping[str, str]) -> dict[str, str]:
+    """{adaptr's name: key in the file}. Raises `ConfigConflict` or `TensorUnknown` unless they are the wanted ones."""
+    missing = next((slot for slot in wanted.values() if slot not in slots), None)
+    if missing:
+        raise ConfigConflict(
+            f"`{path}` has {', '.join(sorted(slots))} and no `{missing}`, which its configuration wants"
+        )
+    extra = next((slot for slot in slots if slot not in wanted.values()), None)
+    if extra:
+        raise TensorUnknown(f"`{slots[extra]}`: the configuration has no place for `{extra}` at `{path}`")
+    return {name: slots[slot] for name, slot in wanted.items()}
 
 
 def whole(keys: Iterable[Key]) -> Iterator[Key]:
@@ -98,10 +123,9 @@ def is_foreign(path: str) -> bool:
     return any(_FOREIGN.fullmatch(part) for part in path.split("."))
 
 
-def written(path: str, slot: str) -> str:
-    """The key that PEFT gives a slot of a module."""
-    plain = {"lora_embedding_A", "lora_embedding_B", "lora_magnitude_vector", "ia3_l"}
-    suffix = "" if slot in plain or slot.endswith(".bias") else ".weight"
+def written(path: str, slot: str, plain: bool = False) -> str:
+    """The key that PEFT gives a slot of a module; `plain` for types that keep `lora_A` and `lora_B` as parameters."""
+    suffix = ".weight" if slot in _WEIGHTS and not plain else ""
     return f"base_model.model.{path}.{slot}{suffix}"
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from adaptr.adapter import Target
-from adaptr.errors import ConfigConflict, TensorUnknown, Unsupported
+from adaptr.errors import ConfigConflict, Unsupported
 from adaptr.foreign.peft import config as fields_of
 from adaptr.foreign.peft import keys, placing, stacks
 from adaptr.foreign.peft.draft import Draft, Piece
@@ -68,11 +67,8 @@ def _refuse_init(init: Any) -> None:
 
 def _values(config: Mapping[str, Any], method: str, path: str) -> dict[str, Any]:
     """adaptr's configuration of one target, patterns resolved."""
-    r = fields_of.matching(fields_of.pattern(config, "rank_pattern"), path, fields_of.number(config, "r"))
-    alpha = fields_of.number(config, "lora_alpha")
     found = {
-        "r": fields_of.size({"r": r}, "r"),
-        "alpha": fields_of.matching(fields_of.pattern(config, "alpha_pattern"), path, alpha),
+        **fields_of.ranked(config, path, "r", "lora_alpha"),
         "dropout": fields_of.number(config, "lora_dropout", 0.0),
         "rslora": fields_of.flag(config, "use_rslora"),
     }
@@ -89,13 +85,13 @@ def _target(
     if stacks.is_stack(source.config, path):
         place = stacks.place(source.config, model, path)
         values = _values(source.config, "lora", place.path)
-        found = _named(path, slots, {"A": "lora_A", "B": "lora_B"})
+        found = keys.chosen(path, slots, {"A": "lora_A", "B": "lora_B"})
         return dataclasses.replace(place, config=values), stacks.pieces(source, place, found, values["r"])
     values = _values(source.config, method, path)
     wanted = {"A": ends[0], "B": ends[1]}
     wanted |= {"m": "lora_magnitude_vector"} if method == "dora" else {}
     wanted |= {"b": f"{ends[1]}.bias"} if values.get("bias") else {}
-    found = _named(path, slots, wanted)
+    found = keys.chosen(path, slots, wanted)
     a, b = (source.shapes[found[name]] for name in "AB")
     if len(a) != len(b) or len(a) < 2:
         raise ConfigConflict(f"`{path}`: factors of shapes {a} and {b} don't belong together")
@@ -107,19 +103,6 @@ def _target(
     target = placing.agreed(model, Target(path, kind, (b[0], *a[1:]), values))
     shapes = {"A": a, "B": b, "m": (b[0],), "b": (b[0],)}
     return target, {name: Piece(key, shapes[name]) for name, key in found.items()}
-
-
-def _named(path: str, slots: Mapping[str, str], wanted: Mapping[str, str]) -> dict[str, str]:
-    """{adaptr's name: key in the file}. Raises `ConfigConflict` or `TensorUnknown` unless they are the wanted ones."""
-    missing = next((slot for slot in wanted.values() if slot not in slots), None)
-    if missing:
-        raise ConfigConflict(
-            f"`{path}` has {', '.join(sorted(slots))} and no `{missing}`, which its configuration wants"
-        )
-    extra = next((slot for slot in slots if slot not in wanted.values()), None)
-    if extra:
-        raise TensorUnknown(f"`{slots[extra]}`: the configuration has no place for `{extra}` at `{path}`")
-    return {name: slots[slot] for name, slot in wanted.items()}
 
 
 def _kind(config: Mapping[str, Any], slot: str, axes: int) -> str:
@@ -144,11 +127,11 @@ def fields(adapter: Adapter) -> dict[str, Any]:
     parameters = placing.ordered(p for p, t in adapter.targets.items() if t.kind in stacks.KINDS)
     made = {
         "peft_type": "LORA",
-        "r": _common(ranks),
-        "lora_alpha": _common(alphas),
-        "rank_pattern": fields_of.patterns(ranks, _common(ranks)),
-        "alpha_pattern": fields_of.patterns(alphas, _common(alphas)),
-        "lora_dropout": _common({path: c["dropout"] for path, c in configs.items()}),
+        "r": fields_of.common(ranks),
+        "lora_alpha": fields_of.common(alphas),
+        "rank_pattern": fields_of.patterns(ranks, fields_of.common(ranks)),
+        "alpha_pattern": fields_of.patterns(alphas, fields_of.common(alphas)),
+        "lora_dropout": fields_of.common({path: c["dropout"] for path, c in configs.items()}),
         "use_rslora": rslora,
         "use_dora": adapter.method == "dora",
         "lora_bias": _bias(configs),
@@ -162,11 +145,6 @@ def _plain_alpha(config: Mapping[str, Any]) -> float:
     """The alpha that gives the same scale without rsLoRA."""
     alpha, r = config["alpha"], config["r"]
     return float(alpha * r**0.5 if config["rslora"] else alpha)
-
-
-def _common(values: Mapping[str, Any]) -> Any:
-    counted = Counter(values.values())
-    return min(counted, key=lambda value: (-counted[value], value))
 
 
 def _bias(configs: Mapping[str, Mapping[str, Any]]) -> bool:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from adaptr.adapter import Target
-from adaptr.errors import TargetNotFound
+from adaptr.errors import ConfigMissing, TargetNotFound
 
 if TYPE_CHECKING:
     from torch import nn
@@ -29,6 +30,29 @@ def agreed(model: nn.Module | None, target: Target) -> Target:
         raise TargetNotFound(f"`{target.path}` is no layer of the base that can be adapted")
     places.match(model, dataclasses.replace(target, kind=found.kind))
     return dataclasses.replace(found, config=target.config)
+
+
+def flattened(model: nn.Module | None, target: Target) -> Target:
+    """`target`, whose shape (out, in*k) is that of flattened factors, with the kernel as the base has it."""
+    if model is None:
+        return target
+    from adaptr import targets as places
+
+    out, width = target.shape
+    try:
+        found = places.describe(target.path, model.get_submodule(target.path))
+    except AttributeError:
+        found = None
+    if found is None or len(found.shape) < 3 or (found.shape[0], math.prod(found.shape[1:])) != (out, width):
+        return agreed(model, target)
+    return dataclasses.replace(found, config=target.config)
+
+
+def needed(model: nn.Module | None, path: str, why: str) -> nn.Module:
+    """The base. Raises `ConfigMissing` saying why the file is not enough."""
+    if model is None:
+        raise ConfigMissing(f"`{path}`: {why}; give the base (`--base`, a folder with its `config.json`)")
+    return model
 
 
 def stacks(model: nn.Module, owner: str) -> list[Target]:

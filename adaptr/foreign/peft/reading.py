@@ -49,7 +49,9 @@ def read(path: Path, base: Any = None) -> Adapter:
 
 
 def _gathered(source: Source) -> None:
-    """Raises `NoAdapterTensors` for a file that ZeRO-3 emptied. (AdaLoRA trims ranks to zero; the types here don't.)"""
+    """Raises `NoAdapterTensors` for a file that ZeRO-3 emptied."""
+    if source.config["peft_type"] in table.TRIMMED:
+        return
     empty = next((key for key, shape in source.shapes.items() if 0 in shape), None)
     if empty is not None:
         raise NoAdapterTensors(
@@ -89,7 +91,7 @@ def _model(source: Source, base: Any) -> nn.Module | None:
 
     if isinstance(base, str | os.PathLike):
         open_kinds = described(base).get("model_type") in CONV1D_MODELS
-        unnamed = source.config["peft_type"] == "PREFIX_TUNING" or bool(source.config.get("target_parameters"))
+        unnamed = source.config["peft_type"] in table.OPEN or bool(source.config.get("target_parameters"))
         return skeleton(base) if open_kinds or unnamed else None
     return None if base is None else skeleton(base)
 
@@ -118,9 +120,11 @@ def _check(adapter: Adapter, pieces: Mapping[str, Piece]) -> None:
     from adaptr import plugins
 
     method = plugins.method(adapter.method)
+    shared = {} if "" in adapter.targets else {k[1:]: p.shape for k, p in pieces.items() if k.startswith(":")}
     for path, target in adapter.targets.items():
         own = {key.rpartition(":")[2]: piece.shape for key, piece in pieces.items() if key.rpartition(":")[0] == path}
         own.pop(REPLACED, None)
+        own |= shared
         method.check(target, own)
 
 

@@ -6,12 +6,11 @@ module the wrappers are nested in the order in which the module has them, the la
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from adaptr.adapter import Target
-from adaptr.errors import ConfigConflict, ConfigMissing, LossyConversion, Unsupported
+from adaptr.errors import ConfigConflict, LossyConversion, Unsupported
 from adaptr.foreign.peft import config as fields_of
 from adaptr.foreign.peft import keys, placing
 from adaptr.foreign.peft.draft import Piece
@@ -42,29 +41,19 @@ def _owner(path: str) -> str:
 
 def place(config: Mapping[str, Any], model: nn.Module | None, path: str) -> Target:
     """The stack whose wrapper is at `path`. Raises `ConfigMissing` without a model."""
-    if model is None:
-        raise ConfigMissing(
-            f"`{path}` adapts a stack of experts, and the file doesn't say how the base stores it; give the base "
-            "(`--base`, a folder with its `config.json`)"
-        )
+    model = placing.needed(model, path, "it adapts a stack of experts, and the file doesn't say how the base stores it")
     owner, depth = _owner(path), path.count(f".{keys.BASE}")
     named = fields_of.words(config, "target_parameters")
     found = [t for t in placing.stacks(model, owner) if fields_of.named(named, t.path)]
     if depth >= len(found):
         raise ConfigConflict(f"`{path}`: `target_parameters` names {len(found)} parameters of `{owner}` in this base")
     target = found[len(found) - 1 - depth]
-    if target.shape[1] == target.shape[2] and _version(config) < SIDES_NAMED:
+    if target.shape[1] == target.shape[2] and fields_of.version(config) < SIDES_NAMED:
         raise Unsupported(
             f"`{target.path}`: PEFT before 0.19 swapped the sides of some stacks, and on square ones nothing tells; "
             "load and save it again with a newer PEFT"
         )
     return target
-
-
-def _version(config: Mapping[str, Any]) -> tuple[int, int]:
-    """PEFT's version that wrote a file, (0, 0) where it did not say (before 0.18)."""
-    found = re.match(r"(\d+)\.(\d+)", fields_of.text(config, "peft_version"))
-    return (int(found[1]), int(found[2])) if found else (0, 0)
 
 
 def pieces(source: Source, target: Target, found: Mapping[str, str], r: int) -> dict[str, Piece]:

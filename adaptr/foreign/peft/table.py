@@ -17,17 +17,39 @@ TYPES = {
     "PROMPT_TUNING": "prompt",
     "P_TUNING": "prompt",
     "PREFIX_TUNING": "prefix",
+    "ADALORA": "adalora",
+    "LOHA": "loha",
+    "LOKR": "lokr",
+    "VERA": "vera",
+    "OFT": "oft",
+    "SHIRA": "shira",
 }
 #: adaptr's method to the module that translates it.
-METHODS = {"lora": "lora", "dora": "lora", "ia3": "ia3", "prompt": "prompt", "prefix": "prefix"}
+METHODS = {
+    "lora": "lora",
+    "dora": "lora",
+    "ia3": "ia3",
+    "prompt": "prompt",
+    "prefix": "prefix",
+    "adalora": "adalora",
+    "loha": "loha",
+    "lokr": "lokr",
+    "vera": "vera",
+    "oft": "oft",
+    "shira": "shira",
+}
+#: Types whose files leave open which layers of the base they are for: its modules are looked at where it is given.
+OPEN = frozenset({"PREFIX_TUNING", "ADALORA", "LOHA", "LOKR", "VERA", "OFT", "SHIRA"})
+#: Types that trim ranks to zero, so that empty tensors are no accident.
+TRIMMED = frozenset({"ADALORA"})
 #: Types whose whole parameters are saved under `base_model.` and not `base_model.model.`.
 PROMPT_TYPES = frozenset({"PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING", "MULTITASK_PROMPT_TUNING", "CPT", "CARTRIDGE"})
 #: Types that PEFT 0.21 has and adaptr can't read yet.
 LATER = frozenset({
-    "ADALORA", "LOHA", "LOKR", "OFT", "BOFT", "HRA", "VERA", "FOURIERFT", "VBLORA", "LN_TUNING", "SHIRA",
-    "TRAINABLE_TOKENS", "ADAPTION_PROMPT", "MISS", "BONE", "RANDLORA", "ROAD", "C3A", "DELORA", "HIRA", "GRALORA",
-    "WAVEFT", "XLORA", "POLY", "CPT", "CARTRIDGE", "MULTITASK_PROMPT_TUNING", "OSF", "PSOFT", "DEFT", "GLORA",
-    "LILY", "PEANUT", "BEFT", "FROD", "TINYLORA", "UNILORA", "SUPERTUNING",
+    "BOFT", "HRA", "FOURIERFT", "VBLORA", "LN_TUNING", "TRAINABLE_TOKENS", "ADAPTION_PROMPT", "MISS", "BONE",
+    "RANDLORA", "ROAD", "C3A", "DELORA", "HIRA", "GRALORA", "WAVEFT", "XLORA", "POLY", "CPT", "CARTRIDGE",
+    "MULTITASK_PROMPT_TUNING", "OSF", "PSOFT", "DEFT", "GLORA", "LILY", "PEANUT", "BEFT", "FROD", "TINYLORA",
+    "UNILORA", "SUPERTUNING",
 })  # fmt: skip
 
 

@@ -47,10 +47,14 @@ class VeRA(Delta):
         sha256: str = ""
 
     def delta(self, p: Mapping[str, Tensor], cfg: Any) -> LowRank:
-        A, B = (p["A"], p["B"]) if cfg.stored else projections(cfg)
+        A, B = self.projections(p, cfg)
         d, b = p["d"], p["b"]
         A, B = A.to(d.device, d.dtype), B.to(d.device, d.dtype)
         return LowRank(b.unsqueeze(-1) * B[: len(b)], d.unsqueeze(-1) * A[:, : cfg.width])
+
+    def projections(self, p: Mapping[str, Tensor], cfg: Any) -> tuple[Tensor, Tensor]:
+        """A (r, in_max) and B (out_max, r): the stored ones, or those of the seed."""
+        return (p["A"], p["B"]) if cfg.stored else drawn(cfg)
 
     def init_rule(self, param: str, target: Target) -> str:
         return f"fill:{target.config['d_initial']}" if param == "d" else super().init_rule(param, target)
@@ -66,7 +70,7 @@ class VeRA(Delta):
         return {**values, "width": target.shape[1]}
 
 
-def projections(cfg: Any) -> tuple[Tensor, Tensor]:
+def drawn(cfg: Any) -> tuple[Tensor, Tensor]:
     """A (r, in_max) and B (out_max, r), fp32. Raises `DigestMismatch` if they are not those that `sha256` promises."""
     key = (cfg.seed, cfg.r, cfg.in_max, cfg.out_max)
     if key not in _DRAWN:

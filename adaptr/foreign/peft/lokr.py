@@ -1,0 +1,131 @@
+"""PEFT's LOKR: method `lokr`. Sizes come from the tensors, never from `decompose_factor`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from adaptr.adapter import Target
+from adaptr.errors import ConfigConflict, Unsupported
+from adaptr.foreign.peft import config as fields_of
+from adaptr.foreign.peft import keys, placing
+from adaptr.foreign.peft.draft import Draft, Piece
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from adaptr.adapter import Adapter
+    from adaptr.foreign.peft.source import Source
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+def read(source: Source, model: nn.Module | None) -> Draft:
+    """Targets and tensors; kernels of flattened convolutions come from the base."""
+    targets: dict[str, Target] = {}
+    pieces: dict[str, Piece] = {}
+    shared = _values(source.config, "")
+    for path, slots in keys.grouped(source.keys).items():
+        full = {"w1_full": "lokr_w1" in slots, "w2_full": "lokr_w2" in slots, "tucker": "lokr_t2" in slots}
+        found = keys.chosen(path, slots, _slots(full))
+        shapes = {name: source.shapes[key] for name, key in found.items()}
+        target = _target(model, path, shapes, {**_values(source.config, path), **full})
+        targets[path] = target
+        pieces |= {f"{path}:{name}": _piece(target, name, key, shapes[name]) for name, key in found.items()}
+    return Draft("lokr", shared, targets, pieces)
+
+
+def _values(config: Mapping[str, Any], path: str) -> dict[str, Any]:
+    both, factor = fields_of.flag(config, "decompose_both"), fields_of.number(config, "decompose_factor", -1)
+    said = {**fields_of.ranked(config, path, "r", "alpha"), "factor": int(factor), "decompose_both": both}
+    return fields_of.complete("lokr", said)
+
+
+def _slots(full: Mapping[str, Any]) -> dict[str, str]:
+    """{adaptr's name: PEFT's slot} for these forms of the factors."""
+    first = ["w1"] if full["w1_full"] else ["w1_a", "w1_b"]
+    second = ["w2"] if full["w2_full"] else ["w2_a", "w2_b"]
+    found = {name: f"lokr_{name}" for name in first + second}
+    if full["tucker"]:
+        found = {"d2" if name == "w2_b" else name: slot for name, slot in found.items()} | {"t2": "lokr_t2"}
+    return found
+
+
+def _target(model: nn.Module | None, path: str, shapes: Shapes, values: dict[str, Any]) -> Target:
+    tucker = values["tucker"]
+    a, c = shapes["w1"] if values["w1_full"] else (shapes["w1_a"][0], shapes["w1_b"][1])
+    if values["w2_full"]:
+        b, d, *kernel = shapes["w2"]
+        if len(kernel) == 1:
+            raise Unsupported(f"`{path}`: PEFT multiplies a full `lokr_w2` of a 1-d convolution along the wrong axes")
+    elif tucker:
+        b, d, kernel = shapes["w2_a"][1], shapes["d2"][1], list(shapes["t2"][2:])
+        if kernel[1:] == [1]:
+            raise Unsupported(f"`{path}`: a core of a kernel with one axis can't be told from one with two")
+    else:
+        b, d, kernel = shapes["w2_a"][0], shapes["w2_b"][1], []
+    values = {**values, "a": a, "b": b, "c": c, "d": d}
+    if kernel:
+        return placing.agreed(model, Target(path, f"conv{len(kernel)}d", (a * b, c * d, *kernel), values))
+    target = placing.flattened(model, Target(path, "linear", (a * b, c * d), values))
+    inner = math.prod(target.shape[2:])
+    if d % inner:
+        raise ConfigConflict(f"`{path}`: `lokr_w2_b` has {d} columns, wanted a multiple of the kernel's {inner}")
+    return Target(path, target.kind, target.shape, {**values, "d": d // inner})
+
+
+def _piece(target: Target, name: str, key: str, shape: tuple[int, ...]) -> Piece:
+    if name == "w2_a" and target.config["tucker"]:
+        return Piece(key, (shape[1], shape[0]), order=(1, 0))
+    if name == "w2_b":
+        return Piece(key, (shape[0], target.config["d"], *target.shape[2:]))
+    return Piece(key, shape)
+
+
+def fields(adapter: Adapter) -> dict[str, Any]:
+    """The configuration fields that follow from the targets. Raises `Unsupported` for sizes PEFT would not choose."""
+    configs = {path: t.config for path, t in adapter.targets.items()}
+    for path, target in adapter.targets.items():
+        _as_peft_chooses(path, target)
+    return {
+        "peft_type": "LOKR",
+        **fields_of.ranks(configs, "alpha"),
+        "decompose_both": any(c["decompose_both"] for c in configs.values()),
+        "decompose_factor": fields_of.common({path: c["factor"] for path, c in configs.items()}),
+        "use_effective_conv2d": any(c["tucker"] for c in configs.values()),
+        "target_modules": placing.ordered(adapter.targets),
+    }
+
+
+def _as_peft_chooses(path: str, target: Target) -> None:
+    from adaptr import plugins
+
+    c = target.config
+    want = plugins.method("lokr").at_target(None, target, dict(c))  # type: ignore[arg-type]
+    for name in ("a", "b", "c", "d", "w1_full", "w2_full"):
+        if want[name] != c[name]:
+            raise Unsupported(
+                f"`{path}`: PEFT derives the sizes of the factors from `decompose_factor` and would take {name}="
+                f"{want[name]} where this adapter has {c[name]}"
+            )
+
+
+def lost(adapter: Adapter) -> list[str]:
+    return []
+
+
+def tensors(adapter: Adapter) -> dict[str, tuple[str, Tensor]]:
+    """{adaptr's key: (PEFT's key, tensor)}."""
+    made = {}
+    for path, target in adapter.targets.items():
+        slots = _slots(target.config)
+        for name, tensor in adapter.at(path).items():
+            made[f"{path}:{name}"] = keys.written(path, slots[name]), _written(name, tensor, target.config["tucker"])
+    return made
+
+
+def _written(name: str, tensor: Tensor, tucker: bool) -> Tensor:
+    if name == "w2_a" and tucker:
+        return tensor.mT.contiguous()
+    return tensor.flatten(1) if name == "w2_b" else tensor
