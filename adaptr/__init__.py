@@ -1,7 +1,7 @@
 """adaptr: adapters for language models as artifacts: one format, one contract, one algebra.
 
-Names are resolved when first used, so that importing adaptr costs nothing. `adaptr.load`, `save`, `convert`, `merge` ... are
-the commands as functions; `Method` families, `Param` and `LowRank` are what method plugins are made of.
+Names are resolved when first used, so that importing adaptr costs nothing. `adaptr.load`, `save`, `convert`, `merge` ...
+are the commands as functions; `Method` families, `Param` and `LowRank` are what method plugins are made of.
 """
 
 from __future__ import annotations
@@ -46,6 +46,10 @@ _HOME = {
     "quantize": "adaptr.api",
     "inspect": "adaptr.api",
     "convert": "adaptr.api",
+    "convert_method": "adaptr.api",
+    "diff": "adaptr.api",
+    "extract": "adaptr.api",
+    "resize": "adaptr.api",
     "merge": "adaptr.api",
     "unmerge": "adaptr.api",
     "verify": "adaptr.api",
@@ -67,7 +71,23 @@ if TYPE_CHECKING:
     from adaptr.algebra.operator import Operator
     from adaptr.algebra.sparse import Sparse
     from adaptr.algebra.sum import Sum
-    from adaptr.api import attach, convert, create, inspect, load, merge, quantize, save, train, unmerge, verify
+    from adaptr.api import (
+        attach,
+        convert,
+        convert_method,
+        create,
+        diff,
+        extract,
+        inspect,
+        load,
+        merge,
+        quantize,
+        resize,
+        save,
+        train,
+        unmerge,
+        verify,
+    )
     from adaptr.errors import AdaptrError
     from adaptr.families.base import Method
     from adaptr.families.composite import Composite

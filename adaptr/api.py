@@ -17,9 +17,13 @@ if TYPE_CHECKING:
     from adaptr.host import Handle, Session
     from adaptr.ops.change import Tied
     from adaptr.ops.convert import Report
+    from adaptr.ops.diff_report import DiffReport
+    from adaptr.ops.extract import ExtractReport
+    from adaptr.ops.extract_job import Biases, Embeddings, Rest
     from adaptr.ops.inspect import Inspection
     from adaptr.ops.merge import MergeReport
     from adaptr.ops.meter import Progress
+    from adaptr.ops.rank_report import RankReport
     from adaptr.ops.unmerge import UnmergeReport
     from adaptr.ops.verify import VerifyReport
     from adaptr.targets import Spec
@@ -58,6 +62,93 @@ def convert(
     from adaptr.ops import convert as conversion
 
     return conversion.convert(Path(source), Path(out), to, lossy, force, base)
+
+
+def convert_method(
+    source: Source,
+    out: Source,
+    method: str = "lora",
+    to: str = "adaptr",
+    *,
+    rank: int | None = None,
+    energy: float | None = None,
+    lossy: bool = False,
+    force: bool = False,
+    base: nn.Module | Source | None = None,
+) -> RankReport:
+    """Write the adapter at `source` as another method, exactly or at a rank or energy; see `adaptr.ops.resize`."""
+    from adaptr.ops.resize import reexpress
+
+    return reexpress(Path(source), Path(out), method, to, rank, energy, lossy, force, base)
+
+
+def resize(
+    source: Source,
+    out: Source,
+    *,
+    rank: int | None = None,
+    energy: float | None = None,
+    force: bool = False,
+    base: nn.Module | Source | None = None,
+) -> RankReport:
+    """Write the adapter at `source` as LoRA of a lower rank, with the error measured; see `adaptr.ops.resize`."""
+    from adaptr.ops.resize import resize
+
+    return resize(Path(source), Path(out), rank, energy, force, base)
+
+
+def extract(
+    base: Source,
+    tuned: Source,
+    out: Source,
+    *,
+    rank: int | None = None,
+    energy: float | None = None,
+    embeddings: Embeddings = "low-rank",
+    biases: Biases = "delta",
+    rest: Rest = "replace",
+    force: bool = False,
+    progress: Progress | None = None,
+) -> ExtractReport:
+    """Write the LoRA that turns the checkpoint `base` into `tuned`; see `adaptr.ops.extract`."""
+    from adaptr.ops.extract import extract
+
+    return extract(
+        Path(base),
+        Path(tuned),
+        Path(out),
+        rank=rank,
+        energy=energy,
+        embeddings=embeddings,
+        biases=biases,
+        rest=rest,
+        force=force,
+        progress=progress,
+    )
+
+
+def diff(
+    a: Source,
+    b: Source,
+    base: Source | None = None,
+    *,
+    header: bool = False,
+    intruders: int = 0,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> DiffReport:
+    """How two adapters, or an adapter and a checkpoint, or two checkpoints differ; see `adaptr.ops.diff`."""
+    from adaptr.ops.diff import diff
+
+    return diff(
+        Path(a),
+        Path(b),
+        None if base is None else Path(base),
+        header=header,
+        intruders=intruders,
+        seed=seed,
+        progress=progress,
+    )
 
 
 def create(

@@ -14,9 +14,12 @@ SECTIONS: dict[str, dict[str, str]] = {
     "Look": {
         "inspect": "Say what an adapter is, from its header alone.",
         "methods": "List the adapter methods, or describe one.",
+        "diff": "Say how two adapters differ, and what composing them would do.",
     },
     "Change": {
-        "convert": "Write an adapter in another format.",
+        "convert": "Write an adapter in another format, or as another method.",
+        "resize": "Write an adapter as LoRA of a lower rank.",
+        "extract": "Make a LoRA of a fine-tuned checkpoint minus its base.",
     },
     "Merge": {
         "merge": "Merge adapters into a base checkpoint, tensor by tensor.",

@@ -56,9 +56,7 @@ def convert(
     out = out / NAME if format_of is None and out.is_dir() else out
     refuse_existing(out, force)
     found = open_adapter(source, base)
-    bad = nonfinite(found.adapter)
-    if bad:
-        raise NonFinite(f"`{bad[0]}` in `{source}` holds NaN or infinity ({len(bad)} tensors do); it is broken")
+    require_finite(found.adapter, source)
     adapter = found.adapter.replace(lineage=_lineage(found, to, lossy))
     if format_of is None:
         written = foreign.Written(write(adapter, out, force), {key: key for key in adapter.tensors})
@@ -67,13 +65,25 @@ def convert(
     return _report(found, out, to, written)
 
 
+def require_finite(adapter: Adapter, source: Path) -> None:
+    """Raises `NonFinite` for an adapter with NaN or infinity in it."""
+    bad = nonfinite(adapter)
+    if bad:
+        raise NonFinite(f"`{bad[0]}` in `{source}` holds NaN or infinity ({len(bad)} tensors do); it is broken")
+
+
 def _lineage(found: Opened, to: str, lossy: bool) -> dict[str, Any]:
-    """Where the output comes from: the parent by the digests of its files, never by its place."""
+    """Where the output comes from."""
+    return {"operation": "convert", "arguments": {"to": to, "lossy": lossy}, "parents": [parent_of(found)]}
+
+
+def parent_of(found: Opened) -> dict[str, Any]:
+    """An adapter as a lineage names it: by the digests of its files, never by its place."""
     parent = {"digest": digest.of_file(found.file), "format": found.format}
     config = found.file.parent / CONFIG
     if found.format != "adaptr" and config.is_file():
         parent["config"] = "sha256:" + hashlib.sha256(config.read_bytes()).hexdigest()
-    return {"operation": "convert", "arguments": {"to": to, "lossy": lossy}, "parents": [parent]}
+    return parent
 
 
 def _traced(adapter: Adapter, names: Mapping[str, str]) -> list[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""`adaptr convert A -o OUT [--to FORMAT]`"""
+"""`adaptr convert A -o OUT [--to FORMAT] [--method NAME]`"""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from adaptr.cli import options, show
+from adaptr.cli import options, ranks, show
 from adaptr.cli.output import Output
 
 if TYPE_CHECKING:
@@ -20,20 +20,32 @@ if TYPE_CHECKING:
     "adaptr convert ./peft-folder -o style.safetensors",
     "adaptr convert style.safetensors --to peft -o ./peft-folder",
     "adaptr convert ./old-adapter -o new.safetensors --base ./llama --force",
+    "adaptr convert loha.safetensors --method lora -o lora.safetensors",
+    "adaptr convert dora.safetensors --method lora --rank 32 --base ./llama -o lora.safetensors",
 )
 @click.argument("source", metavar="ADAPTER", type=click.Path())
 @options.output_option("The file or folder to write.")
 @click.option("--to", default="adaptr", show_default=True, metavar="FORMAT", help="The format: adaptr or peft.")
 @click.option("--lossy", is_flag=True, help="Go on although FORMAT can't hold everything.")
 @click.option("--base", type=click.Path(), metavar="BASE", help="The base model, for what the adapter does not say.")
-def command(output: Output, source: str, **given: Any) -> None:
-    """Write an adapter in another format.
+@click.option("--method", metavar="NAME", help="Write the same change as another method: lora, or full.")
+@ranks.options
+def command(output: Output, source: str, method: str | None, **given: Any) -> None:
+    """Write an adapter in another format, or as another method.
 
     The format of ADAPTER is found by looking. The report says what was kept, renamed and lost; losing anything needs
-    --lossy. There and back again gives the same bytes in every tensor.
+    --lossy. There and back again gives the same bytes in every tensor. With --method the change is the same, exactly;
+    where there is no exact form, --rank or --energy give the nearest, and its error is printed.
     """
     from adaptr import api
 
+    if method is not None:
+        changed = api.convert_method(source, method=method, **given)
+        output.tell(changed.as_dict(), ranks.blocks(changed))
+        return
+    if given.pop("rank") is not None or given.pop("energy") is not None:
+        raise click.UsageError("--rank and --energy go with --method; `adaptr resize` changes the rank alone")
+    given.pop("energy", None)
     report = api.convert(source, **given)
     output.tell(report.as_dict(), _blocks(report))
 

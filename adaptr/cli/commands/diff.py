@@ -1,0 +1,148 @@
+"""`adaptr diff A B [--base BASE] [--html FILE]`"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from adaptr.cli import options, show
+from adaptr.cli.output import Output
+from adaptr.cli.progress import bar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from adaptr.ops.diff_report import DiffReport, TargetDiff
+
+#: How many targets and fields the text shows unless asked for all.
+SHOWN = 20
+#: Letters of a bar.
+WIDTH = 24
+
+
+@options.command(
+    "diff",
+    "adaptr diff style.safetensors tone.safetensors",
+    "adaptr diff style.safetensors ./peft-folder --html diff.html",
+    "adaptr diff lora.safetensors ./llama-tuned --base ./llama --intruders 10",
+    "adaptr diff ./llama ./llama-tuned --json | jq .interference",
+    "adaptr diff old.safetensors new.safetensors --header",
+)
+@click.argument("a", type=click.Path())
+@click.argument("b", type=click.Path())
+@click.option("--base", type=click.Path(), metavar="BASE", help="The checkpoint that both sides change.")
+@click.option("--header", is_flag=True, help="Compare what adapters say of themselves, not their weights.")
+@click.option("--all", "everything", is_flag=True, help="Show every target and every field.")
+@click.option("--html", type=click.Path(), metavar="FILE", help="Also write a page with pictures and all figures.")
+@click.option("--force", is_flag=True, help="Replace what is at FILE.")
+@click.option(
+    "--intruders", type=click.IntRange(0), default=0, metavar="N", help="Look at N leading singular vectors of W + D."
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the rows that are sampled for signs.")
+def command(output: Output, a: str, b: str, html: str | None, force: bool, everything: bool, **given: Any) -> int:
+    """Say how two adapters differ, and what composing them would do.
+
+    A and B are adapters in any known format, or checkpoints: a checkpoint counts as its change to BASE (to A, if both
+    are checkpoints and there is no BASE). Exit code 0 if they are equal, 1 if they differ.
+    """
+    from adaptr import api
+
+    if html is not None and given["header"]:
+        raise click.UsageError("--html shows weights, which --header does not read")
+    if html is not None:
+        from adaptr.cli import page
+
+        page.require(Path(html), force)
+    with bar(output, "comparing") as progress:
+        report = api.diff(a, b, progress=progress, **given)
+    if html is not None:
+        page.write(report, Path(html), force)
+    output.tell(report.as_dict(), _blocks(report, everything, html))
+    return 0 if report.equal else 1
+
+
+def _blocks(report: DiffReport, everything: bool, html: str | None) -> Iterator[show.Block]:
+    most = None if everything else SHOWN
+    fields = [(f.name, _cut(f.a), _cut(f.b)) for f in report.header]
+    yield show.Table(("header", "a", "b"), fields[:most])
+    yield from _more(len(fields), most, "fields")
+    changed = sorted((t for t in report.targets if t.state != "same"), key=lambda t: -t.difference)
+    yield _table(changed[:most])
+    yield from _more(len(changed), most, "targets")
+    others = [(o.path, o.what, o.state, o.difference) for o in report.others]
+    yield show.Table(("beside the weights", "what", "state", "|a - b|"), others[:most], right=frozenset({"|a - b|"}))
+    yield from _more(len(others), most, "tensors")
+    yield show.Facts(
+        {
+            "a": report.a,
+            "b": report.b,
+            "targets": ", ".join(f"{n} {state}" for state, n in sorted(report.counts.items())),
+            "signs": f"from {report.rows} rows a target, seed {report.seed}" if report.interference else "",
+            "note": report.notes,
+            "page": html,
+            "verdict": verdict(report),
+        }
+    )
+    if report.interference is not None and not report.equal:
+        yield "\n".join(report.interference.words)
+
+
+def verdict(report: DiffReport) -> str:
+    """One sentence: whether they are equal, and in what."""
+    if report.equal:
+        return "equal"
+    if report.same_change is None:
+        return "what they say of themselves differs"
+    return "the same change to the weights, said in another way" if report.same_change else "they differ"
+
+
+def _more(number: int, most: int | None, what: str) -> Iterator[str]:
+    if most is not None and number > most:
+        yield f"... and {number - most} more {what}; --all shows them"
+
+
+def _table(targets: list[TargetDiff]) -> show.Table:
+    largest = max((t.norm_a + t.norm_b for t in targets), default=1.0) or 1.0
+    rows = [
+        (
+            t.path,
+            t.state,
+            t.norm_a,
+            t.norm_b,
+            None if t.cosine is None else f"{t.cosine:+.3f}",
+            _percent(t.on_a),
+            _percent(t.on_b),
+            _percent(t.conflicts),
+            *((t.intruders_a, t.intruders_b) if intruding(targets) else ()),
+            _bar(t, largest),
+        )
+        for t in targets
+    ]
+    extra = ("intruders a", "intruders b") if intruding(targets) else ()
+    figures = ("|a|", "|b|", "cosine", "b on a", "a on b", "signs", *extra)
+    columns = ("target", "state", *figures, "a - b +")
+    return show.Table(columns, rows, right=frozenset(figures), spare=frozenset({"state", "b on a", "a on b", "signs"}))
+
+
+def intruding(targets: list[TargetDiff]) -> bool:
+    """Whether intruder dimensions were looked for."""
+    return any(t.intruders_a is not None or t.intruders_b is not None for t in targets)
+
+
+def _bar(target: TargetDiff, largest: float) -> str:
+    """`----+++++`: the size of a, and that of b."""
+    minus, plus = (round(WIDTH * size / largest) for size in (target.norm_a, target.norm_b))
+    return "-" * max(minus, target.norm_a > 0) + "+" * max(plus, target.norm_b > 0)
+
+
+def _percent(part: float | None) -> str | None:
+    return None if part is None else f"{100 * part:.0f}%"
+
+
+def _cut(value: Any) -> str:
+    if value is None:
+        return "-"
+    text = str(value)
+    return text if len(text) <= 40 else text[:37] + "..."

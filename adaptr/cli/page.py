@@ -1,0 +1,105 @@
+"""A diff as one page that needs nothing but itself: heat maps, spectra and a table, drawn by Vega-Lite.
+
+The libraries come as one script out of vl-convert (Vega's own package, BSD-3), and go into the page.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from adaptr.cli.commands.diff import verdict
+from adaptr.errors import MissingExtra
+from adaptr.files import refuse_existing, replacing
+from adaptr.ops.diff_report import DiffReport, TargetDiff
+
+#: Digits that a picture can show.
+DIGITS = 5
+LAYER = re.compile(r"(?<=\.)(\d+)(?=\.|$)|^(\d+)(?=\.)")
+PARTS = ("page.css", "page.js")
+
+
+def require(path: Path, force: bool) -> None:
+    """Raises `OutputExists`, or `MissingExtra` without the plotting library, before anything is computed."""
+    refuse_existing(path, force)
+    _libraries()
+
+
+def write(report: DiffReport, path: Path, force: bool = False) -> None:
+    """Write the page of a report."""
+    with replacing(path, force) as file:
+        file.write(page(report).encode())
+
+
+def page(report: DiffReport) -> str:
+    """The page. The same report gives the same text."""
+    folder = resources.files("adaptr.cli")
+    text = (folder / "page.html").read_text(encoding="utf-8")
+    css, script = ((folder / name).read_text(encoding="utf-8") for name in PARTS)
+    parts = {"css": css, "script": script, "libraries": _libraries(), "data": _inert(json.dumps(_data(report)))}
+    return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], text)
+
+
+def _libraries() -> str:
+    try:
+        import vl_convert
+    except ImportError:
+        raise MissingExtra("a page with pictures needs vl-convert: `pip install 'adaptr[plots]'`") from None
+    bundle: str = vl_convert.javascript_bundle()
+    return bundle.replace("</script", "<\\/script")
+
+
+def _inert(text: str) -> str:
+    """JSON that can't end the script element it stands in."""
+    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+def _data(report: DiffReport) -> Mapping[str, Any]:
+    found = report.interference
+    places = split([target.path for target in report.targets])
+    return {
+        "a": os.path.basename(os.path.abspath(report.a)),
+        "b": os.path.basename(os.path.abspath(report.b)),
+        "labels": [report.a, report.b],
+        "verdict": verdict(report),
+        "words": list(found.words) if found else [],
+        "notes": [*report.notes, f"Signs: {report.rows} sampled rows a target, seed {report.seed}."],
+        "header": [[field.name, _text(field.a), _text(field.b)] for field in report.header],
+        "others": [[o.path, o.what, o.state, _short(o.difference)] for o in report.others],
+        "targets": [
+            {**_figures(t), "layer": layer, "module": module}
+            for t, (layer, module) in zip(report.targets, places, strict=True)
+        ],
+    }
+
+
+def split(paths: list[str]) -> list[tuple[int | None, str]]:
+    """(layer number, what is left of the path) of each path, what all of them begin with taken off."""
+    found = []
+    for path in paths:
+        hit = LAYER.search(path)
+        rest = path if hit is None else f"{path[: hit.start()]}*{path[hit.end() :]}"
+        found.append((None if hit is None else int(hit[0]), rest))
+    numbered = [rest for layer, rest in found if layer is not None]
+    heads = {rest[: rest.find("*.") + 2] for rest in numbered}
+    head = heads.pop() if len(heads) == 1 else ""
+    return [(layer, rest.removeprefix(head) if layer is not None else rest) for layer, rest in found]
+
+
+def _figures(target: TargetDiff) -> dict[str, Any]:
+    return {name: _short(value) for name, value in vars(target).items() if name not in {"inner"}}
+
+
+def _short(value: Any) -> Any:
+    if isinstance(value, float):
+        return float(f"{value:.{DIGITS}g}")
+    return [_short(v) for v in value] if isinstance(value, tuple) else value
+
+
+def _text(value: Any) -> str:
+    return "-" if value is None else str(value)

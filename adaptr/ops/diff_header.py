@@ -1,0 +1,50 @@
+"""What two adapters say of themselves, compared field by field, without torch and without a base."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from adaptr.format import digest
+from adaptr.format.io import open_tensors
+from adaptr.format.manifest import document
+from adaptr.ops.diff_report import Field
+from adaptr.ops.open import Opened
+
+WEIGHTS = "weights"
+
+
+def header_fields(a: Opened, b: Opened) -> tuple[Field, ...]:
+    """The fields that differ. `weights` is the digest of all tensors, where both are safetensors files."""
+    one, two = dict(_flat("", _described(a))), dict(_flat("", _described(b)))
+    both = {WEIGHTS: (_weights(a), _weights(b))}
+    if None in both[WEIGHTS]:
+        both = {}
+    both |= {name: (one.get(name), two.get(name)) for name in {**one, **two}}
+    return tuple(Field(name, *values) for name, values in sorted(both.items()) if values[0] != values[1])
+
+
+def _described(opened: Opened) -> dict[str, Any]:
+    """The manifest; `foreign`, which only says how to write the other format again, left out."""
+    found = document(opened.adapter)
+    found.pop("foreign", None)
+    return {**found, "targets": {path: _target(value) for path, value in found["targets"].items()}}
+
+
+def _target(value: Mapping[str, Any]) -> dict[str, Any]:
+    return {"kind": value["kind"], "shape": value["shape"], **{f"config.{k}": v for k, v in value["config"].items()}}
+
+
+def _flat(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping) and value:
+        for key, inner in value.items():
+            yield from _flat(f"{prefix}.{key}" if prefix else str(key), inner)
+    else:
+        yield prefix, value
+
+
+def _weights(opened: Opened) -> str | None:
+    with open(opened.file, "rb") as file:
+        if file.read(9)[8:] != b"{":
+            return None
+    return digest.of_weights(opened.file, open_tensors(opened.file).header)

@@ -1,0 +1,188 @@
+"""An adapter from a fine-tuned checkpoint and the base it started from.
+
+Both are streamed, a tensor of each at a time (in as many threads as there are cores), so memory follows the largest
+tensor. Weights become low-rank deltas with the error measured; what is no weight (norms, biases, tables that grew)
+goes along as the caller says, never silently.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from adaptr.adapter import Base, Target
+from adaptr.algebra.lowrank import LowRank
+from adaptr.checkpoint.names import Names
+from adaptr.checkpoint.open import Checkpoint, open_checkpoint
+from adaptr.errors import BadConfig, WrongBase
+from adaptr.files import refuse_existing
+from adaptr.format import digest
+from adaptr.format.io import write
+from adaptr.ops import rank_report
+from adaptr.ops.assemble import assemble
+from adaptr.ops.content import content_of
+from adaptr.ops.extract_job import Biases, Choice, Embeddings, Found, Job, Rest
+from adaptr.ops.layers import Layers, layers
+from adaptr.ops.meter import Progress
+from adaptr.ops.open import NAME
+from adaptr.ops.rank_report import Fitted
+from adaptr.ops.resize import require_size
+from adaptr.ops.tied import tied_embedding
+
+
+@dataclass(frozen=True)
+class ExtractReport:
+    """What was extracted.
+
+    `error`: ‖D - B A‖ / ‖D‖ over all targets together. `unchanged`: tensors equal bit for bit. `dropped`: tensors that
+    changed and are not in the adapter, by the caller's choice. `reading`, `svd`: seconds, summed over threads;
+    `seconds` is by the clock.
+    """
+
+    base: str
+    tuned: str
+    out: str
+    targets: int
+    error: float
+    worst: tuple[Fitted, ...]
+    ranks: dict[int, int]
+    biases: int
+    replaced: tuple[str, ...]
+    dropped: tuple[str, ...]
+    unchanged: int
+    numbers: int
+    digest: str
+    reading: float
+    svd: float
+    seconds: float
+    notes: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+
+def extract(
+    base: Path,
+    tuned: Path,
+    out: Path,
+    *,
+    rank: int | None = None,
+    energy: float | None = None,
+    embeddings: Embeddings = "low-rank",
+    biases: Biases = "delta",
+    rest: Rest = "replace",
+    force: bool = False,
+    progress: Progress | None = None,
+) -> ExtractReport:
+    """Write the LoRA that turns `base` into `tuned` at `rank`, or at the ranks that keep a share `energy` of ‖D‖².
+
+    `embeddings`: tables of the same size as low-rank deltas, as whole new tables, or not at all; tables that grew have
+    no delta and are replaced unless dropped. `biases`: of layers that are targets, as differences or whole. `rest`:
+    norms, other parameters and new ones.
+
+    Raises `WrongBase` for checkpoints of different models, `NothingChanged` if all tensors are equal, `NonFinite` for
+    NaN and infinity, `BadConfig` for a rank above what any weight can have.
+    """
+    started = time.perf_counter()
+    require_size(rank, energy, needed=True)
+    out = out / NAME if out.is_dir() else out
+    refuse_existing(out, force)
+    one, two = open_checkpoint(base), open_checkpoint(tuned)
+    _require_same_model(one, two)
+    found_layers = layers(one)
+    weights = found_layers.weights
+    _require_possible(rank, weights)
+    job = Job(one, two, found_layers, rank, energy, Choice(embeddings, biases, rest), progress)
+    found = job.run()
+    asked = {"rank": rank, "energy": energy, "embeddings": embeddings, "biases": biases, "rest": rest}
+    adapter = assemble(
+        found.operators,
+        {target.path: target for target in _all(found_layers)},
+        biases=found.biases,
+        replaced=found.replaced,
+        base=_base(one, found_layers, found.operators),
+        lineage={
+            "operation": "extract",
+            "arguments": {key: value for key, value in asked.items() if value is not None},
+            "parents": [job.parent("base", 0), job.parent("tuned", 1)],
+        },
+    )
+    write(adapter, out, force)
+    return ExtractReport(
+        base=str(base),
+        tuned=str(tuned),
+        out=str(out),
+        targets=len(found.operators),
+        error=rank_report.total_error(found.fitted),
+        worst=rank_report.worst(found.fitted),
+        ranks=rank_report.ranks(found.fitted),
+        biases=len(found.biases),
+        replaced=tuple(sorted(found.replaced)),
+        dropped=tuple(found.dropped),
+        unchanged=job.unchanged,
+        numbers=sum(t.numel() for t in adapter.tensors.values()),
+        digest=digest.of_file(out),
+        reading=job.reading,
+        svd=job.svd,
+        seconds=time.perf_counter() - started,
+        notes=_notes(one, two, found),
+    )
+
+
+def _require_same_model(base: Checkpoint, tuned: Checkpoint) -> None:
+    gone = sorted(set(base.tensors) - set(tuned.tensors))
+    if gone:
+        raise WrongBase(
+            f"`{tuned.root}` lacks `{gone[0]}`, which `{base.root}` has ({len(gone)} of {len(base.tensors)} tensors "
+            "are missing): it is no fine-tuning of this base, or it was saved under other names"
+        )
+    for name, stored in base.tensors.items():
+        want, got = stored.entry.shape, tuned.tensors[name].entry.shape
+        # a vocabulary may grow or shrink, which is the first side of its tables
+        if len(want) != len(got) or (want[1:] != got[1:] if len(want) > 1 else False):
+            raise WrongBase(
+                f"`{name}` has shape {got} in `{tuned.root}` and {want} in `{base.root}`: these are different models"
+            )
+
+
+def _require_possible(rank: int | None, weights: Mapping[str, Target]) -> None:
+    most = max((min(_sides(target)) for target in weights.values()), default=0)
+    if rank is not None and rank > most > 0:
+        raise BadConfig(f"`rank` is {rank}, and no weight of this base can have more than {most}")
+
+
+def _sides(target: Target) -> tuple[int, int]:
+    shape = target.shape[1:] if target.kind in {"experts", "experts_t"} else target.shape
+    width = 1
+    for n in shape[1:]:
+        width *= n
+    return shape[0], width
+
+
+def _all(found: Layers) -> list[Target]:
+    return [*found.weights.values(), *(twin for twins in found.twins.values() for twin in twins)]
+
+
+def _base(checkpoint: Checkpoint, found: Layers, operators: Mapping[str, LowRank]) -> Base:
+    """The base, told by samples of the weights that change."""
+    chosen = {t.path: t for t in _all(found) if t.path in operators}
+    return dataclasses.replace(found.base, id="", content=content_of(Names(checkpoint), chosen))
+
+
+def _notes(base: Checkpoint, tuned: Checkpoint, found: Found) -> tuple[str, ...]:
+    notes = []
+    grown = [n for n, s in base.tensors.items() if s.entry.shape != tuned.tensors[n].entry.shape]
+    if any(name in found.replaced for name in grown):
+        notes.append("a table has another size than the base's: resize the model's embeddings before attaching")
+    tied = tied_embedding(base)
+    if tied is not None and (tied.name in found.replaced or tied.name in found.tables):
+        notes.append(
+            f"`{tied.name}` is tied to the output head; the adapter changes both uses, so merge with `--tied untie`"
+            if found.twins
+            else f"`{tied.name}` is tied to the output head: merge with `--tied both`, as attached only the table changes"
+        )
+    return tuple(notes)
