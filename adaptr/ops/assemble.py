@@ -38,19 +38,19 @@ def assemble(
     biases = biases or {}
     if not operators and not biases and not replaced:
         raise NothingChanged("there is neither a delta nor a bias nor a replaced parameter to put into an adapter")
-    method = _method(operators, biases)
+    low = all(isinstance(op, LowRank) for op in operators.values())
+    method = fitting(bool(operators), bool(biases), low)
     chosen: dict[str, Target] = {}
     tensors: dict[str, Tensor] = {}
     for path, target in targets.items():
         if path in operators or path in biases:
-            config, found = _at(method, target, operators.get(path), biases.get(path))
-            chosen[path] = replace(target, config=vars(plugins.method(method).config(config)).copy())
+            chosen[path], found = place(method, target, operators.get(path), biases.get(path))
             tensors.update({f"{path}:{key}": tensor for key, tensor in found.items()})
     tensors.update({f"{path}:{REPLACED}": tensor for path, tensor in (replaced or {}).items()})
     return Adapter(
         method=method,
         version=plugins.method(method).version,
-        config=_shared(method, chosen),
+        config=shared_config(method, chosen),
         targets=chosen,
         tensors=tensors,
         base=base or Base(),
@@ -59,16 +59,22 @@ def assemble(
     )
 
 
-def _method(operators: Mapping[str, Operator], biases: Mapping[str, Tensor]) -> str:
-    if not operators:
+def fitting(deltas: bool, biases: bool, low: bool) -> str:
+    """The method for what there is: deltas of weights (low-rank ones?), changes of biases, or neither."""
+    if not deltas:
         return "bitfit" if biases else "lora"
-    return "lora" if all(isinstance(op, LowRank) for op in operators.values()) else "full"
+    return "lora" if low else "full"
+
+
+def place(method: str, target: Target, op: Operator | None, bias: Tensor | None) -> tuple[Target, dict[str, Tensor]]:
+    """(the target with its configuration, the tensors) of `method` for a delta, a change of the bias, or both."""
+    config, tensors = _at(method, target, op, bias)
+    return replace(target, config=vars(plugins.method(method).config(config)).copy()), tensors
 
 
 def _at(
     method: str, target: Target, op: Operator | None, bias: Tensor | None
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """(configuration, tensors) at one target."""
     if method == "bitfit":
         assert bias is not None
         return {}, {"b": bias}
@@ -79,7 +85,7 @@ def _at(
         low = op.low_rank()
         r = low.A.shape[1 if low.experts else 0]
         return {"r": r, "alpha": float(r), "bias": bias is not None}, {**_factors(low), **extra}
-    return {"bias": True} if extra else {}, {"D": op.dense(), **extra}
+    return {"bias": bias is not None}, {"D": op.dense(), **extra}
 
 
 def _nothing(method: str, target: Target, bias: Tensor | None) -> Operator:
@@ -107,7 +113,7 @@ def _factors(low: LowRank) -> dict[str, Tensor]:
     return {"A": low.A.to(dtype).contiguous(), "B": (B if low.scale == 1.0 else B * low.scale).contiguous()}
 
 
-def _shared(method: str, targets: Mapping[str, Target]) -> dict[str, Any]:
+def shared_config(method: str, targets: Mapping[str, Target]) -> dict[str, Any]:
     """The configuration of the adapter as a whole: that of the target of the highest rank."""
     widest = max(targets.values(), key=lambda t: t.config.get("r", 0), default=None)
     return dict(widest.config) if widest is not None else vars(plugins.method(method).config({})).copy()

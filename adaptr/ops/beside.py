@@ -1,0 +1,100 @@
+"""What stands beside the deltas of several parents: biases and whole replaced parameters. No parent wins silently."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Literal
+
+from adaptr.errors import ShapeError, UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Choice = Literal["refuse", "first", "average", "drop"]
+CHOICES: tuple[Choice, ...] = ("refuse", "first", "average", "drop")
+
+#: From an input's number and a path to its weight there.
+WeightAt = Callable[[int, str], float]
+Parts = Sequence[Mapping[str, "Tensor"]]
+
+
+def biases(parts: Parts, weight: WeightAt, linear: bool, choice: Choice) -> dict[str, Tensor]:
+    """What is added to the bias at each target.
+
+    Where the strategy is the weighted sum, biases are summed as well, and so is the bias of one parent alone. Else
+    `choice` says. Raises `UsageError` if it is to refuse.
+    """
+    found: dict[str, Tensor] = {}
+    for path, owners in _owners(parts).items():
+        mine = {n: parts[n][path] for n in owners}
+        if linear or len(mine) == 1:
+            found[path] = _total(path, mine, {n: weight(n, path) for n in mine})
+        elif choice == "refuse":
+            raise UsageError(_several("the bias", path, len(mine)))
+        elif choice == "first":
+            found[path] = mine[owners[0]] * weight(owners[0], path)
+        elif choice == "average":
+            found[path] = _average(path, mine, weight)
+    return found
+
+
+def replaced(parts: Parts, weight: WeightAt, choice: Choice, targets: Mapping[str, object]) -> dict[str, Tensor]:
+    """The whole new parameters. Those that one parent has, or all have alike, are kept as they are.
+
+    Raises `UsageError` for several that differ if `choice` is to refuse, and for one that another parent's delta
+    changes as well.
+    """
+    import torch
+
+    found: dict[str, Tensor] = {}
+    if choice == "drop":
+        return found
+    for path, owners in _owners(parts).items():
+        mine = {n: parts[n][path] for n in owners}
+        first = mine[owners[0]]
+        module = path.rpartition(".")[0]
+        if (module in targets or path in targets) and len(owners) < len(parts):
+            raise UsageError(
+                f"`{path}` is replaced as a whole by one input and changed by a delta of another; leave it out with "
+                "`--replaced drop`"
+            )
+        if all(torch.equal(first, other) for other in mine.values()) or choice == "first":
+            found[path] = first
+        elif choice == "refuse":
+            raise UsageError(_several("the parameter", path, len(mine)))
+        else:
+            found[path] = _average(path, mine, weight)
+    return found
+
+
+def _owners(parts: Parts) -> dict[str, list[int]]:
+    """Path to the numbers of the inputs that have it."""
+    found: dict[str, list[int]] = {}
+    for number, part in enumerate(parts):
+        for path in part:
+            found.setdefault(path, []).append(number)
+    return found
+
+
+def _several(what: str, path: str, count: int) -> str:
+    return (
+        f"{what} `{path}` comes from {count} inputs, and this strategy does not say which is right: choose with "
+        "`--replaced first` (of the first input), `average` (by weight) or `drop`"
+    )
+
+
+def _average(path: str, mine: Mapping[int, Tensor], weight: WeightAt) -> Tensor:
+    weights = {n: weight(n, path) for n in mine}
+    total = sum(weights.values())
+    if total <= 0 or min(weights.values()) < 0:
+        raise UsageError(f"`{path}` can't be averaged with the weights {list(weights.values())}; wanted none negative")
+    return _total(path, mine, {n: w / total for n, w in weights.items()}).to(next(iter(mine.values())).dtype)
+
+
+def _total(path: str, mine: Mapping[int, Tensor], weights: Mapping[int, float]) -> Tensor:
+    import torch
+
+    if len({t.shape for t in mine.values()}) > 1:
+        raise ShapeError(f"`{path}` has the shapes {sorted({tuple(t.shape) for t in mine.values()})} in the inputs")
+    dtype = torch.promote_types(next(iter(mine.values())).dtype, torch.float32)
+    return torch.stack([weights[n] * t.to(dtype) for n, t in mine.items()]).sum(0)

@@ -1,0 +1,146 @@
+"""A composition at the level of deltas, target by target: a few at a time, so memory does not grow with the model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from adaptr import plugins
+from adaptr.adapter import REPLACED, Adapter, Target
+from adaptr.algebra.lowrank import LowRank
+from adaptr.algebra.operator import Operator
+from adaptr.errors import NonFinite, NotPossible, UsageError
+from adaptr.ops import beside, parents, workers
+from adaptr.ops.assemble import fitting, place, shared_config
+from adaptr.ops.deltas import Deltas, deltas
+from adaptr.ops.parents import Parent
+from adaptr.ops.recipe import Recipe
+from adaptr.ops.spool import Spool
+from adaptr.ops.weighting import Layers
+from adaptr.strategies.base import Made, Place, Strategy
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Work:
+    """All targets of a composition. `numbers`: the squared norms of what was made at each, without the operators."""
+
+    def __init__(self, recipe: Recipe, strategy: Strategy, cfg: Any, given: Sequence[Parent]) -> None:
+        self.recipe, self.strategy, self.cfg, self.given = recipe, strategy, cfg, given
+        base = opened_base(recipe.base)
+        self.deltas: list[Deltas] = [deltas(parent.adapter, base) for parent in given]
+        labels = [parent.label for parent in given]
+        self.targets = parents.joined_targets([list(d.targets.values()) for d in self.deltas], labels)
+        self.weight = weights(self.targets, recipe, strategy, given)
+        self.numbers: dict[str, Made] = {}
+
+    @property
+    def alone(self) -> int:
+        """How many targets not all inputs change."""
+        return sum(not all(path in d.targets for d in self.deltas) for path in self.targets)
+
+    def adapter(self, folder: Path | None) -> Adapter:
+        """The result, its tensors beside each other in memory if they are low-rank, else in a file in `folder`."""
+        changed = [path for path in self.targets if any(path in d and self.weight(n, path) for n, d in _numbered(self))]
+        choice, linear = self.recipe.replaced, self.strategy.linear
+        shifts = beside.biases([d.biases for d in self.deltas], self.weight, linear, choice)
+        whole = beside.replaced([d.replaced for d in self.deltas], self.weight, choice, self.targets)
+        if not changed and not shifts and not whole:
+            raise UsageError("all weights are zero: the result would change nothing")
+        method = fitting(bool(changed), bool(shifts), self._low(changed))
+        spool: dict[str, Tensor] | Spool = Spool(folder) if method == "full" else {}
+        todo = [path for path in self.targets if path in changed or path in shifts]
+        todo = sorted(todo, key=lambda path: -math.prod(self.targets[path].shape))  # big ones first
+
+        def one(path: str) -> Target:
+            op = self._made(path).operator if path in changed else None
+            target, tensors = place(method, self.targets[path], op, shifts.get(path))
+            for name, tensor in tensors.items():
+                _put(spool, f"{path}:{name}", tensor)
+            return target
+
+        done = workers.run(one, todo)
+        placed = {todo[i]: target for i, target in done.items()}
+        for path, tensor in whole.items():
+            _put(spool, f"{path}:{REPLACED}", tensor)
+        chosen = {path: placed[path] for path in self.targets if path in placed}
+        version = plugins.method(method).version
+        return Adapter(method, shared_config(method, chosen), chosen, spool, version)
+
+    def _made(self, path: str) -> Made:
+        """What the strategy makes at a target."""
+        there = [n for n, d in _numbered(self) if path in d and self.weight(n, path)]
+        ops = [self.deltas[n][path] for n in there]
+        for n, op in zip(there, ops, strict=True):
+            _require_finite(op, self.given[n].label, path)
+        where = Place(path, self.recipe.seed, tuple(there))
+        ours = [self.weight(n, path) for n in there]
+        made = self.strategy.make(ops, ours, self.cfg, where, self.recipe.rank, self.recipe.energy)
+        self.numbers[path] = replace(made, operator=None)  # type: ignore[arg-type]
+        return made
+
+    def _low(self, changed: Sequence[str]) -> bool:
+        """Whether the result is low-rank: because it is cut, or because all inputs and the strategy are."""
+        if self.recipe.rank is not None or self.recipe.energy is not None:
+            return True
+        firsts = [next((path for path in changed if path in d), None) for d in self.deltas]
+        return self.strategy.space != "elements" and all(
+            path is None or is_low_rank(d[path]) for d, path in zip(self.deltas, firsts, strict=True)
+        )
+
+
+def _numbered(work: Work) -> list[tuple[int, Deltas]]:
+    return list(enumerate(work.deltas))
+
+
+def _put(spool: dict[str, Tensor] | Spool, key: str, tensor: Tensor) -> None:
+    if isinstance(spool, Spool):
+        spool.put(key, tensor)
+    else:
+        spool[key] = tensor
+
+
+def is_low_rank(op: Operator) -> bool:
+    """Whether D has an exact low-rank form that is smaller than itself."""
+    try:
+        return isinstance(op, LowRank) or 2 * op.low_rank().rank <= min(op.size)
+    except NotPossible:
+        return False
+
+
+def opened_base(base: Any) -> Any:
+    """A base as deltas want it: checkpoints opened, models as they are."""
+    if base is None or not isinstance(base, str | Path):
+        return base
+    from adaptr.checkpoint.open import open_checkpoint
+
+    return open_checkpoint(base)
+
+
+def weights(
+    targets: Mapping[str, Target], recipe: Recipe, strategy: Strategy, given: Sequence[Parent]
+) -> Callable[[int, str], float]:
+    """From an input's number and a path to its strength there, divided by the sum of all where that is wanted."""
+    layers = Layers(targets)
+    normal = strategy.normalize if recipe.normalize is None else recipe.normalize
+
+    def raw(number: int, path: str) -> float:
+        return layers.weight(given[number].weight, path, given[number].label)
+
+    def normalized(number: int, path: str) -> float:
+        total = sum(raw(n, path) for n in range(len(given)))
+        if not total:
+            raise UsageError(f"the weights at `{path}` add up to zero, so they can't be divided by their sum")
+        return raw(number, path) / total
+
+    return normalized if normal else raw
+
+
+def _require_finite(op: Operator, label: str, path: str) -> None:
+    for tensor in op.tensors:
+        if not math.isfinite(float(tensor.sum())) and not bool(tensor.isfinite().all()):
+            raise NonFinite(f"`{label}` holds NaN or infinity at `{path}`; look at it with `adaptr inspect`")

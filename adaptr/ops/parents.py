@@ -1,0 +1,125 @@
+"""The adapters that go into a composition: opened, named by digest, held against each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from adaptr.adapter import Adapter, Base, Target, agree
+from adaptr.errors import ContentMismatch, TargetMismatch, UsageError, WrongBase
+from adaptr.format import digest as digests
+from adaptr.ops.open import open_adapter
+from adaptr.ops.weighting import Weight, check
+
+
+@dataclass(frozen=True)
+class Parent:
+    """One input. `digest`: of its file, or of the weights of an adapter in memory."""
+
+    adapter: Adapter
+    weight: Weight
+    digest: str
+    format: str
+
+    @property
+    def label(self) -> str:
+        return self.adapter.label
+
+    def described(self) -> dict[str, Any]:
+        """What the lineage says of it: never its place."""
+        found = {"digest": self.digest, "format": self.format, "name": self.adapter.name}
+        return {key: value for key, value in found.items() if value}
+
+
+def opened(source: Any, weight: Any, base: Any = None, want: str = "") -> Parent:
+    """An input: an adapter, or the path of one in any format. Raises `UsageError` if `want` is another digest."""
+    if isinstance(source, Adapter):
+        parent = Parent(source, check(weight, source.label), digests.of_adapter(source), "memory")
+    else:
+        found = open_adapter(Path(source), base)
+        parent = Parent(found.adapter, check(weight, str(source)), digests.of_file(found.file), found.format)
+    if want and want != parent.digest:
+        raise UsageError(f"`{parent.label}` has digest {parent.digest}, the recipe wants {want}")
+    return parent
+
+
+def require_different(parents: Sequence[Parent]) -> None:
+    """Raises `UsageError` for an adapter that is given twice."""
+    seen: dict[str, Parent] = {}
+    for parent in parents:
+        if parent.digest in seen:
+            raise UsageError(
+                f"`{parent.label}` is given twice (also as `{seen[parent.digest].label}`): give it once, with the sum "
+                "of the weights"
+            )
+        seen[parent.digest] = parent
+
+
+def require_one_base(parents: Sequence[Parent]) -> Base:
+    """The base of all. Raises `WrongBase` or `ContentMismatch` for two that are known to differ."""
+    known = parents[0].adapter.base
+    for parent in parents[1:]:
+        _compare(parents[0], parent)
+        known = _joined(known, parent.adapter.base)
+    alike = all(_paths(parent) == _paths(parents[0]) for parent in parents)
+    return known if alike else replace(known, content="")
+
+
+def _compare(one: Parent, two: Parent) -> None:
+    a, b = one.adapter.base, two.adapter.base
+    if a.structure and b.structure and a.structure != b.structure:
+        raise WrongBase(
+            f"`{one.label}` and `{two.label}` belong to bases of different structure "
+            f"({a.id or 'unnamed'}, {b.id or 'unnamed'}): their deltas can't be added"
+        )
+    if a.content and b.content and _paths(one) == _paths(two) and a.content != b.content:
+        raise ContentMismatch(
+            f"`{one.label}` and `{two.label}` were trained on bases of the same structure and other weights "
+            f"({a.id or 'unnamed'}, {b.id or 'unnamed'})"
+        )
+    if not (a.structure and b.structure) and _leaf(a.id) != _leaf(b.id) and a.id and b.id:
+        raise WrongBase(
+            f"`{one.label}` names the base `{a.id}`, `{two.label}` names `{b.id}`, and nothing else is known of them; "
+            "if they are one model, say so with `--any-base`"
+        )
+
+
+def _leaf(name: str) -> str:
+    return name.rstrip("/").rpartition("/")[2].lower()
+
+
+def _joined(a: Base, b: Base) -> Base:
+    """What is known of a base from either side; where they name it differently, the first."""
+    fields = ("id", "revision", "architecture", "structure", "content", "ties", "quantization")
+    return Base(**{name: getattr(a, name) or getattr(b, name) for name in fields})
+
+
+def _paths(parent: Parent) -> set[str]:
+    return {target.path for _, target in parent.adapter.all_targets}
+
+
+def joined_targets(parents: Sequence[Sequence[Target]], labels: Sequence[str]) -> dict[str, Target]:
+    """All targets by path. Raises `TargetMismatch` where two describe one place differently."""
+    found: dict[str, tuple[Target, str]] = {}
+    for target, label in _each(parents, labels):
+        if target.path not in found:
+            found[target.path] = (target, label)
+            continue
+        other, first = found[target.path]
+        fits = agree(target.shape, other.shape) or agree(other.shape, target.shape)
+        if target.kind != other.kind or not fits:
+            raise TargetMismatch(
+                f"`{target.path}` is a {other.kind} of shape {other.shape} for `{first}`, a {target.kind} of shape "
+                f"{target.shape} for `{label}`: they belong to different bases"
+            )
+        known = tuple(a or b for a, b in zip(other.shape, target.shape, strict=True))
+        found[target.path] = (replace(other, shape=known), first)
+    return {path: target for path, (target, _) in found.items()}
+
+
+def _each(parents: Sequence[Sequence[Target]], labels: Sequence[str]) -> Iterator[tuple[Target, str]]:
+    for targets, label in zip(parents, labels, strict=True):
+        for target in targets:
+            yield target, label

@@ -1,0 +1,149 @@
+"""`Strategy`: several deltas of one target and their weights in, one delta out, and what it cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from adaptr.algebra.lowrank import LowRank
+from adaptr.algebra.operator import Operator
+from adaptr.algebra.sum import Sum
+from adaptr.errors import BadConfig, NotPossible, shown
+from adaptr.families.base import _fits, _hints
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Operators = Sequence[Operator]
+Weights = Sequence[float]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a strategy works: the target's path, the seed of the composition, and which inputs are there."""
+
+    path: str
+    seed: int = 0
+    inputs: tuple[int, ...] = ()
+
+    def stream(self, number: int) -> str:
+        """The name of the random stream for the `number`-th operator: of its place among the inputs, not its name."""
+        return f"{self.path}:{self.inputs[number] if self.inputs else number}"
+
+
+@dataclass(frozen=True)
+class Made:
+    """A composed delta, and squared Frobenius norms that its errors follow from.
+
+    `size`, `wrong`: of the strategy's own exact result, and of what `operator` differs from it. `plain`, `apart`: of
+    the plain weighted sum, and of what `operator` differs from that.
+    """
+
+    operator: Operator
+    size: float = 0.0
+    wrong: float = 0.0
+    plain: float = 0.0
+    apart: float = 0.0
+
+
+class Strategy:
+    """A way to combine deltas. Subclass this, `InCore`, `Elementwise` or `Whole`.
+
+    `space`: where it works. `linear`: whether its exact result is the plain weighted sum. `random`: whether it draws
+    numbers. `rank_wanted`: whether it means nothing without a rank or energy. `normalize`: whether weights are divided
+    by their sum when nothing is said. `least`, `most`: how many adapters it takes (0: any number).
+    """
+
+    name: ClassVar[str]
+    space: ClassVar[str] = "factors"
+    linear: ClassVar[bool] = False
+    random: ClassVar[bool] = False
+    rank_wanted: ClassVar[bool] = False
+    normalize: ClassVar[bool] = False
+    least: ClassVar[int] = 1
+    most: ClassVar[int] = 0
+
+    @dataclass(frozen=True)
+    class Config:
+        pass
+
+    def combine(self, ops: Operators, weights: Weights, cfg: Any, place: Place) -> Operator:
+        """The strategy's exact result at one target."""
+        raise NotImplementedError
+
+    def make(
+        self, ops: Operators, weights: Weights, cfg: Any, place: Place, rank: int | None, energy: float | None
+    ) -> Made:
+        """The result, cut to `rank` or `energy` where one is given, with its errors measured."""
+        result = self.combine(ops, weights, cfg, place)
+        if rank is None and energy is None:
+            return Made(result, *((0.0,) * 4 if self.linear else (0.0, 0.0, *apart(result, ops, weights))))
+        low, error = result.truncate(rank, energy)
+        # what is kept is a projection of the exact result, so its norm says the other
+        size = low.norm() ** 2 / (1 - error**2) if error < 1 else result.norm() ** 2
+        wrong = size * error**2
+        return Made(low, size, wrong, *((size, wrong) if self.linear else apart(low, ops, weights)))
+
+    def config(self, values: Mapping[str, Any]) -> Any:
+        """`values` as a validated Config. Raises `BadConfig` for unknown fields, wrong types, values out of range."""
+        hints = _hints(self.Config)
+        for key, value in values.items():
+            if key not in hints:
+                has = ", ".join(hints) or "none"
+                raise BadConfig(f"strategy `{self.name}` has no field `{shown(key)}`; it has {has}")
+            if not _fits(value, hints[key]):
+                want = getattr(hints[key], "__name__", hints[key])
+                raise BadConfig(f"strategy `{self.name}`: `{key}` is {shown(repr(value))}, wanted {want}")
+        made = self.Config(**values)
+        for key, value in vars(made).items():
+            if key in {"density", "common"} and not 0 < value <= 1:
+                raise BadConfig(f"strategy `{self.name}`: `{key}` is {value}, wanted above 0 and up to 1")
+        self.check(made)
+        return made
+
+    def check(self, cfg: Any) -> None:
+        """Raises `BadConfig` for values that don't fit each other."""
+
+
+def apart(result: Operator, ops: Operators, weights: Weights) -> tuple[float, float]:
+    """(‖S‖², ‖R - S‖²) for the plain weighted sum S = Σ w D."""
+    plain = weighted(ops, weights)
+    size = plain.inner(plain)
+    return size, max(result.inner(result) - 2 * result.inner(plain) + size, 0.0)
+
+
+def weighted(ops: Operators, weights: Weights) -> Operator:
+    """Σ w D, kept as a sum."""
+    found = [op * w for op, w in zip(ops, weights, strict=True)]
+    return found[0] if len(found) == 1 else Sum(*found)
+
+
+def beside(ops: Operators) -> Operator:
+    """Σ D as one low-rank operator where all of them are, else as a sum."""
+    total = ops[0] if len(ops) == 1 else Sum(*ops)
+    try:
+        return total.low_rank()
+    except NotPossible:
+        return total
+
+
+def factored(op: Operator) -> LowRank:
+    """D as B A: its own factors, or itself times the identity of its smaller side where it has none."""
+    try:
+        return op.low_rank()
+    except NotPossible:
+        pass
+    import torch
+
+    D = op.dense(torch.promote_types(op.dtype, torch.float32)).flatten(2 if op.experts else 1)
+    n = min(op.size)
+    eye = torch.eye(n, dtype=D.dtype).expand(*D.shape[:-2], n, n)
+    B, A = (D, eye) if op.size[1] == n else (eye, D)
+    return LowRank.of(B.contiguous(), A.contiguous(), op.shape, op.experts)
+
+
+def flat(op: Operator, s: slice, dtype: Any) -> Tensor:
+    """Rows of D as matrix rows (rows, in*k), experts one after the other."""
+    D = op.rows(s, dtype)
+    return D.reshape(-1, op.size[1])

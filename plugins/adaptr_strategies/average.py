@@ -1,0 +1,53 @@
+"""Average: the weighted mean of each tensor of adapters that are alike.  Chronopoulou et al. 2023, arXiv:2302.07027
+(AdapterSoup).
+
+For bottlenecks, prompts and biases, which have no delta of weights. Not for deltas: the mean of A and B apart is not
+the mean of B A; `linear` is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from adaptr import plugins
+from adaptr.adapter import REPLACED, Adapter
+from adaptr.errors import ShapeError, Unsupported
+from adaptr.strategies.base import Weights
+from adaptr.strategies.whole import Whole, require_alike
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FAMILIES = frozenset({"insert", "prompt", "select"})
+
+
+class Average(Whole):
+    name = "average"
+    normalize = True
+
+    def whole(self, adapters: Sequence[Adapter], weights: Weights, cfg: Any) -> Adapter:
+        first = adapters[0]
+        for method in (p.method for p in first.parts.values()) if first.parts else (first.method,):
+            if plugins.method(method).family not in FAMILIES:
+                raise Unsupported(
+                    f"`average` of `{method}` would average its factors apart, which is not the average of what they "
+                    "do; use `linear`"
+                )
+        require_alike(self.name, adapters)
+        keys = [k for k in first.tensors if not k.endswith(f":{REPLACED}")]
+        return first.replace(tensors={key: _mean(key, adapters, weights) for key in keys})
+
+
+def _mean(key: str, adapters: Sequence[Adapter], weights: Weights) -> Tensor:
+    import torch
+
+    parts = [a.tensors[key] for a in adapters]
+    for adapter, part in zip(adapters, parts, strict=True):
+        if part.shape != parts[0].shape:
+            raise ShapeError(
+                f"`average`: `{key}` of `{adapter.label}` has shape {tuple(part.shape)}, that of "
+                f"`{adapters[0].label}` {tuple(parts[0].shape)}"
+            )
+    total = torch.stack([w * part.double() for w, part in zip(weights, parts, strict=True)]).sum(0)
+    return total.to(torch.promote_types(parts[0].dtype, torch.float32))

@@ -1,0 +1,70 @@
+"""Concat: prompts and prefixes one after the other, the first input first.  Vu et al. 2021, arXiv:2110.07904 (SPoT)
+combine prompts; the tokens are all kept here.
+
+Only for soft prompts and prefixes of one method. Tokens have no strength, so all weights are 1.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from adaptr import plugins
+from adaptr.adapter import Adapter, Target
+from adaptr.errors import Unsupported
+from adaptr.families.prompt import SoftPrompt, Tokens
+from adaptr.strategies.base import Weights
+from adaptr.strategies.whole import Whole, require_alike
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Concat(Whole):
+    name = "concat"
+
+    def whole(self, adapters: Sequence[Adapter], weights: Weights, cfg: Any) -> Adapter:
+        first = adapters[0]
+        method = plugins.method(first.method)
+        if not isinstance(method, Tokens):
+            raise Unsupported(f"`concat` puts virtual tokens one after the other; `{first.method}` has none")
+        require_alike(self.name, adapters)
+        for weight in weights:
+            method.check_weight(weight)
+        for other in adapters[1:]:
+            if _fixed(other.config) != _fixed(first.config):
+                raise Unsupported(
+                    f"`concat`: `{first.label}` and `{other.label}` are read in different ways: "
+                    f"{_fixed(first.config)} and {_fixed(other.config)}"
+                )
+        soft = isinstance(method, SoftPrompt)
+        tensors: dict[str, Tensor] = {}
+        targets: dict[str, Target] = {}
+        for path, target in first.targets.items():
+            parts = [_tokens(a, path, soft) for a in adapters]
+            tensors.update({f"{path}:{n}": _joined([p[n] for p in parts], soft) for n in parts[0]})
+            targets[path] = dataclasses.replace(target, config=_counted(target.config, adapters))
+        return first.replace(config=_counted(first.config, adapters), targets=targets, tensors=tensors)
+
+
+def _fixed(config: Any) -> dict[str, Any]:
+    return {k: v for k, v in config.items() if k not in {"tokens", "rows", "init"}}
+
+
+def _counted(config: Any, adapters: Sequence[Adapter]) -> dict[str, Any]:
+    tokens = sum(a.config["tokens"] for a in adapters)
+    return {**config, "tokens": tokens, **({"rows": tokens} if "rows" in config else {})}
+
+
+def _tokens(adapter: Adapter, path: str, soft: bool) -> dict[str, Tensor]:
+    """The tensors at a target, without the rows that nobody reads."""
+    found = adapter.at(path)
+    return {n: t[: adapter.config["tokens"]] for n, t in found.items()} if soft else found
+
+
+def _joined(parts: list[Tensor], soft: bool) -> Tensor:
+    """Prompts are (tokens, d), prefixes (h, tokens, d)."""
+    import torch
+
+    return torch.cat(parts, dim=0 if soft else 1)

@@ -1,0 +1,31 @@
+"""Iso-C: D = α σ̄ U Vᵀ of the sum Σ w D_i = U Σ Vᵀ, σ̄ the mean singular value: one strength in all directions.
+Marczak et al. 2025, arXiv:2502.04959.
+
+The mean is over the directions that the sum has: of low-rank deltas those of their span, of full ones all, as in the
+paper. `alpha` is searched on held-out data there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from adaptr.strategies.base import Weights
+from adaptr.strategies.core import InCore, spectrum
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class IsoC(InCore):
+    name = "iso-c"
+
+    @dataclass(frozen=True)
+    class Config:
+        alpha: float = 1.0
+
+    def core(self, cores: list[Tensor], weights: Weights, cfg: Any) -> Tensor:
+        import torch
+
+        U, S, V = spectrum(torch.stack([w * C for w, C in zip(weights, cores, strict=True)]).sum(0))
+        return cfg.alpha * S.mean(-1)[..., None, None] * (U @ V)

@@ -1,0 +1,57 @@
+"""Karcher mean: the point of the sphere of directions with the least squared angles to all D_i, at their mean size.
+Karcher 1977.
+
+Every step stays in the span of the deltas, so it is computed on their inner products alone and exact on factors.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from adaptr.algebra.operator import Operator
+from adaptr.errors import UsageError
+from adaptr.strategies.base import Operators, Place, Strategy, Weights, beside, weighted
+
+
+class Karcher(Strategy):
+    name = "karcher"
+
+    @dataclass(frozen=True)
+    class Config:
+        steps: int = 100
+        tolerance: float = 1e-12
+
+    def combine(self, ops: Operators, weights: Weights, cfg: Any, place: Place) -> Operator:
+        import torch
+
+        if min(weights) < 0 or not sum(weights):
+            raise UsageError(f"`karcher` is a mean: weights {list(weights)}, wanted none negative")
+        gram = torch.tensor([[a.inner(b) for b in ops] for a in ops], dtype=torch.float64)
+        sizes = gram.diagonal().sqrt()
+        there = (sizes > 0).double()
+        share = torch.tensor(weights, dtype=torch.float64) * there
+        if not share.sum():
+            return beside([weighted(ops, [0.0] * len(ops))])
+        share = share / share.sum()
+        unit = 1 / sizes.where(sizes > 0, 1.0)
+        c = _mean(gram * unit[:, None] * unit[None, :], share, cfg)
+        return beside([weighted(ops, (c * unit * (share * sizes).sum()).tolist())])
+
+
+def _mean(cosines: Any, share: Any, cfg: Any) -> Any:
+    """Coefficients of the mean direction over unit deltas with these cosines (n, n)."""
+    c = share / math.sqrt(max(float(share @ cosines @ share), 1e-300))
+    for _ in range(cfg.steps):
+        near = (cosines @ c).clamp(-1, 1)
+        angle = near.arccos()
+        # the tangent at c towards each delta, of the length of the angle: θ / sin θ (D_i - cos θ c)
+        pull = share * (angle / angle.sin().where(angle > 1e-9, 1.0)).where(angle > 1e-9, 1.0)
+        step = pull - c * (pull * near).sum()
+        length = math.sqrt(max(float(step @ cosines @ step), 0.0))
+        if length < cfg.tolerance:
+            break
+        c = c * math.cos(length) + step * (math.sin(length) / length)
+        c = c / math.sqrt(float(c @ cosines @ c))
+    return c

@@ -1,0 +1,101 @@
+"""LoRA-LEGO: the rank-1 units (b_j, a_j) of all inputs in k clusters; each cluster's mean is a unit of the result.
+Zhao et al. 2024, arXiv:2409.16167.
+
+`k`: the clusters, 0 for the inputs' mean rank. A mean is shorter than its members where they differ, and is brought to
+their mean length; the result is scaled by √(r/k), r the inputs' mean rank. A unit counts by its weight. k-means starts
+from units far from each other, so nothing is drawn.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from adaptr.algebra.lowrank import LowRank
+from adaptr.algebra.operator import Operator
+from adaptr.errors import BadConfig, Unsupported
+from adaptr.strategies.base import Operators, Place, Strategy, Weights, factored
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+STEPS = 100
+
+
+class Lego(Strategy):
+    name = "lego"
+
+    @dataclass(frozen=True)
+    class Config:
+        k: int = 0
+        reweight: bool = True
+
+    def check(self, cfg: Any) -> None:
+        if cfg.k < 0:
+            raise BadConfig(f"strategy `lego`: `k` is {cfg.k}, wanted at least 1, or 0 for the inputs' mean rank")
+
+    def combine(self, ops: Operators, weights: Weights, cfg: Any, place: Place) -> Operator:
+        import torch
+
+        if ops[0].experts:
+            raise Unsupported(f"`lego` clusters the ranks of one matrix; `{place.path}` is a stack of experts")
+        low = [factored(op) for op in ops]
+        out = ops[0].size[0]
+        units = torch.cat([_units(one, w) for one, w in zip(low, weights, strict=True)])
+        counts = torch.cat([units.new_full((one.rank,), abs(w)) for one, w in zip(low, weights, strict=True)])
+        r = len(units) / len(ops)
+        k = min(cfg.k or max(1, round(r)), len(units))
+        means = _clustered(units, counts, k, cfg.reweight) * ((r / k) ** 0.25 if cfg.reweight else 1.0)
+        dtype = torch.promote_types(ops[0].dtype, torch.float32)
+        return LowRank.of(
+            means[:, :out].t().contiguous().to(dtype), means[:, out:].contiguous().to(dtype), ops[0].shape
+        )
+
+
+def _units(op: LowRank, weight: float) -> Tensor:
+    """(r, out + in*k) fp64: b_j and a_j side by side, the scale shared, the weight's sign with b."""
+    import torch
+
+    B, A = op.factors(torch.float64)
+    s = math.sqrt(abs(op.scale))
+    sign = math.copysign(1.0, op.scale) * math.copysign(1.0, weight)
+    return torch.cat([B.t() * s * sign, A * s], dim=1)
+
+
+def _clustered(units: Tensor, counts: Tensor, k: int, reweight: bool) -> Tensor:
+    """k-means, weighted: the means (k, out + in*k)."""
+    import torch
+
+    centres = _apart(units, k)
+    labels = units.new_full((len(units),), -1, dtype=torch.int64)
+    for _ in range(STEPS):
+        nearest = torch.cdist(units, centres).argmin(1)
+        if torch.equal(nearest, labels):
+            break
+        labels = nearest
+        centres = _means(units, counts, labels, centres)
+    if not reweight:
+        return centres
+    lengths = _means(units.norm(dim=1, keepdim=True), counts, labels, centres.norm(dim=1, keepdim=True))
+    size = centres.norm(dim=1, keepdim=True)
+    return centres * (lengths / size.where(size > 0, 1.0))
+
+
+def _means(values: Tensor, counts: Tensor, labels: Tensor, empty: Tensor) -> Tensor:
+    """Weighted means by label (k, ...); those of `empty` where a cluster has nothing."""
+    total = values.new_zeros(len(empty), values.shape[1]).index_add_(0, labels, values * counts[:, None])
+    weight = values.new_zeros(len(empty)).index_add_(0, labels, counts)[:, None]
+    return (total / weight.where(weight > 0, 1.0)).where(weight > 0, empty)
+
+
+def _apart(units: Tensor, k: int) -> Tensor:
+    """k units: the longest, then again and again the one farthest from those chosen."""
+    import torch
+
+    chosen = [int(units.norm(dim=1).argmax())]
+    far = torch.cdist(units, units[chosen]).squeeze(1)
+    while len(chosen) < k:
+        chosen.append(int(far.argmax()))
+        far = torch.minimum(far, torch.cdist(units, units[chosen[-1:]]).squeeze(1))
+    return units[chosen]

@@ -1,0 +1,21 @@
+"""Linear: D = Σ w D_i, exact; low-rank deltas stay low-rank, their factors side by side.
+
+What averaging the factors A and B apart is taken for, without its cross terms B_i A_j.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from adaptr.algebra.operator import Operator
+from adaptr.strategies.base import Operators, Place, Strategy, Weights, beside, weighted
+
+
+class Linear(Strategy):
+    name = "linear"
+    linear = True
+
+    def combine(self, ops: Operators, weights: Weights, cfg: Any, place: Place) -> Operator:
+        """Where the ranks add up to more than the sides have, what is superfluous is taken off, exactly."""
+        total = beside([weighted(ops, weights)])
+        return total if total.rank < min(total.size) else total.truncate(min(total.size))[0]

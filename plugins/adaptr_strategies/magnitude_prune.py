@@ -1,0 +1,33 @@
+"""Magnitude pruning: D = Σ w (D_i where it is among its largest values, else 0), not rescaled.  Han et al. 2015,
+arXiv:1506.02626.
+
+`density`: the share kept of each delta at each target.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from adaptr.strategies.base import Operators, Weights
+from adaptr.strategies.elementwise import Elementwise, add, largest
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class MagnitudePrune(Elementwise):
+    name = "magnitude-prune"
+
+    @dataclass(frozen=True)
+    class Config:
+        density: float = 0.5
+
+    def prepare(self, ops: Operators, cfg: Any) -> list[Any]:
+        return [largest(op, cfg.density) for op in ops]
+
+    def block(
+        self, parts: list[Tensor], weights: Weights, cfg: Any, ready: list[Any], draw: Callable[[int], Tensor]
+    ) -> Tensor:
+        return add([D * (D.abs() >= edge) for D, edge in zip(parts, ready, strict=True)], weights)

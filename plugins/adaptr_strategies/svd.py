@@ -1,0 +1,21 @@
+"""SVD: the nearest delta to Σ w D_i of a rank, or of the smallest rank that keeps a share of its energy.  Eckart and
+Young 1936.
+
+Exact where the inputs have factors: the decomposition is that of a small core, never of a dense matrix.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from adaptr.algebra.operator import Operator
+from adaptr.strategies.base import Operators, Place, Strategy, Weights, beside, weighted
+
+
+class SVD(Strategy):
+    name = "svd"
+    linear = True
+    rank_wanted = True
+
+    def combine(self, ops: Operators, weights: Weights, cfg: Any, place: Place) -> Operator:
+        return beside([weighted(ops, weights)])

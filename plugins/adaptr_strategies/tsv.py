@@ -1,0 +1,39 @@
+"""TSV-Merge: the leading singular vectors of each task, made orthogonal to those of the others, with their own values.
+Gargiulo et al. 2024, arXiv:2412.00081.
+
+Of T tasks each keeps 1/T of its directions. U = [U_1 ... U_T] and V go to their nearest orthonormal matrices;
+D = α U⊥ Σ V⊥ᵀ. `alpha`: the paper's 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from adaptr.strategies.base import Weights
+from adaptr.strategies.core import InCore, orthogonal, spectrum
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class TSV(InCore):
+    name = "tsv"
+
+    @dataclass(frozen=True)
+    class Config:
+        alpha: float = 1.0
+
+    def core(self, cores: list[Tensor], weights: Weights, cfg: Any) -> Tensor:
+        import torch
+
+        kept = [_leading(w * C, len(cores)) for w, C in zip(weights, cores, strict=True)]
+        U, S, V = (torch.cat([part[i] for part in kept], dim=d) for i, d in ((0, -1), (1, -1), (2, -2)))
+        return cfg.alpha * (orthogonal(U) * S.unsqueeze(-2)) @ orthogonal(V)
+
+
+def _leading(C: Tensor, tasks: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The first 1/T of the singular triplets, at least one."""
+    U, S, V = spectrum(C)
+    k = max(1, S.shape[-1] // tasks)
+    return U[..., :k], S[..., :k], V[..., :k, :]
