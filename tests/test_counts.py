@@ -10,7 +10,7 @@ import torch
 import transformers as t
 
 import adaptr
-from adaptr.testing import count
+from adaptr.testing import count, trained_keys
 
 QV = ["attn.q", "attn.v"]
 CONFIGS: dict[str, Any] = {
@@ -23,6 +23,15 @@ CONFIGS: dict[str, Any] = {
 COUNTS = [
     ("bert-base", "lora", QV, {"r": 8}, 294_912),
     ("bert-base", "dora", QV, {"r": 8}, 313_344),
+    ("bert-base", "loha", QV, {"r": 8}, 589_824),
+    ("bert-base", "lokr", QV, {"r": 8}, 26_112),
+    ("bert-base", "adalora", QV, {"r": 12}, 442_656),
+    ("bert-base", "vera", QV, {"r": 256}, 24_576),
+    ("bert-base", "oft", QV, {"b": 32}, 285_696),
+    ("bert-base", "shira", QV, {"r": 8}, 294_912),
+    ("bert-base", "full", QV, {}, 24 * 768 * 768),
+    ("llama-7b", "vera", None, {"r": 1024}, 1_589_248),
+    ("llama-7b", "oft", ["attn.q"], {"b": 32}, 32 * 128 * 496),
     ("bert-base", "ia3", None, {}, 55_296),
     ("bert-base", "bitfit", None, {}, 102_912),
     ("bert-base", "houlsby", None, {"m": 64}, 2_379_264),
@@ -51,7 +60,7 @@ def test_counts(name: str, method: str, targets: Any, config: dict[str, Any], nu
     adapter = adaptr.create(shell(name), method, targets, **config)
     assert count(adapter) == number
     assert all(tensor.is_meta for tensor in adapter.tensors.values())
-    assert sum(tensor.numel() for tensor in adapter.tensors.values()) == number
+    assert sum(adapter.tensors[key].numel() for key in trained_keys(adapter)) == number
 
 
 def test_the_models_are_the_ones_that_are_meant() -> None:

@@ -18,6 +18,13 @@ FILES = sorted((Path(__file__).parent / "golden" / "methods").glob("*.safetensor
 CONFIG: dict[str, dict[str, Any]] = {
     "lora": {"r": 2, "alpha": 3.0},
     "dora": {"r": 2, "alpha": 3.0},
+    "loha": {"r": 2, "alpha": 3.0},
+    "lokr": {"r": 2, "alpha": 3.0, "a": 2, "b": 3, "c": 1, "d": 5, "w2_full": False},
+    "adalora": {"r": 2, "alpha": 3.0, "begun": 4},
+    "vera": {"r": 2, "stored": True, "in_max": 7, "out_max": 8, "width": 5},
+    "oft": {"b": 5},
+    "shira": {"n": 4, "alpha": 0.5, "rows": 6, "cols": 5},
+    "full": {},
     "ia3": {"side": "out"},
     "bitfit": {},
     "houlsby": {"m": 3},

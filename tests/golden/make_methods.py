@@ -5,6 +5,7 @@ Run by hand when a method is added: `python tests/golden/make_methods.py`. Files
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,6 +31,52 @@ def dora(t: dict[str, Tensor]) -> Tensor:
     """alpha 3, r 2, norms per output row."""
     V = t["W"] + 3.0 / R * t["B"] @ t["A"]
     return t["x"] @ (t["m"][:, None] * V / V.pow(2).sum(1, keepdim=True).sqrt()).T + t["bias"]
+
+
+def loha(t: dict[str, Tensor]) -> Tensor:
+    """alpha 3, r 2."""
+    D = 3.0 / R * (t["w1_a"] @ t["w1_b"]) * (t["w2_a"] @ t["w2_b"])
+    return t["x"] @ (t["W"] + D).T + t["bias"]
+
+
+def lokr(t: dict[str, Tensor]) -> Tensor:
+    """alpha 3, r 2, w1 (2, 1), w2 (3, 5)."""
+    w2 = t["w2_a"] @ t["w2_b"]
+    D = torch.cat([3.0 / R * t["w1"][i, 0] * w2 for i in range(2)])
+    return t["x"] @ (t["W"] + D).T + t["bias"]
+
+
+def adalora(t: dict[str, Tensor]) -> Tensor:
+    """alpha 3, two triplets left of four, the authors' 1e-5 beside the rank."""
+    D = 3.0 / (4 + 1e-5) * t["B"] @ torch.diag(t["E"][:, 0]) @ t["A"]
+    return t["x"] @ (t["W"] + D).T + t["bias"]
+
+
+def vera(t: dict[str, Tensor]) -> Tensor:
+    """Projections for a layer of 8 by 7."""
+    D = torch.diag(t["b"]) @ t["B"][:OUT] @ torch.diag(t["d"]) @ t["A"][:, :IN]
+    return t["x"] @ (t["W"] + D).T + t["bias"]
+
+
+def oft(t: dict[str, Tensor]) -> Tensor:
+    """One block."""
+    Q, one = torch.zeros(IN, IN, dtype=torch.float64), torch.eye(IN, dtype=torch.float64)
+    for value, (i, j) in zip(t["Q"][0], itertools.combinations(range(IN), 2), strict=True):
+        Q[i, j], Q[j, i] = value, -value
+    R = (one + Q) @ torch.linalg.inv(one - Q)
+    return t["x"] @ (t["W"] @ R.T).T + t["bias"]
+
+
+def shira(t: dict[str, Tensor]) -> Tensor:
+    """alpha 0.5."""
+    W = t["W"].clone()
+    for place, value in zip(t["i"].tolist(), t["v"], strict=True):
+        W[int(place) // IN, int(place) % IN] += 0.5 * value
+    return t["x"] @ W.T + t["bias"]
+
+
+def full(t: dict[str, Tensor]) -> Tensor:
+    return t["x"] @ (t["W"] + t["D"]).T + t["bias"]
 
 
 def ia3(t: dict[str, Tensor]) -> Tensor:
@@ -62,11 +109,22 @@ BOTTLENECK = {"D": (M, OUT), "b_d": (M,), "U": (OUT, M), "b_u": (OUT,)}
 METHODS = {
     "lora": (lora, {**LAYER, "A": (R, IN), "B": (OUT, R)}),
     "dora": (dora, {**LAYER, "A": (R, IN), "B": (OUT, R), "m": (OUT,)}),
+    "loha": (loha, {**LAYER, "w1_a": (OUT, R), "w1_b": (R, IN), "w2_a": (OUT, R), "w2_b": (R, IN)}),
+    "lokr": (lokr, {**LAYER, "w1": (2, 1), "w2_a": (3, R), "w2_b": (R, 5)}),
+    "adalora": (adalora, {**LAYER, "A": (R, IN), "B": (OUT, R), "E": (R, 1)}),
+    "vera": (vera, {**LAYER, "A": (R, 7), "B": (8, R), "d": (R,), "b": (OUT,)}),
+    "oft": (oft, {**LAYER, "Q": (1, 10)}),
+    "shira": (shira, {**LAYER, "v": (4,)}),
+    "full": (full, {**LAYER, "D": (OUT, IN)}),
     "ia3": (ia3, {**LAYER, "l": (OUT,)}),
     "bitfit": (bitfit, {**LAYER, "b": (OUT,)}),
     "houlsby": (houlsby, {**LAYER, **BOTTLENECK}),
     "parallel": (parallel, {**SQUARE, **BOTTLENECK}),
 }
+
+
+#: Tensors that are not drawn.
+GIVEN = {"shira": {"i": torch.tensor([1, 9, 13, 29])}}
 
 
 def main() -> None:
@@ -76,7 +134,7 @@ def main() -> None:
         if not path.exists():
             tensors = drawn(seed, **shapes)
             # inputs as fp32 hold the values exactly as they will be read
-            tensors = {key: value.float() for key, value in tensors.items()}
+            tensors = {key: value.float() for key, value in tensors.items()} | GIVEN.get(name, {})
             y = formula({key: value.double() for key, value in tensors.items()})
             save_file({**tensors, "y": y}, path)
 

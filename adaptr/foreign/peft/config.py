@@ -151,4 +151,5 @@ def complete(method: str, values: Mapping[str, Any]) -> dict[str, Any]:
     """`values` with the method's own defaults for what PEFT's configuration doesn't say."""
     from adaptr import plugins
 
-    return vars(plugins.method(method).config(values)).copy()
+    found: dict[str, Any] = vars(plugins.method(method).config(values)).copy()
+    return found

@@ -31,6 +31,13 @@ RECIPES: dict[str, tuple[dict[str, object], Places]] = {
         {**LINEAR, "emb": ("embedding", (4, 5)), "up": ("experts", (2, 4, 3))},
     ),
     "dora": ({"r": 2, "rslora": True}, {**LINEAR, "conv": ("conv2d", (4, 3, 1, 2))}),
+    "loha": ({"r": 2}, {**LINEAR, "conv": ("conv2d", (4, 3, 1, 2))}),
+    "lokr": ({"r": 1, "a": 2, "b": 2, "c": 1, "d": 3, "w1_full": False}, LINEAR),
+    "adalora": ({"r": 2, "begun": 3, "alpha": 4.0, "target_r": 2}, LINEAR),
+    "vera": ({"r": 2, "stored": True, "in_max": 3, "out_max": 4, "width": 3}, LINEAR),
+    "oft": ({"b": 3, "terms": 5}, LINEAR),
+    "shira": ({"r": 1, "n": 3, "rows": 4, "cols": 3}, LINEAR),
+    "full": ({"bias": True}, {**LINEAR, "up": ("experts", (2, 4, 3))}),
     "ia3": ({"side": "in"}, LINEAR),
     "bitfit": ({}, {**LINEAR, "norm": ("norm", (4,))}),
     "houlsby": ({"m": 2, "activation": "relu"}, BLOCK),
@@ -47,10 +54,12 @@ def single(name: str, generator: torch.Generator) -> Adapter:
     config = vars(method.config(given))
     targets = {path: Target(path, kind, shape, config) for path, (kind, shape) in places.items()}
     tensors = {
-        f"{path}:{param}": torch.randn(shape, generator=generator)
+        ("" if method.params[param].shared else path) + f":{param}": torch.randn(shape, generator=generator)
         for path, target in targets.items()
         for param, shape in method.shapes(target).items()
     }
+    if name == "shira":
+        tensors |= {f"{path}:i": torch.tensor([1, 6, 11]) for path in targets}
     return Adapter(
         name, config, targets, tensors, method.version,
         base=Base("acme/tiny", "0123abc", "TinyModel", "sha256:" + "0" * 64, "sha256:" + "1" * 64, (("a.w", "b.w"),)),
