@@ -141,6 +141,18 @@ class Adapter:
 
         return dequantize(raw)
 
+    def shapes(self, path: str) -> dict[str, tuple[int, ...]]:
+        """The shapes of the tensors at a target, from the file's header where they are in a file."""
+        shape = getattr(self.tensors, "shape", lambda key: tuple(self.tensors[key].shape))
+        keys = [*self._keys_at.get(path, ()), *(f":{name}" for name in self._shared)]
+        found = {key.rpartition(":")[2]: shape(key) for key in keys}
+        return {name: size for name, size in found.items() if not (self.quantization and name.endswith(".scale"))}
+
+    def held(self) -> Adapter:
+        """This adapter with all its tensors in memory, read at once where they are in a file."""
+        read = getattr(self.tensors, "held", None)
+        return self if read is None else dataclasses.replace(self, tensors=read())
+
     @property
     def _shared(self) -> Mapping[str, Tensor]:
         """The tensors that all targets share, by parameter name; read once."""

@@ -78,7 +78,7 @@ def _matches(model: nn.Module, word: str, target: Target) -> bool:
         return target.kind in {"linear", "linear_t"} and not is_head(model, path)
     if word.startswith("type:"):
         name = word[5:]
-        return name == target.kind or name == type(_module_at(model, target)).__name__.removeprefix("Adapted")
+        return name == target.kind or name == type(module_at(model, target)).__name__.removeprefix("Adapted")
     if word.startswith("re:"):
         return re.fullmatch(word[3:], path) is not None
     if any(c in word for c in "*?["):
@@ -161,7 +161,7 @@ def _find(model: nn.Module, target: Target) -> Target | None:
     if target.kind == "model":
         return Target("", "model", (hidden_size(model),))
     try:
-        module = _module_at(model, target)
+        module = module_at(model, target)
     except AttributeError:
         return None
     if target.kind in {"module", "attention"}:
@@ -181,9 +181,20 @@ def parameter(model: nn.Module, path: str) -> Tensor:
         raise TargetNotFound(f"the base has no parameter `{path}`{_near(path, names)}") from None
 
 
-def _module_at(model: nn.Module, target: Target) -> nn.Module:
+def module_at(model: nn.Module, target: Target) -> nn.Module:
+    """The module of a target: itself, or the owner of a raw parameter. Raises `AttributeError` if there is none."""
     path = target.path.rpartition(".")[0] if target.kind in {"experts", "experts_t"} else target.path
-    return model.get_submodule(path)
+    return submodule(model, path)
+
+
+def submodule(model: nn.Module, path: str) -> nn.Module:
+    """As `model.get_submodule(path)`, at a tenth of its time: an attach asks for hundreds."""
+    found: nn.Module | None = model
+    for name in path.split(".") if path else ():
+        found = found._modules.get(name) if found is not None else None
+    if found is None:
+        raise AttributeError(f"no module `{path}`")
+    return found
 
 
 def _paths(model: nn.Module) -> list[str]:

@@ -41,7 +41,7 @@ def _with_gradients(op: LowRank, base: View, x: Tensor, given: Tensor | None) ->
     learning = op.A.requires_grad or op.B.requires_grad
     exact = x.dtype is op.A.dtype and not torch.is_autocast_enabled(x.device.type)
     if learning and exact and given is None and _frozen(base):
-        fused: Tensor = LinearLowRank.apply(x, base.plain, base.bias, op.A, op.B, op.scale)
+        fused: Tensor = LinearLowRank.apply(x, base.plain, base.bias, op.A, op.B, op.scale)  # type: ignore[no-untyped-call]
         return fused
     y: Tensor = base.call(x)
     return y + op.side(base, x if given is None else given).to(y.dtype)

@@ -125,6 +125,20 @@ class Method:
 
     def config(self, values: Mapping[str, Any]) -> Any:
         """`values` as a validated Config. Raises `BadConfig` for unknown fields, wrong types, values out of range."""
+        try:
+            key = tuple(values.items())
+            return (
+                self._configs[key] if key in self._configs else self._configs.setdefault(key, self._validated(values))
+            )
+        except TypeError:  # a list among the values
+            return self._validated(values)
+
+    @functools.cached_property
+    def _configs(self) -> dict[tuple[tuple[str, Any], ...], Any]:
+        """Configurations validated before: an adapter has hundreds of targets and few configurations."""
+        return {}
+
+    def _validated(self, values: Mapping[str, Any]) -> Any:
         hints = _hints(self.Config)
         for key, value in values.items():
             if key not in hints:

@@ -17,7 +17,7 @@ from adaptr.files import replacing
 from adaptr.format import header as headers
 from adaptr.format import manifest as manifests
 from adaptr.format.check import check
-from adaptr.format.header import Header
+from adaptr.format.header import Entry, Header
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,20 +43,8 @@ class Tensors(Mapping[str, "Tensor"]):
         self.path, self.header, self.stamp = path, header, stamp
 
     def __getitem__(self, key: str) -> Tensor:
-        import torch
-
         entry = self.header.entries[key]
-        if entry.dtype not in TORCH_NAMES:
-            raise e.DtypeUnknown(f"`{shown(key)}` has the dtype {entry.dtype}, which torch can't hold")
-        dtype = getattr(torch, TORCH_NAMES[entry.dtype])
-        if not entry.nbytes:
-            return torch.empty(entry.shape, dtype=dtype)
-        with opened(self.path) as file:
-            raw = bytearray(entry.nbytes)
-            file.seek(self.header.data + entry.start)
-            if _stamp(file) != self.stamp or file.readinto(raw) != entry.nbytes:
-                raise e.FileChanged(f"`{self.path}` changed after its header was read; load it again")
-        return torch.frombuffer(raw, dtype=dtype).reshape(entry.shape)
+        return _tensor(key, entry, self._bytes(self.header.data + entry.start, entry.nbytes), 0)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.header.entries)
@@ -70,6 +58,34 @@ class Tensors(Mapping[str, "Tensor"]):
     def shape(self, key: str) -> tuple[int, ...]:
         """A tensor's shape, from the header alone."""
         return self.header.entries[key].shape
+
+    def held(self) -> dict[str, Tensor]:
+        """All tensors, read at once into one piece of memory."""
+        raw = self._bytes(self.header.data, self.header.end - self.header.data)
+        return {key: _tensor(key, entry, raw, entry.start) for key, entry in self.header.entries.items()}
+
+    def _bytes(self, start: int, count: int) -> bytearray:
+        with opened(self.path) as file:
+            raw = bytearray(count)
+            file.seek(start)
+            if _stamp(file) != self.stamp or file.readinto(raw) != count:
+                raise e.FileChanged(f"`{self.path}` changed after its header was read; load it again")
+        return raw
+
+
+def _tensor(key: str, entry: Entry, raw: bytearray, at: int) -> Tensor:
+    """A tensor over bytes of `raw`, or over a copy where they are not aligned."""
+    import torch
+
+    if entry.dtype not in TORCH_NAMES:
+        raise e.DtypeUnknown(f"`{shown(key)}` has the dtype {entry.dtype}, which torch can't hold")
+    dtype = getattr(torch, TORCH_NAMES[entry.dtype])
+    if not entry.nbytes:
+        return torch.empty(entry.shape, dtype=dtype)
+    if at % dtype.itemsize:
+        raw, at = raw[at : at + entry.nbytes], 0
+    count = entry.nbytes // dtype.itemsize
+    return torch.frombuffer(raw, dtype=dtype, count=count, offset=at).reshape(entry.shape)
 
 
 def open_tensors(path: str | os.PathLike[str]) -> Tensors:

@@ -57,7 +57,7 @@ class Handle:
             state.method.check_weight(value)
         for state in self.states.values():
             state.strength = value
-            _host_module(self.model, state.target).__dict__.pop(CACHE, None)
+            places.module_at(self.model, state.target).__dict__.pop(CACHE, None)
         for replacement in self.replacements.values():
             replacement.blend(value)
         self.strength = value
@@ -126,8 +126,8 @@ H = TypeVar("H", bound=Handle)
 
 def _install(handle: H, method: Method, weight: float, trainable: bool) -> H:
     """Put the handle's adapter on its model, whole or not at all."""
-    adapter, model = handle.adapter, handle.model
-    model.__dict__.setdefault(LEDGER, {})[handle.key] = adapter
+    adapter, model = handle.adapter.held(), handle.model
+    model.__dict__.setdefault(LEDGER, {})[handle.key] = handle.adapter
     handle._undo.append(lambda: _forget(model, handle.key))
     try:
         for path, target in adapter.targets.items():
@@ -160,13 +160,12 @@ def _widened(tensors: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
 
 def _place(model: nn.Module, key: str, target: Target, state: State) -> Undo:
     """Put one state where it works; returns how to take it off."""
-    module = _host_module(model, target)
+    module = places.module_at(model, target)
     _same_device(model, module, state)
     if target.kind == "attention":
         return attention.mount(model, key, target, state)
     if target.kind == "model":
         return prompt.mount(model, key, state)
-    module = _host_module(model, target)
     if target.kind in {"experts", "experts_t"}:  # one module may have several stacks
         key = f"{key}-{target.path.rpartition('.')[2]}"
     mount(module, key, state)
@@ -179,12 +178,6 @@ def _place(model: nn.Module, key: str, target: Target, state: State) -> Undo:
             tap.remove()
 
     return undo
-
-
-def _host_module(model: nn.Module, target: Target) -> nn.Module:
-    """The module whose class is swapped: the target itself, or the owner of a raw parameter."""
-    path = target.path.rpartition(".")[0] if target.kind in {"experts", "experts_t"} else target.path
-    return model.get_submodule(path)
 
 
 def _same_device(model: nn.Module, module: nn.Module, state: State) -> None:
@@ -223,7 +216,7 @@ def check(model: nn.Module, method: Method, adapter: Adapter, weight: float) -> 
     if not adapter.targets and not adapter.replaced:
         raise TargetNotFound(f"adapter `{adapter.label}` has no targets: attaching it would change nothing")
     for path, target in adapter.targets.items():
-        method.check(target, {name: tuple(t.shape) for name, t in adapter.at(path).items()})
+        method.check(target, adapter.shapes(path))
         places.match(model, target)
     for path, tensor in adapter.replaced.items():
         replaceable(model, path, tensor)

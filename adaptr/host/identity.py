@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from adaptr.adapter import Base, Target
 from adaptr.host.swap import original
+from adaptr.targets import submodule
 
 
 def base_of(model: nn.Module, targets: Mapping[str, Target]) -> Base:
@@ -74,7 +75,7 @@ def _sampled_weight(model: nn.Module, target: Target) -> Tensor | None:
     if target.kind in {"experts", "experts_t"}:
         stack = model.get_parameter(target.path)
         return None if stack.is_meta else stack
-    weight = model.get_submodule(target.path)._parameters.get("weight")
+    weight = submodule(model, target.path)._parameters.get("weight")
     readable = weight is not None and weight.is_floating_point() and not weight.is_meta
     return weight if readable else None
 

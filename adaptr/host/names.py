@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from torch import nn
 
 from adaptr.adapter import Adapter
+from adaptr.targets import submodule
 
 
 def current(model: nn.Module, adapter: Adapter) -> Adapter:
@@ -24,9 +25,10 @@ def current(model: nn.Module, adapter: Adapter) -> Adapter:
 def _has(model: nn.Module, path: str) -> bool:
     owner, _, name = path.rpartition(".")
     try:
-        return hasattr(model.get_submodule(owner), name)
+        module = submodule(model, owner)
     except AttributeError:
         return False
+    return name in module._modules or name in module._parameters or hasattr(module, name)
 
 
 def _renamed(model: nn.Module, paths: Iterable[str]) -> dict[str, str]:

@@ -29,11 +29,22 @@ class State(nn.Module):
         self, method: Any, target: Target, tensors: Mapping[str, Tensor], weight: float, trainable: bool
     ) -> None:
         super().__init__()
-        self.method, self.target, self.strength = method, target, weight
-        self.cfg = method.config(target.config)
-        self.stash: Tensor | None = None
-        self.memo: dict[str, Any] = {}
-        self.learning = [name for name in tensors if trainable and method.params[name].trains]
+        self.method: Any
+        self.target: Target
+        self.strength: float
+        self.cfg: Any
+        self.stash: Tensor | None
+        self.memo: dict[str, Any]
+        self.learning: list[str]
+        self.__dict__.update(  # past nn.Module's own way of setting, which costs more than all the rest here
+            method=method,
+            target=target,
+            strength=weight,
+            cfg=method.config(target.config),
+            stash=None,
+            memo={},
+            learning=[name for name in tensors if trainable and method.params[name].trains],
+        )
         for name, tensor in tensors.items():
             learns = name in self.learning
             kept = tensor.detach().clone() if learns else tensor.detach()
