@@ -98,7 +98,8 @@ def cut(S: Tensor, rank: int | None, energy: float | None, total: float | None =
         raise UsageError(f"the rank is {rank}, wanted at least 1")
     if energy is not None and not 0 < energy <= 1:
         raise UsageError(f"the energy is {energy}, wanted a share above 0 and up to 1")
-    squares = (S.double() ** 2).reshape(-1, S.shape[-1]).sum(0)
+    squares = S.double() ** 2
+    squares = squares.flatten(0, -2).sum(0) if S.ndim > 1 else squares
     whole = float(squares.sum()) if total is None else total
     k = len(squares) if rank is None else min(rank, len(squares))
     if energy is not None:

@@ -1,0 +1,60 @@
+"""The core space against dense sums, inner products and spectra."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from adaptr import Core, Dense, LowRank
+from adaptr.errors import NotPossible, ShapeError
+from algebra import cases
+
+weights = st.lists(st.floats(-2, 2), min_size=4, max_size=4)
+
+
+def close(found: torch.Tensor, wanted: torch.Tensor) -> None:
+    torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-9)
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=cases.seeds, out=cases.sides, into=cases.sides, w=weights, k=st.integers(1, 5))
+def test_sums_spectra_and_truncations(seed: int, out: int, into: int, w: list[float], k: int) -> None:
+    source = cases.Source(seed)
+    ops = [cases.KINDS[kind](source, out, into) for kind in ("low_rank", "kron", "hadamard", "wide_rank")]
+    core = Core.of(ops)
+    total = sum((a * op.dense() for a, op in zip(w, ops, strict=True)), torch.zeros(out, into, dtype=torch.float64))
+    C = core.combined(w)
+    close(core.lift(C).dense(), total)
+    close(core.gram(), torch.tensor([[a.inner(b) for b in ops] for a in ops], dtype=torch.float64))
+    S, D = torch.linalg.svdvals(C), torch.linalg.svdvals(total)
+    n = min(len(S), len(D))
+    close(S[:n], D[:n])
+    found, error = core.truncate(C, k)
+    size = float(total.norm())
+    assert error * size == pytest.approx(float((D[k:] ** 2).sum().sqrt()), abs=1e-7 * (1 + size))
+    assert float((found.dense() - total).norm()) == pytest.approx(error * size, abs=1e-7 * (1 + size))
+
+
+def test_bases_are_orthonormal_and_cores_small() -> None:
+    source = cases.Source(0)
+    core = Core.of([source.low_rank(40, 30, r) for r in (2, 3, 4)])
+    assert [C.shape for C in core.cores] == [(9, 9)] * 3
+    close(core.Q_out.T @ core.Q_out, torch.eye(9, dtype=torch.float64))
+    close(core.Q_in.T @ core.Q_in, torch.eye(9, dtype=torch.float64))
+
+
+def test_stacks_of_experts() -> None:
+    ops = [cases.stack(cases.Source(seed))["low_rank"] for seed in (1, 2)]
+    core = Core.of(ops)
+    found = core.lift(core.combined([1.0, -0.5]))
+    assert found.experts
+    close(found.dense(), ops[0].dense() - 0.5 * ops[1].dense())
+
+
+def test_what_has_no_factors_is_refused() -> None:
+    with pytest.raises(NotPossible):
+        Core.of([cases.Source(0).low_rank(3, 4, 2), Dense(torch.zeros(3, 4))])
+    with pytest.raises(ShapeError):
+        Core.of([LowRank(torch.zeros(3, 1), torch.zeros(1, 4)), LowRank(torch.zeros(4, 1), torch.zeros(1, 4))])
