@@ -41,10 +41,23 @@ def spread(slots: Sequence[Slot]) -> list[Slot]:
     return [slot for turn in turns for slot in turn if slot is not None]
 
 
+def _reuse_freed_memory() -> None:
+    """Let blocks take the place of blocks before them.
+
+    glibc gives free memory back to the system, and faults it in again page by page, whenever more of it is free than
+    the largest chunk freed so far suggests. So a large one is freed, of which no page was ever touched.
+    """
+    import torch
+
+    large = torch.empty((1 << 25) - (1 << 16), dtype=torch.uint8)
+    del large
+
+
 def run(work: Callable[[Any], Any], items: Sequence[Any]) -> dict[int, Any]:
     """`work` on each item; results by index. The first failure is raised once the running ones have stopped."""
     import torch
 
+    _reuse_freed_memory()
     threads = min(MOST, available(), max(len(items), 1))
     with single_threaded(), ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         futures = {pool.submit(_quietly, work, item): index for index, item in enumerate(items)}
