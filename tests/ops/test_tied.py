@@ -131,6 +131,20 @@ def test_what_is_not_tied_needs_no_word(tmp_path: Path) -> None:
     assert restored(base, tmp_path / "out")
 
 
+def test_a_head_beside_names_without_a_prefix(tmp_path: Path) -> None:
+    """The way the first GPT-2 was published: `wte.weight`, and a head that is nowhere."""
+    base = tied("gpt2", tmp_path / "base", "5GB")
+    tensors = {name.removeprefix("transformer."): t for name, t in c.tensors_of(base).items()}
+    c.bare(base, tensors)
+    stack = [at("gpt2", "head"), c.randomised(base)]
+    api.merge(base, stack, tmp_path / "out", tied="untie")
+    model = c.model_of(base)
+    for adapter in stack:
+        api.attach(model, adapter)
+    assert torch.allclose(c.logits(model, "gpt2"), c.logits(c.model_of(tmp_path / "out"), "gpt2"), atol=1e-3)
+    assert restored(base, tmp_path / "out")
+
+
 def test_where_the_model_depends_on_the_tie_it_stays(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model: Any = tiny.MAKERS["t5"]()
