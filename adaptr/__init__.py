@@ -1,7 +1,7 @@
 """adaptr: adapters for language models as artifacts: one format, one contract, one algebra.
 
-Names are resolved when first used, so that importing adaptr costs nothing. `adaptr.load`, `save`, `convert`, `merge` ...
-are the commands as functions; `Method` families, `Param` and `LowRank` are what method plugins are made of.
+Names are resolved when first used, so that importing adaptr costs nothing. `adaptr.load`, `save`, `convert`, `merge`
+... are the commands as functions; `Method` families, `Param` and `LowRank` are what method plugins are made of.
 """
 
 from __future__ import annotations
@@ -37,6 +37,11 @@ _HOME = {
     "Dense": "adaptr.algebra.dense",
     "Sum": "adaptr.algebra.sum",
     "Core": "adaptr.algebra.core",
+    # strategies, for plugins
+    "Strategy": "adaptr.strategies.base",
+    "InCore": "adaptr.strategies.core",
+    "Elementwise": "adaptr.strategies.elementwise",
+    "Whole": "adaptr.strategies.whole",
     # operations
     "load": "adaptr.api",
     "save": "adaptr.api",
@@ -44,6 +49,7 @@ _HOME = {
     "attach": "adaptr.api",
     "train": "adaptr.api",
     "quantize": "adaptr.api",
+    "compose": "adaptr.api",
     "inspect": "adaptr.api",
     "convert": "adaptr.api",
     "convert_method": "adaptr.api",
@@ -55,12 +61,12 @@ _HOME = {
     "verify": "adaptr.api",
     "AdaptrError": "adaptr.errors",
 }
-_MODULES = ("errors", "hookspecs", "plugins", "roles", "targets")
+_MODULES = ("errors", "hookspecs", "plugins", "roles", "strategies", "targets")
 
 __all__ = ["__version__", *_HOME, *_MODULES]
 
 if TYPE_CHECKING:
-    from adaptr import errors, hookspecs, plugins, roles, targets
+    from adaptr import errors, hookspecs, plugins, roles, strategies, targets
     from adaptr.adapter import Adapter, Base, Target
     from adaptr.algebra.core import Core
     from adaptr.algebra.dense import Dense
@@ -73,6 +79,7 @@ if TYPE_CHECKING:
     from adaptr.algebra.sum import Sum
     from adaptr.api import (
         attach,
+        compose,
         convert,
         convert_method,
         create,
@@ -97,6 +104,10 @@ if TYPE_CHECKING:
     from adaptr.families.select import SelectBias
     from adaptr.families.transform import Transform
     from adaptr.params import Param
+    from adaptr.strategies.base import Strategy
+    from adaptr.strategies.core import InCore
+    from adaptr.strategies.elementwise import Elementwise
+    from adaptr.strategies.whole import Whole
     from adaptr.view import View
 
 

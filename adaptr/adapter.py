@@ -17,6 +17,9 @@ from adaptr.errors import TargetNotFound
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from adaptr.algebra.operator import Operator
+    from adaptr.ops.expression import Expression
+
 #: Kinds whose weight is a matrix, with experts before and a kernel behind: logical shape (*e, out, in, *k).
 MATRIX_KINDS = frozenset({"linear", "linear_t", "embedding", "conv1d", "conv2d", "conv3d", "experts", "experts_t"})
 #: Kinds whose weight is stored as (in, out): Hugging Face's Conv1D, look-up tables, and some expert stacks.
@@ -234,6 +237,34 @@ class Adapter:
 
     def replace(self, **changes: Any) -> Adapter:
         return dataclasses.replace(self, **changes)
+
+    # ------------------------------------------------------------ arithmetic, lazily: see `adaptr.ops.expression`
+
+    def __getitem__(self, path: str) -> Operator:
+        """The delta at a target: `adapter["model.layers.0.self_attn.q_proj"] @ x`."""
+        return self._expression()[path]
+
+    def __mul__(self, weight: float) -> Expression:
+        return self._expression() * weight
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, number: float) -> Expression:
+        return self._expression() / number
+
+    def __neg__(self) -> Expression:
+        return -self._expression()
+
+    def __add__(self, other: Adapter | Expression) -> Expression:
+        return self._expression() + other
+
+    def __sub__(self, other: Adapter | Expression) -> Expression:
+        return self._expression() - other
+
+    def _expression(self) -> Expression:
+        from adaptr.ops.expression import Expression
+
+        return Expression(((self, 1.0),))
 
 
 def numel(shapes: Iterable[tuple[int, ...]]) -> int:

@@ -15,9 +15,12 @@ if TYPE_CHECKING:
     from torch import nn
 
     from adaptr.host import Handle, Session
+    from adaptr.ops.beside import Choice
     from adaptr.ops.change import Tied
+    from adaptr.ops.compose import Composition
     from adaptr.ops.convert import Report
     from adaptr.ops.diff_report import DiffReport
+    from adaptr.ops.expression import Expression
     from adaptr.ops.extract import ExtractReport
     from adaptr.ops.extract_job import Biases, Embeddings, Rest
     from adaptr.ops.inspect import Inspection
@@ -183,11 +186,53 @@ def quantize(adapter: Adapter, scheme: str) -> Adapter:
     return made
 
 
-def save(adapter: Adapter, path: str | os.PathLike[str], force: bool = False) -> None:
-    """Write an adaptr file. Raises `OutputExists` unless `force`."""
+def save(adapter: Adapter | Expression, path: str | os.PathLike[str], force: bool = False) -> None:
+    """Write an adaptr file; of an expression such as `0.7 * a + 0.3 * b`, its `linear` composition. Raises
+    `OutputExists` unless `force`.
+    """
     from adaptr.format import write
 
-    write(adapter, path, force)
+    write(adapter if isinstance(adapter, Adapter) else adapter.adapter(), path, force)
+
+
+def compose(
+    adapters: Source | Sequence[Source | Adapter | tuple[Source | Adapter, Any]],
+    strategy: str = "linear",
+    out: Source | None = None,
+    *,
+    rank: int | None = None,
+    energy: float | None = None,
+    normalize: bool | None = None,
+    seed: int = 0,
+    replaced: Choice = "refuse",
+    base: nn.Module | Source | None = None,
+    any_base: bool = False,
+    name: str = "",
+    force: bool = False,
+    **config: Any,
+) -> Composition:
+    """One adapter of several: `compose([("style", 0.7), ("tone", 0.3)], "ties", density=0.2)`; or a recipe file.
+
+    A weight is a number, a list of numbers from the first layer to the last, or either by pattern of the path.
+    `config`: the strategy's fields. `rank`, `energy`: what the result is cut to. `out`: where to write it. The result
+    has the adapter and a report with the measured errors; see `adaptr.ops.recipe` for the other options.
+    """
+    from adaptr.files import refuse_existing
+    from adaptr.ops import compose as composition
+    from adaptr.ops import recipe_file
+    from adaptr.ops.recipe import Input, Recipe
+
+    if out is not None and not Path(out).is_dir():
+        refuse_existing(Path(out), force)
+    if isinstance(adapters, str | os.PathLike):
+        recipe = recipe_file.read(Path(adapters))
+    else:
+        pairs = [one if isinstance(one, tuple) else (one, 1.0) for one in adapters]
+        inputs = tuple(Input(a if isinstance(a, Adapter) else Path(a), w) for a, w in pairs)
+        options: dict[str, Any] = {"rank": rank, "energy": energy, "normalize": normalize, "seed": seed, "name": name}
+        recipe = Recipe(inputs, strategy, config, replaced=replaced, base=base, any_base=any_base, **options)
+    made = composition.compose(recipe, None if out is None else Path(out).parent)
+    return made if out is None else made.saved(Path(out), force)
 
 
 def merge(

@@ -20,6 +20,7 @@ AdaptrError
 │   │   ├── ConfigMissing, ConfigConflict, TensorUnknown
 │   │   └── LossyConversion           writing it would lose something, and `--lossy` was not given
 │   ├── CheckpointError               a base checkpoint is incomplete or malformed
+│   ├── RecipeError                   a recipe file says something that can't be carried out
 │   ├── ShapeError                    a tensor's shape is not the one its configuration wants
 │   ├── NonFinite                     NaN or infinity where there must be none
 │   └── FileChanged                   a file is no longer the one whose header was read
@@ -253,6 +254,10 @@ class LossyConversion(ForeignError):
 
 class CheckpointError(InputError):
     """A base checkpoint is incomplete or malformed."""
+
+
+class RecipeError(InputError):
+    """A recipe file says something that can't be carried out; the message names the line."""
 
 
 class ShapeError(InputError):

@@ -17,6 +17,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "diff": "Say how two adapters differ, and what composing them would do.",
     },
     "Change": {
+        "compose": "Make one adapter of several.",
         "convert": "Write an adapter in another format, or as another method.",
         "resize": "Write an adapter as LoRA of a lower rank.",
         "extract": "Make a LoRA of a fine-tuned checkpoint minus its base.",

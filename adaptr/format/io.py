@@ -144,8 +144,10 @@ def write(adapter: Adapter, path: str | os.PathLike[str], force: bool = False) -
     Raises `OutputExists` unless `force`, and what `read` would raise of the file, before anything is written.
     """
     where = Path(path)
-    tensors = dict(adapter.tensors)
-    shapes = {key: dtype_shape(tensor) for key, tensor in tensors.items()}
+    look = getattr(adapter.tensors, "dtype_shape", None)
+    # a mapping that knows shapes without reading is read tensor by tensor; others may change while they are written
+    tensors = dict(adapter.tensors) if look is None else adapter.tensors
+    shapes = {key: dtype_shape(tensors[key]) if look is None else look(key) for key in tensors}
     raw, header = headers.build(shapes, {manifests.KEY: manifests.dump(adapter)})
     from_header(header, tensors, str(where))
     with replacing(where, force) as file:

@@ -62,13 +62,12 @@ class Composition:
     adapter: Adapter
     report: ComposeReport
 
-    def save(self, out: str | Path, force: bool = False) -> ComposeReport:
-        """Write the adapter; returns the report with the file's size and digest."""
-        path = Path(out)
-        path = path / NAME if path.is_dir() else path
+    def saved(self, out: Path, force: bool = False) -> Composition:
+        """The same, written to a file, or into a folder; the report has the file's size and digest."""
+        path = out / NAME if out.is_dir() else out
         write(self.adapter, path, force)
-        size = path.stat().st_size
-        return dataclasses.replace(self.report, out=str(path), bytes=size, digest=digest.of_file(path))
+        file: dict[str, Any] = {"out": str(path), "bytes": path.stat().st_size, "digest": digest.of_file(path)}
+        return Composition(self.adapter, dataclasses.replace(self.report, **file))
 
 
 def compose(recipe: Recipe, folder: Path | None = None) -> Composition:

@@ -1,0 +1,124 @@
+"""`adaptr compose A[=W]... --strategy S -o OUT`, `adaptr compose RECIPE.yaml -o OUT`"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from adaptr.cli import options, show
+from adaptr.cli.options import ADAPTER, Weighted
+from adaptr.cli.output import Output
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from adaptr.ops.compose import ComposeReport
+
+RECIPES = (".yaml", ".yml")
+
+
+@options.command(
+    "compose",
+    "adaptr compose style.safetensors=0.7 peft-folder/=0.3 -o mixed.safetensors",
+    "adaptr compose a.safetensors b.safetensors --strategy ties --density 0.2 --rank 16 -o mixed.safetensors",
+    "adaptr compose good.safetensors bad.safetensors=-0.5 --strategy task-arithmetic -o less-bad.safetensors",
+    "adaptr compose recipe.yaml -o mixed.safetensors",
+)
+@click.argument("adapters", nargs=-1, required=True, type=ADAPTER, metavar="ADAPTER[=W]...|RECIPE.yaml")
+@options.output_option("The adapter to write.")
+@click.option("--strategy", default="linear", show_default=True, metavar="NAME", help="How deltas become one.")
+@click.option("--density", type=float, help="The share of elements kept, for strategies that thin out.")
+@click.option("--set", "fields", multiple=True, metavar="FIELD=VALUE", help="Another field of the strategy.")
+@click.option("--rank", type=int, help="Cut the result to this rank.")
+@click.option("--energy", type=float, help="Cut it to the smallest rank with this share of its energy.")
+@click.option("--normalize/--no-normalize", default=None, help="Divide the weights by their sum.")
+@click.option("--seed", type=int, default=0, show_default=True, help="For strategies that draw.")
+@click.option(
+    "--replaced",
+    type=click.Choice(("refuse", "first", "average", "drop")),
+    default="refuse",
+    show_default=True,
+    help="What becomes of biases and whole parameters of several adapters.",
+)
+@click.option("--base", type=click.Path(), metavar="BASE", help="The base, for methods whose delta depends on it.")
+@click.option("--any-base", is_flag=True, help="Go on although the adapters name their base differently.")
+@click.option("--name", default="", help="The name of the result.")
+def command(output: Output, adapters: tuple[Weighted, ...], out: str, force: bool, **given: Any) -> None:
+    """Make one adapter of several.
+
+    At each target the strategy makes one delta of the adapters' deltas, in factor space where there are factors; what
+    it approximates is measured. `docs/strategies.md` lists the strategies and their fields. A recipe is a YAML file
+    with inputs, strategy and options; the same recipe gives the same bytes.
+    """
+    from adaptr import api
+
+    config = {**_fields(given.pop("fields")), **_density(given.pop("density"))}
+    if len(adapters) == 1 and adapters[0].source.endswith(RECIPES):
+        _refuse_options()
+        made = api.compose(adapters[0].source, out=out, force=force)
+    else:
+        pairs = [(Path(one.source), one.weight) for one in adapters]
+        made = api.compose(pairs, given.pop("strategy"), out, force=force, **given, **config)
+    output.tell(made.report.as_dict(), _blocks(made.report))
+
+
+def _density(value: float | None) -> dict[str, float]:
+    return {} if value is None else {"density": value}
+
+
+def _fields(pairs: tuple[str, ...]) -> dict[str, Any]:
+    """`lam=0.5` as {"lam": 0.5}: numbers and truth values where they are some, else text."""
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        name, sign, value = pair.partition("=")
+        if not sign:
+            raise click.UsageError(f"--set wants FIELD=VALUE, got `{pair}`")
+        try:
+            found[name] = json.loads(value)
+        except ValueError:
+            found[name] = value
+    return found
+
+
+def _refuse_options() -> None:
+    """A recipe says everything itself; an option beside it would be lost."""
+    context = click.get_current_context()
+    said = [p for p in context.params if context.get_parameter_source(p) is click.core.ParameterSource.COMMANDLINE]
+    beside = sorted(set(said) - {"adapters", "out", "force"})
+    if beside:
+        raise click.UsageError(f"a recipe says everything itself: leave out `--{beside[0].replace('_', '-')}`")
+
+
+def _blocks(report: ComposeReport) -> Iterator[show.Block]:
+    yield show.Facts(
+        {
+            "composed": report.out,
+            "inputs": [f"{one['label']} (weight {_weight(one['weight'])})" for one in report.inputs],
+            "strategy": f"{report.strategy}{_said(report.config)}",
+            "result": f"{report.method}, {report.targets} targets{_ranks(report.ranks)}",
+            "alone": f"{report.alone} targets are not changed by all inputs" if report.alone else "",
+            "error": f"{show.share(report.error)} against the strategy's exact result" if report.error else "none",
+            "from sum": "" if report.distance is None else f"{show.share(report.distance)} from the weighted sum",
+            "replaced": report.replaced,
+            "written": show.size(report.bytes),
+            "time": f"{report.seconds:.2f} s",
+            "digest": report.digest,
+        }
+    )
+
+
+def _weight(weight: Any) -> str:
+    return f"{weight:g}" if isinstance(weight, float) else str(weight)
+
+
+def _said(config: Any) -> str:
+    return f" ({', '.join(f'{k} {v}' for k, v in config.items())})" if config else ""
+
+
+def _ranks(ranks: tuple[int, ...]) -> str:
+    if not ranks:
+        return ""
+    return f" of rank {ranks[0]}" if ranks[0] == ranks[1] else f" of rank {ranks[0]} to {ranks[1]}"
