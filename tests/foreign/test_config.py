@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -95,3 +96,18 @@ def test_any_keys_are_read_or_refused(names: list[str]) -> None:
 def test_keys_are_read_as_written(slot: str) -> None:
     (found,) = keys.read([keys.written("model.layers.0.q_proj", slot)])
     assert (found.path, found.slot) == ("model.layers.0.q_proj", slot)
+
+
+@pytest.mark.parametrize("field", ["target_modules", "rank_pattern"])
+def test_a_pattern_that_never_ends_is_refused(tmp_path: Path, field: str) -> None:
+    bomb = r"model\.(a|aa)+b\.q_proj"
+    config = {"peft_type": "LORA", "r": 2, "lora_alpha": 4, "target_modules": ["q_proj"]}
+    config[field] = bomb if field == "target_modules" else {bomb: 4}
+    path = f"base_model.model.model.{'a' * 60}.q_proj"
+    tensors = {f"{path}.lora_A.weight": torch.ones(2, 4), f"{path}.lora_B.weight": torch.ones(4, 2)}
+    save_file(tensors, tmp_path / "adapter_model.safetensors")
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config))
+    started = time.perf_counter()
+    with pytest.raises(adaptr.errors.ConfigConflict, match="takes longer"):
+        adaptr.load(tmp_path)
+    assert time.perf_counter() - started < 20

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from adaptr.errors import ConfigConflict, ConfigMissing, Unsupported
+from adaptr.foreign.peft.patterns import matches
 
 PATTERN_LIMIT = 400
 
@@ -68,32 +69,26 @@ def pattern(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     if not isinstance(table, Mapping):
         raise ConfigConflict(f"`{name}` in `adapter_config.json` is {table!r}, wanted a table of patterns")
     for key, value in table.items():
-        try:
-            re.compile(_anchored(key))
-        except re.error as error:
-            raise ConfigConflict(f"`{name}` has the pattern `{key}`, which is no regular expression: {error}") from None
         if len(key) > PATTERN_LIMIT:
             raise ConfigConflict(f"`{name}` has a pattern of {len(key)} characters, the limit is {PATTERN_LIMIT}")
+        matches(_anchored(key), "")
         _number(f"{name}[{key}]", value)
     return table
 
 
 def _anchored(key: str) -> str:
-    return rf"(.*\.)?({key})$"
+    return rf"(.*\.)?({key})"
 
 
 def matching(table: Mapping[str, Any], path: str, default: Any) -> Any:
     """The value of the first pattern that matches the end of `path`, on whole components, as PEFT chooses it."""
-    return next((value for key, value in table.items() if re.match(_anchored(key), path)), default)
+    return next((value for key, value in table.items() if matches(_anchored(key), path)), default)
 
 
 def named(spec: list[str] | str | None, path: str) -> bool:
     """Whether `path` is one of `spec`'s modules: a list of path ends, or one regular expression."""
     if isinstance(spec, str):
-        try:
-            return re.fullmatch(spec, path) is not None
-        except re.error as error:
-            raise ConfigConflict(f"`{spec}` is no regular expression: {error}") from None
+        return matches(spec, path)
     return any(path == word or path.endswith(f".{word}") for word in spec or [])
 
 
