@@ -98,11 +98,9 @@ def test_keys_are_read_as_written(slot: str) -> None:
     assert (found.path, found.slot) == ("model.layers.0.q_proj", slot)
 
 
-@pytest.mark.parametrize("field", ["target_modules", "rank_pattern"])
-def test_a_pattern_that_never_ends_is_refused(tmp_path: Path, field: str) -> None:
+def test_a_pattern_that_never_ends_is_refused(tmp_path: Path) -> None:
     bomb = r"model\.(a|aa)+b\.q_proj"
-    config = {"peft_type": "LORA", "r": 2, "lora_alpha": 4, "target_modules": ["q_proj"]}
-    config[field] = bomb if field == "target_modules" else {bomb: 4}
+    config = {"peft_type": "LORA", "r": 2, "lora_alpha": 4, "target_modules": ["q_proj"], "rank_pattern": {bomb: 4}}
     path = f"base_model.model.model.{'a' * 60}.q_proj"
     tensors = {f"{path}.lora_A.weight": torch.ones(2, 4), f"{path}.lora_B.weight": torch.ones(4, 2)}
     save_file(tensors, tmp_path / "adapter_model.safetensors")
