@@ -218,7 +218,9 @@ class Method:
         accepted = [place for place in found if self.accepts(model, place)]
         if not accepted:
             raise TargetNotFound(f"`{self.name}` can use none of the {len(found)} modules that match")
-        values = self.complete(model, dict(config or {}), accepted)
+        # methods that draw from a stream of their own keep the seed, to draw the same again
+        own_seed = {"seed": seed} if "seed" in _hints(self.Config) else {}
+        values = self.complete(model, {**own_seed, **(config or {})}, accepted)
         for place in accepted:
             own = self.at_target(model, place, {**values, **places.override(place.path, overrides)})
             target = dataclasses.replace(place, config=vars(self.config(own)).copy())

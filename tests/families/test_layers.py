@@ -34,6 +34,13 @@ LAYERS = {
 CONFIGS = {
     "lora": [{"r": 4}, {"r": 4, "rslora": True, "bias": True}],
     "dora": [{"r": 4}],
+    "loha": [{"r": 2}, {"r": 2, "tucker": True}],
+    "lokr": [{"r": 1, "decompose_both": True}, {"r": 1, "tucker": True}, {"r": 30}],
+    "adalora": [{"r": 4}],
+    "vera": [{"r": 5}],
+    "oft": [{"b": 4}, {"b": 4, "terms": 6}, {"b": 4, "share": True}],
+    "shira": [{"r": 2}, {"n": 7, "alpha": 2.0}],
+    "full": [{}, {"bias": True}],
     "ia3": [{"side": "out"}, {"side": "in"}],
     "bitfit": [{}],
 }
@@ -98,7 +105,8 @@ def test_gradients_are_those_of_the_merged_weight(name: str, method: str, config
     model, x = case(name)
     model.double()
     adapter = shaken(adaptr.create(model, method, "layer", **config), by=0.3)
-    adapter = adapter.replace(tensors={k: t.double() for k, t in adapter.tensors.items()})
+    wide = {k: t.double() if t.is_floating_point() else t for k, t in adapter.tensors.items()}
+    adapter = adapter.replace(tensors=wide)
     if method == "dora":
         pytest.skip("the norm is taken out of the gradient on purpose")
     with adaptr.train(model, adapter) as session:
@@ -118,7 +126,7 @@ def test_gradients_are_those_of_the_merged_weight(name: str, method: str, config
             assert abs(float((tensor.grad * step).sum()) - slope) <= 1e-5 * max(abs(slope), 1)
 
 
-@pytest.mark.parametrize("method", ["lora", "dora", "parallel"])
+@pytest.mark.parametrize("method", ["lora", "dora", "adalora", "vera", "parallel"])
 def test_dropout_acts_while_training_only(method: str) -> None:
     model = tiny.model("gpt2")
     spec = "transformer.h.0.mlp.dropout" if method == "parallel" else "transformer.h.0.mlp.c_fc"
@@ -147,14 +155,16 @@ def test_embeddings_that_scale_their_output() -> None:
     assert_close(merged(model, [(adapter, 1.0)]).get_input_embeddings()(ids), attached)
 
 
+@pytest.mark.parametrize("method", ["lora", "full"])
 @pytest.mark.parametrize("name", ["mixtral", "gpt-oss"])
-def test_expert_stacks(name: str) -> None:
+def test_expert_stacks(name: str, method: str) -> None:
     model = tiny.model(name)
     with torch.no_grad():
         for parameter_name, parameter in model.named_parameters():
             if "experts" in parameter_name:
                 parameter.normal_(0, 0.2, generator=torch.Generator().manual_seed(1))
-    adapter = shaken(adaptr.create(model, "lora", ["mlp.gate", "mlp.down"], r=4))
+    config = {"r": 4} if method == "lora" else {}
+    adapter = shaken(adaptr.create(model, method, ["mlp.gate", "mlp.down"], **config))
     assert {t.kind for t in adapter.targets.values()} == {"experts" if name == "mixtral" else "experts_t"}
     ids = tiny.inputs(name)
     with torch.no_grad():
