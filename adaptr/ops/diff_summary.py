@@ -26,7 +26,7 @@ def interference(targets: Sequence[TargetDiff], a: str, b: str) -> Interference:
         "cut": _cut(shared),
     }
     worst = sorted(shared, key=lambda t: -max(t.on_a or 0.0, t.on_b or 0.0))[:WORST]
-    words = tuple(_words(figures, len(shared), len(targets), a, b, na, nb))
+    words = tuple(_words(figures, len(shared), len(targets), a, b, na, nb) if na and nb else _alone(targets, a, b))
     return Interference(shared=len(shared), worst=tuple(t.path for t in worst), words=words, **figures)
 
 
@@ -55,8 +55,6 @@ def _cut(shared: Sequence[TargetDiff]) -> float | None:
 
 
 def _words(f: dict[str, float | None], shared: int, number: int, a: str, b: str, na: float, nb: float) -> list[str]:
-    if not na or not nb:
-        return [f"`{a if not na else b}` changes no weights, so there is nothing to interfere with."]
     if not shared:
         return [f"`{a}` and `{b}` change different weights: a sum is both of them, and nothing is lost."]
     cosine, kept = f["cosine"] or 0.0, f["kept"] or 0.0
@@ -76,6 +74,21 @@ def _words(f: dict[str, float | None], shared: int, number: int, a: str, b: str,
             "elect signs (ties) drop about that much of the smaller side."
         )
     return found
+
+
+def _alone(targets: Sequence[TargetDiff], a: str, b: str) -> list[str]:
+    """Where only one side changes anything, or none does."""
+    side, name = ("a", a) if _size(targets, "norm_a") else ("b", b)
+    sizes = [(getattr(t, f"norm_{side}"), getattr(t, f"relative_{side}")) for t in targets]
+    if not any(size for size, _ in sizes):
+        return ["Neither changes a weight."]
+    whole = math.sqrt(sum((size / part) ** 2 for size, part in sizes if part))
+    beside = f", by {_share(_size(targets, f'norm_{side}') / whole)} of their size" if whole else ""
+    ranks = [getattr(t, f"effective_{side}") for t in targets if getattr(t, f"norm_{side}")]
+    return [
+        f"`{name}` changes {len(ranks)} weights{beside}, with an effective rank of {min(ranks):.3g} to {max(ranks):.3g}; "
+        f"`{b if side == 'a' else a}` changes none of them, so there is nothing to interfere with."
+    ]
 
 
 def _share(part: float | None) -> str:

@@ -183,6 +183,6 @@ def _notes(base: Checkpoint, tuned: Checkpoint, found: Found) -> tuple[str, ...]
         notes.append(
             f"`{tied.name}` is tied to the output head; the adapter changes both uses, so merge with `--tied untie`"
             if found.twins
-            else f"`{tied.name}` is tied to the output head: merge with `--tied both`, as attached only the table changes"
+            else f"`{tied.name}` is tied to the output head; attached, only the table changes: merge with `--tied both`"
         )
     return tuple(notes)

@@ -58,7 +58,7 @@ def adapter_file(tmp_path: Path) -> Path:
         (),
         ("--help",),
         ("--version",),
-        *((name, "--help") for name in ("inspect", "convert", "merge", "verify", "apply")),
+        *((name, "--help") for name in ("inspect", "convert", "merge", "verify", "apply", "diff", "extract", "resize")),
     ],
     ids=" ".join,
 )
@@ -77,6 +77,7 @@ def test_inspect_and_methods_import_no_torch(adapter_file: Path) -> None:
     for arguments in (("inspect", str(adapter_file)), ("inspect", "--json", str(adapter_file)), ("methods",)):
         assert not imported(*arguments) & heavy, arguments
     assert not imported("methods", "dora") & heavy
+    assert not imported("diff", "--header", str(adapter_file), str(adapter_file)) & heavy
 
 
 def test_help_is_quick() -> None:

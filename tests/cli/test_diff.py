@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from adaptr import api
+from adaptr.cli import page
+from adaptr.errors import MissingExtra
+
+ROOT = Path(__file__).resolve().parents[2]
+KEYS = {
+    "a", "b", "equal", "same_change", "header", "targets", "others", "interference", "seed", "rows", "notes", "seconds",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def other(lora: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Another LoRA for `llama`, half of it in the direction of the first."""
+    adapter = api.load(lora).replace(name="tone")
+    generator = torch.Generator().manual_seed(9)
+    tensors = {k: t + torch.randn(t.shape, generator=generator) for k, t in adapter.tensors.items()}
+    path = tmp_path_factory.mktemp("others") / "tone.safetensors"
+    api.save(adapter.replace(tensors=tensors), path)
+    return path
+
+
+def test_equal_is_0_and_different_is_1(adaptr: Callable, lora: Path, other: Path, tmp_path: Path) -> None:
+    shutil.copy(lora, tmp_path / "copy.safetensors")
+    assert adaptr("diff", lora, tmp_path / "copy.safetensors").code == 0
+    ran = adaptr("diff", lora, other)
+    assert ran.code == 1
+    assert "cosine" in ran.out
+    assert "--" in ran.out
+    assert "++" in ran.out
+    assert "On the inputs that" in ran.out
+    assert adaptr("diff", lora, other, "--quiet").out == ""
+
+
+def test_json_has_every_figure(adaptr: Callable, lora: Path, other: Path) -> None:
+    ran = adaptr("diff", lora, other, "--json")
+    assert (ran.code, set(ran.json)) == (1, KEYS)
+    target = ran.json["targets"][0]
+    assert 0 < target["cosine"] < 1
+    assert len(target["spectrum_a"]) == target["rank_a"]
+    assert ran.json["interference"]["words"]
+
+
+def test_the_header_alone(adaptr: Callable, lora: Path, other: Path) -> None:
+    ran = adaptr("diff", lora, other, "--header", "--json")
+    assert (ran.code, ran.json["targets"], ran.json["same_change"]) == (1, [], None)
+    assert {"field": f["name"] for f in ran.json["header"]}
+    assert {f["name"] for f in ran.json["header"]} == {"name", "weights"}
+
+
+def test_long_lists_are_cut_and_say_so(adaptr: Callable, lora: Path, tmp_path: Path) -> None:
+    many = {f"k{i}": i for i in range(30)}
+    api.save(api.load(lora).replace(training=many), tmp_path / "b.safetensors")
+    assert "... and 10 more fields; --all shows them" in adaptr("diff", lora, tmp_path / "b.safetensors").out
+    assert "training.k29" in adaptr("diff", lora, tmp_path / "b.safetensors", "--all").out
+
+
+def test_usage(adaptr: Callable, lora: Path, other: Path, houlsby: Path, tmp_path: Path) -> None:
+    assert adaptr("diff", lora, "--json").refused == (2, "UsageError")
+    assert adaptr("diff", lora, other, "--header", "--html", tmp_path / "x", "--json").refused == (2, "UsageError")
+    assert adaptr("diff", lora, other, "--intruders", "3", "--json").refused == (2, "UsageError")
+    assert adaptr("diff", lora, tmp_path / "nothing", "--json").refused == (3, "InputError")
+    assert adaptr("diff", lora, houlsby, "--json").refused == (5, "NoDelta")
+
+
+# ---------------------------------------------------------------- the page
+
+CHROMIUM = next(
+    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), ""
+)
+needs_browser = pytest.mark.skipif(not CHROMIUM, reason="no Chromium to open the page in")
+QUIET = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync", "--hide-scrollbars", "--virtual-time-budget=10000",
+)  # fmt: skip
+
+
+def browse(file: Path, profile: Path, *options: str) -> str:
+    """What Chromium prints of a page, in a profile of its own."""
+    command = [CHROMIUM, *QUIET, f"--user-data-dir={profile}", *options, file.as_uri()]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+
+
+@pytest.fixture(scope="module")
+def html(lora: Path, other: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("vl_convert", reason="no vl-convert to make the page with")
+    path = tmp_path_factory.mktemp("page") / "diff.html"
+    page.write(api.diff(lora, other), path)
+    return path
+
+
+def test_the_page_is_one_file_that_asks_for_nothing(html: Path) -> None:
+    text = html.read_text(encoding="utf-8")
+    assert " src=" not in text.split("<script", 1)[0]
+    assert "<link" not in text
+    assert "@import" not in text
+    assert text.count("<script") - text.count("<\\/script") <= text.count("</script>") + 8
+    assert "{{" not in text.split("</style>")[0]
+
+
+@needs_browser
+def test_the_page_draws_itself(html: Path, tmp_path: Path) -> None:
+    dom = browse(html, tmp_path / "profile", "--dump-dom")
+    assert 'data-drawn="yes"' in dom
+    assert dom.count("<svg") >= 2, "a heat map and spectra"
+    assert "mark-rect" in dom
+    assert "mark-line" in dom
+    body = dom.split("<tbody>")[1].split("</tbody>")[0]
+    assert body.count("<tr") == 4
+    assert "On the inputs that" in dom
+
+
+@needs_browser
+def test_the_page_can_be_looked_at(html: Path, tmp_path: Path) -> None:
+    """Light and dark: pictures of a sensible size that are not the same."""
+    sizes = []
+    for number, option in enumerate(((), ("--blink-settings=preferredColorScheme=0",))):
+        shot = tmp_path / f"{number}.png"
+        browse(html, tmp_path / f"p{number}", *option, f"--screenshot={shot}", "--window-size=1160,1400")
+        sizes.append(shot.read_bytes())
+    assert all(len(picture) > 40_000 for picture in sizes)
+    assert sizes[0] != sizes[1]
+
+
+def test_the_same_diff_gives_the_same_page(lora: Path, other: Path, html: Path) -> None:
+    assert page.page(api.diff(lora, other)) == html.read_text(encoding="utf-8")
+
+
+def test_nothing_is_overwritten_unless_asked(adaptr: Callable, lora: Path, other: Path, html: Path) -> None:
+    assert adaptr("diff", lora, other, "--html", html, "--json").refused == (2, "OutputExists")
+    assert adaptr("diff", lora, other, "--html", html, "--force").code == 1
+
+
+def test_names_of_files_can_not_become_code(lora: Path, tmp_path: Path) -> None:
+    pytest.importorskip("vl_convert", reason="no vl-convert to make the page with")
+    evil = api.load(lora).replace(name="</script><script>alert(1)</script>")
+    api.save(evil, tmp_path / "b.safetensors")
+    assert "alert(1)</script>" not in page.page(api.diff(lora, tmp_path / "b.safetensors"))
+
+
+def test_without_the_library_the_way_on_is_said(
+    adaptr: Callable, lora: Path, other: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "vl_convert", None)
+    ran = adaptr("diff", lora, other, "--html", tmp_path / "x.html", "--json")
+    assert ran.refused == (8, MissingExtra.__name__)
+    assert "adaptr[plots]" in ran.json["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("paths", "want"),
+    [
+        (["model.layers.3.self_attn.q_proj", "lm_head"], [(3, "self_attn.q_proj"), (None, "lm_head")]),
+        (["h.0.attn.c_attn", "h.11.mlp.c_fc"], [(0, "attn.c_attn"), (11, "mlp.c_fc")]),
+        (["encoder.block.1.q", "decoder.block.1.q"], [(1, "encoder.block.*.q"), (1, "decoder.block.*.q")]),
+        (["classifier"], [(None, "classifier")]),
+    ],
+)
+def test_paths_as_layer_and_module(paths: list[str], want: list[tuple[int | None, str]]) -> None:
+    assert page.split(paths) == want

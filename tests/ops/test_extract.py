@@ -1,0 +1,230 @@
+"""Adapters out of checkpoint pairs: attached or merged they are the tuned model, up to the error that is declared."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import checkpoints
+import pytest
+import torch
+from checkpoints import bare, model_of, tensors_of
+from torch import Tensor
+
+from adaptr import api, errors
+from adaptr.ops.deltas import deltas
+from adaptr.ops.extract import ExtractReport, extract
+
+Pair = Callable[..., tuple[Path, Path]]
+KINDS = ["llama", "gpt2", "qwen2", "bert"]
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
+    """A base and a copy with every parameter moved; made once a kind."""
+    made: dict[tuple[str, str], tuple[Path, Path]] = {}
+
+    def build(kind: str, dtype: torch.dtype = torch.float32) -> tuple[Path, Path]:
+        key = (kind, str(dtype))
+        if key not in made:
+            root = tmp_path_factory.mktemp(kind)
+            base = checkpoints.saved(kind, root / "base", dtype, shard="40KB")
+            model = model_of(base)
+            g = torch.Generator().manual_seed(1)
+            with torch.no_grad():
+                for p in model.parameters():
+                    p.add_((0.05 * torch.randn(p.shape, generator=g)).to(p.dtype))
+            model.save_pretrained(root / "tuned")
+            made[key] = (base, root / "tuned")
+        return made[key]
+
+    return build
+
+
+def edited(base: Path, folder: Path, **changes: Tensor | None) -> Path:
+    """A copy of a checkpoint with some tensors (`__` for `.`) changed, added or removed."""
+    tensors = tensors_of(base)
+    for name, value in changes.items():
+        key = name.replace("__", ".")
+        tensors.pop(key, None)
+        if value is not None:
+            tensors[key] = value
+    return bare(folder, tensors, json.loads((base / "config.json").read_text()))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_at_full_rank_the_attached_adapter_is_the_tuned_model(kind: str, pair: Pair, tmp_path: Path) -> None:
+    base, tuned = pair(kind)
+    report = extract(base, tuned, tmp_path / "x.safetensors", rank=32)
+    assert report.error < 1e-5
+    model = model_of(base)
+    with torch.no_grad():
+        api.attach(model, api.load(tmp_path / "x.safetensors"))
+    assert torch.allclose(checkpoints.logits(model, kind), checkpoints.logits(model_of(tuned), kind), atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen2"])
+def test_merged_it_misses_the_tuned_weights_by_the_declared_error(kind: str, pair: Pair, tmp_path: Path) -> None:
+    base, tuned = pair(kind)
+    report = extract(base, tuned, tmp_path / "x.safetensors", rank=4)
+    api.merge(base, [tmp_path / "x.safetensors"], tmp_path / "merged", receipt=False)
+    assert_missed_by(report, base, tuned, tmp_path / "merged", set(api.load(tmp_path / "x.safetensors").targets))
+    assert report.ranks == {4: report.targets}
+
+
+def assert_missed_by(report: ExtractReport, base: Path, tuned: Path, merged: Path, targets: set[str]) -> None:
+    before, want, got = tensors_of(base), tensors_of(tuned), tensors_of(merged)
+    weights = [name for name in want if name.removesuffix(".weight") in targets]
+    missed = math.sqrt(sum(float((got[n] - want[n]).double().square().sum()) for n in weights))
+    moved = math.sqrt(sum(float((want[n] - before[n]).double().square().sum()) for n in weights))
+    assert missed / moved == pytest.approx(report.error, rel=1e-4)
+    for name in set(want) - set(weights):
+        assert torch.allclose(got[name], want[name], atol=1e-6), name
+
+
+def test_tied_weights_change_in_both_uses_and_merge_untied(pair: Pair, tmp_path: Path) -> None:
+    base, tuned = pair("gpt2")
+    report = extract(base, tuned, tmp_path / "x.safetensors", rank=32)
+    assert any("untie" in note for note in report.notes)
+    assert {"lm_head", "transformer.wte"} <= set(api.load(tmp_path / "x.safetensors").targets)
+    with pytest.raises(errors.TiedWeights):
+        api.merge(base, [tmp_path / "x.safetensors"], tmp_path / "merged")
+    api.merge(base, [tmp_path / "x.safetensors"], tmp_path / "merged", tied="untie", receipt=False)
+    got, want = (checkpoints.logits(model_of(p), "gpt2") for p in (tmp_path / "merged", tuned))
+    assert torch.allclose(got, want, atol=1e-4)
+
+
+def test_each_error_is_that_of_the_dense_optimum(pair: Pair, tmp_path: Path) -> None:
+    base, tuned = pair("llama")
+    report = extract(base, tuned, tmp_path / "x.safetensors", rank=3)
+    one, two = tensors_of(base), tensors_of(tuned)
+    for fitted in report.worst:
+        S = torch.linalg.svdvals((two[f"{fitted.path}.weight"] - one[f"{fitted.path}.weight"]).double())
+        assert fitted.error == pytest.approx(float(S[3:].norm() / S.norm()), rel=1e-4)
+
+
+def test_energy_keeps_its_share_everywhere(pair: Pair, tmp_path: Path) -> None:
+    base, tuned = pair("llama")
+    report = extract(base, tuned, tmp_path / "x.safetensors", energy=0.9)
+    assert all(f.error**2 <= 0.1 + 1e-6 for f in report.worst)
+    assert report.error > 0.1
+
+
+def test_half_precision_checkpoints_are_subtracted_in_fp32(pair: Pair, tmp_path: Path) -> None:
+    base, tuned = pair("llama", torch.bfloat16)
+    extract(base, tuned, tmp_path / "x.safetensors", rank=32)
+    made = deltas(api.load(tmp_path / "x.safetensors"))
+    one, two = tensors_of(base), tensors_of(tuned)
+    for path in made:
+        D = two[f"{path}.weight"].float() - one[f"{path}.weight"].float()
+        D = D.T if made.targets[path].transposed else D
+        assert torch.allclose(made[path].dense(), D, atol=1e-5)
+
+
+def test_what_did_not_change_is_left_out(pair: Pair, tmp_path: Path) -> None:
+    base, _ = pair("llama")
+    name = "model.layers.0.mlp.up_proj.weight"
+    moved = edited(base, tmp_path / "t", **{name.replace(".", "__"): tensors_of(base)[name] + 1})
+    report = extract(base, moved, tmp_path / "x.safetensors", rank=1)
+    adapter = api.load(tmp_path / "x.safetensors")
+    assert list(adapter.targets) == ["model.layers.0.mlp.up_proj"]
+    assert report.unchanged == len(tensors_of(base)) - 1
+    assert report.error < 1e-6  # a constant matrix has rank 1
+    with pytest.raises(errors.NothingChanged):
+        extract(base, base, tmp_path / "y.safetensors", rank=1)
+
+
+def test_choices_for_norms_biases_and_tables(pair: Pair, tmp_path: Path) -> None:
+    base, tuned = pair("qwen2")
+    out = tmp_path / "x.safetensors"
+    report = extract(base, tuned, out, rank=2)
+    assert report.biases == 6
+    assert report.replaced
+    assert all("norm" in name for name in report.replaced)
+    assert report.dropped == ()
+    report = extract(base, tuned, out, rank=2, rest="drop", biases="drop", embeddings="drop", force=True)
+    adapter = api.load(out)
+    assert (report.biases, report.replaced, adapter.replaced) == (0, (), {})
+    assert "model.embed_tokens" not in adapter.targets
+    assert "model.embed_tokens.weight" in report.dropped
+    assert sum("bias" in name for name in report.dropped) == 6
+    report = extract(base, tuned, out, rank=2, biases="replace", embeddings="replace", force=True)
+    assert sum(name.endswith(".bias") for name in report.replaced) == 6
+    assert torch.equal(
+        api.load(out).replaced["model.embed_tokens.weight"], tensors_of(tuned)["model.embed_tokens.weight"]
+    )
+
+
+def test_a_vocabulary_that_grew_is_replaced(pair: Pair, tmp_path: Path) -> None:
+    base, _ = pair("llama")
+    name = "model.embed_tokens.weight"
+    table = torch.cat([tensors_of(base)[name], torch.ones(3, 32)])
+    grown = edited(base, tmp_path / "t", **{name.replace(".", "__"): table, "new_head__weight": torch.ones(2, 32)})
+    report = extract(base, grown, tmp_path / "x.safetensors", rank=1)
+    assert report.replaced == (name, "new_head.weight")
+    assert torch.equal(api.load(tmp_path / "x.safetensors").replaced[name], table)
+    assert any("resize" in note for note in report.notes)
+
+
+def test_the_bytes_repeat_and_name_both_parents(pair: Pair, tmp_path: Path) -> None:
+    base, tuned = pair("llama")
+    for name in ("one", "two"):
+        extract(base, tuned, tmp_path / name, rank=2)
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+    lineage = api.load(tmp_path / "one").lineage
+    assert [p["role"] for p in lineage["parents"]] == ["base", "tuned"]
+    assert len({p["digest"] for p in lineage["parents"]}) == 2
+    assert str(tmp_path) not in json.dumps(lineage)
+
+
+def test_the_base_is_known_by_its_weights(pair: Pair, tmp_path: Path) -> None:
+    base, tuned = pair("llama")
+    extract(base, tuned, tmp_path / "x.safetensors", rank=2)
+    with pytest.raises(errors.ContentMismatch):
+        api.merge(tuned, [tmp_path / "x.safetensors"], tmp_path / "merged")
+
+
+def test_without_a_configuration_names_and_shapes_decide(tmp_path: Path) -> None:
+    g = torch.Generator().manual_seed(0)
+    one = {"model.embed_tokens.weight": torch.randn(20, 8, generator=g), "q.weight": torch.randn(6, 8, generator=g)}
+    two = {key: value + torch.randn(value.shape, generator=g) for key, value in one.items()}
+    base, tuned = bare(tmp_path / "a", one), bare(tmp_path / "b", two)
+    extract(base, tuned, tmp_path / "x.safetensors", rank=8)
+    targets = api.load(tmp_path / "x.safetensors").targets
+    assert {p: (t.kind, t.shape) for p, t in targets.items()} == {
+        "model.embed_tokens": ("embedding", (8, 20)),
+        "q": ("linear", (6, 8)),
+    }
+    api.merge(base, [tmp_path / "x.safetensors"], tmp_path / "merged", receipt=False)
+    assert all(torch.allclose(tensors_of(tmp_path / "merged")[k], two[k], atol=1e-5) for k in two)
+
+
+def test_checkpoints_of_other_models(pair: Pair, tmp_path: Path) -> None:
+    base, _ = pair("llama")
+    out = tmp_path / "x.safetensors"
+    less = edited(base, tmp_path / "less", model__norm__weight=None)
+    with pytest.raises(errors.WrongBase, match=r"model\.norm\.weight"):
+        extract(base, less, out, rank=2)
+    wide = edited(base, tmp_path / "wide", model__layers__0__mlp__up_proj__weight=torch.ones(48, 33))
+    with pytest.raises(errors.WrongBase, match=r"\(48, 33\)"):
+        extract(base, wide, out, rank=2)
+    broken = edited(base, tmp_path / "nan", model__norm__weight=torch.full((32,), math.nan))
+    with pytest.raises(errors.NonFinite, match=r"model\.norm\.weight"):
+        extract(base, broken, out, rank=2)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("rank", [0, -3, 33])
+def test_ranks_that_no_weight_has(rank: int, pair: Pair, tmp_path: Path) -> None:
+    base, tuned = pair("llama")
+    with pytest.raises(errors.BadConfig, match="rank"):
+        extract(base, tuned, tmp_path / "x.safetensors", rank=rank)
+
+
+def test_dropping_all_that_changed_is_no_adapter(pair: Pair, tmp_path: Path) -> None:
+    base, _ = pair("llama")
+    moved = edited(base, tmp_path / "t", model__norm__weight=torch.zeros(32))
+    with pytest.raises(errors.NothingChanged, match=r"model\.norm\.weight"):
+        extract(base, moved, tmp_path / "x.safetensors", rank=2, rest="drop")
