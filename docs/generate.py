@@ -81,7 +81,8 @@ def cards() -> list[catalogue.Card]:
 def methods_table() -> str:
     rows = []
     for c in cards():
-        trains = " + ".join(c.parts.values()) or ", ".join(c.params)
+        own = (name for name, param in c.params.items() if param["init"] != catalogue.FIXED)
+        trains = " + ".join(c.parts.values()) or ", ".join(own)
         source = f"[{c.arxiv}](https://arxiv.org/abs/{c.arxiv})" if c.arxiv else ""
         rows.append((f"`{c.name}`", c.family, trains, "yes" if c.mergeable else "no", c.formula, source))
     return table(("method", "family", "trains", "merges", "what it does", "arXiv"), rows)

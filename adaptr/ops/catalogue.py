@@ -14,6 +14,9 @@ from adaptr.families.base import REASONS, Method
 from adaptr.families.composite import Composite
 from adaptr.params import Param
 
+#: How a tensor starts that does not train.
+FIXED = "fixed"
+
 
 @dataclass(frozen=True)
 class Card:
@@ -64,7 +67,7 @@ def card(name: str) -> Card:
         source=source,
         arxiv=arxiv,
         notes=" ".join(notes.split()),
-        params={key: {"axes": p.axes, "init": p.init, "when": _when(p)} for key, p in method.params.items()},
+        params={key: _param(p) for key, p in method.params.items()},
         config=_fields(method),
         targets=method.targets,
         kinds=tuple(sorted(method.kinds)),
@@ -96,9 +99,10 @@ def _first_line(text: str) -> tuple[str, str, str, str]:
     return title.strip(), formula.strip().rstrip("."), source.strip().rstrip("."), number[1] if number else ""
 
 
-def _when(param: Param) -> str:
-    """The condition of a tensor, as in `conv and not full`."""
-    return " and ".join([*param.when.split(), *(f"not {field}" for field in param.unless.split())])
+def _param(param: Param) -> dict[str, str]:
+    """A tensor's axes, how it starts (`fixed` if it stays so), and its condition, as in `conv and not full`."""
+    when = " and ".join([*param.when.split(), *(f"not {field}" for field in param.unless.split())])
+    return {"axes": param.axes, "init": param.init if param.trains else FIXED, "when": when}
 
 
 def _fields(method: Method) -> dict[str, dict[str, Any]]:
