@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from adaptr.algebra.operator import Operator, in_dtype
@@ -115,7 +113,10 @@ class LowRank(Operator):
     def forward(self, base: View, x: Tensor, given: Tensor | None = None) -> Tensor:
         if self.A.ndim != 2 or not x.is_floating_point():
             return super().forward(base, x, given)
-        return _live()(self, base, x, given)
+        # not behind a cache: compilers trace through caches and warn
+        from adaptr.algebra.fused import forward
+
+        return forward(self, base, x, given)
 
     def side(self, base: View, x: Tensor) -> Tensor:
         """On look-up tables and convolutions A takes the layer's place, B follows point by point."""
@@ -150,10 +151,3 @@ def _is_experts(A: Tensor, B: Tensor, W: Tensor | None = None) -> bool:
     """
     fits = A.ndim == 3 and B.ndim == 3 and B.shape[0] == A.shape[0] and B.shape[2] == A.shape[1]
     return fits and (W is None or W.shape[1] == B.shape[1])
-
-
-@functools.cache
-def _live() -> Callable[[LowRank, View, Tensor, Tensor | None], Tensor]:
-    from adaptr.algebra.fused import forward
-
-    return forward

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from adaptr.algebra.lowrank import LowRank
     from adaptr.algebra.sum import Sum
 
-#: How many elements of D are dense at a time where it is read block by block.
-BLOCK = 1 << 22
+#: How many elements of D are dense at a time where it is read block by block: few enough in fp64 (8 MiB) that memory
+#: is used again from block to block, not asked of the system anew, which costs more than the arithmetic.
+BLOCK = 1 << 20
 
 
 class Operator:
