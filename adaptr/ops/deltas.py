@@ -39,7 +39,8 @@ class Deltas(Mapping[str, Operator]):
     def __init__(self, adapter: Adapter, layers: Mapping[str, tuple[Layer, ...]], weights: Weights | None) -> None:
         self.adapter, self._layers, self._weights = adapter, layers, weights
         self.targets: dict[str, Target] = {path: found[0].target for path, found in layers.items()}
-        self._changed = [path for path, found in layers.items() if any(_has_weight(layer) for layer in found)]
+        changed = [path for path, found in layers.items() if any(_has_weight(layer) for layer in found)]
+        self._changed = dict.fromkeys(changed)
 
     def __getitem__(self, path: str) -> Operator:
         if path not in self._changed:
@@ -61,6 +62,9 @@ class Deltas(Mapping[str, Operator]):
 
     def __len__(self) -> int:
         return len(self._changed)
+
+    def __contains__(self, path: object) -> bool:
+        return path in self._changed
 
     @property
     def replaced(self) -> dict[str, Tensor]:

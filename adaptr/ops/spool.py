@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import threading
+import weakref
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +26,7 @@ class Spool(Mapping[str, "Tensor"]):
     def __init__(self, folder: Path | None = None) -> None:
         where = folder if folder is not None and folder.is_dir() else None
         self._file = tempfile.TemporaryFile(dir=where)  # noqa: SIM115
+        weakref.finalize(self, self._file.close)
         self._places: dict[str, tuple[int, str, tuple[int, ...]]] = {}
         self._small: dict[str, Tensor] = {}
         self._end, self._lock = 0, threading.Lock()
