@@ -10,7 +10,6 @@ embedding of a billion elements needs no more memory than its own size.
 
 from __future__ import annotations
 
-import ctypes
 import struct
 import zlib
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,11 @@ from typing import TYPE_CHECKING, Any
 from adaptr.errors import DigestMismatch
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
+
+    Bytes = NDArray[np.uint8]
 
 SKIP = 0xFF
 #: How much a reader takes from a stream at a time, packed and unpacked.
@@ -34,27 +37,27 @@ class Differences:
 
     def add(self, true: Tensor, computed: Tensor, at: int) -> None:
         """A block of contiguous elements of one dtype, starting at flat index `at`."""
-        found = words(true) ^ words(computed)
-        hit = found.nonzero().view(-1)
-        if not hit.numel():
-            return
-        # most words are equal: only the others are looked at element by element
-        self.size = true.element_size()
-        shift = (found.element_size() // self.size).bit_length() - 1
-        fine = found.index_select(0, hit).view(integer(self.size))
-        inner = fine.nonzero().view(-1)
-        positions = (hit.index_select(0, inner >> shift) << shift) + (inner & (1 << shift) - 1)
-        self._put(_gaps(positions, at - self.last - 1), fine.index_select(0, inner))
-        self.last = at + int(positions[-1])
+        import numpy as np
 
-    def _put(self, gaps: Tensor, values: Tensor) -> None:
-        import torch
+        self.size = true.element_size()
+        bits = integer(self.size)
+        # numpy finds and takes few among many several times faster than torch
+        found = true.view(-1).view(bits).numpy() ^ computed.view(-1).view(bits).numpy()
+        hits = np.flatnonzero(found != 0)
+        if not hits.size:
+            return
+        steps = np.diff(hits, prepend=self.last - at)
+        self._put(_gaps(steps), found[hits])
+        self.last = at + int(hits[-1])
+
+    def _put(self, gaps: Bytes, values: Any) -> None:
+        import numpy as np
 
         if not self._streams:
             self._streams = [_Packed() for _ in range(1 + self.size)]
-        self.passed += gaps.numel()
-        self.count += values.numel()
-        planes = ((values >> 8 * i).to(torch.uint8) for i in range(self.size))
+        self.passed += gaps.size
+        self.count += values.size
+        planes = np.ascontiguousarray(values.view(np.uint8).reshape(-1, self.size).T)
         for stream, plane in zip(self._streams, (gaps, *planes), strict=True):
             stream.put(plane)
 
@@ -67,18 +70,17 @@ class Differences:
         return struct.pack(f"<{len(head)}Q", *head) + b"".join(streams)
 
 
-def _gaps(positions: Tensor, before: int) -> Tensor:
-    """Elements passed over before each position, as bytes; `before`: those before the block."""
-    import torch
+def _gaps(steps: Any) -> Bytes:
+    """Steps from each position to the next as bytes: the elements passed over, 255 of them as `SKIP`."""
+    import numpy as np
 
-    steps = torch.diff(positions, prepend=positions.new_full((1,), -before - 1))
-    if int(steps.max()) <= SKIP:
-        return steps.to(torch.uint8) - 1
-    gaps = steps - 1
-    counts = gaps // SKIP + 1
-    long = gaps.new_full((int(counts.sum()),), SKIP)
-    long[counts.cumsum(0) - 1] = gaps % SKIP
-    return long.to(torch.uint8)
+    if steps.max() <= SKIP:
+        few: Bytes = (steps - 1).astype(np.uint8)
+        return few
+    whole, rest = np.divmod(steps - 1, SKIP)
+    gaps = np.full(int((whole + 1).sum()), SKIP, np.uint8)
+    gaps[np.cumsum(whole + 1) - 1] = rest
+    return gaps
 
 
 class _Packed:
@@ -88,21 +90,11 @@ class _Packed:
         self._coder = zlib.compressobj(1, zlib.DEFLATED, 15, 9, zlib.Z_RLE)
         self._parts: list[bytes] = []
 
-    def put(self, plane: Tensor) -> None:
-        # a view by way of ctypes would make a type for each length
-        self._parts.append(self._coder.compress(ctypes.string_at(plane.data_ptr(), plane.numel())))
+    def put(self, plane: Bytes) -> None:
+        self._parts.append(self._coder.compress(plane.data))
 
     def done(self) -> bytes:
         return b"".join([*self._parts, self._coder.flush()])
-
-
-def words(tensor: Tensor) -> Tensor:
-    """The bits of a contiguous tensor, flat, as 64-bit integers where they divide: fewer to look at."""
-    import torch
-
-    flat = tensor.reshape(-1)
-    wide = flat.numel() * flat.element_size() % 8 == 0 and flat.data_ptr() % 8 == 0
-    return flat.view(torch.int64 if wide else integer(flat.element_size()))
 
 
 def integer(size: int) -> Any:
