@@ -39,7 +39,9 @@ LOADS = {
     **{
         f"ref-peft-tinyshakes/{name}": found
         for name, found in {
+            "adalora": ("adalora", 16, 7_344, 0),
             "ia3": ("ia3", 12, 1_280, 0),
+            "lokr": ("lokr", 16, 1_664, 0),
             "lora": ("lora", 28, 27_136, 0),
             "lora-all-linear": ("lora", 28, 27_136, 0),
             "lora-bf16": ("lora", 16, 10_240, 0),
@@ -49,6 +51,7 @@ LOADS = {
             "lora-modules_to_save": ("lora", 8, 5_120, 10),
             "lora-pattern": ("lora", 16, 9_984, 0),
             "lora-rslora": ("lora", 16, 10_240, 0),
+            "oft": ("oft", 16, 5_376, 0),
             "prompt": ("prompt", 1, 576, 0),
             "ptuning": ("prompt", 1, 576, 0),
         }.items()
@@ -63,8 +66,9 @@ REFUSED = {
     "config-only-adalora-flan-t5-base": (e.NoAdapterTensors, "no weights"),
     "config-only-dora-flan-t5-base": (e.NoAdapterTensors, "no weights"),
     "ref-peft-tinyshakes/lora-pissa": (e.Unsupported, "pissa"),
-    "ref-peft-tinyshakes/adalora": (e.Unsupported, "ADALORA"),
-    "ref-peft-tinyshakes/vera": (e.Unsupported, "VERA"),
+    "ref-peft-tinyshakes/boft": (e.Unsupported, "BOFT"),
+    "ref-peft-tinyshakes/vera": (e.ConfigMissing, "how wide its layers are; give the base"),
+    "ref-peft-tinyshakes/shira": (e.ConfigMissing, "how large its layers are; give the base"),
     "adapters-pfeiffer-mbert-md": (e.UnknownFormat, "an AdapterHub adapter"),
     "mlx-lora-qwen25-05b": (e.UnknownFormat, "an MLX adapter"),
     "mlx-lora-qwen25-05b/adapters.safetensors": (e.UnknownFormat, "an MLX adapter"),
@@ -103,8 +107,18 @@ def test_refused_with_the_reason(shared: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", LOADS)
 def test_there_and_back(shared: Path, name: str, tmp_path: Path) -> None:
+    there_and_back(shared, name, tmp_path, base=None)
+
+
+@pytest.mark.parametrize("name", ["ref-peft-tinyshakes/shira", "ref-peft-tinyshakes/vera"])
+def test_there_and_back_with_the_base(shared: Path, name: str, tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    there_and_back(shared, name, tmp_path, base=shared / "real-data" / "tinyshakes-llama")
+
+
+def there_and_back(shared: Path, name: str, tmp_path: Path, base: Path | None) -> None:
     """Every tensor has the same bytes, dtype and name; no field of the configuration is lost or changed."""
-    first = adaptr.convert(shared / "real" / name, tmp_path / "a.adaptr.safetensors")
+    first = adaptr.convert(shared / "real" / name, tmp_path / "a.adaptr.safetensors", base=base)
     second = adaptr.convert(tmp_path / "a.adaptr.safetensors", tmp_path / "back", to="peft")
     assert (first.lost, second.lost) == ((), ())
     before, after = source.read(shared / "real" / name), source.read(tmp_path / "back")
