@@ -2,7 +2,8 @@
 
 Factors: SVD in the core, exact. Small matrices: dense SVD, exact. The rest: a randomised range finder with power
 iterations, which only takes products with D; its error is measured, not estimated, as what is kept is a projection of D
-(Halko, Martinsson and Tropp 2011, arXiv:0909.4061).
+(Halko, Martinsson and Tropp 2011, arXiv:0909.4061). Where much of the spectrum is wanted that costs more than all of it
+by the eigenvectors of D Dᵀ, in fp64.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 #: Matrices whose smaller side is at most this are decomposed whole.
 SMALL = 512
 EXTRA, POWERS, FIRST = 10, 4, 32
+#: The share of the spectrum from which on all of it is computed.
+MUCH = 8
 
 
 def truncate(op: Operator, rank: int | None, energy: float | None) -> tuple[LowRank, float]:
@@ -51,13 +54,28 @@ def _whole(op: Operator, rank: int | None, energy: float | None) -> tuple[LowRan
 def _randomised(op: Operator, rank: int | None, energy: float | None) -> tuple[LowRank, float]:
     total, side = op.norm() ** 2, min(op.size)
     k = min(rank or FIRST, side)
-    while True:
+    while k <= max(side // MUCH, FIRST):
         U, S, Vh = _range(op, k)
         enough = float((S[..., :k].double() ** 2).sum()) >= (energy or 0.0) * total
         if enough or k in (rank, side):
             kept, error = cut(S[..., :k], rank, energy, total)
             return _balanced(op, U[..., :kept], S[..., :kept], Vh[..., :kept, :]), error
         k = min(2 * k, rank or side, side)
+    return _by_gram(op, rank, energy, total)
+
+
+def _by_gram(op: Operator, rank: int | None, energy: float | None, total: float) -> tuple[LowRank, float]:
+    import torch
+
+    D = op.dense(torch.float64).flatten(2 if op.experts else 1)
+    tall = op.size[0] > op.size[1]
+    D = D.mT if tall else D
+    squares, Q = torch.linalg.eigh(D @ D.mT)
+    S = squares.flip(-1).clamp(min=0).sqrt()
+    k, error = cut(S, rank, energy, total)
+    Q, S = Q.flip(-1)[..., :k], S[..., :k]
+    Vh = (Q.mT @ D) / S.clamp(min=torch.finfo(S.dtype).tiny).unsqueeze(-1)
+    return _balanced(op, *((Vh.mT, S, Q.mT) if tall else (Q, S, Vh))), error
 
 
 def _range(op: Operator, k: int) -> tuple[Tensor, Tensor, Tensor]:

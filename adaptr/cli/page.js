@@ -4,24 +4,24 @@ const percent = (x) => (x == null ? "" : (100 * x).toFixed(100 * Math.abs(x) < 1
 const number = (x) => (x == null ? "" : Math.abs(x) >= 1000 || (x && Math.abs(x) < 0.001) ? x.toExponential(2) : +x.toPrecision(4) + "");
 const signed = (x) => (x == null ? "" : (x > 0 ? "+" : "") + x.toFixed(3));
 
-// name: [title, what it means, how it is written, scheme, domain]
+// name: [title, what it means, how it is written, colours (of style variables), domain, format in a cell]
 const FIGURES = {
-  cosine: ["cosine", "1: the same direction, 0: unrelated, -1: opposite.", signed, "redblue", [-1, 1], "+.2f"],
-  on_a: ["b on a", "What b adds on the inputs that a reads, relative to what a does there.", percent, "oranges", null, ".0%"],
-  on_b: ["a on b", "What a adds on the inputs that b reads, relative to what b does there.", percent, "blues", null, ".0%"],
-  conflicts: ["opposite signs", "Share of sampled entries with opposite signs; 50% is chance.", percent, "purpleorange", [0, 1], ".0%"],
-  overlap_in: ["overlap of inputs", "Mean squared cosine of the principal angles between the row spaces.", percent, "teals", null, ".0%"],
-  overlap_out: ["overlap of outputs", "Mean squared cosine of the principal angles between the column spaces.", percent, "teals", null, ".0%"],
-  cut: ["loss at one rank", "Relative error of the sum, cut to the rank of one of them.", percent, "oranges", null, ".0%"],
-  norm_a: ["|a|", "Frobenius norm of a's change.", number, "oranges", null, ".2~g"],
-  norm_b: ["|b|", "Frobenius norm of b's change.", number, "blues", null, ".2~g"],
-  relative_a: ["|a| / |W|", "Size of a's change beside the weight.", percent, "oranges", null, ".1%"],
-  relative_b: ["|b| / |W|", "Size of b's change beside the weight.", percent, "blues", null, ".1%"],
-  effective_a: ["effective rank of a", "exp of the entropy of the singular values.", number, "oranges", null, ".2~g"],
-  effective_b: ["effective rank of b", "exp of the entropy of the singular values.", number, "blues", null, ".2~g"],
-  effective_sum: ["effective rank of the sum", "exp of the entropy of the singular values.", number, "greys", null, ".2~g"],
-  intruders_a: ["intruders of a", "Leading singular vectors of W + D that are near none of W's.", number, "oranges", null, "d"],
-  intruders_b: ["intruders of b", "Leading singular vectors of W + D that are near none of W's.", number, "blues", null, "d"],
+  cosine: ["cosine", "1: the same direction, 0: unrelated, -1: opposite.", signed, ["a", "mark", "b"], [-1, 1], "+.2f"],
+  on_a: ["b on a", "What b adds on the inputs that a reads, relative to what a does there.", percent, ["mark", "a"], null, ".0%"],
+  on_b: ["a on b", "What a adds on the inputs that b reads, relative to what b does there.", percent, ["mark", "b"], null, ".0%"],
+  conflicts: ["opposite signs", "Share of sampled entries with opposite signs; 50% is chance.", percent, ["sum", "mark", "a"], [0, 1], ".0%"],
+  overlap_in: ["overlap of inputs", "Mean squared cosine of the principal angles between the row spaces.", percent, ["mark", "both"], null, ".0%"],
+  overlap_out: ["overlap of outputs", "Mean squared cosine of the principal angles between the column spaces.", percent, ["mark", "both"], null, ".0%"],
+  cut: ["loss at one rank", "Relative error of the sum, cut to the rank of one of them.", percent, ["mark", "a"], null, ".0%"],
+  norm_a: ["|a|", "Frobenius norm of a's change.", number, ["mark", "a"], null, ".2~g"],
+  norm_b: ["|b|", "Frobenius norm of b's change.", number, ["mark", "b"], null, ".2~g"],
+  relative_a: ["|a| / |W|", "Size of a's change beside the weight.", percent, ["mark", "a"], null, ".1%"],
+  relative_b: ["|b| / |W|", "Size of b's change beside the weight.", percent, ["mark", "b"], null, ".1%"],
+  effective_a: ["effective rank of a", "exp of the entropy of the singular values.", number, ["mark", "a"], null, ".2~g"],
+  effective_b: ["effective rank of b", "exp of the entropy of the singular values.", number, ["mark", "b"], null, ".2~g"],
+  effective_sum: ["effective rank of the sum", "exp of the entropy of the singular values.", number, ["mark", "sum"], null, ".2~g"],
+  intruders_a: ["intruders of a", "Leading singular vectors of W + D that are near none of W's.", number, ["mark", "a"], null, "d"],
+  intruders_b: ["intruders of b", "Leading singular vectors of W + D that are near none of W's.", number, ["mark", "b"], null, "d"],
 };
 const zero = (name) => /^(norm|relative|intruders)_/.test(name);
 const known = Object.keys(FIGURES).filter((name) => data.targets.some((t) => t[name] != null && (t[name] !== 0 || !zero(name))));
@@ -64,16 +64,16 @@ function tiles() {
 }
 
 function heat() {
-  const name = at("figure").value, [title, meaning, told, scheme, domain, format] = FIGURES[name];
+  const name = at("figure").value, [title, meaning, told, colours, domain, format] = FIGURES[name];
   at("meaning").textContent = meaning;
   const values = data.targets.map((t) => ({ path: t.path, layer: t.layer == null ? "other" : String(t.layer), module: t.module, value: t[name], told: told(t[name]), state: t.state, a: number(t.norm_a), b: number(t.norm_b), cosine: signed(t.cosine) }));
   const order = [...new Set(data.targets.map((t) => t.module))];
   const layers = [...new Set(values.map((v) => v.layer))].sort((x, y) => (x === "other") - (y === "other") || x - y);
   const cell = Math.max(16, Math.min(46, Math.floor((at("heat").clientWidth - 330) / layers.length)));
   const text = cell >= 34 && values.length <= 260;
-  const color = { field: "value", type: "quantitative", title: null, scale: { scheme, ...(domain ? { domain } : { zero: true }) }, legend: { format, gradientLength: Math.max(90, 22 * order.length), gradientThickness: 12 } };
+  const color = { field: "value", type: "quantitative", title: null, scale: { range: colours.map(colour), interpolate: "lab", ...(domain ? { domain: [domain[0], (domain[0] + domain[1]) / 2, domain[1]] } : { zero: true }) }, legend: { format, gradientLength: Math.max(90, 22 * order.length), gradientThickness: 12 } };
   const layer = [{ mark: { type: "rect", cornerRadius: 3, cursor: "pointer", stroke: colour("card"), strokeWidth: 2 }, encoding: { color, tooltip: [["path", "target"], ["told", title], ["state", "state"], ["a", "|a|"], ["b", "|b|"], ["cosine", "cosine"]].map(([field, title]) => ({ field, title })) } }];
-  if (text) layer.push({ mark: { type: "text", fontSize: 10 }, encoding: { text: { field: "value", format }, color: { value: colour("ink") } } });
+  if (text) layer.push({ mark: { type: "text", fontSize: 10 }, encoding: { text: { field: "value", format }, color: { condition: { test: "luminance(scale('color', datum.value)) < 0.32", value: "#fff" }, value: "#141a22" } } });
   draw("heat", {
     data: { values: values.filter((v) => v.value != null) }, width: { step: cell }, height: { step: 26 },
     encoding: {
@@ -95,7 +95,7 @@ function spectra() {
     mark: { type: "line", point: { size: 28, filled: true }, strokeWidth: 2, interpolate: "monotone" },
     encoding: {
       x: { field: "i", type: "quantitative", title: "index", axis: { tickMinStep: 1, grid: false }, scale: { nice: false, domain: [1, Math.max(2, ...values.map((v) => v.i))] } },
-      y: { field: "value", type: "quantitative", title: "singular value", axis: { format: "~g" } },
+      y: { field: "value", type: "quantitative", title: "singular value", axis: { format: ".4~g", tickCount: 6 } },
       color: { field: "name", type: "nominal", title: null, sort: null, scale: { domain: series.map((s) => s[0]), range: series.map((s) => colour(s[2])) }, legend: { orient: "top", direction: "horizontal", offset: 8, columnPadding: 18, symbolType: "stroke", symbolStrokeWidth: 3 } },
       tooltip: [{ field: "name", title: "change" }, { field: "i", title: "index" }, { field: "value", title: "singular value", format: ".4g" }],
     },

@@ -50,7 +50,7 @@ def _libraries() -> str:
         import vl_convert
     except ImportError:
         raise MissingExtra("a page with pictures needs vl-convert: `pip install 'adaptr[plots]'`") from None
-    bundle: str = vl_convert.javascript_bundle(None)
+    bundle: str = vl_convert.javascript_bundle()  # type: ignore[call-arg]  # its stub misses the default
     return bundle.replace("</script", "<\\/script")
 
 

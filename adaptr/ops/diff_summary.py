@@ -86,8 +86,8 @@ def _alone(targets: Sequence[TargetDiff], a: str, b: str) -> list[str]:
     beside = f", by {_share(_size(targets, f'norm_{side}') / whole)} of their size" if whole else ""
     ranks = [getattr(t, f"effective_{side}") for t in targets if getattr(t, f"norm_{side}")]
     return [
-        f"`{name}` changes {len(ranks)} weights{beside}, with an effective rank of {min(ranks):.3g} to {max(ranks):.3g}; "
-        f"`{b if side == 'a' else a}` changes none of them, so there is nothing to interfere with."
+        f"`{name}` changes {len(ranks)} weights{beside}, with an effective rank of {min(ranks):.3g} to "
+        f"{max(ranks):.3g}; `{b if side == 'a' else a}` changes none, so there is nothing to interfere with."
     ]
 
 

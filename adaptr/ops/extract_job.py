@@ -167,12 +167,13 @@ class Job:
         D = D.transpose(-1, -2).contiguous() if target.transposed else D
         op = Dense(D, experts=target.kind in {"experts", "experts_t"})
         low, error = op.truncate(self.rank, self.energy)
+        size = op.norm()
         with self._lock:
             self._found.operators[target.path] = low
             for twin in self.twins.get(name, ()):
                 self._found.operators[twin.path] = low if twin.kind == target.kind else _turned(low)
                 self._found.twins = True
-            self._found.fitted.append(Fitted(target.path, low.rank, op.norm(), error))
+            self._found.fitted.append(Fitted(target.path, low.rank, size, error))
             if target.kind == "embedding":
                 self._found.tables.append(name)
             self.svd += time.perf_counter() - started

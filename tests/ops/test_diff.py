@@ -6,14 +6,13 @@ import json
 import math
 from pathlib import Path
 
-import checkpoints
 import pytest
 import torch
-from checkpoints import bare, lora_at
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+import checkpoints
 from adaptr import api, errors
 from adaptr.adapter import Adapter, Target
 from adaptr.algebra.dense import Dense
@@ -22,6 +21,7 @@ from adaptr.ops.diff import diff
 from adaptr.ops.diff_base import intruders
 from adaptr.ops.diff_measure import measure, sampled
 from adaptr.ops.diff_report import TargetDiff
+from checkpoints import bare, lora_at
 
 PLACE = Target("model.layers.0.q_proj", "linear", (12, 10))
 

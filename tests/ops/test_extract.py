@@ -7,15 +7,15 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
-import checkpoints
 import pytest
 import torch
-from checkpoints import bare, model_of, tensors_of
 from torch import Tensor
 
+import checkpoints
 from adaptr import api, errors
 from adaptr.ops.deltas import deltas
 from adaptr.ops.extract import ExtractReport, extract
+from checkpoints import bare, model_of, tensors_of
 
 Pair = Callable[..., tuple[Path, Path]]
 KINDS = ["llama", "gpt2", "qwen2", "bert"]
@@ -228,3 +228,16 @@ def test_dropping_all_that_changed_is_no_adapter(pair: Pair, tmp_path: Path) -> 
     moved = edited(base, tmp_path / "t", model__norm__weight=torch.zeros(32))
     with pytest.raises(errors.NothingChanged, match=r"model\.norm\.weight"):
         extract(base, moved, tmp_path / "x.safetensors", rank=2, rest="drop")
+
+
+@pytest.mark.parametrize("shape", [(600, 520), (520, 600)])
+def test_energies_that_need_much_of_a_large_spectrum(shape: tuple[int, int]) -> None:
+    """More of it than the range finder is quick for, so all of it is computed."""
+    from adaptr.algebra.dense import Dense
+
+    D = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    low, error = Dense(D).truncate(energy=0.9)
+    S = torch.linalg.svdvals(D.double())
+    assert error == pytest.approx(float(S[low.rank :].norm() / S.norm()), rel=1e-6)
+    assert error**2 <= 0.1 < float(S[low.rank - 1 :].norm() / S.norm()) ** 2
+    assert float((low.dense(torch.float64) - D).norm() / S.norm()) == pytest.approx(error, rel=1e-4)

@@ -6,18 +6,18 @@ import math
 from pathlib import Path
 from typing import Any
 
-import checkpoints
 import pytest
 import torch
-from checkpoints import lora_at
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+import checkpoints
 from adaptr import api, errors, plugins
 from adaptr.adapter import Adapter, Target
 from adaptr.ops.deltas import deltas
 from adaptr.ops.resize import deltas_of, lowered, reexpress, resize
+from checkpoints import lora_at
 
 PLACES = {
     "linear": Target("q", "linear", (12, 10)),
