@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import inspect
 import re
@@ -15,7 +16,7 @@ from typing import Any
 
 import click
 
-from adaptr import errors, hookspecs, plugins
+from adaptr import errors, hookspecs, plugins, strategies
 from adaptr.cli.group import COMMANDS, cli
 from adaptr.ops import catalogue
 
@@ -31,6 +32,7 @@ def documents() -> dict[Path, str]:
     return {
         docs / "cli.md": NOTE + commands(),
         docs / "methods.md": NOTE + methods(),
+        docs / "strategies.md": NOTE + composing(),
         docs / "hooks.md": NOTE + hooks(),
         docs / "errors.md": NOTE + exceptions(),
         readme: with_block(readme.read_text(encoding="utf-8"), "methods", methods_table()),
@@ -109,6 +111,43 @@ def described(c: catalogue.Card) -> str:
     parts += [table(("tensor", "axes", "starts as", "only with"), params)] if params else []
     parts += [table(("field", "type", "default"), fields)] if fields else []
     return "\n".join(parts)
+
+
+# ---------------------------------------------------------------- strategies
+
+SPACES = {"factors": "on factors", "core": "in the core space", "elements": "on elements", "adapters": "on adapters"}
+STRATEGIES = """\
+How `adaptr compose` makes one delta of several, at each target. What works on factors or in the core space is exact and
+never dense; what works on elements goes through dense deltas block by block, and its result is stored as `full`, or as
+a LoRA of the `--rank` or `--energy` asked for, with the measured error. A strategy is a file of a few lines (see
+`plugins/adaptr_strategies/`) or a class given by the entry-point group `adaptr.strategies`.
+"""
+
+
+def composing() -> str:
+    found = [strategies.get(name) for name in strategies.SORT.files()]
+    found.sort(key=lambda s: (list(SPACES).index(s.space), s.name))
+    cited = {s.name: catalogue.first_line(_documented(s).partition("\n\n")[0]) for s in found}
+    rows = []
+    for s in found:
+        _, formula, _, arxiv = cited[s.name]
+        source = f"[{arxiv}](https://arxiv.org/abs/{arxiv})" if arxiv else ""
+        rows.append((f"`{s.name}`", SPACES[s.space], "seeded" if s.random else "", formula, source))
+    sections = [_strategy(s, *cited[s.name]) for s in found]
+    return "\n".join(
+        ["# Strategies\n", STRATEGIES, table(("strategy", "works", "random", "what it does", "arXiv"), rows), *sections]
+    )
+
+
+def _documented(strategy: Any) -> str:
+    return inspect.cleandoc(inspect.getmodule(type(strategy)).__doc__)  # type: ignore[union-attr,arg-type]
+
+
+def _strategy(s: Any, title: str, formula: str, source: str, arxiv: str) -> str:
+    notes = " ".join(_documented(s).partition("\n\n")[2].split())
+    fields = [(f"`{f.name}`", f"`{f.type}`", f"`{f.default!r}`") for f in dataclasses.fields(s.Config)]
+    parts = [f"## {s.name}\n", f"{title}: {formula}. {source}.\n", *([notes + "\n"] if notes else [])]
+    return "\n".join([*parts, *([table(("field", "type", "default"), fields)] if fields else [])])
 
 
 # ---------------------------------------------------------------- the contract and its errors

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from adaptr import hookspecs, plugins
+from adaptr import hookspecs, plugins, strategies
 from adaptr.cli.group import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -26,9 +26,10 @@ def test_generated_documents_are_up_to_date(path: Path) -> None:
     [
         ("cli.md", [f"adaptr {name}" for name in COMMANDS]),
         ("methods.md", plugins.builtin_files()),
+        ("strategies.md", strategies.SORT.files()),
         ("hooks.md", hookspecs.HOOKS),
     ],
-    ids=["commands", "methods", "hooks"],
+    ids=["commands", "methods", "strategies", "hooks"],
 )
 def test_every_name_has_its_section(document: str, names: list[str]) -> None:
     text = (ROOT / "docs" / document).read_text(encoding="utf-8")

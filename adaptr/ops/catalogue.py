@@ -56,7 +56,7 @@ def card(name: str) -> Card:
     """The card of one method. Raises `UnknownMethod`, with near names."""
     method = plugins.method(name)
     first, _, notes = _documentation(method).partition("\n\n")
-    title, formula, source, arxiv = _first_line(first)
+    title, formula, source, arxiv = first_line(first)
     parts = _parts(method)
     return Card(
         name=name,
@@ -89,7 +89,7 @@ def _documentation(method: Method) -> str:
     return inspect.cleandoc((module and module.__doc__) or type(method).__doc__ or "")
 
 
-def _first_line(text: str) -> tuple[str, str, str, str]:
+def first_line(text: str) -> tuple[str, str, str, str]:
     """(title, formula, source, arXiv id) of `LoRA: W' = W + s B A.  Hu et al. 2021, arXiv:2106.09685.`"""
     said, _, source = text.replace("\n", " ").partition("  ")
     if not source and (cited := re.search(r"(.*?\.) ([A-Z][^.]*?\b(et al\.|and) .*arXiv.*)", said)):

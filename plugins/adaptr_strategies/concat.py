@@ -1,5 +1,4 @@
-"""Concat: prompts and prefixes one after the other, the first input first.  Vu et al. 2021, arXiv:2110.07904 (SPoT)
-combine prompts; the tokens are all kept here.
+"""Concat: P = [P_1; ...; P_n], the tokens of prompts and prefixes one after the other, those of the first input first.
 
 Only for soft prompts and prefixes of one method. Tokens have no strength, so all weights are 1.
 """

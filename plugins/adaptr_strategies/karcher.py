@@ -1,5 +1,4 @@
-"""Karcher mean: the point of the sphere of directions with the least squared angles to all D_i, at their mean size.
-Karcher 1977.
+"""Karcher mean: the direction with the least squared angles to all D_i, at their mean size.  Karcher 1977.
 
 Every step stays in the span of the deltas, so it is computed on their inner products alone and exact on factors.
 """
