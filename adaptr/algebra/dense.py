@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from adaptr.algebra.operator import Operator, in_dtype
@@ -36,3 +37,7 @@ class Dense(Operator):
 
     def cols(self, s: slice | Tensor, dtype: torch.dtype | None = None) -> Tensor:
         return self.scale * in_dtype(self.D[:, s], dtype)
+
+    def norm(self) -> float:
+        parts = (self.D[s].flatten().double() for s in self.blocks())
+        return abs(self.scale) * math.sqrt(sum(float(part @ part) for part in parts))

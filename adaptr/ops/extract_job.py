@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import threading
 import time
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 Embeddings = Literal["low-rank", "replace", "drop"]
 Biases = Literal["delta", "replace", "drop"]
 Rest = Literal["replace", "drop"]
+#: Errors from which on what is kept is too little to tell the size of the whole.
+MOST = 0.9
 
 
 @dataclass(frozen=True)
@@ -167,7 +170,8 @@ class Job:
         D = D.transpose(-1, -2).contiguous() if target.transposed else D
         op = Dense(D, experts=target.kind in {"experts", "experts_t"})
         low, error = op.truncate(self.rank, self.energy)
-        size = op.norm()
+        # what is kept is a projection of D, so its size tells that of D without another pass over it
+        size = low.norm() / math.sqrt(1 - error * error) if error < MOST else op.norm()
         with self._lock:
             self._found.operators[target.path] = low
             for twin in self.twins.get(name, ()):
