@@ -72,14 +72,14 @@ def apply(
     transformers, `CheckpointError` for a base that can't be loaded or lacks weights, `Unsupported` if the model does
     neither task, and whatever attaching raises.
     """
-    transformers = _transformers()
+    transformers = quiet_transformers()
     if not prompts:
         raise UsageError("there is no prompt")
     loaded = [(open_adapter(Path(source), base).adapter, weight) for source, weight in adapters]
-    config = _explained(base, transformers.AutoConfig.from_pretrained)
+    config = explained(base, transformers.AutoConfig.from_pretrained)
     chosen = _task(base, task, config, [a for a, _ in loaded])
     model = _model(transformers, base, chosen, config, [a for a, _ in loaded], dtype)
-    tokenizer = _explained(base, transformers.AutoTokenizer.from_pretrained)
+    tokenizer = explained(base, transformers.AutoTokenizer.from_pretrained)
     with _attached(model, loaded):
         if chosen == "classify":
             answers = [answer.classify(model, tokenizer, prompt) for prompt in prompts]
@@ -97,7 +97,7 @@ def apply(
     )
 
 
-def _transformers() -> Any:
+def quiet_transformers() -> Any:
     try:
         import transformers
     except ImportError as error:
@@ -107,7 +107,7 @@ def _transformers() -> Any:
     return transformers
 
 
-def _explained(base: Source, load: Callable[..., Any], **options: Any) -> Any:
+def explained(base: Source, load: Callable[..., Any], **options: Any) -> Any:
     """What `load` gives for the base, from this machine only."""
     try:
         return load(base, local_files_only=True, **options)
@@ -148,7 +148,7 @@ def _model(transformers: Any, base: Source, task: str, config: Any, adapters: Se
     labels = next((n for a in adapters if (n := _labels(a))), 0)
     if task == "classify" and labels and labels != config.num_labels:
         config.num_labels = labels
-    model, info = _explained(base, auto.from_pretrained, config=config, dtype=_dtype(dtype), output_loading_info=True)
+    model, info = explained(base, auto.from_pretrained, config=config, dtype=_dtype(dtype), output_loading_info=True)
     brought = {path for a in adapters for path in a.replaced}
     missing = sorted(set(info["missing_keys"]) - brought)
     if missing:

@@ -22,6 +22,7 @@ from adaptr.ops.composing import Work, weights
 from adaptr.ops.open import NAME
 from adaptr.ops.parents import Parent
 from adaptr.ops.recipe import Recipe, arguments, checked
+from adaptr.ops.searching import searched
 from adaptr.strategies.base import Made, Strategy
 from adaptr.strategies.whole import Whole
 
@@ -81,6 +82,8 @@ def compose(recipe: Recipe, folder: Path | None = None) -> Composition:
     given = [parents.opened(i.source, i.weight, recipe.base, i.digest) for i in recipe.inputs]
     parents.require_different(given)
     base = given[0].adapter.base if recipe.any_base else parents.require_one_base(given)
+    if strategy.searches:
+        given = searched(strategy, cfg, given, recipe.base)
     work = None if isinstance(strategy, Whole) else Work(recipe, strategy, cfg, given)
     adapter = _whole(strategy, cfg, given, recipe) if work is None else work.adapter(folder)
     said = arguments(recipe, cfg, [parent.weight for parent in given], strategy.random)

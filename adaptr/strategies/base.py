@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -52,7 +52,8 @@ class Strategy:
 
     `space`: where it works. `linear`: whether its exact result is the plain weighted sum. `random`: whether it draws
     numbers. `rank_wanted`: whether it means nothing without a rank or energy. `normalize`: whether weights are divided
-    by their sum when nothing is said. `least`, `most`: how many adapters it takes (0: any number).
+    by their sum when nothing is said. `searches`: whether it finds the weights itself, on data, with `search`. `least`,
+    `most`: how many adapters it takes (0: any number).
     """
 
     name: ClassVar[str]
@@ -61,6 +62,7 @@ class Strategy:
     random: ClassVar[bool] = False
     rank_wanted: ClassVar[bool] = False
     normalize: ClassVar[bool] = False
+    searches: ClassVar[bool] = False
     least: ClassVar[int] = 1
     most: ClassVar[int] = 0
 
@@ -84,6 +86,10 @@ class Strategy:
         size = low.norm() ** 2 / (1 - error**2) if error < 1 else result.norm() ** 2
         wrong = size * error**2
         return Made(low, size, wrong, *((size, wrong) if self.linear else apart(low, ops, weights)))
+
+    def search(self, loss: Callable[[Sequence[float]], float], count: int, cfg: Any) -> list[float]:
+        """The weights that a strategy with `searches` finds. `loss`: of `count` weights, on its data."""
+        raise NotImplementedError
 
     def config(self, values: Mapping[str, Any]) -> Any:
         """`values` as a validated Config. Raises `BadConfig` for unknown fields, wrong types, values out of range."""
