@@ -120,12 +120,14 @@ def _check(adapter: Adapter, pieces: Mapping[str, Piece]) -> None:
     from adaptr import plugins
 
     method = plugins.method(adapter.method)
-    shared = {} if "" in adapter.targets else {k[1:]: p.shape for k, p in pieces.items() if k.startswith(":")}
+    found: dict[str, dict[str, tuple[int, ...]]] = {}
+    for key, piece in pieces.items():
+        path, _, name = key.rpartition(":")
+        if name != REPLACED:
+            found.setdefault(path, {})[name] = piece.shape
+    shared = {} if "" in adapter.targets else found.get("", {})
     for path, target in adapter.targets.items():
-        own = {key.rpartition(":")[2]: piece.shape for key, piece in pieces.items() if key.rpartition(":")[0] == path}
-        own.pop(REPLACED, None)
-        own |= shared
-        method.check(target, own)
+        method.check(target, {**found.get(path, {}), **shared})
 
 
 def _completed(adapter: Adapter, source: Source) -> Adapter:
