@@ -96,7 +96,7 @@ function spectra() {
     encoding: {
       x: { field: "i", type: "quantitative", title: "index", axis: { tickMinStep: 1, grid: false }, scale: { nice: false, domain: [1, Math.max(2, ...values.map((v) => v.i))] } },
       y: { field: "value", type: "quantitative", title: "singular value", axis: { format: ".4~g", tickCount: 6 } },
-      color: { field: "name", type: "nominal", title: null, sort: null, scale: { domain: series.map((s) => s[0]), range: series.map((s) => colour(s[2])) }, legend: { orient: "top", direction: "horizontal", offset: 8, columnPadding: 18, symbolType: "stroke", symbolStrokeWidth: 3 } },
+      color: { field: "name", type: "nominal", title: null, sort: null, scale: { domain: series.map((s) => s[0]), range: series.map((s) => colour(s[2])) }, legend: { orient: "top", labelLimit: 400, direction: "horizontal", offset: 8, columnPadding: 18, symbolType: "stroke", symbolStrokeWidth: 3 } },
       tooltip: [{ field: "name", title: "change" }, { field: "i", title: "index" }, { field: "value", title: "singular value", format: ".4g" }],
     },
   });

@@ -60,7 +60,7 @@ def _words(f: dict[str, float | None], shared: int, number: int, a: str, b: str,
     cosine, kept = f["cosine"] or 0.0, f["kept"] or 0.0
     disturbance = max(f["on_a"] or 0.0, f["on_b"] or 0.0)
     found = [
-        f"They meet at {shared} of {number} targets; `{b}` is {nb / na:.2g} times the size of `{a}`, "
+        f"They meet at {shared} of {number} targets; `{b}` is {nb / na:.3g} times the size of `{a}`, "
         f"{_aligned(cosine)} (cosine {cosine:+.3f}).",
         f"Sum at weights of 1: ‖a + b‖² is {kept:.0%} of ‖a‖² + ‖b‖²{_sized(kept)}.",
         f"On the inputs that `{a}` reads, `{b}` adds {_share(f['on_a'])} of what `{a}` does there; on those that "

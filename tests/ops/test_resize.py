@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -233,3 +234,23 @@ def test_methods_that_no_delta_becomes(tmp_path: Path) -> None:
         reexpress(a, tmp_path / "out.safetensors", "lorra")
     with pytest.raises(errors.UsageError):
         reexpress(a, tmp_path / "out.safetensors", "full", rank=2)
+
+
+REAL = Path(os.environ.get("ADAPTR_SHARED", Path(__file__).resolve().parents[2].parent / "shared")) / "real"
+
+
+@pytest.mark.parametrize(
+    ("name", "replaced"),
+    [("peft-lora-distilbert-emotion", 4), ("peft-lora-gpt2-tigrinya", 0), ("peft-lora-gemma3-270m", 0)],
+)
+def test_real_adapters_lose_what_is_declared(name: str, replaced: int, tmp_path: Path) -> None:
+    from adaptr.ops.diff import diff
+
+    if not (REAL / name).is_dir():
+        pytest.skip(f"there is no real adapter at {REAL / name}")
+    report = resize(REAL / name, tmp_path / "out.safetensors", rank=2)
+    found = diff(REAL / name, tmp_path / "out.safetensors")
+    lost = sum(t.difference**2 for t in found.targets) / sum(t.norm_a**2 for t in found.targets)
+    assert lost**0.5 == pytest.approx(report.error, rel=1e-6)
+    assert len(report.replaced) == replaced
+    assert found.others == ()

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 #: How many targets and fields the text shows unless asked for all.
 SHOWN = 20
-#: Letters of a bar.
-WIDTH = 24
+#: Letters of the longest bar.
+WIDTH = 16
 
 
 @options.command(
@@ -105,30 +105,23 @@ def _more(number: int, most: int | None, what: str) -> Iterator[str]:
 
 def _table(targets: list[TargetDiff]) -> show.Table:
     largest = max((t.norm_a + t.norm_b for t in targets), default=1.0) or 1.0
-    rows = [
-        (
-            t.path,
-            t.state,
-            t.norm_a,
-            t.norm_b,
-            None if t.cosine is None else f"{t.cosine:+.3f}",
-            _percent(t.on_a),
-            _percent(t.on_b),
-            _percent(t.conflicts),
-            *((t.intruders_a, t.intruders_b) if intruding(targets) else ()),
-            _bar(t, largest),
-        )
-        for t in targets
-    ]
-    extra = ("intruders a", "intruders b") if intruding(targets) else ()
-    figures = ("|a|", "|b|", "cosine", "b on a", "a on b", "signs", *extra)
-    columns = ("target", "state", *figures, "a - b +")
-    return show.Table(columns, rows, right=frozenset(figures), spare=frozenset({"state", "b on a", "a on b", "signs"}))
-
-
-def intruding(targets: list[TargetDiff]) -> bool:
-    """Whether intruder dimensions were looked for."""
-    return any(t.intruders_a is not None or t.intruders_b is not None for t in targets)
+    columns = {"target": [t.path for t in targets]}
+    if any(t.state != "changed" for t in targets):
+        columns["state"] = [t.state for t in targets]
+    figures: dict[str, list[Any]] = {
+        "|a|": [t.norm_a for t in targets],
+        "|b|": [t.norm_b for t in targets],
+        "cosine": [None if t.cosine is None else f"{t.cosine:+.3f}" for t in targets],
+        "b on a": [_percent(t.on_a) for t in targets],
+        "a on b": [_percent(t.on_b) for t in targets],
+        "signs": [_percent(t.conflicts) for t in targets],
+        "intruders a": [t.intruders_a for t in targets],
+        "intruders b": [t.intruders_b for t in targets],
+    }
+    figures = {name: values for name, values in figures.items() if any(value is not None for value in values)}
+    columns |= figures | {"a - b +": [_bar(t, largest) for t in targets]}
+    spare = frozenset({"state", "b on a", "a on b", "signs"})
+    return show.Table(list(columns), list(zip(*columns.values(), strict=True)), right=frozenset(figures), spare=spare)
 
 
 def _bar(target: TargetDiff, largest: float) -> str:
