@@ -1,4 +1,4 @@
-"""The k-th largest magnitude of an operator's elements, exact, in the memory of a block: nothing is sorted.
+"""The k-th largest magnitude of an operator's elements, exact, in bounded memory: nothing is sorted.
 
 The bits of non-negative floats are ordered as integers. A first pass counts the upper half of the bits, a second the
 lower half of those in the bin that the k-th falls in.
@@ -6,6 +6,7 @@ lower half of those in the bin that the k-th falls in.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from adaptr.algebra.operator import Operator
@@ -16,37 +17,30 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 HALF = 16
+#: Deltas of up to so many elements are formed once for both passes, larger ones for each.
+KEEP = 1 << 22
 
 
 def kth_largest(op: Operator, k: int, blocks: list[slice]) -> float:
     """The magnitude that `k` elements of D (fp32) reach or exceed; infinity for k = 0."""
     if k < 1:
         return float("inf")
-    if len(blocks) == 1:
-        flat = _magnitudes(op, blocks[0])
-        return float(flat.kthvalue(flat.numel() - k + 1).values)
-    high, above = _find(_counts((_bits(op, s) >> HALF) for s in blocks), k)
+    kept = [_bits(op, s) for s in blocks] if math.prod(op.shape) <= KEEP else None
+
+    def bits() -> Iterator[Tensor]:
+        return iter(kept) if kept is not None else (_bits(op, s) for s in blocks)
+
+    high, above = _find(_counts(part >> HALF for part in bits()), k)
     mask = (1 << HALF) - 1
-    low, _ = _find(_counts(_lower(op, blocks, high, mask)), k - above)
+    low, _ = _find(_counts(part[(part >> HALF) == high] & mask for part in bits()), k - above)
     return _float((high << HALF) | low)
 
 
-def _magnitudes(op: Operator, s: slice) -> Tensor:
-    import torch
-
-    return op.rows(s, torch.float32).abs().flatten()
-
-
 def _bits(op: Operator, s: slice) -> Tensor:
+    """The magnitudes of a block as integers of the same order (n,)."""
     import torch
 
-    return _magnitudes(op, s).view(torch.int32)
-
-
-def _lower(op: Operator, blocks: list[slice], high: int, mask: int) -> Iterator[Tensor]:
-    for s in blocks:
-        bits = _bits(op, s)
-        yield bits[(bits >> HALF) == high] & mask
+    return op.rows(s, torch.float32).abs().flatten().view(torch.int32)
 
 
 def _counts(parts: Iterator[Tensor]) -> Tensor:

@@ -34,8 +34,8 @@ class LoraHub(Strategy):
             raise BadConfig("strategy `lorahub` wants `data`: a file with examples, a JSON object a line")
         if cfg.steps < 1 or cfg.bound <= 0 or cfg.l1 < 0:
             raise BadConfig(
-                f"strategy `lorahub`: `steps` {cfg.steps}, `bound` {cfg.bound}, `l1` {cfg.l1}; wanted `steps` and `bound` "
-                "above 0, `l1` from 0"
+                f"strategy `lorahub`: `steps` {cfg.steps}, `bound` {cfg.bound}, `l1` {cfg.l1}; wanted `steps` and "
+                "`bound` above 0, `l1` from 0"
             )
 
     def combine(self, ops: Operators, weights: Weights, cfg: Any, place: Place) -> Operator:
