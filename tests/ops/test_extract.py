@@ -84,6 +84,17 @@ def assert_missed_by(report: ExtractReport, base: Path, tuned: Path, merged: Pat
         assert torch.allclose(got[name], want[name], atol=1e-6), name
 
 
+@pytest.mark.parametrize("kind", ["gpt2", "bert"])
+def test_diff_finds_the_tuned_checkpoint_in_it(kind: str, pair: Pair, tmp_path: Path) -> None:
+    from adaptr.ops.diff import diff
+
+    base, tuned = pair(kind)
+    extract(base, tuned, tmp_path / "x.safetensors", rank=32)
+    found = diff(tmp_path / "x.safetensors", tuned, base)
+    assert {t.path for t in found.targets} >= set(api.load(tmp_path / "x.safetensors").targets)
+    assert all(t.difference < 1e-5 * t.norm_a for t in found.targets)
+
+
 def test_tied_weights_change_in_both_uses_and_merge_untied(pair: Pair, tmp_path: Path) -> None:
     base, tuned = pair("gpt2")
     report = extract(base, tuned, tmp_path / "x.safetensors", rank=32)

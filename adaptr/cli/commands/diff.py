@@ -38,7 +38,11 @@ WIDTH = 16
 @click.option("--html", type=click.Path(), metavar="FILE", help="Also write a page with pictures and all figures.")
 @click.option("--force", is_flag=True, help="Replace what is at FILE.")
 @click.option(
-    "--intruders", type=click.IntRange(0), default=0, metavar="N", help="Look at N leading singular vectors of W + D."
+    "--intruders",
+    type=click.IntRange(0),
+    default=0,
+    metavar="N",
+    help="Look for intruders among N leading vectors of W + D; takes seconds a target.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the rows that are sampled for signs.")
 def command(output: Output, a: str, b: str, html: str | None, force: bool, everything: bool, **given: Any) -> int:
