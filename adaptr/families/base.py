@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from adaptr import params as tables
+from adaptr import settings
 from adaptr.adapter import Adapter, Target
-from adaptr.errors import BadConfig, NotMergeable, TargetNotFound, Unsupported, UsageError, shown
+from adaptr.errors import BadConfig, NotMergeable, TargetNotFound, Unsupported, UsageError
 from adaptr.params import Param
 from adaptr.view import View
 
@@ -139,14 +139,7 @@ class Method:
         return {}
 
     def _validated(self, values: Mapping[str, Any]) -> Any:
-        hints = _hints(self.Config)
-        for key, value in values.items():
-            if key not in hints:
-                raise BadConfig(f"`{self.name}` has no field `{shown(key)}`; it has {', '.join(hints) or 'none'}")
-            if not _fits(value, hints[key]):
-                want = getattr(hints[key], "__name__", hints[key])
-                raise BadConfig(f"`{self.name}`: `{key}` is {shown(repr(value))}, wanted {want}")
-        made = self.Config(**values)
+        made = settings.validated(f"`{self.name}`", self.Config, values)
         self._in_range(vars(made))
         return made
 
@@ -219,7 +212,7 @@ class Method:
         if not accepted:
             raise TargetNotFound(f"`{self.name}` can use none of the {len(found)} modules that match")
         # methods that draw from a stream of their own keep the seed, to draw the same again
-        own_seed = {"seed": seed} if "seed" in _hints(self.Config) else {}
+        own_seed = {"seed": seed} if "seed" in settings.hints(self.Config) else {}
         values = self.complete(model, {**own_seed, **(config or {})}, accepted)
         for place in accepted:
             own = self.at_target(model, place, {**values, **places.override(place.path, overrides)})
@@ -264,20 +257,3 @@ class Method:
         from adaptr import plugins
 
         return (plugins.method, (self.name,))
-
-
-@functools.cache
-def _hints(config: type) -> Mapping[str, Any]:
-    """The types of a Config's fields, by name."""
-    hints = typing.get_type_hints(config)
-    return {f.name: hints[f.name] for f in dataclasses.fields(config)}
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    if typing.get_origin(hint) is typing.Literal:
-        return value in typing.get_args(hint)
-    if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    return isinstance(value, hint) if isinstance(hint, type) else True

@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from adaptr import settings
 from adaptr.algebra.lowrank import LowRank
 from adaptr.algebra.operator import Operator
 from adaptr.algebra.sum import Sum
-from adaptr.errors import BadConfig, NotPossible, shown
-from adaptr.families.base import _fits, _hints
+from adaptr.errors import BadConfig, NotPossible
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,8 +52,8 @@ class Strategy:
 
     `space`: where it works. `linear`: whether its exact result is the plain weighted sum. `random`: whether it draws
     numbers. `rank_wanted`: whether it means nothing without a rank or energy. `normalize`: whether weights are divided
-    by their sum when nothing is said. `searches`: whether it finds the weights itself, on data, with `search`. `least`,
-    `most`: how many adapters it takes (0: any number).
+    by their sum when nothing is said. `searches`: whether it finds the weights itself, on data, with `search`.
+    `shares`: fields that are above 0 and up to 1. `least`, `most`: how many adapters it takes (0: any number).
     """
 
     name: ClassVar[str]
@@ -63,6 +63,7 @@ class Strategy:
     rank_wanted: ClassVar[bool] = False
     normalize: ClassVar[bool] = False
     searches: ClassVar[bool] = False
+    shares: ClassVar[frozenset[str]] = frozenset({"density", "common"})
     least: ClassVar[int] = 1
     most: ClassVar[int] = 0
 
@@ -93,17 +94,9 @@ class Strategy:
 
     def config(self, values: Mapping[str, Any]) -> Any:
         """`values` as a validated Config. Raises `BadConfig` for unknown fields, wrong types, values out of range."""
-        hints = _hints(self.Config)
-        for key, value in values.items():
-            if key not in hints:
-                has = ", ".join(hints) or "none"
-                raise BadConfig(f"strategy `{self.name}` has no field `{shown(key)}`; it has {has}")
-            if not _fits(value, hints[key]):
-                want = getattr(hints[key], "__name__", hints[key])
-                raise BadConfig(f"strategy `{self.name}`: `{key}` is {shown(repr(value))}, wanted {want}")
-        made = self.Config(**values)
+        made = settings.validated(f"strategy `{self.name}`", self.Config, values)
         for key, value in vars(made).items():
-            if key in {"density", "common"} and not 0 < value <= 1:
+            if key in self.shares and not 0 < value <= 1:
                 raise BadConfig(f"strategy `{self.name}`: `{key}` is {value}, wanted above 0 and up to 1")
         self.check(made)
         return made

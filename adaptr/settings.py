@@ -1,0 +1,41 @@
+"""Values against a configuration class, a frozen dataclass: what methods and strategies have in common."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+from adaptr.errors import BadConfig, shown
+
+
+def validated(what: str, config: type, values: Mapping[str, Any]) -> Any:
+    """`values` as a `config`. Raises `BadConfig` for unknown fields and wrong types; `what` is whose they are."""
+    types = hints(config)
+    for key, value in values.items():
+        if key not in types:
+            raise BadConfig(f"{what} has no field `{shown(key)}`; it has {', '.join(types) or 'none'}")
+        if not _fits(value, types[key]):
+            want = getattr(types[key], "__name__", types[key])
+            raise BadConfig(f"{what}: `{key}` is {shown(repr(value))}, wanted {want}")
+    return config(**values)
+
+
+@functools.cache
+def hints(config: type) -> Mapping[str, Any]:
+    """The types of a configuration's fields, by name."""
+    found = typing.get_type_hints(config)
+    return {f.name: found[f.name] for f in dataclasses.fields(config)}
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    if typing.get_origin(hint) is typing.Literal:
+        return value in typing.get_args(hint)
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, hint) if isinstance(hint, type) else True
