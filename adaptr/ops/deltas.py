@@ -95,7 +95,8 @@ class Deltas(Mapping[str, Operator]):
 
 
 def deltas(adapter: Adapter, base: Checkpoint | nn.Module | None = None) -> Deltas:
-    """The changes that `adapter` makes, against `base` (an open checkpoint or a live model) where a method needs it.
+    """The changes that `adapter` makes, against `base` (an open checkpoint or a live model), which is looked at
+    only where a method needs it.
 
     Raises `NoDelta` where there are none: a prompt or bottleneck, or a transform without its base; `ContentMismatch`
     for another base than the adapter was trained on.
@@ -107,7 +108,8 @@ def deltas(adapter: Adapter, base: Checkpoint | nn.Module | None = None) -> Delt
     for found in layers.values():
         for layer in found:
             _require_delta(layer, base is not None)
-    return Deltas(adapter, layers, None if base is None else of(base, adapter))
+    wanted = any(_needs_base(layer) for found in layers.values() for layer in found)
+    return Deltas(adapter, layers, of(base, adapter) if wanted and base is not None else None)
 
 
 def _require_delta(layer: Layer, based: bool) -> None:
@@ -115,11 +117,15 @@ def _require_delta(layer: Layer, based: bool) -> None:
     if method.unmergeable:
         reason, possible = REASONS[method.unmergeable], method.possible
         raise NoDelta(f"`{method.name}` of `{layer.adapter.label}` has no delta: {reason}. Possible: {possible}.")
-    if not based and not isinstance(method, Delta | SelectBias):
+    if not based and _needs_base(layer):
         raise NoDelta(
             f"`{method.name}` of `{layer.adapter.label}` has no delta of its own: what it does to a weight depends on "
             "that weight. Possible: give the base, a checkpoint folder or a live model."
         )
+
+
+def _needs_base(layer: Layer) -> bool:
+    return not isinstance(layer.method, Delta | SelectBias)
 
 
 def _has_weight(layer: Layer) -> bool:
