@@ -14,7 +14,7 @@ from adaptr.adapter import Target, agree
 from adaptr.checkpoint.open import Checkpoint, open_checkpoint
 from adaptr.errors import ShapeError, UsageError, WrongBase
 from adaptr.ops.diff_header import header_fields
-from adaptr.ops.diff_report import DiffReport, Field, Other, State, TargetDiff
+from adaptr.ops.diff_report import DiffReport, Other, State, TargetDiff
 from adaptr.ops.meter import Meter, Progress
 from adaptr.ops.open import Opened, open_adapter
 
@@ -205,8 +205,3 @@ def _notes(targets: Sequence[TargetDiff]) -> tuple[str, ...]:
         f"{len(rough)} changes have no factors: their spectra and angles are those of the leading {SPECTRUM} singular "
         f"vectors, which leave out up to {100 * worst:.0f} % of the size; norms and cosines are exact",
     )
-
-
-def fields_of(report: DiffReport) -> tuple[Field, ...]:
-    """The fields of the header that differ, those of single targets left out."""
-    return tuple(field for field in report.header if not field.name.startswith("targets."))

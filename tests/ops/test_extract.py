@@ -252,3 +252,16 @@ def test_energies_that_need_much_of_a_large_spectrum(shape: tuple[int, int]) -> 
     assert error == pytest.approx(float(S[low.rank :].norm() / S.norm()), rel=1e-6)
     assert error**2 <= 0.1 < float(S[low.rank - 1 :].norm() / S.norm()) ** 2
     assert float((low.dense(torch.float64) - D).norm() / S.norm()) == pytest.approx(error, rel=1e-4)
+
+
+def test_norms_or_biases_alone_make_an_adapter(pair: Pair, tmp_path: Path) -> None:
+    base, _ = pair("qwen2")
+    norm, bias = "model.norm.weight", "model.layers.0.self_attn.q_proj.bias"
+    for name in (norm, bias):
+        value = tensors_of(base)[name] + 0.5
+        moved = edited(base, tmp_path / f"t-{name}", **{name.replace(".", "__"): value})
+        out = tmp_path / f"{name}.safetensors"
+        report = extract(base, moved, out, rank=2)
+        assert (report.targets, report.error, len(report.replaced), report.biases) == (0, 0, name == norm, name == bias)
+        api.merge(base, [out], tmp_path / f"m-{name}", receipt=False)
+        assert torch.allclose(tensors_of(tmp_path / f"m-{name}")[name], value)
