@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -39,7 +38,7 @@ def process(command: list[str], threads: int | None = None) -> Sample:
         raise SystemExit(f"{' '.join(command)} ended with {child.returncode}")
     last = out.strip().rpartition("\n")[2]
     said = json.loads(last) if last.startswith("{") else {}
-    return Sample(seconds, said.get("work", seconds), usage.ru_maxrss / 1024, said)
+    return Sample(seconds, said.get("work", seconds), said.get("peak", usage.ru_maxrss / 1024), said)
 
 
 def interleave(work: Mapping[str, Callable[[], object]], rounds: int, warm: int = 1) -> dict[str, list[float]]:
@@ -70,8 +69,9 @@ def table(title: str, rows: Mapping[str, list[float]], reference: str, unit: flo
 
 
 def peak() -> float:
-    """Peak resident memory of this process, MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    """Peak resident memory of this process, MB. Not `ru_maxrss`, which starts at the parent's peak."""
+    status = Path("/proc/self/status").read_text()
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:")) / 1024
 
 
 def own(module: str, *arguments: str) -> list[str]:

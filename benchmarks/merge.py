@@ -26,7 +26,8 @@ def adaptr_merge(base: str, adapter: str, out: str, receipt: str) -> None:
 
     started = time.perf_counter()
     report = adaptr.merge(base, [adapter], out, receipt=receipt == "receipt")
-    print(json.dumps({"work": time.perf_counter() - started, "receipt_mb": report.receipt_bytes / 1e6}))
+    said = {"work": time.perf_counter() - started, "peak": measure.peak(), "receipt_mb": report.receipt_bytes / 1e6}
+    print(json.dumps(said))
 
 
 def peft_merge(base: str, adapter: str, out: str) -> None:
@@ -39,7 +40,7 @@ def peft_merge(base: str, adapter: str, out: str) -> None:
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16, device_map="cpu", low_cpu_mem_usage=True)
     merged = PeftModel.from_pretrained(model, adapter, low_cpu_mem_usage=True).merge_and_unload()
     merged.save_pretrained(out, max_shard_size="450MB")
-    print(json.dumps({"work": time.perf_counter() - started}))
+    print(json.dumps({"work": time.perf_counter() - started, "peak": measure.peak()}))
 
 
 def main(rounds: int) -> None:
@@ -73,7 +74,7 @@ def report(found: dict[str, list[measure.Sample]]) -> str:
     ]
     for name, samples in found.items():
         whole, work = (statistics.median(getattr(s, field) for s in samples) for field in ("seconds", "work"))
-        peak = max(s.peak for s in samples)
+        peak = max(s.said.get("peak", 0.0) for s in samples)
         lines.append(f"| {name} | {whole:.2f} | {work:.2f} | {work / cp:.2f} | {peak:.0f} |")
     peft = statistics.median(s.seconds for s in found["PEFT"])
     ours = statistics.median(s.seconds for s in found["adaptr, with receipt"])
