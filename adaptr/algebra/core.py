@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+#: The smallest diagonal entry of R beside the largest, from which on X is well conditioned.
+MILD = 1e-2
+
+
 @dataclass(frozen=True)
 class Core:
     """Q_out (*e, out, m) and Q_in (*e, in*k, n) with orthonormal columns, `cores` (*e, m, n) an operator; all fp64.
@@ -46,8 +50,8 @@ class Core:
         with torch.no_grad():
             low = [op.low_rank() for op in ops]
             pairs = [one.factors(torch.float64) for one in low]
-            Q_out, R_out = torch.linalg.qr(torch.cat([B for B, _ in pairs], dim=-1))
-            Q_in, R_in = torch.linalg.qr(torch.cat([A.mT for _, A in pairs], dim=-1))
+            Q_out, R_out = orthonormal(torch.cat([B for B, _ in pairs], dim=-1))
+            Q_in, R_in = orthonormal(torch.cat([A.mT for _, A in pairs], dim=-1))
             sizes = [B.shape[-1] for B, _ in pairs]
             parts = zip(R_out.split(sizes, -1), R_in.split(sizes, -1), low, strict=True)
             cores = tuple(one.scale * (left @ right.mT) for left, right, one in parts)
@@ -85,6 +89,22 @@ class Core:
         root = S.sqrt()
         B, A = self.Q_out @ (U * root.unsqueeze(-2)), root.unsqueeze(-1) * (Vh @ self.Q_in.mT)
         return LowRank.of(B.to(self.dtype), A.to(self.dtype), self.shape, self.experts)
+
+
+def orthonormal(X: Tensor) -> tuple[Tensor, Tensor]:
+    """X (*e, n, m), fp64, as Q R with orthonormal columns in Q.
+
+    Twice as fast from the Cholesky factor of Xᵀ X, which squares the condition of X: only where that is small.
+    """
+    import torch
+
+    R, failed = torch.linalg.cholesky_ex(X.mT @ X, upper=True)
+    sizes = R.diagonal(dim1=-2, dim2=-1)
+    if not sizes.numel() or bool(failed.any()) or bool((sizes.amin(-1) < MILD * sizes.amax(-1)).any()):
+        Q, R = torch.linalg.qr(X)
+        return Q, R
+    eye = torch.eye(R.shape[-1], dtype=X.dtype, device=X.device)
+    return X @ torch.linalg.solve_triangular(R, eye, upper=True), R
 
 
 def cut(S: Tensor, rank: int | None, energy: float | None, total: float | None = None) -> tuple[int, float]:

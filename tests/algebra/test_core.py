@@ -58,3 +58,14 @@ def test_what_has_no_factors_is_refused() -> None:
         Core.of([cases.Source(0).low_rank(3, 4, 2), Dense(torch.zeros(3, 4))])
     with pytest.raises(ShapeError):
         Core.of([LowRank(torch.zeros(3, 1), torch.zeros(1, 4)), LowRank(torch.zeros(4, 1), torch.zeros(1, 4))])
+
+
+@pytest.mark.parametrize("spread", [0.0, 1.0, 1.9, 2.1, 6.0, 20.0])
+@pytest.mark.parametrize("shape", [(40, 8), (5, 8), (3, 40, 8), (40, 0)])
+def test_orthonormal_columns_whatever_the_condition(shape: tuple[int, ...], spread: float) -> None:
+    X = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    X = X * torch.logspace(0, -spread, shape[-1], dtype=torch.float64)
+    Q, R = orthonormal(X)
+    torch.testing.assert_close(Q @ R, X, rtol=0, atol=1e-11)
+    eye = torch.eye(Q.shape[-1], dtype=torch.float64).expand(*shape[:-2], -1, -1)
+    torch.testing.assert_close(Q.mT @ Q, eye, rtol=0, atol=1e-10)
