@@ -53,7 +53,7 @@ class Core:
             Q_out, R_out = orthonormal(torch.cat([B for B, _ in pairs], dim=-1))
             Q_in, R_in = orthonormal(torch.cat([A.mT for _, A in pairs], dim=-1))
             sizes = [B.shape[-1] for B, _ in pairs]
-            parts = zip(R_out.split(sizes, -1), R_in.split(sizes, -1), low, strict=True)
+            parts = zip(torch.split(R_out, sizes, -1), torch.split(R_in, sizes, -1), low, strict=True)
             cores = tuple(one.scale * (left @ right.mT) for left, right, one in parts)
         dtype = functools.reduce(torch.promote_types, (op.dtype for op in ops), torch.float32)
         return cls(Q_out, Q_in, cores, ops[0].shape, ops[0].experts, dtype)

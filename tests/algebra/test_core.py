@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adaptr import Core, Dense, LowRank
+from adaptr.algebra.core import orthonormal
 from adaptr.errors import NotPossible, ShapeError
 from algebra import cases
 
