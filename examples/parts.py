@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 # before transformers is imported: progress bars would drown what the demo says
 os.environ.update(HF_HUB_OFFLINE="1", HF_HUB_DISABLE_PROGRESS_BARS="1", TRANSFORMERS_VERBOSITY="error")
 
 import real_models
 import torch
+from answers import batches, lines
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
 import adaptr
 
-DATA = Path(__file__).with_name("capitals.tsv")
 PROMPT = "The capital of France is"  # not in the data
 STEPS, BATCH = 24, 4
 
@@ -38,7 +35,8 @@ def train(base: str, out: str) -> None:
         parameters = list(session.parameters())
         print(f"{sum(p.numel() for p in parameters):,} of {size:,} parameters learn")
         optimiser = torch.optim.AdamW(parameters, lr=2e-3)
-        for step, batch in zip(range(STEPS), batches(AutoTokenizer.from_pretrained(base)), strict=False):
+        some = batches(AutoTokenizer.from_pretrained(base), lines("capitals.tsv"), BATCH)
+        for step, batch in zip(range(STEPS), some, strict=False):
             loss = model(**batch).loss
             loss.backward()
             optimiser.step()
@@ -47,21 +45,6 @@ def train(base: str, out: str) -> None:
             if step % 8 == 0 or step == STEPS - 1:
                 print(f"step {step:2d}  loss {loss.item():.3f}", flush=True)
         adaptr.save(session.adapted(), out)
-
-
-def batches(tokenizer: Any) -> Iterator[dict[str, Any]]:
-    """Batches for ever; only the answers count in the loss."""
-    made = []
-    for line in DATA.read_text().splitlines():
-        question, answer = line.split("\t")
-        asked, said = tokenizer(question).input_ids, [*tokenizer(answer).input_ids, tokenizer.eos_token_id]
-        made.append((asked + said, [-100] * len(asked) + said))
-    longest = max(len(ids) for ids, _ in made)
-    ids = torch.tensor([i + [tokenizer.eos_token_id] * (longest - len(i)) for i, _ in made])
-    labels = torch.tensor([label + [-100] * (longest - len(label)) for _, label in made])
-    while True:
-        for some in torch.randperm(len(made)).split(BATCH):
-            yield {"input_ids": ids[some], "labels": labels[some]}
 
 
 def compare(base: str, adapter: str, merged: str) -> None:

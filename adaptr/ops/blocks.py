@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from adaptr.checkpoint.stream import Rows
@@ -78,13 +78,6 @@ class Weight:
                 whole[name][s] = part
             view = layer.merge(view)
 
-    def below(self, block: Tensor, kept: Mapping[int, Mapping[str, Tensor]]) -> View:
-        """The algebraic inverse, from a block of the merged weight as stored."""
-        view = self.view(lambda s: block.to(self.work))
-        for number, layer in reversed(list(enumerate(self.layers))):
-            view = layer.unmerge(view, kept.get(number, {}))
-        return view
-
     @property
     def invertible(self) -> bool:
         return all(layer.method.invertible for layer in self.layers)
@@ -95,6 +88,25 @@ class Weight:
         from adaptr.families.base import Method
 
         return any(type(layer.method).keep is not Method.keep for layer in self.layers)
+
+
+class Inverse:
+    """The algebraic inverse of a merged weight, block by block. `kept` may fill up while it is used."""
+
+    def __init__(self, weight: Weight, kept: Kept) -> None:
+        self.weight = weight
+        # the view refers to this list and not to the inverse: a cycle would keep the tensors of every span
+        self._held: list[Tensor] = []
+        held, work = self._held, weight.work
+        view = weight.view(lambda s: held[0].to(work))
+        for number, layer in reversed(list(enumerate(weight.layers))):
+            view = layer.unmerge(view, kept.setdefault(number, {}))
+        self._view = view
+
+    def below(self, block: Tensor, s: slice) -> Tensor:
+        """Rows `s` of the storage below, rounded, from the same rows of the merged weight."""
+        self._held[:] = [block]
+        return self.weight.take(self._view, s).to(block.dtype).contiguous()
 
 
 def working(dtype: Any) -> Any:

@@ -15,7 +15,7 @@ from adaptr.checkpoint.rewrite import Slot
 from adaptr.checkpoint.stream import Rows, copy_range, write_all
 from adaptr.format.io import TORCH_NAMES, raw_bytes
 from adaptr.ops import patch, receipt, workers
-from adaptr.ops.blocks import Kept, Weight, in_order, merged_bias
+from adaptr.ops.blocks import Inverse, Kept, Weight, in_order, merged_bias
 from adaptr.ops.change import Change, Plan
 from adaptr.ops.measured import Measured, require_finite
 from adaptr.ops.meter import Meter
@@ -140,6 +140,7 @@ class _Span:
     def __init__(self, name: str, weight: Weight, measured: Measured, wrong: patch.Differences | None) -> None:
         self.name, self.weight, self.measured, self.wrong = name, weight, measured, wrong
         self.merged, self.kept = weight.merged(), Kept()
+        self.inverse = Inverse(weight, self.kept) if wrong is not None and weight.invertible else None
         self._number = 0
 
     def merge(self, old: Tensor, s: slice) -> Tensor:
@@ -149,15 +150,11 @@ class _Span:
         self.measured.look(self.name, old, new, value, sampled=self._number % SAMPLE == 0)
         self._number += 1
         if self.wrong is not None:
-            self.wrong.add(old, self._inverse(new, s), self.weight.rows.flat(s))
+            if self.weight.keeps:
+                self.weight.keep(s, self.kept)
+            computed = self.inverse.below(new, s) if self.inverse else new
+            self.wrong.add(old, computed, self.weight.rows.flat(s))
         return new
-
-    def _inverse(self, new: Tensor, s: slice) -> Tensor:
-        if not self.weight.invertible:
-            return new
-        if self.weight.keeps:
-            self.weight.keep(s, self.kept)
-        return self.weight.take(self.weight.below(new, self.kept), s).to(new.dtype).contiguous()
 
 
 def _note(change: Change) -> Note:

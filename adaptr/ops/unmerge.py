@@ -20,7 +20,7 @@ from adaptr.format import digest, read
 from adaptr.format import header as headers
 from adaptr.format.io import raw_bytes
 from adaptr.ops import lineage, receipt, workers
-from adaptr.ops.blocks import Kept, Weight, in_order
+from adaptr.ops.blocks import Inverse, Kept, Weight, in_order
 from adaptr.ops.change import Change, Plan
 from adaptr.ops.meter import Meter, Progress
 from adaptr.ops.patch import Patch
@@ -28,7 +28,7 @@ from adaptr.ops.receipt import Receipt
 from adaptr.ops.stack import plan
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    pass
 
 
 @dataclass(frozen=True)
@@ -150,8 +150,12 @@ class _Job:
                 part = Rows(change.stored, file.fileno(), rows)
                 weight = Weight(span, part) if span is not None else None
                 kept = self._kept(slot.name, rows.start, note)
+                inverse = Inverse(weight, kept) if weight is not None and weight.invertible else None
                 for s in weight.blocks() if weight else part.blocks():
-                    block = part.read(s) if weight is None else _restored(weight, s, kept, wrong)
+                    block = part.read(s)
+                    if weight is not None:
+                        block = inverse.below(block, s) if inverse else block
+                        wrong.apply(block, part.flat(s))
                     sha.update(raw_bytes(block))
                     at = slot.offset + (rows.start + s.start) * part.row_bytes
                     self.meter.add(write_all(slot.target, at, raw_bytes(block)))
@@ -167,12 +171,3 @@ class _Job:
                 values = torch.frombuffer(bytearray(self.paper.blob(key)), dtype=torch.float32)
                 kept.setdefault(int(number), {})[param] = values.reshape(shape)
         return kept
-
-
-def _restored(weight: Weight, s: slice, kept: Kept, wrong: Patch) -> Tensor:
-    """A block of the base, as stored."""
-    block = weight.rows.read(s)
-    if weight.invertible:
-        block = weight.take(weight.below(block, kept), s).to(block.dtype).contiguous()
-    wrong.apply(block, weight.rows.flat(s))
-    return block
