@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pytest
-import tiny
 
 import adaptr
+import tiny
 
 
 def _named(model, name: str):
