@@ -34,7 +34,7 @@ class View:
     dimensions in convolutions.
     """
 
-    __slots__ = ("_bias", "axis", "call", "cols", "op", "parts", "plain", "rows")
+    __slots__ = ("_bias", "axis", "call", "cols", "op", "parts", "plain_of", "rows")
 
     def __init__(
         self,
@@ -42,13 +42,13 @@ class View:
         rows: Rows,
         bias: Callable[[], Tensor | None] = lambda: None,
         op: Op | None = None,
-        plain: Tensor | None = None,
+        plain: Callable[[], Tensor | None] = lambda: None,
         parts: tuple[Tensor, ...] = (),
         axis: int = -1,
         cols: Rows | None = None,
     ) -> None:
         self.call, self.rows, self._bias, self.op = call, rows, bias, op
-        self.plain, self.parts, self.axis = plain, parts, axis
+        self.plain_of, self.parts, self.axis = plain, parts, axis
         self.cols = cols or (lambda s: rows(ALL)[:, s])
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -58,6 +58,16 @@ class View:
     def weight(self) -> Tensor:
         """The whole logical weight."""
         return self.rows(ALL)
+
+    @property
+    def plain(self) -> Tensor | None:
+        """Asked for each time: the weight of a transposed layer is a view, which moving the layer leaves behind."""
+        return self.plain_of()
+
+    @property
+    def bias_of(self) -> Callable[[], Tensor | None]:
+        """What gives the bias, for those who ask often."""
+        return self._bias
 
     @property
     def bias(self) -> Tensor | None:

@@ -11,6 +11,7 @@ token kept for the backward.
 # torch is imported at module level here: this file is only imported from inside a forward.
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -28,13 +29,37 @@ def forward(op: LowRank, base: View, x: Tensor, given: Tensor | None) -> Tensor:
     A, B = op.A, op.B
     if torch.is_grad_enabled():
         return _with_gradients(op, base, x, given)
-    y: Tensor = base.call(x) if base.plain is None else linear(x, base.plain, base.bias)
+    W = base.plain
+    y: Tensor = base.call(x) if W is None else linear(x, W, base.bias)
     side = x if given is None else given
     if y.dtype is not x.dtype or x.dtype is not A.dtype or not y.is_contiguous():
         return y + op.side(base, side).to(y.dtype)
     h = linear(side, A)
     y.view(-1, B.shape[0]).addmm_(h.view(y.numel() // B.shape[0], A.shape[0]), B.t(), alpha=op.scale)
     return y
+
+
+def bound(
+    base: View, parameters: Mapping[str, Tensor | None], scale: float, other: Callable[[Tensor], Tensor]
+) -> Callable[[Tensor], Tensor]:
+    """The forward of a plain linear layer with a low-rank delta, with all that can be known known before.
+
+    `parameters` holds A and B and is looked at each time, as they may be moved or replaced. `other` is the forward for
+    whatever is not plain inference in one dtype.
+    """
+    weight, bias = base.plain_of, base.bias_of
+
+    def call(x: Tensor) -> Tensor:
+        A, B, W = parameters["A"], parameters["B"], weight()
+        if torch.is_grad_enabled() or W is None or x.dtype is not A.dtype:  # type: ignore[union-attr]
+            return other(x)
+        y = linear(x, W, bias())
+        if y.dtype is not x.dtype or not y.is_contiguous():
+            return other(x)
+        y.view(-1, y.shape[-1]).addmm_(linear(x, A).view(-1, A.shape[0]), B.t(), alpha=scale)  # type: ignore[union-attr, arg-type]
+        return y
+
+    return call
 
 
 def _with_gradients(op: LowRank, base: View, x: Tensor, given: Tensor | None) -> Tensor:
@@ -49,7 +74,8 @@ def _with_gradients(op: LowRank, base: View, x: Tensor, given: Tensor | None) ->
 
 def _frozen(base: View) -> bool:
     """Whether `base` is a plain linear layer that does not learn, as the fused node takes for granted."""
-    if base.plain is None or base.plain.requires_grad:
+    W = base.plain
+    if W is None or W.requires_grad:
         return False
     bias = base.bias
     return bias is None or not bias.requires_grad

@@ -212,16 +212,19 @@ def base_view(module: nn.Module) -> View:
     if weight is None:
         return View(call, functools.partial(_no_weight, type(module).__name__))
     op, axis = _operation(module)
-    plain = weight if _is_plain(module, weight) else None
     transposed = type(module).__name__.endswith("Conv1D") or isinstance(module, nn.Embedding)
 
     def rows(s: slice) -> Tensor:
         W = dense(module)
         return (W.t() if transposed else W)[s]
 
-    logical = plain.t() if plain is not None and transposed else plain
+    def plain() -> Tensor | None:
+        return weight.t() if transposed else weight
+
     bias = lambda: module._parameters.get("bias")
-    return View(call, rows, bias, op, logical, parts=(weight,), axis=axis)
+    if not _is_plain(module, weight):
+        return View(call, rows, bias, op, parts=(weight,), axis=axis)
+    return View(call, rows, bias, op, plain, parts=(weight,), axis=axis)
 
 
 def _is_plain(module: nn.Module, weight: Tensor) -> bool:

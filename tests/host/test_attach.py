@@ -300,3 +300,26 @@ def test_a_pickled_prefix_works_in_a_process_that_never_attached_one(tmp_path: o
     )
     done = subprocess.run([sys.executable, "-c", code], input=blob, capture_output=True, check=True)
     assert abs(float(done.stdout) - wanted.sum().item()) < 1e-3
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2"])
+def test_an_attached_adapter_follows_its_layer_to_another_dtype_and_to_other_weights(name: str) -> None:
+    ids = torch.arange(1, 11).view(2, 5)
+    model = tiny.model(name)
+    fresh = adaptr.create(model, "lora")
+    adapter = fresh.replace(tensors={key: tensor + 0.1 for key, tensor in fresh.tensors.items()}, base=adaptr.Base())
+
+    def halve(model: torch.nn.Module) -> None:
+        for path, module in model.named_modules():
+            if isinstance(getattr(module, "weight", None), torch.nn.Parameter) and ".adapters" not in f".{path}":
+                module.weight.data = module.weight.data * 0.5  # other memory, the same parameter
+
+    with torch.no_grad(), adaptr.attach(model, adapter):
+        before = model(ids).logits
+        torch.testing.assert_close(model.to(torch.float64)(ids).logits, before.double(), rtol=1e-4, atol=1e-4)
+        halve(model.to(torch.float32))
+        found = model(ids).logits
+    other = tiny.model(name)
+    halve(other)
+    with torch.no_grad(), adaptr.attach(other, adapter):
+        torch.testing.assert_close(found, other(ids).logits)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from adaptr import Delta, LowRank, Param, Target
+from adaptr import Delta, LowRank, Param, Target, View
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,6 +42,13 @@ class LoRA(Delta):
 
     def delta_bias(self, p: Mapping[str, Tensor], cfg: Any) -> Tensor | None:
         return p["b"] * self.scale(cfg) if cfg.bias else None
+
+    def live(self, base: View, p: Any, cfg: Any, weight: float, call: Any) -> Any:
+        if base.plain is None or cfg.bias or cfg.dropout or not hasattr(p, "_parameters"):
+            return call
+        from adaptr.algebra.fused import bound
+
+        return bound(base, p._parameters, self.scale(cfg) * weight, call)
 
     def init_rule(self, param: str, target: Target) -> str:
         if target.kind == "embedding":
