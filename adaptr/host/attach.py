@@ -225,6 +225,6 @@ def check(model: nn.Module, method: Method, adapter: Adapter, weight: float) -> 
     if found_content and found_content != wanted and not adapter.base.quantization:
         raise ContentMismatch(
             f"the base's weights at the targets of `{adapter.label}` are not those it was trained on "
-            f"({adapter.base.id or 'unnamed base'}); load the right revision, or clear `base.content` to attach it "
-            "anyway"
+            f"({adapter.base.id or 'unnamed base'}); load the right revision, or in Python attach "
+            "`adapter.replace(base=adaptr.Base())` to use it anyway"
         )
