@@ -59,6 +59,7 @@ _HOME = {
     "merge": "adaptr.api",
     "unmerge": "adaptr.api",
     "verify": "adaptr.api",
+    "stack": "adaptr.runtime.stack",
     "AdaptrError": "adaptr.errors",
 }
 _MODULES = ("errors", "hookspecs", "plugins", "roles", "strategies", "targets")
@@ -104,6 +105,7 @@ if TYPE_CHECKING:
     from adaptr.families.select import SelectBias
     from adaptr.families.transform import Transform
     from adaptr.params import Param
+    from adaptr.runtime.stack import stack
     from adaptr.strategies.base import Strategy
     from adaptr.strategies.core import InCore
     from adaptr.strategies.elementwise import Elementwise

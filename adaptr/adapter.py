@@ -27,6 +27,8 @@ TRANSPOSED_KINDS = frozenset({"linear_t", "embedding", "experts_t"})
 KINDS = MATRIX_KINDS | {"norm", "attention", "module", "model"}
 
 REPLACED = "="
+#: How the keys of whole parameters end, an adapter's own and those of its parts.
+WHOLE = (f":{REPLACED}", f".{REPLACED}")
 
 
 @dataclass(frozen=True)
@@ -94,12 +96,18 @@ class Base:
 
 @dataclass(frozen=True)
 class Part:
-    """One method inside a composite adapter."""
+    """One method inside a composite adapter.
+
+    `digest`: of the weights of the adapter that it was on its own, checked when the file is loaded. `content`: of the
+    base at its targets. Both are "" where the part never was an adapter of its own.
+    """
 
     method: str
     version: int
     config: Mapping[str, Any]
     targets: Mapping[str, Target]
+    digest: str = ""
+    content: str = ""
 
 
 @dataclass(frozen=True)
@@ -173,7 +181,7 @@ class Adapter:
             cached = {}
             for key in self.tensors:
                 path, _, name = key.rpartition(":")
-                if name != REPLACED:
+                if name != REPLACED and name.partition(".")[0] not in self.parts:
                     cached.setdefault(path, []).append(key)
             object.__setattr__(self, "_index", cached)
         return cached
@@ -193,15 +201,14 @@ class Adapter:
     def part(self, name: str) -> Adapter:
         """One method of a composite as an adapter of its own, sharing the tensors."""
         part = self.parts[name]
-        keys = [k for k in self.tensors if k.rpartition(":")[2].startswith(f"{name}.")]
-        tensors = {f"{k.rpartition(':')[0]}:{k.rpartition(':')[2][len(name) + 1 :]}": k for k in keys}
+        tensors = part_keys(self.tensors, name)
         return Adapter(
             method=part.method,
             version=part.version,
             config=part.config,
             targets=part.targets,
             tensors={new: self.tensors[old] for new, old in tensors.items()},
-            base=self.base,
+            base=dataclasses.replace(self.base, content=part.content) if part.content else self.base,
             quantization=self.quantization,
             name=f"{self.label}.{name}",
         )
@@ -265,6 +272,14 @@ class Adapter:
         from adaptr.ops.expression import Expression
 
         return Expression(((self, 1.0),))
+
+
+def part_keys(keys: Iterable[str], name: str) -> dict[str, str]:
+    """The keys of a part's tensors, by those that they have on their own."""
+    split = ((key, *key.rpartition(":")) for key in keys)
+    return {
+        path + colon + param[len(name) + 1 :]: key for key, path, colon, param in split if param.startswith(f"{name}.")
+    }
 
 
 def numel(shapes: Iterable[tuple[int, ...]]) -> int:

@@ -161,9 +161,18 @@ def create(
     overrides: Mapping[str, Mapping[str, Any]] | None = None,
     seed: int = 0,
     name: str = "",
+    children: Mapping[str, Adapter] | None = None,
     **config: Any,
 ) -> Adapter:
-    """A fresh adapter for `model`: `create(model, "lora", ["attn.q", "attn.v"], r=16)`."""
+    """A fresh adapter for `model`: `create(model, "lora", ["attn.q", "attn.v"], r=16)`.
+
+    `children`: the adapters, by name, that a method is made of which weighs others: `create(model, "xlora",
+    children={"law": a, "code": b})`.
+    """
+    if children is not None:
+        from adaptr.ops import gather
+
+        return gather.over(method, children, model, config, seed).replace(name=name)
     made = plugins.method(method).create(model, targets, config, overrides, seed)
     return made.replace(name=name)
 

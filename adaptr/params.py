@@ -26,8 +26,9 @@ class Param:
 
     `axes`: the named axes. `init`: how a fresh tensor starts, a name known to `adaptr.families.init`, or "custom" when
     the method's own `init` makes it from the base. `when`, `unless`: configuration fields, separated by blanks, that
-    must all be true, and all be false, for the tensor to exist. `trains`: false for what stays as it starts, such as
-    random projections and places of entries. `shared`: one tensor for all targets, kept under the key `:<param>`.
+    must all be true, and all be false, for the tensor to exist; `depth>1` is true where the field is larger. `trains`:
+    false for what stays as it starts, such as random projections and places of entries. `shared`: one tensor for all
+    targets, kept under the key `:<param>`.
     """
 
     axes: str
@@ -42,7 +43,7 @@ class Param:
 
     def present(self, config: Mapping[str, Any]) -> bool:
         wanted, unwanted = self.when.split(), self.unless.split()
-        return all(config[name] for name in wanted) and not any(config[name] for name in unwanted)
+        return all(_true(test, config) for test in wanted) and not any(_true(test, config) for test in unwanted)
 
     def shape(self, dims: Dims, config: Mapping[str, Any]) -> tuple[int, ...]:
         """The shape at a target with these sizes. Raises `KeyError` for an axis that nobody binds."""
@@ -52,6 +53,11 @@ class Param:
         """The position of the `out` axis, along which a row block of the weight slices this tensor."""
         tokens = self.tokens(config)
         return tokens.index("out") if "out" in tokens else None
+
+
+def _true(test: str, config: Mapping[str, Any]) -> bool:
+    name, larger, least = test.partition(">")
+    return bool(config[name] > int(least) if larger else config[name])
 
 
 def _sizes(token: str, dims: Dims, config: Mapping[str, Any]) -> Iterator[int]:

@@ -38,4 +38,8 @@ def _fits(value: Any, hint: Any) -> bool:
         return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     if hint is int:
         return isinstance(value, int) and not isinstance(value, bool)
+    if typing.get_origin(hint) is list:
+        return isinstance(value, list) and all(_fits(one, typing.get_args(hint)[0]) for one in value)
+    if typing.get_origin(hint) is dict:
+        return isinstance(value, dict)
     return isinstance(value, hint) if isinstance(hint, type) else True

@@ -37,6 +37,8 @@ class Laws:
     method: ClassVar[str]
     config: ClassVar[Mapping[str, Any]] = {}
     targets: ClassVar[Sequence[str] | None] = None
+    #: For methods that are made of other adapters: name to (method, targets, config) of each.
+    children: ClassVar[Mapping[str, tuple[str, Sequence[str] | None, Mapping[str, Any]]]] = {}
     #: Whether the method compiles without a graph break.
     compiles: ClassVar[bool] = True
 
@@ -54,7 +56,17 @@ class Laws:
 
     def adapter(self, model: nn.Module, seed: int = 1) -> Adapter:
         """An adapter whose tensors are all away from where they start, so that every law can fail."""
-        return shaken(api.create(model, self.method, self.targets, **self.config), seed)
+        return shaken(self.fresh(model), seed)
+
+    def fresh(self, model: nn.Module) -> Adapter:
+        """A fresh adapter. Methods that are made of other adapters get those of `children`, away from their start."""
+        if not self.children:
+            return api.create(model, self.method, self.targets, **self.config)
+        made = {
+            name: shaken(api.create(model, method, targets, **config), seed)
+            for seed, (name, (method, targets, config)) in enumerate(self.children.items(), 11)
+        }
+        return api.create(model, self.method, children=made, **self.config)
 
     def output(self, model: nn.Module) -> Tensor:
         import torch
@@ -68,7 +80,7 @@ class Laws:
         method = plugins.method(self.method)
         model = self.model()
         before = self.output(model)
-        with api.attach(model, api.create(model, self.method, self.targets, **self.config)):
+        with api.attach(model, self.fresh(model)):
             after = self.output(model)
         if method.identity:
             assert_close(after, before)
@@ -291,7 +303,7 @@ def merged(model: nn.Module, stack: Sequence[tuple[Adapter, float]]) -> nn.Modul
     import torch
 
     made = copy.deepcopy(model)
-    places = {t.path: t for adapter, _ in stack for t in adapter.targets.values()}
+    places = {t.path: t for adapter, _ in stack for _, t in adapter.all_targets}
     with torch.no_grad():
         for target in places.values():
             W, b = composed(model, stack, target)
@@ -305,10 +317,11 @@ def composed(model: nn.Module, stack: Sequence[tuple[Adapter, float]], target: T
 
     view = view_of(model, target)
     for adapter, weight in stack:
-        if target.path in adapter.targets:
-            hooks = plugins.hooks(adapter.method)
-            own = adapter.targets[target.path]
-            view = hooks.merge(adapter=adapter, target=own, base=view, weight=weight)
+        for _, part, strength in plugins.method(adapter.method).members(adapter):
+            own = part.targets.get(target.path)
+            if own is not None:
+                strong = weight * strength(target.path)
+                view = plugins.hooks(part.method).merge(adapter=part, target=own, base=view, weight=strong)
     return view.weight, view.bias
 
 

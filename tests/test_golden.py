@@ -30,8 +30,8 @@ CONFIG: dict[str, dict[str, Any]] = {
     "houlsby": {"m": 3},
     "parallel": {"m": 3, "s": 4.0},
 }
-#: Their formula needs a whole model; they are held to reference loops in tests/host/test_prompt.py.
-ELSEWHERE = {"prefix", "prompt", "mam"}
+#: Their formula needs a whole model; they are held to reference loops in tests/host/test_prompt.py and tests/runtime.
+ELSEWHERE = {"prefix", "prompt", "mam", "stack"}
 
 
 class Model(nn.Module):

@@ -21,6 +21,10 @@ SMALL: dict[str, dict[str, Any]] = {
     "prefix": {"tokens": 3},
     "prompt": {"tokens": 3},
 }
+#: What the adapters are that a method is made of.
+CHILDREN: dict[str, dict[str, Any]] = {
+    "stack": {"style": ("lora", ["attn.o", "mlp.down"], {"r": 2}), "tone": ("dora", ["attn.o"], {"r": 2})},
+}
 #: Models that have nothing for a method to change.
 IMPOSSIBLE = {("llama", "bitfit"), ("t5", "bitfit")}
 
@@ -29,6 +33,7 @@ def _laws(architecture: str, name: str) -> type[Laws]:
     class Of(Laws):
         method = name
         config = SMALL.get(name, {})
+        children = CHILDREN.get(name, {})
         compiles = architecture in {"llama", "bert"}  # tracing two stacks takes seconds and shows nothing new
 
         def model(self) -> Any:

@@ -14,7 +14,7 @@ NAMES = [
     "InCore", "Insert", "Kron", "LowRank", "Method", "Operator", "Param", "Prefix", "SelectBias", "SoftPrompt",
     "Sparse", "Strategy", "Sum", "Target", "Transform", "View", "Whole", "__version__", "attach", "compose", "convert",
     "convert_method", "create", "diff", "errors", "extract", "hookspecs", "inspect", "load", "merge", "plugins",
-    "quantize", "resize", "roles", "save", "strategies", "targets", "train", "unmerge", "verify",
+    "quantize", "resize", "roles", "save", "stack", "strategies", "targets", "train", "unmerge", "verify",
 ]  # fmt: skip
 
 

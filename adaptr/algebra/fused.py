@@ -62,6 +62,16 @@ def bound(
     return call
 
 
+def beside(x: Tensor, W: Tensor, b: Tensor | None, A: Tensor, Bt: Tensor, c: Tensor | None, alpha: float) -> Tensor:
+    """x Wᵀ + b + alpha ((x Aᵀ) ∘ c) Bᵀ for x (..., in), A (R, in), Bt (R, out), c (R) or (..., R) or None for ones."""
+    y = linear(x, W, b)
+    h = linear(x, A)
+    if c is not None:
+        h.mul_(c)
+    y.view(-1, y.shape[-1]).addmm_(h.view(-1, h.shape[-1]), Bt, alpha=alpha)
+    return y
+
+
 def _with_gradients(op: LowRank, base: View, x: Tensor, given: Tensor | None) -> Tensor:
     learning = op.A.requires_grad or op.B.requires_grad
     exact = x.dtype is op.A.dtype and not torch.is_autocast_enabled(x.device.type)

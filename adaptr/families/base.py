@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from adaptr import params as tables
 from adaptr import settings
@@ -27,6 +27,14 @@ REASONS = {
     "non-linear": "it applies a non-linear function to the activation, so no change to the base weights reproduces it",
     "tokens": "it adds key/value or token positions, not weights",
 }
+
+
+class Member(NamedTuple):
+    """An adapter inside another one, and how strong it is at each path."""
+
+    name: str
+    adapter: Adapter
+    strength: Callable[[str], float]
 
 
 class Method:
@@ -86,6 +94,16 @@ class Method:
 
         return quantized.quantize(self, adapter, scheme)
 
+    # ------------------------------------------------------------ what it is made of
+
+    def members(self, adapter: Adapter) -> list[Member]:
+        """The adapters that `adapter` is made of, in their order, with their strengths: usually itself."""
+        return [Member("", adapter, lambda path: 1.0)]
+
+    def over(self, model: nn.Module | None, children: Adapter, config: Mapping[str, Any], seed: int = 0) -> Adapter:
+        """A fresh adapter over others, which `children` has as its parts. `model`: the base, None where unknown."""
+        raise UsageError(f"`{self.name}` is made of no other adapters: leave `children` out")
+
     # ------------------------------------------------------------ what families and methods supply
 
     def view(self, base: View, p: Mapping[str, Tensor], cfg: Any, weight: float) -> View:
@@ -101,6 +119,13 @@ class Method:
     def keep(self, base: View, p: Mapping[str, Tensor], cfg: Any, rows: slice) -> dict[str, Tensor]:
         """What `inverse` needs beyond the adapter, for `rows` of the weight: usually nothing."""
         return {}
+
+    def factors(self, cfg: Any) -> tuple[str, str, float] | None:
+        """The names of B and A, and s, where all that the method does is to add s B A, made of these very tensors.
+
+        Adapters that say so are computed together where several meet. None for all others.
+        """
+        return None
 
     def penalty(self, session: Session) -> Tensor | float:
         """What a training loss has added to it, beyond the task's own: usually nothing."""

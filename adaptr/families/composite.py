@@ -6,14 +6,16 @@ The author supplies `parts(cfg)`: part name to (method name, its targets, its co
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from adaptr import plugins
 from adaptr.adapter import Adapter, Target
-from adaptr.errors import NotMergeable
-from adaptr.families.base import Method
+from adaptr.errors import NotMergeable, UsageError
+from adaptr.families.base import Member, Method
 from adaptr.view import View
+from adaptr.weighting import Layers, Weight
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -34,6 +36,17 @@ class Composite(Method):
         """Part name to (method, targets or None for its default, configuration)."""
         raise NotImplementedError
 
+    def weights(self, adapter: Adapter) -> Mapping[str, Weight]:
+        """Part name to its weight, in the order in which the parts are applied."""
+        return dict.fromkeys(adapter.parts, 1.0)
+
+    def members(self, adapter: Adapter) -> list[Member]:
+        layers = Layers(target.path for _, target in adapter.all_targets)
+        return [
+            Member(name, adapter.part(name), functools.partial(layers.weight, weight, label=name))
+            for name, weight in self.weights(adapter).items()
+        ]
+
     def create(
         self,
         model: nn.Module,
@@ -43,6 +56,8 @@ class Composite(Method):
         seed: int = 0,
     ) -> Adapter:
         cfg = self.config(config or {})
+        if not self.parts(cfg):
+            raise UsageError(f"`{self.name}` is made of other adapters: give them as `children={{name: adapter}}`")
         children = {}
         for number, (name, (method, spec, values)) in enumerate(self.parts(cfg).items()):
             children[name] = plugins.method(method).create(model, spec, values, overrides, seed + number)
@@ -63,16 +78,24 @@ class Composite(Method):
         return attach(model, adapter, weight)
 
     def merge(self, adapter: Adapter, target: Target, base: View, weight: float) -> View:
-        child, hooks = _owner(adapter, target)
-        merged: View = hooks.merge(adapter=child, target=target, base=base, weight=weight)
-        return merged
+        """The parts at `target`, one on the other."""
+        here = [m for m in self.members(adapter) if m.adapter.targets.get(target.path) == target]
+        if not here:
+            raise NotMergeable(adapter.method, f"it has no part at `{target.path}`", "its own targets")
+        for _, child, strength in here:
+            strong = weight * strength(target.path)
+            base = plugins.hooks(child.method).merge(adapter=child, target=target, base=base, weight=strong)
+        return base
 
     def unmerge(
         self, adapter: Adapter, target: Target, merged: View, kept: Mapping[str, Tensor], weight: float
     ) -> View:
-        child, hooks = _owner(adapter, target)
-        below: View = hooks.unmerge(adapter=child, target=target, merged=merged, kept=kept, weight=weight)
-        return below
+        here = [m for m in self.members(adapter) if m.adapter.targets.get(target.path) == target]
+        for _, child, strength in reversed(here):
+            strong = weight * strength(target.path)
+            hooks = plugins.hooks(child.method)
+            merged = hooks.unmerge(adapter=child, target=target, merged=merged, kept=kept, weight=strong)
+        return merged
 
     def quantize(self, adapter: Adapter, scheme: str) -> Adapter:
         children = {
@@ -81,11 +104,3 @@ class Composite(Method):
         }
         worst = max((c.quantization["error"] for c in children.values()), default=0.0)
         return adapter.with_parts(children).replace(quantization={"scheme": scheme, "error": worst})
-
-
-def _owner(adapter: Adapter, target: Target) -> tuple[Adapter, Any]:
-    """The part that has `target`, and its hooks."""
-    for name, part in adapter.parts.items():
-        if part.targets.get(target.path) == target:
-            return adapter.part(name), plugins.hooks(part.method)
-    raise NotMergeable(adapter.method, f"it has no part at `{target.path}`", "its own targets")

@@ -61,7 +61,8 @@ def _by_place(adapter: Adapter, header: Header) -> dict[tuple[str, str], Found]:
             continue
         part, dot, param = name.partition(".")
         if dot and part in adapter.parts:
-            found.setdefault((part, path), {})[param] = entry
+            if param != REPLACED:
+                found.setdefault((part, path), {})[param] = entry
         else:
             found.setdefault(("", path), {})[name] = entry
     return found

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from adaptr.adapter import Part, part_keys
 from adaptr.errors import DigestMismatch, FileChanged
 from adaptr.format.header import Header
 from adaptr.format.io import dtype_shape, opened, raw_bytes
@@ -30,13 +32,17 @@ def require(path: str | os.PathLike[str], want: str) -> None:
         raise DigestMismatch(f"`{path}` has digest {found}, the receipt wants {want}")
 
 
-def of_weights(path: str | os.PathLike[str], header: Header) -> str:
-    """`sha256:` over key, dtype, shape and bytes of all tensors in the order of their keys, without torch."""
+def of_weights(path: str | os.PathLike[str], header: Header, part: str = "") -> str:
+    """`sha256:` over key, dtype, shape and bytes of all tensors in the order of their keys, without torch.
+
+    `part`: only those of one part of a composite, under the keys that they have on their own.
+    """
     digest = hashlib.sha256()
     buffer = memoryview(bytearray(CHUNK))
+    keys = {key: key for key in header.entries} if not part else part_keys(header.entries, part)
     with opened(Path(path)) as file:
-        for key in sorted(header.entries):
-            entry = header.entries[key]
+        for key in sorted(keys):
+            entry = header.entries[keys[key]]
             digest.update(_line(key, entry.dtype, entry.shape))
             file.seek(header.data + entry.start)
             left = entry.nbytes
@@ -61,3 +67,14 @@ def of_adapter(adapter: Adapter) -> str:
 
 def _line(key: str, dtype: str, shape: tuple[int, ...]) -> bytes:
     return f"{key}\0{dtype}\0{','.join(map(str, shape))}\n".encode()
+
+
+def require_parts(path: str | os.PathLike[str], header: Header, parts: Mapping[str, Part]) -> None:
+    """Raises `DigestMismatch` if a part of the file at `path` is not the adapter that it says it was."""
+    for name, part in parts.items():
+        found = of_weights(path, header, name) if part.digest else ""
+        if found != part.digest:
+            raise DigestMismatch(
+                f"`{path}`: its part `{name}` has weights of digest {found}, and was made of {part.digest}; make the "
+                "file again from the adapter that is meant"
+            )

@@ -12,7 +12,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from adaptr import errors as e
-from adaptr.adapter import KINDS, REPLACED, Adapter, Base, Part, Target
+from adaptr.adapter import KINDS, WHOLE, Adapter, Base, Part, Target
 from adaptr.errors import shown
 from adaptr.format import canonical
 
@@ -52,7 +52,7 @@ def document(adapter: Adapter) -> dict[str, Any]:
     """The manifest of an adapter. Empty optional fields are left out."""
     optional = {
         "requires": sorted({*adapter.requires, *_features(adapter)}),
-        "parts": {name: _method_and_targets(part) for name, part in adapter.parts.items()},
+        "parts": {name: _part(part) for name, part in adapter.parts.items()},
         "base": _base(adapter.base),
         "tags": list(adapter.tags),
         **{name: getattr(adapter, name) for name in (*TEXTS, *OBJECTS)},
@@ -62,7 +62,7 @@ def document(adapter: Adapter) -> dict[str, Any]:
 
 
 def _features(adapter: Adapter) -> set[str]:
-    replaced = any(key.endswith(f":{REPLACED}") for key in adapter.tensors)
+    replaced = any(key.endswith(WHOLE) for key in adapter.tensors)
     used = {"parts": adapter.parts, "quantized": adapter.quantization, "replaced": replaced}
     return {name for name, value in used.items() if value}
 
@@ -72,6 +72,11 @@ def _method_and_targets(owner: Adapter | Part) -> dict[str, Any]:
         "method": {"name": owner.method, "version": owner.version, "config": dict(owner.config)},
         "targets": {path: _target(target) for path, target in owner.targets.items()},
     }
+
+
+def _part(part: Part) -> dict[str, Any]:
+    digests = {"digest": part.digest, "content": part.content}
+    return {**_method_and_targets(part), **{name: value for name, value in digests.items() if value}}
 
 
 def _target(target: Target) -> dict[str, Any]:
@@ -142,9 +147,10 @@ def _read_part(name: str, value: Any) -> Part:
     where = f"parts.{shown(name)}"
     if not PART.fullmatch(name):
         raise e.FieldInvalid(f"`{where}`: a part's name is up to 64 of a-z, 0-9, `_` and `-`")
-    part = _closed(value, where, {"method", "targets"})
+    part = _closed(value, where, {"method", "targets", "digest", "content"})
     method, version, config = _read_method(part, f"{where}.")
-    return Part(method, version, config, _read_targets(part, f"{where}."))
+    digest, content = (_text(part.get(key, ""), f"{where}.{key}") for key in ("digest", "content"))
+    return Part(method, version, config, _read_targets(part, f"{where}."), digest, content)
 
 
 def _read_method(owner: Mapping[str, Any], prefix: str) -> tuple[str, int, dict[str, Any]]:

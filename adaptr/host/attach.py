@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from adaptr import plugins
 from adaptr import targets as places
 from adaptr.adapter import Adapter, Target
-from adaptr.errors import AlreadyAttached, ContentMismatch, TargetNotFound
+from adaptr.errors import AlreadyAttached, ContentMismatch, TargetNotFound, UsageError
 from adaptr.host import attention, prompt
 from adaptr.host.freeze import freeze
 from adaptr.host.identity import content_of
@@ -36,6 +36,7 @@ class Handle:
     def __init__(self, model: nn.Module, adapter: Adapter, key: str) -> None:
         self.model, self.adapter, self.key = model, adapter, key
         self.states: dict[str, State] = {}
+        self.hosts: dict[str, nn.Module] = {}
         self.replacements: dict[str, Replacement] = {}
         self.strength = 1.0
         self._undo: list[Undo] = []
@@ -53,20 +54,37 @@ class Handle:
 
     @weight.setter
     def weight(self, value: float) -> None:
-        for state in self.states.values():
-            state.method.check_weight(value)
-        for state in self.states.values():
-            state.strength = value
-            places.module_at(self.model, state.target).__dict__.pop(CACHE, None)
-        for replacement in self.replacements.values():
-            replacement.blend(value)
+        self.weigh(lambda path: value)
         self.strength = value
+
+    def weigh(self, by: Callable[[str], float]) -> None:
+        """Set the strength at each path: of targets, and of parameters that are replaced. All or nothing."""
+        self._check_strengths(by)
+        self._set_strengths(by)
+
+    def _check_strengths(self, by: Callable[[str], float]) -> None:
+        found = {(state.method, by(state.target.path)) for state in self.states.values()}
+        for method, value in found:
+            method.check_weight(value)
+
+    def _set_strengths(self, by: Callable[[str], float]) -> None:
+        for path, state in self.states.items():
+            value = by(state.target.path)
+            if state.strength != value:
+                state.__dict__["strength"] = value  # past nn.Module's own way of setting, for hundreds of layers
+                if not state.heeded:
+                    self.hosts[path].__dict__.pop(CACHE, None)
+        for path, replacement in self.replacements.items():
+            replacement.blend(by(path))
+
+    def __deepcopy__(self, memo: Any) -> Self:
+        raise UsageError("what is attached belongs to one model: copy the model, which takes the adapters along")
 
     def detach(self) -> None:
         """Take the adapter off. Calling it again does nothing."""
         while self._undo:
             self._undo.pop()()
-        self.states, self.replacements = {}, {}
+        self.states, self.hosts, self.replacements = {}, {}, {}
 
 
 class Session(Handle):
@@ -134,6 +152,7 @@ def _install(handle: H, method: Method, weight: float, trainable: bool) -> H:
             tensors = adapter.at(path) if trainable else _widened(adapter.at(path), model)
             state = State(method, target, tensors, weight, trainable)
             handle.states[path] = state
+            handle.hosts[path] = places.module_at(model, target)
             handle._undo.append(_place(model, handle.key, target, state))
         for path, tensor in adapter.replaced.items():
             handle.replacements[path] = replacement = Replacement(model, path, tensor, weight, trainable)

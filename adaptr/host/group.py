@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
@@ -11,13 +12,25 @@ from adaptr.adapter import Adapter
 from adaptr.host.attach import Handle, Session
 from adaptr.host.replace import Replacement, replaceable
 
+Strength = Callable[[str], float]
+
 
 class Group(Handle):
-    """Several handles that come and go together, and the parameters that their composite replaces."""
+    """Several handles that come and go together, and the parameters that their composite replaces.
 
-    def __init__(self, model: nn.Module, adapter: Adapter, children: dict[str, Any], weight: float = 1.0) -> None:
+    `strengths`: how strong each is at a path inside the composite, whose own weight multiplies that.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        adapter: Adapter,
+        children: dict[str, Handle],
+        weight: float = 1.0,
+        strengths: dict[str, Strength] | None = None,
+    ) -> None:
         super().__init__(model, adapter, adapter.method)
-        self.children, self.strength = children, weight
+        self.children, self.strength, self.strengths = children, weight, strengths or {}
         self.states = {f"{n}:{path}": s for n, c in children.items() for path, s in c.states.items()}
         self._undo = [child.detach for child in children.values()]
         learns = isinstance(self, Session)
@@ -25,9 +38,25 @@ class Group(Handle):
             self.replacements[path] = replacement = Replacement(model, path, tensor, weight, learns)
             self._undo.append(replacement.undo)
 
+    def _check_strengths(self, by: Strength) -> None:
+        for name, child in self.children.items():
+            child._check_strengths(self._inside(name, by))
+
+    def _set_strengths(self, by: Strength) -> None:
+        for name, child in self.children.items():
+            child._set_strengths(self._inside(name, by))
+        for path, replacement in self.replacements.items():
+            replacement.blend(by(path))
+
+    def _inside(self, name: str, by: Strength) -> Strength:
+        own = self.strengths.get(name)
+        return by if own is None else lambda path: own(path) * by(path)
+
 
 class GroupSession(Group, Session):
     """Several sessions that learn together."""
+
+    children: dict[str, Session]  # type: ignore[assignment]
 
     def after_step(self) -> None:
         for child in self.children.values():
@@ -44,12 +73,21 @@ class GroupSession(Group, Session):
 
 def attach(model: nn.Module, adapter: Adapter, weight: float) -> Group:
     """Attach all parts, or none."""
-    return Group(model, adapter, _each(adapter, "apply", model=model, weight=weight), weight)
+    strengths = {m.name: m.strength for m in plugins.method(adapter.method).members(adapter)}
+    group = Group(model, adapter, _each(adapter, "apply", model=model, weight=1.0), weight, strengths)
+    try:
+        group.weigh(lambda path: weight)
+    except BaseException:
+        group.detach()
+        raise
+    return group
 
 
 def train(model: nn.Module, adapter: Adapter) -> GroupSession:
     """Train all parts, or none. Each part freezes all that is there, parts before it too: they are unfrozen again."""
-    session = GroupSession(model, adapter, _each(adapter, "train", model=model))
+    strengths = {m.name: m.strength for m in plugins.method(adapter.method).members(adapter)}
+    session = GroupSession(model, adapter, _each(adapter, "train", model=model), strengths=strengths)
+    session.weigh(lambda path: 1.0)
     for state in session.states.values():
         for name in state.learning:
             state[name].requires_grad_(True)
@@ -61,11 +99,12 @@ def _each(adapter: Adapter, verb: str, **arguments: Any) -> dict[str, Any]:
     for path, tensor in adapter.replaced.items():
         replaceable(arguments["model"], path, tensor)
     try:
-        for name, part in adapter.parts.items():
-            hook = getattr(plugins.hooks(part.method), verb)
-            children[name] = hook(adapter=adapter.part(name), **arguments)
+        for name, child, _ in plugins.method(adapter.method).members(adapter):
+            hook = getattr(plugins.hooks(child.method), verb)
+            # parts of a composite without a name have none either: two such may meet on one model
+            children[name] = hook(adapter=child if adapter.name else child.replace(name=""), **arguments)
     except Exception:
-        for child in reversed(list(children.values())):
-            child.detach()
+        for handle in reversed(list(children.values())):
+            handle.detach()
         raise
     return children

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from adaptr.adapter import Target
 from adaptr.errors import Unsupported
+from adaptr.host import beside
 from adaptr.view import View, of_weight
 
 CACHE = "_adaptr_view"
@@ -36,6 +37,7 @@ class State(nn.Module):
         self.stash: Tensor | None
         self.memo: dict[str, Any]
         self.learning: list[str]
+        self.heeded: bool
         self.__dict__.update(  # past nn.Module's own way of setting, which costs more than all the rest here
             method=method,
             target=target,
@@ -43,6 +45,7 @@ class State(nn.Module):
             cfg=method.config(target.config),
             stash=None,
             memo={},
+            heeded=False,  # whether the View in use looks at the strength in each call
             learning=[name for name in tensors if trainable and method.params[name].trains],
         )
         for name, tensor in tensors.items():
@@ -179,15 +182,27 @@ def unmount(module: nn.Module, key: str) -> None:
         module.__class__ = original(module)
 
 
+def arrange(module: nn.Module, keys: Sequence[str]) -> None:
+    """Give the states called `keys` their places among themselves in this order; others keep theirs."""
+    held = cast(nn.ModuleDict, module.adapters)._modules
+    turn = iter(keys)
+    order = [next(turn) if key in keys else key for key in held]
+    states = {key: held[key] for key in order}
+    held.clear()
+    held.update(states)
+    module.__dict__.pop(CACHE, None)
+
+
 def compose(module: nn.Module) -> View:
     """The View of a swapped module: its own layer with all its adapters, in order.
 
-    What changes the layer's weight comes before what works on its output, whichever was attached first.
+    What changes the layer's weight comes before what works on its output, whichever was attached first. At strength 0
+    an adapter is not there.
     """
     view = base_view(module)
     states = cast("list[State]", list(cast(nn.ModuleDict, module.adapters).values()))
-    for state in sorted(states, key=lambda s: s.target.kind == "module"):
-        view = state.method.view(view, state, state.cfg, state.strength)
+    for run in beside.runs(sorted(states, key=lambda s: s.target.kind == "module")):
+        view = beside.together(view, run)
     return view
 
 

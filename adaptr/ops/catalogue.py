@@ -108,7 +108,8 @@ def _param(param: Param) -> dict[str, str]:
 def _fields(method: Method) -> dict[str, dict[str, Any]]:
     found = {}
     for field in dataclasses.fields(method.Config):
-        default = None if field.default is dataclasses.MISSING else field.default
+        made = field.default_factory
+        default = made() if made is not dataclasses.MISSING else field.default
         found[field.name] = {"type": str(field.type), "default": default}
     return found
 

@@ -19,8 +19,8 @@ from adaptr.ops.deltas import Deltas, deltas
 from adaptr.ops.parents import Parent
 from adaptr.ops.recipe import Recipe
 from adaptr.ops.spool import Spool
-from adaptr.ops.weighting import Layers
 from adaptr.strategies.base import Made, Place, Strategy
+from adaptr.weighting import Layers
 
 if TYPE_CHECKING:
     from torch import Tensor

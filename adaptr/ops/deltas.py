@@ -7,7 +7,7 @@ The way back is `adaptr.ops.assemble`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ from adaptr.families.base import REASONS
 from adaptr.families.delta import Delta
 from adaptr.families.select import SelectBias
 from adaptr.ops.change import Layer
-from adaptr.ops.stack import parts
+from adaptr.ops.stack import members
 from adaptr.ops.weights import Weights, of
 
 if TYPE_CHECKING:
@@ -36,8 +36,14 @@ class Deltas(Mapping[str, Operator]):
     bias there. `replaced`: parameter path to the whole new tensor.
     """
 
-    def __init__(self, adapter: Adapter, layers: Mapping[str, tuple[Layer, ...]], weights: Weights | None) -> None:
-        self.adapter, self._layers, self._weights = adapter, layers, weights
+    def __init__(
+        self,
+        adapter: Adapter,
+        layers: Mapping[str, tuple[Layer, ...]],
+        replaced: Mapping[str, Tensor],
+        weights: Weights | None,
+    ) -> None:
+        self.adapter, self._layers, self.replaced, self._weights = adapter, layers, replaced, weights
         self.targets: dict[str, Target] = {path: found[0].target for path, found in layers.items()}
         changed = [path for path, found in layers.items() if any(_has_weight(layer) for layer in found)]
         self._changed = dict.fromkeys(changed)
@@ -65,10 +71,6 @@ class Deltas(Mapping[str, Operator]):
 
     def __contains__(self, path: object) -> bool:
         return path in self._changed
-
-    @property
-    def replaced(self) -> dict[str, Tensor]:
-        return self.adapter.replaced
 
     @cached_property
     def biases(self) -> dict[str, Tensor]:
@@ -102,14 +104,27 @@ def deltas(adapter: Adapter, base: Checkpoint | nn.Module | None = None) -> Delt
     for another base than the adapter was trained on.
     """
     layers: dict[str, tuple[Layer, ...]] = {}
-    for part in parts(adapter):
+    replaced = adapter.replaced
+    for _, part, strength in members(adapter):
         for path, target in part.targets.items():
-            layers[path] = (*layers.get(path, ()), Layer(part, target, 1.0))
+            layers[path] = (*layers.get(path, ()), Layer(part, target, strength(path)))
+        replaced |= _whole(part, strength)
     for found in layers.values():
         for layer in found:
             _require_delta(layer, base is not None)
     wanted = any(_needs_base(layer) for found in layers.values() for layer in found)
-    return Deltas(adapter, layers, of(base, adapter) if wanted and base is not None else None)
+    return Deltas(adapter, layers, replaced, of(base, adapter) if wanted and base is not None else None)
+
+
+def _whole(part: Adapter, strength: Callable[[str], float]) -> dict[str, Tensor]:
+    """The parameters that a part replaces. Raises `NoDelta` for one that it replaces half."""
+    found = part.replaced
+    for path in found:
+        if strength(path) != 1.0:
+            raise NoDelta(
+                f"`{path}` is replaced as a whole by `{part.label}`, which has no strength {strength(path):g}"
+            )
+    return found
 
 
 def _require_delta(layer: Layer, based: bool) -> None:
@@ -134,15 +149,15 @@ def _has_weight(layer: Layer) -> bool:
 
 def _operator(layer: Layer) -> Operator:
     found: Operator = layer.method.operator(layer.target, layer.adapter.at(layer.target.path))
-    return found
+    return found * layer.weight
 
 
 def _own_shift(layer: Layer) -> Tensor | None:
     p = _At(layer.adapter, layer.target.path)
     if isinstance(layer.method, SelectBias):
-        return p["b"]
+        return p["b"] * layer.weight
     shift: Tensor | None = layer.method.delta_bias(p, layer.method.config(layer.target.config))
-    return shift
+    return shift if shift is None else shift * layer.weight
 
 
 class _At(Mapping[str, "Tensor"]):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adaptr.adapter import REPLACED, Adapter, Base
+from adaptr.adapter import WHOLE, Adapter, Base
 from adaptr.format import digest
 from adaptr.format.header import Entry
 from adaptr.format.io import open_tensors
@@ -84,7 +84,7 @@ def inspect(source: Path, finite: bool = False) -> Inspection:
         targets=_groups(adapter),
         tensors=len(adapter.tensors),
         trained=_trained(adapter),
-        replaced=tuple(key.removesuffix(f":{REPLACED}") for key in adapter.tensors if key.endswith(f":{REPLACED}")),
+        replaced=tuple(key.rpartition(":")[0] for key in adapter.tensors if key.endswith(WHOLE)),
         nbytes=sum(entry.nbytes for entry in entries.values()),
         dtypes=dict(sorted(Counter(entry.dtype for entry in entries.values()).items())),
         lineage=adapter.lineage,
@@ -130,6 +130,6 @@ def _groups(adapter: Adapter) -> tuple[Group, ...]:
 
 def _trained(adapter: Adapter) -> int:
     """The numbers of the method's own tensors, scales of quantised ones left out."""
-    keys = (key for key in adapter.tensors if not key.endswith((f":{REPLACED}", ".scale")))
+    keys = (key for key in adapter.tensors if not key.endswith((*WHOLE, ".scale")))
     shape = getattr(adapter.tensors, "shape", lambda key: adapter.tensors[key].shape)
     return sum(math.prod(shape(key)) for key in keys)

@@ -31,9 +31,13 @@ def open_adapter(source: Path, base: Any = None) -> Opened:
     """
     own = adaptr_file(source)
     if own is not None:
-        from adaptr.format import read
+        from adaptr.format import digest, read
+        from adaptr.format.io import open_tensors
 
-        return Opened(_placed(read(own), base), "adaptr", own)
+        found = read(own)
+        if any(part.digest for part in found.parts.values()):
+            digest.require_parts(own, open_tensors(own).header, found.parts)
+        return Opened(_placed(found, base), "adaptr", own)
     form = foreign.of(source)
     adapter = form.read(source, base)
     return Opened(adapter, form.name, Path(adapter.source))

@@ -11,7 +11,7 @@ from adaptr.adapter import Adapter, Base, Target, agree
 from adaptr.errors import ContentMismatch, TargetMismatch, UsageError, WrongBase
 from adaptr.format import digest as digests
 from adaptr.ops.open import open_adapter
-from adaptr.ops.weighting import Weight, check
+from adaptr.weighting import Weight, check
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from adaptr.adapter import Adapter
 from adaptr.errors import UsageError
 from adaptr.format import digest
 from adaptr.ops.beside import CHOICES, Choice
-from adaptr.ops.weighting import Weight
 from adaptr.strategies.base import Strategy
+from adaptr.weighting import Weight
 
 
 @dataclass(frozen=True)

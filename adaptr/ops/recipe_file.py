@@ -19,9 +19,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from adaptr import strategies
+from adaptr import strategies, weighting
 from adaptr.errors import InputError, RecipeError, UsageError, shown
-from adaptr.ops import weighting
 from adaptr.ops.recipe import Input, Recipe, checked
 
 SUFFIXES = frozenset({".yaml", ".yml"})

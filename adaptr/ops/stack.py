@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from adaptr import plugins
 from adaptr.adapter import MATRIX_KINDS, Adapter
 from adaptr.checkpoint.names import Names
 from adaptr.checkpoint.open import Checkpoint
 from adaptr.errors import NotPossible, TargetNotFound, Unsupported
+from adaptr.families.base import Member
 from adaptr.ops import tied as ties
 from adaptr.ops.change import FLOATS, Change, Layer, Plan, Solid, Span, Tied
 from adaptr.ops.content import check_content
@@ -31,13 +33,15 @@ def plan(checkpoint: Checkpoint, stack: Sequence[tuple[Adapter, float]], tied: T
     changes: dict[str, Change] = {}
     targets = 0
     for whole, weight in stack:
-        for adapter in parts(whole.replace(tensors=Solid(whole.tensors))):
+        for _, adapter, strength in members(whole.replace(tensors=Solid(whole.tensors))):
             targets += len(adapter.targets)
             if check:
                 check_content(checkpoint, names, adapter)
-            for target in adapter.targets.values():
-                _add(names, Layer(adapter, target, weight), spans, biases, tied)
-        _add_replaced(names, whole, weight, changes)
+            for path, target in adapter.targets.items():
+                _add(names, Layer(adapter, target, weight * strength(path)), spans, biases, tied)
+            _add_replaced(names, adapter, weight, strength, changes)
+        if whole.parts:
+            _add_replaced(names, whole, weight, lambda path: 1.0, changes)
     for name, ranges in spans.items():
         _refuse_overlap(name, ranges)
         found = tuple(Span(slice(*r), tuple(layers)) for r, layers in sorted(ranges.items()))
@@ -53,9 +57,9 @@ def plan(checkpoint: Checkpoint, stack: Sequence[tuple[Adapter, float]], tied: T
     return Plan(dict(sorted(changes.items())), untied, targets)
 
 
-def parts(adapter: Adapter) -> list[Adapter]:
-    """The adapters that a composite is made of, or the adapter itself."""
-    return [adapter.part(name) for name in adapter.parts] if adapter.parts else [adapter]
+def members(adapter: Adapter) -> list[Member]:
+    """The adapters that one is made of, with their strengths, or the adapter itself."""
+    return plugins.method(adapter.method).members(adapter)
 
 
 def _add(
@@ -98,10 +102,13 @@ def _moves_bias(layer: Layer) -> bool:
     return moved is not None and not torch.equal(moved, ones)
 
 
-def _add_replaced(names: Names, adapter: Adapter, weight: float, changes: dict[str, Change]) -> None:
+def _add_replaced(
+    names: Names, adapter: Adapter, weight: float, strength: Callable[[str], float], changes: dict[str, Change]
+) -> None:
     for path, value in adapter.replaced.items():
-        if weight != 1.0:
-            raise NotPossible(f"`{path}` is replaced as a whole by `{adapter.label}`, which has no strength {weight:g}")
+        strong = weight * strength(path)
+        if strong != 1.0:
+            raise NotPossible(f"`{path}` is replaced as a whole by `{adapter.label}`, which has no strength {strong:g}")
         stored = names.find(path)
         _put(changes, Change(stored.name if stored else path, stored, "replaced", value=value))
 

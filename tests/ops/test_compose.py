@@ -26,7 +26,7 @@ from adaptr.errors import (
     WrongBase,
 )
 from adaptr.ops.deltas import deltas
-from adaptr.ops.weighting import Layers
+from adaptr.weighting import Layers
 
 
 def filled(adapter: Adapter, seed: int, name: str = "") -> Adapter:

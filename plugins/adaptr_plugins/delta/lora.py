@@ -43,6 +43,9 @@ class LoRA(Delta):
     def delta_bias(self, p: Mapping[str, Tensor], cfg: Any) -> Tensor | None:
         return p["b"] * self.scale(cfg) if cfg.bias else None
 
+    def factors(self, cfg: Any) -> tuple[str, str, float] | None:
+        return None if cfg.bias else ("B", "A", self.scale(cfg))
+
     def live(self, base: View, p: Any, cfg: Any, weight: float, call: Any) -> Any:
         if base.plain is None or cfg.bias or cfg.dropout or not hasattr(p, "_parameters"):
             return call

@@ -44,6 +44,19 @@ def _number(value: Any, label: str) -> float:
     return float(value)
 
 
+def stored(weight: Weight) -> Any:
+    """A weight as JSON that keeps the order of patterns, which objects in canonical JSON don't."""
+    return {"patterns": [[p, v] for p, v in weight.items()]} if isinstance(weight, Mapping) else weight
+
+
+def restored(value: Any, label: str) -> Weight:
+    """The weight that was stored. Raises `UsageError`."""
+    try:
+        return check(dict(value["patterns"]) if isinstance(value, Mapping) else value, label)
+    except (KeyError, TypeError, ValueError):
+        raise UsageError(f"the weight of `{label}` is stored as `{shown(repr(value))}`, wanted `patterns`") from None
+
+
 class Layers:
     """The place of each path among the layers, from 0 to 1. Stacks with a prefix of their own count on their own."""
 

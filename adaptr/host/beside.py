@@ -1,0 +1,206 @@
+"""Several low-rank adapters on one layer are one: Σ cᵢ Bᵢ Aᵢ is a product of the sum of their ranks.
+
+Their factors are moved to lie behind each other in memory, so that all of them, or those next to each other that are at
+work, are one A (R, in) and one Bᵀ (R, out) without a copy: changing strengths, or which adapter is active, moves
+nothing.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn.functional import linear
+
+from adaptr.algebra import fused
+from adaptr.view import View
+
+if TYPE_CHECKING:
+    from adaptr.host.swap import State
+
+Call = Callable[[Tensor], Tensor]
+
+
+def runs(states: Iterable[State]) -> Iterator[list[State]]:
+    """The states in their order, those next to each other that can be one product in one list."""
+    run: list[State] = []
+    for state in states:
+        if run and not (_low_rank(state) and _low_rank(run[-1])):
+            yield run
+            run = []
+        run.append(state)
+    if run:
+        yield run
+
+
+def _low_rank(state: State) -> bool:
+    return state.method.factors(state.cfg) is not None
+
+
+def together(base: View, run: Sequence[State]) -> View:
+    """The layer `base` with the adapters of a run on it. At strength 0 an adapter is not there.
+
+    Where they are one product, the strengths are looked at in each call: a change needs no new View.
+    """
+    one = len(run) > 1 and _fit(base, run)
+    for state in run:
+        state.__dict__["heeded"] = one
+    if not one:
+        return _in_turn(base, run)
+    kept: dict[tuple[float, ...], View] = {}
+
+    def slow() -> View:
+        """One after the other, for all but plain inference; made when it is wanted."""
+        strengths = tuple(state.strength for state in run)
+        if strengths not in kept:
+            kept.clear()
+            kept[strengths] = _in_turn(base, run)
+        return kept[strengths]
+
+    return base.then(
+        call=_one_product(base, run, lambda x: slow().call(x)),
+        rows=lambda s: slow().rows(s),
+        cols=lambda s: slow().cols(s),
+        bias=lambda: slow().bias,
+        parts=tuple(p for state in run for p in state.parameters()),
+    )
+
+
+def _in_turn(view: View, run: Sequence[State]) -> View:
+    for state in run:
+        if state.strength:
+            view = state.method.view(view, state, state.cfg, state.strength)
+    return view
+
+
+def _fit(base: View, run: Sequence[State]) -> bool:
+    """Whether the layer is linear and all factors are matrices of one dtype, in one place, that don't learn."""
+    if base.plain is None or torch.compiler.is_compiling():
+        return False
+    tensors = [t for state in run for t in _stored(state)]
+    first = tensors[0]
+    alike = all(t.ndim == 2 and t.dtype is first.dtype and t.device == first.device for t in tensors)
+    return alike and not any(t.requires_grad or t.is_inference() for t in tensors)
+
+
+def _one_product(base: View, run: Sequence[State], other: Call) -> Call:
+    """The forward without gradients as one product; `other` is the forward for whatever is not plain inference."""
+    product = _Product(run)
+    weight, bias = base.plain_of, base.bias_of
+
+    def call(x: Tensor) -> Tensor:
+        nonlocal product
+        W = weight()
+        if torch.compiler.is_compiling() or torch.is_grad_enabled() or W is None:
+            return other(x)
+        if product.moved():
+            if not _fit(base, run):
+                return other(x)
+            product = _Product(run)
+        if x.dtype is not product.dtype or W.dtype is not x.dtype:
+            return other(x)
+        strengths = [state.strength for state in run]
+        if strengths != product.strengths:
+            product.choose(strengths)
+        if product.A is None:
+            return linear(x, W, bias())
+        return fused.beside(x, W, bias(), product.A, product.Bt, product.c, product.alpha)
+
+    return call
+
+
+class _Product:
+    """The factors of a run as one pair, and the part of it that is at work.
+
+    A (R, in), Bt (R, out): from the first adapter at work to the last, A None if none is. `c` (R): scales and
+    strengths, 0 for adapters between that are not at work; None where all are `alpha`.
+    """
+
+    A: Tensor | None
+    Bt: Tensor
+    c: Tensor | None
+
+    def __init__(self, run: Sequence[State]) -> None:
+        _lay_out(run)
+        rows = [_rows(state) for state in run]
+        self._all = tuple(_span(rows[0][side], rows[-1][side]) for side in (0, 1))
+        self._stops = list(itertools.accumulate((len(A) for A, _ in rows), initial=0))
+        self._scales = [state.method.factors(state.cfg)[2] for state in run]
+        self._places = [(s._parameters, n, s[n], s[n].data_ptr()) for s in run for n in _names(s)]
+        self.dtype = self._all[0].dtype
+        self._spans: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
+        ranks = torch.tensor([len(A) for A, _ in rows])
+        self._owners = torch.arange(len(run)).repeat_interleave(ranks).to(self._all[0].device)
+        self.strengths: list[float] = []
+        self.A, self.Bt, self.c, self.alpha = None, self._all[1], None, 0.0
+
+    def choose(self, strengths: list[float]) -> None:
+        """Set to work what has a strength."""
+        self.strengths, self.A, self.c = strengths, None, None
+        working = [i for i, strength in enumerate(strengths) if strength]
+        if not working:
+            return
+        first, last = working[0], working[-1]
+        self.A, self.Bt = self._span(first, last)
+        scales = [strength * scale for strength, scale in zip(strengths, self._scales, strict=True)]
+        self.alpha = scales[first]
+        if any(scale != self.alpha for scale in scales[first : last + 1]):
+            owners = self._owners[self._stops[first] : self._stops[last + 1]]
+            self.alpha, self.c = 1.0, self.A.new_tensor(scales)[owners]
+
+    def _span(self, first: int, last: int) -> tuple[Tensor, Tensor]:
+        """The factors from one adapter to another; kept, as people switch to and fro."""
+        found = self._spans.get((first, last))
+        if found is None:
+            A, Bt = (side[self._stops[first] : self._stops[last + 1]] for side in self._all)
+            found = self._spans[first, last] = (A, Bt)
+        return found
+
+    def moved(self) -> bool:
+        """Whether a factor lies elsewhere since, or another tensor was put in its place."""
+        return any(held[name] is not p or p.data_ptr() != place for held, name, p, place in self._places)
+
+
+def _names(state: State) -> tuple[str, str]:
+    b, a, _ = state.method.factors(state.cfg)
+    return a, b
+
+
+def _stored(state: State) -> tuple[Tensor, Tensor]:
+    a, b = _names(state)
+    return state[a], state[b]
+
+
+def _rows(state: State) -> tuple[Tensor, Tensor]:
+    """(A, Bᵀ), of shapes (r, in) and (r, out)."""
+    A, B = _stored(state)
+    return A, B.t()
+
+
+def _lay_out(run: Sequence[State]) -> None:
+    """Move the factors behind each other, unless they are so already. What they were is no longer referred to."""
+    for side in (0, 1):
+        parts = [_rows(state)[side] for state in run]
+        if all(_follows(two, one) for one, two in itertools.pairwise(parts)):
+            continue
+        with torch.inference_mode(False), torch.no_grad():
+            held = torch.cat([part.detach() for part in parts])
+        for state, rows in zip(run, torch.split(held, [len(part) for part in parts]), strict=True):
+            _stored(state)[side].data = rows if side == 0 else rows.t()
+
+
+def _follows(two: Tensor, one: Tensor) -> bool:
+    """Whether `two` lies right behind `one` in the same memory, both row by row."""
+    solid = one.is_contiguous() and two.is_contiguous()
+    same = one.untyped_storage().data_ptr() == two.untyped_storage().data_ptr()
+    return solid and same and two.storage_offset() == one.storage_offset() + one.numel()
+
+
+def _span(first: Tensor, last: Tensor) -> Tensor:
+    """The rows from the first of `first` to the last of `last`, which lie in one piece of memory."""
+    width = first.shape[1]
+    rows = (last.storage_offset() - first.storage_offset()) // width + last.shape[0]
+    return first.detach().as_strided((rows, width), (width, 1))

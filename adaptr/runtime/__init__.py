@@ -1,0 +1,1 @@
+"""Adapters at work together on a live model: stacks, gates."""

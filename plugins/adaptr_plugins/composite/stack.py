@@ -1,0 +1,48 @@
+"""Stack: W' = Tₙ(... T₁(W)), several adapters one on the other, each at its weight.  Pfeiffer et al. 2020,
+arXiv:2005.00052.
+
+Made of adapters of any methods by `adaptr.stack(model, {name: adapter})`, and saved as one file with all of them. A
+weight is a number, a list of numbers from the first layer to the last, or either by pattern of the path. The identity
+only if all its adapters are.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from adaptr import Adapter, Composite
+from adaptr.errors import BadConfig
+from adaptr.weighting import restored, stored
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class Stack(Composite):
+    name = "stack"
+
+    @dataclass(frozen=True)
+    class Config:
+        order: list[str] = field(default_factory=list)
+        weights: dict[str, Any] = field(default_factory=dict)
+        off: list[str] = field(default_factory=list)
+
+    def parts(self, cfg: Any) -> Any:
+        return {}
+
+    def weights(self, adapter: Adapter) -> Mapping[str, Any]:
+        cfg = self.config(adapter.config)
+        strange = {*cfg.weights, *cfg.off} - set(adapter.parts)
+        if sorted(cfg.order) != sorted(adapter.parts) or strange:
+            raise BadConfig(f"`stack`: `order` is {cfg.order}, wanted {sorted(adapter.parts)} in some order")
+        return {n: restored(cfg.weights.get(n, 1.0), n) for n in cfg.order if n not in cfg.off}
+
+    def over(self, model: nn.Module | None, children: Adapter, config: Mapping[str, Any], seed: int = 0) -> Adapter:
+        weights = {name: stored(weight) for name, weight in config.get("weights", {}).items()}
+        values = {"order": list(children.parts), **config, "weights": weights}
+        made = children.replace(config=dataclasses.asdict(self.config(values)))
+        self.weights(made)
+        return made
