@@ -26,6 +26,7 @@ _HOME = {
     "SoftPrompt": "adaptr.families.prompt",
     "Prefix": "adaptr.families.prompt",
     "SelectBias": "adaptr.families.select",
+    "Gate": "adaptr.families.gate",
     "Composite": "adaptr.families.composite",
     # operators
     "Operator": "adaptr.algebra.operator",
@@ -100,6 +101,7 @@ if TYPE_CHECKING:
     from adaptr.families.base import Method
     from adaptr.families.composite import Composite
     from adaptr.families.delta import Delta
+    from adaptr.families.gate import Gate
     from adaptr.families.insert import Insert
     from adaptr.families.prompt import Prefix, SoftPrompt
     from adaptr.families.select import SelectBias

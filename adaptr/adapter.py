@@ -181,10 +181,20 @@ class Adapter:
             cached = {}
             for key in self.tensors:
                 path, _, name = key.rpartition(":")
-                if name != REPLACED and name.partition(".")[0] not in self.parts:
+                if name != REPLACED and not self._of_part(name):
                     cached.setdefault(path, []).append(key)
             object.__setattr__(self, "_index", cached)
         return cached
+
+    def _of_part(self, name: str) -> bool:
+        part, dot, _ = name.partition(".")
+        return bool(dot) and part in self.parts
+
+    @property
+    def own(self) -> dict[str, Tensor]:
+        """The tensors that belong to no part, whole parameters left out."""
+        keys = (key for keys in self._keys_at.values() for key in keys)
+        return {key: self.tensors[key] for key in keys}
 
     def __getstate__(self) -> dict[str, Any]:
         return {k: v for k, v in self.__dict__.items() if k not in {"_index", "_common"}}

@@ -31,7 +31,7 @@ CONFIG: dict[str, dict[str, Any]] = {
     "parallel": {"m": 3, "s": 4.0},
 }
 #: Their formula needs a whole model; they are held to reference loops in tests/host/test_prompt.py and tests/runtime.
-ELSEWHERE = {"prefix", "prompt", "mam", "stack"}
+ELSEWHERE = {"prefix", "prompt", "mam", "stack", "xlora", "arrow", "lora-soups"}
 
 
 class Model(nn.Module):

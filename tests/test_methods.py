@@ -9,7 +9,7 @@ import pytest
 import adaptr
 import tiny
 from adaptr import plugins
-from adaptr.errors import TargetNotFound
+from adaptr.errors import TargetNotFound, Unsupported
 from adaptr.testing import Laws
 
 MODELS = ("llama", "gpt2", "bert", "t5")
@@ -25,8 +25,14 @@ SMALL: dict[str, dict[str, Any]] = {
 CHILDREN: dict[str, dict[str, Any]] = {
     "stack": {"style": ("lora", ["attn.o", "mlp.down"], {"r": 2}), "tone": ("dora", ["attn.o"], {"r": 2})},
 }
-#: Models that have nothing for a method to change.
-IMPOSSIBLE = {("llama", "bitfit"), ("t5", "bitfit")}
+EXPERTS = {
+    "law": ("lora", ["attn.o", "mlp.down"], {"r": 2}),
+    "code": ("loha", ["attn.o"], {"r": 2}),
+    "art": ("lora", ["mlp.down"], {"r": 3, "rslora": True}),
+}
+CHILDREN |= dict.fromkeys(["xlora", "arrow", "lora-soups"], EXPERTS)
+#: Models that have nothing for a method to change, or two sequences where it knows one.
+IMPOSSIBLE = {("llama", "bitfit"): TargetNotFound, ("t5", "bitfit"): TargetNotFound, ("t5", "xlora"): Unsupported}
 
 
 def _laws(architecture: str, name: str) -> type[Laws]:
@@ -55,5 +61,6 @@ for _architecture in MODELS:
 
 @pytest.mark.parametrize(("architecture", "name"), sorted(IMPOSSIBLE))
 def test_a_model_with_nothing_to_change_is_refused(architecture: str, name: str) -> None:
-    with pytest.raises(TargetNotFound):
-        adaptr.create(tiny.model(architecture), name)
+    laws = _laws(architecture, name)()
+    with pytest.raises(IMPOSSIBLE[architecture, name]):
+        adaptr.attach(laws.model(), laws.fresh(laws.model()))

@@ -10,11 +10,12 @@ import pytest
 import adaptr
 
 NAMES = [
-    "Adapter", "AdaptrError", "Base", "Composite", "Core", "Delta", "Dense", "Diagonal", "Elementwise", "Hadamard",
-    "InCore", "Insert", "Kron", "LowRank", "Method", "Operator", "Param", "Prefix", "SelectBias", "SoftPrompt",
-    "Sparse", "Strategy", "Sum", "Target", "Transform", "View", "Whole", "__version__", "attach", "compose", "convert",
-    "convert_method", "create", "diff", "errors", "extract", "hookspecs", "inspect", "load", "merge", "plugins",
-    "quantize", "resize", "roles", "save", "stack", "strategies", "targets", "train", "unmerge", "verify",
+    "Adapter", "AdaptrError", "Base", "Composite", "Core", "Delta", "Dense", "Diagonal", "Elementwise", "Gate",
+    "Hadamard", "InCore", "Insert", "Kron", "LowRank", "Method", "Operator", "Param", "Prefix", "SelectBias",
+    "SoftPrompt", "Sparse", "Strategy", "Sum", "Target", "Transform", "View", "Whole", "__version__", "attach",
+    "compose", "convert", "convert_method", "create", "diff", "errors", "extract", "hookspecs", "inspect", "load",
+    "merge", "plugins", "quantize", "resize", "roles", "save", "stack", "strategies", "targets", "train", "unmerge",
+    "verify",
 ]  # fmt: skip
 
 

@@ -5,5 +5,6 @@ transform  W' = T(W, p), from the pristine base                 dora, ia3
 insert     y = f(base(x), x): a small network on the way        houlsby, parallel
 prompt     virtual tokens or virtual keys and values            prompt, prefix
 select     other values for existing parameters                 bitfit
+gate       y = base(x) + Σ s_i D_i x, experts mixed by weights    xlora, arrow
 composite  a fixed arrangement of other methods                 mam
 """

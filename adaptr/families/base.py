@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 #: What `merge` answers for methods that have no weight, by the kind of reason.
 REASONS = {
     "non-linear": "it applies a non-linear function to the activation, so no change to the base weights reproduces it",
+    "gated": "its weights are others for each token, so no change to the base weights reproduces it",
     "tokens": "it adds key/value or token positions, not weights",
 }
 
@@ -58,6 +59,8 @@ class Method:
     colwise: ClassVar[bool] = False
     #: Whether a fresh adapter leaves the model as it is; a method that does not says why in its docstring.
     identity: ClassVar[bool] = True
+    #: Of methods that are made of others: whether those learn too.
+    trains_parts: ClassVar[bool] = True
     #: The smallest size of an axis where it is not 1.
     least: ClassVar[Mapping[str, int]] = {}
 

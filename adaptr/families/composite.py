@@ -78,29 +78,48 @@ class Composite(Method):
         return attach(model, adapter, weight)
 
     def merge(self, adapter: Adapter, target: Target, base: View, weight: float) -> View:
-        """The parts at `target`, one on the other."""
-        here = [m for m in self.members(adapter) if m.adapter.targets.get(target.path) == target]
-        if not here:
-            raise NotMergeable(adapter.method, f"it has no part at `{target.path}`", "its own targets")
-        for _, child, strength in here:
-            strong = weight * strength(target.path)
-            base = plugins.hooks(child.method).merge(adapter=child, target=target, base=base, weight=strong)
-        return base
+        return merged(self, adapter, target, base, weight)
 
     def unmerge(
         self, adapter: Adapter, target: Target, merged: View, kept: Mapping[str, Tensor], weight: float
     ) -> View:
-        here = [m for m in self.members(adapter) if m.adapter.targets.get(target.path) == target]
-        for _, child, strength in reversed(here):
-            strong = weight * strength(target.path)
-            hooks = plugins.hooks(child.method)
-            merged = hooks.unmerge(adapter=child, target=target, merged=merged, kept=kept, weight=strong)
-        return merged
+        return unmerged(self, adapter, target, merged, kept, weight)
 
     def quantize(self, adapter: Adapter, scheme: str) -> Adapter:
-        children = {
-            name: plugins.hooks(part.method).quantize(adapter=adapter.part(name), scheme=scheme)
-            for name, part in adapter.parts.items()
-        }
-        worst = max((c.quantization["error"] for c in children.values()), default=0.0)
-        return adapter.with_parts(children).replace(quantization={"scheme": scheme, "error": worst})
+        return quantized(adapter, scheme)
+
+
+def merged(method: Method, adapter: Adapter, target: Target, base: View, weight: float) -> View:
+    """The parts at `target`, one on the other, each at its strength."""
+    here = _here(method, adapter, target)
+    if not here:
+        raise NotMergeable(adapter.method, f"it has no part at `{target.path}`", "its own targets")
+    for _, child, strength in here:
+        strong, own = weight * strength(target.path), child.targets[target.path]
+        base = plugins.hooks(child.method).merge(adapter=child, target=own, base=base, weight=strong)
+    return base
+
+
+def unmerged(
+    method: Method, adapter: Adapter, target: Target, above: View, kept: Mapping[str, Tensor], weight: float
+) -> View:
+    """The layer below all parts at `target`."""
+    for _, child, strength in reversed(_here(method, adapter, target)):
+        strong, own = weight * strength(target.path), child.targets[target.path]
+        hooks = plugins.hooks(child.method)
+        above = hooks.unmerge(adapter=child, target=own, merged=above, kept=kept, weight=strong)
+    return above
+
+
+def _here(method: Method, adapter: Adapter, target: Target) -> list[Member]:
+    return [member for member in method.members(adapter) if target.path in member.adapter.targets]
+
+
+def quantized(adapter: Adapter, scheme: str) -> Adapter:
+    """All parts in `scheme`, with the worst of their errors."""
+    children = {
+        name: plugins.hooks(part.method).quantize(adapter=adapter.part(name), scheme=scheme)
+        for name, part in adapter.parts.items()
+    }
+    worst = max((c.quantization["error"] for c in children.values()), default=0.0)
+    return adapter.with_parts(children).replace(quantization={"scheme": scheme, "error": worst})

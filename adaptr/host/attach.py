@@ -6,7 +6,7 @@ the attention implementation, replaced parameters, `requires_grad` flags.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import torch
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from adaptr.families.base import Method
 
 Undo = Callable[[], None]
+Put = Callable[[nn.Module, str, Target, State], Undo]
 LEDGER = "_adaptr_attached"
 
 
@@ -126,34 +127,41 @@ def attach(model: nn.Module, method: Method, adapter: Adapter, weight: float = 1
     """Attach without gradients. Raises `AlreadyAttached`, `TargetNotFound`, `TargetMismatch`, `ShapeError`."""
     adapter = current(model, adapter)
     check(model, method, adapter, weight)
-    return _install(Handle(model, adapter, _key(model, adapter)), method, weight, trainable=False)
+    handle = Handle(model, adapter, key_of(model, adapter))
+    return install(handle, weight, False, _states(handle, method, weight, False), place)
 
 
 def train(model: nn.Module, method: Method, adapter: Adapter) -> Session:
     """Attach with gradients, everything else frozen."""
     adapter = current(model, adapter)
     check(model, method, adapter, 1.0)
-    session = Session(model, adapter, _key(model, adapter))
+    session = Session(model, adapter, key_of(model, adapter))
     session._undo.append(freeze(model))
     session._undo += [unpack(module) for module in model.modules()]
-    return _install(session, method, 1.0, trainable=True)
+    return install(session, 1.0, True, _states(session, method, 1.0, True), place)
 
 
 H = TypeVar("H", bound=Handle)
 
 
-def _install(handle: H, method: Method, weight: float, trainable: bool) -> H:
-    """Put the handle's adapter on its model, whole or not at all."""
-    adapter, model = handle.adapter.held(), handle.model
+def _states(handle: Handle, method: Method, weight: float, trainable: bool) -> Iterator[tuple[str, Target, State]]:
+    """One for each target."""
+    adapter = handle.adapter.held()
+    for path, target in adapter.targets.items():
+        tensors = adapter.at(path) if trainable else widened(adapter.at(path), handle.model)
+        yield path, target, State(method, target, tensors, weight, trainable)
+
+
+def install(handle: H, weight: float, trainable: bool, states: Iterable[tuple[str, Target, State]], put: Put) -> H:
+    """Put the handle's adapter on its model, whole or not at all: its states, by `put`, and whole parameters."""
+    adapter, model = handle.adapter, handle.model
     model.__dict__.setdefault(LEDGER, {})[handle.key] = handle.adapter
     handle._undo.append(lambda: _forget(model, handle.key))
     try:
-        for path, target in adapter.targets.items():
-            tensors = adapter.at(path) if trainable else _widened(adapter.at(path), model)
-            state = State(method, target, tensors, weight, trainable)
+        for path, target, state in states:
             handle.states[path] = state
             handle.hosts[path] = places.module_at(model, target)
-            handle._undo.append(_place(model, handle.key, target, state))
+            handle._undo.append(put(model, handle.key, target, state))
         for path, tensor in adapter.replaced.items():
             handle.replacements[path] = replacement = Replacement(model, path, tensor, weight, trainable)
             handle._undo.append(replacement.undo)
@@ -171,13 +179,13 @@ def _forget(model: nn.Module, key: str) -> None:
         model.__dict__.pop(LEDGER, None)
 
 
-def _widened(tensors: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+def widened(tensors: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
     """The tensors in at least the model's precision: a bf16 adapter must not round what an fp32 model gives it."""
     dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
     return {n: t.to(torch.promote_types(t.dtype, dtype)) if t.is_floating_point() else t for n, t in tensors.items()}
 
 
-def _place(model: nn.Module, key: str, target: Target, state: State) -> Undo:
+def place(model: nn.Module, key: str, target: Target, state: State) -> Undo:
     """Put one state where it works; returns how to take it off."""
     module = places.module_at(model, target)
     _same_device(model, module, state)
@@ -207,7 +215,7 @@ def _same_device(model: nn.Module, module: nn.Module, state: State) -> None:
         state.to(first.device)
 
 
-def _key(model: nn.Module, adapter: Adapter) -> str:
+def key_of(model: nn.Module, adapter: Adapter) -> str:
     """A name for the adapter on this model. Raises `AlreadyAttached` for the same adapter or the same name."""
     key = (adapter.name or adapter.method).replace(".", "_")
     there: dict[str, Adapter] = model.__dict__.get(LEDGER, {})

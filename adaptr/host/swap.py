@@ -68,7 +68,7 @@ class State(nn.Module):
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         state = {**self.__dict__, "memo": {}, "stash": None}
-        return (_blank_state, (), state)
+        return (_blank_state, (type(self),), state)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]
@@ -103,8 +103,8 @@ class State(nn.Module):
         return cast(Tensor, found[1])
 
 
-def _blank_state() -> State:
-    return State.__new__(State)
+def _blank_state(kind: type[State]) -> State:
+    return kind.__new__(kind)
 
 
 @functools.cache

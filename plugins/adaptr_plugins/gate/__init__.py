@@ -1,0 +1,1 @@
+"""Gates: weights for other adapters."""

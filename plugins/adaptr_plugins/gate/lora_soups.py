@@ -1,0 +1,43 @@
+"""LoRA Soups: W' = W + Σ a_i D_i with a_i learnt for each layer, the experts frozen.  Prabhakar et al. 2024,
+arXiv:2410.13025.
+
+What is learnt is a plain delta: merge it, or `adaptr convert --method lora` makes one LoRA of it, exactly. Not the
+identity when fresh: each of n experts has the weight 1 / n.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from adaptr import Adapter, Gate, Param, Target
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor
+
+
+class LoRASoups(Gate):
+    name = "lora-soups"
+    unmergeable = ""
+    possible = "keep it attached"
+    params = {"a": Param("n", init="custom")}
+
+    @dataclass(frozen=True)
+    class Config:
+        experts: list[str] = field(default_factory=list)
+
+    def axes(self, target: Target, cfg: Any) -> dict[str, int]:
+        return {"n": len(cfg.experts)}
+
+    def start(self, target: Target, children: Adapter, cfg: Any, generator: Generator | None) -> dict[str, Tensor]:
+        import torch
+
+        n = len(cfg.experts)
+        return {"a": torch.full((n,), 1 / n, device="meta" if generator is None else None)}
+
+    def mix(self, x: Tensor, p: Any, cfg: Any) -> Tensor:
+        a: Tensor = p["a"]
+        return a
+
+    def fixed(self, adapter: Adapter, path: str) -> list[float]:
+        return [float(a) for a in adapter.at(path)["a"]]
