@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from adaptr.host import Handle, Session
+    from adaptr.meter import Progress
     from adaptr.ops.beside import Choice
     from adaptr.ops.change import Tied
     from adaptr.ops.compose import Composition
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from adaptr.ops.extract_job import Biases, Embeddings, Rest
     from adaptr.ops.inspect import Inspection
     from adaptr.ops.merge import MergeReport
-    from adaptr.ops.meter import Progress
     from adaptr.ops.rank_report import RankReport
     from adaptr.ops.unmerge import UnmergeReport
     from adaptr.ops.verify import VerifyReport

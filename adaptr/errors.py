@@ -4,6 +4,7 @@ AdaptrError
 ├── UsageError ................... 2  the call itself is wrong
 │   ├── UnknownMethod                 no method of that name, with near names
 │   ├── BadConfig                     a configuration field is unknown, missing or out of range
+│   ├── BadReference                  a reference that names no place
 │   └── OutputExists                  the output is there already and `--force` was not given
 ├── InputError ................... 3  a file is not what it should be
 │   ├── FormatError                   an adaptr or safetensors file breaks the format
@@ -29,10 +30,16 @@ AdaptrError
 ├── NotPossible .................. 5  the method can't do this
 │   └── NotMergeable, NoDelta, NotMerged, Unsupported, AlreadyAttached, NothingChanged
 ├── RegistryError ................ 6  registry or network
+│   ├── NotFound                      no such artifact, tag or repository
+│   ├── AuthError                     who you are is unknown or not enough
+│   └── TransferError                 the network failed, whatever was tried
 ├── IntegrityError ............... 7  digest, signature or policy
-│   └── DigestMismatch
+│   ├── DigestMismatch, BadDigest, BadManifest
+│   ├── UnsafeName, RefusedMediaType
+│   ├── SignatureError                a signature that is missing, or does not fit
+│   └── PolicyError, ReferenceMoved
 └── MachineError ................. 8  this machine: permissions, locks
-    ├── DiskFull
+    ├── DiskFull, StoreLocked, StoreUnsafe
     └── MissingExtra                  an optional package is not installed
 """
 
@@ -80,6 +87,10 @@ class BadConfig(UsageError):
 
 class OutputExists(UsageError):
     """The output exists and nothing may be overwritten without being asked."""
+
+
+class BadReference(UsageError):
+    """A reference is not of any form that names a place."""
 
 
 class InputError(AdaptrError):
@@ -333,6 +344,18 @@ class RegistryError(AdaptrError):
     exit_code = 6
 
 
+class NotFound(RegistryError):
+    """The registry, the Hub or the store has no such artifact, tag or repository."""
+
+
+class AuthError(RegistryError):
+    """The registry does not know the account, or the account may not do this."""
+
+
+class TransferError(RegistryError):
+    """The network failed, after all tries; what arrived is kept and the next try goes on from there."""
+
+
 class IntegrityError(AdaptrError):
     """Content is not what was promised, or policy forbids it."""
 
@@ -343,6 +366,34 @@ class DigestMismatch(IntegrityError):
     """Content is not what its digest promises."""
 
 
+class BadDigest(IntegrityError):
+    """Something that should be a digest is not one."""
+
+
+class BadManifest(IntegrityError):
+    """A manifest or index breaks the specification, or contradicts itself."""
+
+
+class UnsafeName(IntegrityError):
+    """A file name inside an artifact that could lead outside of it."""
+
+
+class RefusedMediaType(IntegrityError):
+    """Content of a type that adaptr does not open: archives, and what may run code."""
+
+
+class SignatureError(IntegrityError):
+    """A signature is missing, or is not of this content by this key."""
+
+
+class PolicyError(IntegrityError):
+    """The policy of this machine forbids it."""
+
+
+class ReferenceMoved(IntegrityError):
+    """A tag names something else than it did when it was pulled or locked."""
+
+
 class MachineError(AdaptrError):
     """This machine can't do it: permissions, locks, space."""
 
@@ -351,6 +402,14 @@ class MachineError(AdaptrError):
 
 class DiskFull(MachineError):
     """No space left for the output; nothing was left behind."""
+
+
+class StoreLocked(MachineError):
+    """Another process holds the store for too long."""
+
+
+class StoreUnsafe(MachineError):
+    """The store belongs to somebody else, or others may write to it."""
 
 
 class MissingExtra(MachineError):

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 from adaptr.adapter import Target, agree
 from adaptr.checkpoint.open import Checkpoint, open_checkpoint
 from adaptr.errors import ShapeError, UsageError, WrongBase
+from adaptr.meter import Meter, Progress
 from adaptr.ops.diff_header import header_fields
 from adaptr.ops.diff_report import DiffReport, Other, State, TargetDiff
-from adaptr.ops.meter import Meter, Progress
 from adaptr.ops.open import Opened, open_adapter
 
 if TYPE_CHECKING:

@@ -22,12 +22,12 @@ from adaptr.errors import BadConfig, WrongBase
 from adaptr.files import refuse_existing
 from adaptr.format import digest
 from adaptr.format.io import write
+from adaptr.meter import Progress
 from adaptr.ops import rank_report
 from adaptr.ops.assemble import assemble
 from adaptr.ops.content import content_of
 from adaptr.ops.extract_job import Biases, Choice, Embeddings, Found, Job, Rest
 from adaptr.ops.layers import Layers, layers
-from adaptr.ops.meter import Progress
 from adaptr.ops.open import NAME
 from adaptr.ops.rank_report import Fitted
 from adaptr.ops.resize import require_size

@@ -16,11 +16,11 @@ from adaptr.checkpoint.open import Checkpoint, Stored
 from adaptr.checkpoint.stream import Rows
 from adaptr.errors import NonFinite, NothingChanged
 from adaptr.format.io import raw_bytes
+from adaptr.meter import Meter, Progress
 from adaptr.ops import workers
 from adaptr.ops.blocks import working
 from adaptr.ops.change import FLOATS
 from adaptr.ops.layers import Layers
-from adaptr.ops.meter import Meter, Progress
 from adaptr.ops.rank_report import Fitted
 from adaptr.view import ALL
 

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 from adaptr.checkpoint.rewrite import Slot
 from adaptr.checkpoint.stream import Rows, copy_range, write_all
 from adaptr.format.io import TORCH_NAMES, raw_bytes
+from adaptr.meter import Meter
 from adaptr.ops import patch, receipt, workers
 from adaptr.ops.blocks import Inverse, Kept, Weight, in_order, merged_bias
 from adaptr.ops.change import Change, Plan
 from adaptr.ops.measured import Measured, require_finite
-from adaptr.ops.meter import Meter
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -17,11 +17,11 @@ from adaptr.checkpoint.open import INDEX, Checkpoint, Shard, open_checkpoint
 from adaptr.checkpoint.rewrite import Layout, NewTensor, copy_side_files, layout, new_index, rewrite
 from adaptr.errors import NothingChanged
 from adaptr.files import refuse_existing, replacing_folder
+from adaptr.meter import Meter, Progress
 from adaptr.ops import lineage, receipt
 from adaptr.ops.change import Plan, Tied
 from adaptr.ops.filling import Filling
 from adaptr.ops.measured import Measured
-from adaptr.ops.meter import Meter, Progress
 from adaptr.ops.stack import plan
 
 

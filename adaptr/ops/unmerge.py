@@ -19,10 +19,10 @@ from adaptr.files import replacing_folder
 from adaptr.format import digest, read
 from adaptr.format import header as headers
 from adaptr.format.io import raw_bytes
+from adaptr.meter import Meter, Progress
 from adaptr.ops import lineage, receipt, workers
 from adaptr.ops.blocks import Inverse, Kept, Weight, in_order
 from adaptr.ops.change import Change, Plan
-from adaptr.ops.meter import Meter, Progress
 from adaptr.ops.patch import Patch
 from adaptr.ops.receipt import Receipt
 from adaptr.ops.stack import plan

@@ -12,10 +12,10 @@ from adaptr.adapter import Adapter
 from adaptr.checkpoint.open import Checkpoint, Stored, open_checkpoint
 from adaptr.checkpoint.stream import Rows
 from adaptr.format.io import dtype_shape
+from adaptr.meter import Meter, Progress
 from adaptr.ops import workers
 from adaptr.ops.blocks import Weight, in_order, merged_bias
 from adaptr.ops.change import Change, Tied
-from adaptr.ops.meter import Meter, Progress
 from adaptr.ops.patch import integer
 from adaptr.ops.stack import plan
 from adaptr.view import ALL

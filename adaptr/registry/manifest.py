@@ -1,0 +1,226 @@
+"""OCI image manifests 1.1: read strictly, written canonically, so that the same content has the same digest."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from adaptr.errors import BadManifest, FormatError, RefusedMediaType, shown
+from adaptr.format import canonical
+from adaptr.format.header import load_json
+from adaptr.registry import names, terms
+from adaptr.registry.digest import Digest
+
+#: What a registry must take at least, so nobody pushes more (distribution-spec, "Pushing Manifests").
+MAX = 4 * 1024 * 1024
+#: The empty JSON object that stands for "no config".
+EMPTY = b"{}"
+#: Archives are never unpacked: all ways to write outside a target go through one.
+_ARCHIVES = ("tar", "gzip", "zstd", "+zip", "x-zip")
+
+
+@dataclass(frozen=True)
+class Descriptor:
+    """What names a blob: type, digest and size in bytes, and what is said about it."""
+
+    media_type: str
+    digest: Digest
+    size: int
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    artifact_type: str = ""
+    data: bytes | None = None
+
+    @property
+    def title(self) -> str:
+        """The file's name, "" without one. Raises `UnsafeName`, also where two annotations disagree."""
+        said = {self.annotations[key] for key in (terms.TITLE, terms.FILEPATH) if key in self.annotations}
+        if len(said) > 1:
+            raise BadManifest(f"a layer is called both `{shown(min(said))}` and `{shown(max(said))}`")
+        return names.check(said.pop()) if said else ""
+
+    def document(self) -> dict[str, Any]:
+        found: dict[str, Any] = {"mediaType": self.media_type, "digest": str(self.digest), "size": self.size}
+        if self.annotations:
+            found["annotations"] = dict(self.annotations)
+        if self.artifact_type:
+            found["artifactType"] = self.artifact_type
+        if self.data is not None:
+            found["data"] = base64.b64encode(self.data).decode()
+        return found
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """An artifact: its parts and what is said of it. `raw` are the very bytes that the digest names."""
+
+    config: Descriptor
+    layers: tuple[Descriptor, ...]
+    artifact_type: str
+    annotations: Mapping[str, str]
+    subject: Descriptor | None
+    raw: bytes
+    media_type: str = terms.OCI_MANIFEST
+
+    @classmethod
+    def make(
+        cls,
+        config: Descriptor,
+        layers: Iterable[Descriptor],
+        artifact_type: str,
+        annotations: Mapping[str, str],
+        subject: Descriptor | None = None,
+    ) -> Manifest:
+        """A manifest of these parts, as canonical JSON (RFC 8785)."""
+        document: dict[str, Any] = {
+            "schemaVersion": 2,
+            "mediaType": terms.OCI_MANIFEST,
+            "artifactType": artifact_type,
+            "config": config.document(),
+            "layers": [layer.document() for layer in layers],
+        }
+        if annotations:
+            document["annotations"] = dict(annotations)
+        if subject is not None:
+            document["subject"] = subject.document()
+        return parse(canonical.dumps(document).encode())
+
+    @property
+    def digest(self) -> Digest:
+        return Digest.of(self.raw)
+
+    @property
+    def descriptor(self) -> Descriptor:
+        return Descriptor(self.media_type, self.digest, len(self.raw), {}, self.artifact_type)
+
+    @property
+    def blobs(self) -> tuple[Descriptor, ...]:
+        """Config and layers: what must be there before the manifest is."""
+        return (self.config, *self.layers)
+
+    @property
+    def size(self) -> int:
+        """Bytes of config and layers."""
+        return sum(blob.size for blob in self.blobs)
+
+    @property
+    def kind(self) -> str:
+        return self.annotations.get(terms.KIND, "")
+
+    def files(self) -> dict[str, Descriptor]:
+        """File name to layer. Raises what makes an artifact one that is not unpacked."""
+        found: dict[str, Descriptor] = {}
+        for layer in self.layers:
+            if any(mark in layer.media_type for mark in _ARCHIVES):
+                raise RefusedMediaType(
+                    f"a layer is `{shown(layer.media_type)}`, an archive, which adaptr never unpacks; get it with the "
+                    "tool that made it (`oras pull`, `kit unpack`) and give the folder"
+                )
+            name = layer.title
+            if name.lower() in {other.lower() for other in found}:
+                raise BadManifest(f"two layers are called `{name}`")
+            if name:
+                found[name] = layer
+        return found
+
+
+def parse(raw: bytes, content_type: str | None = None) -> Manifest:
+    """Read a manifest. Raises `BadManifest`, also where the type that came with it is another than it says itself."""
+    document = _document(raw)
+    said = document.get("mediaType", terms.OCI_MANIFEST)
+    if content_type and content_type.partition(";")[0].strip() not in {said, "application/json"}:
+        raise BadManifest(f"the registry calls it `{shown(content_type)}`, it calls itself `{shown(said)}`")
+    if said not in {terms.OCI_MANIFEST, terms.DOCKER_MANIFEST}:
+        raise RefusedMediaType(f"`{shown(said)}` is not an image manifest, which is what an adapter is kept in")
+    if "manifests" in document or document.get("schemaVersion") != 2:
+        raise BadManifest("the manifest has `manifests` or another schemaVersion than 2: it is two things at once")
+    layers = document.get("layers")
+    if not isinstance(layers, list):
+        raise BadManifest("the manifest has no list `layers`")
+    subject = document.get("subject")
+    version = _texts(document.get("annotations"), "annotations").get(terms.SPEC_VERSION, terms.SPEC)
+    if version.partition(".")[0] != terms.SPEC.partition(".")[0]:
+        raise BadManifest(
+            f"it follows version {shown(version)} of the artifact specification, adaptr knows {terms.SPEC}"
+        )
+    return Manifest(
+        config=descriptor(document.get("config"), "config"),
+        layers=tuple(descriptor(layer, "layers") for layer in layers),
+        artifact_type=_text(document.get("artifactType", ""), "artifactType"),
+        annotations=_texts(document.get("annotations"), "annotations"),
+        subject=None if subject is None else descriptor(subject, "subject"),
+        raw=raw,
+        media_type=said,
+    )
+
+
+def parse_index(raw: bytes, content_type: str | None = None) -> tuple[Descriptor, ...]:
+    """The entries of an image index. Raises `BadManifest`."""
+    document = _document(raw)
+    said = document.get("mediaType", terms.OCI_INDEX)
+    if said != terms.OCI_INDEX or (
+        content_type and content_type.partition(";")[0].strip() not in {said, "application/json"}
+    ):
+        raise BadManifest(f"`{shown(content_type or said)}` is not an image index")
+    entries = document.get("manifests")
+    if not isinstance(entries, list) or "layers" in document:
+        raise BadManifest("an image index must have a list `manifests` and no `layers`")
+    return tuple(descriptor(entry, "manifests") for entry in entries)
+
+
+def index_bytes(entries: Iterable[Descriptor]) -> bytes:
+    """An image index of these entries."""
+    document = {"schemaVersion": 2, "mediaType": terms.OCI_INDEX, "manifests": [entry.document() for entry in entries]}
+    return canonical.dumps(document).encode()
+
+
+def descriptor(value: Any, where: str) -> Descriptor:
+    """A descriptor out of JSON. `urls` are ignored: they would send a reader anywhere."""
+    if not isinstance(value, dict):
+        raise BadManifest(f"`{where}` holds no descriptor")
+    size = value.get("size")
+    if type(size) is not int or not 0 <= size < 2**63:
+        raise BadManifest(f"`{where}` has the size `{shown(size)}`, wanted a natural number")
+    data = value.get("data")
+    found = Descriptor(
+        _text(value.get("mediaType"), f"{where}.mediaType"),
+        Digest(value.get("digest", "")),
+        size,
+        _texts(value.get("annotations"), f"{where}.annotations"),
+        _text(value.get("artifactType", ""), f"{where}.artifactType"),
+        None if data is None else _decoded(data, where),
+    )
+    if found.data is not None and Digest.of(found.data) != found.digest:
+        raise BadManifest(f"`{where}` carries data that its digest does not name")
+    return found
+
+
+def _document(raw: bytes) -> dict[str, Any]:
+    if len(raw) > MAX:
+        raise BadManifest(f"the manifest has {len(raw)} bytes, the limit is {MAX}")
+    try:
+        return load_json(raw)
+    except FormatError as error:
+        raise BadManifest(f"the manifest is not JSON without duplicate keys: {error}") from None
+
+
+def _decoded(data: Any, where: str) -> bytes:
+    try:
+        return base64.b64decode(_text(data, f"{where}.data"), validate=True)
+    except ValueError:
+        raise BadManifest(f"`{where}.data` is not base64") from None
+
+
+def _text(value: Any, where: str) -> str:
+    if not isinstance(value, str):
+        raise BadManifest(f"`{where}` is `{shown(value)}`, wanted text")
+    return value
+
+
+def _texts(value: Any, where: str) -> dict[str, str]:
+    if value is None:
+        return {}
+    if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
+        raise BadManifest(f"`{where}` must map text to text")
+    return value

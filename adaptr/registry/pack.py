@@ -1,0 +1,221 @@
+"""An adapter, or a base model, as an artifact: which files go in, and what its manifest says of them.
+
+The same files give the same manifest and so the same digest: nothing of when, where or by whom is in it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from adaptr.errors import AdaptrError, InputError, UnsafePickle
+from adaptr.format import canonical
+from adaptr.registry import names, terms
+from adaptr.registry.digest import Digest
+from adaptr.registry.manifest import Descriptor, Manifest
+
+if TYPE_CHECKING:
+    from adaptr.adapter import Adapter
+    from adaptr.registry.store import Store
+
+#: The name of an adaptr file inside an artifact.
+NAME = "adapter.adaptr.safetensors"
+#: What may run code when it is loaded: never packed, pushed or pulled.
+PICKLES = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".h5", ".keras", ".joblib", ".msgpack"})
+DOCUMENTS = frozenset({".md", ".txt", ".rst"})
+CONFIGS = frozenset({".json", ".jinja", ".model", ".yaml", ".yml", ".tiktoken"})
+_PRECISIONS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "I8": "int8", "U8": "uint8"}
+
+
+@dataclass(frozen=True)
+class Package:
+    """An artifact before it is stored: its files by name, and what is said of them."""
+
+    files: Mapping[str, Path]
+    annotations: Mapping[str, str]
+    model: Mapping[str, Any]
+
+
+def wanted(name: str) -> bool:
+    """Whether a file of a folder or repository goes into an artifact."""
+    path = Path(name)
+    plain = path.name.upper() in {"LICENSE", "LICENCE", "NOTICE"}
+    return path.suffix == ".safetensors" or path.suffix in DOCUMENTS | CONFIGS or plain
+
+
+def media_type(name: str) -> str:
+    """The layer type of a file: one file, one layer, nothing packed."""
+    if name.endswith(".safetensors"):
+        return terms.WEIGHTS_LAYER
+    return terms.CONFIG_LAYER if Path(name).suffix in CONFIGS else terms.DOC_LAYER
+
+
+def stored(path: Path, store: Store) -> Manifest:
+    """Put what is at `path` into the store as an artifact; returns its manifest, which is not recorded yet.
+
+    Raises `InputError` where there is nothing to pack, `UnsafePickle` for weights that are pickles.
+    """
+    files = _files(path)
+    layers = {}
+    for name, file in files.items():
+        size = file.stat().st_size
+        layers[name] = (store.add_file(file), size)
+    return manifest(layers, store, {name: store.path(digest) for name, (digest, _) in layers.items()})
+
+
+def manifest(layers: Mapping[str, tuple[Digest, int]], store: Store, files: Mapping[str, Path]) -> Manifest:
+    """The manifest of files that are in the store: name to (digest, size). Puts its config there too."""
+    said = _described(files)
+    order = sorted(layers, key=lambda name: (media_type(name) != terms.WEIGHTS_LAYER, name))
+    parts = [_layer(name, *layers[name]) for name in order]
+    document = {**said.model, "modelfs": {"type": "layers", "diffIds": [str(part.digest) for part in parts]}}
+    raw = canonical.dumps(document).encode()
+    config = Descriptor(terms.MODEL_CONFIG, store.add_bytes(raw), len(raw))
+    return Manifest.make(config, parts, terms.MODEL_ARTIFACT, said.annotations)
+
+
+def _layer(name: str, digest: Digest, size: int) -> Descriptor:
+    names.check(name)
+    return Descriptor(media_type(name), digest, size, {terms.TITLE: name, terms.FILEPATH: name})
+
+
+def _files(path: Path) -> dict[str, Path]:
+    """Name in the artifact to file, of what is at `path`."""
+    if path.is_file():
+        return {_file_name(path): path}
+    if not path.is_dir():
+        raise InputError(f"there is nothing at `{path}`")
+    own = sorted(path.glob("*.adaptr.safetensors"))
+    if len(own) > 1:
+        raise InputError(f"`{path}` holds {len(own)} adaptr files: name one, such as `{own[0]}`")
+    found = {file.name: file for file in sorted(path.iterdir()) if file.is_file() and wanted(file.name)}
+    if own:  # beside an adaptr file, other weights are something else
+        found = {NAME if file == own[0] else name: file for name, file in found.items() if _beside(file, own[0])}
+    if not any(name.endswith(".safetensors") for name in found):
+        pickled = [file.name for file in sorted(path.iterdir()) if file.suffix in PICKLES]
+        if pickled:
+            raise UnsafePickle(
+                f"`{path}` has its weights as a pickle (`{pickled[0]}`), which is never published; "
+                f"`adaptr convert {path} -o OUT` makes a safe file of it"
+            )
+        raise InputError(f"`{path}` holds no safetensors file")
+    return {names.check(name): file for name, file in found.items()}
+
+
+def _beside(file: Path, own: Path) -> bool:
+    return file == own or file.suffix != ".safetensors"
+
+
+def _file_name(path: Path) -> str:
+    from adaptr.foreign.detect import is_adaptr
+
+    if is_adaptr(path):
+        return NAME
+    if path.suffix in PICKLES:
+        raise UnsafePickle(f"`{path}` is a pickle, which is never published; `adaptr convert` makes a safe file of it")
+    raise InputError(f"`{path}` is not an adaptr file; give the folder with its configuration, or convert it first")
+
+
+def _described(files: Mapping[str, Path]) -> Package:
+    """What the manifest says: read from the files, so that it can't contradict them."""
+    own = next((file for name, file in files.items() if name.endswith(".adaptr.safetensors")), None)
+    if own is None and "config.json" in files and "adapter_config.json" not in files:
+        return Package(files, {terms.SPEC_VERSION: terms.SPEC, terms.KIND: terms.MODEL}, _model({}, files))
+    adapter = _adapter(files, own)
+    return Package(files, dict(_annotations(adapter, "adaptr" if own else "peft")), _model(_names(adapter), files))
+
+
+def _adapter(files: Mapping[str, Path], own: Path | None) -> Adapter:
+    if own is not None:
+        from adaptr.format.io import read
+
+        return read(own)
+    from adaptr import foreign
+
+    folder = next(iter(files.values())).parent
+    if {folder / Path(name).name for name in files} != set(files.values()):
+        return _elsewhere(files)
+    return foreign.of(folder).read(folder, None)
+
+
+def _elsewhere(files: Mapping[str, Path]) -> Adapter:
+    """Blobs have no names of their own: read them through a folder of links."""
+    import tempfile
+
+    from adaptr import foreign
+
+    with tempfile.TemporaryDirectory() as made:
+        for name, file in files.items():
+            link = Path(made) / name
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(file.absolute())
+        return foreign.of(Path(made)).read(Path(made), None)
+
+
+def _annotations(adapter: Adapter, form: str) -> Iterator[tuple[str, str]]:
+    ranks = sorted({t.config["r"] for _, t in adapter.all_targets if isinstance(t.config.get("r"), int)})
+    base = adapter.base
+    said = {
+        terms.SPEC_VERSION: terms.SPEC,
+        terms.KIND: terms.STACK if adapter.method == "stack" else terms.ADAPTER,
+        terms.FORMAT: form,
+        terms.METHOD: adapter.method,
+        terms.RANK: ",".join(map(str, ranks[:8])),
+        terms.BASE_MODEL: f"{base.id}@{base.revision}" if base.id and base.revision else base.id,
+        terms.BASE_STRUCTURE: base.structure,
+        terms.BASE_CONTENT: base.content,
+        terms.PARENTS: ",".join(_parents(adapter)),
+        terms.TITLE: adapter.name,
+        terms.DESCRIPTION: adapter.summary,
+        terms.VERSION: adapter.release,
+        terms.LICENSES: adapter.license,
+    }
+    yield from ((key, value) for key, value in said.items() if value)
+
+
+def _parents(adapter: Adapter) -> list[str]:
+    """The digests of what it was made of, as far as they are file digests."""
+    return [p["digest"] for p in adapter.lineage.get("parents", []) if isinstance(p, Mapping) and "digest" in p]
+
+
+def _names(adapter: Adapter) -> dict[str, Any]:
+    said = {"name": adapter.name, "version": adapter.release, "family": adapter.base.architecture}
+    found: dict[str, Any] = {key: value for key, value in said.items() if value}
+    return {**found, "licenses": [adapter.license]} if adapter.license else found
+
+
+def _model(descriptor: Mapping[str, Any], files: Mapping[str, Path]) -> dict[str, Any]:
+    """The ModelPack config, but for the list of layers."""
+    counted: Counter[str] = Counter()
+    for name, file in files.items():
+        if name.endswith(".safetensors"):
+            counted.update(_counts(file))
+    numbers, precision = sum(counted.values()), max(counted, key=lambda k: (counted[k], k), default="")
+    config = {"format": "safetensors", "paramSize": _short(numbers)}
+    if precision in _PRECISIONS:
+        config["precision"] = _PRECISIONS[precision]
+    return {"descriptor": dict(descriptor), "config": config}
+
+
+def _counts(file: Path) -> dict[str, int]:
+    """Numbers of each dtype in a safetensors file, by its header, which is checked."""
+    from adaptr.format.io import open_tensors
+
+    try:
+        entries = open_tensors(file).header.entries.values()
+    except AdaptrError as error:
+        raise type(error)(f"`{file.name}`: {error}") from None
+    found: Counter[str] = Counter()
+    for entry in entries:
+        found[entry.dtype] += entry.numel
+    return found
+
+
+def _short(count: int) -> str:
+    for size, letter in ((10**9, "b"), (10**6, "m"), (10**3, "k")):
+        if count >= size:
+            return f"{count / size:.1f}{letter}"
+    return str(count)
