@@ -22,17 +22,60 @@ if TYPE_CHECKING:
 
 #: The smallest diagonal entry of R beside the largest, from which on X is well conditioned.
 MILD = 1e-2
+#: The smallest singular value beside the largest that an eigenvalue, its square, tells well enough.
+WIDE = 1e-4
+
+
+@dataclass(frozen=True)
+class Basis:
+    """Orthonormal rows Q = R⁻ᵀ X (*e, m, n) of stacked factors X, fp64, not formed: M Q is (M R⁻ᵀ) X.
+
+    `R`: (*e, m, m), upper triangular, None where the rows of X are orthonormal already.
+    """
+
+    X: Tensor
+    R: Tensor | None
+
+    @classmethod
+    def of(cls, X: Tensor) -> tuple[Self, Tensor]:
+        """(the basis of the rows of X (*e, m, n), R with X = Rᵀ Q).
+
+        From the Cholesky factor of X Xᵀ, which squares the condition of X: only where that is small, else by QR.
+        """
+        import torch
+
+        R, failed = torch.linalg.cholesky_ex(X @ X.mT, upper=True)
+        sizes = R.diagonal(dim1=-2, dim2=-1)
+        if not sizes.numel() or bool(failed.any()) or bool((sizes.amin(-1) < MILD * sizes.amax(-1)).any()):
+            Q, R = torch.linalg.qr(X.mT)
+            return cls(Q.mT, None), R
+        return cls(X, R), R
+
+    def combined(self, M: Tensor) -> Tensor:
+        """M Q (*e, k, n), for M (*e, k, m)."""
+        import torch
+
+        if self.R is None:
+            return M @ self.X
+        inner: Tensor = torch.linalg.solve_triangular(self.R.mT, M, upper=False, left=False)
+        return inner @ self.X
+
+    def rows(self) -> Tensor:
+        """Q itself (*e, m, n)."""
+        import torch
+
+        return self.X if self.R is None else torch.linalg.solve_triangular(self.R.mT, self.X, upper=False)
 
 
 @dataclass(frozen=True)
 class Core:
-    """Q_out (*e, out, m) and Q_in (*e, in*k, n) with orthonormal columns, `cores` (*e, m, n) an operator; all fp64.
+    """Bases `out` of (*e, m, out) and `into` of (*e, n, in*k); `cores` (*e, m, n) an operator; all fp64.
 
     `shape`, `experts`: of the operators. `dtype`: what `lift` and `truncate` return, at least fp32.
     """
 
-    Q_out: Tensor
-    Q_in: Tensor
+    out: Basis
+    into: Basis
     cores: tuple[Tensor, ...]
     shape: tuple[int, ...]
     experts: bool
@@ -48,15 +91,26 @@ class Core:
         for other in ops[1:]:
             same_shape(ops[0], other)
         with torch.no_grad():
-            low = [op.low_rank() for op in ops]
-            pairs = [one.factors(torch.float64) for one in low]
-            Q_out, R_out = orthonormal(torch.cat([B for B, _ in pairs], dim=-1))
-            Q_in, R_in = orthonormal(torch.cat([A.mT for _, A in pairs], dim=-1))
-            sizes = [B.shape[-1] for B, _ in pairs]
-            parts = zip(torch.split(R_out, sizes, -1), torch.split(R_in, sizes, -1), low, strict=True)
-            cores = tuple(one.scale * (left @ right.mT) for left, right, one in parts)
+            low = [[term.low_rank() for term in _terms(op)] for op in ops]
+            pairs = [term.factors() for terms in low for term in terms]
+            out, R_out = Basis.of(_stacked([B.mT for B, _ in pairs]))
+            into, R_in = Basis.of(_stacked([A for _, A in pairs]))
+            scales = _scales(low).to(R_out.device)
+            sizes = [sum(term.A.shape[1 if term.experts else 0] for term in terms) for terms in low]
+            parts = (torch.split(X, sizes, -1) for X in (R_out * scales, R_in))
+            cores = tuple(left @ right.mT for left, right in zip(*parts, strict=True))
         dtype = functools.reduce(torch.promote_types, (op.dtype for op in ops), torch.float32)
-        return cls(Q_out, Q_in, cores, ops[0].shape, ops[0].experts, dtype)
+        return cls(out, into, cores, ops[0].shape, ops[0].experts, dtype)
+
+    @property
+    def Q_out(self) -> Tensor:
+        """(*e, out, m), orthonormal columns."""
+        return self.out.rows().mT
+
+    @property
+    def Q_in(self) -> Tensor:
+        """(*e, in*k, n), orthonormal columns."""
+        return self.into.rows().mT
 
     def combined(self, weights: Sequence[float]) -> Tensor:
         """Σ w_i C_i, (*e, m, n)."""
@@ -73,38 +127,75 @@ class Core:
 
     def lift(self, C: Tensor) -> LowRank:
         """Q_out C Q_inᵀ as an operator, for a core C (*e, m, n)."""
-        B, A = (self.Q_out @ C, self.Q_in.mT) if C.shape[-2] > C.shape[-1] else (self.Q_out, C @ self.Q_in.mT)
-        return LowRank.of(B.to(self.dtype), A.to(self.dtype), self.shape, self.experts)
+        if C.shape[-2] > C.shape[-1]:
+            return self._operator(self.out.combined(C.mT), self.into.rows())
+        return self._operator(self.out.rows(), self.into.combined(C))
 
     def truncate(self, C: Tensor, rank: int | None = None, energy: float | None = None) -> tuple[LowRank, float]:
         """The best operator of at most `rank`, or of the smallest that keeps `energy`, for a core C; its error."""
         import torch
 
+        top = _leading(C, rank) if energy is None else None
+        if top is not None:
+            U, S, Vh, error = top
+            return self.balanced(U, S, Vh), error
         U, S, Vh = torch.linalg.svd(C, full_matrices=False)
         k, error = cut(S, rank, energy)
         return self.balanced(U[..., :k], S[..., :k], Vh[..., :k, :]), error
 
     def balanced(self, U: Tensor, S: Tensor, Vh: Tensor) -> LowRank:
         """Q_out U S Vh Q_inᵀ with the square root of S on either side: B (*e, out, k), A (*e, k, in*k)."""
-        root = S.sqrt()
-        B, A = self.Q_out @ (U * root.unsqueeze(-2)), root.unsqueeze(-1) * (Vh @ self.Q_in.mT)
-        return LowRank.of(B.to(self.dtype), A.to(self.dtype), self.shape, self.experts)
+        root = S.sqrt().unsqueeze(-1)
+        return self._operator(self.out.combined(root * U.mT), self.into.combined(root * Vh))
+
+    def _operator(self, B: Tensor, A: Tensor) -> LowRank:
+        """From Bᵀ (*e, k, out) and A (*e, k, in*k)."""
+        return LowRank.of(B.to(self.dtype).mT.contiguous(), A.to(self.dtype).contiguous(), self.shape, self.experts)
 
 
-def orthonormal(X: Tensor) -> tuple[Tensor, Tensor]:
-    """X (*e, n, m), fp64, as Q R with orthonormal columns in Q.
+def _terms(op: Operator) -> Sequence[Operator]:
+    return getattr(op, "terms", (op,))
 
-    Twice as fast from the Cholesky factor of Xᵀ X, which squares the condition of X: only where that is small.
+
+def _scales(low: Sequence[Sequence[LowRank]]) -> Tensor:
+    """The scale of each column of all B side by side, (Σr,)."""
+    import torch
+
+    found = [[term.scale] * term.A.shape[1 if term.experts else 0] for terms in low for term in terms]
+    return torch.tensor([scale for scales in found for scale in scales], dtype=torch.float64)
+
+
+def _stacked(parts: Sequence[Tensor]) -> Tensor:
+    """Factors (*e, r, n) one below the other, in fp64: each read once, whatever its dtype and layout."""
+    import torch
+
+    sizes = [part.shape[-2] for part in parts]
+    first = parts[0]
+    made = torch.empty((*first.shape[:-2], sum(sizes), first.shape[-1]), dtype=torch.float64, device=first.device)
+    for place, part in zip(torch.split(made, sizes, -2), parts, strict=True):
+        place.copy_(part)
+    return made
+
+
+def _leading(C: Tensor, rank: int | None) -> tuple[Tensor, Tensor, Tensor, float] | None:
+    """(U, S, Vᵀ) of the first `rank` singular triplets of C, and the relative error of leaving the rest.
+
+    From the eigenvectors of C Cᵀ, in half the time of an SVD. That squares the condition: None where the spectrum that
+    is kept is too wide, or what is left too small, to be told from rounding.
     """
     import torch
 
-    R, failed = torch.linalg.cholesky_ex(X.mT @ X, upper=True)
-    sizes = R.diagonal(dim1=-2, dim2=-1)
-    if not sizes.numel() or bool(failed.any()) or bool((sizes.amin(-1) < MILD * sizes.amax(-1)).any()):
-        Q, R = torch.linalg.qr(X)
-        return Q, R
-    eye = torch.eye(R.shape[-1], dtype=X.dtype, device=X.device)
-    return X @ torch.linalg.solve_triangular(R, eye, upper=True), R
+    if rank is None or not 0 < rank < min(C.shape[-2:]):
+        return None
+    squares, U = torch.linalg.eigh(C @ C.mT)
+    edge = WIDE**2 * squares[..., -1]
+    left = float(squares[..., :-rank].sum())
+    if left <= float(edge.sum()) or bool((squares[..., -rank] <= edge).any()):
+        return None
+    U = U[..., -rank:].flip(-1)
+    kept = U.mT @ C
+    S = kept.norm(dim=-1)
+    return U, S, kept / S.unsqueeze(-1), math.sqrt(left / float(squares.sum()))
 
 
 def cut(S: Tensor, rank: int | None, energy: float | None, total: float | None = None) -> tuple[int, float]:

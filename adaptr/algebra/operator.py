@@ -206,9 +206,9 @@ class Operator:
         The error is ‖D - D_k‖ / ‖D‖, Frobenius, over all experts of a stack. Exact for what has factors and for small
         matrices, a randomised range finder with a measured error for the rest.
         """
-        from adaptr.algebra.truncate import truncate
+        from adaptr.algebra.truncate import truncated
 
-        return truncate(self, rank, energy)
+        return truncated(self, rank, energy)[:2]
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}{self.shape}"

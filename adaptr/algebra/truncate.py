@@ -26,8 +26,8 @@ EXTRA, POWERS, FIRST = 10, 4, 32
 MUCH = 8
 
 
-def truncate(op: Operator, rank: int | None, energy: float | None) -> tuple[LowRank, float]:
-    """`op` at the given rank or energy, and the relative Frobenius error of it."""
+def truncated(op: Operator, rank: int | None, energy: float | None) -> tuple[LowRank, float, float]:
+    """`op` at the given rank or energy, the relative Frobenius error of it, and ‖D‖²."""
     import torch
 
     with torch.no_grad():
@@ -38,20 +38,20 @@ def truncate(op: Operator, rank: int | None, energy: float | None) -> tuple[LowR
             except NotPossible:
                 pass
             else:
-                return core.truncate(core.cores[0], rank, energy)
+                return *core.truncate(core.cores[0], rank, energy), float(core.cores[0].square().sum())
         return _whole(op, rank, energy) if small else _randomised(op, rank, energy)
 
 
-def _whole(op: Operator, rank: int | None, energy: float | None) -> tuple[LowRank, float]:
+def _whole(op: Operator, rank: int | None, energy: float | None) -> tuple[LowRank, float, float]:
     import torch
 
     D = op.dense(torch.float64).flatten(2 if op.experts else 1)
     U, S, Vh = torch.linalg.svd(D, full_matrices=False)
     k, error = cut(S, rank, energy)
-    return _balanced(op, U[..., :k], S[..., :k], Vh[..., :k, :]), error
+    return _balanced(op, U[..., :k], S[..., :k], Vh[..., :k, :]), error, float(S.square().sum())
 
 
-def _randomised(op: Operator, rank: int | None, energy: float | None) -> tuple[LowRank, float]:
+def _randomised(op: Operator, rank: int | None, energy: float | None) -> tuple[LowRank, float, float]:
     total, side = op.norm() ** 2, min(op.size)
     k = min(rank or FIRST, side)
     while k <= max(side // MUCH, FIRST):
@@ -59,12 +59,12 @@ def _randomised(op: Operator, rank: int | None, energy: float | None) -> tuple[L
         enough = float((S[..., :k].double() ** 2).sum()) >= (energy or 0.0) * total
         if enough or k in (rank, side):
             kept, error = cut(S[..., :k], rank, energy, total)
-            return _balanced(op, U[..., :kept], S[..., :kept], Vh[..., :kept, :]), error
+            return _balanced(op, U[..., :kept], S[..., :kept], Vh[..., :kept, :]), error, total
         k = min(2 * k, rank or side, side)
     return _by_gram(op, rank, energy, total)
 
 
-def _by_gram(op: Operator, rank: int | None, energy: float | None, total: float) -> tuple[LowRank, float]:
+def _by_gram(op: Operator, rank: int | None, energy: float | None, total: float) -> tuple[LowRank, float, float]:
     import torch
 
     D = op.dense(torch.float64).flatten(2 if op.experts else 1)
@@ -75,7 +75,7 @@ def _by_gram(op: Operator, rank: int | None, energy: float | None, total: float)
     k, error = cut(S, rank, energy, total)
     Q, S = Q.flip(-1)[..., :k], S[..., :k]
     Vh = (Q.mT @ D) / S.clamp(min=torch.finfo(S.dtype).tiny).unsqueeze(-1)
-    return _balanced(op, *((Vh.mT, S, Q.mT) if tall else (Q, S, Vh))), error
+    return _balanced(op, *((Vh.mT, S, Q.mT) if tall else (Q, S, Vh))), error, total
 
 
 def _range(op: Operator, k: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from adaptr.adapter import Target
 from adaptr.algebra.dense import Dense
 from adaptr.algebra.lowrank import LowRank
+from adaptr.algebra.truncate import truncated
 from adaptr.checkpoint.open import Checkpoint, Stored
 from adaptr.checkpoint.stream import Rows
 from adaptr.errors import NonFinite, NothingChanged
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
 Embeddings = Literal["low-rank", "replace", "drop"]
 Biases = Literal["delta", "replace", "drop"]
 Rest = Literal["replace", "drop"]
-#: Errors from which on what is kept is too little to tell the size of the whole.
-MOST = 0.9
 
 
 @dataclass(frozen=True)
@@ -169,15 +168,13 @@ class Job:
         D = after.to(work).sub_(before.to(work)) if after.dtype != work else after - before
         D = D.transpose(-1, -2).contiguous() if target.transposed else D
         op = Dense(D, experts=target.kind in {"experts", "experts_t"})
-        low, error = op.truncate(self.rank, self.energy)
-        # what is kept is a projection of D, so its size tells that of D without another pass over it
-        size = low.norm() / math.sqrt(1 - error * error) if error < MOST else op.norm()
+        low, error, square = truncated(op, self.rank, self.energy)
         with self._lock:
             self._found.operators[target.path] = low
             for twin in self.twins.get(name, ()):
                 self._found.operators[twin.path] = low if twin.kind == target.kind else _turned(low)
                 self._found.twins = True
-            self._found.fitted.append(Fitted(target.path, low.rank, size, error))
+            self._found.fitted.append(Fitted(target.path, low.rank, math.sqrt(square), error))
             if target.kind == "embedding":
                 self._found.tables.append(name)
             self.svd += time.perf_counter() - started

@@ -10,6 +10,7 @@ from adaptr import settings
 from adaptr.algebra.lowrank import LowRank
 from adaptr.algebra.operator import Operator
 from adaptr.algebra.sum import Sum
+from adaptr.algebra.truncate import truncated
 from adaptr.errors import BadConfig, NotPossible
 
 if TYPE_CHECKING:
@@ -82,9 +83,7 @@ class Strategy:
         result = self.combine(ops, weights, cfg, place)
         if rank is None and energy is None:
             return Made(result, *((0.0,) * 4 if self.linear else (0.0, 0.0, *apart(result, ops, weights))))
-        low, error = result.truncate(rank, energy)
-        # what is kept is a projection of the exact result, so its norm says the other
-        size = low.norm() ** 2 / (1 - error**2) if error < 1 else result.norm() ** 2
+        low, error, size = truncated(result, rank, energy)
         wrong = size * error**2
         return Made(low, size, wrong, *((size, wrong) if self.linear else apart(low, ops, weights)))
 

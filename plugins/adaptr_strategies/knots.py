@@ -33,9 +33,9 @@ class KnOTS(Strategy):
         space = Core.of([factored(op) for op in ops])
         # [D_1 ... D_n] = Q_out [C_1 ... C_n] (Q_in ⊕ ... ⊕ Q_in)ᵀ
         U, S, V = spectrum(torch.cat(space.cores, dim=-1))
-        rows = [part @ space.Q_in.mT for part in V.split(space.Q_in.shape[-1], dim=-1)]
+        rows = [space.into.combined(part) for part in V.split(space.cores[0].shape[-1], dim=-1)]
         merged = elect([_trimmed(row, cfg.density) for row in rows], weights, cfg.lam)
-        B = space.Q_out @ (U * S.unsqueeze(-2))
+        B = space.out.combined((U * S.unsqueeze(-2)).mT).mT.contiguous()
         return LowRank.of(B.to(space.dtype), merged.to(space.dtype), space.shape, space.experts)
 
 

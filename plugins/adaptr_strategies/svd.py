@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from adaptr.algebra.operator import Operator
-from adaptr.strategies.base import Operators, Place, Strategy, Weights, beside, weighted
+from adaptr.strategies.base import Operators, Place, Strategy, Weights, weighted
 
 
 class SVD(Strategy):
@@ -18,4 +18,4 @@ class SVD(Strategy):
     rank_wanted = True
 
     def combine(self, ops: Operators, weights: Weights, cfg: Any, place: Place) -> Operator:
-        return beside([weighted(ops, weights)])
+        return weighted(ops, weights)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adaptr import Core, Dense, LowRank
-from adaptr.algebra.core import orthonormal
+from adaptr.algebra.core import Basis
 from adaptr.errors import NotPossible, ShapeError
 from algebra import cases
 
@@ -62,11 +62,21 @@ def test_what_has_no_factors_is_refused() -> None:
 
 
 @pytest.mark.parametrize("spread", [0.0, 1.0, 1.9, 2.1, 6.0, 20.0])
-@pytest.mark.parametrize("shape", [(40, 8), (5, 8), (3, 40, 8), (40, 0)])
-def test_orthonormal_columns_whatever_the_condition(shape: tuple[int, ...], spread: float) -> None:
+@pytest.mark.parametrize("shape", [(8, 40), (8, 5), (3, 8, 40), (0, 40)])
+def test_orthonormal_rows_whatever_the_condition(shape: tuple[int, ...], spread: float) -> None:
     X = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    X = X * torch.logspace(0, -spread, shape[-1], dtype=torch.float64)
-    Q, R = orthonormal(X)
-    torch.testing.assert_close(Q @ R, X, rtol=0, atol=1e-11)
-    eye = torch.eye(Q.shape[-1], dtype=torch.float64).expand(*shape[:-2], -1, -1)
-    torch.testing.assert_close(Q.mT @ Q, eye, rtol=0, atol=1e-10)
+    X = X * torch.logspace(0, -spread, shape[-2], dtype=torch.float64).unsqueeze(-1)
+    basis, R = Basis.of(X)
+    Q = basis.rows()
+    torch.testing.assert_close(R.mT @ Q, X, rtol=0, atol=1e-11)
+    torch.testing.assert_close(basis.combined(R.mT), X, rtol=0, atol=1e-11)
+    eye = torch.eye(Q.shape[-2], dtype=torch.float64).expand(*shape[:-2], -1, -1)
+    torch.testing.assert_close(Q @ Q.mT, eye, rtol=0, atol=1e-10)
+
+
+def test_a_sum_is_as_its_terms() -> None:
+    source = cases.Source(0)
+    one, two = source.low_rank(40, 30, 3), source.low_rank(40, 30, 2)
+    core = Core.of([one * 0.5 + two, two])
+    assert [C.shape for C in core.cores] == [(7, 7)] * 2
+    close(core.lift(core.cores[0]).dense(), 0.5 * one.dense() + two.dense())
