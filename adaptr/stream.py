@@ -9,24 +9,44 @@ from __future__ import annotations
 
 import hashlib
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 GAMMA = 0x9E3779B97F4A7C15
 MIX = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
-WORD = 1 << 64
+SHIFTS = (30, 27, 31)
+PIECE = 1 << 14
 
 
 def integers(seed: int, name: str, n: int, start: int = 0) -> Tensor:
     """`n` numbers of 64 random bits (n,) int64, from the `start`-th of the stream on."""
+    import numpy as np
     import torch
 
-    z = torch.arange(start + 1, start + n + 1, dtype=torch.int64) * _signed(GAMMA) + _signed(_key(seed, name))
-    z = (z ^ _shifted(z, 30)) * _signed(MIX[0])
-    z = (z ^ _shifted(z, 27)) * _signed(MIX[1])
-    return z ^ _shifted(z, 31)
+    # in place, and in pieces that stay in the cache: what each step would allocate costs more than the step
+    z = np.arange(start + 1, start + n + 1, dtype=np.uint64)
+    gamma, key = np.uint64(GAMMA), np.uint64(_key(seed, name))
+    shifted = np.empty(min(n, PIECE), dtype=np.uint64)
+    for at in range(0, n, PIECE):
+        part = z[at : at + PIECE]
+        part *= gamma
+        part += key
+        _mix(part, shifted[: len(part)])
+    return torch.from_numpy(z.view(np.int64))
+
+
+def _mix(z: Any, shifted: Any) -> None:
+    """SplitMix64's finaliser, in place; `shifted` is room for as many numbers."""
+    import numpy as np
+
+    for bits, factor in zip(SHIFTS, MIX, strict=False):
+        np.right_shift(z, np.uint64(bits), out=shifted)
+        z ^= shifted
+        z *= np.uint64(factor)
+    np.right_shift(z, np.uint64(SHIFTS[-1]), out=shifted)
+    z ^= shifted
 
 
 def uniform(seed: int, name: str, shape: tuple[int, ...], start: int = 0) -> Tensor:
@@ -70,7 +90,3 @@ def _key(seed: int, name: str) -> int:
 def _shifted(z: Tensor, bits: int) -> Tensor:
     """A logical shift to the right; torch's own keeps the sign."""
     return (z >> bits) & ((1 << (64 - bits)) - 1)
-
-
-def _signed(value: int) -> int:
-    return value - WORD if value >= WORD // 2 else value

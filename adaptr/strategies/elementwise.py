@@ -15,8 +15,8 @@ from adaptr.strategies.threshold import kth_largest
 if TYPE_CHECKING:
     from torch import Tensor
 
-#: Elements of a block: 1 MiB of fp32 for each input, which stays in a core's cache.
-BLOCK = 1 << 18
+#: Elements of a block: 256 KiB of fp32 for each input, so that all of them stay in a core's cache.
+BLOCK = 1 << 16
 
 
 class Elementwise(Strategy):
@@ -35,7 +35,11 @@ class Elementwise(Strategy):
     def block(
         self, parts: list[Tensor], weights: Weights, cfg: Any, ready: list[Any], draw: Callable[[int], Tensor]
     ) -> Tensor:
-        """The result for a block: `parts` and the result are matrix rows (rows, in*k) in fp32."""
+        """The result for a block: `parts` and the result are matrix rows (rows, in*k) in fp32.
+
+        `parts` may be written over. Comparisons and choices among floats cost several times what arithmetic does, so
+        the steps below avoid them.
+        """
         raise NotImplementedError
 
     def combine(self, ops: Operators, weights: Weights, cfg: Any, place: Place) -> Operator:
@@ -46,21 +50,31 @@ class Elementwise(Strategy):
     ) -> Made:
         import torch
 
-        D, plain, gap = torch.empty(ops[0].shape), 0.0, 0.0
-        ready = self.prepare(ops, cfg)
+        D, size, plain, gap = torch.empty(ops[0].shape), 0.0, 0.0, 0.0
+        whole, ready = rank is None and energy is None, self.prepare(ops, cfg)
         for s in blocks(*ops):
-            parts = [op.rows(s, torch.float32).reshape(-1, op.size[1]) for op in ops]
-            total = add(parts, weights)
+            parts = [own_rows(op, s) for op in ops]
+            total = add(parts, weights) if whole else None
             made = self.block(parts, weights, cfg, ready, _drawing(ops[0], s, place))
-            plain += square(total)
-            gap += square(made - total)
             D[s] = made.view_as(D[s])
+            size += square(made)
+            if total is not None:
+                plain += square(total)
+                gap += square(total.sub_(made))
         exact = Dense(D, experts=ops[0].experts)
-        if rank is None and energy is None:
+        if whole:
             return Made(exact, 0.0, 0.0, plain, gap)
         low, error = exact.truncate(rank, energy)
-        size = square(D)
         return Made(low, size, size * error**2, *apart(low, ops, weights))
+
+
+def own_rows(op: Operator, s: slice) -> Tensor:
+    """Rows of D as matrix rows (rows, in*k) in fp32, in memory of their own."""
+    import torch
+
+    found = op.rows(s, torch.float32).reshape(-1, op.size[1])
+    held = {t.untyped_storage().data_ptr() for t in op.tensors}
+    return found.clone() if found.untyped_storage().data_ptr() in held else found
 
 
 def blocks(*ops: Operator) -> list[slice]:
@@ -97,9 +111,29 @@ def add(parts: list[Tensor], weights: Weights) -> Tensor:
     return total
 
 
-def kept(bits: Tensor, keep: float) -> Tensor:
-    """Which of the random `bits` fall into a share `keep` of all."""
-    return bits < _edge(keep) if keep < 1 else bits == bits
+def trim(D: Tensor, edge: float) -> Tensor:
+    """D where its magnitude is `edge` or more, else 0."""
+    import torch
+
+    kept: Tensor = torch.hardshrink(D, _before(edge))
+    return kept
+
+
+def _before(edge: float) -> float:
+    """The largest fp32 below a magnitude, not below 0: a value is kept above it, so from the edge on."""
+    import numpy as np
+
+    return max(float(np.nextafter(np.float32(edge), np.float32(0))), 0.0)
+
+
+def thin(D: Tensor, bits: Tensor, keep: float) -> Tensor:
+    """D, in place, with 0 where the random `bits` (rows, in*k) don't fall into a share `keep` of all."""
+    import numpy as np
+
+    if keep < 1:
+        values = D.numpy()
+        np.multiply(values, bits.numpy() < _edge(keep), out=values)
+    return D
 
 
 def _edge(keep: float) -> int:
@@ -108,20 +142,21 @@ def _edge(keep: float) -> int:
 
 def elect(parts: list[Tensor], weights: Weights, lam: float) -> Tensor:
     """TIES' last two steps: the sign with the larger total of w D, then the mean of the values that have it, times
-    `lam`. A value counts by the size of its weight.
+    `lam`. A value counts by the size of its weight. `parts` are written over.
     """
     import torch
 
-    values = [D * w for D, w in zip(parts, weights, strict=True)]
     sign = add(parts, weights).sign_()
     total, count = torch.zeros_like(sign), torch.zeros_like(sign)
-    for value, w in zip(values, weights, strict=True):
-        agrees = (value * sign) > 0
-        total.add_(value * agrees)
-        count.add_(agrees, alpha=abs(w))
-    return total.div_(count.where(count > 0, 1.0)).mul_(lam)
+    for D, w in zip(parts, weights, strict=True):
+        agreeing = D.mul_(w).mul_(sign).relu_()
+        total.add_(agreeing)
+        count.add_(agreeing.sign_(), alpha=abs(w))
+    # nothing agrees: 0 divided by something
+    return total.mul_(sign).div_(count.clamp_(min=torch.finfo(count.dtype).tiny)).mul_(lam)
 
 
 def square(D: Tensor) -> float:
-    """‖D‖², in fp64 where rounding would add up."""
-    return float(D.flatten(1).square().sum(1).double().sum()) if D.ndim > 1 else float(D.double().square().sum())
+    """‖D‖² of a block."""
+    flat = D.flatten()
+    return float(flat @ flat)

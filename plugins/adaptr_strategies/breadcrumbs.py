@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from adaptr.errors import BadConfig
 from adaptr.strategies.base import Operators, Weights
-from adaptr.strategies.elementwise import Elementwise, add, largest
+from adaptr.strategies.elementwise import Elementwise, add, largest, trim
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,8 +40,6 @@ class Breadcrumbs(Elementwise):
     def block(
         self, parts: list[Tensor], weights: Weights, cfg: Any, ready: list[Any], draw: Callable[[int], Tensor]
     ) -> Tensor:
-        left = []
-        for D, (low, high) in zip(parts, ready, strict=True):
-            size = D.abs()
-            left.append(D * ((size >= low) & (size < high)))
+        # what reaches the lower edge, without what reaches the upper
+        left = [trim(D, low).sub_(trim(D, high)) for D, (low, high) in zip(parts, ready, strict=True)]
         return add(left, [cfg.alpha * w for w in weights])

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from adaptr.strategies.base import Weights
-from adaptr.strategies.elementwise import Elementwise, add, kept
+from adaptr.strategies.elementwise import Elementwise, add, thin
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,4 +32,4 @@ class DARE(Elementwise):
 
     def thinned(self, parts: list[Tensor], cfg: Any, draw: Callable[[int], Tensor]) -> list[Tensor]:
         """Each delta with its random elements dropped and the others rescaled."""
-        return [D * kept(draw(i), cfg.density) / cfg.density for i, D in enumerate(parts)]
+        return [thin(D, draw(i), cfg.density).div_(cfg.density) for i, D in enumerate(parts)]

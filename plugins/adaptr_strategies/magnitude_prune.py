@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from adaptr.strategies.base import Operators, Weights
-from adaptr.strategies.elementwise import Elementwise, add, largest
+from adaptr.strategies.elementwise import Elementwise, add, largest, trim
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,4 +30,4 @@ class MagnitudePrune(Elementwise):
     def block(
         self, parts: list[Tensor], weights: Weights, cfg: Any, ready: list[Any], draw: Callable[[int], Tensor]
     ) -> Tensor:
-        return add([D * (D.abs() >= edge) for D, edge in zip(parts, ready, strict=True)], weights)
+        return add([trim(D, edge) for D, edge in zip(parts, ready, strict=True)], weights)

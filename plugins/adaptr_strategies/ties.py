@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from adaptr.strategies.base import Operators, Weights
-from adaptr.strategies.elementwise import Elementwise, elect, largest
+from adaptr.strategies.elementwise import Elementwise, elect, largest, trim
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,5 +32,5 @@ class TIES(Elementwise):
     def block(
         self, parts: list[Tensor], weights: Weights, cfg: Any, ready: list[Any], draw: Callable[[int], Tensor]
     ) -> Tensor:
-        trimmed = [D * (D.abs() >= edge) for D, edge in zip(parts, ready, strict=True)]
+        trimmed = [trim(D, edge) for D, edge in zip(parts, ready, strict=True)]
         return elect(trimmed, weights, cfg.lam)

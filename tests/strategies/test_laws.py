@@ -94,9 +94,10 @@ def test_the_threshold_is_the_kth_largest(data: st.DataObject) -> None:
     k = data.draw(st.integers(1, rows * width))
     D = torch.tensor(values).view(rows, width)
     want = float(D.abs().flatten().sort(descending=True).values[k - 1])
-    for step, keep in ((1, 0), (2, 1 << 22), (rows, 0), (rows, 1 << 22)):
+    # a sample of a value or two is wrong often, so that the pass is repeated
+    for step, number, margin in ((1, 1, 0.0), (1, 1, 0.02), (2, 2, 0.02), (rows, 1 << 15, 0.02)):
         blocks = [slice(i, min(i + step, rows)) for i in range(0, rows, step)]
-        with patch.object(threshold, "KEEP", keep):
+        with patch.multiple(threshold, BLOCKS=number, VALUES=number, MARGIN=margin or 1e-3):
             assert threshold.kth_largest(Dense(D), k, blocks) == want
     assert threshold.kth_largest(Dense(D), 0, [slice(0, rows)]) == math.inf
 
@@ -155,7 +156,7 @@ def test_a_della_element_survives_as_often_as_it_should() -> None:
     cfg = strategy.config({"density": 0.3, "epsilon": 0.4})
     from adaptr import stream
 
-    kept = strategy.pruned(D, cfg, stream.integers(0, "x", D.numel()).view(D.shape)) != 0
+    kept = strategy.pruned(D.clone(), cfg, stream.integers(0, "x", D.numel()).view(D.shape)) != 0
     order = D.abs().argsort(1, descending=True)
     assert float(kept.float().mean()) == pytest.approx(0.3, abs=0.02)
     assert float(kept.gather(1, order[:, :5]).float().mean()) == pytest.approx(0.5 - 0.4 * 2 / 50, abs=0.05)
