@@ -23,13 +23,24 @@ class Sample:
     said: Mapping[str, float]
 
 
-def process(command: list[str], threads: int | None = None) -> Sample:
-    """Run a command to its end. A JSON object on its last line gives its own figures (`work`, ...)."""
+def process(command: list[str], threads: int | None = None, cores: int | None = None) -> Sample:
+    """Run a command to its end. A JSON object on its last line gives its own figures (`work`, ...).
+
+    `threads`: of OpenMP. `cores`: how many the process may use at all, whatever threads it starts.
+    """
     env = {**os.environ, "TRANSFORMERS_VERBOSITY": "error", "HF_HUB_OFFLINE": "1", "PYTHONWARNINGS": "ignore"}
     if threads:
         env["OMP_NUM_THREADS"] = str(threads)
     started = time.perf_counter()
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=env, text=True) as child:
+    bound = sorted(os.sched_getaffinity(0))[:cores]
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=env,
+        text=True,
+        preexec_fn=lambda: os.sched_setaffinity(0, bound),
+    ) as child:
         out = child.stdout.read() if child.stdout else ""
         _, status, usage = os.wait4(child.pid, 0)
         child.returncode = os.waitstatus_to_exitcode(status)

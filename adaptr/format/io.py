@@ -65,12 +65,33 @@ class Tensors(Mapping[str, "Tensor"]):
         return {key: _tensor(key, entry, raw, entry.start) for key, entry in self.header.entries.items()}
 
     def _bytes(self, start: int, count: int) -> bytearray:
-        with opened(self.path) as file:
-            raw = bytearray(count)
-            file.seek(start)
-            if _stamp(file) != self.stamp or file.readinto(raw) != count:
+        raw = bytearray(count)
+        fd = self._descriptor()
+        try:
+            if _stamp(fd) != self.stamp or _read_at(fd, memoryview(raw), start) != count:
                 raise e.FileChanged(f"`{self.path}` changed after its header was read; load it again")
+        finally:
+            os.close(fd)
         return raw
+
+    def _descriptor(self) -> int:
+        """The file opened anew. There may be a pipe in its place by now, which is not waited for."""
+        try:
+            return os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:
+            opened(self.path).close()  # says what is there instead
+            raise
+
+
+def _read_at(fd: int, into: memoryview, at: int) -> int:
+    """How many bytes were there to fill `into`. The system reads at most 2 GiB at a time."""
+    done = 0
+    while done < len(into):
+        got = os.preadv(fd, [into[done:]], at + done)
+        if not got:
+            break
+        done += got
+    return done
 
 
 def _tensor(key: str, entry: Entry, raw: bytearray, at: int) -> Tensor:
@@ -91,12 +112,12 @@ def _tensor(key: str, entry: Entry, raw: bytearray, at: int) -> Tensor:
 def open_tensors(path: str | os.PathLike[str]) -> Tensors:
     """The tensors of any safetensors file, header checked."""
     with opened(Path(path)) as file:
-        stamp = _stamp(file)
+        stamp = _stamp(file.fileno())
         return Tensors(Path(path), headers.read(file, os.fstat(file.fileno()).st_size), stamp)
 
 
-def _stamp(file: BufferedReader) -> tuple[int, ...]:
-    found = os.fstat(file.fileno())
+def _stamp(fd: int) -> tuple[int, ...]:
+    found = os.fstat(fd)
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
