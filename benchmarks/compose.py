@@ -1,11 +1,11 @@
 """Compose four rank-16 LoRAs on all linear layers: adaptr from files to a file, PEFT's `add_weighted_adapter` in
 memory.
 
-`python benchmarks/compose.py [ROUNDS [SHAPE]]`. Every process has one core, and what counts is its CPU seconds: others
-may be at work. Imports are left out; for PEFT so are loading the base and the adapters and saving the result, and adaptr is
-measured that way too. PEFT's `linear`, `ties` and `dare_ties` combine A and B each by itself, which is not the
-combination of the deltas; its `svd`, `ties_svd` and `dare_ties_svd` work on the deltas, as adaptr does. Those take
-minutes on the 1.1 B shape, so they are run on one of 22 layers and multiplied.
+`python benchmarks/compose.py [ROUNDS [SHAPE]]`. Every process has one core, and what counts is its CPU seconds:
+others may be at work. Imports are left out; for PEFT so are loading the base and the adapters and saving the result,
+and adaptr is measured that way too. PEFT's `linear`, `ties` and `dare_ties` combine A and B each by itself, which is
+not the combination of the deltas; its `svd`, `ties_svd` and `dare_ties_svd` work on the deltas, as adaptr does. Those
+take minutes on the 1.1 B shape, so they are run on one of 22 layers and multiplied.
 """
 
 from __future__ import annotations
