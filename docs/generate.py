@@ -65,6 +65,9 @@ def commands() -> str:
         command = importlib.import_module(f"adaptr.cli.commands.{name}").command
         context = click.Context(command, info_name=name, parent=top)
         parts += [f"## adaptr {name}\n", fenced(command.get_help(context))]
+        for sub, one in getattr(command, "commands", {}).items():
+            inner = click.Context(one, info_name=sub, parent=context)
+            parts += [f"### adaptr {name} {sub}\n", fenced(one.get_help(inner))]
     return "\n".join(parts)
 
 

@@ -29,6 +29,7 @@ SECTIONS: dict[str, dict[str, str]] = {
     },
     "Run": {
         "apply": "Run a base model with adapters on a prompt.",
+        "gate": "Train a gate over adapters, or show what one does.",
     },
 }
 COMMANDS = {name: summary for section in SECTIONS.values() for name, summary in section.items()}

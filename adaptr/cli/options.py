@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 from collections.abc import Callable
@@ -39,6 +40,11 @@ def command(name: str, *examples: str) -> Callable[[Callable[..., Any]], Command
     return declared
 
 
+def group(name: str, *commands: Command, help: str) -> click.Group:
+    """A command of several."""
+    return click.Group(name, {str(one.name): one for one in commands}, help=help)
+
+
 _HELP = {
     "json": "Print one JSON object and nothing else.",
     "quiet": "Print nothing but errors.",
@@ -61,6 +67,20 @@ def output_option(text: str) -> Decorator:
     out = click.option("-o", "--out", required=True, type=click.Path(), metavar="OUT", help=text)
     force = click.option("--force", is_flag=True, help="Replace what is at OUT.")
     return lambda function: out(force(function))
+
+
+def fields(pairs: tuple[str, ...]) -> dict[str, Any]:
+    """`lam=0.5` as {"lam": 0.5}: numbers and truth values where they are some, else text."""
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        name, sign, value = pair.partition("=")
+        if not sign:
+            raise click.UsageError(f"--set wants FIELD=VALUE, got `{pair}`")
+        try:
+            found[name] = json.loads(value)
+        except ValueError:
+            found[name] = value
+    return found
 
 
 class Weighted(NamedTuple):

@@ -1,62 +1,28 @@
-"""A diff as one page that needs nothing but itself: heat maps, spectra and a table, drawn by Vega-Lite.
-
-The libraries come as one script out of vl-convert (Vega's own package, BSD-3), and go into the page.
-"""
+"""A diff as one page that needs nothing but itself: heat maps, spectra and a table."""
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Mapping
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from adaptr.cli import html
 from adaptr.cli.commands.diff import verdict
-from adaptr.errors import MissingExtra
-from adaptr.files import refuse_existing, replacing
 from adaptr.ops.diff_report import DiffReport, TargetDiff
 
-#: Digits that a picture can show.
-DIGITS = 5
 LAYER = re.compile(r"(?<=\.)(\d+)(?=\.|$)|^(\d+)(?=\.)")
-PARTS = ("page.css", "page.js")
-
-
-def require(path: Path, force: bool) -> None:
-    """Raises `OutputExists`, or `MissingExtra` without the plotting library, before anything is computed."""
-    refuse_existing(path, force)
-    _libraries()
 
 
 def write(report: DiffReport, path: Path, force: bool = False) -> None:
     """Write the page of a report."""
-    with replacing(path, force) as file:
-        file.write(page(report).encode())
+    html.write(page(report), path, force)
 
 
 def page(report: DiffReport) -> str:
     """The page. The same report gives the same text."""
-    folder = resources.files("adaptr.cli")
-    text = (folder / "page.html").read_text(encoding="utf-8")
-    css, script = ((folder / name).read_text(encoding="utf-8") for name in PARTS)
-    parts = {"css": css, "script": script, "libraries": _libraries(), "data": _inert(json.dumps(_data(report)))}
-    return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], text)
-
-
-def _libraries() -> str:
-    try:
-        import vl_convert
-    except ImportError:
-        raise MissingExtra("a page with pictures needs vl-convert: `pip install 'adaptr[plots]'`") from None
-    bundle: str = vl_convert.javascript_bundle()  # type: ignore[call-arg]  # its stub misses the default
-    return bundle.replace("</script", "<\\/script")
-
-
-def _inert(text: str) -> str:
-    """JSON that can't end the script element it stands in."""
-    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+    return html.filled("diff", _data(report))
 
 
 def _data(report: DiffReport) -> Mapping[str, Any]:
@@ -97,7 +63,7 @@ def _figures(target: TargetDiff) -> dict[str, Any]:
 
 def _short(value: Any) -> Any:
     if isinstance(value, float):
-        return float(f"{value:.{DIGITS}g}")
+        return html.short(value)
     return [_short(v) for v in value] if isinstance(value, tuple) else value
 
 

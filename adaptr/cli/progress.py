@@ -12,17 +12,18 @@ Progress = Callable[[int, int, str], None]
 
 
 @contextmanager
-def bar(out: Output, what: str) -> Iterator[Progress | None]:
-    """A `progress(done, total, what)` in bytes, or None where nobody would see it."""
+def bar(out: Output, what: str, steps: bool = False) -> Iterator[Progress | None]:
+    """A `progress(done, total, what)` in bytes, or in steps, or None where nobody would see it."""
     if out.quiet or not sys.stderr.isatty():
         yield None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
     console = Console(stderr=True, no_color=not coloured(sys.stderr))
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    count = MofNCompleteColumn() if steps else DownloadColumn()
+    columns = (TextColumn("{task.description}"), BarColumn(), count, TimeRemainingColumn())
     with Bar(*columns, console=console, transient=True) as shown:
         task = shown.add_task(what, total=None)
 

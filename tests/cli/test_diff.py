@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from adaptr import api
 from adaptr.adapter import Adapter, Target
 from adaptr.cli import page
 from adaptr.errors import MissingExtra
+from browser import browse, needs_browser
 
 ROOT = Path(__file__).resolve().parents[2]
 KEYS = {
@@ -74,22 +74,6 @@ def test_usage(adaptr: Callable, lora: Path, other: Path, houlsby: Path, tmp_pat
 
 
 # ---------------------------------------------------------------- the page
-
-CHROMIUM = next(
-    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), ""
-)
-needs_browser = pytest.mark.skipif(not CHROMIUM, reason="no Chromium to open the page in")
-QUIET = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--hide-scrollbars", "--virtual-time-budget=10000",
-    "--host-resolver-rules=MAP * ~NOTFOUND",
-)  # fmt: skip
-
-
-def browse(file: Path, profile: Path, *options: str) -> str:
-    """What Chromium prints of a page, in a profile of its own."""
-    command = [CHROMIUM, *QUIET, f"--user-data-dir={profile}", *options, file.as_uri()]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
 
 
 @pytest.fixture(scope="module")

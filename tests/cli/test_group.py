@@ -18,6 +18,16 @@ def command(name: str) -> Command:
     return found
 
 
+def leaves(name: str) -> dict[str, Command]:
+    """The command, or those that it is made of, by what is typed."""
+    found = command(name)
+    return (
+        {f"{name} {sub}": one for sub, one in found.commands.items()}
+        if isinstance(found, click.Group)
+        else {name: found}
+    )
+
+
 def test_every_file_is_a_command_and_every_command_a_file() -> None:
     files = {f.stem for f in Path(package.__path__[0]).glob("*.py") if f.stem != "__init__"}
     assert files == set(COMMANDS)
@@ -31,19 +41,22 @@ def test_the_summary_in_the_table_is_the_commands_own(name: str) -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_takes_the_common_options(name: str) -> None:
-    options = {word for p in command(name).params for word in p.opts}
-    assert {"--json", "--quiet", "-q", "--verbose", "-v"} <= options
-    assert bool({"--out", "--html"} & options) == ("--force" in options)
+    for leaf in leaves(name).values():
+        options = {word for p in leaf.params for word in p.opts}
+        assert {"--json", "--quiet", "-q", "--verbose", "-v"} <= options
+        assert bool({"--out", "--html"} & options) == ("--force" in options)
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_examples_are_command_lines_that_parse(name: str) -> None:
-    assert command(name).examples
-    for example in command(name).examples:
-        words = shlex.split(example.partition(" | ")[0])
-        assert words[:2] == ["adaptr", name]
-        if "--file" not in words:  # opened while parsing
-            command(name).make_context(name, words[2:], parent=click.Context(cli, info_name="adaptr"))
+    for typed, leaf in leaves(name).items():
+        assert leaf.examples
+        start = ["adaptr", *typed.split()]
+        for example in leaf.examples:
+            words = shlex.split(example.partition(" | ")[0])
+            assert words[: len(start)] == start
+            if "--file" not in words:  # opened while parsing
+                leaf.make_context(name, words[len(start) :], parent=click.Context(cli, info_name="adaptr"))
 
 
 def test_no_argument_is_help(adaptr: Callable) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +54,7 @@ def command(output: Output, adapters: tuple[Weighted, ...], out: str, force: boo
     """
     from adaptr import api
 
-    config = {**_fields(given.pop("fields")), **_density(given.pop("density"))}
+    config = {**options.fields(given.pop("fields")), **_density(given.pop("density"))}
     if len(adapters) == 1 and adapters[0].source.endswith(RECIPES):
         _refuse_options()
         made = api.compose(adapters[0].source, out=out, force=force)
@@ -67,20 +66,6 @@ def command(output: Output, adapters: tuple[Weighted, ...], out: str, force: boo
 
 def _density(value: float | None) -> dict[str, float]:
     return {} if value is None else {"density": value}
-
-
-def _fields(pairs: tuple[str, ...]) -> dict[str, Any]:
-    """`lam=0.5` as {"lam": 0.5}: numbers and truth values where they are some, else text."""
-    found: dict[str, Any] = {}
-    for pair in pairs:
-        name, sign, value = pair.partition("=")
-        if not sign:
-            raise click.UsageError(f"--set wants FIELD=VALUE, got `{pair}`")
-        try:
-            found[name] = json.loads(value)
-        except ValueError:
-            found[name] = value
-    return found
 
 
 def _refuse_options() -> None:

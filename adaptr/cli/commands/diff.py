@@ -56,9 +56,10 @@ def command(output: Output, a: str, b: str, html: str | None, force: bool, every
     if html is not None and given["header"]:
         raise click.UsageError("--html shows weights, which --header does not read")
     if html is not None:
+        from adaptr.cli import html as pages
         from adaptr.cli import page
 
-        page.require(Path(html), force)
+        pages.require(Path(html), force)
     with bar(output, "comparing") as progress:
         report = api.diff(a, b, progress=progress, **given)
     if html is not None:

@@ -1,0 +1,119 @@
+"""`adaptr gate train BASE --experts A... --data F -o OUT`, `adaptr gate show GATE BASE --prompt P`"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from adaptr.cli import options, show
+from adaptr.cli.output import Output
+from adaptr.cli.progress import bar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from adaptr.runtime.learn import LearnReport
+    from adaptr.runtime.scalings import Scalings
+
+
+@options.command(
+    "train",
+    "adaptr gate train ./smollm2 --experts law.safetensors code/ art/ --data mixed.jsonl -o gate.safetensors",
+    "adaptr gate train ./smollm2 law/ code/ --data qa.tsv --method lora-soups --steps 200 -o soup.safetensors",
+    "adaptr gate train ./smollm2 law/ code/ --data texts.txt --set depth=2 --set top_k=1 -o gate.safetensors",
+)
+@click.argument("base", type=click.Path())
+@click.argument("more", nargs=-1, type=click.Path(), metavar="EXPERT...")
+@click.option("--experts", multiple=True, type=click.Path(), metavar="EXPERT...", help="The adapters to be weighed.")
+@click.option(
+    "--data", required=True, type=click.Path(), metavar="FILE", help=".tsv, .txt or .jsonl: an example a line."
+)
+@options.output_option("The gate to write, with its experts.")
+@click.option("--method", type=click.Choice(("xlora", "lora-soups")), default="xlora", show_default=True)
+@click.option("--set", "fields", multiple=True, metavar="FIELD=VALUE", help="A field of the method's configuration.")
+@click.option("--steps", type=click.IntRange(1), default=100, show_default=True, metavar="N")
+@click.option(
+    "--batch", "size", type=click.IntRange(1), default=4, show_default=True, metavar="N", help="Examples a step."
+)
+@click.option("--rate", type=click.FloatRange(0, min_open=True), metavar="R", help="[default: 0.001; lora-soups 0.01]")
+@click.option(
+    "--held-out", type=click.FloatRange(0, 1), default=0.1, show_default=True, metavar="SHARE", help="Not learnt from."
+)
+@click.option("--seed", type=int, default=0, show_default=True)
+def train(output: Output, base: str, more: tuple[str, ...], experts: tuple[str, ...], **given: Any) -> None:
+    """Train a gate over adapters, and measure it on examples that were held out.
+
+    The experts are adapters of any delta method and stay as they are. X-LoRA learns weights for each token and layer,
+    LoRA Soups one for each layer, which `adaptr merge` and `adaptr convert --method lora` make a plain adapter of. An
+    example is a question, a tab and an answer (.tsv), a text (.txt), or {"prompt", "completion"} or {"text"} (.jsonl).
+    """
+    from adaptr.runtime.learn import learn
+
+    if not (*experts, *more):
+        raise click.UsageError("there is no expert; name adapters behind --experts")
+    config = options.fields(given.pop("fields"))
+    with bar(output, "training", steps=True) as progress:
+        report = learn(base, [*experts, *more], progress=progress, config=config, **given)
+    output.tell(report.as_dict(), _learnt(report))
+
+
+@options.command(
+    "show",
+    "adaptr gate show gate.safetensors ./smollm2 --prompt 'The plaintiff sorts the list'",
+    "adaptr gate show gate.safetensors ./smollm2 --prompt 'The plaintiff sorts the list' --html gate.html",
+)
+@click.argument("gate", type=click.Path())
+@click.argument("base", type=click.Path())
+@click.option("-p", "--prompt", required=True, metavar="TEXT", help="The text to be weighed for.")
+@click.option("--html", "page", type=click.Path(), metavar="FILE", help="Also write a page with pictures.")
+@click.option("--force", is_flag=True, help="Replace what is at FILE.")
+def show_(output: Output, gate: str, base: str, prompt: str, page: str | None, force: bool) -> None:
+    """Show the weights that a gate gives its experts, for each token and layer of a text."""
+    from adaptr.runtime.scalings import scalings
+
+    if page is not None:
+        from adaptr.cli import gate_page, html
+
+        html.require(Path(page), force)
+    found = scalings(gate, base, prompt)
+    if page is not None:
+        html.write(gate_page.page(found), Path(page), force)
+    output.tell(found.as_dict(), _shown(found, page))
+
+
+command = options.group("gate", train, show_, help="Train a gate over adapters, or show what one does.")
+
+
+def _learnt(report: LearnReport) -> Iterator[show.Block]:
+    yield show.Facts(
+        {
+            "trained": report.out,
+            "method": f"{report.method}, {report.parameters:,} parameters learn",
+            "experts": list(report.experts),
+            "examples": f"{report.examples}, and {report.held_out} held out",
+            "steps": report.steps,
+            "written": show.size(report.bytes),
+            "time": f"{report.seconds:.1f} s",
+            "digest": report.digest,
+        }
+    )
+    rows = [(name, f"{loss:.3f}") for name, loss in report.losses.items()]
+    yield show.Table(("held out", "loss"), rows, right=frozenset({"loss"}))
+
+
+def _shown(found: Scalings, page: str | None) -> Iterator[show.Block]:
+    yield f"{found.method}, {len(found.experts)} experts at {len(found.sites)} layers; means over the layers:"
+    rows = [
+        (json.dumps(t, ensure_ascii=False), *map(_number, w))
+        for t, w in zip(found.tokens, found.over_sites(), strict=True)
+    ]
+    yield show.Table(("token", *found.experts), rows, right=frozenset(found.experts))
+    if page is not None:
+        yield f"page {page}"
+
+
+def _number(weight: float) -> str:
+    return f"{weight:.3f}"

@@ -1,0 +1,178 @@
+"""Training a gate on examples: a plain loop through the `train` hook, measured on examples that were held out."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from adaptr import plugins
+from adaptr.adapter import Adapter
+from adaptr.errors import UsageError
+from adaptr.files import refuse_existing
+from adaptr.format import digest, write
+from adaptr.ops import gather
+from adaptr.ops.examples import batch, encoded, examples
+from adaptr.ops.meter import Progress
+from adaptr.ops.open import open_adapter
+from adaptr.ops.searching import loaded
+
+if TYPE_CHECKING:
+    from torch import nn
+
+#: What learns, and how fast when nothing is said.
+RATES = {"xlora": 1e-3, "lora-soups": 1e-2}
+Rows = list[tuple[list[int], list[int]]]
+
+
+@dataclass(frozen=True)
+class LearnReport:
+    """What was learnt. `losses`: mean loss of the answers' tokens in the `held_out` examples: of the base, of each
+    expert alone, of the gate before and after training.
+    """
+
+    out: str
+    method: str
+    experts: Mapping[str, str]
+    parameters: int
+    examples: int
+    held_out: int
+    steps: int
+    losses: Mapping[str, float]
+    bytes: int
+    digest: str
+    seconds: float
+
+    def as_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+
+def learn(
+    base: str | Path,
+    experts: Sequence[str | Path],
+    data: str | Path,
+    out: str | Path,
+    *,
+    method: str = "xlora",
+    steps: int = 100,
+    size: int = 4,
+    rate: float | None = None,
+    held_out: float = 0.1,
+    seed: int = 0,
+    config: Mapping[str, Any] | None = None,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> LearnReport:
+    """Train a gate over `experts` on the examples in `data`, in batches of `size`, and write it to `out`.
+
+    The same call gives the same bytes on one machine. Raises what `create` raises for experts that don't fit.
+    """
+    import torch
+
+    started = time.perf_counter()
+    if method not in RATES:
+        raise UsageError(f"`{method}` is no gate that learns: {', '.join(RATES)}")
+    refuse_existing(Path(out), force)
+    named = {name: open_adapter(Path(source), base).adapter for name, source in names(experts).items()}
+    rows = examples(Path(data))
+    model, tokenizer = loaded(base)
+    gate = gather.over(method, named, model, config, seed)
+    kept, held = _split([encoded(tokenizer, *row) for row in rows], held_out, seed)
+    losses = {"base": _loss(model, held, size)}
+    losses |= {f"{name} alone": _attached_loss(model, child, held, size) for name, child in named.items()}
+    losses["gate, fresh"] = _attached_loss(model, gate, held, size)
+    rate = RATES[method] if rate is None else rate
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        trained, count = _trained(model, gate, kept, steps, size, rate, progress)
+    losses["gate, trained"] = _attached_loss(model, trained, held, size)
+    settings = {"steps": steps, "batch": size, "rate": rate, "seed": seed, "held_out": held_out}
+    libraries = {name: version(name) for name in ("torch", "transformers")}
+    training = {"data": digest.of_file(data), "optimiser": "AdamW", "libraries": libraries, **settings}
+    file = write(trained.replace(training=training, name=Path(out).name.split(".")[0]), out, force)
+    return LearnReport(
+        out=str(out),
+        method=method,
+        experts={name: part.digest for name, part in trained.parts.items()},
+        parameters=count,
+        examples=len(kept),
+        held_out=len(held),
+        steps=steps,
+        losses=losses,
+        bytes=file.stat().st_size,
+        digest=digest.of_file(file),
+        seconds=time.perf_counter() - started,
+    )
+
+
+def names(experts: Sequence[str | Path]) -> dict[str, str | Path]:
+    """A name for each expert: what its file is called, as far as a part may be called so."""
+    found: dict[str, str | Path] = {}
+    for source in experts:
+        stem = re.sub(r"[^a-z0-9_-]+", "-", Path(source).absolute().name.split(".")[0].lower()).strip("-_")
+        name, number = stem[:60] or "expert", 2
+        while name in found:
+            name, number = f"{stem[:56]}-{number}", number + 1
+        found[name] = source
+    return found
+
+
+def _split(rows: Rows, share: float, seed: int) -> tuple[Rows, Rows]:
+    """(to learn from, held out), drawn with `seed`."""
+    import torch
+
+    if not 0 < share < 1:
+        raise UsageError(f"the share held out is {share:g}, wanted more than 0 and less than 1")
+    count = max(1, round(share * len(rows)))
+    if count >= len(rows):
+        raise UsageError(f"{len(rows)} examples are too few to hold out {share:g} of them and learn from the rest")
+    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed)).tolist()
+    return [rows[i] for i in sorted(order[count:])], [rows[i] for i in sorted(order[:count])]
+
+
+def _trained(
+    model: nn.Module, gate: Adapter, rows: Rows, steps: int, size: int, rate: float, progress: Progress | None
+) -> tuple[Adapter, int]:
+    """The gate after `steps` steps of AdamW, and how many numbers learnt."""
+    import torch
+
+    with plugins.hooks(gate.method).train(model=model, adapter=gate) as session:
+        parameters = list(session.parameters())
+        optimiser = torch.optim.AdamW(parameters, lr=rate, weight_decay=0.0)
+        order: list[int] = []
+        for step in range(steps):
+            if len(order) < size:
+                order += torch.randperm(len(rows)).tolist()
+            some, order = [rows[i] for i in order[:size]], order[size:]
+            loss = model(**batch(some), use_cache=False).loss + session.penalty()
+            loss.backward()
+            optimiser.step()
+            session.after_step()
+            optimiser.zero_grad()
+            if progress is not None:
+                progress(step + 1, steps, f"loss {loss.item():.3f}")
+        return session.adapted(), sum(p.numel() for p in parameters)
+
+
+def _attached_loss(model: nn.Module, adapter: Adapter, rows: Rows, size: int) -> float:
+    with plugins.hooks(adapter.method).apply(model=model, adapter=adapter, weight=1.0):
+        return _loss(model, rows, size)
+
+
+def _loss(model: nn.Module, rows: Rows, size: int) -> float:
+    """The mean over all tokens that count."""
+    import torch
+
+    total, tokens = 0.0, 0
+    with torch.inference_mode():
+        for start in range(0, len(rows), size):
+            some = batch(rows[start : start + size])
+            count = int((some["labels"][:, 1:] >= 0).sum())
+            total += float(model(**some, use_cache=False).loss) * count
+            tokens += count
+    return total / max(tokens, 1)

@@ -1,0 +1,103 @@
+"""What a gate does with a text: the weights of its experts, for each token and layer."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from adaptr import plugins
+from adaptr.errors import UsageError
+from adaptr.host.site import Site
+from adaptr.ops.open import open_adapter
+from adaptr.ops.searching import loaded
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from adaptr.host import Handle
+
+
+@dataclass(frozen=True)
+class Scalings:
+    """`values`: for each of `sites`, for each of `tokens`, the weight of each of `experts`, the gate's own scale in it.
+    An expert has no effect at a site where it has no delta: those are in `absent`, by site.
+    """
+
+    gate: str
+    method: str
+    prompt: str
+    tokens: tuple[str, ...]
+    experts: tuple[str, ...]
+    sites: tuple[str, ...]
+    values: tuple[tuple[tuple[float, ...], ...], ...]
+    absent: tuple[tuple[str, ...], ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    def over_sites(self) -> list[list[float]]:
+        """For each token, the mean weight of each expert over the layers."""
+        columns = zip(*self.values, strict=True)
+        return [[sum(w) / len(w) for w in zip(*column, strict=True)] for column in columns]
+
+    def over_tokens(self) -> list[list[float]]:
+        """For each site, the mean weight of each expert over the tokens."""
+        return [[sum(w) / len(w) for w in zip(*row, strict=True)] for row in self.values]
+
+
+@contextmanager
+def recorded(gate: Handle) -> Iterator[dict[str, list[Tensor]]]:
+    """While it is entered, the weights of an attached gate: site path to one tensor (batch, tokens, n), or (n), for
+    each forward.
+    """
+    site = next((state for state in gate.states.values() if isinstance(state, Site)), None)
+    if site is None:
+        raise UsageError(f"`{gate.adapter.label}` is `{gate.adapter.method}`, no gate: it has no weights to record")
+    log: dict[str, list[Tensor]] = {}
+    site.signal.log = log
+    try:
+        yield log
+    finally:
+        site.signal.log = None
+
+
+def scalings(gate: str | Path, base: str | Path, prompt: str) -> Scalings:
+    """The weights that the gate at `gate` gives to each token of `prompt`. Raises `UsageError` for what is no gate."""
+    import torch
+
+    adapter = open_adapter(Path(gate), base).adapter
+    if plugins.method(adapter.method).family != "gate":
+        raise UsageError(f"`{gate}` is `{adapter.method}`, no gate: it has no weights to show")
+    model, tokenizer = loaded(base)
+    given = tokenizer(prompt, return_tensors="pt")
+    ids = given["input_ids"]
+    if not ids.numel():
+        raise UsageError("the prompt has no tokens")
+    with (
+        plugins.hooks(adapter.method).apply(model=model, adapter=adapter, weight=1.0) as handle,
+        recorded(handle) as log,
+        torch.inference_mode(),
+    ):
+        model(**given)
+    experts = tuple(adapter.config["experts"])
+    sites = tuple(path for path, _ in model.named_modules() if path in log)
+    return Scalings(
+        gate=str(gate),
+        method=adapter.method,
+        prompt=prompt,
+        tokens=tuple(tokenizer.decode([i]) for i in ids[0].tolist()),
+        experts=experts,
+        sites=sites,
+        values=tuple(_rows(log[path][0], ids.shape[1]) for path in sites),
+        absent=tuple(tuple(e for e in experts if path not in adapter.parts[e].targets) for path in sites),
+    )
+
+
+def _rows(weights: Tensor, tokens: int) -> tuple[tuple[float, ...], ...]:
+    """(tokens, n) as numbers, of one row."""
+    per_token = weights[0] if weights.ndim > 1 else weights.expand(tokens, -1)
+    return tuple(tuple(row) for row in per_token.float().tolist())
