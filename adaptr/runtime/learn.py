@@ -16,9 +16,9 @@ from adaptr.adapter import Adapter
 from adaptr.errors import UsageError
 from adaptr.files import refuse_existing
 from adaptr.format import digest, write
+from adaptr.meter import Progress
 from adaptr.ops import gather
 from adaptr.ops.examples import batch, encoded, examples
-from adaptr.ops.meter import Progress
 from adaptr.ops.open import open_adapter
 from adaptr.ops.searching import loaded
 
