@@ -60,6 +60,8 @@ _HOME = {
     "merge": "adaptr.api",
     "unmerge": "adaptr.api",
     "verify": "adaptr.api",
+    "pull": "adaptr.api",
+    "push": "adaptr.api",
     "stack": "adaptr.runtime.stack",
     "AdaptrError": "adaptr.errors",
 }
@@ -90,6 +92,8 @@ if TYPE_CHECKING:
         inspect,
         load,
         merge,
+        pull,
+        push,
         quantize,
         resize,
         save,

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from adaptr.host import Handle, Session
     from adaptr.meter import Progress
+    from adaptr.ops.artifacts import Artifact, Sent
     from adaptr.ops.beside import Choice
     from adaptr.ops.change import Tied
     from adaptr.ops.compose import Composition
@@ -31,8 +32,21 @@ if TYPE_CHECKING:
     from adaptr.ops.verify import VerifyReport
     from adaptr.targets import Spec
 
+#: A path, a reference such as `oci://host/name:tag` or `hf://org/name`, or a name in the local store.
 Source = str | os.PathLike[str]
 Adapters = Sequence["Source | Adapter | tuple[Source | Adapter, float]"]
+
+
+def _local(source: Source) -> Path:
+    """The path of a source: its own, or where the files are of a reference or a name in the store."""
+    from adaptr.registry.local import path_of
+
+    return path_of(source)
+
+
+def _base(base: nn.Module | Source | None) -> Any:
+    """A base as operations take it: a live model, a path or None."""
+    return _local(base) if isinstance(base, str) else base
 
 
 def load(source: Source, base: nn.Module | Source | None = None) -> Adapter:
@@ -43,14 +57,14 @@ def load(source: Source, base: nn.Module | Source | None = None) -> Adapter:
     """
     from adaptr.ops.open import open_adapter
 
-    return open_adapter(Path(source), base).adapter
+    return open_adapter(_local(source), _base(base)).adapter
 
 
 def inspect(source: Source, finite: bool = False) -> Inspection:
     """What an adapter is, from its header alone; `finite` also looks for NaN and infinity in its values."""
     from adaptr.ops import inspect as inspection
 
-    return inspection.inspect(Path(source), finite)
+    return inspection.inspect(_local(source), finite)
 
 
 def convert(
@@ -64,7 +78,7 @@ def convert(
     """Write the adapter at `source` to `out` in the format `to`, and report what was kept, renamed and lost."""
     from adaptr.ops import convert as conversion
 
-    return conversion.convert(Path(source), Path(out), to, lossy, force, base)
+    return conversion.convert(_local(source), Path(out), to, lossy, force, _base(base))
 
 
 def convert_method(
@@ -82,7 +96,7 @@ def convert_method(
     """Write the adapter at `source` as another method, exactly or at a rank or energy; see `adaptr.ops.resize`."""
     from adaptr.ops.resize import reexpress
 
-    return reexpress(Path(source), Path(out), method, to, rank, energy, lossy, force, base)
+    return reexpress(_local(source), Path(out), method, to, rank, energy, lossy, force, _base(base))
 
 
 def resize(
@@ -97,7 +111,7 @@ def resize(
     """Write the adapter at `source` as LoRA of a lower rank, with the error measured; see `adaptr.ops.resize`."""
     from adaptr.ops.resize import resize
 
-    return resize(Path(source), Path(out), rank, energy, force, base)
+    return resize(_local(source), Path(out), rank, energy, force, _base(base))
 
 
 def extract(
@@ -117,8 +131,8 @@ def extract(
     from adaptr.ops.extract import extract
 
     return extract(
-        Path(base),
-        Path(tuned),
+        _local(base),
+        _local(tuned),
         Path(out),
         rank=rank,
         energy=energy,
@@ -144,9 +158,9 @@ def diff(
     from adaptr.ops.diff import diff
 
     return diff(
-        Path(a),
-        Path(b),
-        None if base is None else Path(base),
+        _local(a),
+        _local(b),
+        None if base is None else _local(base),
         header=header,
         intruders=intruders,
         seed=seed,
@@ -234,12 +248,12 @@ def compose(
     if out is not None and not Path(out).is_dir():
         refuse_existing(Path(out), force)
     if isinstance(adapters, str | os.PathLike):
-        recipe = recipe_file.read(Path(adapters))
+        recipe = recipe_file.read(_local(adapters))
     else:
         pairs = [one if isinstance(one, tuple) else (one, 1.0) for one in adapters]
-        inputs = tuple(Input(a if isinstance(a, Adapter) else Path(a), w) for a, w in pairs)
+        inputs = tuple(Input(a if isinstance(a, Adapter) else _local(a), w) for a, w in pairs)
         options: dict[str, Any] = {"rank": rank, "energy": energy, "normalize": normalize, "seed": seed, "name": name}
-        recipe = Recipe(inputs, strategy, config, replaced=replaced, base=base, any_base=any_base, **options)
+        recipe = Recipe(inputs, strategy, config, replaced=replaced, base=_base(base), any_base=any_base, **options)
     made = composition.compose(recipe, None if out is None else Path(out).parent)
     return made if out is None else made.saved(Path(out), force)
 
@@ -261,15 +275,15 @@ def merge(
     """
     from adaptr.ops.merge import merge
 
-    stack = _stack(adapters, base)
-    return merge(Path(base), stack, Path(out), force=force, tied=tied, exact=receipt, progress=progress)
+    folder = _local(base)
+    return merge(folder, _stack(adapters, folder), Path(out), force=force, tied=tied, exact=receipt, progress=progress)
 
 
 def unmerge(merged: Source, out: Source, *, force: bool = False, progress: Progress | None = None) -> UnmergeReport:
     """Take the adapters out of a merged checkpoint again, bit for bit; see `adaptr.ops.unmerge`."""
     from adaptr.ops.unmerge import unmerge
 
-    return unmerge(Path(merged), Path(out), force=force, progress=progress)
+    return unmerge(_local(merged), Path(out), force=force, progress=progress)
 
 
 def verify(
@@ -278,13 +292,47 @@ def verify(
     """Prove that `merged` is `base` with `adapters` merged in; see `adaptr.ops.verify`."""
     from adaptr.ops.verify import verify
 
-    return verify(Path(merged), Path(base), _stack(adapters, base), tied=tied, progress=progress)
+    folder = _local(base)
+    return verify(_local(merged), folder, _stack(adapters, folder), tied=tied, progress=progress)
 
 
-def _stack(adapters: Adapters, base: Source) -> list[tuple[Adapter, float]]:
+def _stack(adapters: Adapters, base: Path) -> list[tuple[Adapter, float]]:
     """Adapters with their weights, loaded where they are sources. Raises `UsageError` for none."""
     pairs = [one if isinstance(one, tuple) else (one, 1.0) for one in adapters]
     if not pairs:
         raise UsageError("no adapter was given")
-    folder = base if Path(base).is_dir() else None
+    folder = base if base.is_dir() else None
     return [(one if isinstance(one, Adapter) else load(one, folder), float(weight)) for one, weight in pairs]
+
+
+def pull(
+    reference: str,
+    out: Source | None = None,
+    to: str = "as-is",
+    *,
+    lock: bool = False,
+    frozen: bool = False,
+    accept_change: bool = False,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Artifact:
+    """Pull an artifact into the local store, verified, and write its files to `out`; see `adaptr.ops.artifacts`.
+
+    `to`: "adaptr" or "peft" to write it in that format. `lock`: pin it in `adaptr.lock`; `frozen`: refuse what is not
+    pinned; `accept_change`: take what a moved reference names now.
+    """
+    from adaptr.ops.artifacts import pull
+
+    place = None if out is None else Path(out)
+    return pull(
+        reference, place, to, lock=lock, frozen=frozen, accept_change=accept_change, force=force, progress=progress
+    )
+
+
+def push(
+    source: Source, reference: str, to: str = "as-is", *, force: bool = False, progress: Progress | None = None
+) -> Sent:
+    """Publish an adapter or a base model at `reference`; see `adaptr.ops.artifacts`."""
+    from adaptr.ops.artifacts import push
+
+    return push(os.fspath(source), reference, to, force=force, progress=progress)

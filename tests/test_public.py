@@ -14,8 +14,8 @@ NAMES = [
     "Hadamard", "InCore", "Insert", "Kron", "LowRank", "Method", "Operator", "Param", "Prefix", "SelectBias",
     "SoftPrompt", "Sparse", "Strategy", "Sum", "Target", "Transform", "View", "Whole", "__version__", "attach",
     "compose", "convert", "convert_method", "create", "diff", "errors", "extract", "hookspecs", "inspect", "load",
-    "merge", "plugins", "quantize", "resize", "roles", "save", "stack", "strategies", "targets", "train", "unmerge",
-    "verify",
+    "merge", "plugins", "pull", "push", "quantize", "resize", "roles", "save", "stack", "strategies",
+    "targets", "train", "unmerge", "verify",
 ]  # fmt: skip
 
 

@@ -31,13 +31,25 @@ SECTIONS: dict[str, dict[str, str]] = {
         "apply": "Run a base model with adapters on a prompt.",
         "gate": "Train a gate over adapters, or show what one does.",
     },
+    "Share": {
+        "pull": "Bring an artifact from a registry, the Hub or a server into the store.",
+        "push": "Publish an adapter at a reference.",
+        "copy": "Bring an artifact from one reference to another; its digest stays.",
+        "info": "Say what an artifact is, without pulling it.",
+    },
+    "Store": {
+        "list": "List what the store has.",
+        "tag": "Give an adapter a name in the store.",
+        "rm": "Take names out of the store.",
+        "gc": "Remove from the store what no name leads to.",
+    },
 }
 COMMANDS = {name: summary for section in SECTIONS.values() for name, summary in section.items()}
 
 HELP = """Adapters for language models as artifacts.
 
-What takes an adapter takes a file or a folder, with `=WEIGHT` behind it where weights make sense:
-`style.safetensors=0.7`.
+What takes an adapter takes a file, a folder, a reference (`oci://host/name:tag`, `hf://org/name@revision`) or a name in
+the store, with `=WEIGHT` behind it where weights make sense: `style.safetensors=0.7`.
 """
 
 EPILOG = """Exit codes: 0 done, 1 a difference or a failed verification, 2 usage, 3 bad input, 4 wrong base,

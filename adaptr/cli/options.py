@@ -91,7 +91,7 @@ class Weighted(NamedTuple):
 
 
 class AdapterParam(click.ParamType):  # type: ignore[type-arg]
-    """`A` or `A=WEIGHT`. A path that exists is taken whole, whatever signs are in it."""
+    """`A` or `A=WEIGHT`, A being a path, a reference or a name. A path that exists is taken whole, whatever it has."""
 
     name = "adapter"
 
@@ -99,7 +99,7 @@ class AdapterParam(click.ParamType):  # type: ignore[type-arg]
         if isinstance(value, Weighted):
             return value
         head, sign, tail = str(value).rpartition("=")
-        if not sign or os.path.exists(value):
+        if not sign or os.path.exists(value) or head.endswith("#sha256"):  # that `=` pins a file's digest
             return Weighted(str(value), 1.0)
         try:
             weight = float(tail)

@@ -11,7 +11,6 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptr import plugins
@@ -19,6 +18,7 @@ from adaptr.errors import CheckpointError, MissingExtra, Unsupported, UsageError
 from adaptr.ops import answer
 from adaptr.ops.answer import Answer
 from adaptr.ops.open import open_adapter
+from adaptr.registry.local import path_of
 
 if TYPE_CHECKING:
     from adaptr.adapter import Adapter
@@ -75,7 +75,8 @@ def apply(
     transformers = quiet_transformers()
     if not prompts:
         raise UsageError("there is no prompt")
-    loaded = [(open_adapter(Path(source), base).adapter, weight) for source, weight in adapters]
+    base = path_of(base)
+    loaded = [(open_adapter(path_of(source), base).adapter, weight) for source, weight in adapters]
     config = explained(base, transformers.AutoConfig.from_pretrained)
     chosen = _task(base, task, config, [a for a, _ in loaded])
     model = _model(transformers, base, chosen, config, [a for a, _ in loaded], dtype)

@@ -142,7 +142,11 @@ class _Reader:
         return value
 
     def _beside(self, name: str) -> Path:
-        return self.path.parent / name
+        """A path is meant from where the recipe is; a reference is meant as it is."""
+        from adaptr.registry.local import path_of
+        from adaptr.registry.reference import is_reference
+
+        return path_of(name) if is_reference(name) else self.path.parent / name
 
     def _error(self, line: int, message: str) -> RecipeError:
         return RecipeError(f"`{self.path}`, line {line + 1}: {message}")

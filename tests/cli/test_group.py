@@ -44,7 +44,8 @@ def test_every_command_takes_the_common_options(name: str) -> None:
     for leaf in leaves(name).values():
         options = {word for p in leaf.params for word in p.opts}
         assert {"--json", "--quiet", "-q", "--verbose", "-v"} <= options
-        assert bool({"--out", "--html"} & options) == ("--force" in options)
+        replaces = name in {"push", "copy"} or {"--out", "--html"} & options  # a tag, or a file
+        assert bool(replaces) == ("--force" in options)
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -59,7 +58,7 @@ def command(output: Output, adapters: tuple[Weighted, ...], out: str, force: boo
         _refuse_options()
         made = api.compose(adapters[0].source, out=out, force=force)
     else:
-        pairs = [(Path(one.source), one.weight) for one in adapters]
+        pairs = [(one.source, one.weight) for one in adapters]
         made = api.compose(pairs, given.pop("strategy"), out, force=force, **given, **config)
     output.tell(made.report.as_dict(), _blocks(made.report))
 

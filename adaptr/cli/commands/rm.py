@@ -1,0 +1,22 @@
+"""`adaptr rm NAME...`"""
+
+from __future__ import annotations
+
+import click
+
+from adaptr.cli import options, show
+from adaptr.cli.output import Output
+
+
+@options.command("rm", "adaptr rm style:1.2", "adaptr rm ghcr.io/acme/style:1.2 && adaptr gc")
+@click.argument("names", nargs=-1, required=True)
+def command(output: Output, names: tuple[str, ...]) -> None:
+    """Take names out of the store.
+
+    What no name leads to any more goes with the next `adaptr gc`.
+    """
+    from adaptr.ops import artifacts
+
+    for name in names:
+        artifacts.remove(name)
+    output.tell({"removed": list(names)}, [show.Facts({"removed": list(names)})])

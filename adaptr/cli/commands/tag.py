@@ -1,0 +1,23 @@
+"""`adaptr tag A NAME`"""
+
+from __future__ import annotations
+
+import click
+
+from adaptr.cli import options, show
+from adaptr.cli.output import Output
+
+
+@options.command("tag", "adaptr tag style.safetensors style:1.2", "adaptr tag oci://ghcr.io/acme/style:1.2 style")
+@click.argument("source", metavar="ADAPTER")
+@click.argument("name")
+def command(output: Output, source: str, name: str) -> None:
+    """Give an adapter a name in the store.
+
+    ADAPTER is a name in the store, a reference, or a file or folder, which is copied in. A name of another adapter
+    moves to this one.
+    """
+    from adaptr.ops import artifacts
+
+    found = artifacts.tag(source, name)
+    output.tell(found.as_dict(), [show.Facts({"named": found.name, "digest": found.digest})])
