@@ -141,6 +141,11 @@ class Method:
         """
 
     @property
+    def additive(self) -> bool:
+        """Whether it adds to the weight something that does not depend on the weight."""
+        return False
+
+    @property
     def invertible(self) -> bool:
         return type(self).inverse is not Method.inverse
 

@@ -32,6 +32,12 @@ class Delta(Method):
         """The operator D for these tensors."""
         raise NotImplementedError
 
+    @property
+    def additive(self) -> bool:
+        """A method with a way of its own through a weight may look at that weight."""
+        own = type(self)
+        return all(getattr(own, way) is getattr(Delta, way) for way in ("view", "inverse", "merge", "unmerge"))
+
     def operator(self, target: Target, p: Mapping[str, Tensor]) -> Operator:
         """D at a target, which says whether a stack of experts is one."""
         found = self.delta(p, self.config(target.config))

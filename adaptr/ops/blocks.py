@@ -20,6 +20,9 @@ class Weight:
 
     Blocks are rows of the storage. For a weight stored (out, in) these are rows of the logical weight; for one stored
     (in, out), columns. Where a method needs all of the weight at once, the span is one block.
+
+    Layers that all add something to the weight are computed as that sum, which merging and its inverse share: for most
+    adapters the product of the factors is what a merge costs.
     """
 
     def __init__(self, span: Span, rows: Rows) -> None:
@@ -27,6 +30,10 @@ class Weight:
         self.turned = self.target.transposed
         self.columns = self.turned and len(self.target.shape) == 2
         self.work = working(rows.dtype)
+        self.additive = all(layer.method.additive for layer in self.layers)
+        # views refer to rows and dtype and not to the weight: a cycle would keep the tensors of every span
+        self._view = self._stack(self._nothing() if self.additive else self.stored())
+        self._sum: tuple[slice, Tensor] | None = None
 
     @property
     def height(self) -> int:
@@ -41,7 +48,8 @@ class Weight:
 
     def stored(self) -> View:
         """The base's own weight, in fp32."""
-        return self.view(lambda s: self.rows.read(s).to(self.work))
+        rows, work = self.rows, self.work
+        return self.view(lambda s: rows.read(s).to(work))
 
     def view(self, read: Callable[[slice], Tensor]) -> View:
         """The logical View of what `read` gives for rows of the storage."""
@@ -57,9 +65,27 @@ class Weight:
             return view.cols(s).t()
         return view.rows(s).transpose(1, 2) if self.turned else view.rows(s)
 
-    def merged(self) -> View:
-        """All layers on the base's weight."""
-        view = self.stored()
+    def merged(self, s: slice) -> Tensor:
+        """Rows `s` of the storage with all layers on them, before they are rounded."""
+        if self.additive:
+            return self.rows.read(s).to(self.work, copy=True).add_(self.added(s))
+        return self.take(self._view, s)
+
+    def added(self, s: slice) -> Tensor:
+        """What additive layers add to rows `s` of the storage; the last one is kept."""
+        if self._sum is None or self._sum[0] != s:
+            self._sum = None  # its memory is free for the next
+            self._sum = (s, self.take(self._view, s))
+        return self._sum[1]
+
+    def _nothing(self) -> View:
+        """A View of zeros: what additive layers make of it is what they add."""
+        import torch
+
+        zeros = torch.zeros((), dtype=self.work).expand(self.rows.count, *self.rows.tail)
+        return self.view(lambda s: zeros[s])
+
+    def _stack(self, view: View) -> View:
         for layer in self.layers:
             view = layer.merge(view)
         return view
@@ -95,7 +121,9 @@ class Inverse:
 
     def __init__(self, weight: Weight, kept: Kept) -> None:
         self.weight = weight
-        # the view refers to this list and not to the inverse: a cycle would keep the tensors of every span
+        if weight.additive:
+            return
+        # to this list and not to the inverse, for the same reason
         self._held: list[Tensor] = []
         held, work = self._held, weight.work
         view = weight.view(lambda s: held[0].to(work))
@@ -105,6 +133,8 @@ class Inverse:
 
     def below(self, block: Tensor, s: slice) -> Tensor:
         """Rows `s` of the storage below, rounded, from the same rows of the merged weight."""
+        if self.weight.additive:
+            return block.to(self.weight.work, copy=True).sub_(self.weight.added(s)).to(block.dtype)
         self._held[:] = [block]
         return self.weight.take(self._view, s).to(block.dtype).contiguous()
 

@@ -139,13 +139,13 @@ class _Span:
 
     def __init__(self, name: str, weight: Weight, measured: Measured, wrong: patch.Differences | None) -> None:
         self.name, self.weight, self.measured, self.wrong = name, weight, measured, wrong
-        self.merged, self.kept = weight.merged(), Kept()
+        self.kept = Kept()
         self.inverse = Inverse(weight, self.kept) if wrong is not None and weight.invertible else None
         self._number = 0
 
     def merge(self, old: Tensor, s: slice) -> Tensor:
         """A block of the merged weight, as stored; notes what its inverse gets wrong."""
-        value = self.weight.take(self.merged, s)
+        value = self.weight.merged(s)
         new = value.to(old.dtype).contiguous()
         self.measured.look(self.name, old, new, value, sampled=self._number % SAMPLE == 0)
         self._number += 1

@@ -46,11 +46,12 @@ class Measured:
         if not self.moved:
             self.moved = not torch.equal(old, new)
         if sampled:
-            before = old.to(value.dtype)
+            before = old.to(value.dtype).view(-1)
+            change = value.reshape(-1) - before
             self.elements += old.numel()
             self.unchanged += int((old == new).sum())
-            self.base += float(before.square().sum())
-            self.delta += float((value - before).square().sum())
+            self.base += float(before.dot(before))
+            self.delta += float(change.dot(change))
 
 
 def require_finite(name: str, new: Tensor, value: Tensor) -> None:

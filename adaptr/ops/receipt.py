@@ -27,7 +27,7 @@ FILE = "receipt.safetensors"
 #: Where the receipt folder of a base lies that was merged itself.
 PARENT = "parent"
 KEY = "adaptr-receipt"
-FORMAT = 1
+FORMAT = 2
 FIELDS = ("format", "adapters", "base", "tensors", "exact")
 SHA = re.compile(r"sha256:[0-9a-f]{64}")
 
@@ -131,6 +131,8 @@ def read_from(path: Path) -> Receipt:
         raise InputError(f"`{path}` has no readable receipt under `{KEY}`") from None
     if not isinstance(document, dict) or any(field not in document for field in FIELDS):
         raise FieldMissing(f"`{path}` lacks one of {', '.join(FIELDS)}")
+    if document["format"] == 1:
+        raise NotMerged(f"`{path}` has receipt format 1, whose inverse rounds otherwise; use the base itself")
     if document["format"] != FORMAT:
         raise FormatTooNew(f"`{path}` has receipt format {document['format']!r}, this adaptr reads {FORMAT}")
     found = Receipt(path, document, header)

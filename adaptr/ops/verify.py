@@ -155,10 +155,9 @@ def _misfit(found: Stored | None, start: Stored | None, change: Change | None) -
 
 
 def _compare_span(tally: _Tally, mine: Rows, weight: Weight) -> None:
-    merged = weight.merged()
     for s in weight.blocks():
         old = weight.rows.read(s)
-        tally.near(mine.read(s), weight.take(merged, s).to(old.dtype), old)
+        tally.near(mine.read(s), weight.merged(s).to(old.dtype), old)
 
 
 class _Tally:

@@ -14,6 +14,7 @@ import checkpoints as c
 import tiny
 from adaptr import api
 from adaptr.adapter import Adapter, Target
+from adaptr.algebra.lowrank import LowRank
 from adaptr.errors import (
     AlreadyAttached,
     ContentMismatch,
@@ -428,3 +429,17 @@ def test_a_folder_that_is_no_checkpoint(tmp_path: Path) -> None:
     adapter = c.lora_at(Target("q", "linear", (8, 8)))
     with pytest.raises(InputError, match="there is no checkpoint"):
         api.merge(tmp_path / "nowhere", [adapter], tmp_path / "out")
+
+
+def test_layers_that_only_add_are_one_product_for_both_ways(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Merging with a receipt asks for what the adapters add to a block once."""
+    base = c.bare(tmp_path / "base", {"q.weight": torch.randn(64, 48).bfloat16()})
+    adapters = [c.lora_at(Target("q", "linear", (64, 48)), seed=seed) for seed in (1, 2)]
+    asked: list[slice] = []
+    real = LowRank.add_rows
+    monkeypatch.setattr(LowRank, "add_rows", lambda op, W, s: (asked.append(s), real(op, W, s))[1])
+    api.merge(base, adapters, tmp_path / "out")
+    assert len(asked) == len(adapters)
+    monkeypatch.undo()
+    api.unmerge(tmp_path / "out", tmp_path / "back")
+    assert (tmp_path / "back/model.safetensors").read_bytes() == (base / "model.safetensors").read_bytes()
