@@ -91,8 +91,8 @@ def _image(text: str, scheme: str, rest: str) -> Reference:
     digest = Digest(pin) if pin else None
     head, colon, tag = place.rpartition(":")
     if not colon or "/" in tag:
-        head, tag = place, ""
-    if tag and not _TAG.match(tag):
+        head, colon, tag = place, "", ""
+    if colon and not _TAG.match(tag):
         raise BadReference(f"`{shown(text)}`: `{shown(tag)}` is no tag; wanted letters, digits, `.`, `_` and `-`")
     if not scheme:
         if not _LOCAL.match(head):
@@ -108,10 +108,10 @@ def _image(text: str, scheme: str, rest: str) -> Reference:
 
 def _hub(text: str, rest: str) -> Reference:
     place, _, folder = rest.partition("#")
-    name, _, revision = place.partition("@")
+    name, at, revision = place.partition("@")
     if not _HUB.match(name) or ".." in name or "--" in name:
         raise BadReference(f"`{shown(text)}`: wanted `hf://org/name`, perhaps with `@revision` and `#folder`")
-    if revision and (not _REVISION.match(revision) or ".." in revision):
+    if at and (not _REVISION.match(revision) or ".." in revision):
         raise BadReference(f"`{shown(text)}`: `{shown(revision)}` is no revision")
     if folder:
         from adaptr.registry import names
