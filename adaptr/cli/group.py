@@ -18,6 +18,7 @@ SECTIONS: dict[str, dict[str, str]] = {
     },
     "Change": {
         "compose": "Make one adapter of several.",
+        "stack": "Put several adapters in one file, to be applied together.",
         "convert": "Write an adapter in another format, or as another method.",
         "resize": "Write an adapter as LoRA of a lower rank.",
         "extract": "Make a LoRA of a fine-tuned checkpoint minus its base.",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from adaptr.ops import gather
 from adaptr.ops.examples import batch, encoded, examples
 from adaptr.ops.open import open_adapter
 from adaptr.ops.searching import loaded
+from adaptr.runtime.names import names
 
 if TYPE_CHECKING:
     from torch import nn
@@ -108,18 +108,6 @@ def learn(
         digest=digest.of_file(file),
         seconds=time.perf_counter() - started,
     )
-
-
-def names(experts: Sequence[str | Path]) -> dict[str, str | Path]:
-    """A name for each expert: what its file is called, as far as a part may be called so."""
-    found: dict[str, str | Path] = {}
-    for source in experts:
-        stem = re.sub(r"[^a-z0-9_-]+", "-", Path(source).absolute().name.split(".")[0].lower()).strip("-_")
-        name, number = stem[:60] or "expert", 2
-        while name in found:
-            name, number = f"{stem[:56]}-{number}", number + 1
-        found[name] = source
-    return found
 
 
 def _split(rows: Rows, share: float, seed: int) -> tuple[Rows, Rows]:

@@ -10,7 +10,7 @@ from transformers import LlamaForCausalLM
 
 from adaptr import api
 from adaptr.cli import gate_page
-from adaptr.runtime.learn import names
+from adaptr.runtime.names import names
 from adaptr.runtime.scalings import scalings
 from adaptr.testing import assert_close, logits, shaken
 from browser import browse, needs_browser
@@ -123,7 +123,7 @@ def test_no_expert_or_one_that_is_no_delta_is_refused(
 
 def test_experts_are_called_as_their_files_are() -> None:
     found = names(["a/Law v2.safetensors", "b/law_v2/", "c/law-v2.adaptr.safetensors", "__", "x/law-v2"])
-    assert list(found) == ["law-v2", "law_v2", "law-v2-2", "expert", "law-v2-3"]
+    assert list(found) == ["law-v2", "law_v2", "law-v2-2", "adapter", "law-v2-3"]
 
 
 def test_show_gives_the_weights_of_each_token_and_layer(adaptr: Callable, llama: Path, gate: Path) -> None:

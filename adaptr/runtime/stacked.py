@@ -1,0 +1,50 @@
+"""Several adapter files as one: the stack of them, written without a model."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from adaptr.files import refuse_existing
+from adaptr.format import digest, write
+from adaptr.ops import gather
+from adaptr.ops.open import open_adapter
+from adaptr.runtime.names import names
+from adaptr.runtime.stack import METHOD
+
+
+@dataclass(frozen=True)
+class StackReport:
+    """`adapters`: name, method, weight and weights digest of each, in the order in which they are applied."""
+
+    out: str
+    adapters: tuple[dict[str, Any], ...]
+    bytes: int
+    digest: str
+
+    def as_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+
+def stacked(
+    adapters: Sequence[tuple[str | Path, float]], out: str | Path, *, base: Any = None, force: bool = False
+) -> StackReport:
+    """Write the adapters, (source, weight) each, to one file. Raises what `adaptr.ops.gather` does for some that don't
+    go together.
+    """
+    refuse_existing(Path(out), force)
+    named = names([source for source, _ in adapters])
+    children = {name: open_adapter(Path(source), base).adapter for name, source in named.items()}
+    weights = dict(zip(named, (weight for _, weight in adapters), strict=True))
+    made = gather.over(METHOD, children, config={"weights": weights}).replace(name=Path(out).name.split(".")[0])
+    file = write(made, out, force)
+    rows = ((name, part.method, weights[name], part.digest) for name, part in made.parts.items())
+    return StackReport(
+        out=str(out),
+        adapters=tuple(dict(zip(("name", "method", "weight", "digest"), row, strict=True)) for row in rows),
+        bytes=file.stat().st_size,
+        digest=digest.of_file(file),
+    )
