@@ -48,11 +48,12 @@ def train(model: nn.Module, method: Gate, adapter: Adapter) -> Session:
 
 
 def _checked(model: nn.Module, method: Gate, adapter: Adapter, weight: float) -> tuple[Adapter, dict[str, Adapter]]:
-    adapter = current(model, adapter.held())
-    parts = {name: current(model, adapter.part(name)) for name in method.config(adapter.config).experts}
+    adapter = current(model, adapter)
+    held = adapter.held()
+    parts = {name: held.part(name) for name in method.config(adapter.config).experts}
     check(model, method, adapter, weight)
     for part in parts.values():
-        check(model, plugins.method(part.method), part, 1.0)
+        check(model, plugins.method(part.method), current(model, part), 1.0)
     if method.passes:
         backbone_of(model)
         if SLOT in model._modules:
@@ -80,13 +81,15 @@ def _states(
     for path, target in adapter.targets.items():
         if target.kind == "model":
             yield path, target, State(method, target, _tensors(adapter, path, model, trainable), weight, trainable)
-    sites = {path: target for part in parts.values() for path, target in part.targets.items()}
-    cfg = method.config(adapter.config)
+    numbers = {path: method.number(method.config(adapter.config), path) for p in parts.values() for path in p.targets}
+    now = {name: current(model, part) for name, part in parts.items()}
+    named = {new: old for name, p in parts.items() for new, old in zip(now[name].targets, p.targets, strict=True)}
+    sites = {path: target for part in now.values() for path, target in part.targets.items()}
     for path, found in sites.items():
         own = adapter.targets.get(path, Target(path, found.kind, found.shape, adapter.config))
-        experts = {i: _frozen(part, path, model) for i, part in enumerate(parts.values()) if path in part.targets}
+        experts = {i: _frozen(part, path, model) for i, part in enumerate(now.values()) if path in part.targets}
         tensors = _tensors(adapter, path, model, trainable) if path in adapter.targets else {}
-        number = method.number(cfg, path)
+        number = numbers[named[path]]
         yield path, own, Site(method, own, tensors, weight, trainable, number, experts, len(parts), signal)
 
 

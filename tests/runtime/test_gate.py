@@ -380,6 +380,30 @@ def test_soups_are_a_plain_delta(tmp_path: Path) -> None:
         assert_close(out(model), wanted)
 
 
+def test_soups_are_taken_out_of_a_checkpoint_again(tmp_path: Path) -> None:
+    base, file = tmp_path / "base", tmp_path / "soup.safetensors"
+    tiny.model("llama").save_pretrained(base)
+    adaptr.save(gate(tiny.model("llama"), "lora-soups"), file)
+    adaptr.merge(base, [file], tmp_path / "merged")
+    assert adaptr.verify(tmp_path / "merged", base, [file]).exact
+    adaptr.unmerge(tmp_path / "merged", tmp_path / "back")
+    assert (tmp_path / "back/model.safetensors").read_bytes() == (base / "model.safetensors").read_bytes()
+
+
+def test_a_gate_in_a_stack_is_switched_and_weighed() -> None:
+    model = tiny.model("llama")
+    made, lora = gate(model), expert(model, 7, targets=["mlp.down"])
+    with adaptr.attach(model, made, 0.5), adaptr.attach(model, lora):
+        wanted = out(model)
+    with adaptr.stack(model, {"gate": (made, 0.5), "lora": lora}) as stack:
+        assert_close(out(model), wanted)
+        stack.off("gate")
+        with adaptr.attach(tiny.model("llama"), lora) as alone:
+            assert_close(out(model), out(alone.model))
+        stack.on("gate")
+        assert_close(out(model), wanted)
+
+
 @pytest.mark.parametrize("config", [{}, {"depth": 3, "size": 16, "layerwise": False}], ids=str)
 def test_training_with_recomputed_layers_gives_the_same_gradients(config: dict[str, Any]) -> None:
     found = []
