@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptr import plugins
@@ -38,6 +39,8 @@ _HEADS = {
 _TASK_TYPES = {"SEQ_CLS": "classify", "CAUSAL_LM": "generate", "SEQ_2_SEQ_LM": "generate"}
 #: The last layer of a classifier, among the parameters that an adapter replaces.
 _CLASSIFIER = re.compile(r"(.*\.)?(classifier|score|classifier\.out_proj)\.weight")
+#: Files that tokenizers come in; vocabularies of a kind of their own have any name.
+_TOKENIZERS = ("*token*", "*vocab*", "*.model", "*.tiktoken", "*.bpe")
 
 
 @dataclass(frozen=True)
@@ -79,8 +82,8 @@ def apply(
     loaded = [(open_adapter(path_of(source), base).adapter, weight) for source, weight in adapters]
     config = explained(base, transformers.AutoConfig.from_pretrained)
     chosen = _task(base, task, config, [a for a, _ in loaded])
+    tokenizer = _tokenizer(transformers, base)  # before the model, which takes longer to load
     model = _model(transformers, base, chosen, config, [a for a, _ in loaded], dtype)
-    tokenizer = explained(base, transformers.AutoTokenizer.from_pretrained)
     with _attached(model, loaded):
         if chosen == "classify":
             answers = [answer.classify(model, tokenizer, prompt) for prompt in prompts]
@@ -115,6 +118,16 @@ def explained(base: Source, load: Callable[..., Any], **options: Any) -> Any:
     except (OSError, ValueError) as error:
         reason = str(error).strip().split("\n")[0]
         raise CheckpointError(f"`{base}` can't be loaded by transformers: {reason}") from error
+
+
+def _tokenizer(transformers: Any, base: Source) -> Any:
+    folder = Path(base)
+    if folder.is_dir() and not any(path for pattern in _TOKENIZERS for path in folder.glob(pattern)):
+        raise CheckpointError(
+            f"`{base}` has no tokenizer (`tokenizer.json` or its kin), so prompts can't be read; put the one that the "
+            "model was trained with into the folder"
+        )
+    return explained(base, transformers.AutoTokenizer.from_pretrained)
 
 
 def _task(base: Source, asked: str, config: Any, adapters: Sequence[Adapter]) -> str:

@@ -123,3 +123,15 @@ def test_without_transformers_says_the_way_on(adaptr: Callable, llama: Path, mon
 def test_usage(adaptr: Callable, llama: Path) -> None:
     assert adaptr("apply", llama, "--json").refused == (2, "UsageError")
     assert adaptr("apply", llama, *ASK, "--greedy", "--temperature", "1").refused == (2, "UsageError")
+
+
+def test_a_base_without_a_tokenizer_is_named_before_it_is_loaded(
+    adaptr: Callable, llama: Path, lora: Path, tmp_path: Path
+) -> None:
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    for name in ("config.json", "model.safetensors"):
+        (bare / name).symlink_to(llama / name)
+    ran = adaptr("apply", bare, lora, *ASK[:-1])
+    assert ran.code == 3
+    assert "has no tokenizer (`tokenizer.json` or its kin)" in ran.err

@@ -197,3 +197,27 @@ def test_a_layer_that_does_more_than_a_product_is_not_bypassed() -> None:
         assert torch.equal(model.layer(x), base)
     with adaptr.train(model, adapter):
         assert torch.equal(model.layer(x).detach(), base)
+
+
+@pytest.mark.parametrize("part", ["weight", "A", "B", "m"])
+@pytest.mark.parametrize("how", ["in place", "data", "replaced"])
+def test_what_dora_keeps_follows_every_tensor_it_comes_from(part: str, how: str) -> None:
+    """Outside training the gain is kept; whatever it was computed from may be changed under it."""
+    torch.manual_seed(0)
+    model, x = torch.nn.Sequential(torch.nn.Linear(6, 5)), torch.randn(3, 6)
+    adapter = adaptr.create(model, "dora", ["0"], r=2)
+    adaptr.attach(model, adapter.replace(tensors={k: torch.randn(t.shape) for k, t in adapter.tensors.items()}))
+    layer = model[0]
+    holder = layer if part == "weight" else next(iter(layer.adapters.values()))
+    with torch.no_grad():
+        model(x)
+        old = holder._parameters[part]
+        if how == "in place":
+            old.mul_(1.5)
+        elif how == "data":
+            old.data = old.data * 1.5
+        else:
+            holder._parameters[part] = torch.nn.Parameter(old * 1.5, requires_grad=False)
+        found = model(x)
+    with torch.enable_grad():  # the way that keeps nothing
+        assert torch.allclose(found, model(x.clone().requires_grad_()).detach(), atol=1e-6)

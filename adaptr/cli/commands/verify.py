@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import click
@@ -49,7 +50,7 @@ def _blocks(report: VerifyReport) -> Iterator[show.Block]:
             "verdict": _verdict(report),
             "tensors": f"{report.tensors}, {report.recomputed} of them recomputed",
             "elements": f"{show.number(report.different)} of {show.number(report.elements)} differ",
-            "largest error": f"{show.share(report.error)} of the change" if report.different else "",
+            "largest error": _error(report),
         }
     )
     rows = [(d.tensor, d.reason, show.number(d.different), d.ulps, d.error) for d in report.differences[:SHOWN]]
@@ -58,6 +59,14 @@ def _blocks(report: VerifyReport) -> Iterator[show.Block]:
     yield show.Table(columns, rows, right=spare | {"error"}, spare=spare)
     if len(report.differences) > SHOWN:
         yield f"and {len(report.differences) - SHOWN} more; --json has all"
+
+
+def _error(report: VerifyReport) -> str:
+    if not report.different:
+        return ""
+    if not math.isfinite(report.error):
+        return "not measured against the change: what the adapters leave alone differs"
+    return f"{show.share(report.error)} of the change"
 
 
 def _verdict(report: VerifyReport) -> str:

@@ -56,6 +56,13 @@ class DoRA(Transform):
             return (y - b) * g + b
         return y * g if y.requires_grad or g.requires_grad else y.mul_(g)
 
+    def live(self, base: View, p: Any, cfg: Any, weight: float, call: Any) -> Any:
+        if base.plain is None or p["A"].ndim != 2 or cfg.dropout or weight != 1.0 or not hasattr(p, "_parameters"):
+            return call
+        from adaptr.algebra.fused import scaled
+
+        return scaled(base, p._parameters, self.scale(cfg), lambda: self.gain(base, p, cfg), call)
+
     def general(self, base: View, x: Tensor, p: Any, cfg: Any) -> Tensor:
         """Convolutions, look-up tables, dropout: y = base(x) + (g - 1)∘(W x') + g∘(s B A x'), x' the dropped-out x."""
         from torch.nn.functional import dropout
