@@ -202,7 +202,12 @@ class Adapter:
     @property
     def replaced(self) -> dict[str, Tensor]:
         """Whole parameters that the adapter replaces, by parameter path."""
-        return {k[:-2]: self.tensors[k] for k in self.tensors if k.endswith(f":{REPLACED}")}
+        return {path: self.tensors[f"{path}:{REPLACED}"] for path in self.replaced_paths}
+
+    @property
+    def replaced_paths(self) -> list[str]:
+        """The paths of these parameters, without reading one."""
+        return [key[:-2] for key in self.tensors if key.endswith(f":{REPLACED}")]
 
     @property
     def label(self) -> str:

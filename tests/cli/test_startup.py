@@ -75,3 +75,16 @@ def test_inspect_and_methods_import_no_torch(adapter_file: Path) -> None:
         assert not imported(*arguments) & heavy, arguments
     assert not imported("methods", "dora") & heavy
     assert not imported("diff", "--header", str(adapter_file), str(adapter_file)) & heavy
+
+
+def test_the_store_imports_no_torch(adapter_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ADAPTR_HOME", str(tmp_path / "home"))
+    heavy = DENIED - {"importlib.metadata"}
+    for arguments in (
+        ("tag", str(adapter_file), "style:1"),
+        ("list",),
+        ("inspect", "style:1"),
+        ("gc",),
+        ("rm", "style:1"),
+    ):
+        assert not imported(*arguments) & heavy, arguments

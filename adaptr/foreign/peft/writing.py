@@ -123,7 +123,7 @@ def derived(adapter: Adapter) -> str:
 
 def _derived(adapter: Adapter) -> dict[str, Any]:
     fields: dict[str, Any] = table.of_method(adapter.method).fields(adapter)
-    modules = sorted({path.rpartition(".")[0] for path in adapter.replaced} - set(adapter.targets))
+    modules = sorted({path.rpartition(".")[0] for path in adapter.replaced_paths} - set(adapter.targets))
     return {**fields, "modules_to_save": placing.ordered(modules) or None}
 
 
