@@ -20,6 +20,7 @@ from adaptr.ops import gather
 from adaptr.ops.examples import batch, encoded, examples
 from adaptr.ops.open import open_adapter
 from adaptr.ops.searching import loaded
+from adaptr.registry.local import path_of
 from adaptr.runtime.names import names
 
 if TYPE_CHECKING:
@@ -78,7 +79,8 @@ def learn(
     if method not in RATES:
         raise UsageError(f"`{method}` is no gate that learns: {', '.join(RATES)}")
     refuse_existing(Path(out), force)
-    named = {name: open_adapter(Path(source), base).adapter for name, source in names(experts).items()}
+    base = path_of(base)
+    named = {name: open_adapter(path_of(source), base).adapter for name, source in names(experts).items()}
     rows = examples(Path(data))
     model, tokenizer = loaded(base)
     gate = gather.over(method, named, model, config, seed)

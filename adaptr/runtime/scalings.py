@@ -14,6 +14,7 @@ from adaptr.errors import UsageError
 from adaptr.host.site import Site
 from adaptr.ops.open import open_adapter
 from adaptr.ops.searching import loaded
+from adaptr.registry.local import path_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -69,7 +70,8 @@ def scalings(gate: str | Path, base: str | Path, prompt: str) -> Scalings:
     """The weights that the gate at `gate` gives to each token of `prompt`. Raises `UsageError` for what is no gate."""
     import torch
 
-    adapter = open_adapter(Path(gate), base).adapter
+    base = path_of(base)
+    adapter = open_adapter(path_of(gate), base).adapter
     if plugins.method(adapter.method).family != "gate":
         raise UsageError(f"`{gate}` is `{adapter.method}`, no gate: it has no weights to show")
     model, tokenizer = loaded(base)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptr import plugins, weighting
@@ -16,6 +15,7 @@ from adaptr.host.group import Group
 from adaptr.host.swap import arrange
 from adaptr.ops import gather
 from adaptr.ops.open import open_adapter
+from adaptr.registry.local import path_of
 from adaptr.weighting import Layers, Weight
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def _given(model: nn.Module, adapters: Mapping[str, Given] | Child) -> tuple[dic
 
 
 def _opened(model: nn.Module, child: Child) -> Adapter:
-    return child if isinstance(child, Adapter) else open_adapter(Path(child), model).adapter
+    return child if isinstance(child, Adapter) else open_adapter(path_of(child), model).adapter
 
 
 class Stack(Handle):

@@ -12,6 +12,7 @@ from adaptr.files import refuse_existing
 from adaptr.format import digest, write
 from adaptr.ops import gather
 from adaptr.ops.open import open_adapter
+from adaptr.registry.local import path_of
 from adaptr.runtime.names import names
 from adaptr.runtime.stack import METHOD
 
@@ -36,8 +37,9 @@ def stacked(
     go together.
     """
     refuse_existing(Path(out), force)
+    base = path_of(base) if isinstance(base, str) else base
     named = names([source for source, _ in adapters])
-    children = {name: open_adapter(Path(source), base).adapter for name, source in named.items()}
+    children = {name: open_adapter(path_of(source), base).adapter for name, source in named.items()}
     weights = dict(zip(named, (weight for _, weight in adapters), strict=True))
     made = gather.over(METHOD, children, config={"weights": weights}).replace(name=Path(out).name.split(".")[0])
     file = write(made, out, force)
