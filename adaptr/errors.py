@@ -355,6 +355,11 @@ class AuthError(RegistryError):
 class TransferError(RegistryError):
     """The network failed, after all tries; what arrived is kept and the next try goes on from there."""
 
+    def __init__(self, message: str, after: float = 0.0) -> None:
+        super().__init__(message)
+        #: Seconds that the server asked to wait for.
+        self.after = after
+
 
 class IntegrityError(AdaptrError):
     """Content is not what was promised, or policy forbids it."""

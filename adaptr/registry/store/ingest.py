@@ -124,16 +124,14 @@ def fetch(folder: Path, final: Path, what: Descriptor, source: Source, count: Co
 
 
 def _receive(part: Part, what: Descriptor, source: Source, count: Count) -> None:
-    """Read until all is there or one byte too much came; a try counts only while nothing arrives."""
-    idle = 0
+    """Read until all is there or one byte too much came; a try counts unless it came further than any before it."""
+    idle, furthest = 0, part.size
     while part.size < what.size:
-        before = part.size
         try:
             with source(part.size) as (start, chunks):
                 if start != part.size:
                     count(-part.size)
                     part.restart()
-                    before = 0
                 for chunk in chunks:
                     part.write(chunk[: what.size - part.size + 1])
                     count(len(chunk))
@@ -142,7 +140,7 @@ def _receive(part: Part, what: Descriptor, source: Source, count: Count) -> None
             if part.size < what.size:
                 raise TransferError(f"the source ended after {part.size} of {what.size} bytes of {what.digest}")
         except TransferError:
-            idle = 0 if part.size > before else idle + 1
+            idle, furthest = (0, part.size) if part.size > furthest else (idle + 1, furthest)
             if idle >= TRIES:
                 raise
             time.sleep(min(0.05 * 2**idle, 2.0))

@@ -1,0 +1,90 @@
+"""Hosts and what kind of place they are: this machine, this network, or anywhere."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from adaptr.errors import RegistryError, shown
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+#: Names by which people call a registry, to the host that answers.
+ALIASES = {"docker.io": "registry-1.docker.io", "index.docker.io": "registry-1.docker.io"}
+_PORTS = {"http": 80, "https": 443}
+
+
+class Origin(NamedTuple):
+    """What a secret may be sent to: same scheme, host and port, or it is somebody else."""
+
+    scheme: str
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{host}" + ("" if _PORTS.get(self.scheme) == self.port else f":{self.port}")
+
+
+def origin(url: str) -> Origin:
+    """The origin of a URL. Raises `RegistryError` for what is no plain HTTP URL, or has a password in it."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        raise RegistryError(f"`{shown(url)}` is no URL") from None
+    if parts.scheme not in _PORTS or not parts.hostname or parts.username is not None:
+        raise RegistryError(f"`{shown(url.partition('?')[0])}` is no URL that adaptr asks: wanted `https://host/path`")
+    return Origin(parts.scheme, parts.hostname.lower(), port or _PORTS[parts.scheme])
+
+
+def plain(host: str) -> bool:
+    """Whether somebody said that a registry (`host` or `host:port`) has no TLS: `ADAPTR_PLAIN_HTTP`, a list."""
+    return host in os.environ.get("ADAPTR_PLAIN_HTTP", "").replace(",", " ").split()
+
+
+def loopback(host: str) -> bool:
+    """Whether a host name is this machine whatever a name server says."""
+    literal = _literal(host)
+    return literal.is_loopback if literal else host == "localhost" or host.endswith(".localhost")
+
+
+def local(host: str) -> bool:
+    """Whether a host, looked up, is on this machine or in a private network."""
+    found = _addresses(host)
+    return bool(found) and any(one.is_private or one.is_loopback for one in found)
+
+
+def literal_inside(host: str) -> bool:
+    """Whether a host is given as an address of this machine or of a private network."""
+    literal = _literal(host)
+    return literal is not None and (literal.is_private or literal.is_loopback or literal.is_link_local)
+
+
+def refuse_link_local(host: str) -> None:
+    """Raises `RegistryError` for addresses where clouds keep the secrets of their machines (169.254/16, fe80::/10)."""
+    if any(one.is_link_local for one in _addresses(host)):
+        raise RegistryError(f"`{shown(host)}` is a link-local address, where no registry is: refused")
+
+
+def _addresses(host: str) -> list[Address]:
+    """The addresses behind a host; none where it can't be looked up, perhaps because a proxy does that."""
+    try:
+        found = socket.getaddrinfo(host.strip("[]"), None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return []
+    return [_unmapped(ipaddress.ip_address(str(one[4][0]).partition("%")[0])) for one in found]
+
+
+def _literal(host: str) -> Address | None:
+    try:
+        return _unmapped(ipaddress.ip_address(host.strip("[]").partition("%")[0]))
+    except ValueError:
+        return None
+
+
+def _unmapped(address: Address) -> Address:
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return mapped or address

@@ -1,0 +1,159 @@
+"""One HTTP exchange, done with care: bytes as they were sent, nothing decoded, nothing followed that should not be."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from adaptr.errors import RegistryError, TransferError, shown
+from adaptr.registry.client import address, places, redaction, retry
+
+if TYPE_CHECKING:
+    import httpx
+
+#: A body can be asked for again, when a request has to be sent twice.
+Body = Callable[[], Iterable[bytes]]
+
+HOPS = 5
+#: The longest JSON answer, in bytes.
+ANSWER = 1 << 20
+#: Seconds to connect, and to wait for the next bytes, in either direction.
+CONNECT, STALL = 10.0, 30.0
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a server said: the status and headers are there, the body is still to be read."""
+
+    response: httpx.Response
+
+    @property
+    def status(self) -> int:
+        return self.response.status_code
+
+    @property
+    def url(self) -> str:
+        return str(self.response.url)
+
+    @property
+    def origin(self) -> address.Origin:
+        return address.origin(self.url)
+
+    def header(self, name: str) -> str:
+        return str(self.response.headers.get(name, ""))
+
+    def chunks(self) -> Iterator[bytes]:
+        """The body as it arrives. Raises `TransferError` when it stops too early."""
+        encoding = self.header("content-encoding") or "identity"
+        if encoding != "identity":
+            raise RegistryError(f"`{self.origin}` sends `{shown(encoding)}`, though it was asked not to pack anything")
+        with explained(self.url):
+            yield from self.response.iter_raw()
+
+    def read(self, limit: int) -> bytes:
+        """The whole body. Raises `RegistryError` when it is longer than `limit` bytes."""
+        found = bytearray()
+        for chunk in self.chunks():
+            found += chunk
+            if len(found) > limit:
+                raise RegistryError(
+                    f"`{self.origin}` answers with more than {limit} bytes, where none may be that long"
+                )
+        return bytes(found)
+
+    def json(self) -> dict[str, Any]:
+        """The body as a JSON object. Raises `RegistryError`."""
+        try:
+            found = json.loads(self.read(ANSWER))
+        except (ValueError, RecursionError):
+            found = None
+        if not isinstance(found, dict):
+            raise RegistryError(f"`{self.origin}` answers with something that is no JSON object")
+        return found
+
+    def require_lasting(self) -> None:
+        """Raises `TransferError` for an answer that may be another one next time."""
+        if self.status in retry.PASSING:
+            raise TransferError(
+                f"`{self.origin}` answers {self.status} {shown(self.response.reason_phrase)}",
+                after=retry.asked(self.header("retry-after")),
+            )
+
+
+@contextmanager
+def exchange(
+    method: str, url: str, headers: Mapping[str, str] | None = None, body: Body | None = None
+) -> Iterator[Answer]:
+    """Send a request and give the answer; redirects are followed for what only reads.
+
+    A body needs its Content-Length in `headers`. Raises `TransferError`, and `RegistryError` for places that are
+    refused.
+    """
+    headers = dict(headers or {})
+    for _ in range(HOPS + 1):
+        response = _sent(method, url, headers, body)
+        try:
+            location = response.headers.get("location", "") if response.status_code in _REDIRECTS else ""
+            if not location or method not in {"GET", "HEAD"}:
+                yield Answer(response)
+                return
+        finally:
+            response.close()
+        target = places.redirected(url, location)
+        headers, url = places.carried(headers, url, target), target
+    raise RegistryError(f"`{address.origin(url)}` is the end of more than {HOPS} redirects: not followed")
+
+
+def _sent(method: str, url: str, headers: Mapping[str, str], body: Body | None) -> httpx.Response:
+    _require_allowed(address.origin(url).host)
+    with explained(url):
+        client = _client()
+        request = client.build_request(method, url, headers=dict(headers), content=body() if body else None)
+        return client.send(request, stream=True)
+
+
+@functools.lru_cache(maxsize=256)
+def _require_allowed(host: str) -> None:
+    address.refuse_link_local(host)
+
+
+@functools.cache
+def _client() -> httpx.Client:
+    """Connections of this process; proxies and `SSL_CERT_FILE` come from the environment. Cookies are not kept."""
+    from http.cookiejar import CookieJar, DefaultCookiePolicy
+
+    import httpx
+
+    from adaptr import __version__
+
+    redaction.install()
+    return httpx.Client(
+        headers={"Accept-Encoding": "identity", "User-Agent": f"adaptr/{__version__}"},
+        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+        timeout=httpx.Timeout(STALL, connect=CONNECT, pool=None),
+        follow_redirects=False,
+    )
+
+
+@contextmanager
+def explained(url: str) -> Iterator[None]:
+    """Errors of the HTTP library as ours."""
+    import httpx
+
+    try:
+        yield
+    except httpx.InvalidURL:
+        raise RegistryError(f"`{shown(url.partition('?')[0])}` is no URL") from None
+    except httpx.HTTPError as error:
+        where, text = address.origin(url), redaction.redacted(str(error)) or type(error).__name__
+        if "CERTIFICATE_VERIFY_FAILED" in text:
+            raise RegistryError(
+                f"`{where}` shows a certificate that nobody here vouches for ({shown(text, 200)}); if it is your own "
+                "authority's, set `SSL_CERT_FILE` to the file with its certificate"
+            ) from None
+        raise TransferError(f"`{where}`: {shown(text, 200)}") from error

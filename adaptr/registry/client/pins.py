@@ -1,0 +1,68 @@
+"""Which token server a registry's password may go to: the one that `adaptr login` showed, or one of old standing."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from adaptr.files import replacing
+from adaptr.registry.client import address
+from adaptr.registry.client.address import Origin
+from adaptr.registry.store.layout import home
+
+#: Registries whose token server has another name, as their operators publish it.
+KNOWN = {
+    "registry-1.docker.io": "https://auth.docker.io",
+    "registry.gitlab.com": "https://gitlab.com",
+}
+
+
+def allowed(base: Origin, realm: Origin) -> bool:
+    """Whether the password for the registry `base` may go to `realm`."""
+    return realm == base or str(realm) in {KNOWN.get(base.host), _read().get(_name(base))}
+
+
+def pin(base: Origin, realm: Origin) -> None:
+    """Remember that it may."""
+    if realm != base:
+        _write({**_read(), _name(base): str(realm)})
+
+
+def unpin(base: Origin) -> None:
+    """Forget it."""
+    found = _read()
+    if found.pop(_name(base), None) is not None:
+        _write(found)
+
+
+def _name(base: Origin) -> str:
+    return str(base).partition("://")[2]
+
+
+def _path() -> Path:
+    return home() / "realms.json"
+
+
+def _read() -> dict[str, str]:
+    try:
+        found = json.loads(_path().read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return {str(key): str(value) for key, value in found.items()} if isinstance(found, dict) else {}
+
+
+def _write(document: dict[str, str]) -> None:
+    with replacing(_path(), force=True) as file:
+        os.fchmod(file.fileno(), 0o600)
+        file.write(json.dumps(document, indent=2, sort_keys=True).encode() + b"\n")
+
+
+def require_plausible(base: Origin, realm: Origin) -> None:
+    """Raises `AuthError` for a token server that no registry needs: unencrypted, or inside this network."""
+    from adaptr.errors import AuthError
+
+    if realm.scheme != "https" and base.scheme == "https":
+        raise AuthError(f"`{base}` sends us to `{realm}` for a token, which is not encrypted: refused")
+    if realm.host != base.host and address.literal_inside(realm.host):
+        raise AuthError(f"`{base}` sends us to `{realm}` for a token, which is inside this network: refused")

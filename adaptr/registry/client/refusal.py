@@ -1,0 +1,49 @@
+"""A registry's no, in words that say who was asked, as whom, for what, and the way on."""
+
+from __future__ import annotations
+
+import json
+
+from adaptr.errors import AuthError, NotFound, RegistryError, shown
+from adaptr.registry.client.auth import Auth, Scopes
+from adaptr.registry.client.http import Answer
+
+#: How much of a registry's own words is shown.
+_WORDS = 500
+_BODY = 64 << 10
+
+
+def of(answer: Answer, auth: Auth, what: str, scopes: Scopes) -> RegistryError:
+    """The error for an answer that is not the one that was wanted. Reads the body."""
+    account, need = auth.account(scopes), " ".join(sorted(scopes))
+    words = _words(answer)
+    login = f"`adaptr login {auth.host}`"
+    if answer.status == 401 and not account:
+        return AuthError(f"`{auth.host}` shows {what} only to those it knows ({need}); log in with {login}{words}")
+    if answer.status == 401:
+        return AuthError(f"`{auth.host}` does not accept the account `{shown(account)}` for {what}; {login}{words}")
+    if answer.status == 403:
+        who = f"the account `{shown(account)}`" if account else "anybody without an account"
+        return AuthError(
+            f"`{auth.host}` does not let {who} at {what} (scope `{need}`), or it does not exist; use another account "
+            f"with {login}, or ask the owner{words}"
+        )
+    if answer.status == 404:
+        who = f" to the account `{shown(account)}`" if account else f" without an account; {login} if it is private"
+        return NotFound(f"`{auth.host}` has no {what}, or does not show it{who}{words}")
+    return RegistryError(f"`{answer.origin}` answers {answer.status} for {what}{words}")
+
+
+def _words(answer: Answer) -> str:
+    """What the registry says itself, cut and made harmless."""
+    try:
+        errors = json.loads(answer.read(_BODY))["errors"]
+        said = "; ".join(f"{e.get('code', '')} {e.get('message', '')} {_detail(e)}".strip() for e in errors)
+    except (ValueError, KeyError, TypeError, AttributeError, RegistryError):
+        return ""
+    return f". It says: {shown(said, _WORDS)}" if said else ""
+
+
+def _detail(error: dict[str, object]) -> str:
+    detail = error.get("detail")
+    return json.dumps(detail)[:200] if detail else ""
