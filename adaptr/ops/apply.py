@@ -40,7 +40,7 @@ _TASK_TYPES = {"SEQ_CLS": "classify", "CAUSAL_LM": "generate", "SEQ_2_SEQ_LM": "
 #: The last layer of a classifier, among the parameters that an adapter replaces.
 _CLASSIFIER = re.compile(r"(.*\.)?(classifier|score|classifier\.out_proj)\.weight")
 #: Files that tokenizers come in; vocabularies of a kind of their own have any name.
-_TOKENIZERS = ("*token*", "*vocab*", "*.model", "*.tiktoken", "*.bpe")
+_TOKENIZERS = ("*tokeniz*", "vocab*", "*.model", "*.tiktoken", "*.bpe")
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,8 @@ def explained(base: Source, load: Callable[..., Any], **options: Any) -> Any:
     try:
         return load(base, local_files_only=True, **options)
     except (OSError, ValueError) as error:
-        reason = str(error).strip().split("\n")[0]
+        first, *more = str(error).strip().split("\n")
+        reason = " ".join([first, *map(str.strip, more)]) if first.rstrip().endswith(":") else first
         raise CheckpointError(f"`{base}` can't be loaded by transformers: {reason}") from error
 
 
