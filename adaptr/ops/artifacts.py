@@ -134,7 +134,7 @@ def info(reference: str) -> Known:
     """What an artifact is, without pulling it."""
     where = _remote(reference)
     found = remotes.of(where.scheme).info(where)
-    notes = found.manifest.annotations if found.manifest else {}
+    notes = found.manifest.annotations if found.manifest else found.annotations
     header = headers.parse(found.header, 8 + len(found.header)) if found.header else None
     adapter = _headed(header) if header else None
     base = adapter.base if adapter else None

@@ -126,7 +126,8 @@ def lock(pulled: Pulled, accept_change: bool = False) -> None:
 
 def _known(reference: Reference, store: Store, pin: Pin | None) -> Digest | None:
     """What the store has under this reference, whole."""
-    digest = pin.digest if pin else reference.digest or store.lookup(reference.local)
+    named = None if reference.pins_file else reference.digest
+    digest = pin.digest if pin else named or store.pulled(reference)
     if digest is None or not store.has(digest):
         return None
     try:

@@ -5,8 +5,9 @@ The same files give the same manifest and so the same digest: nothing of when, w
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,8 @@ NAME = "adapter.adaptr.safetensors"
 PICKLES = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".h5", ".keras", ".joblib", ".msgpack"})
 DOCUMENTS = frozenset({".md", ".txt", ".rst"})
 CONFIGS = frozenset({".json", ".jinja", ".model", ".yaml", ".yml", ".tiktoken"})
+#: A base model's weights, whole or in shards, as its index calls them.
+_MODEL = re.compile(r"model(-\d+-of-\d+)?\.safetensors\Z")
 _PRECISIONS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "I8": "int8", "U8": "uint8"}
 
 
@@ -88,25 +91,44 @@ def _files(path: Path) -> dict[str, Path]:
         return {_file_name(path): path}
     if not path.is_dir():
         raise InputError(f"there is nothing at `{path}`")
-    own = sorted(path.glob("*.adaptr.safetensors"))
-    if len(own) > 1:
-        raise InputError(f"`{path}` holds {len(own)} adaptr files: name one, such as `{own[0]}`")
-    found = {file.name: file for file in sorted(path.iterdir()) if file.is_file() and wanted(file.name)}
-    if own:  # beside an adaptr file, other weights are something else
-        found = {NAME if file == own[0] else name: file for name, file in found.items() if _beside(file, own[0])}
-    if not any(name.endswith(".safetensors") for name in found):
-        pickled = [file.name for file in sorted(path.iterdir()) if file.suffix in PICKLES]
+    found = selected([file.name for file in path.iterdir() if file.is_file()], str(path))
+    return {name: path / file for name, file in found.items()}
+
+
+def selected(files: Iterable[str], where: str) -> dict[str, str]:
+    """Which of the files of a folder or repository, called `where`, make an artifact: name in it to name there.
+
+    Of several sets of weights, those count that the field's libraries load: adaptr's file, PEFT's, a model's. Raises
+    `UnsafePickle` where they are pickles, `InputError` where there are none, `UnsafeName`.
+    """
+    there = sorted(files)
+    weights = _weights(there, where)
+    beside = [name for name in there if wanted(name) and not name.endswith(".safetensors")]
+    if not weights:
+        pickled = next((name for name in there if Path(name).suffix in PICKLES), "")
         if pickled:
             raise UnsafePickle(
-                f"`{path}` has its weights as a pickle (`{pickled[0]}`), which is never published; "
-                f"`adaptr convert {path} -o OUT` makes a safe file of it"
+                f"`{where}` has its weights as a pickle (`{pickled}`), which may run code and is never published or "
+                "pulled; `adaptr convert FOLDER -o OUT` makes a safe file of one that you trust"
             )
-        raise InputError(f"`{path}` holds no safetensors file")
-    return {names.check(name): file for name, file in found.items()}
+        raise InputError(f"`{where}` holds no safetensors file")
+    return {names.check(NAME if _is_own(name) else name): name for name in [*weights, *beside]}
 
 
-def _beside(file: Path, own: Path) -> bool:
-    return file == own or file.suffix != ".safetensors"
+def _weights(there: Sequence[str], where: str) -> list[str]:
+    found = [name for name in there if name.endswith(".safetensors")]
+    own = [name for name in found if _is_own(name)]
+    if len(own) > 1:
+        raise InputError(f"`{where}` holds {len(own)} adaptr files: name one, such as `{own[0]}`")
+    if own:
+        return own
+    if "adapter_config.json" in there:
+        return [name for name in found if name == "adapter_model.safetensors"]
+    return [name for name in found if _MODEL.match(name)] or found
+
+
+def _is_own(name: str) -> bool:
+    return name.endswith(".adaptr.safetensors")
 
 
 def _file_name(path: Path) -> str:
@@ -117,6 +139,18 @@ def _file_name(path: Path) -> str:
     if path.suffix in PICKLES:
         raise UnsafePickle(f"`{path}` is a pickle, which is never published; `adaptr convert` makes a safe file of it")
     raise InputError(f"`{path}` is not an adaptr file; give the folder with its configuration, or convert it first")
+
+
+def single(digest: Digest, size: int, store: Store, where: str) -> Manifest:
+    """The manifest of an adaptr file that is in the store by itself and came from `where`. Raises `InputError`."""
+    from adaptr.foreign.detect import is_adaptr
+
+    path = store.path(digest)
+    if not is_adaptr(path):
+        raise InputError(
+            f"`{where}` is not an adaptr file, which alone says all of an adapter; pull the whole folder, or convert it"
+        )
+    return manifest({NAME: (digest, size)}, store, {NAME: path})
 
 
 def _described(files: Mapping[str, Path]) -> Package:

@@ -54,12 +54,20 @@ class Reference:
         return f"{start}{self.name}{self.tag and f':{self.tag}'}{pin}"
 
     @property
+    def pins_file(self) -> bool:
+        """Whether the digest is that of one file, which itself is no manifest."""
+        plain = not self.tag and not self.name.endswith("/")
+        return self.scheme in {"https", "http", "file"} and self.digest is not None and plain
+
+    @property
     def local(self) -> str:
         """How the store's index names it: unique, and within the grammar of OCI's `ref.name`."""
         place = "/".join(part for part in (self.host, self.name.strip("/")) if part)
         if self.scheme == "hf":
             place = f"hf/{self.name}" + (f"/{self.folder}" if self.folder else "")
         end = f":{self.tag}" if self.tag or not self.digest else f"@{self.digest}"
+        if self.digest and self.pins_file:
+            end = f":{self.digest.hex}"
         return place + (end if end != ":" else f":{LATEST}")
 
     def at(self, digest: Digest) -> Reference:

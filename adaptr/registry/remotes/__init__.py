@@ -36,7 +36,8 @@ class Pushed:
 @dataclass(frozen=True)
 class Info:
     """What is known of an artifact without pulling it. `header`: the JSON that starts the adapter's file, if there is
-    one; `files`: name to bytes; `revision`: what a moving name stood for.
+    one; `files`: name to bytes; `revision`: what a moving name stood for; `annotations`: what is said of it
+    where there is no manifest.
     """
 
     reference: Reference
@@ -45,6 +46,7 @@ class Info:
     header: bytes
     files: Mapping[str, int]
     revision: str = ""
+    annotations: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

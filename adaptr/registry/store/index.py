@@ -23,10 +23,10 @@ PATIENCE = 60.0
 
 
 class Index:
-    """The index of the layout in `root`."""
+    """The index of the layout in `root`. `lock`: the file that writers hold."""
 
-    def __init__(self, root: Path) -> None:
-        self.path, self.lock = root / FILE, root / "locks" / "index.lock"
+    def __init__(self, root: Path, lock: Path | None = None) -> None:
+        self.path, self.lock = root / FILE, lock or root / "locks" / "index.lock"
 
     def entries(self) -> list[Descriptor]:
         """All entries, named or not. Raises `BadManifest`."""
@@ -41,6 +41,10 @@ class Index:
             after = change(before)
             document["manifests"] = [kept.get(id(entry)) or entry.document() for entry in after]
             self._write(document)
+
+    def add(self, entry: Descriptor) -> None:
+        """Put an entry in; it takes its name from another, and replaces its own nameless self."""
+        self.change(lambda entries: [*(one for one in entries if not _replaced(one, entry)), entry])
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -72,3 +76,9 @@ class Index:
 
 def name_of(entry: Descriptor) -> str:
     return entry.annotations.get(terms.REF_NAME, "")
+
+
+def _replaced(old: Descriptor, new: Descriptor) -> bool:
+    if not name_of(new):
+        return old.digest == new.digest
+    return name_of(old) == name_of(new) or (old.digest == new.digest and not name_of(old))

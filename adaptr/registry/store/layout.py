@@ -162,7 +162,7 @@ class Store:
         digest = self.add_bytes(manifest.raw)
         said = {terms.REF_NAME: name, terms.REFERENCE: reference}
         entry = replace(manifest.descriptor, annotations={key: value for key, value in said.items() if value})
-        self.index.change(lambda entries: [*_without(entries, entry, name), entry])
+        self.index.add(entry)
         return digest
 
     def manifest(self, digest: Digest) -> Manifest:
@@ -187,12 +187,18 @@ class Store:
 
     def lookup(self, name: str) -> Digest | None:
         """The same, or None."""
+        by_name = {name_of(entry): entry.digest for entry in self.index.entries()}
+        if name in by_name:
+            return by_name[name]
         reference = parse_reference(name) if not name.startswith("sha256:") else None
         if reference is None or reference.digest is not None:
             digest = Digest(name) if reference is None else reference.digest
             return digest if digest is not None and self.has(digest) else None
-        by_name = {name_of(entry): entry.digest for entry in self.index.entries()}
-        return by_name.get(reference.local, by_name.get(name))
+        return by_name.get(reference.local)
+
+    def pulled(self, reference: Reference) -> Digest | None:
+        """What was pulled from a reference before, or None."""
+        return next((entry.digest for entry in self.index.entries() if name_of(entry) == reference.local), None)
 
     def tag(self, name: str, digest: Digest) -> None:
         """Give an artifact that is here a name; one of another artifact moves."""
@@ -201,7 +207,8 @@ class Store:
     def untag(self, name: str) -> None:
         """Take a name away. Raises `NotFound`. What nothing names any more goes with `gc`."""
         self.resolve(name)
-        known = {name, parse_reference(name).local}
+        named = {name_of(entry) for entry in self.index.entries()}
+        known = {name} if name in named else {parse_reference(name).local}
         self.index.change(lambda entries: [entry for entry in entries if name_of(entry) not in known])
 
     def reference_of(self, digest: Digest) -> Reference | None:
@@ -244,17 +251,6 @@ class Store:
             shutil.copyfile(self.path(layer.digest), target)
             written.append(target)
         return written
-
-
-def _without(entries: list[Descriptor], new: Descriptor, name: str) -> list[Descriptor]:
-    """The entries that stay beside a new one: it takes its name from another, and replaces its own nameless self."""
-
-    def stays(entry: Descriptor) -> bool:
-        if name:
-            return name_of(entry) != name and not (entry.digest == new.digest and not name_of(entry))
-        return entry.digest != new.digest
-
-    return [entry for entry in entries if stays(entry)]
 
 
 def _shows(folder: Path, files: Mapping[str, Path]) -> bool:
