@@ -28,6 +28,7 @@ _HOME = {
     "SelectBias": "adaptr.families.select",
     "Gate": "adaptr.families.gate",
     "Composite": "adaptr.families.composite",
+    "Row": "adaptr.families.row",
     # operators
     "Operator": "adaptr.algebra.operator",
     "LowRank": "adaptr.algebra.lowrank",
@@ -63,6 +64,8 @@ _HOME = {
     "pull": "adaptr.api",
     "push": "adaptr.api",
     "stack": "adaptr.runtime.stack",
+    "pool": "adaptr.runtime.pool",
+    "Request": "adaptr.runtime.pool",
     "AdaptrError": "adaptr.errors",
 }
 _MODULES = ("errors", "hookspecs", "plugins", "roles", "strategies", "targets")
@@ -108,9 +111,11 @@ if TYPE_CHECKING:
     from adaptr.families.gate import Gate
     from adaptr.families.insert import Insert
     from adaptr.families.prompt import Prefix, SoftPrompt
+    from adaptr.families.row import Row
     from adaptr.families.select import SelectBias
     from adaptr.families.transform import Transform
     from adaptr.params import Param
+    from adaptr.runtime.pool import Request, pool
     from adaptr.runtime.stack import stack
     from adaptr.strategies.base import Strategy
     from adaptr.strategies.core import InCore

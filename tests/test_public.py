@@ -11,10 +11,11 @@ import adaptr
 
 NAMES = [
     "Adapter", "AdaptrError", "Base", "Composite", "Core", "Delta", "Dense", "Diagonal", "Elementwise", "Gate",
-    "Hadamard", "InCore", "Insert", "Kron", "LowRank", "Method", "Operator", "Param", "Prefix", "SelectBias",
-    "SoftPrompt", "Sparse", "Strategy", "Sum", "Target", "Transform", "View", "Whole", "__version__", "attach",
+    "Hadamard", "InCore", "Insert", "Kron", "LowRank", "Method", "Operator", "Param", "Prefix", "Request", "Row",
+    "SelectBias", "SoftPrompt", "Sparse", "Strategy", "Sum", "Target", "Transform", "View", "Whole", "__version__",
+    "attach",
     "compose", "convert", "convert_method", "create", "diff", "errors", "extract", "hookspecs", "inspect", "load",
-    "merge", "plugins", "pull", "push", "quantize", "resize", "roles", "save", "stack", "strategies",
+    "merge", "plugins", "pool", "pull", "push", "quantize", "resize", "roles", "save", "stack", "strategies",
     "targets", "train", "unmerge", "verify",
 ]  # fmt: skip
 

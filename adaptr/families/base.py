@@ -19,6 +19,7 @@ from adaptr.view import View
 if TYPE_CHECKING:
     from torch import Generator, Tensor, nn
 
+    from adaptr.families.row import Row
     from adaptr.host import Handle, Session
     from adaptr.targets import Spec
 
@@ -106,6 +107,25 @@ class Method:
     def over(self, model: nn.Module | None, children: Adapter, config: Mapping[str, Any], seed: int = 0) -> Adapter:
         """A fresh adapter over others, which `children` has as its parts. `model`: the base, None where unknown."""
         raise UsageError(f"`{self.name}` is made of no other adapters: leave `children` out")
+
+    def row(self, target: Target, base: View, p: Mapping[str, Tensor]) -> Row:
+        """What one row of a batch needs at a linear layer, where each row has its own adapter.
+
+        `base`: the layer without adapters. Raises `Unsupported` where the method can't be said so.
+        """
+        raise Unsupported(self.no_row)
+
+    @property
+    def no_row(self) -> str:
+        """Why there is no row, "" where there is one."""
+        if type(self).row is not Method.row:
+            return ""
+        other = "what it does to a weight is neither of low rank nor a scale of features"
+        reason = REASONS.get(self.unmergeable, other)
+        return (
+            f"`{self.name}` can't be one row of a batch among other adapters: {reason}. Possible: attach it to a model "
+            "of its own, or `adaptr convert --method lora --rank R`, which measures the error, where it has a weight."
+        )
 
     # ------------------------------------------------------------ what families and methods supply
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from adaptr.adapter import MATRIX_KINDS
+from adaptr.errors import Unsupported
 from adaptr.families.base import Method
 from adaptr.view import View
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from adaptr.adapter import Target
     from adaptr.algebra.operator import Operator
+    from adaptr.families.row import Row
 
 
 class Delta(Method):
@@ -68,6 +70,16 @@ class Delta(Method):
             bias=bias,
             parts=tuple(p[name] for name in p),
         )
+
+    def row(self, target: Target, base: View, p: Mapping[str, Tensor]) -> Row:
+        if not self.additive:
+            raise Unsupported(f"`{self.name}` has a way of its own through a weight, which can't be one row of a batch")
+        from adaptr.families.row import Row
+
+        cfg = self.config(target.config)
+        found = self.delta(p, cfg).low_rank()
+        B, A = found.factors()
+        return Row(A, B * found.scale, shift=self.delta_bias(p, cfg))
 
     def live(self, base: View, p: Any, cfg: Any, weight: float, call: Call) -> Call:
         """The forward of an attached adapter: `call`, or what a method has for the hottest path of all."""

@@ -13,6 +13,9 @@ from adaptr.view import View
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from adaptr.adapter import Target
+    from adaptr.families.row import Row
+
 
 class SelectBias(Method):
     """Biases: b' = b + w db, with db under the parameter `b`. Exact, additive, order-free."""
@@ -26,6 +29,11 @@ class SelectBias(Method):
             return y + base.along(p["b"] * weight).to(y.dtype)
 
         return base.then(call=call, bias=lambda: add_bias(base.bias, p["b"], weight))
+
+    def row(self, target: Target, base: View, p: Mapping[str, Tensor]) -> Row:
+        from adaptr.families.row import Row
+
+        return Row(shift=p["b"])
 
     def inverse(
         self, merged: View, p: Mapping[str, Tensor], cfg: Any, kept: Mapping[str, Tensor], weight: float

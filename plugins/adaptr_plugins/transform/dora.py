@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from adaptr import LowRank, Param, Target, Transform, View
+from adaptr import LowRank, Param, Row, Target, Transform, View
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -90,6 +90,13 @@ class DoRA(Transform):
         cross = W @ A.t() * (2 * s) + B @ (A @ A.t()) * (s * s)
         squares = (W * W).sum(1) + (cross * B).sum(1)
         return p["m"] / nonzero(squares.clamp(min=0).sqrt())
+
+    def row(self, target: Target, base: View, p: Mapping[str, Tensor]) -> Row:
+        """y = g ∘ (base(x) - b + s B A x) + b."""
+        cfg = self.config(target.config)
+        g, b = self.gain(base, p, cfg), base.bias
+        shift = None if b is None else (1 - g) * b.to(g.dtype)
+        return Row(p["A"], p["B"] * g[:, None] * self.scale(cfg), gain=g, shift=shift)
 
     def init_custom(self, target: Target, base: View, made: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return {"m": row_norms(base.weight.float())}

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from adaptr import Param, Target, Transform, View, roles
+from adaptr import Param, Row, Target, Transform, View, roles
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -45,6 +45,9 @@ class IA3(Transform):
             return scaled
         y: Tensor = base(x)
         return y * base.along(p["l"]).to(y.dtype)
+
+    def row(self, target: Target, base: View, p: Mapping[str, Tensor]) -> Row:
+        return Row(into=p["l"]) if self.config(target.config).side == "in" else Row(gain=p["l"])
 
     def inverse(
         self, merged: View, p: Mapping[str, Tensor], cfg: Any, kept: Mapping[str, Tensor], weight: float

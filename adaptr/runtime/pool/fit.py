@@ -1,0 +1,108 @@
+"""From an adapter to what a batch needs of it at each layer, or the reason why there is no such thing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from adaptr import plugins
+from adaptr import targets as places
+from adaptr.adapter import Adapter
+from adaptr.errors import ContentMismatch, TargetNotFound, Unsupported
+from adaptr.families.row import Row
+from adaptr.host.identity import content_of
+from adaptr.host.names import current
+from adaptr.host.swap import original, view_of
+from adaptr.ops.stack import members
+
+KINDS = frozenset({"linear", "linear_t"})
+
+
+def check(model: nn.Module, adapter: Adapter) -> None:
+    """All that can be known to be wrong from the header alone, so that thousands are registered in no time.
+
+    Raises `Unsupported` for what can't be a row of a batch, `TargetNotFound`, `TargetMismatch`, `ShapeError`.
+    """
+    parts = [current(model, part) for _, part, _ in _members(adapter)]
+    if not any(part.targets for part in parts):
+        raise TargetNotFound(f"adapter `{adapter.label}` has no targets: it would change nothing")
+    for part in parts:
+        method = plugins.method(part.method)
+        if method.no_row:
+            raise Unsupported(method.no_row)
+        for path, target in part.targets.items():
+            if target.kind not in KINDS:
+                raise Unsupported(
+                    f"`{part.label}` adapts `{path or 'the model'}`, of kind `{target.kind}`; rows of a batch have "
+                    "adapters of their own at linear layers alone: attach this one to a model of its own"
+                )
+            method.check(target, part.shapes(path))
+            places.match(model, target)
+
+
+def _members(adapter: Adapter) -> list[Any]:
+    """The adapters that one is made of. Raises `Unsupported` where rows can't have what they do."""
+    method = plugins.method(adapter.method)
+    if adapter.parts and method.family != "composite":
+        raise Unsupported(method.no_row)
+    found = members(adapter)
+    whole = [path for part in (adapter, *(part for _, part, _ in found)) for path in _replaced(part)]
+    if whole:
+        raise Unsupported(
+            f"`{adapter.label}` replaces `{whole[0]}` as a whole ({len(set(whole))} such), which all rows of a batch "
+            "share: attach it to a model of its own"
+        )
+    return found
+
+
+def _replaced(adapter: Adapter) -> list[str]:
+    return [key[:-2] for key in adapter.tensors if key.endswith(":=")]
+
+
+def fit(model: nn.Module, adapter: Adapter, dtype: torch.dtype) -> dict[str, Row]:
+    """What each layer needs, by its path. Raises what `check` does, `NotPossible` for deltas of no low rank, and
+    `ContentMismatch`.
+    """
+    check(model, adapter)
+    found: dict[str, Row] = {}
+    for _, part, strength in _members(adapter.held()):
+        part = current(model, part)
+        _require_base(model, part)
+        method = plugins.method(part.method)
+        for path, target in part.targets.items():
+            if strength(path):
+                row = method.row(target, view_of(model, target), _wide(part.at(path), dtype)).weighed(strength(path))
+                found[path] = found[path] + row if path in found else row
+    return found
+
+
+def _wide(tensors: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
+    return {n: t.to(torch.promote_types(t.dtype, dtype)) if t.is_floating_point() else t for n, t in tensors.items()}
+
+
+def _require_base(model: nn.Module, adapter: Adapter) -> None:
+    wanted = adapter.base.content
+    found = content_of(model, adapter.targets) if wanted and not adapter.base.quantization else ""
+    if found and found != wanted:
+        raise ContentMismatch(
+            f"the base's weights at the targets of `{adapter.label}` are not those it was trained on "
+            f"({adapter.base.id or 'unnamed base'}); load the right revision, or add `adapter.replace(base="
+            "adaptr.Base())` to use it anyway"
+        )
+
+
+def features_of(model: nn.Module) -> list[int]:
+    """The sizes of the inputs and outputs of all linear layers but the head, whose output is no multiple of any."""
+    head = getattr(model, "get_output_embeddings", lambda: None)()
+    linear = (m for m in model.modules() if isinstance(m, nn.Linear) or original(m).__name__ == "Conv1D")
+    return [size for m in linear if m is not head for size in _shape(m)]
+
+
+def _shape(module: Any) -> tuple[int, int]:
+    if isinstance(module, nn.Linear):
+        return module.out_features, module.in_features
+    rows, cols = module.weight.shape
+    return int(cols), int(rows)

@@ -1,0 +1,262 @@
+"""A pool: thousands of adapters on one model, of which each row of a batch names its own."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import weakref
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import torch
+from torch import nn
+
+from adaptr import targets as places
+from adaptr.adapter import Adapter
+from adaptr.errors import AlreadyAttached, UsageError
+from adaptr.families.row import Row
+from adaptr.foreign.detect import CONFIG
+from adaptr.host.attach import attached
+from adaptr.host.swap import mount, unmount
+from adaptr.ops.open import open_adapter
+from adaptr.runtime.pool.batch import works
+from adaptr.runtime.pool.fit import check, fit
+from adaptr.runtime.pool.lane import Lane, Work
+from adaptr.runtime.pool.residents import Key, Residents
+
+if TYPE_CHECKING:
+    from adaptr.runtime.pool.generate import Answer, Request
+
+SLOT = "adaptr-pool"
+Source = Adapter | str | os.PathLike[str]
+Name = str | None
+_POOLED: weakref.WeakSet[nn.Module] = weakref.WeakSet()
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A registered adapter. `stamp`: of its files when they were looked at last, () for one in memory."""
+
+    source: Adapter | Path
+    version: int
+    stamp: tuple[Any, ...]
+
+
+def pool(model: nn.Module, slots: int = 64, memory: int = 1 << 30, dtype: torch.dtype = torch.float32) -> Pool:
+    """Let each row of a batch have its own adapter, of any delta method, DoRA, (IA)3 or BitFit.
+
+    `slots`: how many adapters are on the model's device at once; `memory`: bytes for their factors there, beside a copy
+    of those that the batch in hand needs; `dtype`: of both. Raises `AlreadyAttached` if there is a pool or an adapter
+    on `model`.
+    """
+    return Pool(model, slots, memory, dtype)
+
+
+class Pool:
+    """Adapters by name. A `with` block, or `detach`, leaves the model as it was."""
+
+    def __init__(self, model: nn.Module, slots: int, memory: int, dtype: torch.dtype) -> None:
+        if slots < 1:
+            raise UsageError(f"a pool of {slots} slots holds nothing; give it one at least")
+        if model in _POOLED:
+            raise AlreadyAttached("there is a pool on this model already: add to it, or detach it first")
+        if attached(model):
+            raise AlreadyAttached(
+                f"adapter `{next(iter(attached(model)))}` is on this model and would be under all rows; detach it first"
+            )
+        self.model, self.dtype = model, dtype
+        self.residents = Residents(model, slots, memory, dtype)
+        self._entries: dict[str, Entry] = {}
+        self._lanes: dict[str, Lane] = {}
+        self._gathered: tuple[tuple[Key | None, ...], dict[str, Work]] | None = None
+        self._versions = 0
+        self._running = self._detached = False
+        _POOLED.add(model)
+
+    # ------------------------------------------------------------ registering
+
+    def add(self, name: str, source: Source) -> None:
+        """Register an adapter: its header is read and held against the model, its tensors when a row names it.
+
+        Raises `UsageError` for a name that is taken, `Unsupported` with the reason for what can't be a row of a batch,
+        and what opening raises.
+        """
+        if name in self._entries:
+            raise UsageError(f"the pool has an adapter called `{name}` already; `update` puts another in its place")
+        self._entries[name] = self._entry(source)
+
+    def update(self, name: str, source: Source | None = None) -> None:
+        """Put another adapter in the place of one, or look at its file again. Running requests end as they began."""
+        before = self._require(name)
+        self._entries[name] = self._entry(before.source if source is None else source)
+        self.residents.drop((name, before.version))
+
+    def remove(self, name: str) -> None:
+        """Forget an adapter. Running requests end as they began."""
+        self.residents.drop((name, self._require(name).version))
+        del self._entries[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries
+
+    @property
+    def resident(self) -> tuple[str, ...]:
+        """The names of those on the device, the least recently used first."""
+        return tuple(name for name, _ in self.residents.held)
+
+    # ------------------------------------------------------------ running
+
+    @contextmanager
+    def rows(self, names: Sequence[Name]) -> Iterator[None]:
+        """Forwards of the model inside have these adapters, one name or None for each row of the batch.
+
+        Files that have changed since are read again on entry. Raises `UsageError` for a name that is not registered
+        and for more adapters than the pool can hold at once.
+        """
+        with self.serving([self.key(name) for name in names]):
+            yield
+
+    def forward(self, names: Sequence[Name], *args: Any, **kwargs: Any) -> Any:
+        """One forward of the model with these adapters."""
+        with self.rows(names):
+            return self.model(*args, **kwargs)
+
+    def prefetch(self, names: Iterable[str]) -> None:
+        """Bring adapters to the device before a row names them; as many as there are slots, no more."""
+        keys = [key for key in map(self.key, dict.fromkeys(names)) if key is not None]
+        self.load(keys[: self.residents.slots])
+
+    def generate(self, requests: Iterable[Request], batch: int = 16) -> Iterator[Answer]:
+        """Answers as they are done. Requests join and leave the running batch of at most `batch` rows between steps.
+
+        `requests` is read when there is room, and may be a generator that gives them as they arrive.
+        """
+        from adaptr.runtime.pool.generate import generate
+
+        return generate(self, requests, batch)
+
+    def detach(self) -> None:
+        """Take the pool off; the model is as it was. Calling it again does nothing."""
+        if self._detached:
+            return
+        self._detached = True
+        for path in list(self._lanes):
+            unmount(self.model.get_submodule(path), SLOT)
+        self._lanes, self._gathered = {}, None
+        self._entries = {}
+        self.residents.held.clear()
+        _POOLED.discard(self.model)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.detach()
+
+    def __deepcopy__(self, memo: Any) -> Self:
+        raise UsageError("a pool belongs to one model: copy the model, whose copy is bare, and pool that")
+
+    # ------------------------------------------------------------ inside
+
+    def key(self, name: Name) -> Key | None:
+        """The adapter as it is now; looked at again where its files have changed."""
+        if name is None:
+            return None
+        entry = self._require(name)
+        if isinstance(entry.source, Path) and _stamp(entry.source) != entry.stamp:
+            self.update(name)
+        return name, self._entries[name].version
+
+    @contextmanager
+    def serving(self, keys: Sequence[Key | None]) -> Iterator[None]:
+        """Forwards inside are for rows with these adapters in these versions."""
+        if self._running:
+            raise UsageError("another batch of this pool is running: one `rows` or `generate` step at a time")
+        if self._detached:
+            raise UsageError("this pool was detached; make another one")
+        gathered = self._gather(tuple(keys))
+        self._running = True
+        try:
+            for path, lane in self._lanes.items():
+                lane.set(gathered[path])
+            yield
+        finally:
+            self._running = False
+            for lane in self._lanes.values():
+                lane.set(None)
+
+    def _gather(self, keys: tuple[Key | None, ...]) -> dict[str, Work]:
+        wanted = [key for key in dict.fromkeys(keys) if key is not None]
+        self.load(wanted)
+        known = len(self._gathered[1]) if self._gathered else -1
+        if self._gathered is None or self._gathered[0] != keys or known != len(self._lanes):
+            self._gathered = None  # its memory is used for the next one
+            with torch.no_grad():
+                found = works(self._lanes, keys, self.residents.held, self.residents.pages)
+            self._gathered = keys, found
+        return self._gathered[1]
+
+    def load(self, keys: Sequence[Key]) -> None:
+        """Have adapters on the device. Raises `UsageError` where there is no room."""
+        for key in self.residents.use(keys):
+            rows = self._fitted(key)
+            for path in rows:
+                self._host(path)
+            with torch.no_grad():
+                self.residents.put(key, rows, keys)
+
+    def _fitted(self, key: Key) -> dict[str, Row]:
+        name, version = key
+        entry = self._entries.get(name)
+        if entry is None or entry.version != version:
+            raise UsageError(f"`{name}` was updated or removed, and what it was is no longer on the device")
+        with torch.no_grad():
+            return fit(self.model, self._open(entry.source), self.dtype)
+
+    def _host(self, path: str) -> None:
+        """Let the layer at `path` serve rows."""
+        if path not in self._lanes:
+            module = places.submodule(self.model, path)
+            target = places.describe(path, module)
+            assert target is not None, "targets were matched"
+            self._lanes[path] = lane = Lane(target)
+            mount(module, SLOT, lane)
+
+    def _entry(self, source: Source) -> Entry:
+        self._versions += 1
+        kept = source if isinstance(source, Adapter) else Path(source)
+        stamp = _stamp(kept) if isinstance(kept, Path) else ()
+        check(self.model, self._open(kept))
+        return Entry(kept, self._versions, stamp)
+
+    def _open(self, source: Adapter | Path) -> Adapter:
+        return source if isinstance(source, Adapter) else open_adapter(source, self.model).adapter
+
+    def _require(self, name: str) -> Entry:
+        if name not in self._entries:
+            near = difflib.get_close_matches(name, self._entries, n=3)
+            hint = f"did you mean {' or '.join(f'`{n}`' for n in near)}?" if near else f"it has {len(self)} others"
+            raise UsageError(f"the pool has no adapter `{name}`; {hint}")
+        return self._entries[name]
+
+
+def _stamp(source: Path) -> tuple[Any, ...]:
+    """What changes when a file, or one in a folder of an adapter, is replaced or written over."""
+    try:
+        files = [source, *(f for f in sorted(source.iterdir()) if _tells(f))] if source.is_dir() else [source]
+        return tuple((s.st_ino, s.st_size, s.st_mtime_ns) for s in map(os.stat, files))
+    except OSError:
+        return ()
+
+
+def _tells(file: Path) -> bool:
+    return file.name == CONFIG or file.suffix == ".safetensors"

@@ -1,0 +1,139 @@
+"""Many adapters in one batch on SmolLM2's shape: a pool, PEFT's `adapter_names` and the bare base, one thread, fp32.
+
+`python benchmarks/pool.py [ROUNDS] [REGISTERED] [ROWS] [PEFT]`: every row another adapter of rank 4, 8 or 16; PEFT gets
+the first PEFT of them, 0 for none, as loading them takes it minutes.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import live
+import measure
+import synthetic
+import torch
+
+import adaptr
+
+RANKS = (4, 8, 16)
+FILES = 48
+
+
+def files(count: int) -> list[Path]:
+    """PEFT folders and adaptr files of mixed rank, made once."""
+    found = []
+    for i in range(count):
+        folder = synthetic.lora(measure.workplace() / f"pool-{i}", synthetic.SMOLLM2, RANKS[i % 3], seed=i)
+        file = folder.with_suffix(".safetensors")
+        if not file.exists():
+            adaptr.convert(folder, file)
+        found.append(file)
+    return found
+
+
+def resident() -> float:
+    """MB in memory now."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 1e6
+
+
+def register(pool: Any, paths: list[Path], count: int) -> None:
+    """Names beyond the files are other names of the same files: each is opened and checked anew."""
+    before = resident()
+    for start in range(0, count, max(count // 4, 1)):
+        began = time.perf_counter()
+        stop = min(start + max(count // 4, 1), count)
+        for i in range(start, stop):
+            pool.add(f"a{i}", paths[i % len(paths)])
+        print(f"registered {start} to {stop}: {time.perf_counter() - began:.2f} s, {resident() - before:+.0f} MB")
+
+
+def compared(place: Path, paths: list[Path], bare: Any, pool: Any, count: int, rows: int, peft: int) -> dict[str, Any]:
+    """The ways to run a batch, as functions from a step to what is measured."""
+    distinct = [n for n in (1, 4, 16, 64, count) if n <= count]
+    ways: dict[str, Any] = {"bare": (bare, lambda: _nothing())}
+    for number in distinct:
+        names = [f"a{i * max(number // rows, 1) % number}" for i in range(rows)]
+        label = f"pool, rows over {number} adapters ({len(set(names))} in the batch)"
+        ways[label] = (pool.model, lambda names=names: pool.rows(names))
+    if peft:
+        ways[f"PEFT adapter_names, {peft} adapters"] = (_peft(place, paths[:peft]), lambda: _nothing())
+    return ways
+
+
+def _nothing() -> Any:
+    import contextlib
+
+    return contextlib.nullcontext()
+
+
+def _peft(place: Path, paths: list[Path]) -> Any:
+    from peft import PeftModel
+
+    began = time.perf_counter()
+    folders = [p.with_suffix("") for p in paths]
+    model = PeftModel.from_pretrained(live.base(place), folders[0], adapter_name="a0")
+    for i, folder in enumerate(folders[1:], 1):
+        model.load_adapter(folder, adapter_name=f"a{i}")
+    print(f"PEFT loaded {len(paths)} adapters in {time.perf_counter() - began:.1f} s")
+    names = {"adapter_names": [f"a{i}" for i in range(len(paths))]}
+    return lambda *args, **kwargs: model.eval()(*args, **kwargs, **names)
+
+
+def main(rounds: int, count: int, rows: int, peft: int) -> None:
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    place = synthetic.llama(measure.workplace() / "smollm2", synthetic.SMOLLM2, shards=1)
+    paths = files(min(FILES, max(count, peft)))
+    bare = live.base(place)
+    pool = adaptr.pool(live.base(place), slots=64)
+    register(pool, paths, count)
+    ids, one = torch.randint(0, 49152, (rows, 8)), torch.randint(0, 49152, (rows, 1))
+    with torch.inference_mode():
+        ways = compared(place, paths, bare, pool, count, rows, peft)
+        runs: dict[str, dict[str, Any]] = {"Prefill of 8 tokens": {}, "Decode of one token": {}}
+        for label, (model, entered) in ways.items():
+            step = _step(bare, model, entered, ids, one)
+            runs["Prefill of 8 tokens"][label] = lambda m=model, e=entered: _inside(e, lambda: m(ids))
+            runs["Decode of one token"][label] = lambda s=step, e=entered: _inside(e, s)
+        for title, each in runs.items():
+            print(measure.table(f"{title}, {rows} rows", timed(each, ways, rounds), "bare"))
+    print(f"evictions {pool.residents.evictions}, peak {measure.peak():.0f} MB")
+
+
+def _inside(entered: Any, work: Any) -> None:
+    with entered():
+        work()
+
+
+def timed(each: dict[str, Any], ways: dict[str, Any], rounds: int) -> dict[str, list[float]]:
+    """Each round a way runs twice and the second is measured: the first gathers its composition."""
+    found: dict[str, list[float]] = {label: [] for label in each}
+    for number in range(rounds + 1):
+        for label, work in each.items():
+            work()
+            began = time.perf_counter()
+            work()
+            if number:
+                found[label].append(time.perf_counter() - began)
+    return found
+
+
+def _step(bare: Any, model: Any, entered: Any, ids: torch.Tensor, one: torch.Tensor) -> Any:
+    from transformers import DynamicCache
+
+    cache = DynamicCache(config=bare.config)
+    with entered():
+        model(ids, past_key_values=cache, use_cache=True)
+
+    def step() -> None:
+        model(one, past_key_values=cache, use_cache=True)
+        cache.crop(-1)
+
+    return step
+
+
+if __name__ == "__main__":
+    main(*(int(a) for a in (sys.argv[1:] + ["5", "1000", "16", "0"][len(sys.argv) - 1 :])))
