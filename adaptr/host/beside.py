@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from adaptr.host.swap import State
 
 Call = Callable[[Tensor], Tensor]
+#: A, Bᵀ, c and alpha of what is at work.
+Part = tuple[Tensor | None, Tensor, Tensor | None, float]
+#: How many choices of strengths a layer remembers.
+KEPT = 32
 
 
 def runs(states: Iterable[State]) -> Iterator[list[State]]:
@@ -131,33 +135,33 @@ class _Product:
         self._scales = [state.method.factors(state.cfg)[2] for state in run]
         self._places = [(s._parameters, n, s[n], s[n].data_ptr()) for s in run for n in _names(s)]
         self.dtype = self._all[0].dtype
-        self._spans: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
+        self._chosen: dict[tuple[float, ...], Part] = {}
         ranks = torch.tensor([len(A) for A, _ in rows])
         self._owners = torch.arange(len(run)).repeat_interleave(ranks).to(self._all[0].device)
         self.strengths: list[float] = []
         self.A, self.Bt, self.c, self.alpha = None, self._all[1], None, 0.0
 
     def choose(self, strengths: list[float]) -> None:
-        """Set to work what has a strength."""
-        self.strengths, self.A, self.c = strengths, None, None
+        """Set to work what has a strength; kept, as people switch to and fro."""
+        key = tuple(strengths)
+        if key not in self._chosen:
+            if len(self._chosen) == KEPT:
+                self._chosen.clear()
+            self._chosen[key] = self._part(strengths)
+        self.strengths = strengths
+        self.A, self.Bt, self.c, self.alpha = self._chosen[key]
+
+    def _part(self, strengths: list[float]) -> Part:
         working = [i for i, strength in enumerate(strengths) if strength]
         if not working:
-            return
+            return None, self._all[1], None, 0.0
         first, last = working[0], working[-1]
-        self.A, self.Bt = self._span(first, last)
+        span = slice(self._stops[first], self._stops[last + 1])
+        A, Bt = (side[span] for side in self._all)
         scales = [strength * scale for strength, scale in zip(strengths, self._scales, strict=True)]
-        self.alpha = scales[first]
-        if any(scale != self.alpha for scale in scales[first : last + 1]):
-            owners = self._owners[self._stops[first] : self._stops[last + 1]]
-            self.alpha, self.c = 1.0, self.A.new_tensor(scales)[owners]
-
-    def _span(self, first: int, last: int) -> tuple[Tensor, Tensor]:
-        """The factors from one adapter to another; kept, as people switch to and fro."""
-        found = self._spans.get((first, last))
-        if found is None:
-            A, Bt = (side[self._stops[first] : self._stops[last + 1]] for side in self._all)
-            found = self._spans[first, last] = (A, Bt)
-        return found
+        if all(scale == scales[first] for scale in scales[first : last + 1]):
+            return A, Bt, None, scales[first]
+        return A, Bt, A.new_tensor(scales)[self._owners[span]], 1.0
 
     def moved(self) -> bool:
         """Whether a factor lies elsewhere since, or another tensor was put in its place."""
