@@ -95,8 +95,9 @@ def push(
     _known(form)
     where, store = _remote(reference), Store.default()
     digest = _packed(source, form, store)
-    store.put(store.manifest(digest), where.local, str(where.at(digest)) if where.scheme == "oci" else "")
     pushed = remotes.of(where.scheme).push(store, digest, where, progress, force)
+    # named only now: what was refused there must not be taken for what is there
+    store.put(store.manifest(digest), where.local, str(where.at(digest)) if where.scheme == "oci" else "")
     size = store.manifest(digest).size
     return Sent(str(pushed.reference), digest, size, pushed.uploaded, pushed.skipped, len(store.referrers(digest)))
 

@@ -95,6 +95,19 @@ def test_what_is_pushed_is_what_every_command_opens(shelf: Shelf, tmp_path: Path
     assert made.adapter.lineage["parents"][0]["digest"] == adaptr.inspect(a).file_digest
 
 
+def test_a_push_that_is_refused_names_nothing_here(shelf: Shelf, tmp_path: Path) -> None:
+    first = adaptr.push(file(tmp_path / "a.adaptr.safetensors"), REF)
+
+    def refuse(*_: object) -> remotes.Pushed:
+        raise ReferenceMoved("a version stays what it is")
+
+    shelf.push = refuse  # type: ignore[method-assign]
+    with pytest.raises(ReferenceMoved):
+        adaptr.push(file(tmp_path / "b.adaptr.safetensors", 2), REF)
+    assert adaptr.pull(REF).digest == first.digest
+    assert not adaptr.pull(REF).moved_from
+
+
 def test_the_same_adapter_has_one_digest_wherever_it_lies(shelf: Shelf, tmp_path: Path) -> None:
     store, a = Store.default(), file(tmp_path / "a.adaptr.safetensors")
     (tmp_path / "folder").mkdir()
@@ -210,10 +223,10 @@ def test_names_in_the_store_are_adapters_everywhere_and_paths_come_first(shelf: 
 
 
 def test_a_mistyped_path_makes_no_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ADAPTR_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("ADAPTR_HOME", str(tmp_path / "elsewhere"))
     with pytest.raises(InputError, match="there is nothing"):
         adaptr.inspect("nothing-here")
-    assert not (tmp_path / "home").exists()
+    assert not (tmp_path / "elsewhere").exists()
 
 
 def test_what_can_run_code_is_never_published(shelf: Shelf, tmp_path: Path) -> None:
