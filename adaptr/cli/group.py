@@ -26,7 +26,7 @@ SECTIONS: dict[str, dict[str, str]] = {
     "Merge": {
         "merge": "Merge adapters into a base checkpoint, tensor by tensor.",
         "unmerge": "Take the adapters out of a merged checkpoint, bit for bit.",
-        "verify": "Prove that a checkpoint is its base with these adapters merged.",
+        "verify": "Prove a merge, a signature, or that the store is whole.",
     },
     "Run": {
         "apply": "Run a base model with adapters on a prompt.",
@@ -37,6 +37,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "push": "Publish an adapter at a reference.",
         "copy": "Bring an artifact from one reference to another; its digest stays.",
         "info": "Say what an artifact is, without pulling it.",
+        "sign": "Sign an artifact, a file or a folder.",
     },
     "Store": {
         "list": "List what the store has.",

@@ -164,3 +164,6 @@ def _same(source: Reference, known: Digest, store: Store) -> bool:
 
 def _obey(reference: Reference, digest: Digest, store: Store) -> None:
     """Hold an artifact against this machine's policy."""
+    from adaptr.registry.signing import policy
+
+    policy.require(reference, store.manifest(digest), store)

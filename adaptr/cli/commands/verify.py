@@ -1,8 +1,10 @@
-"""`adaptr verify MERGED --base BASE --adapter A[=W]...`"""
+"""`adaptr verify MERGED --base BASE --adapter A[=W]...`, `adaptr verify A --key PUB`, `adaptr verify [--repair]`"""
 
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -25,22 +27,83 @@ SHOWN = 10
     "verify",
     "adaptr verify ./llama-style --base ./llama --adapter style.safetensors",
     "adaptr verify ./mixed --base ./llama --adapter style.safetensors=0.7 --adapter peft-folder/=0.3",
+    "adaptr verify oci://ghcr.io/acme/style:1.2 --key acme.pub",
+    "adaptr verify ./peft-folder --certificate-chain acme-ca.pem",
+    "adaptr verify --repair",
 )
-@click.argument("merged", type=click.Path())
-@click.option("--base", required=True, type=click.Path(), metavar="BASE", help="What was merged into.")
-@click.option("--adapter", "adapters", multiple=True, required=True, type=ADAPTER, metavar="A[=W]", help="As merged.")
-def command(output: Output, merged: str, base: str, adapters: tuple[Weighted, ...]) -> int:
-    """Prove that a checkpoint is its base with these adapters merged.
+@click.argument("what", required=False)
+@click.option("--base", type=click.Path(), metavar="BASE", help="What was merged into.")
+@click.option("--adapter", "adapters", multiple=True, type=ADAPTER, metavar="A[=W]", help="As merged.")
+@click.option("--key", "keys", multiple=True, type=click.Path(), metavar="PUB", help="A public key to trust, in PEM.")
+@click.option(
+    "--certificate-chain", "roots", multiple=True, type=click.Path(), metavar="CA", help="Certificates to trust."
+)
+@click.option("--signature", type=click.Path(), metavar="FILE", help="The signature, if it is elsewhere.")
+@click.option("--repair", is_flag=True, help="Pull again what is damaged in the store.")
+def command(
+    output: Output,
+    what: str | None,
+    base: str | None,
+    adapters: tuple[Weighted, ...],
+    keys: tuple[str, ...],
+    roots: tuple[str, ...],
+    signature: str | None,
+    repair: bool,
+) -> int:
+    """Prove a merge, a signature, or that the store is whole.
 
-    The merge is computed again and compared with what MERGED holds, and everything else with BASE. Exit code 1 says
-    that they differ; the output says where.
+    With `--base` and `--adapter`: that a checkpoint is its base with these adapters merged. The merge is computed again
+    and compared with what is there, and everything else with BASE. Exit code 1 says that they differ, and where.
+
+    With `--key` or `--certificate-chain`: that a file, folder or artifact is what somebody trusted signed. Exit code 7
+    says that it is not.
+
+    Without anything: that every blob in the store is what its digest says. Exit code 1 says that some are not.
     """
+    signed, merged = bool(keys or roots or signature), bool(base or adapters)
+    if signed + merged + repair > 1:
+        raise click.UsageError("give `--base` and `--adapter`, or `--key`, or `--repair`: each proves another thing")
+    if what is None or repair:
+        return _store(output, what, repair, signed or merged)
+    if signed:
+        return _signature(output, what, keys, roots, signature)
+    if not (base and adapters):
+        raise click.UsageError("say what to prove: `--base` and `--adapter` for a merge, `--key` for a signature")
     from adaptr import api
 
     with bar(output, "verifying") as progress:
-        report = api.verify(merged, base, adapters, progress=progress)
+        report = api.verify(what, base, adapters, progress=progress)
     output.tell(report.as_dict(), _blocks(report))
     return 0 if report.ok else 1
+
+
+def _signature(output: Output, what: str, keys: tuple[str, ...], roots: tuple[str, ...], signature: str | None) -> int:
+    from adaptr.ops import trust
+
+    given = (Path(signature) if signature else None,)
+    proven = trust.verify(what, [*map(Path, keys)], [*map(Path, roots)], *given)
+    signers = [" ".join(filter(None, (one["key"], one["certificate"]))) for one in proven.signers]
+    facts = {"signed": proven.source, "digest": proven.digest, "files": proven.files, "by": signers}
+    output.tell(proven.as_dict(), [show.Facts(facts), show.Facts(proven.claims, "which says")])
+    return 0
+
+
+def _store(output: Output, what: str | None, repair: bool, more: bool) -> int:
+    if what is not None or more:
+        raise click.UsageError("the store is verified as a whole; otherwise say what to verify, and how")
+    from adaptr.registry.store import Store
+    from adaptr.registry.store.health import check
+
+    health = check(Store.default(), repair)
+    rows = [(one.name, one.digest, one.what, "yes" if one.mended else "no") for one in health.findings]
+    facts = {
+        "blobs": f"{health.blobs}, {show.size(health.bytes)}",
+        "verdict": "all are what their digests say" if health.ok else "DAMAGED; `--repair` pulls it again",
+        "removed" if repair else "damaged, of no name": health.stray or None,
+    }
+    table = show.Table(("name", "blob", "what", "mended"), rows)
+    output.tell({**asdict(health), "ok": health.ok}, [show.Facts(facts), table])
+    return 0 if health.ok else 1
 
 
 def _blocks(report: VerifyReport) -> Iterator[show.Block]:

@@ -40,6 +40,7 @@ class Health:
 def check(store: Store, repair: bool = False) -> Health:
     """Hash everything again. `repair`: remove what is damaged and pull it again from where it came."""
     blobs = sorted((store.root / "blobs" / "sha256").iterdir())
+    size = sum(path.lstat().st_size for path in blobs)
     bad = {f"sha256:{path.name}" for path in blobs if not _right(path)}
     if repair:
         for digest in bad:
@@ -51,7 +52,6 @@ def check(store: Store, repair: bool = False) -> Health:
         for digest, what in wrong
     ]
     told = {finding.digest for finding in findings}
-    size = sum(path.lstat().st_size for path in blobs)
     return Health(len(blobs), size, tuple(findings), len(bad - told))
 
 
