@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from adaptr.ops.inspect import Inspection
     from adaptr.ops.merge import MergeReport
     from adaptr.ops.rank_report import RankReport
+    from adaptr.ops.serving import Served
     from adaptr.ops.unmerge import UnmergeReport
     from adaptr.ops.verify import VerifyReport
     from adaptr.targets import Spec
@@ -97,6 +98,13 @@ def convert_method(
     from adaptr.ops.resize import reexpress
 
     return reexpress(_local(source), Path(out), method, to, rank, energy, lossy, force, _base(base))
+
+
+def serve(source: Source, out: Source, server: str, *, rank: int | None = None, force: bool = False) -> Served:
+    """Write the adapter at `source` as the PEFT folder that a server loads; see `adaptr.ops.serving`."""
+    from adaptr.ops import serving
+
+    return serving.serve(_local(source), Path(out), server, rank, force)
 
 
 def resize(

@@ -421,3 +421,14 @@ def test_requests_that_can_not_be_answered(model: Any) -> None:
     for kind in ("t5", "gemma2"):
         with adaptr.pool(tiny.model(kind)) as pool, pytest.raises(Unsupported):
             list(pool.generate([Request(None, [3])]))
+
+
+def test_a_short_soak(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `make soak` runs for longer: arrivals, updates and evictions, every answer checked."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
+    import soak
+
+    seen = soak.soak(requests=40, adapters=24, batch=4, slots=6)
+    assert seen["answers"] == 40
+    assert seen["updates"]
+    assert seen["evictions"]

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     "adaptr convert style.safetensors --to peft -o ./peft-folder",
     "adaptr convert ./old-adapter -o new.safetensors --base ./llama --force",
     "adaptr convert loha.safetensors --method lora -o lora.safetensors",
+    "adaptr convert style.safetensors --for vllm --rank 16 -o ./served",
     "adaptr convert dora.safetensors --method lora --rank 32 --base ./llama -o lora.safetensors",
 )
 @click.argument("source", metavar="ADAPTER", type=click.Path())
@@ -29,8 +30,9 @@ if TYPE_CHECKING:
 @click.option("--lossy", is_flag=True, help="Go on although FORMAT can't hold everything.")
 @click.option("--base", type=click.Path(), metavar="BASE", help="The base model, for what the adapter does not say.")
 @click.option("--method", metavar="NAME", help="Write the same change as another method: lora, or full.")
+@click.option("--for", "server", metavar="SERVER", help="A PEFT folder that SERVER loads: vllm, sglang or lorax.")
 @ranks.options
-def command(output: Output, source: str, method: str | None, **given: Any) -> None:
+def command(output: Output, source: str, method: str | None, server: str | None, **given: Any) -> None:
     """Write an adapter in another format, or as another method.
 
     The format of ADAPTER is found by looking. The report says what was kept, renamed and lost; losing anything needs
@@ -39,6 +41,12 @@ def command(output: Output, source: str, method: str | None, **given: Any) -> No
     """
     from adaptr import api
 
+    if server is not None:
+        if method is not None or given["energy"] is not None or given["to"] != "adaptr":
+            raise click.UsageError("--for decides on the format and the method; --rank alone goes with it")
+        served = api.serve(source, given["out"], server, rank=given["rank"], force=given["force"])
+        output.tell(served.as_dict(), [show.Facts(served.as_dict())])
+        return
     if method is not None:
         changed = api.convert_method(source, method=method, **given)
         output.tell(changed.as_dict(), ranks.blocks(changed))

@@ -24,7 +24,7 @@ KINDS = frozenset({"linear", "linear_t"})
 def check(model: nn.Module, adapter: Adapter) -> None:
     """All that can be known to be wrong from the header alone, so that thousands are registered in no time.
 
-    Raises `Unsupported` for what can't be a row of a batch, `TargetNotFound`, `TargetMismatch`, `ShapeError`.
+    Raises `Unsupported` for what can't be a row of a batch, `TargetNotFound`, `TargetMismatch`.
     """
     parts = [current(model, part) for _, part, _ in _members(adapter)]
     if not any(part.targets for part in parts):
@@ -39,7 +39,6 @@ def check(model: nn.Module, adapter: Adapter) -> None:
                     f"`{part.label}` adapts `{path or 'the model'}`, of kind `{target.kind}`; rows of a batch have "
                     "adapters of their own at linear layers alone: attach this one to a model of its own"
                 )
-            method.check(target, part.shapes(path))
             places.match(model, target)
 
 
@@ -63,8 +62,9 @@ def _replaced(adapter: Adapter) -> list[str]:
 
 
 def fit(model: nn.Module, adapter: Adapter, dtype: torch.dtype) -> dict[str, Row]:
-    """What each layer needs, by its path. Raises what `check` does, `NotPossible` for deltas of no low rank, and
-    `ContentMismatch`.
+    """What each layer needs, by its path.
+
+    Raises what `check` does, `ShapeError`, `ContentMismatch`, and `NotPossible` for deltas of no low rank.
     """
     check(model, adapter)
     found: dict[str, Row] = {}
@@ -73,6 +73,7 @@ def fit(model: nn.Module, adapter: Adapter, dtype: torch.dtype) -> dict[str, Row
         _require_base(model, part)
         method = plugins.method(part.method)
         for path, target in part.targets.items():
+            method.check(target, part.shapes(path))
             if strength(path):
                 row = method.row(target, view_of(model, target), _wide(part.at(path), dtype)).weighed(strength(path))
                 found[path] = found[path] + row if path in found else row
