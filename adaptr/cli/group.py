@@ -38,6 +38,8 @@ SECTIONS: dict[str, dict[str, str]] = {
         "copy": "Bring an artifact from one reference to another; its digest stays.",
         "info": "Say what an artifact is, without pulling it.",
         "sign": "Sign an artifact, a file or a folder.",
+        "login": "Keep an account for a registry, once it has proved right.",
+        "logout": "Forget the account for a registry.",
     },
     "Store": {
         "list": "List what the store has.",

@@ -18,6 +18,8 @@ MAX = 4 * 1024 * 1024
 #: The empty JSON object that stands for "no config".
 EMPTY = b"{}"
 #: Archives are never unpacked: all ways to write outside a target go through one.
+_ORAS_FILE, _ORAS_UNPACK = "application/vnd.oci.image.layer.v1.tar", "io.deis.oras.content.unpack"
+_ARCHIVE_NAMES = (".tar", ".gz", ".tgz", ".zst", ".zip", ".xz", ".bz2", ".7z")
 _ARCHIVES = ("tar", "gzip", "zstd", "+zip", "x-zip")
 
 
@@ -112,7 +114,7 @@ class Manifest:
         """File name to layer. Raises what makes an artifact one that is not unpacked."""
         found: dict[str, Descriptor] = {}
         for layer in self.layers:
-            if any(mark in layer.media_type for mark in _ARCHIVES):
+            if _packed(layer):
                 raise RefusedMediaType(
                     f"a layer is `{shown(layer.media_type)}`, an archive, which adaptr never unpacks; get it with the "
                     "tool that made it (`oras pull`, `kit unpack`) and give the folder"
@@ -123,6 +125,13 @@ class Manifest:
             if name:
                 found[name] = layer
         return found
+
+
+def _packed(layer: Descriptor) -> bool:
+    """Whether a layer is an archive. ORAS calls plain files tar too, and marks what it unpacks."""
+    if layer.media_type == _ORAS_FILE and layer.annotations.get(_ORAS_UNPACK, "false") == "false":
+        return not layer.title or layer.title.endswith(_ARCHIVE_NAMES)
+    return any(mark in layer.media_type for mark in _ARCHIVES)
 
 
 def parse(raw: bytes, content_type: str | None = None) -> Manifest:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from adaptr.registry import terms
+from adaptr.registry.client import http
 from adaptr.registry.client import registry as client
 from adaptr.registry.digest import Digest
 from adaptr.registry.manifest import Descriptor, Manifest
@@ -40,6 +41,13 @@ def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(home / "run"))
     client.connected.cache_clear()
     return home
+
+
+@pytest.fixture(autouse=True, scope="session")
+def closed() -> Iterator[None]:
+    """No connection is left to the garbage collector."""
+    yield
+    http.close()
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
@@ -32,6 +32,15 @@ def scope(repository: str, *actions: str) -> str:
     return f"repository:{repository}:{','.join(actions)}"
 
 
+def joined(scopes: Iterable[str]) -> Scopes:
+    """The same scopes, one for each thing that they are about."""
+    actions: dict[str, set[str]] = {}
+    for one in scopes:
+        what, _, said = one.rpartition(":")
+        actions.setdefault(what, set()).update(said.split(","))
+    return frozenset(f"{what}:{','.join(sorted(said))}" for what, said in actions.items())
+
+
 @dataclass(frozen=True)
 class Token:
     value: str
@@ -47,9 +56,16 @@ class Auth:
     def __init__(self, base: Origin, host: str, credential: Credential | None = None) -> None:
         self.base, self.host = base, host
         self._given = credential
+        self._agreed: Origin | None = None
         self._asked: Challenge | None = None
         self._tokens: dict[tuple[str, str, Scopes], Token] = {}
         self._lock = threading.Lock()
+
+    def try_out(self, credential: Credential, realm: Origin | None) -> None:
+        """Be somebody else from now on, and trust a token server that somebody was just shown."""
+        with self._lock:
+            self._given, self._agreed = credential, realm
+            self._tokens.clear()
 
     def credential(self, scopes: Scopes) -> Credential | None:
         """The account that is used for these scopes; None for anybody's."""
@@ -105,7 +121,7 @@ class Auth:
         return known.basic
 
     def _token(self, asked: Challenge, scopes: Scopes, known: Credential | None) -> str:
-        wanted = scopes | frozenset(asked.parameters.get("scope", "").split())
+        wanted = joined([*scopes, *asked.parameters.get("scope", "").split()])
         key = (asked.parameters.get("realm", ""), asked.parameters.get("service", ""), scopes)
         token = self._tokens.get(key)
         if token is None or token.until < time.monotonic():
@@ -151,7 +167,7 @@ class Auth:
         return Token(value, time.monotonic() + USED * seconds)
 
     def _require_pinned(self, realm: Origin) -> None:
-        if not pins.allowed(self.base, realm):
+        if realm != self._agreed and not pins.allowed(self.base, realm):
             raise AuthError(
                 f"`{self.host}` wants the password to go to `{realm}`, another server, which was never agreed on; "
                 f"if that is right, `adaptr login {self.host}` agrees to it"

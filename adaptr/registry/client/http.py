@@ -140,6 +140,13 @@ def _client() -> httpx.Client:
     )
 
 
+def close() -> None:
+    """Close the connections that are kept for the next request."""
+    if _client.cache_info().currsize:
+        _client().close()
+        _client.cache_clear()
+
+
 @contextmanager
 def explained(url: str) -> Iterator[None]:
     """Errors of the HTTP library as ours."""

@@ -6,6 +6,7 @@ import json
 import os
 from pathlib import Path
 
+from adaptr.errors import AuthError
 from adaptr.files import replacing
 from adaptr.registry.client import address
 from adaptr.registry.client.address import Origin
@@ -29,10 +30,10 @@ def pin(base: Origin, realm: Origin) -> None:
         _write({**_read(), _name(base): str(realm)})
 
 
-def unpin(base: Origin) -> None:
-    """Forget it."""
+def unpin(host: str) -> None:
+    """Forget it, for a registry as it is called."""
     found = _read()
-    if found.pop(_name(base), None) is not None:
+    if found.pop(address.ALIASES.get(host, host).lower(), None) is not None:
         _write(found)
 
 
@@ -60,8 +61,6 @@ def _write(document: dict[str, str]) -> None:
 
 def require_plausible(base: Origin, realm: Origin) -> None:
     """Raises `AuthError` for a token server that no registry needs: unencrypted, or inside this network."""
-    from adaptr.errors import AuthError
-
     if realm.scheme != "https" and base.scheme == "https":
         raise AuthError(f"`{base}` sends us to `{realm}` for a token, which is not encrypted: refused")
     if realm.host != base.host and address.literal_inside(realm.host):

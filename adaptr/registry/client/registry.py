@@ -31,6 +31,7 @@ class Registry:
         self.host = host
         self.base = _base(address.ALIASES.get(host, host))
         self.auth = Auth(address.origin(self.base), host, credential)
+        self._lists = True  # until it turns out to have no referrers API
 
     # ------------------------------------------------------------ asking
 
@@ -112,6 +113,23 @@ class Registry:
                 if answer.status not in {200, 201, 202}:
                     raise self.refused(answer, _called(repository, name), scopes)
                 return dict(answer.response.headers)
+
+        return retried(once)
+
+    def referrers(self, repository: str, digest: Digest) -> tuple[Descriptor, ...] | None:
+        """What the registry lists as attached to a manifest; None where it keeps no such lists."""
+        scopes = frozenset({scope(repository, "pull")})
+
+        def once() -> tuple[Descriptor, ...] | None:
+            if not self._lists:
+                return None
+            with self.ask("GET", f"/v2/{repository}/referrers/{digest}", scopes, {"Accept": terms.OCI_INDEX}) as answer:
+                if answer.status == 200 and answer.header("content-type").startswith(terms.OCI_INDEX):
+                    return manifests.parse_index(answer.read(manifests.MAX))
+                if answer.status in {401, 403}:
+                    raise self.refused(answer, f"`{repository}`", scopes)
+                self._lists = False
+                return None
 
         return retried(once)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from adaptr.errors import IntegrityError, ReferenceMoved, RegistryError
 from adaptr.meter import Meter
 from adaptr.registry import manifest as manifests
+from adaptr.registry import referrers
 from adaptr.registry.digest import Digest
 from adaptr.registry.manifest import Descriptor, Manifest
 from adaptr.registry.reference import Reference
@@ -52,7 +53,10 @@ class Oci(Remote):
                 store.fetch(blob, _source(registry, reference.name, blob), count)
 
         _each(manifest.blobs, fetch, meter.add)
-        return store.put(manifest, "", str(reference))
+        found = store.put(manifest, "", str(reference))
+        if registry is not None:
+            referrers.fetched(registry, reference.name, store, found)
+        return found
 
     def push(
         self, store: Store, digest: Digest, reference: Reference, progress: Progress | None = None, force: bool = False
@@ -71,8 +75,11 @@ class Oci(Remote):
             sent.append(upload(registry, reference.name, blob, store.path(blob.digest), count, source))
 
         _each(manifest.blobs, send, meter.add)
-        for name in filter(None, (digest, reference.tag)):
-            registry.put_manifest(reference.name, name, manifest.raw, manifest.media_type)
+        registry.put_manifest(reference.name, digest, manifest.raw, manifest.media_type)
+        for attachment in store.referrers(digest):
+            referrers.attach(registry, reference.name, store, attachment)
+        if reference.tag:  # the last step: who finds the tag finds everything
+            registry.put_manifest(reference.name, reference.tag, manifest.raw, manifest.media_type)
         _require_there(registry, reference, manifest)
         return Pushed(reference.at(digest), digest, sum(sent), manifest.size - sum(sent))
 

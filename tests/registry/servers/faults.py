@@ -62,9 +62,9 @@ class Faults:
 
 
 @contextmanager
-def fault_server(upstream: str) -> Iterator[Faults]:
+def fault_server(upstream: str, state: Faults | None = None) -> Iterator[Faults]:
     """A faulty proxy before the registry at `upstream` (host:port)."""
-    state = Faults("")
+    state = state or Faults("")
 
     class Handler(Quiet):
         def do_any(self) -> None:
