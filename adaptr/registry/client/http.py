@@ -23,6 +23,8 @@ HOPS = 5
 ANSWER = 1 << 20
 #: Seconds to connect, and to wait for the next bytes, in either direction.
 CONNECT, STALL = 10.0, 30.0
+#: Bytes read from a connection at a time; the library's 64 KiB cost more for each than they bring.
+READ = 1 << 20
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
@@ -127,11 +129,13 @@ def _client() -> httpx.Client:
     """Connections of this process; proxies and `SSL_CERT_FILE` come from the environment. Cookies are not kept."""
     from http.cookiejar import CookieJar, DefaultCookiePolicy
 
+    import httpcore
     import httpx
 
     from adaptr import __version__
 
     redaction.install()
+    httpcore.HTTP11Connection.READ_NUM_BYTES = READ
     return httpx.Client(
         headers={"Accept-Encoding": "identity", "User-Agent": f"adaptr/{__version__}"},
         cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),

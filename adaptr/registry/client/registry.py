@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from adaptr.errors import BadManifest, RegistryError, TransferError, shown
+from adaptr.errors import DigestMismatch, RegistryError, TransferError, shown
 from adaptr.registry import manifest as manifests
 from adaptr.registry import terms
 from adaptr.registry.client import address, refusal
@@ -73,20 +73,26 @@ class Registry:
     # ------------------------------------------------------------ manifests
 
     def manifest(self, repository: str, name: str) -> tuple[bytes, str]:
-        """The bytes of a manifest or index by tag or digest, hashed if by digest, and the type that came with it."""
+        """The bytes of a manifest or index by tag or digest, hashed, and the type that came with it.
+
+        What a registry says is the digest of a tag proves nothing, but if it is not, something broke on the way.
+        """
+        for _ in range(2):
+            raw, kind, said = retried(lambda: self._manifest(repository, name))
+            wanted = name if name.startswith("sha256:") else said
+            if not wanted.startswith("sha256:") or Digest.of(raw) == wanted:
+                return raw, kind
+        raise DigestMismatch(
+            f"`{self.host}` gives a manifest with the digest {Digest.of(raw)} for {_called(repository, name)}, wanted "
+            f"{wanted}"
+        )
+
+    def _manifest(self, repository: str, name: str) -> tuple[bytes, str, str]:
         scopes = frozenset({scope(repository, "pull")})
-
-        def once() -> tuple[bytes, str]:
-            path = f"/v2/{repository}/manifests/{name}"
-            with self.ask("GET", path, scopes, {"Accept": ACCEPT}) as answer:
-                if answer.status != 200:
-                    raise self.refused(answer, _called(repository, name), scopes)
-                return answer.read(manifests.MAX), answer.header("content-type")
-
-        raw, kind = retried(once)
-        if name.startswith("sha256:") and Digest.of(raw) != name:
-            raise BadManifest(f"`{self.host}` gives a manifest with the digest {Digest.of(raw)} for {name}")
-        return raw, kind
+        with self.ask("GET", f"/v2/{repository}/manifests/{name}", scopes, {"Accept": ACCEPT}) as answer:
+            if answer.status != 200:
+                raise self.refused(answer, _called(repository, name), scopes)
+            return answer.read(manifests.MAX), answer.header("content-type"), answer.header("docker-content-digest")
 
     def tagged(self, repository: str, name: str, scopes: Scopes) -> tuple[str, int] | None:
         """The digest and size that the registry says a tag or digest has; None where it has none."""

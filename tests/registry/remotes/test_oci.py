@@ -268,6 +268,22 @@ def test_nothing_there(oci: Remote, plain: DockerRegistry, repository: str, stor
         oci.pull(at(plain.host, repository), store)
 
 
+@pytest.mark.parametrize(("fault", "times"), [("short:1", 1), ("corrupt", 1), ("corrupt", 9)])
+@pytest.mark.parametrize("pinned", [False, True])
+def test_a_damaged_manifest_is_asked_for_again(
+    pinned: bool, fault: str, times: int, oci: Remote, faulty: Faults, repository: str, store: Store, other: Store,
+    made: Made,
+) -> None:  # fmt: skip
+    digest, where = made(store), at(faulty.host, repository)
+    oci.push(store, digest, where)
+    faulty.add("GET .*/manifests/", fault, times)
+    if times == 1:
+        assert oci.pull(where.at(digest) if pinned else where, other) == digest
+    else:
+        with pytest.raises(e.DigestMismatch, match=repository):
+            oci.pull(where.at(digest) if pinned else where, other)
+
+
 def test_nobody_there(oci: Remote, store: Store, repository: str) -> None:
     with pytest.raises(e.TransferError, match=r"127\.0\.0\.1:1"):
         oci.pull(at("127.0.0.1:1", repository), store)
