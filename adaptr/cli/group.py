@@ -40,6 +40,8 @@ SECTIONS: dict[str, dict[str, str]] = {
         "sign": "Sign an artifact, a file or a folder.",
         "login": "Keep an account for a registry, once it has proved right.",
         "logout": "Forget the account for a registry.",
+        "search": "Find artifacts that have all words in their name or in what is said of them.",
+        "index": "Publish what a registry's namespace holds, for `adaptr search`.",
     },
     "Store": {
         "list": "List what the store has.",

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Protocol
 
 from adaptr.errors import DigestMismatch, NotFound, OutputExists, ReferenceMoved, shown
 from adaptr.meter import Meter
-from adaptr.registry import glance, manifest, terms
+from adaptr.registry import check, glance, manifest, terms
 from adaptr.registry.digest import Digest
 from adaptr.registry.manifest import Descriptor, Manifest
 from adaptr.registry.reference import LATEST
-from adaptr.registry.remotes import Info, Progress
+from adaptr.registry.remotes import Found, Info, Progress
 from adaptr.registry.store import ingest
 from adaptr.registry.store.index import FILE, Index, name_of
 from adaptr.registry.store.layout import LAYOUT
@@ -70,11 +70,12 @@ class Layout:
         """Bring an artifact and what is attached to it into the store; what is there is not read again."""
         digest = self.resolve(reference)
         said = [self.manifest(digest), *self._attached(digest)]
-        said[0].files()  # what can't be unpacked is not fetched
+        check.refuse_pickles(said[0])
         meter = Meter(sum(one.size for one in said), "pulling", progress)
         for one in said:
             for blob in one.blobs:
                 store.fetch(blob, self._file(_path(blob.digest)).read, meter.add)
+        check.require_sound(said[0], store)
         for one in said[1:]:
             store.put(one)
         return store.put(said[0], "", str(reference.at(digest)))
@@ -90,6 +91,13 @@ class Layout:
             header = glance.header(lambda count: file.start(count)[0], weights[0].size, str(reference))
         sizes = {name: layer.size for name, layer in files.items()}
         return Info(reference, str(found.digest), found, header, sizes)
+
+    def artifacts(self, called: Callable[[str], str]) -> list[Found]:
+        """All that have a name; `called` makes a reference of one."""
+        named = [(called(name_of(entry)), self.manifest(entry.digest)) for entry in self._entries() if name_of(entry)]
+        return [
+            Found(name, one.digest, one.annotations.get(terms.DESCRIPTION, ""), one.annotations) for name, one in named
+        ]
 
     def _entries(self) -> tuple[Descriptor, ...]:
         return manifest.parse_index(self._file(FILE).whole(manifest.MAX))

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adaptr.errors import AdaptrError, InputError, UnsafePickle
+from adaptr.errors import InputError, UnsafePickle
 from adaptr.format import canonical
-from adaptr.registry import names, terms
+from adaptr.registry import names, strict, terms
 from adaptr.registry.digest import Digest
 from adaptr.registry.manifest import Descriptor, Manifest
 
@@ -71,13 +71,13 @@ def stored(path: Path, store: Store) -> Manifest:
 
 def manifest(layers: Mapping[str, tuple[Digest, int]], store: Store, files: Mapping[str, Path]) -> Manifest:
     """The manifest of files that are in the store: name to (digest, size). Puts its config there too."""
-    said = _described(files)
+    described = _described(files)
     order = sorted(layers, key=lambda name: (media_type(name) != terms.WEIGHTS_LAYER, name))
     parts = [_layer(name, *layers[name]) for name in order]
-    document = {**said.model, "modelfs": {"type": "layers", "diffIds": [str(part.digest) for part in parts]}}
+    document = {**described.model, "modelfs": {"type": "layers", "diffIds": [str(part.digest) for part in parts]}}
     raw = canonical.dumps(document).encode()
     config = Descriptor(terms.MODEL_CONFIG, store.add_bytes(raw), len(raw))
-    return Manifest.make(config, parts, terms.MODEL_ARTIFACT, said.annotations)
+    return Manifest.make(config, parts, terms.MODEL_ARTIFACT, described.annotations)
 
 
 def _layer(name: str, digest: Digest, size: int) -> Descriptor:
@@ -153,13 +153,19 @@ def single(digest: Digest, size: int, store: Store, where: str) -> Manifest:
     return manifest({NAME: (digest, size)}, store, {NAME: path})
 
 
+def said(files: Mapping[str, Path]) -> dict[str, str]:
+    """What a manifest of these files, by name, must say of them."""
+    return dict(_described(files).annotations)
+
+
 def _described(files: Mapping[str, Path]) -> Package:
     """What the manifest says: read from the files, so that it can't contradict them."""
-    own = next((file for name, file in files.items() if name.endswith(".adaptr.safetensors")), None)
+    own = next((file for name, file in files.items() if _is_own(name)), None)
+    counted = _counted(files)
     if own is None and "config.json" in files and "adapter_config.json" not in files:
-        return Package(files, {terms.SPEC_VERSION: terms.SPEC, terms.KIND: terms.MODEL}, _model({}, files))
+        return Package(files, {terms.SPEC_VERSION: terms.SPEC, terms.KIND: terms.MODEL}, _model({}, counted))
     adapter = _adapter(files, own)
-    return Package(files, dict(_annotations(adapter, "adaptr" if own else "peft")), _model(_names(adapter), files))
+    return Package(files, dict(_annotations(adapter, "adaptr" if own else "peft")), _model(_names(adapter), counted))
 
 
 def _adapter(files: Mapping[str, Path], own: Path | None) -> Adapter:
@@ -221,12 +227,8 @@ def _names(adapter: Adapter) -> dict[str, Any]:
     return {**found, "licenses": [adapter.license]} if adapter.license else found
 
 
-def _model(descriptor: Mapping[str, Any], files: Mapping[str, Path]) -> dict[str, Any]:
+def _model(descriptor: Mapping[str, Any], counted: Mapping[str, int]) -> dict[str, Any]:
     """The ModelPack config, but for the list of layers."""
-    counted: Counter[str] = Counter()
-    for name, file in files.items():
-        if name.endswith(".safetensors"):
-            counted.update(_counts(file))
     numbers, precision = sum(counted.values()), max(counted, key=lambda k: (counted[k], k), default="")
     config = {"format": "safetensors", "paramSize": _short(numbers)}
     if precision in _PRECISIONS:
@@ -234,17 +236,13 @@ def _model(descriptor: Mapping[str, Any], files: Mapping[str, Path]) -> dict[str
     return {"descriptor": dict(descriptor), "config": config}
 
 
-def _counts(file: Path) -> dict[str, int]:
-    """Numbers of each dtype in a safetensors file, by its header, which is checked."""
-    from adaptr.format.io import open_tensors
-
-    try:
-        entries = open_tensors(file).header.entries.values()
-    except AdaptrError as error:
-        raise type(error)(f"`{file.name}`: {error}") from None
+def _counted(files: Mapping[str, Path]) -> Mapping[str, int]:
+    """Numbers of each dtype in the safetensors files, by their headers, which are checked before anything else is."""
     found: Counter[str] = Counter()
-    for entry in entries:
-        found[entry.dtype] += entry.numel
+    for name, file in files.items():
+        if name.endswith(".safetensors"):
+            for entry in strict.header(name, file).entries.values():
+                found[entry.dtype] += entry.numel
     return found
 
 

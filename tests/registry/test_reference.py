@@ -23,7 +23,7 @@ GOOD = {
     f"oci://ghcr.io/a/b:1@{D}": "ghcr.io/a/b:1",
     "hf://org/name@main": "hf/org/name:main",
     "hf://org/name@main#sub/folder": "hf/org/name/sub/folder:main",
-    f"https://host/x.safetensors#sha256={'ab' * 32}": f"host/x.safetensors@{D}",
+    f"https://host/x.safetensors#sha256={'ab' * 32}": f"host/x.safetensors:{'ab' * 32}",
     "https://host:8080/layout/#v1": "host:8080/layout:v1",
     "file:///srv/layout#v1": "srv/layout:v1",
     "style:1.2": "style:1.2",

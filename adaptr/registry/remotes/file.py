@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +12,7 @@ from adaptr.registry import layout, pack
 from adaptr.registry.layout import Layout
 from adaptr.registry.local_files import LocalFile
 from adaptr.registry.reference import LATEST
-from adaptr.registry.remotes import Info, Progress, Pushed, Remote
+from adaptr.registry.remotes import Found, Info, Progress, Pushed, Remote
 
 if TYPE_CHECKING:
     from adaptr.registry.digest import Digest
@@ -60,6 +62,13 @@ class Local(Remote):
         header = glance.header(lambda count: file.start(count)[0], weights[0].size, reference.name)
         sizes = {name: layer.size for name, layer in files.items()}
         return Info(reference, manifest.digest, manifest, header if len(weights) == 1 else b"", sizes)
+
+    def search(self, where: Reference, words: Sequence[str]) -> list[Found]:
+        """Artifacts in an OCI layout, by its index."""
+        from adaptr.registry import search
+
+        found = _layout(where).artifacts(lambda name: str(replace(where, tag=name, digest=None)))
+        return search.fitting(found, words)
 
 
 def _is_layout(reference: Reference) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from adaptr.registry.client.plain import File
 from adaptr.registry.digest import Digest
 from adaptr.registry.layout import Layout
 from adaptr.registry.manifest import Descriptor
-from adaptr.registry.remotes import Info, Progress, Remote
+from adaptr.registry.remotes import Found, Info, Progress, Remote
 
 if TYPE_CHECKING:
     from adaptr.registry.reference import Reference
@@ -53,6 +54,14 @@ class Https(Remote):
         size = file.start(1)[1]
         header = glance.header(lambda count: file.start(count)[0], size, str(reference))
         return Info(reference, str(reference.digest or ""), None, header, {name: size})
+
+    def search(self, where: Reference, words: Sequence[str]) -> list[Found]:
+        """Artifacts in an OCI layout, by its index."""
+        from adaptr.registry import search
+
+        self.require_allowed(where)
+        found = _layout(where).artifacts(lambda name: str(replace(where, tag=name, digest=None)))
+        return search.fitting(found, words)
 
     def require_allowed(self, reference: Reference) -> None:
         """Raises `PolicyError` for what is not asked without TLS."""

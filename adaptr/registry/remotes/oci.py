@@ -5,17 +5,17 @@ from __future__ import annotations
 import re
 import struct
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-from adaptr.errors import IntegrityError, ReferenceMoved, RegistryError
+from adaptr.errors import IntegrityError, NotFound, ReferenceMoved, RegistryError
 from adaptr.meter import Meter
+from adaptr.registry import check, referrers
 from adaptr.registry import manifest as manifests
-from adaptr.registry import referrers
 from adaptr.registry.digest import Digest
 from adaptr.registry.manifest import Descriptor, Manifest
 from adaptr.registry.reference import Reference
-from adaptr.registry.remotes import Info, Progress, Pushed, Remote
+from adaptr.registry.remotes import Found, Info, Progress, Pushed, Remote
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -42,7 +42,7 @@ class Oci(Remote):
     def pull(self, reference: Reference, store: Store, progress: Progress | None = None) -> Digest:
         digest = reference.digest
         manifest = _manifest(reference) if digest is None or not store.has(digest) else store.manifest(digest)
-        manifest.files()  # what can't be unpacked is not fetched
+        check.refuse_pickles(manifest)
         meter = Meter(manifest.size, "pulling", progress)
         registry = None if all(store.has(blob.digest) for blob in manifest.blobs) else _registry(reference)
 
@@ -53,6 +53,7 @@ class Oci(Remote):
                 store.fetch(blob, _source(registry, reference.name, blob), count)
 
         _each(manifest.blobs, fetch, meter.add)
+        check.require_sound(manifest, store)
         found = store.put(manifest, "", str(reference))
         if registry is not None:
             referrers.fetched(registry, reference.name, store, found)
@@ -93,6 +94,21 @@ class Oci(Remote):
         header = _header(_registry(reference), reference.name, weights[0]) if len(weights) == 1 else b""
         sizes = {name: layer.size for name, layer in files.items()}
         return Info(reference, str(manifest.digest), manifest, header, sizes)
+
+    def search(self, where: Reference, words: Sequence[str]) -> list[Found]:
+        """Artifacts in the index that a namespace publishes. Raises `NotFound` where it publishes none."""
+        from adaptr.registry import local, search
+        from adaptr.registry.store import Store
+
+        store = Store.default()
+        try:
+            index = local.pull(search.place(where), store).digest
+        except NotFound:
+            raise NotFound(
+                f"`{where.host}/{where.name}` publishes no index, and registries can't be searched; "
+                f"`adaptr index build oci://{where.host}/{where.name}` makes one"
+            ) from None
+        return search.fitting(search.read(store.manifest(index), store), words)
 
 
 def _registry(reference: Reference) -> Registry:

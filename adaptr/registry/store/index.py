@@ -43,8 +43,8 @@ class Index:
             self._write(document)
 
     def add(self, entry: Descriptor) -> None:
-        """Put an entry in; it takes its name from another, and replaces its own nameless self."""
-        self.change(lambda entries: [*(one for one in entries if not _replaced(one, entry)), entry])
+        """Put an entry in. It takes its name from another; without a name it is only there while it has none."""
+        self.change(lambda entries: _with(entries, entry))
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -78,7 +78,10 @@ def name_of(entry: Descriptor) -> str:
     return entry.annotations.get(terms.REF_NAME, "")
 
 
-def _replaced(old: Descriptor, new: Descriptor) -> bool:
-    if not name_of(new):
-        return old.digest == new.digest
-    return name_of(old) == name_of(new) or (old.digest == new.digest and not name_of(old))
+def _with(entries: list[Descriptor], new: Descriptor) -> list[Descriptor]:
+    same = [entry for entry in entries if entry.digest == new.digest]
+    if not name_of(new) and any(name_of(entry) for entry in same):
+        return entries
+    gone = {id(entry) for entry in same if not name_of(entry)}
+    gone |= {id(entry) for entry in entries if name_of(entry) and name_of(entry) == name_of(new)}
+    return [*(entry for entry in entries if id(entry) not in gone), new]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,27 +9,9 @@ import pytest
 
 from adaptr import api
 from adaptr.registry.store import Store
+from registry.published import PEFT, written
 from registry.servers.hub import Hub, fake_hub
-from registry.servers.safetensors import packed
 from registry.servers.static import Static, static_server
-
-CONFIG = {
-    "peft_type": "LORA",
-    "task_type": "CAUSAL_LM",
-    "base_model_name_or_path": "acme/base",
-    "r": 2,
-    "lora_alpha": 4,
-    "target_modules": ["q_proj"],
-    "bias": "none",
-}
-LAYER = "base_model.model.model.layers.0.self_attn.q_proj"
-WEIGHTS = packed({f"{LAYER}.lora_A.weight": (2, 8), f"{LAYER}.lora_B.weight": (8, 2)})
-#: A PEFT adapter as it is published.
-PEFT = {
-    "adapter_config.json": json.dumps(CONFIG).encode(),
-    "adapter_model.safetensors": WEIGHTS,
-    "README.md": b"---\nlicense: mit\n---\n# A style\n",
-}
 
 
 @pytest.fixture(autouse=True)
@@ -72,11 +53,7 @@ def web(tmp_path: Path) -> Iterator[Static]:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """The PEFT adapter as a folder."""
-    made = tmp_path / "folder"
-    made.mkdir()
-    for name, data in PEFT.items():
-        (made / name).write_bytes(data)
-    return made
+    return written(tmp_path / "folder")
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from adaptr.registry import local, pack, terms
 from adaptr.registry.reference import parse
 from adaptr.registry.remotes import of
 from adaptr.registry.store import Store
-from registry.remotes.conftest import CONFIG, LAYER, PEFT, WEIGHTS
+from registry.published import CONFIG, LAYER, PEFT, WEIGHTS, written
 from registry.servers.hub import TOKEN, Hub
 from registry.servers.safetensors import packed
 
@@ -42,10 +42,7 @@ def test_a_peft_repository_is_an_adapter(hub: Hub, store: Store, tmp_path: Path)
 
 
 def test_it_has_the_digest_of_the_same_files_in_a_folder(hub: Hub, store: Store, tmp_path: Path) -> None:
-    folder = tmp_path / "folder"
-    folder.mkdir()
-    for name, data in PEFT.items():
-        (folder / name).write_bytes(data)
+    folder = written(tmp_path / "folder")
     (folder / "optimizer.pt").write_bytes(b"never packed")
     assert pack.stored(folder, store).digest == of("hf").pull(parse("hf://acme/style"), store)
 
@@ -197,10 +194,7 @@ def test_info_reads_the_header_alone(hub: Hub, store: Store) -> None:
 def test_push_makes_the_repository_and_what_comes_back_is_the_same(
     hub: Hub, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = tmp_path / "mine"
-    folder.mkdir()
-    for name, data in PEFT.items():
-        (folder / name).write_bytes(data)
+    folder = written(tmp_path / "mine")
     with pytest.raises(AuthError, match="HF_TOKEN"):
         api.push(str(folder), "hf://acme/mine")
     monkeypatch.setenv("HF_TOKEN", TOKEN)

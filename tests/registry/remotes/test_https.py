@@ -15,7 +15,7 @@ from adaptr.registry import local, pack
 from adaptr.registry.reference import parse
 from adaptr.registry.remotes import of
 from adaptr.registry.store import Store
-from registry.remotes.conftest import WEIGHTS
+from registry.published import WEIGHTS
 from registry.servers.static import Static
 
 

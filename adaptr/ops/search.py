@@ -1,0 +1,72 @@
+"""Finding artifacts, and publishing what a namespace has so that it can be found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from adaptr.errors import UsageError
+from adaptr.registry import remotes, search
+from adaptr.registry.reference import Reference, is_reference, parse
+from adaptr.registry.remotes import Found
+from adaptr.registry.store import Store
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What fits the words. `where`: what was searched, "" for the store."""
+
+    where: str
+    words: tuple[str, ...]
+    found: tuple[Found, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Published:
+    """An index that was pushed. `skipped`: tags that hold something else."""
+
+    reference: str
+    digest: str
+    artifacts: int
+    repositories: int
+    skipped: int
+
+    def as_dict(self) -> Mapping[str, Any]:
+        return asdict(self)
+
+
+def find(words: Sequence[str], where: str = "") -> Answers:
+    """Artifacts that fit all words: in the store, or in what `where` names: the Hub, an index, a layout."""
+    if not where:
+        found = search.fitting(search.in_store(Store.default()), words)
+    else:
+        place = _place(where)
+        found = remotes.of(place.scheme).search(place, words)
+    return Answers(where, tuple(words), tuple(found))
+
+
+def _place(where: str) -> Reference:
+    if where in {"hf", "hf://"}:
+        return Reference("hf")
+    if not is_reference(where):
+        raise UsageError(f"`{where}` can't be searched; wanted `hf://`, `hf://org`, `oci://host/namespace` or a layout")
+    return parse(where)
+
+
+def build(where: str, repositories: Sequence[str] = ()) -> Published:
+    """Publish what a namespace of a registry has. `repositories`: names in it, for registries that don't tell."""
+    from adaptr.registry.client.registry import connected
+
+    place = parse(where)
+    if place.scheme != "oci":
+        raise UsageError(f"`{where}` is no namespace of a registry; wanted `oci://host/namespace`")
+    store = Store.default()
+    built = search.gathered(connected(place.host), place.name, repositories)
+    digest = store.put(search.stored(built, store))
+    pushed = remotes.of("oci").push(store, digest, search.place(place))
+    names = {parse(one.reference).name for one in built.artifacts}
+    return Published(str(pushed.reference), digest, len(built.artifacts), len(names), built.skipped)

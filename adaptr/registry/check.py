@@ -1,0 +1,47 @@
+"""An artifact that somebody else packed: do its files keep their format, and does its manifest tell of them rightly?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from adaptr.errors import BadManifest, UnsafePickle, shown
+from adaptr.registry import pack, strict, terms
+from adaptr.registry.manifest import Manifest
+from adaptr.registry.store import Store
+
+#: What a manifest says that its adapter's file says too. The file is right.
+DERIVED = (
+    terms.FORMAT, terms.METHOD, terms.RANK, terms.BASE_MODEL, terms.BASE_STRUCTURE, terms.BASE_CONTENT, terms.PARENTS,
+    terms.LICENSES,
+)  # fmt: skip
+
+
+def refuse_pickles(manifest: Manifest) -> None:
+    """Raises `UnsafePickle` for an artifact with files that may run code when they are loaded."""
+    pickled = next((name for name in manifest.files() if Path(name).suffix in pack.PICKLES), "")
+    if pickled:
+        raise UnsafePickle(f"the artifact holds `{pickled}`, a pickle, which may run code: never pulled")
+
+
+def require_sound(manifest: Manifest, store: Store) -> None:
+    """Check an artifact whose blobs are in the store.
+
+    Raises a `FormatError` for a safetensors file that is not strictly one, `BadManifest` where the manifest says
+    something of the adapter that its file does not.
+    """
+    files = {name: store.path(layer.digest) for name, layer in manifest.files().items()}
+    for name, path in files.items():
+        if name.endswith(".safetensors"):
+            strict.header(name, path)
+    if manifest.annotations.get(terms.KIND) in {terms.ADAPTER, terms.STACK}:
+        _require_agreement(manifest, pack.said(files))
+
+
+def _require_agreement(manifest: Manifest, found: dict[str, str]) -> None:
+    for key in DERIVED:
+        said = manifest.annotations.get(key, "")
+        if said and said != found.get(key, ""):
+            raise BadManifest(
+                f"the manifest says that `{key}` is `{shown(said)}`, the adapter's own file says "
+                f"`{shown(found.get(key, ''))}`"
+            )
