@@ -16,7 +16,7 @@ from adaptr.registry.remotes import of
 from adaptr.registry.store import Store
 from registry.conftest import enveloped, layer
 from registry.published import LAYER, PEFT, WEIGHTS, written
-from registry.servers.hub import fake_hub
+from registry.servers.hub import fake_hub, meant
 from registry.servers.registry import DockerRegistry
 from registry.servers.safetensors import packed, raw
 
@@ -53,7 +53,7 @@ def test_names_that_lead_elsewhere(name: str, tmp_path: Path, store: Store) -> N
 @pytest.mark.parametrize("name", [name for name in NAMES if "/" not in name and name.endswith(".json")])
 def test_names_on_the_hub(name: str, tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     with fake_hub() as hub:
-        monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
+        meant(hub, monkeypatch)
         hub.add("acme/evil", {**PEFT, name: b"{}"})
         with pytest.raises(e.UnsafeName):
             of("hf").pull(parse("hf://acme/evil"), store)
@@ -160,7 +160,7 @@ def test_they_do_not_come_in_by_any_remote(
     _layout(store, digest, tmp_path / "layout")
     of("oci").push(store, digest, parse(f"oci://{plain.host}/{repository}:v1"))
     with fake_hub() as hub:
-        monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
+        meant(hub, monkeypatch)
         hub.add("acme/evil", {**PEFT, "adapter_model.safetensors": evil})
         for place in ("hf://acme/evil", f"file://{tmp_path}/layout#v1", f"oci://{plain.host}/{repository}:v1"):
             with pytest.raises(error):

@@ -10,7 +10,7 @@ import pytest
 from adaptr import api
 from adaptr.registry.store import Store
 from registry.published import PEFT, written
-from registry.servers.hub import Hub, fake_hub
+from registry.servers.hub import Hub, fake_hub, meant
 from registry.servers.static import Static, static_server
 
 
@@ -24,15 +24,10 @@ def own_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     """A Hub with one adapter, `acme/style`, that `hf://` means in this test."""
-    from huggingface_hub import constants
-
-    for name in ("HF_HUB_DISABLE_XET", "HF_HUB_DISABLE_TELEMETRY"):
-        monkeypatch.setattr(constants, name, True)
-    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
     with fake_hub() as made:
-        monkeypatch.setenv("HF_ENDPOINT", made.endpoint)
+        meant(made, monkeypatch)
         made.add("acme/style", PEFT)
         yield made
 

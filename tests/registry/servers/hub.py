@@ -18,6 +18,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, ClassVar, Literal
 from urllib.parse import parse_qs, unquote, urlsplit
 
+import pytest
+
 TOKEN = "hf_canary_secret_of_alice"
 NAME = r"[\w.-]+/[\w.-]+"
 Files = Mapping[str, bytes]
@@ -338,3 +340,14 @@ def fake_hub() -> Iterator[Hub]:
     with serving(handler) as port:
         hub.port = port
         yield hub
+
+
+def meant(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`hf://` means this Hub from now on, for somebody who has not logged in."""
+    from huggingface_hub import constants
+
+    for name in ("HF_HUB_DISABLE_XET", "HF_HUB_DISABLE_TELEMETRY"):
+        monkeypatch.setattr(constants, name, True)
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", "/nowhere/token")
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
