@@ -2,6 +2,7 @@
 #
 #   make demo    the main job, end to end, on a real model
 #   make test    the whole test-suite
+#   make interop signatures against the reference implementation, installed apart
 #   make lint    style, types, layers, generated documents
 #   make fix     what ruff can mend
 #   make docs    write the generated documents again
@@ -17,7 +18,11 @@ WORKERS ?= 2
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
+<<<<<<< HEAD
 .PHONY: demo test lint fix docs bench soak
+=======
+.PHONY: demo test interop lint fix docs bench
+>>>>>>> 072ccde (adaptr log: lineage as a graph; the artifact half of the specification: schemas, worked examples, a conformance suite; signatures held against model_signing both ways)
 .DEFAULT_GOAL := test
 
 # The two real models come as Python packages. Without them the demo and tests/real say so. Their own dependencies (a
@@ -37,6 +42,9 @@ demo: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest -n $(WORKERS)
+
+interop: $(READY)
+	ADAPTR_INTEROP=1 $(BIN)/python -m pytest tests/registry/test_interop_signing.py
 
 lint: $(READY)
 	$(BIN)/ruff check .

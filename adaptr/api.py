@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from adaptr.ops.expression import Expression
     from adaptr.ops.extract import ExtractReport
     from adaptr.ops.extract_job import Biases, Embeddings, Rest
+    from adaptr.ops.history import History
     from adaptr.ops.inspect import Inspection
     from adaptr.ops.merge import MergeReport
     from adaptr.ops.rank_report import RankReport
@@ -311,6 +312,13 @@ def _stack(adapters: Adapters, base: Path) -> list[tuple[Adapter, float]]:
         raise UsageError("no adapter was given")
     folder = base if base.is_dir() else None
     return [(one if isinstance(one, Adapter) else load(one, folder), float(weight)) for one, weight in pairs]
+
+
+def log(source: Source) -> History:
+    """The lineage of an adapter or a merged checkpoint, followed by digest; see `adaptr.ops.history`."""
+    from adaptr.ops.history import history
+
+    return history(_local(source))
 
 
 def pull(

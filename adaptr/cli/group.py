@@ -42,6 +42,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "logout": "Forget the account for a registry.",
         "search": "Find artifacts that have all words in their name or in what is said of them.",
         "index": "Publish what a registry's namespace holds, for `adaptr search`.",
+        "log": "Show where an adapter or a merged checkpoint comes from.",
     },
     "Store": {
         "list": "List what the store has.",

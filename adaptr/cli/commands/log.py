@@ -1,0 +1,64 @@
+"""`adaptr log A`"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import click
+
+from adaptr.cli import options, show
+from adaptr.cli.output import Output
+from adaptr.errors import shown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from adaptr.ops.history import History, Node
+
+#: Characters of an operation's arguments that are shown.
+WIDTH = 60
+
+
+@options.command(
+    "log",
+    "adaptr log mixed.safetensors",
+    "adaptr log oci://ghcr.io/acme/style:1.2",
+    "adaptr log ./llama-style --json | jq '.nodes[].operation'",
+)
+@click.argument("artifact")
+def command(output: Output, artifact: str) -> None:
+    """Show where an adapter or a merged checkpoint comes from.
+
+    Every output names its parents by digest. They are looked up in the store and beside what was made of them, and so
+    on up; what is not here is still named. Each line has a file's digest, how it was made, and where it is.
+    """
+    from adaptr import api
+
+    found = api.log(artifact)
+    output.tell(found.as_dict(), _blocks(found))
+
+
+def _blocks(found: History) -> Iterator[show.Block]:
+    from adaptr.cli.graph import draw
+
+    nodes = {node.digest: node for node in found.nodes}
+    for drawing, node in draw(list(nodes), {digest: node.parents for digest, node in nodes.items()}):
+        yield drawing if node is None else f"{drawing} {_line(nodes[node])}"
+    if found.cut:
+        yield "... and more than are followed"
+
+
+def _line(node: Node) -> str:
+    arguments = json.dumps(dict(node.arguments), ensure_ascii=False) if node.arguments else ""
+    made = f"{node.operation} {shown(arguments, WIDTH)}".strip()
+    role = node.role and f"{node.role}:"
+    words = (
+        node.digest.removeprefix("sha256:")[:12],
+        role,
+        shown(node.name, 40),
+        node.what and f"[{shown(node.what, 40)}]",
+        made and f"by {made}",
+        f"in {shown(node.found, 200)}" if node.found else "(not here)",
+    )
+    return " ".join(word for word in words if word)

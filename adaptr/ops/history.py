@@ -1,0 +1,224 @@
+"""Where an adapter or a merged checkpoint comes from: its lineage, followed by digest as far as the files are at hand.
+
+A file's digest is its name in the store, so a parent that was ever pulled or tagged is found there; otherwise it may
+lie beside its child. What is nowhere is still named.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from adaptr.errors import AdaptrError, InputError
+from adaptr.format import digest as digests
+from adaptr.ops import receipt
+from adaptr.ops.open import open_adapter
+from adaptr.registry.digest import Digest
+from adaptr.registry.store import Store
+from adaptr.registry.store.layout import home
+
+#: Ancestors that are followed, and files beside a child that are hashed to find its parents.
+MOST, BESIDE = 1000, 64
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Node:
+    """One artifact of a history. `digest`: of its file; `found`: where it is, "" if not here; `parents`: digests."""
+
+    digest: str
+    name: str
+    operation: str
+    what: str
+    arguments: Mapping[str, Any]
+    found: str
+    parents: tuple[str, ...]
+    role: str = ""
+
+
+@dataclass(frozen=True)
+class History:
+    """All nodes, each before its parents; `cut`: whether there were more than are followed."""
+
+    nodes: Sequence[Node]
+    cut: bool = False
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"nodes": [asdict(node) for node in self.nodes], "cut": self.cut}
+
+
+@dataclass
+class _Search:
+    """Finds files by digest. Files beside are hashed once, and only when something is not in the store."""
+
+    store: Store | None
+    places: dict[str, Path] = field(default_factory=dict)
+    looked: set[Path] = field(default_factory=set)
+
+    def find(self, digest: str, beside: Sequence[Path]) -> tuple[Path | None, str]:
+        """The file of a digest, and how people find it."""
+        if digest not in self.places and self.store is not None and self.store.has(Digest(digest)):
+            return self.store.path(Digest(digest)), "store"
+        for folder in beside:
+            if digest not in self.places:
+                self._look(folder)
+        found = self.places.get(digest)
+        return found, "" if found is None else str(found)
+
+    def _look(self, folder: Path) -> None:
+        if folder in self.looked or not folder.is_dir():
+            return
+        self.looked.add(folder)
+        for path in sorted(folder.glob("*.safetensors"))[:BESIDE]:
+            if path.is_file():
+                self.places.setdefault(digests.of_file(path), path)
+
+
+def history(source: Path) -> History:
+    """The history of what is at `source`. Raises `InputError` where there is neither an adapter nor a receipt."""
+    search = _Search(Store(home() / "store") if (home() / "store").is_dir() else None)
+    nodes: dict[str, Node] = {}
+    first = _merged(source, nodes) if _has_receipt(source) else _adapter(source, str(source), nodes)
+    folder = source if source.is_dir() else source.parent
+    queue: list[tuple[str, tuple[Path, ...]]] = [(p, (folder, *_receipts(folder))) for p in first.parents]
+    cut, seen = False, {first.digest}
+    while queue:
+        digest, beside = queue.pop()
+        node = nodes[digest]
+        if digest in seen:
+            continue
+        seen.add(digest)
+        if node.found or not _DIGEST.fullmatch(digest):
+            queue += [(parent, beside) for parent in node.parents]
+            continue
+        if len(seen) > MOST:
+            cut = True
+            break
+        path, found = search.find(digest, beside)
+        made = _follow(digest, path, found, node, nodes)
+        near = (path.parent, *beside) if path is not None and found != "store" else beside
+        queue += [(parent, near) for parent in made.parents]
+    return History(_ordered(first.digest, nodes), cut)
+
+
+def _follow(digest: str, path: Path | None, found: str, known: Node, nodes: dict[str, Node]) -> Node:
+    """The node of a parent: read if its file is here, else what its child said of it."""
+    if path is None:
+        return known
+    try:
+        return _adapter(path, found, nodes, known)
+    except AdaptrError:  # a file of another tool, alone: its lineage is not in it
+        nodes[digest] = replace(known, found=found)
+        return nodes[digest]
+
+
+def _adapter(path: Path, found: str, nodes: dict[str, Node], known: Node | None = None) -> Node:
+    """Put an adapter into `nodes`, and what it says of its parents."""
+    opened = open_adapter(path)
+    digest = known.digest if known else digests.of_file(opened.file)
+    adapter = opened.adapter
+    lineage = adapter.lineage
+    parents = tuple(_named(lineage.get("parents", []), nodes))
+    what = f"{adapter.method}{'' if opened.format == 'adaptr' else f' ({opened.format})'}"
+    name = adapter.name or (known.name if known else "") or opened.file.name
+    arguments = lineage.get("arguments", {})
+    node = Node(
+        digest,
+        name,
+        str(lineage.get("operation", "")),
+        what,
+        arguments if isinstance(arguments, Mapping) else {},
+        found,
+        parents,
+        known.role if known else "",
+    )
+    nodes[digest] = node
+    return node
+
+
+def _named(parents: Any, nodes: dict[str, Node]) -> Iterator[str]:
+    """The digests of parents; what their child says of them is kept until their file is found."""
+    for entry in parents if isinstance(parents, list) else []:
+        if not isinstance(entry, Mapping):
+            continue
+        digest = str(entry.get("digest") or entry.get("content") or entry.get("config") or "")
+        role = str(entry.get("role", ""))
+        name = str(entry.get("name") or entry.get("id") or "")
+        key = digest or f"{role}:{name}"
+        if key == ":":
+            continue
+        nodes.setdefault(key, Node(key, name, "", str(entry.get("format", "")), {}, "", (), role))
+        yield key
+
+
+# ---------------------------------------------------------------- merged checkpoints
+
+
+def _has_receipt(source: Path) -> bool:
+    return source.is_dir() and (source / receipt.FOLDER / receipt.FILE).is_file()
+
+
+def _receipts(folder: Path) -> list[Path]:
+    """The receipt's folder of a checkpoint, and those of merges before: adapters lie beside receipts."""
+    found: list[Path] = []
+    at = folder / receipt.FOLDER
+    while (at / receipt.FILE).is_file() and len(found) < MOST:
+        found.append(at)
+        at = at / receipt.PARENT
+    return found
+
+
+def _merged(source: Path, nodes: dict[str, Node]) -> Node:
+    """A merged checkpoint: its adapters and its base, which may have been merged itself."""
+    made: Node | None = None
+    papers = [receipt.read_from(folder / receipt.FILE) for folder in _receipts(source)]
+    below = _base(papers[-1], nodes)
+    for number, paper in reversed(list(enumerate(papers))):
+        parents = [below, *_named(paper.adapters, nodes)]
+        weights = [entry["weight"] for entry in paper.adapters]
+        digest = digests.of_file(paper.path)
+        place = str(source) if number == 0 else ""
+        what = "checkpoint" if number == 0 else "checkpoint, by its receipt"
+        made = Node(
+            digest,
+            source.name if number == 0 else "",
+            "merge",
+            what,
+            {"weights": weights},
+            place or "receipt",
+            tuple(parents),
+        )
+        nodes[digest] = made
+        below = digest
+    assert made is not None
+    return made
+
+
+def _base(paper: receipt.Receipt, nodes: dict[str, Node]) -> str:
+    """The base below all merges: named by its configuration, or by the headers of its files."""
+    base = paper.document["base"]
+    digest = str(base.get("config") or next(iter(base["headers"].values()), "base:"))
+    nodes[digest] = Node(digest, "base", "", "checkpoint", {}, "", (), "base")
+    return digest
+
+
+def _ordered(first: str, nodes: Mapping[str, Node]) -> list[Node]:
+    """Every node before its parents, each line of descent together. Raises `InputError` for a circle."""
+    order: list[str] = []
+    state: dict[str, int] = {}
+    stack: list[tuple[str, bool]] = [(first, False)]
+    while stack:
+        digest, done = stack.pop()
+        if done:
+            state[digest] = 2
+            order.append(digest)
+        elif state.get(digest) == 1:
+            raise InputError(f"the lineage of {first} leads back to {digest}: it can't have been its own parent")
+        elif digest not in state:
+            state[digest] = 1
+            stack.append((digest, True))
+            stack += [(parent, False) for parent in nodes[digest].parents if state.get(parent) != 2]
+    return [nodes[digest] for digest in reversed(order)]
