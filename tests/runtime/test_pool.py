@@ -175,6 +175,10 @@ def test_two_pools(model: Any, made: dict[str, adaptr.Adapter]) -> None:
     adaptr.pool(model).detach()
     with adaptr.attach(model, made["four"]), pytest.raises(AlreadyAttached, match="under all rows"):
         adaptr.pool(model)
+    with adaptr.pool(model) as pool:
+        with adaptr.attach(model, made["four"]), pytest.raises(AlreadyAttached, match="under all rows"):
+            pool.forward([None, None], ids)
+        pool.forward([None, None], ids)
 
 
 def test_a_pool_does_not_keep_its_model_alive() -> None:
@@ -421,6 +425,34 @@ def test_requests_that_can_not_be_answered(model: Any) -> None:
     for kind in ("t5", "gemma2"):
         with adaptr.pool(tiny.model(kind)) as pool, pytest.raises(Unsupported):
             list(pool.generate([Request(None, [3])]))
+
+
+def test_what_fails_to_join_holds_no_room(model: Any, made: dict[str, adaptr.Adapter]) -> None:
+    good = Request("x", [5])
+    with adaptr.pool(model, slots=1) as pool:
+        pool.add("x", made["four"])
+        for wrong in (Request("x", [10**6]), Request("y", [5]), Request("x", [5], seed=2**80)):
+            with pytest.raises((UsageError, IndexError, ValueError, RuntimeError)):
+                list(pool.generate([good, wrong]))
+            assert not pool.residents.pins
+
+
+def test_the_mode_of_the_caller_is_its_own(model: Any, made: dict[str, adaptr.Adapter]) -> None:
+    """Between two answers gradients flow as before, also with two that take turns or one left half done."""
+    other = tiny.model("llama")
+    ask = [Request("x", [5, 6], count, eos=[], id=count) for count in (1, 3, 5)]
+    with adaptr.pool(model) as one, adaptr.pool(other) as two:
+        one.add("x", made["four"])
+        two.add("x", made["four"])
+        turns = one.generate(ask), two.generate(ask)
+        for first, second in zip(*turns, strict=True):
+            assert first.tokens == second.tokens
+            assert not torch.is_inference_mode_enabled()
+        half = one.generate(ask)
+        next(half)
+        assert not torch.is_inference_mode_enabled()
+        half.close()
+        assert not one.residents.pins
 
 
 def test_a_short_soak(monkeypatch: pytest.MonkeyPatch) -> None:

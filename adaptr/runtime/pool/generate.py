@@ -97,18 +97,18 @@ def generate(pool: Pool, requests: Iterable[Request], batch: int) -> Iterator[An
     pins = pool.residents.pins
     try:
         while rows or waiting:
-            joined = _admit(pool, waiting, rows, batch)
-            with torch.inference_mode():
-                if joined:
-                    running.join(_prefilled(pool, joined))
-                    rows += joined
-                yield from _left(pool, running, rows)
-                if rows:
-                    with pool.serving([row.key for row in rows]):
-                        logits = running.step([row.tokens[-1] for row in rows])
-                    for row, found in zip(rows, logits, strict=True):
-                        row.take(found)
-                    yield from _left(pool, running, rows)
+            here = len(rows)
+            _admit(pool, waiting, rows, batch)
+            with torch.inference_mode():  # never around a yield: the caller's code runs there
+                if rows[here:]:
+                    running.join(_prefilled(pool, rows[here:]))
+                done = _leave(pool, running, rows)
+            yield from done
+            if rows:
+                with torch.inference_mode():
+                    _step(pool, running, rows)
+                    done = _leave(pool, running, rows)
+                yield from done
     finally:
         for row in rows:
             _unpin(pins, row.key)
@@ -132,21 +132,21 @@ class _Queue:
         return self._next.pop()
 
 
-def _admit(pool: Pool, waiting: _Queue, rows: Sequence[_Row], batch: int) -> list[_Row]:
-    """Requests that join now: as long as there is a row and room for their adapters beside those that run."""
-    joined: list[_Row] = []
-    while len(rows) + len(joined) < batch and waiting:
+def _admit(pool: Pool, waiting: _Queue, rows: list[_Row], batch: int) -> None:
+    """Requests that join `rows` now: as long as there is a row and room for their adapters beside those that run."""
+    while len(rows) < batch and waiting:
         key = pool.key(waiting.first().adapter)
         if key is not None:
             try:
                 pool.load([key])
             except UsageError:
-                if not rows and not joined:
+                if not rows:
                     raise
                 break
+        row = _row(pool, waiting.pop(), key)
+        if key is not None:
             pool.residents.pins[key] += 1
-        joined.append(_row(pool, waiting.pop(), key))
-    return joined
+        rows.append(row)
 
 
 def _row(pool: Pool, request: Request, key: Key | None) -> _Row:
@@ -167,7 +167,15 @@ def _prefilled(pool: Pool, rows: Sequence[_Row]) -> Running:
     return fresh
 
 
-def _left(pool: Pool, running: Running, rows: list[_Row]) -> Iterator[Answer]:
+def _step(pool: Pool, running: Running, rows: Sequence[_Row]) -> None:
+    """One more token for each row."""
+    with pool.serving([row.key for row in rows]):
+        logits = running.step([row.tokens[-1] for row in rows])
+    for row, found in zip(rows, logits, strict=True):
+        row.take(found)
+
+
+def _leave(pool: Pool, running: Running, rows: list[_Row]) -> list[Answer]:
     """The answers of rows that are done, which leave."""
     done = [row for row in rows if row.ended]
     if done:
@@ -175,7 +183,7 @@ def _left(pool: Pool, running: Running, rows: list[_Row]) -> Iterator[Answer]:
         rows[:] = [row for row in rows if not row.ended]
         for row in done:
             _unpin(pool.residents.pins, row.key)
-    yield from (row.answer() for row in done)
+    return [row.answer() for row in done]
 
 
 def _unpin(pins: Any, key: Key | None) -> None:

@@ -63,10 +63,7 @@ class Pool:
             raise UsageError(f"a pool of {slots} slots holds nothing; give it one at least")
         if model in _POOLED:
             raise AlreadyAttached("there is a pool on this model already: add to it, or detach it first")
-        if attached(model):
-            raise AlreadyAttached(
-                f"adapter `{next(iter(attached(model)))}` is on this model and would be under all rows; detach it first"
-            )
+        _require_bare(model)
         self.model, self.dtype = model, dtype
         self.residents = Residents(model, slots, memory, dtype)
         self._entries: dict[str, Entry] = {}
@@ -183,6 +180,7 @@ class Pool:
             raise UsageError("another batch of this pool is running: one `rows` or `generate` step at a time")
         if self._detached:
             raise UsageError("this pool was detached; make another one")
+        _require_bare(self.model)
         gathered = self._gather(tuple(keys))
         self._running = True
         try:
@@ -247,6 +245,14 @@ class Pool:
             hint = f"did you mean {' or '.join(f'`{n}`' for n in near)}?" if near else f"it has {len(self)} others"
             raise UsageError(f"the pool has no adapter `{name}`; {hint}")
         return self._entries[name]
+
+
+def _require_bare(model: nn.Module) -> None:
+    """Raise `AlreadyAttached` if an adapter is attached, before the pool was made or since."""
+    if attached(model):
+        raise AlreadyAttached(
+            f"adapter `{next(iter(attached(model)))}` is on this model and would be under all rows; detach it first"
+        )
 
 
 def _stamp(source: Path) -> tuple[Any, ...]:
