@@ -16,7 +16,16 @@ from hypothesis import strategies as st
 import adaptr
 import tiny
 from adaptr import Request
-from adaptr.errors import AlreadyAttached, ContentMismatch, NotPossible, TargetNotFound, Unsupported, UsageError
+from adaptr.errors import (
+    AlreadyAttached,
+    ContentMismatch,
+    FormatError,
+    InputError,
+    NotPossible,
+    TargetNotFound,
+    Unsupported,
+    UsageError,
+)
 from adaptr.runtime.pool.batch import SPARE, buckets
 from adaptr.runtime.pool.pages import Pages
 from adaptr.testing import assert_close, bits_equal, logits, shaken
@@ -308,6 +317,25 @@ def test_buckets_hold_each_row_once_and_waste_little(ranks: list[int], width: in
 
 
 # ---------------------------------------------------------------- files
+
+
+def test_what_was_not_looked_at_is_refused_before_its_batch_runs(model: Any, tmp_path: Path) -> None:
+    good, bad, odd = (tmp_path / f"{name}.safetensors" for name in ("good", "bad", "odd"))
+    adaptr.save(shaken(adaptr.create(model, "lora", ["attn.q"], r=2)), good)
+    adaptr.save(adaptr.create(model, "houlsby"), odd)
+    bad.write_bytes(good.read_bytes()[:-4])
+    ids = torch.arange(3, 9)[None]
+    with adaptr.pool(model) as pool:
+        for path in (good, bad, odd):
+            pool.add(path.stem, path, look=False)
+        with pytest.raises(InputError, match="there is nothing at"):
+            pool.add("gone", tmp_path / "gone.safetensors", look=False)
+        for name, error in (("bad", FormatError), ("odd", NotPossible)):
+            with pytest.raises(error):
+                pool.forward([name], ids)
+        alone = logits(pool.forward(["good"], ids))
+    with adaptr.attach(model, adaptr.load(good)), torch.no_grad():
+        assert_close(alone, logits(model(ids)))
 
 
 def test_files_in_every_format_and_their_updates(model: Any, made: dict[str, adaptr.Adapter], tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from torch import nn
 
 from adaptr import targets as places
 from adaptr.adapter import Adapter
-from adaptr.errors import AlreadyAttached, UsageError
+from adaptr.errors import AlreadyAttached, InputError, UsageError
 from adaptr.families.row import Row
 from adaptr.foreign.detect import CONFIG
 from adaptr.host.attach import attached
@@ -75,15 +75,16 @@ class Pool:
 
     # ------------------------------------------------------------ registering
 
-    def add(self, name: str, source: Source) -> None:
+    def add(self, name: str, source: Source, look: bool = True) -> None:
         """Register an adapter: its header is read and held against the model, its tensors when a row names it.
 
-        Raises `UsageError` for a name that is taken, `Unsupported` with the reason for what can't be a row of a batch,
-        and what opening raises.
+        `look=False` puts the header off too, until a row names it: for thousands at once, of files that are known to be
+        good. Raises `UsageError` for a name that is taken, `Unsupported` with the reason for what can't be a row of a
+        batch, and what opening raises; what was not looked at raises it of the batch that wants it, before it runs.
         """
         if name in self._entries:
             raise UsageError(f"the pool has an adapter called `{name}` already; `update` puts another in its place")
-        self._entries[name] = self._entry(source)
+        self._entries[name] = self._entry(source, look)
 
     def update(self, name: str, source: Source | None = None) -> None:
         """Put another adapter in the place of one, or look at its file again. Running requests end as they began."""
@@ -229,11 +230,14 @@ class Pool:
             self._lanes[path] = lane = Lane(target)
             mount(module, SLOT, lane)
 
-    def _entry(self, source: Source) -> Entry:
+    def _entry(self, source: Source, look: bool = True) -> Entry:
         self._versions += 1
         kept = source if isinstance(source, Adapter) else Path(source)
         stamp = _stamp(kept) if isinstance(kept, Path) else ()
-        check(self.model, self._open(kept))
+        if look:
+            check(self.model, self._open(kept))
+        elif isinstance(kept, Path) and not stamp:
+            raise InputError(f"there is nothing at `{kept}`")
         return Entry(kept, self._versions, stamp)
 
     def _open(self, source: Adapter | Path) -> Adapter:
