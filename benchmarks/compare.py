@@ -28,16 +28,16 @@ def main(rounds: int) -> None:
         samples = [measure.process(command) for _ in range(rounds)]
         seconds = statistics.median(s.seconds for s in samples)
         said = samples[-1].said
-        split = ", ".join(f"{k} {v:.1f} s" for k, v in said.items() if k.endswith("seconds") and isinstance(v, float))
+        split = ", ".join(f"{name} {said[name]:.1f} s" for name in ("cpu", "reading", "svd", "seconds") if name in said)
         print(f"| {name} | {seconds:.2f} | {max(s.peak for s in samples):.0f} | {split} |", flush=True)
 
 
 _DIFF = """
-import json, sys
+import json, sys, time
 sys.path.insert(0, "benchmarks")
 import adaptr, measure
 adaptr.diff(sys.argv[1], sys.argv[2])
-print(json.dumps({"peak": measure.peak()}))
+print(json.dumps({"peak": measure.peak(), "cpu": time.process_time()}))
 """
 
 

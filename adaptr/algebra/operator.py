@@ -191,6 +191,11 @@ class Operator:
         """The inner product without anything dense, or None if this kind has no way for `other`."""
         return None
 
+    def finite(self) -> bool:
+        """Whether none of the tensors holds NaN or infinity."""
+        # a sum is cheaper than a look at each
+        return all(math.isfinite(float(t.sum())) or bool(t.isfinite().all()) for t in self.tensors)
+
     # ------------------------------------------------------------ other forms
 
     def low_rank(self) -> LowRank:

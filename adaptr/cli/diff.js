@@ -65,7 +65,7 @@ function spectra() {
   const values = series.flatMap(([name, spectrum]) => spectrum.map((value, i) => ({ name, value, i: i + 1 })));
   draw("spectra", {
     data: { values }, width: "container", height: 240, autosize: { type: "fit", contains: "padding" },
-    mark: { type: "line", point: { size: 28, filled: true }, strokeWidth: 2, interpolate: "monotone" },
+    mark: { type: "line", point: { size: 28, filled: true }, strokeWidth: 2 },
     encoding: {
       x: { field: "i", type: "quantitative", title: "index", axis: { tickMinStep: 1, grid: false }, scale: { nice: false, domain: [1, Math.max(2, ...values.map((v) => v.i))] } },
       y: { field: "value", type: "quantitative", title: "singular value", axis: { format: ".4~g", tickCount: 6 } },

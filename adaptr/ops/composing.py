@@ -141,6 +141,5 @@ def weights(
 
 
 def _require_finite(op: Operator, label: str, path: str) -> None:
-    for tensor in op.tensors:
-        if not math.isfinite(float(tensor.sum())) and not bool(tensor.isfinite().all()):
-            raise NonFinite(f"`{label}` holds NaN or infinity at `{path}`; look at it with `adaptr inspect`")
+    if not op.finite():
+        raise NonFinite(f"`{label}` holds NaN or infinity at `{path}`; look at it with `adaptr inspect`")

@@ -39,7 +39,7 @@ def measure(target: Target, a: Operator | None, b: Operator | None, seed: int) -
         figures["conflicts"] = conflicts(a, b, seed, target.path)
     else:
         side = "a" if a is not None else "b"
-        size = _norm(target, found[0])
+        size = found[0].norm()
         figures |= {f"norm_{side}": size, "difference": size, **_spectrum(side, _values(core.cores[0]))}
     state = _state(a is not None, b is not None, figures)
     return TargetDiff(target.path, target.kind, target.shape, state, **figures)
@@ -55,21 +55,15 @@ def _state(a: bool, b: bool, figures: dict[str, Any]) -> State:
 
 def _factors(target: Target, op: Operator) -> tuple[LowRank, float]:
     """`op` as factors, and the relative error of that."""
-    _norm(target, op)
+    if not op.finite():
+        raise NonFinite(
+            f"the change of `{target.path}` holds NaN or infinity; look at it with `adaptr inspect --finite`"
+        )
     try:
         low = op.low_rank()
     except NotPossible:
         return op.truncate(rank=SPECTRUM)
     return (low, 0.0) if low.rank <= 4 * SPECTRUM else op.truncate(rank=SPECTRUM)
-
-
-def _norm(target: Target, op: Operator) -> float:
-    found = op.norm()
-    if not math.isfinite(found):
-        raise NonFinite(
-            f"the change of `{target.path}` holds NaN or infinity; look at it with `adaptr inspect --finite`"
-        )
-    return found
 
 
 def _both(core: Core, a: Operator, b: Operator, exact: bool) -> dict[str, Any]:

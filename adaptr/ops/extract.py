@@ -1,8 +1,8 @@
 """An adapter from a fine-tuned checkpoint and the base it started from.
 
-Both are streamed, a tensor of each at a time (in as many threads as there are cores), so memory follows the largest
-tensor. Weights become low-rank deltas with the error measured; what is no weight (norms, biases, tables that grew)
-goes along as the caller says, never silently.
+Both are streamed, block by block, a tensor in each thread, so memory follows the largest change of a tensor. Weights
+become low-rank deltas with the error measured; what is no weight (norms, biases, tables that grew) goes along as the
+caller says, never silently.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class ExtractReport:
     """What was extracted.
 
     `error`: ‖D - B A‖ / ‖D‖ over all targets together. `unchanged`: tensors equal bit for bit. `dropped`: tensors that
-    changed and are not in the adapter, by the caller's choice. `reading`, `svd`: seconds, summed over threads;
+    changed and are not in the adapter, by the caller's choice. `reading`, `svd`: CPU seconds, summed over threads;
     `seconds` is by the clock.
     """
 

@@ -14,16 +14,15 @@ from adaptr.algebra.dense import Dense
 from adaptr.algebra.lowrank import LowRank
 from adaptr.algebra.truncate import truncated
 from adaptr.checkpoint.open import Checkpoint, Stored
-from adaptr.checkpoint.stream import Rows
 from adaptr.errors import NonFinite, NothingChanged
-from adaptr.format.io import raw_bytes
 from adaptr.meter import Meter, Progress
 from adaptr.ops import workers
 from adaptr.ops.blocks import working
 from adaptr.ops.change import FLOATS
+from adaptr.ops.diff_sides import value
 from adaptr.ops.layers import Layers
+from adaptr.ops.pair import compared
 from adaptr.ops.rank_report import Fitted
-from adaptr.view import ALL
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -103,44 +102,45 @@ class Job:
         return {"role": role, "format": "checkpoint", "digest": "sha256:" + lines.hexdigest()}
 
     def _one(self, name: str) -> None:
-        started = time.perf_counter()
-        after, sha = self._read(self.tuned.tensors[name], 1)
-        before, same = None, False
-        if name in self.base.tensors:
-            before, old = self._read(self.base.tensors[name], 0)
-            same = old == sha and before.dtype == after.dtype and before.shape == after.shape
+        started = time.thread_time()
+        before, after = self.base.tensors.get(name), self.tuned.tensors[name]
+        target = self._fitted(name, before, after)
+        pair = compared(before, after, target is not None)
+        self.meter.add(after.entry.nbytes + (before.entry.nbytes if before is not None else 0))
         with self._lock:
-            self.reading += time.perf_counter() - started
-            self.unchanged += same
-        if not same:
+            for digests, digest in zip(self._digests, pair.digests, strict=True):
+                digests |= {name: digest} if digest else {}
+            self.reading += time.thread_time() - started
+            self.unchanged += pair.same
+        if pair.difference is not None and target is not None:
+            self._fit(name, target, pair.difference)
+        elif not pair.same:
             self._changed(name, before, after)
 
-    def _read(self, stored: Stored, side: int) -> tuple[Tensor, str]:
-        count = stored.entry.shape[0] if stored.entry.shape else 1
-        with open(stored.shard.path, "rb") as file:
-            found = Rows(stored, file.fileno(), slice(0, count)).read(ALL).reshape(stored.entry.shape)
-        sha = hashlib.sha256(raw_bytes(found)).hexdigest()
-        with self._lock:
-            self._digests[side][stored.name] = sha
-        self.meter.add(stored.entry.nbytes)
-        return found, sha
+    def _fitted(self, name: str, before: Stored | None, after: Stored) -> Target | None:
+        """The target that a tensor becomes a low-rank delta of, or None."""
+        target = self.weights.get(name)
+        if target is None or not _comparable(before, after):
+            return None
+        return target if target.kind != "embedding" or self.choice.embeddings == "low-rank" else None
 
-    def _changed(self, name: str, before: Tensor | None, after: Tensor) -> None:
-        """Sort a tensor that is not the base's into what becomes of it."""
+    def _changed(self, name: str, before: Stored | None, after: Stored) -> None:
+        """Sort a tensor that is not the base's, and no low-rank delta, into what becomes of it."""
+        new, target, choice = value(after), self.weights.get(name), self.choice
+        if new.is_floating_point():
+            self._require_finite(name, new)
+        owner = self._owner(name)
+        if before is not None and owner is not None and _comparable(before, after):
+            self._bias(name, owner, value(before), new)
+        else:
+            table = target is not None and target.kind == "embedding"
+            self._keep(name, new, choice.embeddings != "drop" if table else choice.rest == "replace")
+
+    def _require_finite(self, name: str, tensor: Tensor) -> None:
         import torch
 
-        if after.is_floating_point() and not bool(torch.isfinite(after.sum(dtype=torch.float64))):
+        if not bool(torch.isfinite(tensor.sum(dtype=torch.float64))):
             raise NonFinite(f"`{name}` in `{self.tuned.root}` holds NaN or infinity")
-        target, choice = self.weights.get(name), self.choice
-        fits = before is not None and before.shape == after.shape and self.tuned.tensors[name].entry.dtype in FLOATS
-        table = target is not None and target.kind == "embedding"
-        if before is not None and target is not None and fits and (not table or choice.embeddings == "low-rank"):
-            self._fit(name, target, before, after)
-        elif before is not None and (owner := self._owner(name)) is not None and fits:
-            self._bias(name, owner, before, after)
-        else:
-            kept = choice.embeddings != "drop" if table else choice.rest == "replace"
-            self._keep(name, after, kept)
 
     def _owner(self, name: str) -> Target | None:
         """The target whose bias a tensor is."""
@@ -162,10 +162,9 @@ class Job:
             else:
                 self._found.dropped.append(name)
 
-    def _fit(self, name: str, target: Target, before: Tensor, after: Tensor) -> None:
-        started = time.perf_counter()
-        work = working(after.dtype)
-        D = after.to(work).sub_(before.to(work)) if after.dtype != work else after - before
+    def _fit(self, name: str, target: Target, D: Tensor) -> None:
+        started = time.thread_time()
+        self._require_finite(name, D)
         D = D.transpose(-1, -2).contiguous() if target.transposed else D
         op = Dense(D, experts=target.kind in {"experts", "experts_t"})
         low, error, square = truncated(op, self.rank, self.energy)
@@ -177,7 +176,12 @@ class Job:
             self._found.fitted.append(Fitted(target.path, low.rank, math.sqrt(square), error))
             if target.kind == "embedding":
                 self._found.tables.append(name)
-            self.svd += time.perf_counter() - started
+            self.svd += time.thread_time() - started
+
+
+def _comparable(before: Stored | None, after: Stored) -> bool:
+    """Whether the base has the tensor in the same shape, and it is of floats."""
+    return before is not None and before.entry.shape == after.entry.shape and after.entry.dtype in FLOATS
 
 
 def _turned(low: LowRank) -> LowRank:

@@ -72,7 +72,7 @@ def _blocks(report: ExtractReport) -> Iterator[show.Block]:
             "dropped": f"{len(report.dropped)} tensors that changed, as asked" if report.dropped else "",
             "unchanged": f"{report.unchanged} tensors" if report.unchanged else "",
             "digest": report.digest,
-            "time": f"{report.seconds:.2f} s; over all threads {report.reading:.2f} s of reading and hashing, "
+            "time": f"{report.seconds:.2f} s; CPU over all threads: {report.reading:.2f} s of reading and hashing, "
             f"{report.svd:.2f} s of SVD",
             "note": report.notes,
         }
