@@ -18,11 +18,7 @@ WORKERS ?= 2
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-<<<<<<< HEAD
-.PHONY: demo test lint fix docs bench soak
-=======
-.PHONY: demo test interop lint fix docs bench
->>>>>>> 072ccde (adaptr log: lineage as a graph; the artifact half of the specification: schemas, worked examples, a conformance suite; signatures held against model_signing both ways)
+.PHONY: demo test interop lint fix docs bench soak
 .DEFAULT_GOAL := test
 
 # The two real models come as Python packages. Without them the demo and tests/real say so. Their own dependencies (a
