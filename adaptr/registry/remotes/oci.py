@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-import struct
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-from adaptr.errors import IntegrityError, NotFound, ReferenceMoved, RegistryError
+from adaptr.errors import IntegrityError, NotFound, ReferenceMoved
 from adaptr.meter import Meter
-from adaptr.registry import check, referrers
+from adaptr.registry import check, glance, referrers
 from adaptr.registry import manifest as manifests
 from adaptr.registry.digest import Digest
 from adaptr.registry.manifest import Descriptor, Manifest
@@ -27,9 +26,6 @@ T = TypeVar("T")
 
 #: Blobs carried at once.
 WORKERS = 4
-#: What is asked for of an adapter file at first, in bytes: nearly every header fits.
-GLANCE = 64 << 10
-MAX_HEADER = 100 * 1000 * 1000
 #: Tags that say a version: once given, they stay.
 _VERSION = re.compile(r"v?\d+(?:\.\d+)*(?:[-+._][0-9A-Za-z.+_-]+)?\Z")
 
@@ -129,16 +125,15 @@ def _source(
 
 
 def _header(registry: Registry, repository: str, blob: Descriptor) -> bytes:
-    """The JSON header of a safetensors file that stays where it is. Raises `RegistryError` for what has none."""
-    start = registry.head_of(repository, blob, min(GLANCE, blob.size))
-    length = struct.unpack("<Q", start[:8])[0] if len(start) >= 8 else 0
-    if not 0 < length <= min(MAX_HEADER, blob.size - 8):
-        raise RegistryError(f"{blob.digest} in `{repository}` does not start like a safetensors file")
-    if len(start) < 8 + length:
-        start = registry.head_of(repository, blob, 8 + length)
-    if len(start) == blob.size and Digest.of(start) != blob.digest:
-        raise IntegrityError(f"{blob.digest} in `{repository}` is damaged there, or was changed")
-    return start[8 : 8 + length]
+    """The JSON header of a safetensors file that stays where it is. Raises `HeaderTruncated` for what has none."""
+
+    def start(count: int) -> bytes:
+        found = registry.head_of(repository, blob, count)
+        if len(found) == blob.size and Digest.of(found) != blob.digest:
+            raise IntegrityError(f"{blob.digest} in `{repository}` is damaged there, or was changed")
+        return found
+
+    return glance.header(start, blob.size, f"{repository}@{blob.digest}")
 
 
 def _require_free(registry: Registry, reference: Reference, digest: Digest, force: bool) -> None:
