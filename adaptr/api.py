@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -66,7 +67,8 @@ def inspect(source: Source, finite: bool = False) -> Inspection:
     """What an adapter is, from its header alone; `finite` also looks for NaN and infinity in its values."""
     from adaptr.ops import inspect as inspection
 
-    return inspection.inspect(_local(source), finite)
+    found = inspection.inspect(_local(source), finite)
+    return dataclasses.replace(found, source=os.fspath(source))  # as it was named, not where the store has it
 
 
 def convert(
