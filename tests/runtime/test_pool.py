@@ -319,6 +319,21 @@ def test_buckets_hold_each_row_once_and_waste_little(ranks: list[int], width: in
 # ---------------------------------------------------------------- files
 
 
+def test_names_in_the_store_are_adapters_here_too(model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from adaptr.ops import artifacts
+
+    monkeypatch.setenv("ADAPTR_HOME", str(tmp_path / "home"))
+    adapter, file = shaken(adaptr.create(model, "lora", ["attn.q"], r=2)), tmp_path / "a.safetensors"
+    adaptr.save(adapter, file)
+    artifacts.tag(str(file), "style:1")
+    ids = torch.arange(3, 9)[None]
+    with adaptr.pool(model) as pool:
+        pool.add("style", "style:1")
+        alone = logits(pool.forward(["style"], ids))
+    with adaptr.attach(model, adapter), torch.no_grad():
+        assert_close(alone, logits(model(ids)))
+
+
 def test_what_was_not_looked_at_is_refused_before_its_batch_runs(model: Any, tmp_path: Path) -> None:
     good, bad, odd = (tmp_path / f"{name}.safetensors" for name in ("good", "bad", "odd"))
     adaptr.save(shaken(adaptr.create(model, "lora", ["attn.q"], r=2)), good)

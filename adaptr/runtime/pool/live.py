@@ -22,6 +22,7 @@ from adaptr.foreign.detect import CONFIG
 from adaptr.host.attach import attached
 from adaptr.host.swap import mount, unmount
 from adaptr.ops.open import open_adapter
+from adaptr.registry.local import path_of
 from adaptr.runtime.pool.batch import works
 from adaptr.runtime.pool.fit import check, fit
 from adaptr.runtime.pool.lane import Lane, Work
@@ -77,6 +78,8 @@ class Pool:
 
     def add(self, name: str, source: Source, look: bool = True) -> None:
         """Register an adapter: its header is read and held against the model, its tensors when a row names it.
+
+        `source`: an adapter, a path, a reference, which is pulled, or a name in the store.
 
         `look=False` puts the header off too, until a row names it: for thousands at once, of files that are known to be
         good. Raises `UsageError` for a name that is taken, `Unsupported` with the reason for what can't be a row of a
@@ -232,7 +235,7 @@ class Pool:
 
     def _entry(self, source: Source, look: bool = True) -> Entry:
         self._versions += 1
-        kept = source if isinstance(source, Adapter) else Path(source)
+        kept = source if isinstance(source, Adapter) else path_of(source)
         stamp = _stamp(kept) if isinstance(kept, Path) else ()
         if look:
             check(self.model, self._open(kept))
