@@ -1,8 +1,8 @@
 """Write an adapter as the PEFT folder that a server loads, within what it accepts, or refuse with the reason.
 
-What they accept. vLLM: plain LoRA of one rank and one alpha, no bias, no DoRA, no `modules_to_save`, rank at most
-`--max-lora-rank`, one of 8, 16, 32, 64, 128, 256, 320, 512, by default 16 (`PEFTHelper` and `LoRAConfig` in its
-documentation's API reference). SGLang: the same, rank at most `--max-lora-rank`. LoRAX: the same, any rank.
+What they accept, as far as is known here: no server was run, and a newer one may take more. vLLM: plain LoRA of one
+rank and one alpha, no bias, no DoRA, no `modules_to_save`, rank at most `--max-lora-rank`, one of 8, 16, 32, 64, 128,
+256, 320, 512, by default 16. SGLang: the same, rank at most `--max-lora-rank`. LoRAX: the same, any rank.
 All three read one `r` and one `lora_alpha` and not the patterns by layer: different ones are folded into the factors,
 and ranks are filled up with zeros, both exactly.
 """

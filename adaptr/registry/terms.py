@@ -29,7 +29,6 @@ REF_NAME = "org.opencontainers.image.ref.name"
 VERSION = "org.opencontainers.image.version"
 LICENSES = "org.opencontainers.image.licenses"
 DESCRIPTION = "org.opencontainers.image.description"
-IMAGE_TITLE = TITLE
 
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
