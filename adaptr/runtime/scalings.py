@@ -45,10 +45,6 @@ class Scalings:
         columns = zip(*self.values, strict=True)
         return [[sum(w) / len(w) for w in zip(*column, strict=True)] for column in columns]
 
-    def over_tokens(self) -> list[list[float]]:
-        """For each site, the mean weight of each expert over the tokens."""
-        return [[sum(w) / len(w) for w in zip(*row, strict=True)] for row in self.values]
-
 
 @contextmanager
 def recorded(gate: Handle) -> Iterator[dict[str, list[Tensor]]]:
