@@ -1,8 +1,14 @@
-"""Gather what the layers need for the rows of one batch: once for a composition, not once for a call."""
+"""Gather what the layers need for the rows of one batch: once for a composition, and then only what is new in it.
+
+At each layer rows of about one rank share a shelf, a tensor with a place for each. An adapter that stays in the batch
+stays in its place, so that a row which joins costs the reading of its own factors.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -11,79 +17,95 @@ from adaptr.families.row import Row
 from adaptr.runtime.pool.lane import Group, Lane, Work
 from adaptr.runtime.pool.pages import Pages
 from adaptr.runtime.pool.residents import Key, Resident
-
-#: Numbers that may be multiplied by zero to have one product more of the same shape, and one product less.
-SPARE = 1 << 17
+from adaptr.runtime.pool.seats import Had, Plan, Seating, plan
 
 
-def works(
-    lanes: Mapping[str, Lane], rows: Sequence[Key | None], held: Mapping[Key, Resident], pages: Pages
-) -> dict[str, Work]:
-    """What each layer does for a batch whose rows are these adapters, or none."""
-    each = [None if key is None else held[key] for key in rows]
-    table, starts = _table(each)
-    return {path: _work(lane, each, table, starts, pages) for path, lane in lanes.items()}
+@dataclass(frozen=True)
+class Shelf:
+    """`factors` (places, R, in + out) of about one rank, row j of A and of Bᵀ behind each other; `keys`: whose."""
+
+    factors: Tensor
+    keys: tuple[Key | None, ...]
+
+    @property
+    def had(self) -> Had:
+        return self.factors.shape[1], self.factors.shape[0], self.keys
 
 
-def _table(each: Sequence[Resident | None]) -> tuple[Tensor, list[int]]:
-    """The pages of all adapters behind each other, page 0 first, and where those of each row begin."""
-    found, begins, at = [torch.zeros(1, dtype=torch.long)], dict[int, int](), 1
-    for resident in each:
-        if resident is not None and id(resident) not in begins:
-            begins[id(resident)] = at
-            found.append(resident.pages)
-            at += len(resident.pages)
-    return torch.cat(found), [begins.get(id(resident), 0) for resident in each]
+class Batch:
+    """What the layers of one pool need for the rows that ran last, and the shelves it lies on."""
+
+    def __init__(self) -> None:
+        self._rows: tuple[Key | None, ...] | None = None
+        self._works: dict[str, Work] = {}
+        self._shelves: dict[str, tuple[Shelf, ...]] = {}
+
+    def works(
+        self, lanes: Mapping[str, Lane], rows: tuple[Key | None, ...], held: Mapping[Key, Resident], pages: Pages
+    ) -> dict[str, Work]:
+        """What each layer does for a batch whose rows are these adapters, or none."""
+        if rows == self._rows and len(lanes) == len(self._works):
+            return self._works
+        self._rows, keep = None, not torch.is_grad_enabled()  # a backward may still want what lies there
+        plans: dict[object, Plan] = {}  # most layers have the same ranks and the same shelves
+        for path, lane in lanes.items():
+            ranks = tuple(0 if key is None else held[key].rank.get(path, 0) for key in rows)
+            shelves = self._shelves.pop(path, ()) if keep else ()  # half filled it must not be found again
+            known = ranks, tuple(shelf.had for shelf in shelves)
+            if known not in plans:
+                plans[known] = plan(*known, rows, pages.data.device)
+            found = plans[known]
+            self._shelves[path] = tuple(_filled(s, shelves, lane, rows, held, pages) for s in found.seatings)
+            self._works[path] = _work(lane, found, self._shelves[path], rows, held, pages)
+        self._rows = rows
+        return self._works
 
 
-def _work(lane: Lane, each: Sequence[Resident | None], table: Tensor, starts: Sequence[int], pages: Pages) -> Work:
-    path, (into, out) = lane.target.path, lane.features
-    ranks = [0 if r is None else r.rank.get(path, 0) for r in each]
-    begins = [s + (0 if r is None else r.start.get(path, 0)) for r, s in zip(each, starts, strict=True)]
-    groups = []
-    for members in buckets(ranks, into + out):
-        most = max(ranks[i] for i in members)
-        rank, begin = (torch.tensor([values[i] for i in members])[:, None] for values in (ranks, begins))
-        wide_in, wide_out = pages.per_row(into), pages.per_row(out)
-        A = pages.read(_pages(table, begin, rank, most, wide_in), into)
-        Bt = pages.read(_pages(table, begin + rank * wide_in, rank, most, wide_out), out)
-        chosen = None if len(members) == len(each) else torch.tensor(members, device=A.device)
-        groups.append(Group(chosen, A.transpose(1, 2), Bt))
-    vectors = [None if r is None else r.rows.get(path) for r in each]
-    return Work(
-        path,
-        len(each),
-        tuple(groups),
-        _stacked(vectors, lambda row: row.into, into, 1.0, pages.data),
-        _stacked(vectors, lambda row: row.gain, out, 1.0, pages.data),
-        _stacked(vectors, lambda row: row.shift, out, 0.0, pages.data),
+def _filled(
+    seating: Seating,
+    shelves: Sequence[Shelf],
+    lane: Lane,
+    rows: Sequence[Key | None],
+    held: Mapping[Key, Resident],
+    pages: Pages,
+) -> Shelf:
+    """The shelf with the factors of those that are new on it."""
+    if seating.shelf is None:
+        with torch.inference_mode(False):  # what is made in that mode can't be written outside of it
+            factors = pages.matrices(seating.places, seating.rank, sum(lane.features))
+    else:
+        factors = shelves[seating.shelf].factors
+    for place in seating.fresh:
+        key = rows[seating.rows[place]]
+        assert key is not None, "rows without an adapter have no rank"
+        pages.read(held[key].at[lane.target.path], factors[place])
+    return Shelf(factors, seating.keys)
+
+
+def _work(
+    lane: Lane,
+    found: Plan,
+    shelves: Sequence[Shelf],
+    rows: Sequence[Key | None],
+    held: Mapping[Key, Resident],
+    pages: Pages,
+) -> Work:
+    (into, out), groups, start = lane.features, [], 0
+    for seating, shelf in zip(found.seatings, shelves, strict=True):
+        count = len(seating.rows)
+        A, Bt = shelf.factors[:count, :, :into], shelf.factors[:count, :, into : into + out]
+        groups.append(Group(slice(start, start + count), A.transpose(1, 2), Bt))
+        start += count
+    work = Work(lane.target.path, len(rows), found.there, found.back, tuple(groups))
+    each = [None if key is None else held[key].rows.get(lane.target.path) for key in map(rows.__getitem__, found.order)]
+    if not any(each):
+        return work
+    return dataclasses.replace(
+        work,
+        into=_stacked(each, lambda row: row.into, into, 1.0, pages.data),
+        gain=_stacked(each, lambda row: row.gain, out, 1.0, pages.data),
+        shift=_stacked(each, lambda row: row.shift, out, 0.0, pages.data),
     )
-
-
-def _pages(table: Tensor, begin: Tensor, rank: Tensor, most: int, wide: int) -> Tensor:
-    """The pages of a factor for each row, (n, most * wide): page 0 beyond its own rank."""
-    steps = torch.arange(most * wide)
-    places = torch.where(steps < rank * wide, begin + steps, 0)
-    return table[places]
-
-
-def buckets(ranks: Sequence[int], width: int) -> list[list[int]]:
-    """Rows of about one rank together, those of rank 0 nowhere.
-
-    By powers of two, smaller ones with the next larger where that multiplies few zeros.
-    """
-    by_size: dict[int, list[int]] = {}
-    for i, rank in enumerate(ranks):
-        if rank:
-            by_size.setdefault(1 << (rank - 1).bit_length(), []).append(i)
-    found: list[list[int]] = []
-    for size in sorted(by_size):
-        most = max(ranks[i] for i in by_size[size])
-        if found and sum(most - ranks[i] for i in found[-1]) * width <= SPARE:
-            found[-1] = sorted(found[-1] + by_size[size])
-        else:
-            found.append(by_size[size])
-    return found
 
 
 def _stacked(

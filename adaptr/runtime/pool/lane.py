@@ -17,51 +17,61 @@ from adaptr.view import View
 
 @dataclass(frozen=True)
 class Group:
-    """Rows of about one rank. `rows`: which ones, None for all. `At` (n, in, R), `Bt` (n, R, out)."""
+    """Rows of about one rank, which are behind each other. `At` (n, in, R), `Bt` (n, R, out)."""
 
-    rows: Tensor | None
+    at: slice
     At: Tensor
     Bt: Tensor
 
 
 @dataclass(frozen=True)
 class Work:
-    """What a layer does for the rows of one batch. `into`, `gain`, `shift` (n, 1, features), None for none."""
+    """What a layer does for the rows of one batch, sorted into groups: a group is then a slice, and costs two products.
+
+    `order`: the row of the batch at each place, `back`: the place of each row; None where they are sorted as they come.
+    `into`, `gain`, `shift` (n, 1, features) at their places, None for none.
+    """
 
     path: str
     count: int
+    order: Tensor | None = None
+    back: Tensor | None = None
     groups: tuple[Group, ...] = ()
     into: Tensor | None = None
     gain: Tensor | None = None
     shift: Tensor | None = None
 
     def __call__(self, base: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-        if x.ndim < 3 or x.shape[0] != self.count:
-            raise UsageError(
-                f"the input of `{self.path}` has shape {tuple(x.shape)}, wanted ({self.count}, tokens, features): each "
-                "row of the batch has its own adapter; give one name for each row, beams and repetitions included"
-            )
-        into = x.flatten(1, -2) if x.ndim > 3 else x
-        given = into if self.into is None else into * self.into.to(into.dtype)
-        y = base(given)
+        if x.ndim != 3 or x.shape[0] != self.count:
+            return self._reshaped(base, x)
+        if self.order is not None:
+            x = x.index_select(0, self.order)
+        y = base(x if self.into is None else x * self.into.to(x.dtype))
         if self.gain is not None:
             y = y * self.gain.to(y.dtype)
         if self.shift is not None:
             y = y + self.shift.to(y.dtype)
         for group in self.groups:
-            y = _add(y, into, group)
-        return y if x.ndim == 3 else y.reshape(*x.shape[:-1], y.shape[-1])
+            _add(y[group.at], x[group.at], group)
+        return y if self.back is None else y.index_select(0, self.back)
+
+    def _reshaped(self, base: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        if x.ndim < 3 or x.shape[0] != self.count:
+            raise UsageError(
+                f"the input of `{self.path}` has shape {tuple(x.shape)}, wanted ({self.count}, tokens, features): each "
+                "row of the batch has its own adapter; give one name for each row, beams and repetitions included"
+            )
+        y = self(base, x.flatten(1, -2))
+        return y.reshape(*x.shape[:-1], y.shape[-1])
 
 
-def _add(y: Tensor, x: Tensor, group: Group) -> Tensor:
-    """y + B A x for the rows of a group; in the factors' dtype, rounded once."""
-    if group.rows is not None:
-        x = x.index_select(0, group.rows)
-    hidden = torch.bmm(x.to(group.At.dtype), group.At)
-    if group.rows is None and y.dtype is hidden.dtype:
-        return y.baddbmm_(hidden, group.Bt)
-    change = torch.bmm(hidden, group.Bt).to(y.dtype)
-    return y.add_(change) if group.rows is None else y.index_add_(0, group.rows, change)
+def _add(y: Tensor, x: Tensor, group: Group) -> None:
+    """y += B A x for the rows of a group; in the factors' dtype, rounded once."""
+    hidden = torch.bmm(x if x.dtype is group.At.dtype else x.to(group.At.dtype), group.At)
+    if y.dtype is hidden.dtype:
+        y.baddbmm_(hidden, group.Bt)
+    else:
+        y.add_(torch.bmm(hidden, group.Bt).to(y.dtype))
 
 
 class _ByRow:

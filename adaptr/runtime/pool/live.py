@@ -23,7 +23,7 @@ from adaptr.host.attach import attached
 from adaptr.host.swap import mount, unmount
 from adaptr.ops.open import open_adapter
 from adaptr.registry.local import path_of
-from adaptr.runtime.pool.batch import works
+from adaptr.runtime.pool.batch import Batch
 from adaptr.runtime.pool.fit import check, fit
 from adaptr.runtime.pool.lane import Lane, Work
 from adaptr.runtime.pool.residents import Key, Residents
@@ -69,7 +69,7 @@ class Pool:
         self.residents = Residents(model, slots, memory, dtype)
         self._entries: dict[str, Entry] = {}
         self._lanes: dict[str, Lane] = {}
-        self._gathered: tuple[tuple[Key | None, ...], dict[str, Work]] | None = None
+        self._batch = Batch()
         self._versions = 0
         self._running = self._detached = False
         _POOLED.add(model)
@@ -152,7 +152,7 @@ class Pool:
         self._detached = True
         for path in list(self._lanes):
             unmount(self.model.get_submodule(path), SLOT)
-        self._lanes, self._gathered = {}, None
+        self._lanes, self._batch = {}, Batch()
         self._entries = {}
         self.residents.held.clear()
         _POOLED.discard(self.model)
@@ -199,13 +199,7 @@ class Pool:
     def _gather(self, keys: tuple[Key | None, ...]) -> dict[str, Work]:
         wanted = [key for key in dict.fromkeys(keys) if key is not None]
         self.load(wanted)
-        known = len(self._gathered[1]) if self._gathered else -1
-        if self._gathered is None or self._gathered[0] != keys or known != len(self._lanes):
-            self._gathered = None  # its memory is used for the next one
-            with torch.no_grad():
-                found = works(self._lanes, keys, self.residents.held, self.residents.pages)
-            self._gathered = keys, found
-        return self._gathered[1]
+        return self._batch.works(self._lanes, keys, self.residents.held, self.residents.pages)
 
     def load(self, keys: Sequence[Key]) -> None:
         """Have adapters on the device. Raises `UsageError` where there is no room."""

@@ -1,7 +1,4 @@
-"""One buffer on the device for factors of any rank: pages of `width` numbers; a factor's row takes as many as it needs.
-
-Page 0 holds zeros and belongs to nobody: what is shorter than its neighbours in a batch is filled up with it.
-"""
+"""One buffer on the device for factors of any rank: pages of `width` numbers, of which a row takes what it needs."""
 
 from __future__ import annotations
 
@@ -19,11 +16,10 @@ class Pages:
 
     def __init__(self, count: int, width: int, dtype: torch.dtype, device: torch.device) -> None:
         self.data = torch.empty((count, width), dtype=dtype, device=device)
-        self.data[:1] = 0
         self.count, self.width = count, width
         self._returned: list[Tensor] = []  # runs of pages, the last one used first: it is warm
-        self._fresh = 1
-        self.free = count - 1
+        self._fresh = 0
+        self.free = count
 
     def per_row(self, features: int) -> int:
         return -(-features // self.width)
@@ -39,7 +35,7 @@ class Pages:
             if len(run) > missing:
                 self._returned.append(run[missing:])
             missing -= len(found[-1])
-        found.append(torch.arange(self._fresh, self._fresh + missing))
+        found.append(torch.arange(self._fresh, self._fresh + missing, device=self.data.device))
         self._fresh += missing
         return torch.cat(found)
 
@@ -50,11 +46,16 @@ class Pages:
     def write(self, pages: Tensor, rows: Tensor) -> None:
         """Put a matrix (rows, features) into `pages`."""
         wide = self.per_row(rows.shape[1]) * self.width
-        filled = pad(rows, (0, wide - rows.shape[1])) if wide != rows.shape[1] else rows
-        self.data[pages.to(self.data.device)] = filled.reshape(-1, self.width).to(self.data)
+        self.data[pages] = pad(rows, (0, wide - rows.shape[1])).reshape(-1, self.width).to(self.data)
 
-    def read(self, pages: Tensor, features: int) -> Tensor:
-        """Matrices (n, rows, features) from pages (n, rows * per_row), copied."""
-        wide = self.per_row(features) * self.width
-        found = self.data.index_select(0, pages.flatten().to(self.data.device))
-        return found.view(pages.shape[0], -1, wide)[:, :, :features]
+    def matrices(self, count: int, rows: int, features: int) -> Tensor:
+        """Room for `count` matrices (rows, features) as they come from pages: filled up to a whole number of them."""
+        return self.data.new_empty((count, rows, self.per_row(features) * self.width))
+
+    def read(self, pages: Tensor, into: Tensor) -> None:
+        """Copy the matrix that lies in `pages` into one of `matrices`; zeros in the rows it does not have."""
+        found, count = into.view(-1, self.width), pages.shape[0]
+        if count < found.shape[0]:
+            found[count:] = 0
+            found = found[:count]
+        torch.index_select(self.data, 0, pages, out=found)

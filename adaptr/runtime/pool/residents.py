@@ -24,10 +24,13 @@ NARROWEST = 32
 
 @dataclass(frozen=True)
 class Resident:
-    """An adapter on the device. At a layer its factors lie in `pages` from `start` on: `rank` rows of A, then of Bᵀ."""
+    """An adapter on the device.
+
+    `pages`: all of them; `at`: those of a layer, where row j of A (r, in) and of Bᵀ (r, out) lie behind each other.
+    """
 
     pages: Tensor
-    start: Mapping[str, int]
+    at: Mapping[str, Tensor]
     rank: Mapping[str, int]
     rows: Mapping[str, Row]  # without their factors
 
@@ -45,7 +48,7 @@ class Residents:
         first = next(model.parameters())
         self.slots, self.device = slots, first.device
         width = max(math.gcd(*features_of(model)), NARROWEST)
-        self.pages = Pages(max(memory // (width * dtype.itemsize), 2), width, dtype, first.device)
+        self.pages = Pages(max(memory // (width * dtype.itemsize), 1), width, dtype, first.device)
         self.held: OrderedDict[Key, Resident] = OrderedDict()
         self.pins: Counter[Key] = Counter()
         self.evictions = 0
@@ -67,17 +70,14 @@ class Residents:
         count = sum(self._size(row) for row in rows.values())
         self._make_room(key, count, set(needed))
         pages = self.pages.take(count)
-        start, rank, at = {}, {}, 0
+        at, rank, start = {}, {}, 0
         for path, row in rows.items():
-            if row.A is None or row.B is None:
-                continue
-            start[path], rank[path] = at, row.A.shape[0]
-            for matrix in (row.A, row.B.t()):
-                stop = at + matrix.shape[0] * self.pages.per_row(matrix.shape[1])
-                self.pages.write(pages[at:stop], matrix.contiguous())
-                at = stop
+            if row.A is not None and row.B is not None:
+                at[path], rank[path] = pages[start : start + self._size(row)], row.A.shape[0]
+                self.pages.write(at[path], torch.cat((row.A, row.B.t()), 1))
+                start += self._size(row)
         vectors = {p: self._vectors(row) for p, row in rows.items() if (row.gain, row.into, row.shift) != (None,) * 3}
-        self.held[key] = Resident(pages, start, rank, vectors)
+        self.held[key] = Resident(pages, at, rank, vectors)
 
     def drop(self, key: Key) -> None:
         """Take an adapter off the device, unless it is pinned: then it goes when it is unpinned and room is wanted."""
@@ -94,7 +94,7 @@ class Residents:
         """In pages."""
         if row.A is None or row.B is None:
             return 0
-        return row.A.shape[0] * (self.pages.per_row(row.A.shape[1]) + self.pages.per_row(row.B.shape[0]))
+        return row.A.shape[0] * self.pages.per_row(row.A.shape[1] + row.B.shape[0])
 
     def _make_room(self, key: Key, count: int, needed: set[Key]) -> None:
         going = [k for k in self.held if k not in needed and not self.pins.get(k)]
