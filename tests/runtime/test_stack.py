@@ -111,7 +111,7 @@ def test_switched_off_is_not_there_and_on_again_is_as_before() -> None:
         stack.only("b")
         assert stack.active == ("b",)
         with adaptr.attach(tiny.model("llama"), adapters["b"]) as alone:
-            assert bits_equal(out(model), out(alone.model))
+            assert_close(out(model), out(alone.model))  # its products may be summed in another order
         stack.off("b")
         assert bits_equal(out(model), before)
         stack["c"] = 0.3  # kept for later
