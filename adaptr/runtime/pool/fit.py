@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from adaptr import plugins
 from adaptr import targets as places
-from adaptr.adapter import Adapter
+from adaptr.adapter import Adapter, Target
 from adaptr.errors import ContentMismatch, TargetNotFound, Unsupported
 from adaptr.families.row import Row
 from adaptr.host.identity import content_of
@@ -19,27 +19,41 @@ from adaptr.host.swap import original, view_of
 from adaptr.ops.stack import members
 
 KINDS = frozenset({"linear", "linear_t"})
+#: All of a target that a model is asked for: its path, kind and shape.
+Place = tuple[str, str, tuple[int, ...]]
 
 
-def check(model: nn.Module, adapter: Adapter) -> None:
+def check(model: nn.Module, adapter: Adapter, matched: set[Place] | None = None) -> None:
     """All that can be known to be wrong from the header alone, so that thousands are registered in no time.
 
-    Raises `Unsupported` for what can't be a row of a batch, `TargetNotFound`, `TargetMismatch`.
+    `matched`: places that were found in the model before and are not looked for again; grows. Raises `Unsupported` for
+    what can't be a row of a batch, `TargetNotFound`, `TargetMismatch`.
     """
-    parts = [current(model, part) for _, part, _ in _members(adapter)]
+    matched = set() if matched is None else matched
+    parts = [part for _, part, _ in _members(adapter)]
     if not any(part.targets for part in parts):
         raise TargetNotFound(f"adapter `{adapter.label}` has no targets: it would change nothing")
     for part in parts:
         method = plugins.method(part.method)
         if method.no_row:
             raise Unsupported(method.no_row)
-        for path, target in part.targets.items():
-            if target.kind not in KINDS:
-                raise Unsupported(
-                    f"`{part.label}` adapts `{path or 'the model'}`, of kind `{target.kind}`; rows of a batch have "
-                    "adapters of their own at linear layers alone: attach this one to a model of its own"
-                )
-            places.match(model, target)
+        if not matched.issuperset(map(_place, part.targets.values())):
+            _match(model, current(model, part), matched)
+
+
+def _match(model: nn.Module, part: Adapter, matched: set[Place]) -> None:
+    for path, target in part.targets.items():
+        if target.kind not in KINDS:
+            raise Unsupported(
+                f"`{part.label}` adapts `{path or 'the model'}`, of kind `{target.kind}`; rows of a batch have "
+                "adapters of their own at linear layers alone: attach this one to a model of its own"
+            )
+        places.match(model, target)
+        matched.add(_place(target))
+
+
+def _place(target: Target) -> Place:
+    return target.path, target.kind, target.shape
 
 
 def _members(adapter: Adapter) -> list[Any]:

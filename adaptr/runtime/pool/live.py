@@ -24,7 +24,7 @@ from adaptr.host.swap import mount, unmount
 from adaptr.ops.open import open_adapter
 from adaptr.registry.local import path_of
 from adaptr.runtime.pool.batch import Batch
-from adaptr.runtime.pool.fit import check, fit
+from adaptr.runtime.pool.fit import Place, check, fit
 from adaptr.runtime.pool.lane import Lane, Work
 from adaptr.runtime.pool.residents import Key, Residents
 
@@ -70,6 +70,7 @@ class Pool:
         self._entries: dict[str, Entry] = {}
         self._lanes: dict[str, Lane] = {}
         self._batch = Batch()
+        self._matched: set[Place] = set()
         self._versions = 0
         self._running = self._detached = False
         _POOLED.add(model)
@@ -232,7 +233,7 @@ class Pool:
         kept = source if isinstance(source, Adapter) else path_of(source)
         stamp = _stamp(kept) if isinstance(kept, Path) else ()
         if look:
-            check(self.model, self._open(kept))
+            check(self.model, self._open(kept), self._matched)
         elif isinstance(kept, Path) and not stamp:
             raise InputError(f"there is nothing at `{kept}`")
         return Entry(kept, self._versions, stamp)
