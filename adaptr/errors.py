@@ -5,6 +5,7 @@ AdaptrError
 │   ├── UnknownMethod                 no method of that name, with near names
 │   ├── BadConfig                     a configuration field is unknown, missing or out of range
 │   ├── BadReference                  a reference that names no place
+│   ├── NoRoom                        a pool can't hold all adapters that a batch wants at once
 │   └── OutputExists                  the output is there already and `--force` was not given
 ├── InputError ................... 3  a file is not what it should be
 │   ├── FormatError                   an adaptr or safetensors file breaks the format
@@ -83,6 +84,10 @@ class UnknownMethod(UsageError):
 
 class BadConfig(UsageError):
     """A configuration field is unknown, missing, of the wrong type or out of range."""
+
+
+class NoRoom(UsageError):
+    """A pool can't hold all adapters that a batch wants at once."""
 
 
 class OutputExists(UsageError):

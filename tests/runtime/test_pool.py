@@ -21,6 +21,7 @@ from adaptr.errors import (
     ContentMismatch,
     FormatError,
     InputError,
+    NoRoom,
     NotPossible,
     TargetNotFound,
     Unsupported,
@@ -449,27 +450,55 @@ def test_an_update_is_for_requests_that_join_after_it(model: Any, made: dict[str
 
 
 def test_requests_that_can_not_be_answered(model: Any) -> None:
-    for wrong in ({"prompt": []}, {"max_new_tokens": 0}, {"top_p": 0.0}, {"temperature": -1.0}):
+    for wrong in ({"prompt": []}, {"max_new_tokens": 0}, {"top_p": 0.0}, {"temperature": -1.0}, {"seed": 2**80}):
         with pytest.raises(UsageError):
             Request(**{"adapter": None, "prompt": [1], **wrong})
-    with adaptr.pool(model) as pool:
-        with pytest.raises(UsageError, match="no adapter `x`"):
-            list(pool.generate([Request("x", [3])]))
-        with pytest.raises(UsageError, match="batch of 0"):
-            list(pool.generate([], batch=0))
+    with adaptr.pool(model) as pool, pytest.raises(UsageError, match="batch of 0"):
+        list(pool.generate([], batch=0))
     for kind in ("t5", "gemma2"):
         with adaptr.pool(tiny.model(kind)) as pool, pytest.raises(Unsupported):
             list(pool.generate([Request(None, [3])]))
 
 
+def test_a_bad_request_has_its_error_as_the_answer(model: Any, made: dict[str, adaptr.Adapter], tmp_path: Path) -> None:
+    """And the others answer as without it."""
+    broken, large = tmp_path / "broken.safetensors", shaken(adaptr.create(model, "lora", r=64))
+    adaptr.save(made["four"], broken)
+    broken.write_bytes(broken.read_bytes()[:-1])
+    good = [Request("x", [5, 6], 6, eos=[]), Request("y", [7], 3, eos=[])]
+    with adaptr.pool(model, slots=2, memory=1 << 16) as pool:
+        for name, source in {"x": made["four"], "y": made["loha"], "large": large}.items():
+            pool.add(name, source)
+        pool.add("broken", broken, look=False)
+        wanted = [answer.tokens for answer in sorted(pool.generate(good), key=lambda a: -len(a.tokens))]
+        bad = [
+            (Request("nobody", [5]), UsageError, "no adapter `nobody`"),
+            (Request("broken", [5]), FormatError, "the file"),
+            (Request("x", [10**6]), InputError, "token 1000000"),
+            (Request(None, [3, -1]), InputError, "token -1"),
+            (Request("large", [5]), NoRoom, "no room for `large`"),
+        ]
+        asked = [bad[0][0], good[0], *(request for request, _, _ in bad[1:3]), good[1], *(r for r, _, _ in bad[3:])]
+        answers = {id(answer.request): answer for answer in pool.generate(asked, batch=2)}
+        assert [answers[id(request)].tokens for request in good] == wanted
+        for request, kind, message in bad:
+            refused = answers[id(request)]
+            assert (refused.tokens, refused.ended) == ((), "refused")
+            assert isinstance(refused.error, kind)
+            assert message in str(refused.error)
+        assert not pool.residents.pins
+
+
 def test_what_fails_to_join_holds_no_room(model: Any, made: dict[str, adaptr.Adapter]) -> None:
-    good = Request("x", [5])
+    def arriving() -> Any:
+        yield Request("x", [5])
+        raise KeyError("the caller's own")
+
     with adaptr.pool(model, slots=1) as pool:
         pool.add("x", made["four"])
-        for wrong in (Request("x", [10**6]), Request("y", [5]), Request("x", [5], seed=2**80)):
-            with pytest.raises((UsageError, IndexError, ValueError, RuntimeError)):
-                list(pool.generate([good, wrong]))
-            assert not pool.residents.pins
+        with pytest.raises(KeyError, match="own"):
+            list(pool.generate(arriving()))
+        assert not pool.residents.pins
 
 
 def test_the_mode_of_the_caller_is_its_own(model: Any, made: dict[str, adaptr.Adapter]) -> None:

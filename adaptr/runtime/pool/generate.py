@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from adaptr.errors import UsageError
+from adaptr.errors import AdaptrError, InputError, NoRoom, UsageError
 from adaptr.runtime.pool.residents import Key
 from adaptr.runtime.pool.running import Running
 
@@ -45,18 +45,22 @@ class Request:
                 f"`temperature` is {self.temperature:g} and `top_p` {self.top_p:g}, wanted 0 or more, and more than 0 "
                 "and at most 1"
             )
+        if not -(2**63) <= self.seed < 2**64:
+            raise UsageError(f"the seed is {self.seed}, wanted a number of 64 bits")
 
 
 @dataclass(frozen=True)
 class Answer:
-    """`tokens`: what was generated, the end included. `ended`: by "eos" or "length". `version`: of the adapter, which
-    is the one it had when the request joined, from the first token to the last.
+    """`tokens`: what was generated, the end included. `ended`: by "eos" or "length", or "refused" before the first
+    token, with the reason in `error`. `version`: of the adapter, which is the one it had when the request joined, from
+    the first token to the last.
     """
 
     request: Request
     tokens: tuple[int, ...]
     ended: str
     version: int
+    error: AdaptrError | None = None
 
 
 @dataclass
@@ -98,7 +102,7 @@ def generate(pool: Pool, requests: Iterable[Request], batch: int) -> Iterator[An
     try:
         while rows or waiting:
             here = len(rows)
-            _admit(pool, waiting, rows, batch)
+            yield from _admit(pool, waiting, rows, batch)
             with torch.inference_mode():  # never around a yield: the caller's code runs there
                 if rows[here:]:
                     running.join(_prefilled(pool, rows[here:]))
@@ -132,24 +136,39 @@ class _Queue:
         return self._next.pop()
 
 
-def _admit(pool: Pool, waiting: _Queue, rows: list[_Row], batch: int) -> None:
-    """Requests that join `rows` now: as long as there is a row and room for their adapters beside those that run."""
+def _admit(pool: Pool, waiting: _Queue, rows: list[_Row], batch: int) -> list[Answer]:
+    """Let requests join `rows` as long as there is a row and room for their adapters beside those that run.
+
+    The answers are to those that never can: what is wrong with one is no matter of the others.
+    """
+    refused = []
     while len(rows) < batch and waiting:
-        key = pool.key(waiting.first().adapter)
-        if key is not None:
-            try:
-                pool.load([key])
-            except UsageError:
-                if not rows:
-                    raise
-                break
-        row = _row(pool, waiting.pop(), key)
-        if key is not None:
-            pool.residents.pins[key] += 1
-        rows.append(row)
+        try:
+            rows.append(_joined(pool, waiting.first()))
+        except AdaptrError as error:
+            if rows and isinstance(error, NoRoom):
+                break  # there may be some when a row leaves
+            refused.append(Answer(waiting.first(), (), "refused", 0, error))
+        waiting.pop()
+    return refused
+
+
+def _joined(pool: Pool, request: Request) -> _Row:
+    """A row for a request, its adapter on the device and pinned there."""
+    key = pool.key(request.adapter)
+    row = _row(pool, request, key)
+    if key is not None:
+        pool.load([key])
+        pool.residents.pins[key] += 1
+    return row
 
 
 def _row(pool: Pool, request: Request, key: Key | None) -> _Row:
+    """Raises `InputError` for tokens that the model does not have."""
+    known = pool.model.get_input_embeddings().num_embeddings  # type: ignore[operator]
+    low, high = (int(f(torch.as_tensor(request.prompt))) for f in (torch.min, torch.max))
+    if low < 0 or high >= known:
+        raise InputError(f"a prompt has the token {low if low < 0 else high}; this model knows 0 to {known - 1}")
     eos: Any = request.eos
     if eos is None:
         eos = getattr(getattr(pool.model, "generation_config", None), "eos_token_id", None)

@@ -140,7 +140,8 @@ class Pool:
     def generate(self, requests: Iterable[Request], batch: int = 16) -> Iterator[Answer]:
         """Answers as they are done. Requests join and leave the running batch of at most `batch` rows between steps.
 
-        `requests` is read when there is room, and may be a generator that gives them as they arrive.
+        `requests` is read when there is room, and may be a generator that gives them as they arrive. One that can't be
+        answered, for its adapter or its tokens, has its error as the answer, and the others go on.
         """
         from adaptr.runtime.pool.generate import generate
 
@@ -203,7 +204,7 @@ class Pool:
         return self._batch.works(self._lanes, keys, self.residents.held, self.residents.pages)
 
     def load(self, keys: Sequence[Key]) -> None:
-        """Have adapters on the device. Raises `UsageError` where there is no room."""
+        """Have adapters on the device. Raises `NoRoom` where there is none."""
         for key in self.residents.use(keys):
             rows = self._fitted(key)
             for path in rows:
