@@ -1,16 +1,19 @@
 """Write an adapter as the PEFT folder that a server loads, within what it accepts, or refuse with the reason.
 
-What they accept, as far as is known here: no server was run, and a newer one may take more. vLLM: plain LoRA of one
-rank and one alpha, no bias, no DoRA, no `modules_to_save`, rank at most `--max-lora-rank`, one of 8, 16, 32, 64, 128,
-256, 320, 512, by default 16. SGLang: the same, rank at most `--max-lora-rank`. LoRAX: the same, any rank.
-All three read one `r` and one `lora_alpha` and not the patterns by layer: different ones are folded into the factors,
-and ranks are filled up with zeros, both exactly.
+What they accept is what their sources say, which `docs/serving.md` names; no server was run. vLLM: plain LoRA of one
+rank and one alpha, no DoRA, no `modules_to_save`, rank at most `--max-lora-rank`, one of 8, 16, 32, 64, 128, 256, 320,
+512, by default 16; of `rank_pattern` and `alpha_pattern` it reads nothing. SGLang: the same, rank at most
+`--max-lora-rank`. LoRAX: the same, any rank; and it leaves out, in silence, a kind of layer that the adapter does not
+have in each block of the model. Different ranks and scales are folded into the factors, and filled up with zeros, both
+exactly.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
+import re
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,6 +73,8 @@ def serve(source: Path, out: Path, server: str, rank: int | None = None, force: 
     require_finite(found.adapter, source)
     _require_servable(found.adapter, server)
     adapter, error = _plain(found.adapter, most)
+    if server == "lorax":
+        _require_each_block(adapter)
     lineage = {"operation": "convert", "arguments": {"for": server, "rank": rank}, "parents": [parent_of(found)]}
     written = foreign.get("peft").write(adapter.replace(lineage=lineage), out, False, force)
     r = int(adapter.config["r"])
@@ -111,6 +116,23 @@ def _require_servable(adapter: Adapter, server: str) -> None:
             f"`{adapter.label}` replaces `{whole[0]}` as a whole (`modules_to_save`), which `{server}` does not load; "
             "`adaptr merge` writes a checkpoint with it"
         )
+
+
+def _require_each_block(adapter: Adapter) -> None:
+    """Raises `Unsupported` where a kind of layer is adapted in some blocks of the model and not in others."""
+    blocks: dict[str, set[int]] = defaultdict(set)
+    for path in adapter.targets:
+        number = re.search(r"(?<=\.)\d+(?=\.)", path)
+        if number is not None:
+            blocks[path[: number.start()] + "*" + path[number.end() :]].add(int(number[0]))
+    count = max((max(numbers) + 1 for numbers in blocks.values()), default=0)
+    for kind, numbers in blocks.items():
+        missing = sorted(set(range(count)) - numbers)
+        if missing:
+            raise Unsupported(
+                f"`{adapter.label}` adapts `{kind}` in {len(numbers)} blocks and not in block {missing[0]}; LoRAX "
+                "would leave that kind of layer out in all of them, without a word. vLLM and SGLang load it"
+            )
 
 
 def _plain(adapter: Adapter, most: int) -> tuple[Adapter, float]:

@@ -73,3 +73,13 @@ def test_other_refusals(tmp_path: Path) -> None:
     for server, rank in (("tgi", None), ("vllm", 1024), ("sglang", 0)):
         with pytest.raises(UsageError):
             serve(tmp_path / "a.safetensors", tmp_path / "served", server, rank=rank)
+
+
+def test_lorax_needs_a_kind_of_layer_in_each_block(tmp_path: Path) -> None:
+    """It would leave the kind out where one block has none, and say nothing."""
+    one = shaken(adaptr.create(tiny.model("llama"), "lora", ["*.layers.*.q_proj", "*.layers.0.*.v_proj"], r=2))
+    adaptr.save(one, tmp_path / "a.safetensors")
+    with pytest.raises(Unsupported, match=r"`model\.layers\.\*\.self_attn\.v_proj` in 1 blocks and not in block 1"):
+        serve(tmp_path / "a.safetensors", tmp_path / "served", "lorax")
+    assert not (tmp_path / "served").exists()
+    assert serve(tmp_path / "a.safetensors", tmp_path / "served", "vllm").error == 0
