@@ -14,7 +14,7 @@ from adaptr.runtime.pool.residents import Key
 #: A shelf as it was: its rank, its places and whose factors lie there.
 Had = tuple[int, int, tuple[Key | None, ...]]
 #: Smaller ranks share a shelf: a product more costs as much as the zeros.
-SMALLEST = 8
+SMALLEST = 4
 
 
 @dataclass(frozen=True)
