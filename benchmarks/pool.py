@@ -6,6 +6,7 @@ the first PEFT of them, 0 for none, as loading them takes it minutes.
 
 from __future__ import annotations
 
+import statistics
 import sys
 import time
 from pathlib import Path
@@ -99,7 +100,22 @@ def main(rounds: int, count: int, rows: int, peft: int) -> None:
             runs["Decode of one token"][label] = lambda s=step, e=entered: _inside(e, s)
         for title, each in runs.items():
             print(measure.table(f"{title}, {rows} rows", timed(each, ways, rounds), "bare"))
+        changing(pool, count, rows, rounds)
     print(f"evictions {pool.residents.evictions}, peak {measure.peak():.0f} MB")
+
+
+def changing(pool: Any, count: int, rows: int, rounds: int) -> None:
+    """What another composition of the batch costs, without the step: adapters are on the device already."""
+    first, others = ([f"a{(i + shift) % count}" for i in range(rows)] for shift in (0, rows))
+    joined = [others[0], *first[1:]]
+    for what, names in (("one row", joined), ("all rows", others)):
+        took = []
+        for _ in range(rounds + 1):
+            for one in (first, names):
+                began = time.perf_counter()
+                with pool.rows(one):
+                    took.append(time.perf_counter() - began)
+        print(f"another adapter in {what} of {rows}: {1000 * statistics.median(took[2:]):.0f} ms")
 
 
 def _inside(entered: Any, work: Any) -> None:
