@@ -1,6 +1,6 @@
-"""Two LoRAs trained for two tasks on SmolLM2, composed by several strategies, merged, and measured on both tasks.
+"""Two LoRAs trained for two tasks on SmolLM2, composed by several strategies and gated, and measured on both tasks.
 
-`python examples/two_tasks.py` writes the table of `docs/two-tasks.md` to standard output; about four minutes on two
+`python examples/two_tasks.py` writes the table of `docs/two-tasks.md` to standard output; about five minutes on two
 cores. The tasks are small: capitals answered like a pirate, and words spelt letter by letter. Every fourth line of the
 data is held out, and the loss is the mean over the answers' tokens of those.
 """
@@ -23,6 +23,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
 import adaptr
+from adaptr.runtime.learn import learn
 
 TASKS = {"capitals": 30, "spelling": 60}
 BATCH, RANK = 4, 8
@@ -34,6 +35,7 @@ STRATEGIES: dict[str, dict[str, Any]] = {
     "knots": {"rank": 2 * RANK},
     "tsv": {},
 }
+GATES = {"xlora": 60, "lora-soups": 60}
 
 
 def split(task: str) -> tuple[list[str], list[str]]:
@@ -61,7 +63,11 @@ def train(task: str, base: Path, out: Path) -> None:
 @torch.no_grad()
 def losses(folder: Path) -> list[float]:
     """The loss of a checkpoint on what was held out of each task."""
-    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    return held_out(AutoModelForCausalLM.from_pretrained(folder), folder)
+
+
+def held_out(model: Any, base: Path) -> list[float]:
+    tokenizer = AutoTokenizer.from_pretrained(base)
     return [float(model(**encoded(tokenizer, split(task)[1])).loss) for task in TASKS]
 
 
@@ -71,6 +77,18 @@ def merged(base: Path, adapters: list[Path], place: Path) -> list[float]:
     shutil.rmtree(out, ignore_errors=True)
     adaptr.merge(base, adapters, out, receipt=False)
     return losses(out)
+
+
+@torch.no_grad()
+def gated(base: Path, adapters: list[Path], place: Path, method: str) -> list[float]:
+    """The losses of the base under a gate over the adapters, which learns from the training lines of both tasks."""
+    data, out = place / "both.tsv", place / "gate.safetensors"
+    data.write_text("\n".join(row for task in TASKS for row in split(task)[0]))
+    with torch.enable_grad():
+        learn(base, adapters, data, out, method=method, steps=GATES[method], force=True)
+    model = AutoModelForCausalLM.from_pretrained(base)
+    with adaptr.attach(model, adaptr.load(out)):
+        return held_out(model, base)
 
 
 def main() -> None:
@@ -88,6 +106,8 @@ def main() -> None:
             out = place / "mixed.safetensors"
             made = adaptr.compose(list(files.values()), strategy, out, force=True, **options)
             tell(f"both, {strategy}", merged(base, [out], place), made.report.error)
+        for method, steps in GATES.items():
+            tell(f"both, gated by {method}, {steps} steps", gated(base, list(files.values()), place, method))
 
 
 def tell(what: str, found: list[float], error: float | None = None) -> None:
