@@ -450,7 +450,10 @@ def test_an_update_is_for_requests_that_join_after_it(model: Any, made: dict[str
 
 
 def test_requests_that_can_not_be_answered(model: Any) -> None:
-    for wrong in ({"prompt": []}, {"max_new_tokens": 0}, {"top_p": 0.0}, {"temperature": -1.0}, {"seed": 2**80}):
+    prompts: list[Any] = [[], [1.5], "text", ["a"], [[1, 2]], torch.ones(1, 3, dtype=torch.long), [True]]
+    others = {"max_new_tokens": 0, "top_p": 0.0, "temperature": -1.0, "seed": 2**80}
+    odd: list[dict[str, Any]] = [*({"prompt": p} for p in prompts), *({k: v} for k, v in others.items())]
+    for wrong in (*odd, {"temperature": float("nan")}, {"temperature": float("inf")}):
         with pytest.raises(UsageError):
             Request(**{"adapter": None, "prompt": [1], **wrong})
     with adaptr.pool(model) as pool, pytest.raises(UsageError, match="batch of 0"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from adaptr.errors import AdaptrError, InputError, NoRoom, UsageError
+from adaptr.errors import AdaptrError, InputError, NoRoom, UsageError, shown
 from adaptr.runtime.pool.residents import Key
 from adaptr.runtime.pool.running import Running
 
@@ -38,15 +39,26 @@ class Request:
     def __post_init__(self) -> None:
         if len(self.prompt) < 1:
             raise UsageError("a prompt has no tokens; give it one at least")
+        _require_tokens(self.prompt)
         if self.max_new_tokens < 1:
             raise UsageError(f"`max_new_tokens` is {self.max_new_tokens}, wanted 1 or more")
-        if self.temperature < 0 or not 0 < self.top_p <= 1:
+        if not 0 <= self.temperature < math.inf or not 0 < self.top_p <= 1:
             raise UsageError(
                 f"`temperature` is {self.temperature:g} and `top_p` {self.top_p:g}, wanted 0 or more, and more than 0 "
                 "and at most 1"
             )
         if not -(2**63) <= self.seed < 2**64:
             raise UsageError(f"the seed is {self.seed}, wanted a number of 64 bits")
+
+
+def _require_tokens(prompt: Sequence[int] | Tensor) -> None:
+    """Raise `UsageError` unless these are whole numbers, one behind the other: torch would cut others in silence."""
+    try:
+        ids = torch.as_tensor(prompt)
+    except (TypeError, ValueError, RuntimeError):
+        raise UsageError(f"a prompt is {shown(prompt)}, wanted token ids; the tokenizer makes them of a text") from None
+    if ids.ndim != 1 or ids.is_floating_point() or ids.is_complex() or ids.dtype is torch.bool:
+        raise UsageError(f"a prompt is {ids.dtype} of shape {tuple(ids.shape)}, wanted whole numbers of shape (tokens)")
 
 
 @dataclass(frozen=True)
