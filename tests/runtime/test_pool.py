@@ -27,6 +27,7 @@ from adaptr.errors import (
     Unsupported,
     UsageError,
 )
+from adaptr.runtime.pool.live import Pool
 from adaptr.runtime.pool.pages import Pages
 from adaptr.testing import assert_close, bits_equal, logits, shaken
 
@@ -490,6 +491,20 @@ def test_a_bad_request_has_its_error_as_the_answer(model: Any, made: dict[str, a
             assert isinstance(refused.error, kind)
             assert message in str(refused.error)
         assert not pool.residents.pins
+
+
+def test_what_waits_for_room_is_read_again_when_a_row_leaves(
+    model: Any, made: dict[str, adaptr.Adapter], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fitted: list[Any] = []
+    real = Pool._fitted
+    monkeypatch.setattr(Pool, "_fitted", lambda self, key: fitted.append(key) or real(self, key))
+    with adaptr.pool(model, slots=1) as pool:
+        for name in ("four", "loha"):
+            pool.add(name, made[name])
+        asked = [Request(name, [5], 8, eos=[], id=name) for name in ("four", "loha")]
+        assert [answer.request.id for answer in pool.generate(asked)] == ["four", "loha"]
+    assert len(fitted) == 3
 
 
 def test_what_fails_to_join_holds_no_room(model: Any, made: dict[str, adaptr.Adapter]) -> None:

@@ -131,9 +131,10 @@ def generate(pool: Pool, requests: Iterable[Request], batch: int) -> Iterator[An
 
 
 class _Queue:
-    """Requests that have not joined yet, read one ahead."""
+    """Requests that have not joined yet, read one ahead. `stuck`: how many rows left no room for the next, or 0."""
 
     def __init__(self, requests: Iterable[Request]) -> None:
+        self.stuck = 0
         self._rest, self._next = iter(requests), list[Request]()
 
     def __bool__(self) -> bool:
@@ -153,12 +154,16 @@ def _admit(pool: Pool, waiting: _Queue, rows: list[_Row], batch: int) -> list[An
 
     The answers are to those that never can: what is wrong with one is no matter of the others.
     """
-    refused = []
+    refused: list[Answer] = []
+    if waiting.stuck and len(rows) >= waiting.stuck:
+        return refused  # trying again would read its files at each step
+    waiting.stuck = 0
     while len(rows) < batch and waiting:
         try:
             rows.append(_joined(pool, waiting.first()))
         except AdaptrError as error:
             if rows and isinstance(error, NoRoom):
+                waiting.stuck = len(rows)
                 break  # there may be some when a row leaves
             refused.append(Answer(waiting.first(), (), "refused", 0, error))
         waiting.pop()
