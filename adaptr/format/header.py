@@ -14,6 +14,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from adaptr import errors as e
 from adaptr.errors import shown
+from adaptr.format import again
 
 MAX_HEADER = 100 * 1000 * 1000
 MAX_KEY = 1024
@@ -78,21 +79,59 @@ def read(file: BinaryIO, size: int) -> Header:
     if len(raw) < length:
         raise e.HeaderTruncated(f"the header wants {length} bytes, {max(size - 8, 0)} follow")
     header = parse(raw, 8 + length)
-    if header.end > size:
-        raise e.DataTruncated(f"the tensors end at byte {header.end}, the file at {size}")
-    if header.end < size:
-        raise e.DataTrailing(f"{size - header.end} bytes follow the last tensor")
+    end = header.end
+    if end > size:
+        raise e.DataTruncated(f"the tensors end at byte {end}, the file at {size}")
+    if end < size:
+        raise e.DataTrailing(f"{size - end} bytes follow the last tensor")
     return header
 
 
 def parse(raw: bytes, data: int) -> Header:
     """Check the JSON of a header. `data` is where the data section will start."""
+    metadata, entries = _in_two(raw) or _whole(raw)
+    return Header(entries, metadata, data)
+
+
+def _whole(raw: bytes) -> tuple[dict[str, str], dict[str, Entry]]:
     document = load_json(raw)
     _no_surrogates(document)
-    metadata = _metadata(document.pop("__metadata__", {}))
+    return _metadata(document.pop("__metadata__", {})), _entries(document)
+
+
+def _in_two(raw: bytes) -> tuple[dict[str, str], dict[str, Entry]] | None:
+    """Metadata and tensors, each read by itself; None where only the whole says whether, and what, is wrong.
+
+    Files of one structure differ in their metadata alone, so their tensors are read once. Where is cut is a guess, but
+    two JSON objects, the second not empty, are one when a comma replaces the braces between them: nothing is trusted.
+    """
+    cut = raw.find(b'"},"') + 2
+    if not raw.startswith(b'{"__metadata__":') or cut < 2 or len(raw) > again.KEPT:
+        return None
+    try:
+        entries = _read_before(b"{" + raw[cut + 1 :].rstrip(b" "))
+        if entries is None or "__metadata__" in entries:
+            return None
+        first = load_json(raw[:cut] + b"}")
+        if first.keys() != {"__metadata__"}:
+            return None
+        return _metadata(first["__metadata__"]), dict(entries)
+    except e.FormatError:
+        return None
+
+
+@again.again
+def _read_before(raw: bytes) -> dict[str, Entry]:
+    """The tensors of a header without metadata. Not to be changed: others get the same."""
+    document = load_json(raw)
+    _no_surrogates(document)
+    return _entries(document)
+
+
+def _entries(document: Mapping[str, Any]) -> dict[str, Entry]:
     entries = {key: _entry(key, value) for key, value in document.items()}
     _contiguous(entries)
-    return Header(entries, metadata, data)
+    return entries
 
 
 def load_json(raw: bytes) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from adaptr import errors as e
 from adaptr.adapter import KINDS, WHOLE, Adapter, Base, Part, Target
 from adaptr.errors import shown
-from adaptr.format import canonical
+from adaptr.format import again, canonical
 
 if TYPE_CHECKING:
     from adaptr.format.header import Header
@@ -37,6 +37,7 @@ PART = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
 TEXTS = ("name", "release", "summary", "license")
 OBJECTS = ("lineage", "training", "quantization", "foreign")
+TABLE = '"targets":'
 OWN = frozenset({"format", "requires", "method", "parts", "base", "targets", "tags", *TEXTS, *OBJECTS})
 
 
@@ -96,16 +97,59 @@ def load(header: Header) -> dict[str, Any]:
     text = header.metadata.get(KEY)
     if text is None:
         raise e.ManifestMissing("this safetensors file has no adaptr manifest; `adaptr convert` reads other formats")
-    found = canonical.loads(text)
+    split = _in_two(text)
+    found = canonical.loads(text) if split is None else split
     version = _positive(_get(found, "format", ""), "format")
     if version > FORMAT:
         raise e.FormatTooNew(f"the file has format {version}, this adaptr reads up to {FORMAT}; upgrade adaptr")
     unknown = sorted(set(_texts(found.get("requires", []), "requires")) - FEATURES)
     if unknown:
         raise e.FeatureUnknown(f"the file requires `{shown(unknown[0])}`, unknown to this adaptr; upgrade adaptr")
-    if not canonical.is_canonical(text, found):
+    if split is None and not canonical.is_canonical(text, found):
         raise e.ManifestNotCanonical("the manifest is not canonical JSON (RFC 8785), so its digest means nothing")
     return found
+
+
+class Table(dict[str, Any]):
+    """The targets of a manifest as they stand in its JSON, checked, and not to be changed: others get the same."""
+
+    def targets(self) -> dict[str, Target]:
+        """Targets of one's own, down to their configurations."""
+        return {p: Target(p, t["kind"], tuple(t["shape"]), dict(t["config"])) for p, t in self.items()}
+
+
+def _in_two(text: str) -> dict[str, Any] | None:
+    """A manifest that is canonical, its targets a `Table`; None where only the whole says whether, and what, is wrong.
+
+    Adapters of one structure have the same targets, so these are read once. Where is cut is a guess, but canonical JSON
+    stays so when a value gives its place to another: here to `null`, which must come out where the targets belong.
+    """
+    start = text.rfind(TABLE + "{")
+    stop = text.find(',"training":{', start)
+    stop = len(text) - 1 if stop < 0 else stop
+    if start < 0 or len(text) > again.KEPT:
+        return None
+    rest = f"{text[:start]}{TABLE}null{text[stop:]}"
+    try:
+        table = _read_before(f"{{{text[start:stop]}}}")
+        if table is None or rest.count(f"{TABLE}null") != 1:
+            return None
+        found = canonical.loads(rest)
+    except e.FormatError:
+        return None
+    whole = found.get("targets", 0) is None and canonical.is_canonical(rest, found)
+    return {**found, "targets": table} if whole else None
+
+
+@again.again
+def _read_before(text: str) -> Table | None:
+    """The table of a manifest that has nothing else, or None; a list in a configuration could be changed."""
+    found = canonical.loads(text)
+    if found.keys() != {"targets"} or not canonical.is_canonical(text, found):
+        return None
+    configs = [target.config for target in _read_targets(found, "").values()]
+    plain = not any(isinstance(value, (list, dict)) for config in configs for value in config.values())
+    return Table(found["targets"]) if plain else None
 
 
 def adapter(found: Mapping[str, Any], tensors: Mapping[str, Any], source: str = "") -> Adapter:
@@ -166,6 +210,8 @@ def _read_method(owner: Mapping[str, Any], prefix: str) -> tuple[str, int, dict[
 def _read_targets(owner: Mapping[str, Any], prefix: str) -> dict[str, Target]:
     where = f"{prefix}targets"
     found = _object(_get(owner, "targets", prefix), where)
+    if isinstance(found, Table):
+        return found.targets()
     return {path: _read_target(path, value, where) for path, value in found.items()}
 
 
