@@ -6,6 +6,7 @@ the first PEFT of them, 0 for none, as loading them takes it minutes.
 
 from __future__ import annotations
 
+import os
 import statistics
 import sys
 import time
@@ -40,14 +41,47 @@ def resident() -> float:
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 1e6
 
 
-def register(pool: Any, paths: list[Path], count: int) -> None:
-    """Names beyond the files are other names of the same files: each is opened, or only found, anew."""
+def small(count: int, alike: bool) -> list[Path]:
+    """Files with tensors and a name of their own, of rank 1, 2 or 3, made once; headers as long as at any rank.
+
+    Not `alike`: each leaves out another layer, so that no two are of one structure.
+    """
+    folder = measure.workplace() / ("small" if alike else "unlike")
+    folder.mkdir(parents=True, exist_ok=True)
+    ranks = [synthetic.lora(measure.workplace() / f"rank-{r}", synthetic.SMOLLM2, r) for r in (1, 2, 3)]
+    like = [adaptr.load(rank).held() for rank in ranks]
+    found = [folder / f"{i}.safetensors" for i in range(count)]
+    for i, file in enumerate(found):
+        if not file.exists():
+            adaptr.save(_own(like[i % 3], i, leave=not alike), file)
+    return found
+
+
+def _own(adapter: Any, i: int, leave: bool) -> Any:
+    """The `i`-th adapter like `adapter`, without its `i`-th target if one is left out."""
+    left = list(adapter.targets)[i] if leave else ""
+    targets = {path: target for path, target in adapter.targets.items() if path != left}
+    tensors = {k: t * (1 + i / 1000) for k, t in adapter.tensors.items() if k.rpartition(":")[0] in targets}
+    return adapter.replace(name=f"adapter-{i}", targets=targets, tensors=tensors)
+
+
+def register(pool: Any, paths: list[Path], what: str) -> None:
+    """Each file under a name of its own, opened or only found; they are removed afterwards."""
+    size = sum(path.stat().st_size for path in paths) / 1e6
     for look in (True, False):
-        before, began = resident(), time.perf_counter()
-        for i in range(count):
-            pool.add(f"{'a' if not look else 'looked'}{i}", paths[i % len(paths)], look=look)
-        took, how = time.perf_counter() - began, "header read" if look else "header put off"
-        print(f"registered {count} of {len(paths)} files, {how}: {took:.2f} s, {resident() - before:+.0f} MB")
+        before, took = resident(), []
+        for path in paths:
+            began = time.perf_counter()
+            pool.add(path.stem, path, look=look)
+            took.append(1e3 * (time.perf_counter() - began))
+        first, last = (sum(part) / len(part) for part in (took[:100], took[-100:]))
+        print(
+            f"registered {len(paths)} distinct files, {what}, {size:.0f} MB in all, "
+            f"header {'read' if look else 'put off'}: {sum(took) / 1e3:.2f} s, {resident() - before:+.1f} MB; "
+            f"each of the first 100 {first:.2f} ms, of the last {last:.2f} ms; load {os.getloadavg()[0]:.1f}"
+        )
+        for path in paths:
+            pool.remove(path.stem)
 
 
 def compared(place: Path, paths: list[Path], bare: Any, pool: Any, count: int, rows: int, peft: int) -> dict[str, Any]:
@@ -89,7 +123,10 @@ def main(rounds: int, count: int, rows: int, peft: int) -> None:
     paths = files(min(FILES, max(count, peft)))
     bare = live.base(place)
     pool = adaptr.pool(live.base(place), slots=64)
-    register(pool, paths, count)
+    register(pool, small(count, alike=True), "rank 1, 2 or 3 on 210 layers")
+    register(pool, small(min(count, 210), alike=False), "as many structures")
+    for i in range(count):
+        pool.add(f"a{i}", paths[i % len(paths)], look=False)
     ids, one = torch.randint(0, 49152, (rows, 8)), torch.randint(0, 49152, (rows, 1))
     with torch.inference_mode():
         ways = compared(place, paths, bare, pool, count, rows, peft)
