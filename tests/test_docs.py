@@ -57,6 +57,23 @@ def test_links_lead_somewhere(name: str) -> None:
     assert [link for link in links(ROOT / name) if not (ROOT / link).exists()] == []
 
 
+def test_the_readmes_python_runs_as_pasted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Block after block in an empty folder, in one program that was given nothing else."""
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len(blocks) == text.count("```python") >= 3
+    names: dict[str, object] = {}
+    for block in blocks:
+        exec(block, names)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "mixed.safetensors",
+        "mixture.safetensors",
+        "style.safetensors",
+        "tone.safetensors",
+    ]
+
+
 def test_the_method_of_the_contributors_guide_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The file that CONTRIBUTING.md shows is a method: its table gives shapes and its formula a weight."""
     import torch
