@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from adaptr.adapter import Target
 from adaptr.errors import Unsupported
 from adaptr.host import beside
+from adaptr.host.call import find, put, restore
 from adaptr.view import View, of_weight
 
 CACHE = "_adaptr_view"
@@ -129,22 +130,25 @@ def owner(cls: type[nn.Module]) -> type[nn.Module]:
     @functools.wraps(cls.forward)
     def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
         names = {state.target.path.rpartition(".")[2] for state in self.adapters.values()}
-        # a plain attribute of the instance is found before the parameter of that name
-        self.__dict__.update({name: experts_value(self, name) for name in names})
+        before = put(self, {name: experts_value(self, name) for name in names})
         try:
             return cls.forward(self, *args, **kwargs)
         finally:
-            for name in names:
-                self.__dict__.pop(name, None)
+            restore(before)
 
-    return _subclass(cls, forward, owner)
+    def seen(self: Any, name: str) -> Any:
+        """Where Python looks for parameters. Other threads, and who asks outside of the forward, see them raw."""
+        values = find(self)
+        return values[name] if values is not None and name in values else cls.__getattr__(self, name)
+
+    return _subclass(cls, forward, owner, __getattr__=seen)
 
 
-def _subclass(cls: type[nn.Module], forward: Any, kind: Any) -> type[nn.Module]:
+def _subclass(cls: type[nn.Module], forward: Any, kind: Any, **more: Any) -> type[nn.Module]:
     def reduce(self: Any, protocol: Any) -> Any:
         return (_rebuild, (kind, cls), {k: v for k, v in self.__dict__.items() if k != CACHE})
 
-    body = {"forward": forward, "__reduce_ex__": reduce, "__module__": cls.__module__, "_adaptr_base": cls}
+    body = {"forward": forward, "__reduce_ex__": reduce, "__module__": cls.__module__, "_adaptr_base": cls, **more}
     return type(f"Adapted{cls.__name__}", (cls,), body)
 
 
