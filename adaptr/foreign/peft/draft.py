@@ -17,7 +17,7 @@ class Piece:
     """One of an adapter's tensors inside a tensor of a file.
 
     The file's tensor is viewed as `view`, then entry `index` of its axis 1 is taken if `index` is not None, then axes
-    are put in `order`, `then` is done to it, and the result has `shape`.
+    are put in `order`, `then` is done to it, and the result has `shape`. `value` stands for a tensor that no file has.
     """
 
     source: str
@@ -26,6 +26,7 @@ class Piece:
     index: int | None = None
     order: tuple[int, ...] = ()
     then: Callable[[Tensor], Tensor] | None = None
+    value: Tensor | None = None
 
     def take(self, tensor: Tensor) -> Tensor:
         if self.view:
@@ -41,12 +42,16 @@ class Piece:
 
 @dataclass(frozen=True)
 class Draft:
-    """An adapter's method, targets and pieces (by adaptr's key)."""
+    """An adapter's method, targets and pieces (by adaptr's key).
+
+    `rewritten`: fields of the file's configuration that no longer say what the tensors are, with what is true now.
+    """
 
     method: str
     config: Mapping[str, Any]
     targets: Mapping[str, Target]
     pieces: dict[str, Piece] = field(default_factory=dict)
+    rewritten: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Pieces(Mapping[str, "Tensor"]):
@@ -57,7 +62,7 @@ class Pieces(Mapping[str, "Tensor"]):
 
     def __getitem__(self, key: str) -> Tensor:
         piece = self.pieces[key]
-        return piece.take(self.tensors[piece.source])
+        return piece.take(self.tensors[piece.source] if piece.value is None else piece.value)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.pieces)
@@ -71,7 +76,7 @@ class Pieces(Mapping[str, "Tensor"]):
     @property
     def sources(self) -> dict[str, str]:
         """The file's key of each tensor."""
-        return {key: piece.source for key, piece in self.pieces.items()}
+        return {key: piece.source for key, piece in self.pieces.items() if piece.source}
 
     def shape(self, key: str) -> tuple[int, ...]:
         """A tensor's shape, without loading it."""

@@ -7,13 +7,14 @@ whole parameter of the base has the slot "".
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from adaptr.errors import ConfigConflict, TensorUnknown, Unsupported
 
 PROMPT = "prompt_embeddings"
 BASE = "base_layer"
+SAVED = "modules_to_save"
 
 #: Slots whose keys end in `.weight`; those of the others end with the slot.
 _WEIGHTS = ("lora_A", "lora_B", "oft_R")
@@ -21,12 +22,14 @@ _PLAIN = (
     "lora_E", "lora_embedding_A", "lora_embedding_B", "lora_magnitude_vector", "ia3_l",
     "hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b", "hada_t1", "hada_t2",
     "lokr_w1", "lokr_w1_a", "lokr_w1_b", "lokr_w2", "lokr_w2_a", "lokr_w2_b", "lokr_t2",
-    "vera_lambda_b", "vera_lambda_d", "shira_weight", "shira_indices",
+    "vera_lambda_b", "vera_lambda_d", "shira_weight", "shira_indices", "lora_velora_embed",
 )  # fmt: skip
 #: Tensors that all modules share: they stand at the top.
 SHARED = frozenset({"vera_A", "vera_B"})
 _SLOTS = "|".join((*_WEIGHTS, *_PLAIN))
 _KEY = re.compile(rf"(?P<path>.+)\.(?P<slot>{_SLOTS})(?P<tail>(\.[^.]+)*)")
+#: What follows the name of an adapter, or stands in its place, in a module that PEFT saved whole.
+_INSIDE = frozenset({*_WEIGHTS, *_PLAIN, BASE, "weight", "bias"})
 #: Components that only adapters have: a key with one that is no slot belongs to another method.
 _FOREIGN = re.compile(
     r"(lora|hada|lokr|ia3|oft|boft|hra|vera|vblora|adalora|adaption|delora|hira|fourierft|waveft)_\w*"
@@ -69,16 +72,23 @@ def _key(source: str, key: str, prefixes: tuple[str, ...]) -> tuple[Key, str]:
     key = key.removeprefix(prefix)
     if key.partition(".")[0] in SHARED:
         return Key(source, "", key.partition(".")[0]), key.partition(".")[2]
-    saved = re.fullmatch(r"(.*)\.modules_to_save\.([^.]+)\.(.*)", key)
-    if saved:
-        return Key(source, f"{saved[1]}.{saved[3]}", ""), saved[2]
+    key, saved = _unsaved(key)
     found = _KEY.fullmatch(key)
     if found is None:
-        return Key(source, key.replace(f".{BASE}.", "."), ""), ""
+        return Key(source, key.replace(f".{BASE}.", "."), ""), saved
     tail = found["tail"].split(".")[1:]
     last = tail.pop() if tail and tail[-1] in {"weight", "bias"} else ""
     slot = f"{found['slot']}.bias" if last == "bias" else found["slot"]
-    return Key(source, found["path"], slot), ".".join(tail)
+    return Key(source, found["path"], slot), ".".join(tail) or saved
+
+
+def _unsaved(key: str) -> tuple[str, str]:
+    """A key without the wrapper of a module that is saved whole, and the adapter's name in it, if it is there."""
+    owner, wrapper, rest = key.partition(f".{SAVED}.")
+    if not wrapper:
+        return key, ""
+    first, _, inner = rest.partition(".")
+    return (f"{owner}.{rest}", "") if first in _INSIDE else (f"{owner}.{inner}", first)
 
 
 def _distinct(keys: Iterable[Key]) -> None:
@@ -118,9 +128,10 @@ def whole(keys: Iterable[Key]) -> Iterator[Key]:
     return (key for key in keys if not key.slot)
 
 
-def is_foreign(path: str) -> bool:
-    """Whether a key that is no known slot nevertheless belongs to an adapter method."""
-    return any(_FOREIGN.fullmatch(part) for part in path.split("."))
+def is_foreign(path: str, modules: Collection[str] = ()) -> bool:
+    """Whether a key that is no known slot nevertheless belongs to an adapter method; `modules` may be called so."""
+    own = {part for module in modules for part in module.split(".")}
+    return any(_FOREIGN.fullmatch(part) for part in path.split(".") if part not in own)
 
 
 def written(path: str, slot: str, plain: bool = False) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from adaptr.adapter import Target
 from adaptr.errors import ConfigConflict, Unsupported
 from adaptr.foreign.peft import config as fields_of
-from adaptr.foreign.peft import keys, placing, stacks
+from adaptr.foreign.peft import initial, keys, merged, placing, stacks
 from adaptr.foreign.peft.draft import Draft, Piece
 
 if TYPE_CHECKING:
@@ -18,10 +18,6 @@ if TYPE_CHECKING:
     from adaptr.adapter import Adapter
     from adaptr.foreign.peft.source import Source
 
-_MUTATED = (
-    "it was trained on a base that `{init}` changed first, so on the base itself it is wrong; convert it where it was "
-    "trained (PEFT's `save_pretrained(..., path_initial_model_for_weight_conversion=...)`) and load the result"
-)
 _REFUSED = {
     "alora_invocation_tokens": "aLoRA works from its invocation tokens on; as plain LoRA it would work everywhere",
     "use_qalora": "QA-LoRA pools the input, which is not plain LoRA",
@@ -42,27 +38,33 @@ def read(source: Source, model: nn.Module | None) -> Draft:
     """Targets and tensors. `model` decides kinds where it is given."""
     config = source.config
     fields_of.refuse(config, _REFUSED)
-    _refuse_init(config.get("init_lora_weights"))
+    init = initial.of(source)
     method = "dora" if fields_of.flag(config, "use_dora") else "lora"
-    shared = _values(config, method, "")
-    draft = Draft(method, shared, {}, {})
+    if init and method == "dora":
+        raise Unsupported(f"`use_dora` with `init_lora_weights` `{init}`: its magnitudes are those of a changed base")
     targets: dict[str, Target] = {}
+    pieces: dict[str, Piece] = {}
     for path, slots in keys.grouped(source.keys).items():
-        target, pieces = _target(source, model, path, slots, method)
+        target, own = _target(source, model, path, _used(source, slots), method)
+        if init:
+            values, own = initial.undone(source, init, target, own)
+            target = dataclasses.replace(target, config=values)
         targets[target.path] = target
-        draft.pieces.update({f"{target.path}:{name}": piece for name, piece in pieces.items()})
-    return Draft(method, shared, targets, draft.pieces)
+        pieces |= {f"{target.path}:{name}": piece for name, piece in own.items()}
+    return Draft(method, _values(config, method, ""), targets, pieces, _rewritten(config, init))
 
 
-def _refuse_init(init: Any) -> None:
-    name = init.lower() if isinstance(init, str) else ""
-    if name.startswith(("pissa", "olora", "corda", "lora_ga")):
-        raise Unsupported(f"`init_lora_weights` is `{init}`: {_MUTATED.format(init=init)}")
-    if name.startswith("loftq"):
-        raise Unsupported(
-            "`init_lora_weights` is `loftq`: it corrects the errors of one quantised base and is wrong on any other; "
-            "merge it there, or save it with `init_lora_weights` true if it was trained on and used with that base only"
-        )
+def _used(source: Source, slots: dict[str, str]) -> dict[str, str]:
+    """Without what only the backward pass of VeLoRA looks at: its forward is plain LoRA's."""
+    unused = {"lora_velora_embed"} if source.config.get("velora_config") else set()
+    return {slot: key for slot, key in slots.items() if slot not in unused}
+
+
+def _rewritten(config: Mapping[str, Any], init: str) -> dict[str, Any]:
+    """Fields that are no longer true of the tensors as they were read."""
+    plain = {"enable_lora": None, "velora_config": None}
+    made = {name: value for name, value in plain.items() if config.get(name) is not None}
+    return {**made, "init_lora_weights": True} if init else made
 
 
 def _values(config: Mapping[str, Any], method: str, path: str) -> dict[str, Any]:
@@ -81,28 +83,48 @@ def _values(config: Mapping[str, Any], method: str, path: str) -> dict[str, Any]
 def _target(
     source: Source, model: nn.Module | None, path: str, slots: dict[str, str], method: str
 ) -> tuple[Target, dict[str, Piece]]:
+    if stacks.is_raw(source.config, path):
+        return _raw(source, model, path, slots)
     ends = ("lora_embedding_A", "lora_embedding_B") if "lora_embedding_A" in slots else ("lora_A", "lora_B")
-    if stacks.is_stack(source.config, path):
-        place = stacks.place(source.config, model, path)
-        values = _values(source.config, "lora", place.path)
-        found = keys.chosen(path, slots, {"A": "lora_A", "B": "lora_B"})
-        return dataclasses.replace(place, config=values), stacks.pieces(source, place, found, values["r"])
     values = _values(source.config, method, path)
     wanted = {"A": ends[0], "B": ends[1]}
     wanted |= {"m": "lora_magnitude_vector"} if method == "dora" else {}
     wanted |= {"b": f"{ends[1]}.bias"} if values.get("bias") else {}
     found = keys.chosen(path, slots, wanted)
-    a, b = (source.shapes[found[name]] for name in "AB")
+    shapes = {name: source.shapes[key] for name, key in found.items()}
+    enabled = merged.parts(source.config)
+    if enabled:
+        values = merged.values(enabled, values)
+        pieces = merged.pieces(enabled, path, found, shapes, values["r"])
+        a, b = pieces["A"].shape, pieces["B"].shape
+    else:
+        a, b = _agreeing(path, shapes["A"], shapes["B"], values["r"])
+        pieces = {name: Piece(key, {"A": a, "B": b}.get(name, (b[0],))) for name, key in found.items()}
+    kind = _kind(source.config, ends[0], len(a))
+    return placing.agreed(model, Target(path, kind, (b[0], *a[1:]), values)), pieces
+
+
+def _agreeing(path: str, a: tuple[int, ...], b: tuple[int, ...], r: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The shapes of two factors. Raises `ConfigConflict` unless they belong together and have rank `r`."""
     if len(a) != len(b) or len(a) < 2:
         raise ConfigConflict(f"`{path}`: factors of shapes {a} and {b} don't belong together")
     if b[1] != a[0] and len(a) > 2:
         raise Unsupported(f"`{path}` is a grouped convolution, whose factors {a} and {b} PEFT combines in its own way")
-    if a[0] != values["r"] or b[1] != values["r"]:
-        raise ConfigConflict(f"`{path}`: the configuration says rank {values['r']}, the tensors have {a} and {b}")
-    kind = _kind(source.config, ends[0], len(a))
-    target = placing.agreed(model, Target(path, kind, (b[0], *a[1:]), values))
-    shapes = {"A": a, "B": b, "m": (b[0],), "b": (b[0],)}
-    return target, {name: Piece(key, shapes[name]) for name, key in found.items()}
+    if a[0] != r or b[1] != r:
+        raise ConfigConflict(f"`{path}`: the configuration says rank {r}, the tensors have {a} and {b}")
+    return a, b
+
+
+def _raw(source: Source, model: nn.Module | None, path: str, slots: dict[str, str]) -> tuple[Target, dict[str, Piece]]:
+    """A raw parameter: a stack of experts, or a matrix such as a router's."""
+    found = keys.chosen(path, slots, {"A": "lora_A", "B": "lora_B"})
+    values = _values(source.config, "lora", f"{path}.weight")
+    if stacks.is_matrix(source, model, path, found, values["r"]):
+        place = stacks.matrix(source, model, path, found)
+        return dataclasses.replace(place, config=values), {n: Piece(k, source.shapes[k]) for n, k in found.items()}
+    place = stacks.place(source.config, model, path)
+    values = _values(source.config, "lora", place.path)
+    return dataclasses.replace(place, config=values), stacks.pieces(source, place, found, values["r"])
 
 
 def _kind(config: Mapping[str, Any], slot: str, axes: int) -> str:

@@ -28,7 +28,7 @@ def read(path: Path, base: Any = None) -> Adapter:
     Raises `Unsupported` for types and options that adaptr can't follow, a `ForeignError` where configuration and
     tensors are incomplete or contradict each other, a `WrongBase` where they don't fit `base`.
     """
-    source = sources.read(path)
+    source = sources.read(path, base)
     model = _model(source, base)
     translator = table.of_type(source.config["peft_type"])
     _gathered(source)
@@ -45,7 +45,7 @@ def read(path: Path, base: Any = None) -> Adapter:
         source=str(source.path),
     )
     _check(adapter, pieces)
-    return _placed(_completed(adapter, source), model)
+    return _placed(_completed(adapter, source, draft.rewritten), model)
 
 
 def _gathered(source: Source) -> None:
@@ -75,7 +75,7 @@ def _replaced(source: Source) -> Iterator[tuple[str, Piece]]:
     for key in keys.whole(source.keys):
         owner, _, name = key.path.rpartition(".")
         listed = any(fields_of.named(saved, part) for part in _owners(key.path))
-        if keys.is_foreign(key.path) or not owner or not (listed or name in {"weight", "bias"}):
+        if keys.is_foreign(key.path, saved) or not owner or not (listed or name in {"weight", "bias"}):
             raise TensorUnknown(f"`{key.source}` is no tensor of a {source.config['peft_type']} adapter")
         yield f"{key.path}:{REPLACED}", Piece(key.source, source.shapes[key.source])
 
@@ -130,7 +130,7 @@ def _check(adapter: Adapter, pieces: Mapping[str, Piece]) -> None:
         method.check(target, {**found.get(path, {}), **shared})
 
 
-def _completed(adapter: Adapter, source: Source) -> Adapter:
+def _completed(adapter: Adapter, source: Source, rewritten: Mapping[str, Any]) -> Adapter:
     """What the file says beyond tensors: its configuration as it is, and what adaptr wrote into it earlier."""
     from adaptr.foreign.peft.writing import derived
 
@@ -138,6 +138,9 @@ def _completed(adapter: Adapter, source: Source) -> Adapter:
     rest = {name: source.about.get(name, {}) for name in ("lineage", "training")}
     adapter = adapter.replace(**about, **rest, tags=tuple(source.about.get("tags", ())), base=_known(adapter, source))
     adapter = adapter.replace(foreign={"peft": {"config": dict(source.config)}})
+    if rewritten:
+        fields = table.of_method(adapter.method).fields(adapter)
+        adapter = adapter.replace(foreign={"peft": {"config": {**source.config, **fields, **rewritten}}})
     return adapter.replace(foreign={"peft": {**adapter.foreign["peft"], "derived": derived(adapter)}})
 
 

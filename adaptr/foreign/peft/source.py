@@ -20,6 +20,7 @@ from adaptr.errors import (
 from adaptr.foreign import detect
 from adaptr.foreign.peft import keys
 from adaptr.foreign.peft.table import PROMPT_TYPES
+from adaptr.foreign.weights import Weights
 from adaptr.format.io import open_tensors, opened
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ ABOUT = "adaptr.about"
 
 @dataclass(frozen=True)
 class Source:
-    """A PEFT adapter as it is stored. `shapes`: of all tensors, by key, without loading them."""
+    """A PEFT adapter as it is stored. `shapes`: of all tensors, by key, without loading them. `weights`: the base's."""
 
     path: Path
     config: Mapping[str, Any]
@@ -40,6 +41,7 @@ class Source:
     shapes: Mapping[str, tuple[int, ...]]
     keys: tuple[keys.Key, ...]
     about: Mapping[str, Any]
+    weights: Weights | None = None
 
 
 def locate(path: Path) -> Path | None:
@@ -51,8 +53,8 @@ def locate(path: Path) -> Path | None:
     return path if config is not None and "peft_type" in config and not detect.is_adaptr(path) else None
 
 
-def read(path: Path) -> Source:
-    """Open the adapter at `path`. Tensors stay on the disk until asked for, except in a `.bin`."""
+def read(path: Path, base: Any = None) -> Source:
+    """Open the adapter at `path`, for `base`. Tensors stay on the disk until asked for, except in a `.bin`."""
     weights = locate(path)
     assert weights is not None, "asked to read what was not detected"
     config = detect.config_of(weights.parent)
@@ -75,6 +77,7 @@ def read(path: Path) -> Source:
         shapes,
         tuple(keys.read(shapes, config["peft_type"] in PROMPT_TYPES)),
         _about(metadata),
+        None if base is None else Weights(base),
     )
 
 

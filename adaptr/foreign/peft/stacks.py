@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from adaptr import targets as places
 from adaptr.adapter import Target
 from adaptr.errors import ConfigConflict, LossyConversion, Unsupported
 from adaptr.foreign.peft import config as fields_of
@@ -28,7 +29,7 @@ SIDES_NAMED = (0, 19)
 STACKS = ("gate_up_proj", "down_proj")
 
 
-def is_stack(config: Mapping[str, Any], path: str) -> bool:
+def is_raw(config: Mapping[str, Any], path: str) -> bool:
     """Whether the factors at `path` are those of a raw parameter."""
     owners = [word.rpartition(".")[0] for word in fields_of.words(config, "target_parameters")]
     owner = _owner(path)
@@ -49,11 +50,37 @@ def place(config: Mapping[str, Any], model: nn.Module | None, path: str) -> Targ
         raise ConfigConflict(f"`{path}`: `target_parameters` names {len(found)} parameters of `{owner}` in this base")
     target = found[len(found) - 1 - depth]
     if target.shape[1] == target.shape[2] and fields_of.version(config) < SIDES_NAMED:
-        raise Unsupported(
-            f"`{target.path}`: PEFT before 0.19 swapped the sides of some stacks, and on square ones nothing tells; "
-            "load and save it again with a newer PEFT"
-        )
+        raise _swapped(target.path)
     return target
+
+
+def is_matrix(source: Source, model: nn.Module | None, path: str, found: Mapping[str, str], r: int) -> bool:
+    """Whether the raw parameter at `path` is the matrix `weight` of a module (a router's), by its name and rank."""
+    named = fields_of.named(fields_of.words(source.config, "target_parameters"), f"{path}.weight")
+    sized = source.shapes[found["A"]][:1] == (r,) and source.shapes[found["B"]][1:] == (r,)
+    known = model is not None or fields_of.version(source.config) >= SIDES_NAMED
+    return named and sized and known
+
+
+def matrix(source: Source, model: nn.Module | None, path: str, found: Mapping[str, str]) -> Target:
+    """The matrix at `path` as a linear layer. Raises `TargetNotFound` or `ConfigConflict` where the base's differs."""
+    out, into = source.shapes[found["B"]][0], source.shapes[found["A"]][1]
+    target = Target(path, "linear", (out, into))
+    if model is None:
+        return target
+    stored = places.parameter(model, f"{path}.weight")
+    if tuple(stored.shape) != target.stored_shape:
+        raise ConfigConflict(f"`{path}.weight` is {tuple(stored.shape)} in the base, the factors are of {(out, into)}")
+    if out == into and fields_of.version(source.config) < SIDES_NAMED:
+        raise _swapped(f"{path}.weight")
+    return target
+
+
+def _swapped(path: str) -> Unsupported:
+    return Unsupported(
+        f"`{path}`: PEFT before 0.19 swapped the sides of some parameters, and on square ones nothing tells; load and "
+        "save it again with a newer PEFT"
+    )
 
 
 def pieces(source: Source, target: Target, found: Mapping[str, str], r: int) -> dict[str, Piece]:

@@ -1,11 +1,13 @@
-"""PEFT's VERA: method `vera`. The projections stand once in the file; without them only PEFT's generator has them."""
+"""PEFT's VERA: method `vera`. The projections stand once in the file, or are drawn again from its seed."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from adaptr.adapter import Target
-from adaptr.errors import ConfigConflict, Unsupported
+from adaptr.errors import ConfigConflict, NoAdapterTensors, Unsupported
 from adaptr.foreign.peft import config as fields_of
 from adaptr.foreign.peft import keys, placing
 from adaptr.foreign.peft.draft import Draft, Piece
@@ -21,13 +23,8 @@ SLOTS = {"d": "vera_lambda_d", "b": "vera_lambda_b"}
 
 def read(source: Source, model: nn.Module | None) -> Draft:
     """Targets and tensors. Widths of layers come from the base, as the file has only their outputs."""
-    projections = {key.slot: key.source for key in source.keys if key.slot in keys.SHARED}
-    if set(projections) != keys.SHARED:
-        raise Unsupported(
-            "the file has no `vera_A` and `vera_B`: they were drawn from a generator that changes between versions; "
-            "load it in the PEFT that trained it and save it with `save_projection` true"
-        )
-    (r, in_max), (out_max, other) = (source.shapes[projections[name]] for name in ("vera_A", "vera_B"))
+    A, B = _projections(source, model)
+    (r, in_max), (out_max, other) = A.shape, B.shape
     if r != other or r != fields_of.size(source.config, "r"):
         raise ConfigConflict(f"the projections have ranks {r} and {other}, the configuration `r`={source.config['r']}")
     said = {
@@ -40,19 +37,61 @@ def read(source: Source, model: nn.Module | None) -> Draft:
     }
     shared = fields_of.complete("vera", said)
     targets: dict[str, Target] = {}
-    pieces = {":A": Piece(projections["vera_A"], (r, in_max)), ":B": Piece(projections["vera_B"], (out_max, r))}
+    pieces = {":A": A, ":B": B}
     for path, slots in keys.grouped(source.keys).items():
         found = keys.chosen(path, slots, SLOTS)
-        placing.needed(model, path, "a VeRA file doesn't say how wide its layers are")
-        out = source.shapes[found["b"]][0]
-        target = placing.agreed(model, Target(path, "linear", (out, 0), shared))
+        target = _place(source, model, path, found["b"])
+        out = target.shape[0]
         if target.shape[1] > in_max or out > out_max:
             raise ConfigConflict(
                 f"`{path}` is {out} by {target.shape[1]}, more than the projections' {out_max} by {in_max}"
             )
         targets[path] = Target(path, target.kind, target.shape, {**shared, "width": target.shape[1]})
         pieces |= {f"{path}:{name}": Piece(key, source.shapes[key]) for name, key in found.items()}
-    return Draft("vera", shared, targets, pieces)
+    return Draft("vera", shared, targets, pieces, {"save_projection": True} if A.value is not None else {})
+
+
+def _projections(source: Source, model: nn.Module | None) -> tuple[Piece, Piece]:
+    """A (r, in_max) and B (out_max, r): those of the file, or drawn again as PEFT draws them."""
+    stored = {key.slot: key.source for key in source.keys if key.slot in keys.SHARED}
+    if set(stored) == keys.SHARED:
+        A, B = (Piece(stored[name], source.shapes[stored[name]]) for name in ("vera_A", "vera_B"))
+        if not len(A.shape) == len(B.shape) == 2:
+            raise ConfigConflict(f"the projections have shapes {A.shape} and {B.shape}, wanted two axes each")
+        return A, B
+    if stored:
+        raise ConfigConflict(f"the file has `{next(iter(stored))}` alone; the projections are a pair")
+    layers = {path: keys.chosen(path, slots, SLOTS) for path, slots in keys.grouped(source.keys).items()}
+    if not layers:
+        raise NoAdapterTensors(f"`{source.path}` holds no tensor of a VeRA adapter")
+    r = fields_of.size(source.config, "r")
+    odd = next((path for path, found in layers.items() if source.shapes[found["d"]] != (r,)), None)
+    if odd is not None:
+        raise ConfigConflict(f"`{odd}`: `{SLOTS['d']}` is not of the configuration's rank {r}")
+    places = [_place(source, model, path, found["b"]).shape for path, found in layers.items()]
+    out_max, in_max = (max(shape[axis] for shape in places) for axis in (0, 1))
+    return _drawn(source.config, out_max, in_max)
+
+
+def _drawn(config: Mapping[str, Any], out_max: int, in_max: int) -> tuple[Piece, Piece]:
+    """PEFT's own: one generator on the CPU, A before B, each uniform in +-√2 √(3 / fan in)."""
+    import torch
+
+    r = fields_of.size(config, "r")
+    seed = int(fields_of.number(config, "projection_prng_key", 0))
+    generator = torch.Generator().manual_seed(seed % 2**63)
+
+    def uniform(rows: int, cols: int) -> Piece:
+        bound = math.sqrt(3.0) * (math.sqrt(2) / math.sqrt(cols))
+        return Piece("", (rows, cols), value=torch.empty(rows, cols).uniform_(-bound, bound, generator=generator))
+
+    return uniform(r, in_max), uniform(out_max, r)
+
+
+def _place(source: Source, model: nn.Module | None, path: str, key: str) -> Target:
+    """The layer at `path` as the base has it: the file has its outputs alone, in `key`."""
+    placing.needed(model, path, "a VeRA file doesn't say how wide its layers are")
+    return placing.agreed(model, Target(path, "linear", (source.shapes[key][0], 0)))
 
 
 def fields(adapter: Adapter) -> dict[str, Any]:

@@ -1,0 +1,83 @@
+"""LoRA that was trained on a changed base: PiSSA and OLoRA take their first factors out of the weights.
+
+W' = W - s B0 A0 + s B A, so on W itself the change is s (B A - B0 A0), exactly, at twice the rank. B0 and A0 follow
+from W. Meng et al. 2024, arXiv:2404.02948; Büyükakyüz 2024, arXiv:2406.01775.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from adaptr.adapter import Target
+from adaptr.errors import Unsupported
+from adaptr.foreign.peft.draft import Piece
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from adaptr.foreign.peft.source import Source
+
+_MUTATED = (
+    "it was trained on a base that `{init}` changed first, so on the base itself it is wrong; {way}convert it where it "
+    "was trained (PEFT's `save_pretrained(..., path_initial_model_for_weight_conversion=...)`) and load the result"
+)
+#: Initialisations whose first factors follow from the base's weights alone.
+EXACT = frozenset({"pissa", "olora"})
+
+
+def of(source: Source) -> str:
+    """`pissa` or `olora` where the base says the rest, "" where the base was not changed. Raises `Unsupported`."""
+    init = source.config.get("init_lora_weights")
+    name = init.lower() if isinstance(init, str) else ""
+    if name.startswith("loftq"):
+        raise Unsupported(
+            "`init_lora_weights` is `loftq`: it corrects the errors of one quantised base and is wrong on any other; "
+            "merge it there, or save it with `init_lora_weights` true if it was trained on and used with that base only"
+        )
+    if not name.startswith(("pissa", "olora", "corda", "lora_ga")):
+        return ""
+    if name in EXACT and source.weights is not None:
+        return name
+    way = "give that base (`--base`), or " if name in EXACT else ""
+    raise Unsupported(f"`init_lora_weights` is `{init}`: {_MUTATED.format(init=init, way=way)}")
+
+
+def undone(
+    source: Source, init: str, target: Target, pieces: Mapping[str, Piece]
+) -> tuple[dict[str, Any], dict[str, Piece]]:
+    """Configuration and pieces, of twice the rank, that do to the base what `target` did to the changed one."""
+    if target.kind != "linear" and (target.kind, init) != ("linear_t", "pissa"):
+        raise Unsupported(f"`{target.path}`: `{init}` of a {target.kind} layer can't be undone")
+    assert source.weights is not None
+    stored = source.weights.weight(target.path).detach().float()
+    values = dict(target.config)
+    scale = values["alpha"] / (values["r"] ** 0.5 if values["rslora"] else values["r"])
+    A, B = _factors(init, stored.t() if target.kind == "linear_t" else stored, values["r"], scale)
+    a, b = pieces["A"], pieces["B"]
+    doubled = {"r": 2 * values["r"], "alpha": values["alpha"] * (2**0.5 if values["rslora"] else 2)}
+    return {**values, **doubled}, {
+        **pieces,
+        "A": Piece(a.source, (2 * a.shape[0], a.shape[1]), then=functools.partial(_beside, A, 0)),
+        "B": Piece(b.source, (b.shape[0], 2 * b.shape[1]), then=functools.partial(_beside, -B, 1)),
+    }
+
+
+def _factors(init: str, W: Tensor, r: int, scale: float) -> tuple[Tensor, Tensor]:
+    """A0 (r, in) and B0 (out, r) of W (out, in), as PEFT computes them in fp32."""
+    import torch
+
+    if init == "olora":
+        Q, R = torch.linalg.qr(W)
+        return R[:r], Q[:, :r]
+    U, S, Vh = torch.linalg.svd(W, full_matrices=False)
+    root = (S[:r] / scale).sqrt()
+    return root[:, None] * Vh[:r], U[:, :r] * root
+
+
+def _beside(first: Tensor, axis: int, trained: Tensor) -> Tensor:
+    import torch
+
+    dtype = torch.promote_types(trained.dtype, first.dtype)
+    return torch.cat([trained.to(dtype), first.to(dtype)], axis)
