@@ -11,7 +11,7 @@ import math
 import os
 import shutil
 import struct
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -143,10 +143,14 @@ class _Run:
         self.count = 0
 
 
-def copy_side_files(checkpoint: Checkpoint, folder: Path, instead: Mapping[str, bytes]) -> None:
-    """Carry over configuration, tokenizer and the rest; `instead` gives other contents for some."""
+def copy_side_files(
+    checkpoint: Checkpoint, folder: Path, instead: Mapping[str, bytes], but: Collection[str] = ()
+) -> None:
+    """Carry over configuration, tokenizer and the rest; `instead` gives other contents for some, `but` names those that
+    stay behind.
+    """
     for path in checkpoint.side_files():
-        if path.name not in instead:
+        if path.name not in instead and path.name not in but:
             shutil.copyfile(path, folder / path.name)
     for name, content in instead.items():
         (folder / name).write_bytes(content)

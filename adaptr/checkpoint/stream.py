@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 #: Elements of a block: 1 MiB of fp32, which stays in a core's cache from reading to writing.
 BLOCK = 1 << 18
+#: Bytes read at once where nothing is computed.
+CHUNK = 1 << 20
 _NO_KERNEL_COPY = {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP}
 
 
@@ -39,6 +42,19 @@ def write_all(file: int, at: int, data: bytes | memoryview) -> int:
     while done < len(view):
         done += os.pwrite(file, view[done:], at + done)
     return done
+
+
+def digest_of(stored: Stored) -> str:
+    """`sha256:` of a tensor's bytes."""
+    sha, at, left = hashlib.sha256(), stored.offset, stored.entry.nbytes
+    with open(stored.shard.path, "rb") as file:
+        while left:
+            raw = os.pread(file.fileno(), min(left, CHUNK), at)
+            if not raw:
+                raise CheckpointError(f"`{stored.shard.path}` became shorter while it was read")
+            sha.update(raw)
+            at, left = at + len(raw), left - len(raw)
+    return "sha256:" + sha.hexdigest()
 
 
 class Rows:

@@ -12,10 +12,15 @@ from typing import Any
 
 from adaptr.adapter import Adapter
 from adaptr.checkpoint.open import Checkpoint
-from adaptr.errors import AlreadyAttached
+from adaptr.checkpoint.side_files import CONFIG
+from adaptr.errors import AlreadyAttached, NotMerged
 from adaptr.format import digest
 from adaptr.format import write as write_adapter
 from adaptr.ops import receipt
+from adaptr.ops.receipt import Receipt
+
+#: Merges upon merges whose receipts are followed.
+MOST = 64
 
 
 def name_adapters(checkpoint: Checkpoint, adapters: Sequence[tuple[Adapter, float]]) -> list[dict[str, Any]]:
@@ -58,10 +63,12 @@ def save_adapters(
 
 
 def describe_base(checkpoint: Checkpoint) -> dict[str, Any]:
-    """The base as far as it can be named without reading all of it: its headers, configuration and receipt."""
+    """The base as far as it can be named without reading its tensors: headers, files beside them, and its receipt."""
     headers = {shard.path.name: "sha256:" + hashlib.sha256(shard.raw).hexdigest() for shard in checkpoint.shards}
     found: dict[str, Any] = {"headers": headers}
-    for key, path in (("config", "config.json"), ("receipt", f"{receipt.FOLDER}/{receipt.FILE}")):
+    if checkpoint.side_files():
+        found["files"] = {path.name: digest.of_file(path) for path in checkpoint.side_files()}
+    for key, path in (("config", CONFIG), ("receipt", f"{receipt.FOLDER}/{receipt.FILE}")):
         if (checkpoint.root / path).is_file():
             found[key] = digest.of_file(checkpoint.root / path)
     return found
@@ -71,13 +78,30 @@ def keep_parent(checkpoint: Checkpoint, folder: Path) -> None:
     """Keep the receipt of a base that was merged itself, so that the next `unmerge` has it too."""
     mine = checkpoint.root / receipt.FOLDER
     if (mine / receipt.FILE).is_file():
-        shutil.copytree(mine, folder / receipt.FOLDER / receipt.PARENT)
+        _copy(receipt.read_from(mine / receipt.FILE), folder / receipt.FOLDER / receipt.PARENT)
 
 
-def restore_parent(paper: receipt.Receipt, folder: Path) -> None:
+def restore_parent(paper: Receipt, folder: Path) -> None:
     """Give an unmerged checkpoint the receipt that it had. Raises `DigestMismatch` if that was changed since."""
     want = paper.document["base"].get("receipt")
     if want is not None:
-        kept = paper.path.parent / receipt.PARENT
-        digest.require(kept / receipt.FILE, want)
-        shutil.copytree(kept, folder / receipt.FOLDER)
+        kept = paper.path.parent / receipt.PARENT / receipt.FILE
+        digest.require(kept, want)
+        _copy(receipt.read_from(kept), folder / receipt.FOLDER)
+
+
+def _copy(paper: Receipt, folder: Path, depth: int = 0) -> None:
+    """A receipt, the adapters that it names, and the receipts below it: nothing else that lies there is taken along."""
+    if depth == MOST:
+        raise NotMerged(f"`{paper.path}` lies below {MOST} other receipts; merge adapters together instead")
+    folder.mkdir(parents=True)
+    shutil.copyfile(paper.path, folder / receipt.FILE)
+    for number, entry in enumerate(paper.adapters):
+        if paper.has_adapter(number):
+            path = paper.adapter_file(number)
+            shutil.copyfile(path, folder / path.name)
+            digest.require(folder / path.name, entry["digest"])
+    below, want = paper.path.parent / receipt.PARENT / receipt.FILE, paper.document["base"].get("receipt")
+    if want is not None and below.is_file():
+        digest.require(below, want)
+        _copy(receipt.read_from(below), folder / receipt.PARENT, depth + 1)

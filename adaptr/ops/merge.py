@@ -15,10 +15,11 @@ from typing import Any
 from adaptr.adapter import Adapter
 from adaptr.checkpoint.open import INDEX, Checkpoint, Shard, open_checkpoint
 from adaptr.checkpoint.rewrite import Layout, NewTensor, copy_side_files, layout, new_index, rewrite
+from adaptr.checkpoint.stream import digest_of
 from adaptr.errors import NothingChanged
 from adaptr.files import refuse_existing, replacing_folder
 from adaptr.meter import Meter, Progress
-from adaptr.ops import lineage, receipt
+from adaptr.ops import lineage, receipt, workers
 from adaptr.ops.change import Plan, Tied
 from adaptr.ops.filling import Filling
 from adaptr.ops.measured import Measured
@@ -84,6 +85,8 @@ def merge(
             raise NothingChanged(_nothing(filling.total))
         _side_files(checkpoint, folder, todo, new, layouts, blobs)
         document = {"adapters": named, "tensors": filling.notes, "exact": exact, "tied": tied or ""}
+        if exact:
+            document["untouched"] = _digests(checkpoint, todo)
         receipt_bytes = receipt.write(folder, {**document, "base": lineage.describe_base(checkpoint)}, blobs)
         written = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     total = filling.total
@@ -101,6 +104,14 @@ def merge(
         seconds=time.perf_counter() - started,
         notes=_remarks(total),
     )
+
+
+def _digests(checkpoint: Checkpoint, todo: Plan) -> dict[str, str]:
+    """The digests of the tensors that stay, so that `unmerge` can tell whether they did."""
+    stay = [stored for name, stored in checkpoint.tensors.items() if name not in todo.changes]
+    stay.sort(key=lambda stored: (-stored.entry.nbytes, stored.name))
+    found = workers.run(digest_of, stay)
+    return {stored.name: found[number] for number, stored in enumerate(stay)}
 
 
 def _new_tensors(checkpoint: Checkpoint, todo: Plan) -> dict[str, NewTensor]:

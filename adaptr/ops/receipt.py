@@ -7,9 +7,7 @@ by digest.
 
 from __future__ import annotations
 
-import json
 import os
-import re
 import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -17,10 +15,11 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from adaptr.checkpoint.stream import copy_range
-from adaptr.errors import FieldInvalid, FieldMissing, FormatTooNew, InputError, NotMerged, shown
+from adaptr.errors import FieldInvalid, FieldMissing, FormatError, FormatTooNew, InputError, NotMerged, shown
 from adaptr.format import canonical
 from adaptr.format import header as headers
 from adaptr.format.io import opened
+from adaptr.ops.receipt_check import FILE_BLOB, wrong
 
 FOLDER = "adaptr"
 FILE = "receipt.safetensors"
@@ -29,7 +28,6 @@ PARENT = "parent"
 KEY = "adaptr-receipt"
 FORMAT = 2
 FIELDS = ("format", "adapters", "base", "tensors", "exact")
-SHA = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 class Spool:
@@ -92,10 +90,24 @@ class Receipt:
     def adapter_file(self, number: int) -> Path:
         return self.path.parent / adapter_name(self.adapters[number]["digest"])
 
+    def has_adapter(self, number: int) -> bool:
+        return self.adapter_file(number).is_file()
+
     @property
     def files(self) -> list[str]:
         """The base's files, other than weights, that the merge changed."""
-        return [key.removeprefix("file:") for key in self.header.entries if key.startswith("file:")]
+        return [key.removeprefix(FILE_BLOB) for key in self.header.entries if key.startswith(FILE_BLOB)]
+
+    @property
+    def added(self) -> set[str]:
+        """Tensors that the base does not have."""
+        return {name for name, note in self.document["tensors"].items() if note.get("added")}
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """The digest of each tensor of the base that the receipt knows: all, or in older ones those that changed."""
+        changed = {name: note["digest"] for name, note in self.document["tensors"].items() if not note.get("added")}
+        return {**self.document.get("untouched", {}), **changed}
 
     def blob(self, key: str) -> bytes:
         """One blob; empty if there is none of that key."""
@@ -126,38 +138,16 @@ def read_from(path: Path) -> Receipt:
     with opened(path) as file:
         header = headers.read(file, path.stat().st_size)
     try:
-        document = json.loads(header.metadata.get(KEY, ""))
-    except (ValueError, RecursionError):
+        document = headers.load_json(header.metadata.get(KEY, "").encode())
+    except FormatError:
         raise InputError(f"`{path}` has no readable receipt under `{KEY}`") from None
-    if not isinstance(document, dict) or any(field not in document for field in FIELDS):
+    if any(field not in document for field in FIELDS):
         raise FieldMissing(f"`{path}` lacks one of {', '.join(FIELDS)}")
     if document["format"] == 1:
         raise NotMerged(f"`{path}` has receipt format 1, whose inverse rounds otherwise; use the base itself")
     if document["format"] != FORMAT:
         raise FormatTooNew(f"`{path}` has receipt format {document['format']!r}, this adaptr reads {FORMAT}")
-    found = Receipt(path, document, header)
-    _check(found)
-    return found
-
-
-def _check(paper: Receipt) -> None:
-    """Raises `FieldInvalid` for what would lead outside the folder, or nowhere."""
-    adapters, tensors = paper.document["adapters"], paper.document["tensors"]
-    wrong = [name for name in paper.files if Path(name).name != name]
-    if not isinstance(adapters, list) or not all(isinstance(a, dict) and _names_adapter(a) for a in adapters):
-        wrong.append("adapters")
-    if not isinstance(tensors, dict) or not all(isinstance(t, dict) and _names_tensor(t) for t in tensors.values()):
-        wrong.append("tensors")
-    if not isinstance(paper.document["base"], dict) or not isinstance(paper.document["base"].get("headers"), dict):
-        wrong.append("base")
-    if wrong:
-        raise FieldInvalid(f"`{paper.path}`: `{shown(wrong[0])}` is not what a receipt holds there")
-
-
-def _names_adapter(entry: Mapping[str, Any]) -> bool:
-    weight = entry.get("weight")
-    return bool(SHA.fullmatch(str(entry.get("digest")))) and isinstance(weight, int | float) and "weights" in entry
-
-
-def _names_tensor(entry: Mapping[str, Any]) -> bool:
-    return entry.get("added") is True or bool(SHA.fullmatch(str(entry.get("digest"))))
+    bad = wrong(document, header)
+    if bad:
+        raise FieldInvalid(f"`{path}`: `{shown(bad)}` is not what a receipt holds there")
+    return Receipt(path, document, header)

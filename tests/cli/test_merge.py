@@ -12,7 +12,10 @@ from pathlib import Path
 
 import pytest
 
+import checkpoints as c
+import tiny
 from adaptr import api
+from adaptr.adapter import Target
 from adaptr.format import digest
 from adaptr.format.io import open_tensors
 
@@ -159,3 +162,15 @@ def test_a_terminal_gets_colours_and_a_bar_unless_it_says_no(llama: Path, lora: 
     assert "merging" not in on_a_terminal(80, *merge, "--quiet")
     assert "\x1b[" in on_a_terminal(80, "methods")
     assert "\x1b[" not in on_a_terminal(80, "methods", NO_COLOR="1")
+
+
+@pytest.mark.parametrize("way", ["both", "untie"])
+def test_a_merge_of_tied_weights_is_verified_as_it_was_made(adaptr: Callable, tmp_path: Path, way: str) -> None:
+    base = c.saved("gpt2", tmp_path / "base")
+    api.save(c.lora_at(Target("lm_head", "linear", (tiny.VOCAB, tiny.WIDTH))), tmp_path / "head.safetensors")
+    adapter = tmp_path / "head.safetensors"
+    assert adaptr("merge", base, adapter, "-o", tmp_path / "out", "--tied", way).code == 0
+    ask = ("verify", tmp_path / "out", "--base", base, "--adapter", adapter)
+    assert adaptr(*ask, "--tied", way).code == 0
+    assert adaptr(*ask).code == 4
+    assert adaptr(*ask, "--tied", {"both": "untie", "untie": "both"}[way]).code == 1

@@ -37,8 +37,16 @@ def _blocks(report: UnmergeReport) -> Iterator[show.Block]:
         {
             "restored": report.out,
             "taken out": [show.adapter(a) for a in report.adapters],
-            "tensors": f"{report.tensors} recomputed, each equal to the base's sha256",
+            "tensors": _tensors(report),
             "written": show.size(report.bytes),
             "time": f"{report.seconds:.2f} s",
+            "note": report.notes,
         }
     )
+
+
+def _tensors(report: UnmergeReport) -> str:
+    left = report.compared - report.tensors
+    if report.taken:
+        return f"{report.tensors} recomputed and equal to the base's sha256; {report.taken} taken as they are"
+    return f"{report.tensors} recomputed and {left} left, each equal to the base's sha256"

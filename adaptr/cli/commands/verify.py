@@ -17,6 +17,7 @@ from adaptr.cli.progress import bar
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from adaptr.ops.change import Tied
     from adaptr.ops.verify import VerifyReport
 
 #: How many differing tensors are listed.
@@ -34,6 +35,7 @@ SHOWN = 10
 @click.argument("what", required=False)
 @click.option("--base", type=click.Path(), metavar="BASE", help="What was merged into.")
 @click.option("--adapter", "adapters", multiple=True, type=ADAPTER, metavar="A[=W]", help="As merged.")
+@click.option("--tied", type=click.Choice(("both", "untie")), help="As merged.")
 @click.option("--key", "keys", multiple=True, type=click.Path(), metavar="PUB", help="A public key to trust, in PEM.")
 @click.option(
     "--certificate-chain", "roots", multiple=True, type=click.Path(), metavar="CA", help="Certificates to trust."
@@ -45,6 +47,7 @@ def command(
     what: str | None,
     base: str | None,
     adapters: tuple[Weighted, ...],
+    tied: Tied,
     keys: tuple[str, ...],
     roots: tuple[str, ...],
     signature: str | None,
@@ -60,7 +63,7 @@ def command(
 
     Without anything: that every blob in the store is what its digest says. Exit code 1 says that some are not.
     """
-    signed, merged = bool(keys or roots or signature), bool(base or adapters)
+    signed, merged = bool(keys or roots or signature), bool(base or adapters or tied)
     if signed + merged + repair > 1:
         raise click.UsageError("give `--base` and `--adapter`, or `--key`, or `--repair`: each proves another thing")
     if what is None or repair:
@@ -72,7 +75,7 @@ def command(
     from adaptr import api
 
     with bar(output, "verifying") as progress:
-        report = api.verify(what, base, adapters, progress=progress)
+        report = api.verify(what, base, adapters, tied=tied, progress=progress)
     output.tell(report.as_dict(), _blocks(report))
     return 0 if report.ok else 1
 
