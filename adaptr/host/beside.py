@@ -8,6 +8,7 @@ nothing.
 from __future__ import annotations
 
 import itertools
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 Call = Callable[[Tensor], Tensor]
 #: A, Bᵀ, c and alpha of what is at work.
 Part = tuple[Tensor | None, Tensor, Tensor | None, float]
+_MOVING = threading.Lock()
 #: How many choices of strengths a layer remembers.
 KEPT = 32
 
@@ -59,10 +61,11 @@ def together(base: View, run: Sequence[State]) -> View:
     def slow() -> View:
         """One after the other, for all but plain inference; made when it is wanted."""
         strengths = tuple(state.strength for state in run)
-        if strengths not in kept:
+        found = kept.get(strengths)
+        if found is None:
             kept.clear()
-            kept[strengths] = _in_turn(base, run)
-        return kept[strengths]
+            found = kept[strengths] = _in_turn(base, run)
+        return found
 
     return base.then(
         call=_one_product(base, run, lambda x: slow().call(x)),
@@ -92,7 +95,7 @@ def _fit(base: View, run: Sequence[State]) -> bool:
 
 def _one_product(base: View, run: Sequence[State], other: Call) -> Call:
     """The forward without gradients as one product; `other` is the forward for whatever is not plain inference."""
-    product = _Product(run)
+    product = _laid_out(run)
     weight, bias = base.plain_of, base.bias_of
 
     def call(x: Tensor) -> Tensor:
@@ -103,29 +106,33 @@ def _one_product(base: View, run: Sequence[State], other: Call) -> Call:
         if product.moved():
             if not _fit(base, run):
                 return other(x)
-            product = _Product(run)
+            product = _laid_out(run)
         if x.dtype is not product.dtype or W.dtype is not x.dtype:
             return other(x)
         strengths = [state.strength for state in run]
-        if strengths != product.strengths:
-            product.choose(strengths)
-        if product.A is None:
+        known, (A, Bt, c, alpha) = product.chosen
+        if strengths != known:
+            A, Bt, c, alpha = product.choose(strengths)
+        if A is None:
             return linear(x, W, bias())
-        return fused.beside(x, W, bias(), product.A, product.Bt, product.c, product.alpha)
+        return fused.beside(x, W, bias(), A, Bt, c, alpha)
 
     return call
+
+
+def _laid_out(run: Sequence[State]) -> _Product:
+    """Two threads that move the same factors would take each other's for their own."""
+    with _MOVING:
+        return _Product(run)
 
 
 class _Product:
     """The factors of a run as one pair, and the part of it that is at work.
 
-    A (R, in), Bt (R, out): from the first adapter at work to the last, A None if none is. `c` (R): scales and
-    strengths, 0 for adapters between that are not at work; None where all are `alpha`.
+    `chosen`: the strengths, and for them A (R, in), Bt (R, out) from the first adapter at work to the last, A None if
+    none is; c (R), scales and strengths, 0 for adapters between that are not at work, None where all are alpha. One
+    reference, as forwards of several threads may want different strengths.
     """
-
-    A: Tensor | None
-    Bt: Tensor
-    c: Tensor | None
 
     def __init__(self, run: Sequence[State]) -> None:
         _lay_out(run)
@@ -138,18 +145,19 @@ class _Product:
         self._chosen: dict[tuple[float, ...], Part] = {}
         ranks = torch.tensor([len(A) for A, _ in rows])
         self._owners = torch.arange(len(run)).repeat_interleave(ranks).to(self._all[0].device)
-        self.strengths: list[float] = []
-        self.A, self.Bt, self.c, self.alpha = None, self._all[1], None, 0.0
+        nothing: list[float] = []
+        self.chosen: tuple[list[float], Part] = nothing, (None, self._all[1], None, 0.0)
 
-    def choose(self, strengths: list[float]) -> None:
+    def choose(self, strengths: list[float]) -> Part:
         """Set to work what has a strength; kept, as people switch to and fro."""
         key = tuple(strengths)
-        if key not in self._chosen:
-            if len(self._chosen) == KEPT:
+        part = self._chosen.get(key)
+        if part is None:
+            if len(self._chosen) >= KEPT:
                 self._chosen.clear()
-            self._chosen[key] = self._part(strengths)
-        self.strengths = strengths
-        self.A, self.Bt, self.c, self.alpha = self._chosen[key]
+            part = self._chosen[key] = self._part(strengths)
+        self.chosen = strengths, part
+        return part
 
     def _part(self, strengths: list[float]) -> Part:
         working = [i for i, strength in enumerate(strengths) if strength]

@@ -1,18 +1,24 @@
 """What belongs to one call of a model and not to the model: each thread finds its own, so that calls don't mix.
 
 A chain of (owner, value, rest), never changed but replaced, so that all of it is one reference: what a checkpointed
-block runs once more, in whatever thread, is given the chain that was there the first time.
+block computes once more, in whatever thread, is given the chain that was there the first time.
 """
 
 from __future__ import annotations
 
+import functools
 import threading
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import nn
 
 #: (owner, value, what was there before) or None.
 Chain = tuple[Any, Any, Any] | None
 # plain: neither a subclass with a default nor a ContextVar that is set inside of a forward can be compiled
 _NOW = threading.local()
+CHECKPOINT = "_gradient_checkpointing_func"  # where transformers keeps, on each block, what checkpoints it
 
 
 def chain() -> Chain:
@@ -27,17 +33,69 @@ def restore(before: Chain) -> None:
 
 
 def put(owner: object, value: Any) -> Chain:
-    """Let `owner` find `value` in this call; returns what to `restore` when it is over."""
+    """Let `owner` find `value`, and nothing older, in this call; returns what to `restore` when it is over."""
     before = chain()
-    _NOW.chain = (owner, value, before)
+    _NOW.chain = (owner, value, _without(before, owner))
     return before
 
 
 def find(owner: object) -> Any:
-    """What was put for `owner` last, or None."""
+    """What was put for `owner`, or None."""
     link = chain()
     while link is not None:
         if link[0] is owner:
             return link[1]
         link = link[2]
     return None
+
+
+def take(owner: object) -> Any:
+    """What was put for `owner`, or None; it is not found again."""
+    found = find(owner)
+    _NOW.chain = _without(chain(), owner)
+    return found
+
+
+def _without(link: Chain, owner: object) -> Chain:
+    if link is None or link[0] is owner:
+        return None if link is None else link[2]
+    return link[0], link[1], _without(link[2], owner)
+
+
+class Carrying:
+    """A block's checkpoint function, which gives the recomputation what belonged to the call."""
+
+    def __init__(self, checkpoint: Callable[..., Any]) -> None:
+        self.checkpoint = checkpoint
+
+    def __call__(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        import torch
+
+        if not torch.is_grad_enabled():  # nothing will be computed once more, of which some ways of doing so warn
+            return function(*args)
+        return self.checkpoint(functools.partial(_within, chain(), function), *args, **kwargs)
+
+
+def _within(then: Chain, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    before = chain()
+    restore(then)
+    try:
+        return function(*args, **kwargs)
+    finally:
+        restore(before)
+
+
+def carry(model: nn.Module) -> None:
+    """Let the blocks of `model` that are checkpointed now do it so; recomputing may be switched on at any time."""
+    for module in model.modules():
+        found = module.__dict__.get(CHECKPOINT)
+        if found is not None and not isinstance(found, Carrying):
+            module.__dict__[CHECKPOINT] = Carrying(found)
+
+
+def carry_no_more(model: nn.Module) -> None:
+    """Undo `carry`."""
+    for module in model.modules():
+        found = module.__dict__.get(CHECKPOINT)
+        if isinstance(found, Carrying):
+            module.__dict__[CHECKPOINT] = found.checkpoint

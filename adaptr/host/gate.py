@@ -20,9 +20,10 @@ from adaptr import targets as places
 from adaptr.adapter import Adapter, Target
 from adaptr.errors import AlreadyAttached, Unsupported
 from adaptr.host.attach import Handle, Session, Undo, check, install, key_of, place, widened
+from adaptr.host.call import carry, carry_no_more, put, restore, take
 from adaptr.host.freeze import freeze
 from adaptr.host.names import current
-from adaptr.host.site import Signal, Site
+from adaptr.host.site import PASS, Signal, Site
 from adaptr.host.swap import State, unpack
 
 if TYPE_CHECKING:
@@ -121,26 +122,26 @@ def _mount(model: nn.Module, method: Gate, state: State, signal: Signal) -> Undo
     model.add_module(SLOT, state)
     hooks = [
         backbone.register_forward_pre_hook(_Pass(model, backbone, state, signal), with_kwargs=True),
-        model.register_forward_hook(_Done(signal)),
+        model.register_forward_hook(_Done(signal), always_call=True),
     ]
 
     def undo() -> None:
         for hook in hooks:
             hook.remove()
+        carry_no_more(model)
         del model._modules[SLOT]
 
     return undo
 
 
 class _Done:
-    """After a forward its weights are forgotten, unless they may be wanted once more to recompute a layer."""
+    """After a forward its weights are forgotten; layers that are recomputed carry them."""
 
     def __init__(self, signal: Signal) -> None:
         self.signal = signal
 
     def __call__(self, model: nn.Module, args: Any, output: Any) -> None:
-        if not torch.is_grad_enabled():
-            self.signal.value = None
+        take(self.signal)
 
 
 class _Pass:
@@ -159,14 +160,16 @@ class _Pass:
             cache = kwargs.get("past_key_values")
             beside = None if cache is None else further(cache, _depth(backbone))
             own |= {"past_key_values": beside, "use_cache": beside is not None}
-        self.signal.silent = True
+        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            carry(backbone)
+        before = put(self.signal, PASS)
         try:
             with torch.no_grad():
                 hidden = backbone.forward(**own)[0]
         finally:
-            self.signal.silent = False
+            restore(before)
         learned = next(self.state.parameters())
-        self.signal.value = self.state.method.scalings(hidden.to(learned.dtype), self.state, self.state.cfg)
+        put(self.signal, self.state.method.scalings(hidden.to(learned.dtype), self.state, self.state.cfg))
         return (), kwargs
 
     def _cached(self, backbone: Any, kwargs: dict[str, Any]) -> None:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from adaptr.errors import AlreadyAttached, Unsupported
+from adaptr.host.call import put, take
 from adaptr.host.swap import State
 from adaptr.targets import text_config
 
@@ -45,7 +46,7 @@ def _mount_one(model: nn.Module, state: State) -> list[Any]:
     host = _Embed(model, state)
     return [
         model.register_forward_pre_hook(host.before, with_kwargs=True),
-        model.register_forward_hook(host.after, with_kwargs=True),
+        model.register_forward_hook(host.after, with_kwargs=True, always_call=True),
     ]
 
 
@@ -57,7 +58,6 @@ class _Embed:
         self.names = list(inspect.signature(type(model).forward).parameters)[1:]
         self.pools = isinstance(getattr(model, "score", None), nn.Module)  # classifies the last token
         self.first = _first_position(model)
-        self.dropped = 0
 
     @property
     def tokens(self) -> Tensor:
@@ -65,6 +65,12 @@ class _Embed:
         return found
 
     def before(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        count, kwargs = self.extended(args, kwargs)
+        put(self, count)
+        return (), kwargs
+
+    def extended(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        """How many rows the outputs have that are not to be seen, and what the model is called with."""
         kwargs = {**dict(zip(self.names, args, strict=False)), **kwargs}
         prompt = self.tokens
         P, cache = prompt.shape[0], kwargs.get("past_key_values")
@@ -80,7 +86,6 @@ class _Embed:
         if self.pools and batch > 1 and bool((mask[:, -1] == 0).any()):
             raise Unsupported("a prompt on a classifier of the last token needs left padding")
         mask = torch.cat([mask.new_ones(batch, P), mask], dim=1)
-        self.dropped = 0 if past else P
         if not past:
             embeds = torch.cat([prompt.to(embeds).expand(batch, -1, -1), embeds], dim=1)
             if kwargs.get("labels") is not None and kwargs["labels"].shape[:2] == (batch, T):
@@ -92,10 +97,10 @@ class _Embed:
         if "position_ids" in self.names:
             positions = (mask.cumsum(1) - 1).clamp(min=0) + self.first
             kwargs["position_ids"] = positions[:, -embeds.shape[1] :]
-        return (), {**kwargs, "inputs_embeds": embeds, "attention_mask": mask}
+        return 0 if past else P, {**kwargs, "inputs_embeds": embeds, "attention_mask": mask}
 
     def after(self, model: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
-        P, self.dropped = self.dropped, 0
+        P = take(self)
         if P and hasattr(output, "items"):
             length = kwargs["inputs_embeds"].shape[1]
             for name, value in output.items():
@@ -116,7 +121,7 @@ class _Encoder(_Embed):
     """A pre-hook of an encoder: the prompt in front of its input."""
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        return self.before(module, args, kwargs)
+        return (), self.extended(args, kwargs)[1]
 
 
 class _Decoder:

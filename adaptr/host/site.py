@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from adaptr.adapter import Target
 from adaptr.algebra import fused
 from adaptr.errors import NotPossible, Unsupported
+from adaptr.host.call import find
 from adaptr.host.swap import State
 from adaptr.view import View
 
@@ -22,18 +23,31 @@ if TYPE_CHECKING:
     from adaptr.algebra.lowrank import LowRank
 
 
+#: What a gate's `Signal` finds in the pass of the base.
+PASS = "the pass of the base"
+
+
 class Signal:
-    """What the sites of a gate share. `value`: the weights (batch, tokens, sites, n) that the pass of the base gave;
-    `silent`: during that pass, in which experts have the weight `probe`. `log`: weights by site, while recorded.
+    """What the sites of a gate share. `probe`: the experts' weight in the pass of the base. `log`: weights by site,
+    while recorded.
     """
 
     def __init__(self) -> None:
-        self.value: Tensor | None = None
-        self.silent, self.probe = False, 0.0
+        self.probe = 0.0
         self.log: dict[str, list[Tensor]] | None = None
 
+    @property
+    def silent(self) -> bool:
+        """Whether this call is in the pass of the base."""
+        return find(self) is PASS
+
+    @property
+    def value(self) -> Tensor | None:
+        """The weights (batch, tokens, sites, n) that the pass gave in this call."""
+        return cast("Tensor | None", find(self))
+
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "value": None, "log": None}
+        return {**self.__dict__, "log": None}
 
 
 class Site(State):

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from adaptr.adapter import Target
 from adaptr.errors import Unsupported
 from adaptr.host import beside
-from adaptr.host.call import find, put, restore
+from adaptr.host.call import find, put, restore, take
 from adaptr.view import View, of_weight
 
 CACHE = "_adaptr_view"
@@ -35,7 +35,6 @@ class State(nn.Module):
         self.target: Target
         self.strength: float
         self.cfg: Any
-        self.stash: Tensor | None
         self.memo: dict[str, Any]
         self.learning: list[str]
         self.heeded: bool
@@ -44,7 +43,6 @@ class State(nn.Module):
             target=target,
             strength=weight,
             cfg=method.config(target.config),
-            stash=None,
             memo={},
             heeded=False,  # whether the View in use looks at the strength in each call
             learning=[name for name in tensors if trainable and method.params[name].trains],
@@ -68,7 +66,7 @@ class State(nn.Module):
         return name in self._parameters
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        state = {**self.__dict__, "memo": {}, "stash": None}
+        state = {**self.__dict__, "memo": {}}
         return (_blank_state, (type(self),), state)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -80,13 +78,17 @@ class State(nn.Module):
 
     def take(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """A forward pre-hook on another module: remember its input."""
-        self.stash = args[0] if args else next(iter(kwargs.values()))
+        put(self, args[0] if args else next(iter(kwargs.values())))
 
     def taken(self) -> Tensor:
         """The remembered input, once."""
-        stash, self.stash = self.stash, None
-        assert stash is not None, "the module that this adapter reads did not run before its target"
-        return stash
+        found: Tensor | None = take(self)
+        if found is None:
+            raise Unsupported(
+                f"`{self.target.path}`: `{self.cfg.reads}`, whose input this adapter reads, did not run before it in "
+                "this call"
+            )
+        return found
 
     def derived(self, name: str, parts: tuple[Tensor, ...], make: Callable[[], Tensor]) -> Tensor:
         """A value computed from `parts`, kept until one of them changes. Not kept while gradients flow or tracing."""

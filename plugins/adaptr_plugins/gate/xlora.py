@@ -80,7 +80,10 @@ class XLoRA(Gate):
 
     def mix(self, x: Tensor, p: Any, cfg: Any) -> Tensor:
         if p.signal.value is None:
-            raise Unsupported("`xlora`: a layer was called outside of its model, where there are no weights for it")
+            raise Unsupported(
+                "`xlora`: a layer was called outside of its model, where there are no weights for it; to recompute "
+                "layers in training use the model's own `activation_checkpointing_enable`"
+            )
         s: Tensor = p.signal.value[..., p.number, :]
         return s
 
