@@ -317,6 +317,11 @@ class Renamed(Mapping[str, Any]):
     def __len__(self) -> int:
         return len(self.names)
 
+    def stored(self, key: str) -> Any:
+        """Dtype, shape and bytes as they lie in the file, where they do."""
+        look = getattr(self.tensors, "stored", None)
+        return None if look is None else look(self.names[key])
+
     @property
     def sources(self) -> dict[str, str]:
         """The key of each tensor in the file it comes from."""

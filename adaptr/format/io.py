@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from io import BufferedReader
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,6 +30,11 @@ TORCH_NAMES = {
     "F8_E4M3FNUZ": "float8_e4m3fnuz", "F8_E5M2FNUZ": "float8_e5m2fnuz",
 }  # fmt: skip
 SAFETENSORS_NAMES = {f"torch.{name}": key for key, name in TORCH_NAMES.items()}
+
+
+#: What a tensor is on the disk: dtype, shape and bytes, a piece at a time.
+Stored = tuple[str, tuple[int, ...], Iterable[bytes | bytearray | memoryview]]
+PIECE = 1 << 20
 
 
 class Tensors(Mapping[str, "Tensor"]):
@@ -58,6 +63,15 @@ class Tensors(Mapping[str, "Tensor"]):
     def shape(self, key: str) -> tuple[int, ...]:
         """A tensor's shape, from the header alone."""
         return self.header.entries[key].shape
+
+    def stored(self, key: str) -> Stored:
+        """A tensor's dtype, shape and bytes as they lie in the file, without torch."""
+        entry = self.header.entries[key]
+        return entry.dtype, entry.shape, self._pieces(self.header.data + entry.start, entry.nbytes)
+
+    def _pieces(self, start: int, count: int) -> Iterator[bytearray]:
+        for at in range(0, count, PIECE):
+            yield self._bytes(start + at, min(PIECE, count - at))
 
     def held(self) -> dict[str, Tensor]:
         """All tensors, read at once into one piece of memory."""

@@ -87,7 +87,7 @@ def compose(recipe: Recipe, folder: Path | None = None) -> Composition:
     work = None if isinstance(strategy, Whole) else Work(recipe, strategy, cfg, given)
     adapter = _whole(strategy, cfg, given, recipe) if work is None else work.adapter(folder)
     said = arguments(recipe, cfg, [parent.weight for parent in given], strategy.random)
-    lineage = {"operation": "compose", "arguments": said, "parents": [parent.described() for parent in given]}
+    lineage = {"operation": "compose", "arguments": said, "parents": [dict(parent.named) for parent in given]}
     adapter = adapter.replace(base=base, name=recipe.name, lineage=lineage, training={}, foreign={}, source="")
     seconds = time.perf_counter() - started
     return Composition(adapter, _report(strategy, cfg, given, adapter, work, seconds))
@@ -122,7 +122,7 @@ def _report(
     return ComposeReport(
         strategy=strategy.name,
         config=vars(cfg),
-        inputs=tuple({"label": p.label, "weight": p.weight, **p.described()} for p in given),
+        inputs=tuple({"label": p.label, "weight": p.weight, **p.named} for p in given),
         method=adapter.method,
         targets=len(adapter.all_targets),
         alone=0 if work is None else work.alone,

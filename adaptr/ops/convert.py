@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +12,10 @@ from adaptr import foreign
 from adaptr.adapter import Adapter
 from adaptr.errors import NonFinite
 from adaptr.files import refuse_existing
-from adaptr.foreign.detect import CONFIG
 from adaptr.format import digest
 from adaptr.format.io import write
 from adaptr.ops.inspect import nonfinite
+from adaptr.ops.naming import of_opened
 from adaptr.ops.open import NAME, Opened, open_adapter
 
 
@@ -74,16 +73,7 @@ def require_finite(adapter: Adapter, source: Path) -> None:
 
 def _lineage(found: Opened, to: str, lossy: bool) -> dict[str, Any]:
     """Where the output comes from."""
-    return {"operation": "convert", "arguments": {"to": to, "lossy": lossy}, "parents": [parent_of(found)]}
-
-
-def parent_of(found: Opened) -> dict[str, Any]:
-    """An adapter as a lineage names it: by the digests of its files, never by its place."""
-    parent = {"digest": digest.of_file(found.file), "format": found.format}
-    config = found.file.parent / CONFIG
-    if found.format != "adaptr" and config.is_file():
-        parent["config"] = "sha256:" + hashlib.sha256(config.read_bytes()).hexdigest()
-    return parent
+    return {"operation": "convert", "arguments": {"to": to, "lossy": lossy}, "parents": [of_opened(found)]}
 
 
 def _traced(adapter: Adapter, names: Mapping[str, str]) -> list[tuple[str, str]]:

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from adaptr.format import digest
-from adaptr.format.io import open_tensors
 from adaptr.format.manifest import document
 from adaptr.ops.diff_report import Field
 from adaptr.ops.open import Opened
@@ -15,11 +14,9 @@ WEIGHTS = "weights"
 
 
 def header_fields(a: Opened, b: Opened) -> tuple[Field, ...]:
-    """The fields that differ. `weights` is the digest of all tensors, where both are safetensors files."""
+    """The fields that differ. `weights` is the digest of all tensors."""
     one, two = dict(_flat("", _described(a))), dict(_flat("", _described(b)))
-    both = {WEIGHTS: (_weights(a), _weights(b))}
-    if None in both[WEIGHTS]:
-        both = {}
+    both: dict[str, Any] = {WEIGHTS: (digest.of_adapter(a.adapter), digest.of_adapter(b.adapter))}
     both |= {name: (one.get(name), two.get(name)) for name in {**one, **two}}
     return tuple(Field(name, *values) for name, values in sorted(both.items()) if values[0] != values[1])
 
@@ -41,10 +38,3 @@ def _flat(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
             yield from _flat(f"{prefix}.{key}" if prefix else str(key), inner)
     else:
         yield prefix, value
-
-
-def _weights(opened: Opened) -> str | None:
-    with open(opened.file, "rb") as file:
-        if file.read(9)[8:] != b"{":
-            return None
-    return digest.of_weights(opened.file, open_tensors(opened.file).header)

@@ -61,7 +61,7 @@ def gather(method: str, children: Mapping[str, Adapter]) -> Adapter:
         quantization=_quantization(children),
         lineage={
             "operation": method,
-            "parents": [{"name": name, "digest": parent.digest} for name, parent in parents.items()],
+            "parents": [{**parent.named, "name": name} for name, parent in parents.items()],
         },
     )
 
@@ -75,7 +75,7 @@ def _check(name: str, child: Adapter) -> None:
 
 def _part(parent: Parent) -> Part:
     child = parent.adapter
-    return Part(child.method, child.version, child.config, child.targets, parent.digest, child.base.content)
+    return Part(child.method, child.version, child.config, child.targets, parent.weights, child.base.content)
 
 
 def _quantization(children: Mapping[str, Adapter]) -> dict[str, Any]:

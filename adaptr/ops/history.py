@@ -1,33 +1,35 @@
 """Where an adapter or a merged checkpoint comes from: its lineage, followed by digest as far as the files are at hand.
 
-A file's digest is its name in the store, so a parent that was ever pulled or tagged is found there; otherwise it may
-lie beside its child. What is nowhere is still named.
+A parent is named by the digest of its weights, the same in every format, and by that of its file. What was ever pulled
+or tagged is found in the store; otherwise it may lie beside its child. What is nowhere is still named.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from adaptr.errors import AdaptrError, InputError
 from adaptr.format import digest as digests
 from adaptr.ops import receipt
-from adaptr.ops.open import open_adapter
-from adaptr.registry.digest import Digest
+from adaptr.ops.finding import STORE, Search
+from adaptr.ops.open import Opened, open_adapter
 from adaptr.registry.store import Store
 from adaptr.registry.store.layout import home
 
-#: Ancestors that are followed, and files beside a child that are hashed to find its parents.
-MOST, BESIDE = 1000, 64
+#: Ancestors that are followed.
+MOST = 1000
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
 class Node:
-    """One artifact of a history. `digest`: of its file; `found`: where it is, "" if not here; `parents`: digests."""
+    """One artifact of a history. `digest`: of its file, of its weights where it never was one; `weights`: of these, ""
+    if not known; `found`: where it is, "" if not here; `parents`: digests.
+    """
 
     digest: str
     name: str
@@ -37,6 +39,7 @@ class Node:
     found: str
     parents: tuple[str, ...]
     role: str = ""
+    weights: str = ""
 
 
 @dataclass(frozen=True)
@@ -50,41 +53,15 @@ class History:
         return {"nodes": [asdict(node) for node in self.nodes], "cut": self.cut}
 
 
-@dataclass
-class _Search:
-    """Finds files by digest. Files beside are hashed once, and only when something is not in the store."""
-
-    store: Store | None
-    places: dict[str, Path] = field(default_factory=dict)
-    looked: set[Path] = field(default_factory=set)
-
-    def find(self, digest: str, beside: Sequence[Path]) -> tuple[Path | None, str]:
-        """The file of a digest, and how people find it."""
-        if digest not in self.places and self.store is not None and self.store.has(Digest(digest)):
-            return self.store.path(Digest(digest)), "store"
-        for folder in beside:
-            if digest not in self.places:
-                self._look(folder)
-        found = self.places.get(digest)
-        return found, "" if found is None else str(found)
-
-    def _look(self, folder: Path) -> None:
-        if folder in self.looked or not folder.is_dir():
-            return
-        self.looked.add(folder)
-        for path in sorted(folder.glob("*.safetensors"))[:BESIDE]:
-            if path.is_file():
-                self.places.setdefault(digests.of_file(path), path)
-
-
 def history(source: Path) -> History:
     """The history of what is at `source`. Raises `InputError` where there is neither an adapter nor a receipt."""
-    search = _Search(Store(home() / "store") if (home() / "store").is_dir() else None)
+    search = Search(Store(home() / "store") if (home() / "store").is_dir() else None)
     nodes: dict[str, Node] = {}
-    first = _merged(source, nodes) if _has_receipt(source) else _adapter(source, str(source), nodes)
-    folder = source if source.is_dir() else source.parent
-    queue: list[tuple[str, tuple[Path, ...]]] = [(p, (folder, *_receipts(folder))) for p in first.parents]
+    first = _merged(source, nodes) if _has_receipt(source) else _adapter(open_adapter(source), str(source), nodes)
+    folders = (*_receipts(source), source, source.parent) if source.is_dir() else (source.parent,)
+    queue: list[tuple[str, tuple[Path, ...]]] = [(parent, folders) for parent in first.parents]
     cut, seen = False, {first.digest}
+    read: set[str] = set()
     while queue:
         digest, beside = queue.pop()
         node = nodes[digest]
@@ -97,33 +74,43 @@ def history(source: Path) -> History:
         if len(seen) > MOST:
             cut = True
             break
-        path, found = search.find(digest, beside)
-        made = _follow(digest, path, found, node, nodes)
-        near = (path.parent, *beside) if path is not None and found != "store" else beside
+        path, found = search.find((digest, node.weights), beside)
+        made = _follow(path, found, node, nodes, read)
+        near = (path.parent, *beside) if path is not None and found != STORE else beside
         queue += [(parent, near) for parent in made.parents]
     return History(_ordered(first.digest, nodes), cut)
 
 
-def _follow(digest: str, path: Path | None, found: str, known: Node, nodes: dict[str, Node]) -> Node:
-    """The node of a parent: read if its file is here, else what its child said of it."""
+def _follow(path: Path | None, found: str, known: Node, nodes: dict[str, Node], read: set[str]) -> Node:
+    """The node of a parent: read if its file is here, else what its child said of it.
+
+    A file found by its weights alone is a copy. What it says of its parents counts once, which `read` remembers: a
+    conversion has the weights of its parent, and would be taken for its own ancestor.
+    """
     if path is None:
         return known
+    nodes[known.digest] = replace(known, found=found)
     try:
-        return _adapter(path, found, nodes, known)
+        opened = open_adapter(path)
     except AdaptrError:  # a file of another tool, alone: its lineage is not in it
-        nodes[digest] = replace(known, found=found)
-        return nodes[digest]
+        return nodes[known.digest]
+    digest = digests.of_file(opened.file)
+    if digest != known.digest and digest in read | nodes.keys():
+        return nodes[known.digest]
+    read.add(digest)
+    return _adapter(opened, found, nodes, known)
 
 
-def _adapter(path: Path, found: str, nodes: dict[str, Node], known: Node | None = None) -> Node:
+def _adapter(opened: Opened, found: str, nodes: dict[str, Node], known: Node | None = None) -> Node:
     """Put an adapter into `nodes`, and what it says of its parents."""
-    opened = open_adapter(path)
     digest = known.digest if known else digests.of_file(opened.file)
     adapter = opened.adapter
     lineage = adapter.lineage
     parents = tuple(_named(lineage.get("parents", []), nodes))
     what = f"{adapter.method}{'' if opened.format == 'adaptr' else f' ({opened.format})'}"
-    name = adapter.name or (known.name if known else "") or opened.file.name
+    # other tools call all their files alike
+    place = opened.file if opened.format == "adaptr" else opened.file.parent
+    name = adapter.name or (known.name if known else "") or place.name
     arguments = lineage.get("arguments", {})
     node = Node(
         digest,
@@ -134,6 +121,7 @@ def _adapter(path: Path, found: str, nodes: dict[str, Node], known: Node | None 
         found,
         parents,
         known.role if known else "",
+        digests.of_adapter(adapter),
     )
     nodes[digest] = node
     return node
@@ -144,13 +132,15 @@ def _named(parents: Any, nodes: dict[str, Node]) -> Iterator[str]:
     for entry in parents if isinstance(parents, list) else []:
         if not isinstance(entry, Mapping):
             continue
-        digest = str(entry.get("digest") or entry.get("content") or entry.get("config") or "")
+        weights = str(entry.get("weights", ""))
+        weights = weights if _DIGEST.fullmatch(weights) else ""
+        digest = str(entry.get("digest") or weights or entry.get("content") or entry.get("config") or "")
         role = str(entry.get("role", ""))
         name = str(entry.get("name") or entry.get("id") or "")
         key = digest or f"{role}:{name}"
         if key == ":":
             continue
-        nodes.setdefault(key, Node(key, name, "", str(entry.get("format", "")), {}, "", (), role))
+        nodes.setdefault(key, Node(key, name, "", str(entry.get("format", "")), {}, "", (), role, weights))
         yield key
 
 

@@ -34,7 +34,8 @@ class Inspection:
     """An adapter as its file describes it.
 
     `trained`: numbers of the method's own tensors; `replaced`: whole parameters of the base; `nbytes`: of all tensors.
-    `file_digest`, `weights_digest`: of the file that holds the tensors; the latter is "" for files without a header.
+    `file_digest`: of the file that holds the tensors. `weights_digest`: the adapter's identity, the same in every
+    format.
     `nonfinite`: tensors with NaN or infinity, None if nobody looked.
     """
 
@@ -90,7 +91,7 @@ def inspect(source: Path, finite: bool = False) -> Inspection:
         lineage=adapter.lineage,
         training=adapter.training,
         file_digest=digest.of_file(found.file),
-        weights_digest=digest.of_weights(found.file, open_tensors(found.file).header) if _headed(found.file) else "",
+        weights_digest=digest.of_adapter(adapter),
         nonfinite=tuple(nonfinite(adapter)) if finite else None,
         **{name: getattr(adapter, name) for name in own},
     )

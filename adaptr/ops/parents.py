@@ -2,59 +2,71 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from adaptr.adapter import Adapter, Base, Target, agree
 from adaptr.errors import ContentMismatch, TargetMismatch, UsageError, WrongBase
-from adaptr.format import digest as digests
+from adaptr.ops.naming import named, of_opened
 from adaptr.ops.open import open_adapter
 from adaptr.weighting import Weight, check
 
 
 @dataclass(frozen=True)
 class Parent:
-    """One input. `digest`: of its file, or of the weights of an adapter in memory."""
+    """One input. `named`: as the lineage names it, by digests and never by its place."""
 
     adapter: Adapter
     weight: Weight
-    digest: str
-    format: str
+    named: Mapping[str, Any]
+
+    @property
+    def weights(self) -> str:
+        """The weights digest."""
+        return str(self.named["weights"])
 
     @property
     def label(self) -> str:
         return self.adapter.label
 
-    def described(self) -> dict[str, Any]:
-        """What the lineage says of it: never its place."""
-        found = {"digest": self.digest, "format": self.format, "name": self.adapter.name}
-        return {key: value for key, value in found.items() if value}
-
 
 def opened(source: Any, weight: Any, base: Any = None, want: str = "") -> Parent:
-    """An input: an adapter, or the path of one in any format. Raises `UsageError` if `want` is another digest."""
+    """An input: an adapter, or the path of one in any format. Raises `UsageError` if `want` is another digest, of its
+    weights or of its file.
+    """
     if isinstance(source, Adapter):
-        parent = Parent(source, check(weight, source.label), digests.of_adapter(source), "memory")
+        parent = Parent(source, check(weight, source.label), named(source))
     else:
         found = open_adapter(Path(source), base)
-        parent = Parent(found.adapter, check(weight, str(source)), digests.of_file(found.file), found.format)
-    if want and want != parent.digest:
-        raise UsageError(f"`{parent.label}` has digest {parent.digest}, the recipe wants {want}")
+        parent = Parent(found.adapter, check(weight, str(source)), of_opened(found))
+    known = (parent.named.get("digest"), parent.weights)
+    if want and want not in known:
+        raise UsageError(f"`{parent.label}` has digest {known[0] or known[1]}, the recipe wants {want}")
     return parent
 
 
 def require_different(parents: Sequence[Parent]) -> None:
     """Raises `UsageError` for an adapter that is given twice."""
-    seen: dict[str, Parent] = {}
+    seen: list[Parent] = []
     for parent in parents:
-        if parent.digest in seen:
+        same = next((one for one in seen if _same(one, parent)), None)
+        if same is not None:
             raise UsageError(
-                f"`{parent.label}` is given twice (also as `{seen[parent.digest].label}`): give it once, with the sum "
-                "of the weights"
+                f"`{parent.label}` is given twice (also as `{same.label}`): give it once, with the sum of the weights"
             )
-        seen[parent.digest] = parent
+        seen.append(parent)
+
+
+def _same(one: Parent, two: Parent) -> bool:
+    """Whether they are one adapter: the same numbers, used in the same way, as scales are no tensors."""
+    a, b = one.adapter, two.adapter
+    return one.weights == two.weights and a.method == b.method and _configs(a) == _configs(b)
+
+
+def _configs(adapter: Adapter) -> list[tuple[str, str, Mapping[str, Any]]]:
+    return [(part, target.path, target.config) for part, target in adapter.all_targets]
 
 
 def require_one_base(parents: Sequence[Parent]) -> Base:

@@ -23,9 +23,10 @@ from adaptr.format import digest
 from adaptr.format.io import write
 from adaptr.ops import rank_report, workers
 from adaptr.ops.assemble import assemble
-from adaptr.ops.convert import parent_of, require_finite
+from adaptr.ops.convert import require_finite
 from adaptr.ops.deltas import Deltas, deltas
 from adaptr.ops.diff_sides import solid
+from adaptr.ops.naming import of_opened
 from adaptr.ops.open import NAME, Opened, open_adapter
 from adaptr.ops.rank_report import Fitted, RankReport
 
@@ -107,7 +108,7 @@ def _written(
     asked = {"method": method, "rank": rank, "energy": energy, **({"to": to} if operation == "convert" else {})}
     arguments = {key: value for key, value in asked.items() if value is not None}
     made, fitted = _made(found, method, rank, energy, base, operation)
-    made = made.replace(lineage={"operation": operation, "arguments": arguments, "parents": [parent_of(found)]})
+    made = made.replace(lineage={"operation": operation, "arguments": arguments, "parents": [of_opened(found)]})
     lost: tuple[str, ...] = ()
     if format_of is None:
         file = write(made, out, force)

@@ -25,8 +25,9 @@ from adaptr.errors import NotPossible, Unsupported, UsageError
 from adaptr.families.delta import Delta
 from adaptr.files import refuse_existing
 from adaptr.format import digest
-from adaptr.ops.convert import parent_of, require_finite
+from adaptr.ops.convert import require_finite
 from adaptr.ops.deltas import Deltas, deltas
+from adaptr.ops.naming import of_opened
 from adaptr.ops.open import open_adapter
 from adaptr.ops.stack import members
 from adaptr.plugins import method
@@ -75,7 +76,7 @@ def serve(source: Path, out: Path, server: str, rank: int | None = None, force: 
     adapter, error = _plain(found.adapter, most)
     if server == "lorax":
         _require_each_block(adapter)
-    lineage = {"operation": "convert", "arguments": {"for": server, "rank": rank}, "parents": [parent_of(found)]}
+    lineage = {"operation": "convert", "arguments": {"for": server, "rank": rank}, "parents": [of_opened(found)]}
     written = foreign.get("peft").write(adapter.replace(lineage=lineage), out, False, force)
     r = int(adapter.config["r"])
     return Served(

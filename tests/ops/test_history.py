@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,10 @@ import adaptr
 import tiny
 from adaptr import api
 from adaptr.cli.graph import draw
-from adaptr.errors import InputError
+from adaptr.errors import InputError, UsageError
 from adaptr.ops import artifacts
+from adaptr.ops.compose import compose
+from adaptr.ops.recipe import Input, Recipe
 from adaptr.testing import shaken
 
 
@@ -81,10 +84,92 @@ def test_a_merge_names_its_base_and_adapters(home: Path) -> None:
     assert all(node.found for node in nodes if node.name in {"a", "b"})
 
 
+def named(source: Path) -> dict[str, str]:
+    """Weights digest to where it was found, of all that a history names."""
+    return {node.weights: node.found for node in api.log(source).nodes if node.weights}
+
+
+def weights(source: Path) -> str:
+    return adaptr.inspect(source).weights_digest
+
+
+def test_a_peft_folder_is_a_link_of_the_chain(home: Path) -> None:
+    """Merge of a folder that was converted from a file that came from a folder: each is found by what inspect shows."""
+    base = home / "base"
+    tiny.model("llama").save_pretrained(base)
+    a, b = file(home / "a.safetensors", 1), file(home / "b.safetensors", 2)
+    ab = mixed(home / "ab.safetensors", a, b)
+    api.convert(ab, home / "folder", "peft")
+    api.convert(home / "folder", home / "back.safetensors", "adaptr")
+    report = api.merge(base, [home / "folder"], home / "merged")
+    assert [entry["weights"] for entry in report.adapters] == [weights(home / "folder")] == [weights(ab)]
+    for child in (home / "folder", home / "back.safetensors", home / "merged"):
+        assert named(child).keys() == {weights(ab), weights(a), weights(b)}
+        assert all(named(child).values())
+
+
+def test_arithmetic_in_memory_names_files_by_their_weights(home: Path) -> None:
+    a, b = file(home / "a.safetensors", 1), file(home / "b.safetensors", 2)
+    api.convert(b, home / "b-peft", "peft")
+    b.unlink()
+    one, two = adaptr.load(a), adaptr.load(home / "b-peft")
+    adaptr.save(0.7 * one - 0.3 * two, home / "mix.safetensors")
+    found = named(home / "mix.safetensors")
+    assert found[weights(a)] == str(a)
+    assert found[weights(home / "b-peft")] == str(home / "b-peft")
+
+
+def test_a_peft_folder_is_found_in_the_store_with_its_own_parents(home: Path) -> None:
+    a = file(home / "a.safetensors", 1)
+    api.convert(a, home / "elsewhere" / "peft", "peft")
+    artifacts.tag(str(home / "elsewhere" / "peft"), "p")
+    child = home / "far" / "child.safetensors"
+    child.parent.mkdir()
+    api.resize(home / "elsewhere" / "peft", child, rank=1)
+    adaptr.save(1.0 * adaptr.load(home / "elsewhere" / "peft"), child.with_name("same.safetensors"))
+    (home / "elsewhere").rename(home / "gone")
+    nodes = {node.digest: node for node in api.log(child).nodes}
+    [parent] = api.log(child).nodes[0].parents
+    assert nodes[parent].found == "store"
+    assert nodes[parent].operation == "convert"
+    # by its weights alone, too
+    assert named(child.with_name("same.safetensors"))[weights(a)] == "store"
+
+
+def test_a_conversion_is_not_taken_for_its_own_parent(home: Path) -> None:
+    """It has its parent's weights: where that is gone, the chain ends."""
+    a = file(home / "a.safetensors", 1)
+    api.convert(a, home / "peft", "peft")
+    api.convert(home / "peft", home / "back.safetensors", "adaptr")
+    a.unlink()
+    (home / "peft").rename(home.parent / f"{home.name}-gone")
+    nodes = api.log(home / "back.safetensors").nodes
+    assert [node.operation for node in nodes] == ["convert", ""]
+
+
+def test_the_same_adapter_in_two_formats_is_given_once(home: Path) -> None:
+    a = file(home / "a.safetensors", 1)
+    api.convert(a, home / "peft", "peft")
+    with pytest.raises(UsageError, match="given twice"):
+        adaptr.compose([a, home / "peft"])
+    # the same numbers at another scale are another adapter
+    one = adaptr.load(a)
+    other = {path: replace(t, config={**t.config, "alpha": 7.0}) for path, t in one.targets.items()}
+    assert adaptr.compose([one, one.replace(targets=other, config={**one.config, "alpha": 7.0})]).adapter.targets
+
+
+def test_a_recipe_may_want_the_weights_or_the_file(home: Path) -> None:
+    a, b = file(home / "a.safetensors", 1), file(home / "b.safetensors", 2)
+    for wanted in (weights(a), adaptr.inspect(a).file_digest):
+        assert compose(Recipe((Input(a, 1.0, wanted), Input(b)))).adapter
+    with pytest.raises(UsageError, match="the recipe wants"):
+        compose(Recipe((Input(a, 1.0, weights(b)), Input(b))))
+
+
 def test_a_forged_circle_is_refused(home: Path) -> None:
     """A file can't contain its own digest, but a name it can."""
     adapter = shaken(adaptr.create(tiny.model("llama"), "lora", ["attn.q"], r=2), 1)
-    odd = {"operation": "x", "parents": [{"name": "n"}, {"name": "n"}, 3, {}]}
+    odd = {"operation": "x", "parents": [{"name": "n"}, {"name": "n", "weights": "x"}, 3, {}]}
     adaptr.save(adapter.replace(lineage=odd), home / "odd.safetensors")
     nodes = api.log(home / "odd.safetensors").nodes
     assert [node.name for node in nodes][1:] == ["n"]

@@ -109,7 +109,8 @@ def test_lineage_names_the_parent_by_digest_and_the_bytes_repeat(tmp_path: Path)
     lineage = api.load(tmp_path / "one").lineage
     assert lineage["operation"] == "resize"
     assert lineage["arguments"] == {"method": "lora", "rank": 2}
-    assert lineage["parents"] == [{"digest": digest.of_file(a), "format": "adaptr"}]
+    weights = digest.of_adapter(api.load(a))
+    assert lineage["parents"] == [{"digest": digest.of_file(a), "format": "adaptr", "weights": weights}]
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,8 @@ def command(output: Output, artifact: str) -> None:
     """Show where an adapter or a merged checkpoint comes from.
 
     Every output names its parents by digest. They are looked up in the store and beside what was made of them, and so
-    on up; what is not here is still named. Each line has a file's digest, how it was made, and where it is.
+    on up; what is not here is still named. Each line has an adapter's weights digest, as `adaptr inspect` shows it, how
+    it was made, and where it is.
     """
     from adaptr import api
 
@@ -54,7 +55,7 @@ def _line(node: Node) -> str:
     made = f"{node.operation} {shown(arguments, WIDTH)}".strip()
     role = node.role and f"{node.role}:"
     words = (
-        node.digest.removeprefix("sha256:")[:12],
+        (node.weights or node.digest).removeprefix("sha256:")[:12],
         role,
         shown(node.name, 40),
         node.what and f"[{shown(node.what, 40)}]",

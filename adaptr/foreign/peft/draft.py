@@ -11,6 +11,8 @@ from adaptr.adapter import Target
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from adaptr.format.io import Stored
+
 
 @dataclass(frozen=True)
 class Piece:
@@ -27,6 +29,11 @@ class Piece:
     order: tuple[int, ...] = ()
     then: Callable[[Tensor], Tensor] | None = None
     value: Tensor | None = None
+
+    @property
+    def plain(self) -> bool:
+        """Whether it is the file's tensor byte for byte; its shape may be another."""
+        return self.index is None and not self.order and self.then is None
 
     def take(self, tensor: Tensor) -> Tensor:
         if self.view:
@@ -81,3 +88,11 @@ class Pieces(Mapping[str, "Tensor"]):
     def shape(self, key: str) -> tuple[int, ...]:
         """A tensor's shape, without loading it."""
         return self.pieces[key].shape
+
+    def stored(self, key: str) -> Stored | None:
+        """Dtype, shape and bytes where they are the file's as they lie there, None where something is done to them."""
+        piece, look = self.pieces[key], getattr(self.tensors, "stored", None)
+        if look is None or not piece.plain:
+            return None
+        dtype, _, data = look(piece.source)
+        return dtype, piece.shape, data
