@@ -37,6 +37,8 @@ def plan(checkpoint: Checkpoint, stack: Sequence[tuple[Adapter, float]], tied: T
             targets += len(adapter.targets)
             if check:
                 check_content(checkpoint, names, adapter)
+            else:
+                names.meet(adapter)
             for path, target in adapter.targets.items():
                 _add(names, Layer(adapter, target, weight * strength(path)), spans, biases, tied)
             _add_replaced(names, adapter, weight, strength, changes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from adaptr import targets as places
@@ -47,15 +48,18 @@ def _of_checkpoint(base: Checkpoint, adapter: Adapter) -> Weights:
 def _of_model(model: nn.Module, adapter: Adapter) -> Weights:
     from adaptr import host
     from adaptr.host.identity import content_of
+    from adaptr.host.names import current
 
-    wanted = adapter.base.content
-    if wanted and not adapter.base.quantization and content_of(model, adapter.targets) != wanted:
+    now = current(model, adapter)
+    wanted, called = now.base.content, dict(zip(adapter.targets, now.targets, strict=True))
+    if wanted and not adapter.base.quantization and content_of(model, now.targets) != wanted:
         raise ContentMismatch(
             f"the base's weights at the targets of `{adapter.label}` are not those it was trained on "
             f"({adapter.base.id or 'unnamed base'}); load the right revision"
         )
 
     def weights(target: Target) -> View:
+        target = replace(target, path=called.get(target.path, target.path))
         places.match(model, target)
         found = host.view_of(model, target)
         bias = found.bias

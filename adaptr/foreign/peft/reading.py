@@ -87,7 +87,7 @@ def _owners(path: str) -> Iterator[str]:
 
 def _model(source: Source, base: Any) -> nn.Module | None:
     """The base's modules, where the file leaves open which they are: building them takes seconds."""
-    from adaptr.foreign.skeleton import described, skeleton
+    from adaptr.skeleton import described, skeleton
 
     if isinstance(base, str | os.PathLike):
         open_kinds = described(base).get("model_type") in CONV1D_MODELS
@@ -97,7 +97,7 @@ def _model(source: Source, base: Any) -> nn.Module | None:
 
 
 def _architecture(config: Mapping[str, Any], base: Any) -> str:
-    from adaptr.foreign.skeleton import described
+    from adaptr.skeleton import described
 
     if isinstance(base, str | os.PathLike):
         return str((described(base).get("architectures") or [""])[0])
