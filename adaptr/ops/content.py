@@ -11,7 +11,7 @@ from adaptr.checkpoint.open import Checkpoint
 from adaptr.errors import ContentMismatch
 from adaptr.format.io import TORCH_NAMES
 from adaptr.ops.change import FLOATS
-from adaptr.ops.tied import weight_place
+from adaptr.ops.ties import weight_place
 
 
 def check_content(checkpoint: Checkpoint, names: Names, adapter: Adapter) -> None:
@@ -48,7 +48,7 @@ def _is_float(place: Place) -> bool:
 def _place_of_weight(names: Names, target: Target) -> Place | None:
     """Where the weight of a target's module is, for modules that have one."""
     if target.kind in MATRIX_KINDS:
-        return weight_place(names, target, "both")
+        return weight_place(names, target)
     stored = names.find(f"{target.path}.weight")
     return Place(stored, slice(0, stored.entry.shape[0])) if stored is not None else None
 

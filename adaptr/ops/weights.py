@@ -14,7 +14,7 @@ from adaptr.checkpoint.stream import Rows
 from adaptr.errors import ContentMismatch
 from adaptr.ops.blocks import working
 from adaptr.ops.content import check_content
-from adaptr.ops.tied import weight_place
+from adaptr.ops.ties import weight_place
 from adaptr.view import ALL, View
 
 if TYPE_CHECKING:
@@ -37,8 +37,7 @@ def _of_checkpoint(base: Checkpoint, adapter: Adapter) -> Weights:
     check_content(base, names, adapter)
 
     def weights(target: Target) -> View:
-        # reading a tied embedding for the head is not changing it
-        place = weight_place(names, target, "both")
+        place = weight_place(names, target)
         stored = names.bias(target)
         return _logical(target, _reader(place), lambda: None if stored is None else _whole(stored))
 
