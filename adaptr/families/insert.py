@@ -7,6 +7,7 @@ target's input, `reads` in the target's configuration is the path of the module 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -31,19 +32,41 @@ class Insert(Method):
         raise NotImplementedError
 
     def view(self, base: View, p: Mapping[str, Tensor], cfg: Any, weight: float) -> View:
-        def call(*args: Any, **kwargs: Any) -> Tensor:
-            h: Tensor = base(*args, **kwargs)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            output = base(*args, **kwargs)
+            h = first_of(output)
             x = args[0] if args else next(iter(kwargs.values()))
             taken = p.taken() if getattr(cfg, "reads", "") else x  # type: ignore[attr-defined]
             dtype = next(iter(p[name] for name in p)).dtype
             inner = h.to(dtype)
             y = self.forward(inner, taken.to(dtype), p, cfg)
-            return (y if weight == 1.0 else inner + weight * (y - inner)).to(h.dtype)
+            return with_first(output, (y if weight == 1.0 else inner + weight * (y - inner)).to(h.dtype))
 
         def rows(s: slice) -> Tensor:
             raise NotMergeable(self.name, REASONS[self.unmergeable], self.possible)
 
         return base.then(call=call, rows=rows)
+
+
+def first_of(output: Any) -> Tensor:
+    """What a module gives: its output, or the first of several (an attention's weights and cache come behind)."""
+    if isinstance(output, Mapping):
+        output = next(iter(output.values()))
+    elif isinstance(output, tuple | list):
+        output = output[0]
+    return output  # type: ignore[no-any-return]
+
+
+def with_first(output: Any, y: Tensor) -> Any:
+    """`output` with `y` in the place of its first tensor."""
+    if isinstance(output, Mapping):
+        made = copy.copy(output)
+        made[next(iter(output))] = y  # type: ignore[index]
+        return made
+    if isinstance(output, tuple | list):
+        several = [y, *output[1:]]
+        return type(output)(*several) if hasattr(output, "_fields") else type(output)(several)
+    return y
 
 
 def activation(name: str) -> Any:
