@@ -16,12 +16,15 @@ from adaptr import plugins
 from adaptr import targets as places
 from adaptr.adapter import Adapter, Target
 from adaptr.errors import AlreadyAttached, ContentMismatch, TargetNotFound, UsageError
-from adaptr.host import attention, prompt
+from adaptr.host import attention, fastpath, prompt
 from adaptr.host.freeze import freeze
+from adaptr.host.gradients import Gradients
 from adaptr.host.identity import content_of
 from adaptr.host.names import current
+from adaptr.host.reached import reachable, watched
 from adaptr.host.replace import Replacement, replaceable
 from adaptr.host.swap import CACHE, State, mount, unmount, unpack
+from adaptr.host.uses import use
 
 if TYPE_CHECKING:
     from adaptr.families.base import Method
@@ -94,6 +97,7 @@ class Session(Handle):
     def __init__(self, model: nn.Module, adapter: Adapter, key: str) -> None:
         super().__init__(model, adapter, key)
         self.steps = 0
+        self.gradients: Gradients | None = None
         self.memory: dict[str, Any] = {}
 
     def parameters(self) -> Iterator[nn.Parameter]:
@@ -105,6 +109,8 @@ class Session(Handle):
     def after_step(self) -> None:
         """Called after each optimiser step and before the gradients are cleared; methods with a schedule work here."""
         self.steps += 1
+        if self.steps == 1 and self.gradients is not None:
+            self.gradients.check()
         plugins.method(self.adapter.method).after_step(self)
 
     def penalty(self) -> Tensor | float:
@@ -134,7 +140,7 @@ def attach(model: nn.Module, method: Method, adapter: Adapter, weight: float = 1
 def train(model: nn.Module, method: Method, adapter: Adapter) -> Session:
     """Attach with gradients, everything else frozen."""
     adapter = current(model, adapter)
-    check(model, method, adapter, 1.0)
+    check(model, method, adapter, 1.0, trains=True)
     session = Session(model, adapter, key_of(model, adapter))
     session._undo.append(freeze(model))
     session._undo += [unpack(module) for module in model.modules()]
@@ -169,6 +175,9 @@ def install(handle: H, weight: float, trainable: bool, states: Iterable[tuple[st
         handle.detach()
         raise
     handle.strength = weight
+    if isinstance(handle, Session):
+        handle.gradients = Gradients(handle)
+        handle._undo.append(handle.gradients.remove)
     return handle
 
 
@@ -195,12 +204,18 @@ def place(model: nn.Module, key: str, target: Target, state: State) -> Undo:
         return prompt.mount(model, key, state)
     if target.kind in {"experts", "experts_t"}:  # one module may have several stacks
         key = f"{key}-{target.path.rpartition('.')[2]}"
-    mount(module, key, state)
+    found = use(model, target.path)
+    on_output = target.kind == "module"
+    mount(module, key, state, found.read and not (on_output and fastpath.inside(model, target.path)))
     reads = getattr(state.cfg, "reads", "")
     tap = model.get_submodule(reads).register_forward_pre_hook(state.take, with_kwargs=True) if reads else None
+    unwatch = watched(model, module, target, found)
+    again = fastpath.avoid(model, target.path, module) if on_output else unwatch
 
     def undo() -> None:
         unmount(module, key)
+        unwatch()
+        again()
         if tap is not None:
             tap.remove()
 
@@ -237,7 +252,7 @@ def attached(model: nn.Module) -> dict[str, Adapter]:
     return dict(model.__dict__.get(LEDGER, {}))
 
 
-def check(model: nn.Module, method: Method, adapter: Adapter, weight: float) -> None:
+def check(model: nn.Module, method: Method, adapter: Adapter, weight: float, trains: bool = False) -> None:
     """All that can be known to be wrong, before anything is touched."""
     method.check_weight(weight)
     if not adapter.targets and not adapter.replaced:
@@ -245,6 +260,7 @@ def check(model: nn.Module, method: Method, adapter: Adapter, weight: float) -> 
     for path, target in adapter.targets.items():
         method.check(target, adapter.shapes(path))
         places.match(model, target)
+        reachable(model, method, target, trains)
     for path, tensor in adapter.replaced.items():
         replaceable(model, path, tensor)
     wanted = adapter.base.content

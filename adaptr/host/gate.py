@@ -23,6 +23,7 @@ from adaptr.host.attach import Handle, Session, Undo, check, install, key_of, pl
 from adaptr.host.call import carry, carry_no_more, put, restore, take
 from adaptr.host.freeze import freeze
 from adaptr.host.names import current
+from adaptr.host.reached import reachable
 from adaptr.host.site import PASS, Signal, Site
 from adaptr.host.swap import State, unpack
 
@@ -54,7 +55,10 @@ def _checked(model: nn.Module, method: Gate, adapter: Adapter, weight: float) ->
     parts = {name: held.part(name) for name in method.config(adapter.config).experts}
     check(model, method, adapter, weight)
     for part in parts.values():
-        check(model, plugins.method(part.method), current(model, part), 1.0)
+        now = current(model, part)
+        check(model, plugins.method(part.method), now, 1.0)
+        for target in now.targets.values():
+            reachable(model, method, target, trains=False, weighs=False)
     if method.passes:
         backbone_of(model)
         if SLOT in model._modules:

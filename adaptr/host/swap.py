@@ -22,6 +22,8 @@ from adaptr.host.call import find, put, restore, take
 from adaptr.view import View, of_weight
 
 CACHE = "_adaptr_view"
+#: What a layer finds in a call of its own forward.
+RAW = "raw"
 
 
 class State(nn.Module):
@@ -119,10 +121,71 @@ def adapted(cls: type[nn.Module]) -> type[nn.Module]:
         found = self.__dict__.get(CACHE)
         # another parameter may have been put in place: assigned state dicts, tied or replaced weights
         if found is None or found[0] is not self._parameters.get("weight"):
-            found = self.__dict__[CACHE] = (self._parameters.get("weight"), compose(self).call)
+            found = _composed(self)
         return found[1](*args, **kwargs)
 
     return _subclass(cls, forward, adapted)
+
+
+@functools.cache
+def read(cls: type[nn.Module]) -> type[nn.Module]:
+    """As `adapted`, where others read the weight past the forward: they get it with the adapters in it."""
+
+    def seen(self: Any, name: str) -> Any:
+        """Where Python looks for parameters; `state_dict`, `parameters()` and optimisers don't come this way."""
+        if name not in {"weight", "bias"} or self._parameters.get(name) is None or find(self) is RAW:
+            return cls.__getattr__(self, name)
+        found = self.__dict__.get(CACHE)
+        if found is None or found[0] is not self._parameters.get("weight"):
+            found = _composed(self)
+        return _value(self, found[2], name)
+
+    return _subclass(cls, adapted(cast(Any, cls)).forward, read, __getattr__=seen, _adaptr_is_read=True)
+
+
+def _composed(module: nn.Module) -> tuple[Tensor | None, Callable[..., Any], View]:
+    """The weight that the View is made for, its forward, and itself: kept on the module until something changes."""
+    view = compose(module)
+    found = (module._parameters.get("weight"), view.call, view)
+    if not torch.compiler.is_compiling():  # closures made in a trace can't leave it
+        module.__dict__[CACHE] = found
+    return found
+
+
+def _value(module: nn.Module, view: View, name: str) -> Tensor:
+    """The adapted weight or bias, as the layer stores it."""
+    stored = cast(Tensor, module._parameters[name])
+    if not stored.is_floating_point():
+        return stored  # packed: who reads it knows how, and no adapter can be in it
+    _refuse_dropout(module)
+    if name == "bias":
+        return cast(Tensor, view.bias).to(stored.dtype)
+    value = view.weight.to(stored.dtype)
+    return value.t() if _is_transposed(module) else value
+
+
+def _refuse_dropout(module: nn.Module) -> None:
+    """A weight has no input that could be dropped."""
+    for state in cast("list[State]", list(cast(nn.ModuleDict, module.adapters).values())):
+        if state.training and getattr(state.cfg, "dropout", False):
+            raise Unsupported(dropped(state.target.path, state.method.name))
+
+
+def dropped(path: str, method: str) -> str:
+    """Why there is no dropout at a layer."""
+    return (
+        f"`{path}`: the module around it reads the weight and does not call the layer, so `{method}` can't drop any of "
+        "its input: train with `dropout=0`, there alone by `overrides`, or leave the layer out of the targets"
+    )
+
+
+def _raw_forward(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+    """The layer's own forward, which sees its own weight."""
+    before = put(module, RAW)
+    try:
+        return original(module).forward(module, *args, **kwargs)
+    finally:
+        restore(before)
 
 
 @functools.cache
@@ -165,17 +228,27 @@ def original(module: nn.Module) -> type[nn.Module]:
     return found
 
 
-def mount(module: nn.Module, key: str, state: State) -> None:
-    """Put `state` on `module` under `key`, above what is there already."""
-    kind = owner if state.target.kind in {"experts", "experts_t"} else adapted
+def mount(module: nn.Module, key: str, state: State, is_read: bool = False) -> None:
+    """Put `state` on `module` under `key`, above what is there already. `is_read`: others read the weight."""
+    swapped = _swapped(module, state, is_read)
     if "adapters" not in module._modules:
         module.adapters = nn.ModuleDict()
-    swapped: type[nn.Module] = cast(Any, kind)(original(module))
-    if type(module) not in (original(module), swapped):
-        raise Unsupported(f"`{state.target.path}`: a module can't have adapters on itself and on its parameters")
     module.__class__ = swapped
     cast(nn.ModuleDict, module.adapters)[key] = state
     module.__dict__.pop(CACHE, None)
+
+
+def _swapped(module: nn.Module, state: State, is_read: bool) -> type[nn.Module]:
+    """The class that `module` gets. Raises `Unsupported` where it has one that can't be both."""
+    cls = original(module)
+    called, whole, stacks = cast("list[type[nn.Module]]", [cast(Any, kind)(cls) for kind in (adapted, read, owner)])
+    if state.target.kind in {"experts", "experts_t"}:
+        wanted, fits = stacks, {cls, stacks}
+    else:  # once read, always read: another model around this one may read it
+        wanted, fits = whole if is_read or type(module) is whole else called, {cls, called, whole}
+    if type(module) not in fits:
+        raise Unsupported(f"`{state.target.path}`: a module can't have adapters on itself and on its parameters")
+    return wanted
 
 
 def unmount(module: nn.Module, key: str) -> None:
@@ -228,24 +301,37 @@ def experts_value(module: nn.Module, name: str) -> Tensor:
 
 def base_view(module: nn.Module) -> View:
     """The View of a module as it is without adapters."""
-    call = functools.partial(original(module).forward, module)
+    is_read = getattr(type(module), "_adaptr_is_read", False)
+    call = functools.partial(_raw_forward if is_read else original(module).forward, module)
     weight = module._parameters.get("weight")
-    if weight is None:
+    if weight is None and not isinstance(getattr(module, "weight", None), Tensor):
         return View(call, functools.partial(_no_weight, type(module).__name__))
     op, axis = _operation(module)
-    transposed = type(module).__name__.endswith("Conv1D") or isinstance(module, nn.Embedding)
+    transposed = _is_transposed(module)
 
     def rows(s: slice) -> Tensor:
         W = dense(module)
         return (W.t() if transposed else W)[s]
 
     def plain() -> Tensor | None:
-        return weight.t() if transposed else weight
+        return weight.t() if transposed and weight is not None else weight
 
     bias = lambda: module._parameters.get("bias")
+    if weight is None:  # computed from others at each call, as weight normalisation does
+        return View(call, rows, bias, op, parts=_own_parameters(module), axis=axis)
     if not _is_plain(module, weight):
         return View(call, rows, bias, op, parts=(weight,), axis=axis)
     return View(call, rows, bias, op, plain, parts=(weight,), axis=axis)
+
+
+def _own_parameters(module: nn.Module) -> tuple[Tensor, ...]:
+    """All that a parametrised weight is computed from, without the adapters on it."""
+    return tuple(p for name, p in module.named_parameters() if not name.startswith("adapters."))
+
+
+def _is_transposed(module: nn.Module) -> bool:
+    """Whether the weight is stored as (in, out)."""
+    return type(module).__name__.endswith("Conv1D") or isinstance(module, nn.Embedding)
 
 
 def _is_plain(module: nn.Module, weight: Tensor) -> bool:
@@ -256,7 +342,9 @@ def _is_plain(module: nn.Module, weight: Tensor) -> bool:
 
 
 def dense(module: nn.Module) -> Tensor:
-    """The weight as stored, dequantised where the layer is quantised."""
+    """The weight as stored, dequantised where the layer is quantised, computed where it is parametrised."""
+    if "weight" not in module._parameters:
+        return cast(Tensor, module.weight)
     weight = cast(Tensor, module._parameters["weight"])
     if weight.is_floating_point():
         return weight

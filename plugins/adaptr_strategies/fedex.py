@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 class FedEx(Strategy):
     name = "fedex"
     normalize = True
-    by_factors = True
 
     @dataclass(frozen=True)
     class Config:

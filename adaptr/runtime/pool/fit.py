@@ -16,6 +16,7 @@ from adaptr.families.row import Row
 from adaptr.host.identity import content_of
 from adaptr.host.names import current
 from adaptr.host.swap import original, view_of
+from adaptr.host.uses import use
 from adaptr.ops.stack import members
 
 KINDS = frozenset({"linear", "linear_t"})
@@ -49,6 +50,11 @@ def _match(model: nn.Module, part: Adapter, matched: set[Place]) -> None:
                 "adapters of their own at linear layers alone: attach this one to a model of its own"
             )
         places.match(model, target)
+        if use(model, path).bypassed:
+            raise Unsupported(
+                f"`{part.label}` adapts `{path}`, which the module around it never calls: all rows share the weight "
+                "that it reads; attach this one to a model of its own"
+            )
         matched.add(_place(target))
 
 

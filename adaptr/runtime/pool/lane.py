@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from adaptr.adapter import Target
-from adaptr.errors import UsageError
+from adaptr.errors import Unsupported, UsageError
 from adaptr.host.swap import State
 from adaptr.view import View
 
@@ -93,7 +93,12 @@ class _ByRow:
             found: Tensor = base(x) if p.work is None else p.work(base.call, x)
             return found
 
-        return base.then(call=call)
+        def rows(s: slice) -> Tensor:
+            if p.work is not None:
+                raise Unsupported(f"the weight of `{p.target.path}` is read, and each row of a batch has another one")
+            return base.rows(s)
+
+        return base.then(call=call, rows=rows)
 
 
 class Lane(State):

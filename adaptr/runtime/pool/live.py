@@ -21,6 +21,7 @@ from adaptr.families.row import Row
 from adaptr.foreign.detect import CONFIG
 from adaptr.host.attach import attached
 from adaptr.host.swap import mount, unmount
+from adaptr.host.uses import use
 from adaptr.ops.open import open_adapter
 from adaptr.registry.local import path_of
 from adaptr.runtime.pool.batch import Batch
@@ -227,7 +228,7 @@ class Pool:
             target = places.describe(path, module)
             assert target is not None, "targets were matched"
             self._lanes[path] = lane = Lane(target)
-            mount(module, SLOT, lane)
+            mount(module, SLOT, lane, use(self.model, path).read)
 
     def _entry(self, source: Source, look: bool = True) -> Entry:
         self._versions += 1
