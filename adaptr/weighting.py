@@ -44,6 +44,17 @@ def _number(value: Any, label: str) -> float:
     return float(value)
 
 
+def scaled(weight: Weight, by: float) -> Weight:
+    """`by` times a weight."""
+    if isinstance(weight, Mapping):
+        return {pattern: _scaled(value, by) for pattern, value in weight.items()}
+    return _scaled(weight, by)
+
+
+def _scaled(value: Gradient, by: float) -> Gradient:
+    return by * value if isinstance(value, int | float) else [by * one for one in value]
+
+
 def stored(weight: Weight) -> Any:
     """A weight as JSON that keeps the order of patterns, which objects in canonical JSON don't."""
     return {"patterns": [[p, v] for p, v in weight.items()]} if isinstance(weight, Mapping) else weight

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Literal
 
 from adaptr.errors import ShapeError, UsageError
@@ -15,7 +15,8 @@ CHOICES: tuple[Choice, ...] = ("refuse", "first", "average", "drop")
 
 #: From an input's number and a path to its weight there.
 WeightAt = Callable[[int, str], float]
-Parts = Sequence[Mapping[str, "Tensor"]]
+#: From the number of an input that counts to what it has.
+Parts = Mapping[int, Mapping[str, "Tensor"]]
 
 
 def biases(parts: Parts, weight: WeightAt, linear: bool, choice: Choice) -> dict[str, Tensor]:
@@ -70,7 +71,7 @@ def replaced(parts: Parts, weight: WeightAt, choice: Choice, targets: Mapping[st
 def _owners(parts: Parts) -> dict[str, list[int]]:
     """Path to the numbers of the inputs that have it."""
     found: dict[str, list[int]] = {}
-    for number, part in enumerate(parts):
+    for number, part in parts.items():
         for path in part:
             found.setdefault(path, []).append(number)
     return found

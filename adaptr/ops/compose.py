@@ -101,7 +101,8 @@ def _whole(strategy: Strategy, cfg: Any, given: Sequence[Parent], recipe: Recipe
     weight = weights({}, recipe, strategy, given)
     strengths = [weight(n, "") for n in range(len(given))]
     made = strategy.whole([_dequantized(parent.adapter) for parent in given], strengths, cfg)
-    whole = beside.replaced([p.adapter.replaced for p in given], weight, recipe.replaced, made.targets)
+    parts = {n: parent.adapter.replaced for n, parent in enumerate(given) if parent.weight != 0}
+    whole = beside.replaced(parts, weight, recipe.replaced, made.targets)
     return made.replace(tensors={**made.tensors, **{f"{path}:=": tensor for path, tensor in whole.items()}})
 
 

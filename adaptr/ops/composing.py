@@ -33,22 +33,24 @@ class Work:
         self.recipe, self.strategy, self.cfg, self.given = recipe, strategy, cfg, given
         base = opened_base(recipe.base)
         self.deltas: list[Deltas] = [deltas(parent.adapter, base) for parent in given]
-        labels = [parent.label for parent in given]
-        self.targets = parents.joined_targets([list(d.targets.values()) for d in self.deltas], labels)
+        #: Numbers of the inputs that count: at weight 0 one is as if not given.
+        self.strong = [n for n, parent in enumerate(given) if parent.weight != 0]
+        labels = [given[n].label for n in self.strong]
+        self.targets = parents.joined_targets([list(self.deltas[n].targets.values()) for n in self.strong], labels)
         self.weight = weights(self.targets, recipe, strategy, given)
         self.numbers: dict[str, Made] = {}
 
     @property
     def alone(self) -> int:
         """How many targets not all inputs change."""
-        return sum(not all(path in d.targets for d in self.deltas) for path in self.targets)
+        return sum(not all(path in d.targets for _, d in _numbered(self)) for path in self.targets)
 
     def adapter(self, folder: Path | None) -> Adapter:
         """The result, its tensors beside each other in memory if they are low-rank, else in a file in `folder`."""
         changed = [path for path in self.targets if any(path in d and self.weight(n, path) for n, d in _numbered(self))]
         choice, linear = self.recipe.replaced, self.strategy.linear
-        shifts = beside.biases([d.biases for d in self.deltas], self.weight, linear, choice)
-        whole = beside.replaced([d.replaced for d in self.deltas], self.weight, choice, self.targets)
+        shifts = beside.biases({n: d.biases for n, d in _numbered(self)}, self.weight, linear, choice)
+        whole = beside.replaced({n: d.replaced for n, d in _numbered(self)}, self.weight, choice, self.targets)
         if not changed and not shifts and not whole:
             raise UsageError("all weights are zero: the result would change nothing")
         method = fitting(bool(changed), bool(shifts), self._low(changed))
@@ -87,14 +89,13 @@ class Work:
         """Whether the result is low-rank: because it is cut, or because all inputs and the strategy are."""
         if self.recipe.rank is not None or self.recipe.energy is not None:
             return True
-        firsts = [next((path for path in changed if path in d), None) for d in self.deltas]
-        return self.strategy.space != "elements" and all(
-            path is None or is_low_rank(d[path]) for d, path in zip(self.deltas, firsts, strict=True)
-        )
+        firsts = [(d, next((path for path in changed if path in d), None)) for _, d in _numbered(self)]
+        return self.strategy.space != "elements" and all(path is None or is_low_rank(d[path]) for d, path in firsts)
 
 
 def _numbered(work: Work) -> list[tuple[int, Deltas]]:
-    return list(enumerate(work.deltas))
+    """Number and deltas of the inputs that count."""
+    return [(n, work.deltas[n]) for n in work.strong]
 
 
 def _put(spool: dict[str, Tensor] | Spool, key: str, tensor: Tensor) -> None:

@@ -62,6 +62,11 @@ def checked(recipe: Recipe) -> tuple[Strategy, Any]:
         raise UsageError(f"the energy is {recipe.energy}, wanted a share above 0 and up to 1")
     if strategy.rank_wanted and recipe.rank is None and recipe.energy is None:
         raise UsageError(f"strategy `{strategy.name}` wants a rank or a share of the energy: `--rank` or `--energy`")
+    if strategy.searches and recipe.normalize:
+        raise UsageError(
+            f"strategy `{strategy.name}` finds weights that are right as they are; divided by their sum they would be "
+            "others: leave out `--normalize`"
+        )
     if recipe.replaced not in CHOICES:
         raise UsageError(f"`replaced` is `{recipe.replaced}`, wanted {', '.join(CHOICES)}")
     return strategy, cfg

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -14,6 +15,7 @@ from adaptr.ops.apply import explained, quiet_transformers
 from adaptr.ops.examples import encoded, examples
 from adaptr.ops.parents import Parent
 from adaptr.strategies.base import Strategy
+from adaptr.weighting import Layers, scaled
 
 
 def searched(strategy: Strategy, cfg: Any, given: Sequence[Parent], base: Any) -> list[Parent]:
@@ -23,6 +25,7 @@ def searched(strategy: Strategy, cfg: Any, given: Sequence[Parent], base: Any) -
     rows = examples(Path(cfg.data))
     model, tokenizer = loaded(base)
     tokens = [_tokens(tokenizer, prompt, text, model) for prompt, text in rows]
+    layers = Layers(target.path for parent in given for _, target in parent.adapter.all_targets)
     with ExitStack() as stack:
         hooks = [plugins.hooks(parent.adapter.method) for parent in given]
         handles = [
@@ -31,12 +34,14 @@ def searched(strategy: Strategy, cfg: Any, given: Sequence[Parent], base: Any) -
         ]
 
         def loss(weights: Sequence[float]) -> float:
-            for handle, weight in zip(handles, weights, strict=True):
-                handle.weight = weight
+            for handle, parent, weight in zip(handles, given, weights, strict=True):
+                strength = functools.partial(layers.weight, scaled(parent.weight, weight), label=parent.label)
+                handle.weigh(strength)
             return _loss(model, tokens)
 
         found = strategy.search(loss, len(given), cfg)
-    return [replace(parent, weight=weight) for parent, weight in zip(given, found, strict=True)]
+    pairs = zip(given, found, strict=True)
+    return [replace(parent, weight=scaled(parent.weight, weight)) for parent, weight in pairs]
 
 
 def loaded(base: Any) -> tuple[Any, Any]:

@@ -271,6 +271,23 @@ def test_no_parent_wins_silently() -> None:
     assert float(adaptr.compose([a, with_head(c, 1.0)]).adapter.replaced["score.weight"][0, 0]) == 1.0  # both alike
 
 
+def test_an_input_at_weight_zero_is_as_if_not_given() -> None:
+    a, b = with_head(lora(1), 1.0), with_head(lora(2), 3.0)
+    alone = adaptr.compose([a]).adapter
+    for other in (b, b.replace(tensors={**b.tensors, "model.norm.weight:=": torch.ones(32)})):
+        made = adaptr.compose([a, (other, 0.0)])
+        assert made.report.replaced == ("score.weight",)
+        assert float(made.adapter.replaced["score.weight"][0, 0]) == 1.0
+        assert made.report.alone == 0
+        assert_sum(made.adapter, [(alone, 1.0)])
+    one, two = lora(1, "bert", bias=True), lora(2, "bert", bias=True)
+    path = next(iter(one.targets))
+    ties = adaptr.compose([one, (two, 0.0)], "ties").adapter
+    torch.testing.assert_close(deltas(ties).biases[path], deltas(one).biases[path])
+    with pytest.raises(UsageError, match="all weights are zero"):
+        adaptr.compose([(a, 0.0), (b, 0.0)])
+
+
 def test_a_parameter_that_is_both_replaced_and_changed_is_refused() -> None:
     a, b = lora(1), lora(2, targets=["attn.q"])
     down = "model.layers.0.mlp.down_proj"

@@ -77,6 +77,21 @@ def test_the_found_weights_are_better_than_none(base: Path, tmp_path: Path) -> N
     assert str(tmp_path) not in json.dumps(made.adapter.lineage)
 
 
+def test_the_found_weights_are_times_those_that_were_given(base: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data.jsonl"
+    data.write_text(json.dumps({"text": "w1 w2 w3"}) + "\n")
+    a, b = (filled(adaptr.create(tiny.model("llama"), "lora", r=2), seed) for seed in (1, 2))
+    given = {"*": 0.5, "*.layers.0.*": [-2.0]}
+    made = adaptr.compose([(a, given), (b, 0.0)], "lorahub", base=str(base), data=str(data), steps=8, l1=0.0)
+    first, second = made.adapter.lineage["arguments"]["weights"]
+    by = first["*"] / 0.5
+    assert by != 0
+    assert first["*.layers.0.*"] == pytest.approx([-2.0 * by])
+    assert second == 0
+    with pytest.raises(UsageError, match="leave out `--normalize`"):
+        adaptr.compose([a, b], "lorahub", base=str(base), data=str(data), normalize=True)
+
+
 def test_what_is_refused(base: Path, tmp_path: Path) -> None:
     data = tmp_path / "data.jsonl"
     data.write_text('{"text": "w1"}\n{"words": 1}\n')
