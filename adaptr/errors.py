@@ -27,7 +27,7 @@ AdaptrError
 │   ├── NonFinite                     NaN or infinity where there must be none
 │   └── FileChanged                   a file is no longer the one whose header was read
 ├── WrongBase .................... 4  adapter and base don't belong together
-│   └── TargetNotFound, TargetMismatch, ContentMismatch, TiedWeights
+│   └── TargetNotFound, TargetAmbiguous, TargetMismatch, ContentMismatch, TiedWeights
 ├── NotPossible .................. 5  the method can't do this
 │   └── NotMergeable, NoDelta, NotMerged, Unsupported, AlreadyAttached, NothingChanged
 ├── RegistryError ................ 6  registry or network
@@ -296,6 +296,10 @@ class WrongBase(AdaptrError):
 
 class TargetNotFound(WrongBase):
     """The base has no module or tensor of that name."""
+
+
+class TargetAmbiguous(WrongBase):
+    """A name of the adapter fits two places of the base."""
 
 
 class TargetMismatch(WrongBase):

@@ -6,6 +6,7 @@
         method = "mine"
 
 and gets a test a law, on a tiny Llama-type model. `model()` and `inputs()` may be overridden for other architectures.
+The laws of composition strategies are `StrategyLaws`.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from adaptr import api, plugins
 from adaptr.adapter import Adapter, Target
 from adaptr.errors import NotMergeable
+from adaptr.strategies.laws import StrategyLaws as StrategyLaws
 
 if TYPE_CHECKING:
     import torch

@@ -18,7 +18,12 @@ from adaptr.errors import UsageError, shown
 Gradient = float | Sequence[float]
 Weight = Gradient | Mapping[str, Gradient]
 
-_LAYER = re.compile(r"(?:^|(?<=\.))\d+(?=\.|$)")
+_NUMBER = re.compile(r"(?:^|(?<=\.))\d+(?=\.|$)")
+#: What stands before a layer's number: `layers`, `encoder.layer`, `h`, `transformer_blocks`, `albert_layer_groups`.
+_STACK = re.compile(r"(.*_)?(layers?|h|(res)?blocks?|groups?|stages?)")
+#: What counts experts, which lie beside each other and not one after the other.
+_EXPERTS = re.compile(r"(.*_)?experts?")
+_EXPERT = 3
 
 
 def check(weight: Any, label: str) -> Weight:
@@ -69,23 +74,28 @@ def restored(value: Any, label: str) -> Weight:
 
 
 class Layers:
-    """The place of each path among the layers, from 0 to 1. Stacks with a prefix of their own count on their own."""
+    """The place of each path among the layers, from 0 to 1. Stacks with a prefix of their own count on their own.
+
+    Of several numbers in a path the layer's is that after the name of a stack (`0.encoder.layer.3`,
+    `layers.3.mlp.experts.5`), else after another name but that of experts, else one of modules in a row (`0`, `2`); of
+    those that are alike the first that is not the same in all paths (`block.3.layer.0`, `groups.0.layers.3`).
+    """
 
     def __init__(self, paths: Iterable[str]) -> None:
-        self._last: dict[str, int] = {}
+        self._seen: dict[str, set[int]] = {}
         for path in paths:
-            found = _LAYER.search(path)
-            if found:
-                prefix = path[: found.start()]
-                self._last[prefix] = max(self._last.get(prefix, 0), int(found[0]))
+            for prefix, number in _numbers(path):
+                self._seen.setdefault(prefix, set()).add(number)
 
     def at(self, path: str) -> float | None:
         """None for a path outside of all layers."""
-        found = _LAYER.search(path)
-        if found is None:
+        found = _numbers(path)
+        seen = [self._seen.get(prefix, set()) for prefix, _ in found]
+        if not any(seen):
             return None
-        last = self._last.get(path[: found.start()])
-        return int(found[0]) / last if last else None if last is None else 0.0
+        at = next((i for i, values in enumerate(seen) if len(values) > 1), 0)
+        last = max(seen[at], default=0)
+        return found[at][1] / last if last else 0.0
 
     def weight(self, weight: Weight, path: str, label: str) -> float:
         """The strength at `path`. Raises `UsageError` where none is said."""
@@ -105,6 +115,21 @@ class Layers:
         if not found:
             raise UsageError(f"no pattern of the weights of `{label}` matches `{path}`; add one, such as `*`")
         return found[-1]
+
+
+def _numbers(path: str) -> list[tuple[str, int]]:
+    """(what stands before it, the number) of all numbers in a path that may be its layer's, as likely as each other."""
+    found = [(path[: n.start()], int(n[0])) for n in _NUMBER.finditer(path)]
+    sorts = [_sort(prefix.rstrip(".").rpartition(".")[2]) for prefix, _ in found]
+    best = min(sorts, default=None)
+    return [] if best == _EXPERT else [one for one, sort in zip(found, sorts, strict=True) if sort == best]
+
+
+def _sort(name: str) -> int:
+    """What a number after `name` counts: layers, something with a name, modules in a row, or experts."""
+    if _EXPERTS.fullmatch(name):
+        return _EXPERT
+    return 0 if _STACK.fullmatch(name) else 1 if name and not name.isdigit() else 2
 
 
 def _between(points: Sequence[float], place: float) -> float:

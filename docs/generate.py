@@ -124,7 +124,13 @@ How `adaptr compose` makes one delta of several, at each target. What works on f
 never dense; what works on elements goes through dense deltas block by block, and its result is stored as `full`, or as
 a LoRA of the `--rank` or `--energy` asked for, with the measured error. A strategy is a file of a few lines (see
 `plugins/adaptr_strategies/`) or a class given by the entry-point group `adaptr.strategies`.
+
+The order of the inputs changes nothing but where the last column says so (what is drawn goes with an input's weights,
+not with its place), and an input whose weight goes to 0 leaves nothing behind but where it says so. By common scale:
+all weights times c are the result times c, or, with `=`, the same result. `adaptr.testing.StrategyLaws` holds every
+strategy to that.
 """
+COLUMNS = ("strategy", "works", "random", "what it does", "arXiv", "scale", "order and jumps")
 
 
 def composing() -> str:
@@ -135,11 +141,12 @@ def composing() -> str:
     for s in found:
         _, formula, _, arxiv = cited[s.name]
         source = f"[{arxiv}](https://arxiv.org/abs/{arxiv})" if arxiv else ""
-        rows.append((f"`{s.name}`", SPACES[s.space], "seeded" if s.random else "", formula, source))
+        scale = "=" if s.scale_free or s.normalize else "c"
+        known = f"order: {s.ordered}" if s.ordered else ""
+        known = "; ".join(filter(None, (known, f"jumps at weight 0: {s.jumps}" if s.jumps else "")))
+        rows.append((f"`{s.name}`", SPACES[s.space], "seeded" if s.random else "", formula, source, scale, known))
     sections = [_strategy(s, *cited[s.name]) for s in found]
-    return "\n".join(
-        ["# Strategies\n", STRATEGIES, table(("strategy", "works", "random", "what it does", "arXiv"), rows), *sections]
-    )
+    return "\n".join(["# Strategies\n", STRATEGIES, table(COLUMNS, rows), *sections])
 
 
 def _documented(strategy: Any) -> str:

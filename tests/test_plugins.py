@@ -82,7 +82,7 @@ def test_an_installed_method_keeps_the_laws(installed: Path) -> None:
     tests = str(EXAMPLE / "tests")
     done = run(installed, "-m", "pytest", tests, "-q", "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", tests)
     assert done.returncode == 0, done.stdout
-    assert "12 passed" in done.stdout
+    assert "23 passed" in done.stdout
 
 
 # ---------------------------------------------------------------- plugins that are wrong

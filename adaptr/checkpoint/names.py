@@ -1,7 +1,8 @@
-"""From an adapter's target to the tensor of a checkpoint: prefixes, fused projections, and nothing guessed.
+"""From an adapter's target to the tensor of a checkpoint: renamings, prefixes, fused projections, and nothing guessed.
 
-A model class may put a prefix before the names of the checkpoint it was loaded from (`transformer.h.0` for `h.0`) or
-the other way round. One such shift is looked for, and it must be the same for all targets that need one.
+A name is that of a tensor, or what transformers or a tool calls one (`adaptr.host.names`). Where transformers does not
+know the model, a prefix may have come before the names of the checkpoint (`transformer.h.0` for `h.0`) or off them: one
+such shift is looked for, and it must be the same for all targets that need one.
 """
 
 from __future__ import annotations
@@ -9,10 +10,12 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
-from adaptr.adapter import Target, agree
+from adaptr.adapter import Adapter, Target, agree
+from adaptr.checkpoint.loading import Conversion, Loading, loading
 from adaptr.checkpoint.open import Checkpoint, Stored
-from adaptr.errors import TargetMismatch, TargetNotFound
+from adaptr.errors import TargetAmbiguous, TargetMismatch, TargetNotFound
 from adaptr.roles import CONV1D_MODELS
 
 #: Layers that some checkpoints store as one: its name, and theirs in the order of the rows.
@@ -37,12 +40,39 @@ class Names:
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.checkpoint = checkpoint
         self.shift: tuple[str, str] | None = None
+        self._live: dict[str, str] = {}
+
+    @cached_property
+    def loading(self) -> Loading | None:
+        """How transformers reads the checkpoint. Asked where a name is not there as it is: it takes seconds."""
+        return loading(self.checkpoint)
+
+    def meet(self, adapter: Adapter) -> None:
+        """Learn what the model calls an adapter's places, all together. Raises `TargetAmbiguous`."""
+        from adaptr.host.names import paths_of
+
+        if not all(self._stored(path, target) for path, target in paths_of(adapter).items()):
+            self._live |= self.renamings(adapter)
+
+    def renamings(self, adapter: Adapter) -> dict[str, str]:
+        """What the model calls an adapter's places: {path: its name in the model}, of those that it calls otherwise."""
+        from adaptr.host.names import paths_of, renamings
+
+        return renamings(self.loading.model, paths_of(adapter)) if self.loading is not None else {}
+
+    def _stored(self, path: str, target: Target | None) -> bool:
+        """Whether a place is in the checkpoint as it is called."""
+        stack = target is not None and target.kind in {"experts", "experts_t"}
+        return not stack and (path if target is None else f"{path}.weight") in self.checkpoint.tensors
 
     def find(self, name: str) -> Stored | None:
-        """The tensor that a model calls `name`."""
+        """The tensor that a model calls `name`. Raises `TargetAmbiguous` where it could be two."""
         tensors = self.checkpoint.tensors
         if name in tensors:
             return tensors[name]
+        live = self.live(name)
+        if live:
+            return self._at(live)
         if self.shift is not None:
             return tensors.get(_shifted(name, self.shift))
         for shift in self._shifts(name):
@@ -50,6 +80,36 @@ class Names:
                 self.shift = shift
                 return tensors[_shifted(name, shift)]
         return None
+
+    def live(self, name: str) -> str:
+        """What the model calls the parameter `name`, "" where it is not known."""
+        if self.loading is None:
+            return ""
+        path, _, leaf = name.rpartition(".")
+        if path in self._live:
+            return f"{self._live[path]}.{leaf}"
+        if name not in self._live:
+            from adaptr.host.names import has, renamings
+
+            model = self.loading.model
+            self._live[name] = name if has(model, name) else renamings(model, {name: None}).get(name, "")
+        return self._live[name]
+
+    def _at(self, live: str) -> Stored | None:
+        """The tensor that is read into the parameter `live`."""
+        assert self.loading is not None
+        names = self.loading.files.get(live, ())
+        if len(names) > 1:
+            raise TargetAmbiguous(
+                f"the base `{self.checkpoint.root.name}` has `{live}` twice, as `{names[0]}` and as `{names[1]}`; "
+                "which of them is loaded is not certain, so save it again from the model"
+            )
+        return self.checkpoint.tensors[names[0]] if names else None
+
+    def _conversion(self, name: str) -> Conversion | None:
+        """What makes the parameter `name` of stored tensors as the model is loaded, if anything does."""
+        live = self.live(name)
+        return self.loading.conversions.get(live) if self.loading is not None and live else None
 
     def _shifts(self, name: str) -> list[tuple[str, str]]:
         """(prefix to take off, prefix to put on) that could lead from `name` to a tensor, likeliest first."""
@@ -61,10 +121,12 @@ class Names:
 
     def weight(self, target: Target) -> Place:
         """The weight of a target. Raises `TargetNotFound`, or `TargetMismatch` for another shape or layout."""
-        name = target.path if target.kind in {"experts", "experts_t"} else f"{target.path}.weight"
-        stored = self.find(name)
+        stack = target.kind in {"experts", "experts_t"}
+        name = target.path if stack else f"{target.path}.weight"
+        made = self._conversion(name) if stack or name not in self.checkpoint.tensors else None
+        stored = self.find(name) if made is None else None
         if stored is None:
-            place = self._fused(target)
+            place = self._fused(target) if made is None else self._cut(target, name, made)
             if place is None:
                 raise TargetNotFound(self.missing(name))
             return place
@@ -88,7 +150,7 @@ class Names:
         """The bias beside a target's weight, if there is one. Raises `TargetMismatch` for another length."""
         if target.kind in {"experts", "experts_t", "embedding"}:
             return None
-        stored = self.find(f"{target.path}.bias")
+        stored = self._beside(target, f"{target.path}.bias")
         if stored is not None and not agree(stored.entry.shape, target.shape[:1]):
             raise TargetMismatch(
                 f"`{stored.name}` has shape {stored.entry.shape}, the adapter wants {target.shape[:1]}"
@@ -98,11 +160,18 @@ class Names:
     def fused_bias(self, target: Target) -> Stored | None:
         """The bias that a target's own is a part of, where the checkpoint stores several layers as one."""
         owner, _, leaf = target.path.rpartition(".")
-        found = (self.find(f"{owner}.{fused}.bias") for fused, order in FUSED if leaf in order)
-        return next((stored for stored in found if stored is not None), None)
+        found = (self._beside(target, f"{owner}.{fused}.bias") for fused, order in FUSED if leaf in order)
+        made = None if self._stored(target.path, target) else self._conversion(f"{target.path}.bias")
+        cut = self.checkpoint.tensors[made.sources[0]] if made is not None else None
+        return next((stored for stored in found if stored is not None), cut)
+
+    def _beside(self, target: Target, name: str) -> Stored | None:
+        """A tensor that may be beside a target's weight: under the very names where the weight is."""
+        return self.checkpoint.tensors.get(name) if self._stored(target.path, target) else self.find(name)
 
     def missing(self, name: str) -> str:
         """Why there is no tensor `name`."""
+        made = self._conversion(name)
         apart = next((other for other in self.checkpoint.tensors if ".experts.0." in other), None)
         if ".experts." in name and apart is not None:
             return (
@@ -110,9 +179,26 @@ class Names:
                 f"(`{apart}`), which a stack of expert adapters can't be merged into; save the base with its "
                 "experts stacked, or keep the adapter attached"
             )
+        if made is not None:
+            return (
+                f"the base `{self.checkpoint.root.name}` does not hold `{name}` as it is: loading makes it of {made}, "
+                "which a merge can't follow; keep the adapter attached"
+            )
         near = difflib.get_close_matches(name, self.checkpoint.tensors, n=1, cutoff=0.6)
         hint = f"; the nearest name is `{near[0]}`" if near else ""
         return f"the base `{self.checkpoint.root.name}` has no tensor `{name}`{hint}"
+
+    def _cut(self, target: Target, name: str, made: Conversion) -> Place | None:
+        """A target that loading cuts out of a bigger tensor: some of its rows."""
+        if not made.cut:
+            return None
+        stored = self.checkpoint.tensors[made.sources[0]]
+        count, left = divmod(stored.entry.shape[0], len(made.targets))
+        start = count * made.targets.index(self.live(name))
+        if left or not agree((count, *stored.entry.shape[1:]), target.shape):
+            found = (count, *stored.entry.shape[1:])
+            raise TargetMismatch(f"`{name}` in `{stored.name}` has shape {found}, the adapter wants {target.shape}")
+        return Place(stored, slice(start, start + count))
 
     def _fused(self, target: Target) -> Place | None:
         """A target that the checkpoint stores as rows of a bigger tensor: q, k, v in `qkv_proj`; gate, up in

@@ -34,6 +34,8 @@ def base_of(model: nn.Module, targets: Mapping[str, Target]) -> Base:
 def _name(name_or_path: str) -> str:
     """A hub's name as it is; of a folder its last part, since where it lay is nobody's business and no identity."""
     path = Path(name_or_path)
+    if not name_or_path:  # a model made in memory; as a path this would be the folder that one happens to be in
+        return ""
     return path.resolve().name if path.is_absolute() or path.is_dir() else name_or_path
 
 
@@ -46,17 +48,20 @@ def is_meta(model: nn.Module) -> bool:
 SAMPLES = 32
 
 
-def content_of(model: nn.Module, targets: Mapping[str, Target]) -> str:
+def content_of(model: nn.Module, targets: Mapping[str, Target], names: Mapping[str, str] | None = None) -> str:
     """A digest of up to 32 values of each target's weight: what tells two revisions apart. "" where no value can be
-    read.
+    read. `names`: what a target is called in the digest, where that is not its path.
     """
-    digest, seen = hashlib.sha256(), False
-    for path in sorted(targets):
-        weight = _sampled_weight(model, targets[path])
-        if weight is not None:
-            digest.update(path.encode() + b"\0" + sample(weight))
-            seen = True
-    return "sha256:" + digest.hexdigest() if seen else ""
+    weights = {path: _sampled_weight(model, target) for path, target in targets.items()}
+    return digest_of({(names or {}).get(p, p): sample(w) for p, w in weights.items() if w is not None})
+
+
+def digest_of(samples: Mapping[str, bytes]) -> str:
+    """The digest over values by the names of their targets; "" for none."""
+    digest = hashlib.sha256()
+    for path in sorted(samples):
+        digest.update(path.encode() + b"\0" + samples[path])
+    return "sha256:" + digest.hexdigest() if samples else ""
 
 
 def sample(weight: Tensor) -> bytes:

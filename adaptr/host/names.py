@@ -1,28 +1,67 @@
-"""Places that a newer transformers calls otherwise: an adapter follows its base to the new names.
+"""One parameter has many names: what a live model calls it is what counts, and every other spelling leads there.
 
-transformers renames modules between versions (ViT's `encoder.layer.0.attention.attention.query` became
-`layers.0.attention.q_proj`) and keeps the list of renamings for checkpoints; adapters outlive their base's code too.
+A checkpoint on the Hub says `language_model.model.layers.0`, the model in memory `model.language_model.layers.0`, an
+older transformers `encoder.layer.0.attention.attention.query` for `layers.0.attention.q_proj`, the text model alone
+`model.layers.0`, and a wrapper of training puts `module.` before it. The list of renamings is transformers' own, and so
+is the function that applies it: what `from_pretrained` makes of a key is what a key means here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import dataclasses
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cached_property
+from typing import Any
 
 from torch import nn
 
-from adaptr.adapter import Adapter
-from adaptr.targets import submodule
+from adaptr.adapter import MATRIX_KINDS, Adapter, Target, agree
+from adaptr.errors import TargetAmbiguous
+from adaptr.host.identity import content_of
+from adaptr.targets import describe, submodule
+
+#: What tools put into the names of what they wrap: before them, and between them.
+BEFORE = ("base_model.model.", "module.", "_orig_mod.", "_fsdp_wrapped_module.")
+BETWEEN = ("_checkpoint_wrapped_module.", "_orig_mod.", "_fsdp_wrapped_module.")
+WEIGHT = ".weight"
+
+#: Paths of an adapter and what is there; None for a parameter that it replaces.
+Paths = Mapping[str, Target | None]
 
 
 def current(model: nn.Module, adapter: Adapter) -> Adapter:
-    """`adapter` with the names that `model` has now, or as it is where those it has are right or no renaming helps."""
-    paths = [path for path in (*adapter.targets, *adapter.replaced) if path]
-    missing = [path for path in paths if not _has(model, path)]
-    new = _renamed(model, missing) if missing else {}
-    return adapter.renamed(new) if new else adapter
+    """`adapter` with the names that `model` has now, or as it is where those it has are right or no renaming helps.
+
+    Raises `TargetAmbiguous` where a name fits two places.
+    """
+    new = renamings(model, paths_of(adapter))
+    if not new:
+        return adapter
+    found = adapter.renamed(new)
+    content = _content(model, found, {now: old for old, now in new.items()})
+    return found.replace(base=dataclasses.replace(found.base, content=content))
 
 
-def _has(model: nn.Module, path: str) -> bool:
+def paths_of(adapter: Adapter) -> dict[str, Target | None]:
+    """All places that an adapter names in its base."""
+    return {**dict.fromkeys(adapter.replaced_paths), **{p: t for p, t in adapter.targets.items() if p}}
+
+
+def _content(model: nn.Module, adapter: Adapter, old: Mapping[str, str]) -> str:
+    """The digest of the base's values, which has the names in it, under those that the adapter has now: "" where the
+    values can't be read, and what it was where they are others.
+    """
+    said = adapter.base.content
+    if not said or not all(has(model, path) for path in adapter.targets):
+        return said
+    found = content_of(model, adapter.targets)
+    same = said in {found, content_of(model, adapter.targets, old)}
+    return found if same or not found or adapter.base.quantization else said
+
+
+def has(model: nn.Module, path: str) -> bool:
+    """Whether `model` has a module or a parameter at `path`."""
     owner, _, name = path.rpartition(".")
     try:
         module = submodule(model, owner)
@@ -31,23 +70,132 @@ def _has(model: nn.Module, path: str) -> bool:
     return name in module._modules or name in module._parameters or hasattr(module, name)
 
 
-def _renamed(model: nn.Module, paths: Iterable[str]) -> dict[str, str]:
-    """Old path to new, where transformers knows one and the model has it."""
+def renamings(model: nn.Module, paths: Paths) -> dict[str, str]:
+    """Old path to new, for those of `paths` that `model` has under another name.
+
+    They are taken together: a part of the model is meant only if it has all that the whole has not. Raises
+    `TargetAmbiguous` where two parts do, of the same shapes.
+    """
+    missing = {path: target for path, target in paths.items() if not has(model, path)}
+    if not missing or _rows(missing) & _rows(set(paths) - set(missing)):
+        return {}
+    spellings = Spellings(model)
+    own = {path: new for path, target in missing.items() if (new := spellings.path(path, target))}
+    rest = {path: target for path, target in missing.items() if path not in own}
+    return {**own, **(_in_a_part(model, spellings, rest) if rest and not _rows(rest) & _rows(own) else {})}
+
+
+def _rows(paths: Iterable[str]) -> set[str]:
+    """The kinds of layer among `paths`. Of one kind all layers are found in one way: a model that has the first two and
+    lacks the third is another model, wherever a third may be.
+    """
+    return {re.sub(r"\d+", "*", path) for path in paths}
+
+
+def _in_a_part(model: nn.Module, spellings: Spellings, paths: Paths) -> dict[str, str]:
+    """Where `paths` are in the one part of the model that has them all."""
+    found: list[dict[str, str]] = []
+    for prefix, part in spellings.parts:
+        new = {p: f"{prefix}.{name}" for p, target in paths.items() if (name := part.path(p, target))}
+        if len(new) == len(paths) and new not in found:
+            found.append(new)
+    if len(found) > 1:
+        found = [new for new in found if all(_fits(model, new[p], target) for p, target in paths.items())] or found
+    if len(found) > 1:
+        path = next(iter(paths))
+        places = " and as ".join(f"`{new[path]}`" for new in found)
+        raise TargetAmbiguous(
+            f"`{path}` is in the base as {places}, of the same shape: which of them the adapter was trained on is not "
+            "known; give its targets their full names"
+        )
+    return found[0] if found else {}
+
+
+def _fits(model: nn.Module, path: str, target: Target | None) -> bool:
+    """Whether the layer at `path` has the shape of `target`, as far as it can be told."""
+    if target is None or target.kind not in MATRIX_KINDS:
+        return True
+    try:
+        found = describe(path, submodule(model, path))
+    except AttributeError:  # a stack of experts, which is a parameter
+        return agree(tuple(model.get_parameter(path).shape), target.stored_shape)
+    return found is not None and found.kind == target.kind and agree(found.shape, target.shape)
+
+
+class Spellings:
+    """What the keys of files mean to a model."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self.prefix = str(getattr(model, "base_model_prefix", "") or "")
+        self.names = _names(model)
+        self._read = _reader(model)
+
+    def read(self, key: str) -> tuple[str, Any]:
+        """The parameter that a key of a checkpoint is read into, and what joins, splits or turns it on the way."""
+        return self._read(key, self.prefix, self.names)
+
+    def path(self, path: str, target: Target | None) -> str:
+        """What the model calls the place at `path`, "" where it has none."""
+        return next((new for name in _unwrapped(path) if (new := self._path(name, target))), "")
+
+    def _path(self, path: str, target: Target | None) -> str:
+        if has(self.model, path):
+            return path
+        # the patterns are those of parameters: a module's name must be seen to end
+        end = "" if target is None or target.kind in {"experts", "experts_t"} else WEIGHT
+        name, conversion = self.read(path + end)
+        new = name.removesuffix(end)
+        return new if conversion is None and has(self.model, new) else ""
+
+    @cached_property
+    def parts(self) -> list[tuple[str, Spellings]]:
+        """The models inside the model, by their paths: each may have been trained alone."""
+        modules = self.model.named_modules()
+        return [(path, Spellings(m)) for path, m in modules if path and hasattr(m, "base_model_prefix")]
+
+
+def _unwrapped(path: str) -> Iterator[str]:
+    """`path`, and what it is without the names of wrappers."""
+    yield path
+    bare = path
+    for mark in BETWEEN:
+        bare = bare.replace(f".{mark}", ".")
+    if bare != path:
+        yield bare
+    while mark := next((mark for mark in BEFORE if bare.startswith(mark)), ""):
+        bare = bare.removeprefix(mark)
+        yield bare
+
+
+def _names(model: nn.Module) -> dict[str, bool]:
+    """All parameters and buffers, and the weight that each module may have."""
+    found = [f"{path}{WEIGHT}" for path, _ in model.named_modules()]
+    found += [name for name, _ in model.named_parameters(remove_duplicate=False)]
+    return dict.fromkeys([*found, *(name for name, _ in model.named_buffers())], True)
+
+
+Reader = Callable[[str, str, dict[str, bool]], tuple[str, Any]]
+
+
+def _reader(model: nn.Module) -> Reader:
+    """How `from_pretrained` reads the keys of a checkpoint of this model."""
     try:
         from transformers.conversion_mapping import get_model_conversion_mapping
-        from transformers.core_model_loading import WeightRenaming
+        from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
     except ImportError:
-        return {}
-    if not hasattr(model, "config"):
-        return {}
-    renamings = [r for r in get_model_conversion_mapping(model) if isinstance(r, WeightRenaming)]
-    found = {}
-    for path in paths:
-        # the patterns are those of parameters: a module's name must be seen to end
-        key = f"{path}.weight"
-        for renaming in renamings:
-            key, _ = renaming.rename_source_key(key)
-        new = key.removesuffix(".weight")
-        if new != path and _has(model, new):
-            found[path] = new
-    return found
+        return lambda key, prefix, names: (key, None)
+    if not hasattr(model, "config") or not hasattr(model, "base_model_prefix"):
+        return lambda key, prefix, names: (key, None)
+    known = get_model_conversion_mapping(model)
+    renamings = [r for r in known if isinstance(r, WeightRenaming)]
+    converters = [c for c in known if isinstance(c, WeightConverter)]
+    conversions = {pattern: c for c in converters for pattern in c.source_patterns}
+
+    def read(key: str, prefix: str, names: dict[str, bool]) -> tuple[str, Any]:
+        name, pattern = rename_source_key(key, renamings, converters, prefix, names)
+        if name not in names and key in names:
+            name, pattern = rename_source_key(key, [], [], prefix, names)
+        return name, conversions.get(pattern)
+
+    return read

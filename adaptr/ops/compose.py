@@ -17,7 +17,7 @@ from adaptr.adapter import Adapter
 from adaptr.errors import UsageError
 from adaptr.format import digest
 from adaptr.format.io import write
-from adaptr.ops import beside, parents
+from adaptr.ops import about, beside, parents
 from adaptr.ops.composing import Work, weights
 from adaptr.ops.open import NAME
 from adaptr.ops.parents import Parent
@@ -33,7 +33,8 @@ class ComposeReport:
 
     `error`: ‖R - E‖ / ‖E‖ over all targets, E the strategy's own exact result. `distance`: the same against the plain
     weighted sum, None where that says nothing. `errors`: target to both. `alone`: targets that not all inputs change.
-    `ranks`: lowest and highest, none where the result is no LoRA.
+    `ranks`: lowest and highest, none where the result is no LoRA. `lost`: what the inputs said of themselves and the
+    result can't, as it does not hold for all.
     """
 
     strategy: str
@@ -48,6 +49,7 @@ class ComposeReport:
     errors: Mapping[str, tuple[float, float | None]]
     replaced: tuple[str, ...]
     seconds: float
+    lost: tuple[str, ...] = ()
     out: str = ""
     bytes: int = 0
     digest: str = ""
@@ -88,9 +90,11 @@ def compose(recipe: Recipe, folder: Path | None = None) -> Composition:
     adapter = _whole(strategy, cfg, given, recipe) if work is None else work.adapter(folder)
     said = arguments(recipe, cfg, [parent.weight for parent in given], strategy.random)
     lineage = {"operation": "compose", "arguments": said, "parents": [dict(parent.named) for parent in given]}
-    adapter = adapter.replace(base=base, name=recipe.name, lineage=lineage, training={}, foreign={}, source="")
-    seconds = time.perf_counter() - started
-    return Composition(adapter, _report(strategy, cfg, given, adapter, work, seconds))
+    told, lost = about.joined([parent.adapter for parent in given])
+    own = {"release": "", "summary": "", "training": {}, "source": ""}
+    adapter = adapter.replace(base=base, name=recipe.name, lineage=lineage, **own, **told)
+    report = _report(strategy, cfg, given, adapter, work, time.perf_counter() - started)
+    return Composition(adapter, dataclasses.replace(report, lost=lost))
 
 
 def _whole(strategy: Strategy, cfg: Any, given: Sequence[Parent], recipe: Recipe) -> Adapter:

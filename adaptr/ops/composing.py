@@ -25,6 +25,9 @@ from adaptr.weighting import Layers
 if TYPE_CHECKING:
     from torch import Tensor
 
+#: Of weights: a sum below this share of their sizes is 0 but for rounding.
+ROUNDING = 1e-12
+
 
 class Work:
     """All targets of a composition. `numbers`: the squared norms of what was made at each, without the operators."""
@@ -74,14 +77,22 @@ class Work:
         return Adapter(method, shared_config(method, chosen), chosen, spool, version)
 
     def _made(self, path: str) -> Made:
-        """What the strategy makes at a target."""
-        there = [n for n, d in _numbered(self) if path in d and self.weight(n, path)]
+        """What the strategy makes at a target. An input at weight 0 counts as not given."""
+        strong = {n: weight for n in range(len(self.given)) if (weight := self.weight(n, path))}
+        there = [n for n in strong if path in self.deltas[n]]
         ops = [self.deltas[n][path] for n in there]
         for n, op in zip(there, ops, strict=True):
             _require_finite(op, self.given[n].label, path)
-        where = Place(path, self.recipe.seed, tuple(there))
-        ours = [self.weight(n, path) for n in there]
+        named = tuple(self.given[n].weights for n in there)
+        absent = tuple((n, weight) for n, weight in strong.items() if n not in there)
+        where = Place(path, self.recipe.seed, tuple(there), named, absent)
+        ours = [strong[n] for n in there]
         made = self.strategy.make(ops, ours, self.cfg, where, self.recipe.rank, self.recipe.energy)
+        if not made.operator.finite():
+            raise NonFinite(
+                f"strategy `{self.strategy.name}` makes NaN or infinity at `{path}`, of inputs that hold none: their "
+                "values are too large or too small for it"
+            )
         self.numbers[path] = replace(made, operator=None)  # type: ignore[arg-type]
         return made
 
@@ -133,8 +144,9 @@ def weights(
         return layers.weight(given[number].weight, path, given[number].label)
 
     def normalized(number: int, path: str) -> float:
-        total = sum(raw(n, path) for n in range(len(given)))
-        if not total:
+        every = [raw(n, path) for n in range(len(given))]
+        total = math.fsum(every)
+        if abs(total) <= ROUNDING * sum(map(abs, every)):
             raise UsageError(f"the weights at `{path}` add up to zero, so they can't be divided by their sum")
         return raw(number, path) / total
 

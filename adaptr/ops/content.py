@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Mapping
 
@@ -12,34 +11,44 @@ from adaptr.checkpoint.open import Checkpoint
 from adaptr.errors import ContentMismatch
 from adaptr.format.io import TORCH_NAMES
 from adaptr.ops.change import FLOATS
-from adaptr.ops.tied import weight_place
+from adaptr.ops.ties import weight_place
 
 
 def check_content(checkpoint: Checkpoint, names: Names, adapter: Adapter) -> None:
+    """Find an adapter's places in a checkpoint, and hold its weights there against the adapter's digest of them, which
+    has names in it: those that the adapter has, or those that the model has.
+
+    Raises `ContentMismatch`, and `TargetAmbiguous` for a name that fits two places.
+    """
+    names.meet(adapter)
     wanted = adapter.base.content
     found = content_of(names, adapter.targets) if wanted and not adapter.base.quantization else ""
-    if found and found != wanted:
+    if found and found != wanted and wanted != content_of(names, adapter.targets, names.renamings(adapter)):
         raise ContentMismatch(
             f"the weights of `{checkpoint.root.name}` at the targets of `{adapter.label}` are not those it was trained "
             f"on ({adapter.base.id or 'unnamed base'}); use the right revision of the base"
         )
 
 
-def content_of(names: Names, targets: Mapping[str, Target]) -> str:
-    """The same digest over samples as of a live model (`adaptr.host.identity`); "" where there is nothing to read."""
-    digest, seen = hashlib.sha256(), False
-    for path in sorted(targets):
-        place = _place_of_weight(names, targets[path])
-        if place is not None and place.stored.entry.dtype in FLOATS:
-            digest.update(path.encode() + b"\0" + _sample(place))
-            seen = True
-    return "sha256:" + digest.hexdigest() if seen else ""
+def content_of(names: Names, targets: Mapping[str, Target], called: Mapping[str, str] | None = None) -> str:
+    """The same digest over samples as of a live model (`adaptr.host.identity`); "" where there is nothing to read.
+    `called`: what a target is called in the digest, where that is not its path.
+    """
+    from adaptr.host.identity import digest_of
+
+    places = {path: _place_of_weight(names, target) for path, target in targets.items()}
+    read = {p: _sample(place) for p, place in places.items() if place is not None and _is_float(place)}
+    return digest_of({(called or {}).get(path, path): values for path, values in read.items()})
+
+
+def _is_float(place: Place) -> bool:
+    return place.stored.entry.dtype in FLOATS
 
 
 def _place_of_weight(names: Names, target: Target) -> Place | None:
     """Where the weight of a target's module is, for modules that have one."""
     if target.kind in MATRIX_KINDS:
-        return weight_place(names, target, "both")
+        return weight_place(names, target)
     stored = names.find(f"{target.path}.weight")
     return Place(stored, slice(0, stored.entry.shape[0])) if stored is not None else None
 

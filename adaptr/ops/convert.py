@@ -12,6 +12,7 @@ from adaptr import foreign
 from adaptr.adapter import Adapter
 from adaptr.errors import NonFinite
 from adaptr.files import refuse_existing
+from adaptr.foreign.peft import told
 from adaptr.format import digest
 from adaptr.format.io import write
 from adaptr.ops.inspect import nonfinite
@@ -76,6 +77,11 @@ def _lineage(found: Opened, to: str, lossy: bool) -> dict[str, Any]:
     return {"operation": "convert", "arguments": {"to": to, "lossy": lossy}, "parents": [of_opened(found)]}
 
 
+def _unkept(found: Opened) -> tuple[str, ...]:
+    """What lies beside the source and is neither in the adapter nor can be."""
+    return ("model card (too large, or no text)",) if found.format == "peft" and told.unkept(found.file.parent) else ()
+
+
 def _traced(adapter: Adapter, names: Mapping[str, str]) -> list[tuple[str, str]]:
     """(key in the source, key in the output). One tensor can become several, and several one."""
     came: Mapping[str, str] = getattr(adapter.tensors, "sources", {})
@@ -95,7 +101,7 @@ def _report(found: Opened, out: Path, to: str, written: foreign.Written) -> Repo
         tensors=len(adapter.tensors),
         kept=tuple(old for old, new in names if old == new),
         renamed=tuple((old, new) for old, new in names if old != new),
-        lost=written.lost,
+        lost=(*written.lost, *_unkept(found)),
         unplaced="attention.0" in adapter.targets,
         digest=digest.of_file(written.file),
     )

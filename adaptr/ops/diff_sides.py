@@ -19,7 +19,7 @@ from adaptr.foreign import detect
 from adaptr.ops.deltas import Deltas
 from adaptr.ops.layers import layers
 from adaptr.ops.open import adaptr_file
-from adaptr.ops.tied import weight_place
+from adaptr.ops.ties import weight_place
 from adaptr.ops.verify import bits
 from adaptr.ops.weights import of
 from adaptr.view import ALL
@@ -70,8 +70,7 @@ class CheckpointSide:
             raise CheckpointError(f"`{tuned.root}` lacks `{gone[0]}`, which its base has ({len(gone)} are missing)")
         self._weights = layers(base).weights
         names = Names(base)
-        # to compare a tied embedding as a head is not to change it
-        met = {weight_place(names, target, "both").stored.name for target in named.values()}
+        met = {weight_place(names, target).stored.name for target in named.values()}
         own = {t.path: t for name, t in self._weights.items() if name not in met and self._fits(name)}
         self.targets: Mapping[str, Target] = {**named, **own}
 

@@ -31,7 +31,7 @@ from adaptr.ops.layers import Layers, layers
 from adaptr.ops.open import NAME
 from adaptr.ops.rank_report import Fitted
 from adaptr.ops.resize import require_size
-from adaptr.ops.tied import tied_embedding
+from adaptr.ops.ties import Ties
 
 
 @dataclass(frozen=True)
@@ -178,11 +178,12 @@ def _notes(base: Checkpoint, tuned: Checkpoint, found: Found) -> tuple[str, ...]
     grown = [n for n, s in base.tensors.items() if s.entry.shape != tuned.tensors[n].entry.shape]
     if any(name in found.replaced for name in grown):
         notes.append("a table has another size than the base's: resize the model's embeddings before attaching")
-    tied = tied_embedding(base)
-    if tied is not None and (tied.name in found.replaced or tied.name in found.tables):
-        notes.append(
-            f"`{tied.name}` is tied to the output head; the adapter changes both uses, so merge with `--tied untie`"
-            if found.twins
-            else f"`{tied.name}` is tied to the output head; attached, only the table changes: merge with `--tied both`"
-        )
+    for tie in Ties(Names(base)).all:
+        changed = [stored.name for stored in tie.stored if stored.name in {*found.replaced, *found.tables}]
+        if changed:
+            notes.append(
+                f"`{changed[0]}` is tied; the adapter changes all its uses, so merge with `--tied untie`"
+                if found.twins
+                else f"`{changed[0]}` is tied; attached, only that use changes: merge with `--tied both`"
+            )
     return tuple(notes)

@@ -68,7 +68,7 @@ class Job:
         progress: Progress | None,
     ) -> None:
         self.base, self.tuned, self.choice = base, tuned, choice
-        self.weights, self.twins = found.weights, found.twins
+        self.weights, self.twins, self.names = found.weights, found.twins, found.names
         self.rank, self.energy = rank, energy
         self.meter = Meter(base.nbytes + tuned.nbytes, "extracting", progress)
         self.reading = self.svd = 0.0
@@ -157,7 +157,7 @@ class Job:
         with self._lock:
             if kept:
                 others = [f"{twin.path}.weight" for twin in self.twins.get(name, ())]
-                self._found.replaced |= dict.fromkeys((name, *others), value)
+                self._found.replaced |= dict.fromkeys((self.names.get(name, name), *others), value)
                 self._found.twins |= bool(others)
             else:
                 self._found.dropped.append(name)

@@ -102,7 +102,7 @@ class Filling:
         new = change.value.to(getattr(torch, TORCH_NAMES[slot.entry.dtype])).contiguous()
         require_finite(slot.name, new, change.value)
         self.meter.add(write_all(slot.target, slot.offset, raw_bytes(new)))
-        if change.stored is None:
+        if change.stored is None or change.added:
             return {"added": True}, Measured(moved=True)
         with open(change.stored.shard.path, "rb") as file:
             file.seek(change.stored.offset)

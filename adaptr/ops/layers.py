@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from adaptr.adapter import MATRIX_KINDS, Base, Target, agree
 from adaptr.checkpoint.names import Names, is_embedding
 from adaptr.checkpoint.open import Checkpoint
-from adaptr.errors import CheckpointError
 from adaptr.roles import CONV1D_MODELS
 
 if TYPE_CHECKING:
@@ -24,12 +22,14 @@ WEIGHT = ".weight"
 @dataclass(frozen=True)
 class Layers:
     """`weights`: tensor name to target for every weight that is a matrix, a kernel or a stack. `twins`: tensor name to
-    the other layers that share the tensor. `base`: the model as far as it is known.
+    the other layers that share the tensor. `base`: the model as far as it is known. `names`: tensor name to what the
+    model calls it, as far as it is known.
     """
 
     weights: Mapping[str, Target]
     base: Base
     twins: Mapping[str, tuple[Target, ...]]
+    names: Mapping[str, str] = field(default_factory=dict)
 
 
 def layers(checkpoint: Checkpoint) -> Layers:
@@ -42,17 +42,13 @@ def layers(checkpoint: Checkpoint) -> Layers:
 
 
 def _of_model(checkpoint: Checkpoint) -> Layers | None:
-    if not _architecture(checkpoint) or importlib.util.find_spec("transformers") is None:
+    names = Names(checkpoint)
+    if names.loading is None:
         return None
-    from adaptr.foreign.skeleton import skeleton
     from adaptr.host import base_of
     from adaptr.targets import describe
 
-    try:
-        model = skeleton(checkpoint.root)
-    except CheckpointError:
-        return None
-    names = Names(checkpoint)
+    model = names.loading.model
     found: dict[str, Target] = {}
     for path, module in model.named_modules():
         target = describe(path, module)
@@ -66,7 +62,9 @@ def _of_model(checkpoint: Checkpoint) -> Layers | None:
         return None
     base = base_of(model, {})
     twins = {name: _twins(model, target, base.ties) for name, target in found.items()}
-    return Layers({**_by_name(checkpoint, found), **found}, base, {name: t for name, t in twins.items() if t})
+    called = names.loading.names
+    weights = {**_by_name(checkpoint, found, called), **found}
+    return Layers(weights, base, {name: t for name, t in twins.items() if t}, called)
 
 
 def _twins(model: nn.Module, target: Target, ties: Collection[tuple[str, ...]]) -> tuple[Target, ...]:
@@ -77,7 +75,10 @@ def _twins(model: nn.Module, target: Target, ties: Collection[tuple[str, ...]]) 
     return tuple(t for path in paths if (t := describe(path, model.get_submodule(path))) is not None)
 
 
-def _by_name(checkpoint: Checkpoint, known: Collection[str] = ()) -> dict[str, Target]:
+def _by_name(
+    checkpoint: Checkpoint, known: Collection[str] = (), called: Mapping[str, str] | None = None
+) -> dict[str, Target]:
+    """The layers among the tensors that are not `known`, under what they are `called`."""
     found: dict[str, Target] = {}
     turned = checkpoint.config.get("model_type") in CONV1D_MODELS
     for name, stored in checkpoint.tensors.items():
@@ -85,13 +86,14 @@ def _by_name(checkpoint: Checkpoint, known: Collection[str] = ()) -> dict[str, T
         if name in known or not 2 <= len(shape) <= 5 or 0 in shape:
             continue
         if len(shape) == 2 and name.endswith(WEIGHT):
-            path = name.removesuffix(WEIGHT)
+            path = (called or {}).get(name, name).removesuffix(WEIGHT)
             table = is_embedding(name) or path.rpartition(".")[2] in TABLES
             kind = "embedding" if table else "linear_t" if turned else "linear"
             size = (shape[1], shape[0]) if kind != "linear" else shape
             found[name] = Target(path, kind, size)
         elif len(shape) > 2 and name.endswith(WEIGHT):
-            found[name] = Target(name.removesuffix(WEIGHT), f"conv{len(shape) - 2}d", shape)
+            path = (called or {}).get(name, name).removesuffix(WEIGHT)
+            found[name] = Target(path, f"conv{len(shape) - 2}d", shape)
     return found
 
 

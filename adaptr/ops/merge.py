@@ -8,18 +8,20 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from adaptr.adapter import Adapter
 from adaptr.checkpoint.open import INDEX, Checkpoint, Shard, open_checkpoint
 from adaptr.checkpoint.rewrite import Layout, NewTensor, copy_side_files, layout, new_index, rewrite
+from adaptr.checkpoint.side_files import CONFIG
 from adaptr.checkpoint.stream import digest_of
 from adaptr.errors import NothingChanged
 from adaptr.files import refuse_existing, replacing_folder
 from adaptr.meter import Meter, Progress
-from adaptr.ops import lineage, receipt, workers
+from adaptr.ops import lineage, receipt, tying, workers
+from adaptr.ops import tied as ties
 from adaptr.ops.change import Plan, Tied
 from adaptr.ops.filling import Filling
 from adaptr.ops.measured import Measured
@@ -71,7 +73,7 @@ def merge(
     refuse_existing(Path(out), force)
     checkpoint = open_checkpoint(base)
     named = lineage.name_adapters(checkpoint, adapters)
-    todo = plan(checkpoint, adapters, tied)
+    todo, split = _said(checkpoint, plan(checkpoint, adapters, tied))
     new = _new_tensors(checkpoint, todo)
     with replacing_folder(Path(out), force) as folder, receipt.Spool(folder) as blobs:
         lineage.keep_parent(checkpoint, folder)
@@ -102,8 +104,20 @@ def merge(
         added=sorted(new),
         receipt_bytes=receipt_bytes,
         seconds=time.perf_counter() - started,
-        notes=_remarks(total),
+        notes=[*split, *_remarks(total)],
     )
+
+
+def _said(checkpoint: Checkpoint, todo: Plan) -> tuple[Plan, list[str]]:
+    """The plan, and notes, with a configuration that says what the output's tensors are, where the base's does not."""
+    differ = [] if todo.untied else ties.contradicted(checkpoint, todo.changes)
+    if not differ:
+        return todo, []
+    names = " and ".join(f"`{stored.name}`" for stored in differ[0].stored)
+    if not tying.separable(checkpoint.config):
+        return todo, [f"{names} differ, and the model ties them whatever is said: readers disagree on which counts"]
+    note = f"{names} differ in the base, whose configuration ties them; the output's says `{tying.FLAG}: false`"
+    return replace(todo, untied=True), [note]
 
 
 def _digests(checkpoint: Checkpoint, todo: Plan) -> dict[str, str]:
@@ -124,7 +138,7 @@ def _new_tensors(checkpoint: Checkpoint, todo: Plan) -> dict[str, NewTensor]:
             dtype, shape = dtype_shape(change.value)
             shard = change.stored.shard if change.stored else checkpoint.shards[-1]
             dtype = change.stored.entry.dtype if change.stored else dtype
-            if change.stored is None or change.stored.entry.shape != shape:
+            if change.stored is None or change.added or change.stored.entry.shape != shape:
                 new[name] = NewTensor(dtype, shape, shard)
         elif change.added:
             assert change.stored is not None
@@ -143,8 +157,8 @@ def _side_files(
     """Configuration and the rest; what had to change is kept in the receipt as it was."""
     instead: dict[str, bytes] = {}
     if todo.untied:
-        config = {**checkpoint.config, "tie_word_embeddings": False}
-        instead["config.json"] = (json.dumps(config, indent=2, sort_keys=True) + "\n").encode()
+        config = tying.without(checkpoint.config)
+        instead[CONFIG] = (json.dumps(config, indent=2, sort_keys=True) + "\n").encode()
     if new and checkpoint.index:
         instead[INDEX] = new_index(checkpoint, new)
     for name in instead:

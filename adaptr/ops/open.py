@@ -57,6 +57,6 @@ def _placed(adapter: Adapter, base: Any) -> Adapter:
     if base is None or not any(target.kind == "attention" for target in adapter.targets.values()):
         return adapter
     from adaptr.families.prompt import placed
-    from adaptr.foreign.skeleton import skeleton
+    from adaptr.skeleton import skeleton
 
     return placed(skeleton(base), adapter)

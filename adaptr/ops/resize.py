@@ -21,7 +21,7 @@ from adaptr.errors import BadConfig, NoDelta, NotPossible, Unsupported, UsageErr
 from adaptr.files import refuse_existing
 from adaptr.format import digest
 from adaptr.format.io import write
-from adaptr.ops import rank_report, workers
+from adaptr.ops import about, rank_report, workers
 from adaptr.ops.assemble import assemble
 from adaptr.ops.convert import require_finite
 from adaptr.ops.deltas import Deltas, deltas
@@ -168,8 +168,7 @@ def _made(
         base=adapter.base,
         name=adapter.name,
     )
-    kept = {name: getattr(adapter, name) for name in ("release", "summary", "license", "tags", "training")}
-    return made.replace(**kept), [results[i][1] for i in range(len(paths))]
+    return made.replace(**about.kept(adapter)), [results[i][1] for i in range(len(paths))]
 
 
 def deltas_of(adapter: Adapter, base: Any = None) -> Deltas:

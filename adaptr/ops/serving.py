@@ -25,6 +25,7 @@ from adaptr.errors import NotPossible, Unsupported, UsageError
 from adaptr.families.delta import Delta
 from adaptr.files import refuse_existing
 from adaptr.format import digest
+from adaptr.ops import about
 from adaptr.ops.convert import require_finite
 from adaptr.ops.deltas import Deltas, deltas
 from adaptr.ops.naming import of_opened
@@ -77,7 +78,9 @@ def serve(source: Path, out: Path, server: str, rank: int | None = None, force: 
     if server == "lorax":
         _require_each_block(adapter)
     lineage = {"operation": "convert", "arguments": {"for": server, "rank": rank}, "parents": [of_opened(found)]}
-    written = foreign.get("peft").write(adapter.replace(lineage=lineage), out, False, force)
+    written = foreign.get("peft").write(
+        adapter.replace(lineage=lineage, **about.kept(found.adapter)), out, False, force
+    )
     r = int(adapter.config["r"])
     return Served(
         str(source), str(out), server, found.adapter.method, r, len(adapter.targets), error, _flags(server, r),

@@ -11,9 +11,10 @@ from adaptr.checkpoint.names import Names
 from adaptr.checkpoint.open import Checkpoint
 from adaptr.errors import NotPossible, TargetNotFound, Unsupported
 from adaptr.families.base import Member
-from adaptr.ops import tied as ties
 from adaptr.ops.change import FLOATS, Change, Layer, Plan, Solid, Span, Tied
 from adaptr.ops.content import check_content
+from adaptr.ops.tied import settle
+from adaptr.ops.ties import Ties
 from adaptr.view import View
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ def plan(checkpoint: Checkpoint, stack: Sequence[tuple[Adapter, float]], tied: T
     Raises `TargetNotFound`, `TargetMismatch`, `ContentMismatch`, `TiedWeights`, `NotMergeable`, `Unsupported`.
     """
     names = Names(checkpoint)
+    ties = Ties(names)
     spans: dict[str, dict[tuple[int, int], list[Layer]]] = {}
     biases: dict[str, list[Layer]] = {}
     changes: dict[str, Change] = {}
@@ -37,22 +39,24 @@ def plan(checkpoint: Checkpoint, stack: Sequence[tuple[Adapter, float]], tied: T
             targets += len(adapter.targets)
             if check:
                 check_content(checkpoint, names, adapter)
+            else:
+                names.meet(adapter)
             for path, target in adapter.targets.items():
-                _add(names, Layer(adapter, target, weight * strength(path)), spans, biases, tied)
-            _add_replaced(names, adapter, weight, strength, changes)
+                _add(ties, Layer(adapter, target, weight * strength(path)), spans, biases)
+            _add_replaced(ties, adapter, weight, strength, changes)
         if whole.parts:
-            _add_replaced(names, whole, weight, lambda path: 1.0, changes)
+            _add_replaced(ties, whole, weight, lambda path: 1.0, changes)
     for name, ranges in spans.items():
         _refuse_overlap(name, ranges)
         found = tuple(Span(slice(*r), tuple(layers)) for r, layers in sorted(ranges.items()))
-        _put(changes, Change(name, checkpoint.tensors[name], "weight", found))
+        _put(changes, Change(name, ties.stored(name), "weight", found))
     for name, layers in biases.items():
-        rows = slice(0, checkpoint.tensors[name].entry.shape[0])
-        _put(changes, Change(name, checkpoint.tensors[name], "bias", (Span(rows, tuple(layers)),)))
+        rows = slice(0, ties.stored(name).entry.shape[0])
+        _put(changes, Change(name, ties.stored(name), "bias", (Span(rows, tuple(layers)),)))
     if not changes:
         raise TargetNotFound("the adapters have no targets: merging would change nothing")
     _refuse_dtypes(changes)
-    changes, untied = ties.settle(checkpoint, changes, tied)
+    changes, untied = settle(ties, changes, tied)
     _refuse_mixed(changes)
     return Plan(dict(sorted(changes.items())), untied, targets)
 
@@ -63,20 +67,18 @@ def members(adapter: Adapter) -> list[Member]:
 
 
 def _add(
-    names: Names,
+    ties: Ties,
     layer: Layer,
     spans: dict[str, dict[tuple[int, int], list[Layer]]],
     biases: dict[str, list[Layer]],
-    tied: Tied,
 ) -> None:
-    probe = _probe(layer)
+    probe, names = _probe(layer), ties.names
     if layer.target.kind in MATRIX_KINDS and probe.rows is not _no_rows:
-        place = ties.weight_place(names, layer.target, tied)
-        ranges = spans.setdefault(place.stored.name, {})
-        ranges.setdefault((place.rows.start, place.rows.stop), []).append(layer)
-    bias = names.bias(layer.target) if isinstance(layer.target.dims.get("out"), int) else None
+        name, place = ties.place(layer.target)
+        spans.setdefault(name, {}).setdefault((place.rows.start, place.rows.stop), []).append(layer)
+    name, bias = ties.bias(layer.target) if isinstance(layer.target.dims.get("out"), int) else ("", None)
     if bias is not None and _moves_bias(layer):
-        biases.setdefault(bias.name, []).append(layer)
+        biases.setdefault(name, []).append(layer)
     elif bias is None and (probe.bias is not None or (names.fused_bias(layer.target) and _moves_bias(layer))):
         raise Unsupported(
             f"`{layer.adapter.label}` changes the bias of `{layer.target.path}`, which has none of its own in this "
@@ -103,14 +105,14 @@ def _moves_bias(layer: Layer) -> bool:
 
 
 def _add_replaced(
-    names: Names, adapter: Adapter, weight: float, strength: Callable[[str], float], changes: dict[str, Change]
+    ties: Ties, adapter: Adapter, weight: float, strength: Callable[[str], float], changes: dict[str, Change]
 ) -> None:
     for path, value in adapter.replaced.items():
         strong = weight * strength(path)
         if strong != 1.0:
             raise NotPossible(f"`{path}` is replaced as a whole by `{adapter.label}`, which has no strength {strong:g}")
-        stored = names.find(path)
-        _put(changes, Change(stored.name if stored else path, stored, "replaced", value=value))
+        name, stored = ties.find(path)
+        _put(changes, Change(name, stored, "replaced", value=value))
 
 
 def _put(changes: dict[str, Change], change: Change) -> None:

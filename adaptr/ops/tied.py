@@ -1,100 +1,143 @@
-"""An output head that is the input embedding: one tensor, used twice, and what happens when one use changes."""
+"""What happens when one use of a tied tensor changes: both change, or each gets a tensor of its own."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
-from adaptr.adapter import Target
-from adaptr.checkpoint.names import Names, Place, is_embedding
-from adaptr.checkpoint.open import Checkpoint, Stored
-from adaptr.errors import NotPossible, TargetNotFound, TiedWeights, Unsupported
+from adaptr.checkpoint.names import Names
+from adaptr.checkpoint.open import Checkpoint
+from adaptr.errors import NotPossible, TiedWeights, Unsupported
+from adaptr.ops import tying
 from adaptr.ops.change import Change, Tied
+from adaptr.ops.ties import Tie, Ties
 
-HEADS = ("lm_head.weight", "embed_out.weight")
-#: How classes are called whose output head may be their input embedding.
-TYING = ("LMHeadModel", "ForCausalLM", "ForConditionalGeneration", "ForMaskedLM")
-
-
-def weight_place(names: Names, target: Target, tied: Tied) -> Place:
-    try:
-        return names.weight(target)
-    except TargetNotFound:
-        embedding = tied_embedding(names.checkpoint) if f"{target.path}.weight" in HEADS else None
-        if embedding is None:
-            raise
-        if tied is None:
-            raise TiedWeights(_tied_message(target.path, embedding.name)) from None
-        return Place(embedding, slice(0, embedding.entry.shape[0]))
+Changes = dict[str, Change]
 
 
-def tied_embedding(checkpoint: Checkpoint) -> Stored | None:
-    """The input embedding, if the output head shares it."""
-    says = checkpoint.config.get("tie_word_embeddings")
-    has_head = any(head in checkpoint.tensors for head in HEADS)
-    generates = _architecture(checkpoint).endswith(
-        ("LMHeadModel", "ForCausalLM", "ForConditionalGeneration", "ForMaskedLM")
-    )
-    if says is False or (has_head and not says) or not generates:
-        return None
-    return next((t for name, t in sorted(checkpoint.tensors.items()) if is_embedding(name)), None)
+def settle(ties: Ties, changes: Changes, tied: Tied) -> tuple[Changes, bool]:
+    """(changes of stored tensors, whether the output is no longer tied) from changes of uses.
 
-
-def _architecture(checkpoint: Checkpoint) -> str:
-    return str((checkpoint.config.get("architectures") or [""])[0])
-
-
-def settle(checkpoint: Checkpoint, changes: dict[str, Change], tied: Tied) -> tuple[dict[str, Change], bool]:
-    """Settle what happens to an embedding that the output head shares."""
-    embedding = tied_embedding(checkpoint)
-    new_head = next((head for head in HEADS if head in changes and changes[head].stored is None), None)
-    if embedding is None or (embedding.name not in changes and new_head is None):
+    Raises `TiedWeights` where one use changes and nobody said what becomes of the others, `Unsupported` where the model
+    can't be untied, `NotPossible` where the uses would change in two ways and are to stay one.
+    """
+    if not any(ties.use(change.name, change.stored) for change in changes.values()):
+        _refuse_unknown(ties, changes, tied)
         return changes, False
-    if tied is None:
-        raise TiedWeights(_tied_message(new_head or embedding.name, embedding.name if new_head else "the output head"))
-    if tied == "both":
-        return _both(embedding, changes, new_head), False
-    return _untied(checkpoint, embedding, changes, new_head), True
+    met = [(tie, mine) for tie in ties.all if (mine := {use: changes.pop(use) for use in tie.uses if use in changes})]
+    one = [(tie, mine) for tie, mine in met if _agreed(tie, mine)]
+    rest = [(tie, mine) for tie, mine in met if not _agreed(tie, mine)]
+    for tie, mine in one:
+        changes |= _everywhere(tie, mine)
+    if rest and tied is None:
+        raise TiedWeights(_message(*rest[0]))
+    if rest and tied == "untie":
+        return {**changes, **_apart(ties, rest)}, True
+    for tie, mine in rest:
+        changes |= _everywhere(tie, mine)
+    return changes, False
 
 
-def _both(embedding: Stored, changes: dict[str, Change], new_head: str | None) -> dict[str, Change]:
-    if new_head is None:
-        return changes
-    if embedding.name in changes:
-        raise NotPossible(
-            f"`{new_head}` and `{embedding.name}` are one tensor, and both are changed; say `--tied untie`"
-        )
-    head = changes.pop(new_head)
-    return {**changes, embedding.name: replace(head, name=embedding.name, stored=embedding)}
+def contradicted(checkpoint: Checkpoint, changes: Mapping[str, Change]) -> list[Tie]:
+    """Ties of the configuration whose tensors will differ in the output. Reads those that are stored apart."""
+    found = []
+    for tie in Ties(Names(checkpoint)).apart:
+        mine = {stored.name: changes[stored.name] for stored in tie.stored if stored.name in changes}
+        if not tie.equal and (len(mine) < len(tie.stored) or _value(mine) is None):
+            found.append(tie)
+    return found
 
 
-def _untied(
-    checkpoint: Checkpoint, embedding: Stored, changes: dict[str, Change], new_head: str | None
-) -> dict[str, Change]:
-    """Give the head a tensor of its own: the old embedding, with the layers that were meant for the head."""
-    # elsewhere the head has another name (BERT), or what the model computes depends on the tie itself (T5)
-    if not _architecture(checkpoint).endswith(("LMHeadModel", "ForCausalLM")) or not checkpoint.root.is_dir():
+def _refuse_unknown(ties: Ties, changes: Changes, tied: Tied) -> None:
+    """Raises `TiedWeights` for a table or head of a model that says it ties and that transformers does not know."""
+    config = ties.checkpoint.config
+    if tied == "both" or config.get(tying.FLAG) is not True or tying.known(config):
+        return
+    for change in changes.values():
+        if change.stored is not None and change.stored.entry.shape[:1] == (config.get("vocab_size"),):
+            raise TiedWeights(
+                f"`{change.name}` may be tied to another tensor: the configuration ties embeddings, and transformers, "
+                "which would know which, does not know this model. Say `--tied both` if it is the only one of them, or "
+                "keep the adapter attached"
+            )
+
+
+def _agreed(tie: Tie, mine: Mapping[str, Change]) -> bool:
+    """Whether all uses get one new value, so that there is nothing to decide."""
+    return len(mine) == len(tie.uses) and _value(mine) is not None
+
+
+def _value(mine: Mapping[str, Change]) -> Change | None:
+    """The change that replaces, if all of them replace by the same."""
+    import torch
+
+    first, *others = mine.values()
+    if first.value is None:
+        return None
+    same = all(other.value is not None and torch.equal(first.value, other.value) for other in others)
+    return first if same else None
+
+
+def _everywhere(tie: Tie, mine: Mapping[str, Change]) -> Changes:
+    """Every stored tensor of the tie with the changes of all uses."""
+    whole = _value(mine)
+    if whole is None and any(change.value is not None for change in mine.values()):
+        names = " and ".join(f"`{use}`" for use in mine) if len(mine) > 1 else f"`{next(iter(mine))}`"
+        raise NotPossible(f"{names} are one tensor, and both are changed; say `--tied untie`")
+    if whole is not None:
+        return {stored.name: replace(whole, name=stored.name, stored=stored) for stored in tie.stored}
+    first = next(iter(mine.values()))
+    (span,) = first.spans
+    layers = tuple(layer for change in mine.values() for layer in change.spans[0].layers)
+    spans = (replace(span, layers=layers),)
+    return {stored.name: Change(stored.name, stored, first.what, spans) for stored in tie.stored}
+
+
+def _apart(ties: Ties, met: list[tuple[Tie, dict[str, Change]]]) -> Changes:
+    """Every use with a tensor of its own, those of ties that nobody touches too: the configuration unties them all."""
+    _require_separable(ties, met[0][0])
+    mine = {use: change for _, changes in met for use, change in changes.items()}
+    found: Changes = {}
+    for tie in ties.all:
+        made = {use: _alone(ties, tie, use, mine.get(use)) for use in tie.uses}
+        _require_one_size(tie, made)
+        found |= {change.name: change for change in made.values() if change is not None}
+    return found
+
+
+def _alone(ties: Ties, tie: Tie, use: str, change: Change | None) -> Change | None:
+    """What becomes of one use: its own tensor as it is changed, or a new one, a copy if nothing changes it."""
+    stored = tie.uses[use]
+    name = stored.name if use in tie.own else ties.file_name(use)
+    if change is not None:
+        return replace(change, name=name, stored=stored)
+    return None if use in tie.own else Change(name, stored, "copy")
+
+
+def _require_one_size(tie: Tie, made: Mapping[str, Change | None]) -> None:
+    """Raises `NotPossible` if a table grows and a use that stays the old one would not."""
+    sizes = {use: tie.uses[use].entry.shape for use in tie.uses}
+    sizes |= {use: tuple(c.value.shape) for use, c in made.items() if c is not None and c.value is not None}
+    if len(set(sizes.values())) > 1:
+        told = ", ".join(f"`{use}` {size}" for use, size in sizes.items())
+        raise NotPossible(f"untied they would have different sizes, which no model has: {told}; say `--tied both`")
+
+
+def _require_separable(ties: Ties, tie: Tie) -> None:
+    if not tying.separable(ties.checkpoint.config):
+        architecture = (ties.checkpoint.config.get("architectures") or ["model of an unknown class"])[0]
         raise Unsupported(
-            f"`{embedding.name}` can't be untied: a {_architecture(checkpoint) or 'single file'} has no place for an "
-            "output head of its own; say `--tied both`, or keep the adapter attached"
+            f"`{tie.stored[0].name}` can't be untied: a {architecture} has no place for tensors of their own, or "
+            "computes otherwise with them; say `--tied both`, or keep the adapter attached"
         )
-    if new_head is not None:
-        return changes
-    change = changes.pop(embedding.name)
-    if change.what == "replaced":
-        return {**changes, embedding.name: change, HEADS[0]: Change(HEADS[0], embedding, "copy")}
-    (span,) = change.spans
-    inputs = tuple(layer for layer in span.layers if layer.target.kind == "embedding")
-    outputs = tuple(layer for layer in span.layers if layer.target.kind != "embedding")
-    if inputs:
-        changes[embedding.name] = replace(change, spans=(replace(span, layers=inputs),))
-    spans = (replace(span, layers=outputs),) if outputs else ()
-    changes[HEADS[0]] = Change(HEADS[0], embedding, "weight" if outputs else "copy", spans)
-    return changes
 
 
-def _tied_message(changed: str, other: str) -> str:
+def _message(tie: Tie, mine: Mapping[str, Change]) -> str:
+    use = next(iter(mine))
+    others = " and ".join(f"`{other}`" for other in tie.uses if other != use)
+    state = "" if len(tie.own) < 2 else ", though they are stored apart"
     return (
-        f"`{changed}` is tied to {other}: the model uses one tensor twice, an attached adapter acts on one use, and "
-        "merging would change both. Say `--tied both` to change both, or `--tied untie` to give the output head a "
-        "tensor of its own"
+        f"`{use}` is tied to {others}{state}: the model uses one tensor twice, an attached adapter acts on one use, "
+        "and merging would change both. Say `--tied both` to change both, or `--tied untie` to give each use a tensor "
+        "of its own"
     )

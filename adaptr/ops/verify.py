@@ -13,7 +13,7 @@ from adaptr.checkpoint.open import Checkpoint, Stored, open_checkpoint
 from adaptr.checkpoint.stream import Rows
 from adaptr.format.io import dtype_shape
 from adaptr.meter import Meter, Progress
-from adaptr.ops import workers
+from adaptr.ops import receipt, workers
 from adaptr.ops.blocks import Weight, in_order, merged_bias
 from adaptr.ops.change import Change, Tied
 from adaptr.ops.patch import integer
@@ -59,6 +59,7 @@ class VerifyReport:
     different: int
     error: float
     differences: list[Difference]
+    tied: str
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -77,9 +78,10 @@ def verify(
 
     A changed tensor passes if its error, relative to the change the adapters make, is at most `tolerance`, and no
     element is off by more than a few roundings; untouched and replaced tensors must be equal bit for bit. Missing and
-    unexpected tensors fail.
+    unexpected tensors fail. `tied`: as the merge was told; if not given, as its receipt says.
     """
     found, expected = open_checkpoint(merged), open_checkpoint(base)
+    tied = tied or _told(found)
     todo = plan(expected, adapters, tied)
     check = _Check(found, todo.changes, Meter(expected.nbytes, "verifying", progress))
     names = sorted({*expected.tensors, *todo.changes})
@@ -98,7 +100,16 @@ def verify(
         different=sum(d.different for d in differences),
         error=worst,
         differences=sorted(differences, key=lambda d: (-d.error, d.tensor)),
+        tied=tied or "",
     )
+
+
+def _told(merged: Checkpoint) -> Tied:
+    """What the merge was told of tied weights, if it left a receipt."""
+    if not (merged.root / receipt.FOLDER / receipt.FILE).is_file():
+        return None
+    said: Tied = receipt.read(merged.root).document.get("tied") or None
+    return said
 
 
 def _absent(name: str, reason: str) -> Difference:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from adaptr import targets as places
@@ -13,7 +14,7 @@ from adaptr.checkpoint.stream import Rows
 from adaptr.errors import ContentMismatch
 from adaptr.ops.blocks import working
 from adaptr.ops.content import check_content
-from adaptr.ops.tied import weight_place
+from adaptr.ops.ties import weight_place
 from adaptr.view import ALL, View
 
 if TYPE_CHECKING:
@@ -36,8 +37,7 @@ def _of_checkpoint(base: Checkpoint, adapter: Adapter) -> Weights:
     check_content(base, names, adapter)
 
     def weights(target: Target) -> View:
-        # reading a tied embedding for the head is not changing it
-        place = weight_place(names, target, "both")
+        place = weight_place(names, target)
         stored = names.bias(target)
         return _logical(target, _reader(place), lambda: None if stored is None else _whole(stored))
 
@@ -47,15 +47,18 @@ def _of_checkpoint(base: Checkpoint, adapter: Adapter) -> Weights:
 def _of_model(model: nn.Module, adapter: Adapter) -> Weights:
     from adaptr import host
     from adaptr.host.identity import content_of
+    from adaptr.host.names import current
 
-    wanted = adapter.base.content
-    if wanted and not adapter.base.quantization and content_of(model, adapter.targets) != wanted:
+    now = current(model, adapter)
+    wanted, called = now.base.content, dict(zip(adapter.targets, now.targets, strict=True))
+    if wanted and not adapter.base.quantization and content_of(model, now.targets) != wanted:
         raise ContentMismatch(
             f"the base's weights at the targets of `{adapter.label}` are not those it was trained on "
             f"({adapter.base.id or 'unnamed base'}); load the right revision"
         )
 
     def weights(target: Target) -> View:
+        target = replace(target, path=called.get(target.path, target.path))
         places.match(model, target)
         found = host.view_of(model, target)
         bias = found.bias

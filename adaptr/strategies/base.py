@@ -14,6 +14,7 @@ from adaptr.algebra.truncate import truncated
 from adaptr.errors import BadConfig, NotPossible
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 Operators = Sequence[Operator]
@@ -22,14 +23,23 @@ Weights = Sequence[float]
 
 @dataclass(frozen=True)
 class Place:
-    """Where a strategy works: the target's path, the seed of the composition, and which inputs are there."""
+    """Where a strategy works.
+
+    `path`: of the target. `seed`: of the composition. `inputs`: the number of each operator's input among all.
+    `identities`: what names each operator's input wherever it stands. `absent`: number and weight of the inputs that do
+    not change this target, which is a delta of zero.
+    """
 
     path: str
     seed: int = 0
     inputs: tuple[int, ...] = ()
+    identities: tuple[str, ...] = ()
+    absent: tuple[tuple[int, float], ...] = ()
 
     def stream(self, number: int) -> str:
-        """The name of the random stream for the `number`-th operator: of its place among the inputs, not its name."""
+        """The name of the random stream for the `number`-th operator: it goes with the input, not with its place."""
+        if self.identities:
+            return f"{self.path}:{self.identities[number]}"
         return f"{self.path}:{self.inputs[number] if self.inputs else number}"
 
 
@@ -55,6 +65,11 @@ class Strategy:
     numbers. `rank_wanted`: whether it means nothing without a rank or energy. `normalize`: whether weights are divided
     by their sum when nothing is said. `searches`: whether it finds the weights itself, on data, with `search`.
     `shares`: fields that are above 0 and up to 1. `least`, `most`: how many adapters it takes (0: any number).
+
+    What its formula says of inputs and weights, which `adaptr.testing.StrategyLaws` holds it to: `ordered`: why the
+    order of the inputs matters, "" where it does not. `jumps`: why the result at a weight that goes to 0 is not that
+    without the input, "" where it is. `scale_free`: whether a common scale of all weights changes nothing; else the
+    result has that scale. `by_factors`: whether it depends on how a delta is written as B A.
     """
 
     name: ClassVar[str]
@@ -67,6 +82,10 @@ class Strategy:
     shares: ClassVar[frozenset[str]] = frozenset({"density", "common"})
     least: ClassVar[int] = 1
     most: ClassVar[int] = 0
+    ordered: ClassVar[str] = ""
+    jumps: ClassVar[str] = ""
+    scale_free: ClassVar[bool] = False
+    by_factors: ClassVar[bool] = False
 
     @dataclass(frozen=True)
     class Config:
@@ -134,11 +153,21 @@ def factored(op: Operator) -> LowRank:
         pass
     import torch
 
-    D = op.dense(torch.promote_types(op.dtype, torch.float32)).flatten(2 if op.experts else 1)
+    # formed in fp64: rounding to less would give D directions of its own, which are as good as others to a spectrum
+    D = op.dense(torch.float64).flatten(2 if op.experts else 1)
     n = min(op.size)
     eye = torch.eye(n, dtype=D.dtype).expand(*D.shape[:-2], n, n)
     B, A = (D, eye) if op.size[1] == n else (eye, D)
     return LowRank.of(B.contiguous(), A.contiguous(), op.shape, op.experts)
+
+
+def own_dtype(ops: Operators) -> torch.dtype:
+    """The widest dtype of the operators, at least fp32: what a result is stored in."""
+    import functools
+
+    import torch
+
+    return functools.reduce(torch.promote_types, (op.dtype for op in ops), torch.float32)
 
 
 def flat(op: Operator, s: slice, dtype: Any) -> Tensor:

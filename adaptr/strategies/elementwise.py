@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 #: Elements of a block: 256 KiB of fp32 for each input, so that all of them stay in a core's cache.
 BLOCK = 1 << 16
+#: What rounding in fp64 leaves where terms cancel, as a share of their sizes.
+ROUNDING = 1e-12
+#: Why a mean of the values that agree jumps where a weight goes to 0.
+ALONE = "a value that agrees with no other keeps its size at any weight"
 
 
 class Elementwise(Strategy):
@@ -140,13 +144,13 @@ def _edge(keep: float) -> int:
     return int(keep * 2.0**64) - (1 << 63)
 
 
-def elect(parts: list[Tensor], weights: Weights, lam: float) -> Tensor:
+def elect(parts: list[Tensor], weights: Weights, lam: float, noise: Tensor | float = 0.0) -> Tensor:
     """TIES' last two steps: the sign with the larger total of w D, then the mean of the values that have it, times
-    `lam`. A value counts by the size of its weight. `parts` are written over.
+    `lam`. A value counts by the size of its weight. `parts` are written over. `noise`: what rounding left in them.
     """
     import torch
 
-    sign = add(parts, weights).sign_()
+    sign = _sign(parts, weights, noise).to(parts[0].dtype)
     total, count = torch.zeros_like(sign), torch.zeros_like(sign)
     for D, w in zip(parts, weights, strict=True):
         agreeing = D.mul_(w).mul_(sign).relu_()
@@ -156,7 +160,22 @@ def elect(parts: list[Tensor], weights: Weights, lam: float) -> Tensor:
     return total.mul_(sign).div_(count.clamp_(min=torch.finfo(count.dtype).tiny)).mul_(lam)
 
 
+def _sign(parts: list[Tensor], weights: Weights, noise: Tensor | float) -> Tensor:
+    """The sign of Σ w D, fp64: 0 where the terms cancel but for rounding, which depends on their order."""
+    import torch
+
+    total = torch.zeros(parts[0].shape, dtype=torch.float64)
+    size = torch.zeros_like(total)
+    for D, w in zip(parts, weights, strict=True):
+        term = D.double() * w
+        total.add_(term)
+        size.add_(term.abs_())
+    edge = size.mul_(ROUNDING).add_(noise * sum(map(abs, weights)))
+    return total.sign().mul_(total.abs().sub_(edge).relu_().sign_())
+
+
 def square(D: Tensor) -> float:
-    """‖D‖² of a block."""
-    flat = D.flatten()
-    return float(flat @ flat)
+    """‖D‖² of a block, in fp64: squares leave the range of fp32 soon."""
+    import torch
+
+    return float(torch.linalg.vector_norm(D, dtype=torch.float64)) ** 2

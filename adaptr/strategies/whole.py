@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from adaptr.adapter import Adapter
+from adaptr.adapter import Adapter, Target
 from adaptr.errors import ShapeError, Unsupported
 from adaptr.strategies.base import Strategy, Weights
 
@@ -20,8 +20,14 @@ class Whole(Strategy):
         raise NotImplementedError
 
 
-def require_alike(name: str, adapters: Sequence[Adapter]) -> None:
-    """Raises `Unsupported` or `ShapeError` unless all are of one method and at the same targets."""
+#: Fields that only training reads.
+TRAINING = frozenset({"init", "dropout"})
+
+
+def require_alike(name: str, adapters: Sequence[Adapter], free: frozenset[str] = frozenset()) -> None:
+    """Raises `Unsupported` or `ShapeError` unless all are of one method, at the same targets, and read in the same way
+    there. `free`: fields that may differ.
+    """
     first = adapters[0]
     for other in adapters[1:]:
         if (other.method, other.version) != (first.method, first.version) or bool(other.parts) != bool(first.parts):
@@ -32,3 +38,14 @@ def require_alike(name: str, adapters: Sequence[Adapter]) -> None:
         if set(other.targets) != set(first.targets):
             lone = min(set(other.targets) ^ set(first.targets))
             raise ShapeError(f"`{name}` takes adapters at the same targets: only one of them has `{lone}`")
+        for (_, mine), (_, its) in zip(_sorted(first), _sorted(other), strict=True):
+            one, two = ({k: v for k, v in t.config.items() if k not in TRAINING | free} for t in (mine, its))
+            if one != two:
+                raise Unsupported(
+                    f"`{name}`: `{first.label}` and `{other.label}` are read in different ways at `{mine.path}`: "
+                    f"{one} and {two}"
+                )
+
+
+def _sorted(adapter: Adapter) -> list[tuple[str, Target]]:
+    return sorted(adapter.all_targets, key=lambda found: (found[0], found[1].path))

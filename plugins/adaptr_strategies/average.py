@@ -7,6 +7,7 @@ the mean of B A; `linear` is.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +35,7 @@ class Average(Whole):
                     f"`average` of `{method}` would average its factors apart, which is not the average of what they "
                     "do; use `linear`"
                 )
-        require_alike(self.name, adapters)
+        require_alike(self.name, adapters, frozenset({"m"}))  # shapes tell of `m`
         keys = [k for k in first.tensors if not k.endswith(f":{REPLACED}")]
         return first.replace(tensors={key: _mean(key, adapters, weights) for key in keys})
 
@@ -50,4 +51,4 @@ def _mean(key: str, adapters: Sequence[Adapter], weights: Weights) -> Tensor:
                 f"`{adapters[0].label}` {tuple(parts[0].shape)}"
             )
     total = torch.stack([w * part.double() for w, part in zip(weights, parts, strict=True)]).sum(0)
-    return total.to(torch.promote_types(parts[0].dtype, torch.float32))
+    return total.to(functools.reduce(torch.promote_types, (part.dtype for part in parts), torch.float32))

@@ -22,21 +22,17 @@ if TYPE_CHECKING:
 
 class Concat(Whole):
     name = "concat"
+    ordered = "tokens are read in their order"
+    jumps = "tokens have no strength"
 
     def whole(self, adapters: Sequence[Adapter], weights: Weights, cfg: Any) -> Adapter:
         first = adapters[0]
         method = plugins.method(first.method)
         if not isinstance(method, Tokens):
             raise Unsupported(f"`concat` puts virtual tokens one after the other; `{first.method}` has none")
-        require_alike(self.name, adapters)
+        require_alike(self.name, adapters, frozenset({"tokens", "rows"}))
         for weight in weights:
             method.check_weight(weight)
-        for other in adapters[1:]:
-            if _fixed(other.config) != _fixed(first.config):
-                raise Unsupported(
-                    f"`concat`: `{first.label}` and `{other.label}` are read in different ways: "
-                    f"{_fixed(first.config)} and {_fixed(other.config)}"
-                )
         soft = isinstance(method, SoftPrompt)
         tensors: dict[str, Tensor] = {}
         targets: dict[str, Target] = {}
@@ -45,10 +41,6 @@ class Concat(Whole):
             tensors.update({f"{path}:{n}": _joined([p[n] for p in parts], soft) for n in parts[0]})
             targets[path] = dataclasses.replace(target, config=_counted(target.config, adapters))
         return first.replace(config=_counted(first.config, adapters), targets=targets, tensors=tensors)
-
-
-def _fixed(config: Any) -> dict[str, Any]:
-    return {k: v for k, v in config.items() if k not in {"tokens", "rows", "init"}}
 
 
 def _counted(config: Any, adapters: Sequence[Adapter]) -> dict[str, Any]:

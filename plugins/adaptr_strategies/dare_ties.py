@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from adaptr.strategies import get
 from adaptr.strategies.base import Weights
-from adaptr.strategies.elementwise import Elementwise, elect
+from adaptr.strategies.elementwise import ALONE, Elementwise, elect
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 class DARETIES(Elementwise):
     name = "dare-ties"
     random = True
+    jumps = ALONE
+    scale_free = True
 
     @dataclass(frozen=True)
     class Config:

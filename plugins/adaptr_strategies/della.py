@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from adaptr.errors import BadConfig
 from adaptr.strategies.base import Weights
-from adaptr.strategies.elementwise import Elementwise, elect
+from adaptr.strategies.elementwise import ALONE, Elementwise, elect
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 class DELLA(Elementwise):
     name = "della"
     random = True
+    jumps = ALONE
+    scale_free = True
 
     @dataclass(frozen=True)
     class Config:

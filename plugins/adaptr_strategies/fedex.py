@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 class FedEx(Strategy):
     name = "fedex"
     normalize = True
+    by_factors = True
 
     @dataclass(frozen=True)
     class Config:

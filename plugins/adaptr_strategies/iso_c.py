@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from adaptr.strategies.base import Weights
-from adaptr.strategies.core import InCore, spectrum
+from adaptr.strategies.core import InCore, spectrum, total
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,13 +19,12 @@ if TYPE_CHECKING:
 
 class IsoC(InCore):
     name = "iso-c"
+    jumps = "every direction of the sum has the same strength, however small it is there"
 
     @dataclass(frozen=True)
     class Config:
         alpha: float = 1.0
 
     def core(self, cores: list[Tensor], weights: Weights, cfg: Any) -> Tensor:
-        import torch
-
-        U, S, V = spectrum(torch.stack([w * C for w, C in zip(weights, cores, strict=True)]).sum(0))
-        return cfg.alpha * S.mean(-1)[..., None, None] * (U @ V)
+        U, S, V = spectrum(total(cores, weights))
+        return cfg.alpha * S.sum() / max(len(S), 1) * (U @ V)

@@ -1,6 +1,7 @@
 """Karcher mean: the direction with the least squared angles to all D_i, at their mean size.  Karcher 1977.
 
-Every step stays in the span of the deltas, so it is computed on their inner products alone and exact on factors.
+Every step stays in the span of the deltas, so it is computed on their inner products alone and exact on factors. Only
+where directions cancel there is no mean. Weights are shares of those inputs that change a target.
 """
 
 from __future__ import annotations
@@ -10,12 +11,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from adaptr.algebra.operator import Operator
-from adaptr.errors import UsageError
+from adaptr.errors import NotPossible, UsageError
 from adaptr.strategies.base import Operators, Place, Strategy, Weights, beside, weighted
+
+#: Of directions: the length of a mean, and the angle from the opposite, from which on fp32 no longer tells where it is.
+CANCELLED = 1e-3
 
 
 class Karcher(Strategy):
     name = "karcher"
+    scale_free = True
 
     @dataclass(frozen=True)
     class Config:
@@ -36,15 +41,25 @@ class Karcher(Strategy):
         share = share / share.sum()
         unit = 1 / sizes.where(sizes > 0, 1.0)
         c = _mean(gram * unit[:, None] * unit[None, :], share, cfg)
+        if c is None:
+            raise NotPossible(
+                f"`karcher`: the deltas at `{place.path}` point in ways that cancel, and no direction is their mean; "
+                "use `linear`"
+            )
         return beside([weighted(ops, (c * unit * (share * sizes).sum()).tolist())])
 
 
 def _mean(cosines: Any, share: Any, cfg: Any) -> Any:
-    """Coefficients of the mean direction over unit deltas with these cosines (n, n)."""
-    c = share / math.sqrt(max(float(share @ cosines @ share), 1e-300))
+    """Coefficients of the mean direction over unit deltas with these cosines (n, n), None where there is none."""
+    length = math.sqrt(max(float(share @ cosines @ share), 0.0))
+    if length < CANCELLED:
+        return None
+    c = share / length
     for _ in range(cfg.steps):
         near = (cosines @ c).clamp(-1, 1)
         angle = near.arccos()
+        if bool((angle.where(share > 0, 0.0) > math.pi - CANCELLED).any()):
+            return None  # from c all ways lead to the opposite delta
         # the tangent at c towards each delta, of the length of the angle: θ / sin θ (D_i - cos θ c)
         pull = share * (angle / angle.sin().where(angle > 1e-9, 1.0)).where(angle > 1e-9, 1.0)
         step = pull - c * (pull * near).sum()

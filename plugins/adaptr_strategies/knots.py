@@ -11,14 +11,16 @@ from typing import Any
 
 from adaptr.algebra.lowrank import LowRank
 from adaptr.algebra.operator import Operator
-from adaptr.strategies.base import Operators, Place, Strategy, Weights, factored
-from adaptr.strategies.core import spectrum
-from adaptr.strategies.elementwise import elect
+from adaptr.strategies.base import Operators, Place, Strategy, Weights
+from adaptr.strategies.core import NOTHING, ROUNDING, common
+from adaptr.strategies.elementwise import ALONE, elect
 
 
 class KnOTS(Strategy):
     name = "knots"
     space = "core"
+    jumps = ALONE
+    scale_free = True
 
     @dataclass(frozen=True)
     class Config:
@@ -28,19 +30,24 @@ class KnOTS(Strategy):
     def combine(self, ops: Operators, weights: Weights, cfg: Any, place: Place) -> Operator:
         import torch
 
-        from adaptr.algebra.core import Core
-
-        space = Core.of([factored(op) for op in ops])
+        space = common(ops)
         # [D_1 ... D_n] = Q_out [C_1 ... C_n] (Q_in ⊕ ... ⊕ Q_in)ᵀ
-        U, S, V = spectrum(torch.cat(space.cores, dim=-1))
-        rows = [space.into.combined(part) for part in V.split(space.cores[0].shape[-1], dim=-1)]
-        merged = elect([_trimmed(row, cfg.density) for row in rows], weights, cfg.lam)
-        B = space.out.combined((U * S.unsqueeze(-2)).mT).mT.contiguous()
+        U, S, V = torch.linalg.svd(torch.cat(space.cores, dim=-1), full_matrices=False)
+        top = S.amax(-1, keepdim=True)
+        S = S.where(NOTHING * top < S, 0.0)
+        k = max(int((S > 0).sum(-1).max()), 1)
+        # what rounding leaves in V where it should be 0: the more, the less a direction has
+        noise = (ROUNDING * top / S[..., :k]).unsqueeze(-1).nan_to_num(torch.inf)
+        parts = V[..., :k, :].split(space.cores[0].shape[-1], dim=-1)
+        rows = [_trimmed(space.into.combined(part), cfg.density, noise) for part in parts]
+        merged = elect(rows, weights, cfg.lam, noise)
+        B = space.out.combined((U * S.unsqueeze(-2))[..., :k].mT).mT.contiguous()
         return LowRank.of(B.to(space.dtype), merged.to(space.dtype), space.shape, space.experts)
 
 
-def _trimmed(V: Any, density: float) -> Any:
-    size = V.abs().flatten()
+def _trimmed(V: Any, density: float, noise: Any) -> Any:
+    """The largest of V (k, in*k), those alike but for `noise` (k, 1) all or none, and nothing of what is only noise."""
+    size = V.abs()
     k = max(1, round(density * size.numel()))
-    edge = size.kthvalue(size.numel() - k + 1).values
-    return V * (V.abs() >= edge)
+    edge = size.flatten().kthvalue(size.numel() - k + 1).values
+    return V * ((size >= edge - noise) & (size > noise))

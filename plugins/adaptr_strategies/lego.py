@@ -2,8 +2,8 @@
 Zhao et al. 2024, arXiv:2409.16167.
 
 `k`: the clusters, 0 for the inputs' mean rank. A mean is shorter than its members where they differ, and is brought to
-their mean length; the result is scaled by √(r/k), r the inputs' mean rank. A unit counts by its weight. k-means starts
-from units far from each other, so nothing is drawn.
+their mean length; the result is scaled by √(r/k), r the inputs' mean rank. A unit counts by its weight, one of zero not
+at all. k-means starts from units far from each other, so nothing is drawn.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from adaptr.algebra.lowrank import LowRank
 from adaptr.algebra.operator import Operator
 from adaptr.errors import BadConfig, Unsupported
-from adaptr.strategies.base import Operators, Place, Strategy, Weights, factored
+from adaptr.strategies.base import Operators, Place, Strategy, Weights, beside, factored, own_dtype, weighted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,6 +25,9 @@ STEPS = 100
 
 class Lego(Strategy):
     name = "lego"
+    jumps = "a unit is in a cluster, and a cluster in the result, whatever its weight"
+    scale_free = True
+    by_factors = True
 
     @dataclass(frozen=True)
     class Config:
@@ -40,27 +43,38 @@ class Lego(Strategy):
 
         if ops[0].experts:
             raise Unsupported(f"`lego` clusters the ranks of one matrix; `{place.path}` is a stack of experts")
-        low = [factored(op) for op in ops]
-        out = ops[0].size[0]
-        units = torch.cat([_units(one, w) for one, w in zip(low, weights, strict=True)])
-        counts = torch.cat([units.new_full((one.rank,), abs(w)) for one, w in zip(low, weights, strict=True)])
-        r = len(units) / len(ops)
+        found = [_units(factored(op), w) for op, w in zip(ops, weights, strict=True)]
+        kept = [(units, abs(w)) for units, w in zip(found, weights, strict=True) if len(units)]
+        if not kept:
+            return beside([weighted(ops, [0.0] * len(ops))])
+        units = torch.cat([units for units, _ in kept])
+        counts = torch.cat([units.new_full((len(units),), count) for units, count in kept])
+        order = _order(units)
+        r = len(units) / len(kept)
         k = min(cfg.k or max(1, round(r)), len(units))
-        means = _clustered(units, counts, k, cfg.reweight) * ((r / k) ** 0.25 if cfg.reweight else 1.0)
-        dtype = torch.promote_types(ops[0].dtype, torch.float32)
-        return LowRank.of(
-            means[:, :out].t().contiguous().to(dtype), means[:, out:].contiguous().to(dtype), ops[0].shape
-        )
+        means = _clustered(units[order], counts[order], k, cfg.reweight) * ((r / k) ** 0.25 if cfg.reweight else 1.0)
+        B, A = means.to(own_dtype(ops)).split(ops[0].size, dim=1)
+        return LowRank.of(B.t().contiguous(), A.contiguous(), ops[0].shape)
 
 
 def _units(op: LowRank, weight: float) -> Tensor:
-    """(r, out + in*k) fp64: b_j and a_j side by side, the scale shared, the weight's sign with b."""
+    """(r, out + in*k) fp64: b_j and a_j side by side, the scale shared, the weight's sign with b; none that is zero."""
     import torch
 
     B, A = op.factors(torch.float64)
     s = math.sqrt(abs(op.scale))
     sign = math.copysign(1.0, op.scale) * math.copysign(1.0, weight)
-    return torch.cat([B.t() * s * sign, A * s], dim=1)
+    there = (B != 0).any(0) & (A != 0).any(1)
+    return torch.cat([B.t() * s * sign, A * s], dim=1)[there]
+
+
+def _order(units: Tensor) -> Tensor:
+    """An order of the units that goes by what they are, not by which input is first (r,)."""
+    import torch
+
+    # as bytes of numbers that begin with the sign and the exponent: the order of rows of floats, without making floats
+    rows = [row.tobytes() for row in units.numpy().astype(">f8")]
+    return torch.tensor(sorted(range(len(rows)), key=rows.__getitem__))
 
 
 def _clustered(units: Tensor, counts: Tensor, k: int, reweight: bool) -> Tensor:
@@ -70,7 +84,7 @@ def _clustered(units: Tensor, counts: Tensor, k: int, reweight: bool) -> Tensor:
     centres = _apart(units, k)
     labels = units.new_full((len(units),), -1, dtype=torch.int64)
     for _ in range(STEPS):
-        nearest = torch.cdist(units, centres).argmin(1)
+        nearest = _distances(units, centres).argmin(1)
         if torch.equal(nearest, labels):
             break
         labels = nearest
@@ -80,6 +94,13 @@ def _clustered(units: Tensor, counts: Tensor, k: int, reweight: bool) -> Tensor:
     lengths = _means(units.norm(dim=1, keepdim=True), counts, labels, centres.norm(dim=1, keepdim=True))
     size = centres.norm(dim=1, keepdim=True)
     return centres * (lengths / size.where(size > 0, 1.0))
+
+
+def _distances(units: Tensor, centres: Tensor) -> Tensor:
+    """(r, k). By differences: products lose half the digits of what is close."""
+    import torch
+
+    return torch.cdist(units, centres, compute_mode="donot_use_mm_for_euclid_dist")
 
 
 def _means(values: Tensor, counts: Tensor, labels: Tensor, empty: Tensor) -> Tensor:
@@ -94,8 +115,8 @@ def _apart(units: Tensor, k: int) -> Tensor:
     import torch
 
     chosen = [int(units.norm(dim=1).argmax())]
-    far = torch.cdist(units, units[chosen]).squeeze(1)
+    far = _distances(units, units[chosen]).squeeze(1)
     while len(chosen) < k:
         chosen.append(int(far.argmax()))
-        far = torch.minimum(far, torch.cdist(units, units[chosen[-1:]]).squeeze(1))
+        far = torch.minimum(far, _distances(units, units[chosen[-1:]]).squeeze(1))
     return units[chosen]

@@ -21,6 +21,7 @@ class LoraHub(Strategy):
     name = "lorahub"
     linear = True
     searches = True
+    ordered = "the search turns to one input after the other, and ends after `steps` looks"
 
     @dataclass(frozen=True)
     class Config:

@@ -1,20 +1,20 @@
 """RegMean: D = (Σ w D_i G_i) (Σ w G_i)⁻¹, the least squares fit to all outputs, G_i = X_iᵀ X_i.  Jin et al. 2022,
 arXiv:2212.09849.
 
-`grams`: a safetensors file with `<target>:<number>` (in, in) for each input, counted from 0. `alpha`: the share that
-entries off the diagonal keep (the paper's 0.9). Low-rank deltas stay low-rank: only their A changes.
+`grams`: a safetensors file with `<target>:<number>` (in, in) for each input, counted from 0. An input that does not
+change a target has D_i = 0 there, and its outputs count like those of others. `alpha`: the share that entries off the
+diagonal keep (the paper's 0.9). Low-rank deltas stay low-rank: only their A changes.
 """
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from adaptr.algebra.lowrank import LowRank
 from adaptr.algebra.operator import Operator
 from adaptr.algebra.sum import Sum
-from adaptr.errors import BadConfig, InputError, ShapeError, Unsupported
+from adaptr.errors import BadConfig, InputError, NonFinite, ShapeError, Unsupported
 from adaptr.strategies.base import Operators, Place, Strategy, Weights, factored
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 class RegMean(Strategy):
     name = "regmean"
+    scale_free = True
 
     @dataclass(frozen=True)
     class Config:
@@ -41,7 +42,8 @@ class RegMean(Strategy):
         if ops[0].experts or len(ops[0].shape) > 2:
             raise Unsupported(f"`regmean` is for linear layers; `{place.path}` has shape {ops[0].shape}")
         numbers = place.inputs or tuple(range(len(ops)))
-        G = [w * _gram(cfg, place.path, n, ops[0].size[1]) for n, w in zip(numbers, weights, strict=True)]
+        every = [*zip(numbers, weights, strict=True), *place.absent]
+        G = [w * _gram(cfg, place.path, n, ops[0].size[1]) for n, w in every]
         total = torch.stack(G).sum(0)
         if int(torch.linalg.matrix_rank(total, hermitian=True)) < len(total):
             raise InputError(
@@ -49,7 +51,7 @@ class RegMean(Strategy):
                 "take more, or a smaller `alpha`"
             )
         parts = []
-        for op, own in zip(ops, G, strict=True):
+        for op, own in zip(ops, G[: len(ops)], strict=True):
             low = factored(op)
             B, A = low.factors(torch.float64)
             A = torch.linalg.solve(total, (A @ own).t()).t()
@@ -59,17 +61,14 @@ class RegMean(Strategy):
 
 def _gram(cfg: Any, path: str, number: int, side: int) -> Tensor:
     """G_i with its off-diagonal entries shrunk, fp64. Raises `InputError` where it is missing, `ShapeError`."""
-    tensors, key = _opened(cfg.grams), f"{path}:{number}"
+    from adaptr.format.io import open_tensors
+
+    tensors, key = open_tensors(cfg.grams), f"{path}:{number}"
     if key not in tensors:
         raise InputError(f"`{cfg.grams}` has no `{key}`: the Gram matrix of input {number} at `{path}`")
     G: Tensor = tensors[key].double()
     if tuple(G.shape) != (side, side):
         raise ShapeError(f"`{key}` in `{cfg.grams}` has shape {tuple(G.shape)}, wanted {(side, side)}")
+    if not bool(G.isfinite().all()):
+        raise NonFinite(f"`{key}` in `{cfg.grams}` holds NaN or infinity")
     return cfg.alpha * G + (1 - cfg.alpha) * G.diagonal().diag()
-
-
-@functools.lru_cache(maxsize=1)
-def _opened(path: str) -> Any:
-    from adaptr.format.io import open_tensors
-
-    return open_tensors(path)

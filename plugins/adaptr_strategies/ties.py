@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from adaptr.strategies.base import Operators, Weights
-from adaptr.strategies.elementwise import Elementwise, elect, largest, trim
+from adaptr.strategies.elementwise import ALONE, Elementwise, elect, largest, trim
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 class TIES(Elementwise):
     name = "ties"
+    jumps = ALONE
+    scale_free = True
 
     @dataclass(frozen=True)
     class Config:

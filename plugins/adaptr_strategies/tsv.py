@@ -1,8 +1,8 @@
 """TSV-Merge: the leading singular vectors of each task, made orthogonal to those of the others, with their own values.
 Gargiulo et al. 2024, arXiv:2412.00081.
 
-Of T tasks each keeps 1/T of its directions. U = [U_1 ... U_T] and V go to their nearest orthonormal matrices;
-D = α U⊥ Σ V⊥ᵀ. `alpha`: the paper's 1.
+Of T tasks that change a target each keeps 1/T of its directions. U = [U_1 ... U_T] and V go to their nearest
+orthonormal matrices; D = α U⊥ Σ V⊥ᵀ. `alpha`: the paper's 1.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 class TSV(InCore):
     name = "tsv"
+    jumps = "every input gives as many directions, whatever its weight"
 
     @dataclass(frozen=True)
     class Config:
@@ -27,13 +28,14 @@ class TSV(InCore):
     def core(self, cores: list[Tensor], weights: Weights, cfg: Any) -> Tensor:
         import torch
 
-        kept = [_leading(w * C, len(cores)) for w, C in zip(weights, cores, strict=True)]
-        U, S, V = (torch.cat([part[i] for part in kept], dim=d) for i, d in ((0, -1), (1, -1), (2, -2)))
-        return cfg.alpha * (orthogonal(U) * S.unsqueeze(-2)) @ orthogonal(V)
+        spectra = [spectrum(w * C) for w, C in zip(weights, cores, strict=True)]
+        tasks = sum(len(S) > 0 for _, S, _ in spectra)
+        kept = [_leading(*found, tasks) for found in spectra]
+        U, S, V = (torch.cat([part[i] for part in kept], dim=d) for i, d in ((0, 1), (1, 0), (2, 0)))
+        return cfg.alpha * (orthogonal(U) * S) @ orthogonal(V)
 
 
-def _leading(C: Tensor, tasks: int) -> tuple[Tensor, Tensor, Tensor]:
+def _leading(U: Tensor, S: Tensor, V: Tensor, tasks: int) -> tuple[Tensor, Tensor, Tensor]:
     """The first 1/T of the singular triplets, at least one."""
-    U, S, V = spectrum(C)
-    k = max(1, S.shape[-1] // tasks)
-    return U[..., :k], S[..., :k], V[..., :k, :]
+    k = max(1, len(S) // max(tasks, 1))
+    return U[:, :k], S[:k], V[:k]

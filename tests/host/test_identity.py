@@ -22,3 +22,8 @@ def test_the_place_of_a_folder_is_not_recorded(tmp_path: Path, monkeypatch: pyte
 
 def test_a_name_of_a_hub_stays() -> None:
     assert _named(tiny.model("llama"), "org/model") == "org/model"
+
+
+def test_a_model_made_in_memory_has_no_name() -> None:
+    """Not that of the folder in which it was made."""
+    assert _named(tiny.model("llama"), "") == ""

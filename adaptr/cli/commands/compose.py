@@ -87,6 +87,7 @@ def _blocks(report: ComposeReport) -> Iterator[show.Block]:
             "error": f"{show.share(report.error)} against the strategy's exact result" if report.error else "none",
             "from sum": "" if report.distance is None else f"{show.share(report.distance)} from the weighted sum",
             "replaced": report.replaced,
+            "lost": report.lost,
             "written": show.size(report.bytes),
             "time": f"{report.seconds:.2f} s",
             "digest": report.digest,

@@ -35,7 +35,7 @@ SHOWN = 10
 @click.argument("what", required=False)
 @click.option("--base", type=click.Path(), metavar="BASE", help="What was merged into.")
 @click.option("--adapter", "adapters", multiple=True, type=ADAPTER, metavar="A[=W]", help="As merged.")
-@click.option("--tied", type=click.Choice(("both", "untie")), help="As merged.")
+@click.option("--tied", type=click.Choice(("both", "untie")), help="As merged; what the receipt says, if it is there.")
 @click.option("--key", "keys", multiple=True, type=click.Path(), metavar="PUB", help="A public key to trust, in PEM.")
 @click.option(
     "--certificate-chain", "roots", multiple=True, type=click.Path(), metavar="CA", help="Certificates to trust."
@@ -117,6 +117,7 @@ def _blocks(report: VerifyReport) -> Iterator[show.Block]:
             "tensors": f"{report.tensors}, {report.recomputed} of them recomputed",
             "elements": f"{show.number(report.different)} of {show.number(report.elements)} differ",
             "largest error": _error(report),
+            "tied": report.tied,
         }
     )
     rows = [(d.tensor, d.reason, show.number(d.different), d.ulps, d.error) for d in report.differences[:SHOWN]]

@@ -33,7 +33,7 @@ class Piece:
     @property
     def plain(self) -> bool:
         """Whether it is the file's tensor byte for byte; its shape may be another."""
-        return self.index is None and not self.order and self.then is None
+        return self.index is None and not self.order and self.then is None and self.value is None
 
     def take(self, tensor: Tensor) -> Tensor:
         if self.view:

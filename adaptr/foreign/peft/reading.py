@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from adaptr.adapter import REPLACED, Adapter, Base, Target
 from adaptr.errors import ConfigConflict, NoAdapterTensors, TargetMismatch, TensorUnknown
 from adaptr.foreign.peft import config as fields_of
-from adaptr.foreign.peft import keys, table
+from adaptr.foreign.peft import keys, table, told
 from adaptr.foreign.peft import source as sources
 from adaptr.foreign.peft.draft import Draft, Piece, Pieces
 from adaptr.roles import CONV1D_MODELS
@@ -87,7 +87,7 @@ def _owners(path: str) -> Iterator[str]:
 
 def _model(source: Source, base: Any) -> nn.Module | None:
     """The base's modules, where the file leaves open which they are: building them takes seconds."""
-    from adaptr.foreign.skeleton import described, skeleton
+    from adaptr.skeleton import described, skeleton
 
     if isinstance(base, str | os.PathLike):
         open_kinds = described(base).get("model_type") in CONV1D_MODELS
@@ -97,7 +97,7 @@ def _model(source: Source, base: Any) -> nn.Module | None:
 
 
 def _architecture(config: Mapping[str, Any], base: Any) -> str:
-    from adaptr.foreign.skeleton import described
+    from adaptr.skeleton import described
 
     if isinstance(base, str | os.PathLike):
         return str((described(base).get("architectures") or [""])[0])
@@ -136,11 +136,12 @@ def _completed(adapter: Adapter, source: Source, rewritten: Mapping[str, Any]) -
 
     about = {name: value for name, value in source.about.items() if name in {"name", "release", "summary", "license"}}
     rest = {name: source.about.get(name, {}) for name in ("lineage", "training")}
+    about.setdefault("license", told.license_of(source.told))
     adapter = adapter.replace(**about, **rest, tags=tuple(source.about.get("tags", ())), base=_known(adapter, source))
-    adapter = adapter.replace(foreign={"peft": {"config": dict(source.config)}})
+    adapter = adapter.replace(foreign={"peft": {"config": dict(source.config), **source.told}})
     if rewritten:
         fields = table.of_method(adapter.method).fields(adapter)
-        adapter = adapter.replace(foreign={"peft": {"config": {**source.config, **fields, **rewritten}}})
+        adapter.foreign["peft"]["config"].update(fields | rewritten)
     return adapter.replace(foreign={"peft": {**adapter.foreign["peft"], "derived": derived(adapter)}})
 
 

@@ -18,7 +18,7 @@ from adaptr.errors import (
     UnsafePickle,
 )
 from adaptr.foreign import detect
-from adaptr.foreign.peft import keys
+from adaptr.foreign.peft import keys, told
 from adaptr.foreign.peft.table import PROMPT_TYPES
 from adaptr.foreign.weights import Weights
 from adaptr.format.io import open_tensors, opened
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
-#: The entry of the safetensors metadata that holds what adaptr knows and PEFT has no field for.
-ABOUT = "adaptr.about"
 
 
 @dataclass(frozen=True)
 class Source:
-    """A PEFT adapter as it is stored. `shapes`: of all tensors, by key, without loading them. `weights`: the base's."""
+    """A PEFT adapter as it is stored. `shapes`: of all tensors, by key, without loading them. `about`: what adaptr
+    wrote into it, `told`: what others did. `weights`: the base's.
+    """
 
     path: Path
     config: Mapping[str, Any]
@@ -41,6 +41,7 @@ class Source:
     shapes: Mapping[str, tuple[int, ...]]
     keys: tuple[keys.Key, ...]
     about: Mapping[str, Any]
+    told: Mapping[str, Any]
     weights: Weights | None = None
 
 
@@ -77,15 +78,16 @@ def read(path: Path, base: Any = None) -> Source:
         shapes,
         tuple(keys.read(shapes, config["peft_type"] in PROMPT_TYPES)),
         _about(metadata),
+        told.beside(weights.parent, metadata),
         None if base is None else Weights(base),
     )
 
 
 def _about(metadata: Mapping[str, str]) -> Mapping[str, Any]:
     try:
-        found = json.loads(metadata.get(ABOUT, "{}"))
+        found = json.loads(metadata.get(told.ABOUT, "{}"))
     except (ValueError, RecursionError):
-        raise ForeignError(f"the `{ABOUT}` entry of the file's metadata is not JSON") from None
+        raise ForeignError(f"the `{told.ABOUT}` entry of the file's metadata is not JSON") from None
     return found if isinstance(found, dict) else {}
 
 

@@ -13,8 +13,8 @@ from adaptr.errors import LossyConversion, Unsupported
 from adaptr.files import replacing_folder
 from adaptr.foreign import Written
 from adaptr.foreign.detect import CONFIG
-from adaptr.foreign.peft import keys, placing, table
-from adaptr.foreign.peft.source import ABOUT, WEIGHTS
+from adaptr.foreign.peft import keys, placing, table, told
+from adaptr.foreign.peft.source import WEIGHTS
 from adaptr.format import canonical
 from adaptr.format import header as headers
 from adaptr.format.io import dtype_shape, raw_bytes
@@ -55,7 +55,10 @@ def write(adapter: Adapter, out: Path, lossy: bool, force: bool) -> Written:
     config = config_of(adapter)
     with replacing_folder(out, force) as folder:
         (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-        _save(folder / WEIGHTS[0], dict(found.values()), _about(adapter))
+        metadata = {**told.metadata_of(adapter.foreign), "format": "pt", told.ABOUT: _about(adapter)}
+        _save(folder / WEIGHTS[0], dict(found.values()), {key: value for key, value in metadata.items() if value})
+        if card := told.card_of(adapter.foreign):
+            (folder / told.CARD).write_bytes(card.encode())
     return Written(out / WEIGHTS[0], {ours: theirs for ours, (theirs, _) in found.items()}, tuple(lost))
 
 
@@ -64,8 +67,7 @@ def _lost(adapter: Adapter) -> list[str]:
     return [] if scheme in _FLOATS else [f"`{scheme}` tensors (they are written as floats)"]
 
 
-def _save(path: Path, tensors: Mapping[str, Tensor], about: str) -> None:
-    metadata = {"format": "pt", **({ABOUT: about} if about else {})}
+def _save(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     raw, header = headers.build({key: dtype_shape(t) for key, t in tensors.items()}, metadata)
     with open(path, "wb") as file:
         file.write(raw)
@@ -106,14 +108,18 @@ def _type(adapter: Adapter) -> str:
 
 def config_of(adapter: Adapter) -> dict[str, Any]:
     """`adapter_config.json`: the original if the adapter came from PEFT and is as it was, with new fields if not."""
-    original = dict(adapter.foreign.get("peft", {}).get("config", {}))
+    known = dict(adapter.foreign.get("peft", {}).get("config", {}))
+    original = known if "peft_type" in known else {}
     base = {"base_model_name_or_path": adapter.base.id or None, "revision": adapter.base.revision or None}
     moved = {name: value for name, value in base.items() if (original.get(name) or None) != value}
     if original and adapter.foreign["peft"].get("derived") == derived(adapter):
         return {**original, **moved}
     made = {**original, **_derived(adapter), **moved, **{name: None for name in _SELECTING if name in original}}
-    said = {"task_type": _task(adapter), "inference_mode": True, "peft_version": LAYOUT}
-    return made if original else {**made, **base, **said}
+    if original:
+        return made
+    # of an adapter that was made of PEFT's, what all of them said
+    task = known.get("task_type") or _task(adapter)
+    return {**made, **base, "inference_mode": True, "peft_version": LAYOUT, **known, "task_type": task}
 
 
 def derived(adapter: Adapter) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,13 @@ def skeleton(base: nn.Module | str | os.PathLike[str]) -> nn.Module:
         raise UsageError(f"a base is a folder or a live model, not a {type(base).__name__}")
     described(base)
     return _built(Path(base))
+
+
+def imagined(config: Mapping[str, Any]) -> nn.Module:
+    """The class of a configuration that lies nowhere, built on the meta device. Raises as `skeleton` does."""
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "config.json").write_text(json.dumps(config), encoding="utf-8")
+        return _built(Path(folder))
 
 
 def described(base: str | os.PathLike[str]) -> Mapping[str, Any]:
