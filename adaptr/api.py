@@ -222,10 +222,14 @@ def quantize(adapter: Adapter, scheme: str) -> Adapter:
 
 def save(adapter: Adapter | Expression, path: str | os.PathLike[str], force: bool = False) -> None:
     """Write an adaptr file; of an expression such as `0.7 * a + 0.3 * b`, its `linear` composition. Raises
-    `OutputExists` unless `force`.
+    `OutputExists` unless `force`, and for the file that the tensors are still read from.
     """
+    from adaptr.files import require_file
     from adaptr.format import write
+    from adaptr.ops.open import reads
 
+    parts = [adapter] if isinstance(adapter, Adapter) else [part for part, _ in adapter.terms]
+    require_file(Path(path), force, reads(*(part for part in parts if not isinstance(part.tensors, dict))))
     write(adapter if isinstance(adapter, Adapter) else adapter.adapter(), path, force)
 
 
@@ -251,13 +255,11 @@ def compose(
     `config`: the strategy's fields. `rank`, `energy`: what the result is cut to. `out`: where to write it. The result
     has the adapter and a report with the measured errors; see `adaptr.ops.recipe` for the other options.
     """
-    from adaptr.files import refuse_existing
     from adaptr.ops import compose as composition
     from adaptr.ops import recipe_file
+    from adaptr.ops.open import placed, reads
     from adaptr.ops.recipe import Input, Recipe
 
-    if out is not None and not Path(out).is_dir():
-        refuse_existing(Path(out), force)
     if isinstance(adapters, str | os.PathLike):
         recipe = recipe_file.read(_local(adapters))
     else:
@@ -265,8 +267,12 @@ def compose(
         inputs = tuple(Input(a if isinstance(a, Adapter) else _local(a), w) for a, w in pairs)
         options: dict[str, Any] = {"rank": rank, "energy": energy, "normalize": normalize, "seed": seed, "name": name}
         recipe = Recipe(inputs, strategy, config, replaced=replaced, base=_base(base), any_base=any_base, **options)
-    made = composition.compose(recipe, None if out is None else Path(out).parent)
-    return made if out is None else made.saved(Path(out), force)
+    if out is None:
+        return composition.compose(recipe)
+    named = [adapters] if isinstance(adapters, str | os.PathLike) else []
+    sources = [*named, *(one.source for one in recipe.inputs), recipe.base, recipe.config.get("data")]
+    file = placed(Path(out), force, reads(*sources))
+    return composition.compose(recipe, file.parent).saved(file, force)
 
 
 def merge(

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 import tiny
 from adaptr import api
 from adaptr.adapter import Adapter, Target
+from adaptr.files import record
 
 
 def saved(kind: str, folder: Path, dtype: torch.dtype = torch.float32, shard: str = "5GB", seed: int = 0) -> Path:
@@ -82,11 +83,11 @@ def tensors_of(folder: Path) -> dict[str, Tensor]:
 
 
 def digests(folder: Path, but: str = "") -> dict[str, str]:
-    """sha256 of every file, by its path in the folder. `but`: a folder in it to leave out."""
+    """sha256 of every file but the record of outputs, by its path. `but`: a folder in it to leave out."""
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and not (but and path.is_relative_to(folder / but))
+        if path.is_file() and path.name != record.NAME and not (but and path.is_relative_to(folder / but))
     }
 
 

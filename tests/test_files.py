@@ -13,6 +13,7 @@ import pytest
 
 from adaptr import files
 from adaptr.errors import DiskFull, MachineError, OutputExists
+from adaptr.files import record
 
 VECTOR = Path(__file__).resolve().parents[1] / "registry_spec/vectors/valid/minimal_lora.safetensors"
 
@@ -23,6 +24,17 @@ def leftovers(folder: Path) -> list[str]:
 
 def fill(folder: Path, name: str = "new") -> None:
     (folder / name).write_text("new")
+
+
+def written(folder: Path, name: str = "old") -> Path:
+    """An output as adaptr writes it, with one file."""
+    with files.replacing_folder(folder, force=True) as made:
+        fill(made, name)
+    return folder
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(p.name for p in folder.iterdir() if p.name != record.NAME)
 
 
 def test_a_file_appears_at_the_end(tmp_path):
@@ -54,53 +66,49 @@ def test_a_failure_leaves_what_was_there(tmp_path, error):
     with pytest.raises(error), files.replacing(tmp_path / "out", force=True) as file:  # noqa: PT012
         file.write(b"new")
         raise error
-    (tmp_path / "folder").mkdir()
-    fill(tmp_path / "folder", "old")
+    written(tmp_path / "folder")
     with pytest.raises(error), files.replacing_folder(tmp_path / "folder", force=True) as folder:  # noqa: PT012
         fill(folder)
         raise error
     assert (tmp_path / "out").read_bytes() == b"old"
-    assert [p.name for p in (tmp_path / "folder").iterdir()] == ["old"]
+    assert names(tmp_path / "folder") == ["old"]
     assert leftovers(tmp_path) == []
 
 
 @pytest.mark.parametrize("exchange", [True, False], ids=["in one step", "in two"])
-@pytest.mark.parametrize("before", ["nothing", "empty folder", "folder", "file", "link"])
+@pytest.mark.parametrize("before", ["nothing", "empty folder", "folder", "link"])
 def test_a_folder_replaces_what_was_there(tmp_path, monkeypatch, before, exchange):
     if not exchange:
         monkeypatch.setattr(files, "_exchanged", lambda a, b: False)
     out = tmp_path / "out"
-    if before in {"empty folder", "folder"}:
+    if before == "empty folder":
         out.mkdir()
     if before == "folder":
-        fill(out, "old")
-    if before == "file":
-        out.write_text("old")
+        written(out)
     if before == "link":
         out.symlink_to(tmp_path / "elsewhere")
     with files.replacing_folder(out, force=before not in {"nothing", "empty folder"}) as folder:
         fill(folder)
-    assert [p.name for p in out.iterdir()] == ["new"]
+    assert names(out) == ["new"]
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
 
 
 def test_a_folder_is_replaced_in_one_step_where_the_system_can(tmp_path, monkeypatch):
-    (tmp_path / "a").mkdir()
+    written(tmp_path / "a")
     (tmp_path / "b").mkdir()
     if not files._exchanged(tmp_path / "a", tmp_path / "b"):
         pytest.skip("this file system can't exchange two names")
-    fill(tmp_path / "a", "old")
+    files._exchanged(tmp_path / "a", tmp_path / "b")
     monkeypatch.setattr(os, "rename", lambda a, b: pytest.fail("a kill between two renames would lose the folder"))
     with files.replacing_folder(tmp_path / "a", force=True) as folder:
         fill(folder)
-    assert [p.name for p in (tmp_path / "a").iterdir()] == ["new"]
+    assert names(tmp_path / "a") == ["new"]
 
 
 def test_two_steps_that_fail_in_the_middle_are_taken_back(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "_exchanged", lambda a, b: False)
     out, rename = tmp_path / "out", os.rename
-    out.mkdir()
-    fill(out, "old")
+    written(out)
 
     def failing(a, b):
         if Path(b) == out and (Path(a) / "new").exists():
@@ -110,7 +118,7 @@ def test_two_steps_that_fail_in_the_middle_are_taken_back(tmp_path, monkeypatch)
     monkeypatch.setattr(os, "rename", failing)
     with pytest.raises(MachineError), files.replacing_folder(out, force=True) as folder:
         fill(folder)
-    assert [p.name for p in out.iterdir()] == ["old"]
+    assert names(out) == ["old"]
     assert leftovers(tmp_path) == []
 
 
@@ -209,8 +217,8 @@ def test_a_kill_in_the_middle_leaves_what_was_there(tmp_path, verb):
     if verb == "replacing":
         out.write_bytes(VECTOR.read_bytes())
     else:
-        out.mkdir()
-        (out / "a.safetensors").write_bytes(VECTOR.read_bytes())
+        with files.replacing_folder(out) as made:
+            (made / "a.safetensors").write_bytes(VECTOR.read_bytes())
     script = (
         "import sys, time; from pathlib import Path; from adaptr import files\n"
         f"with files.{verb}(Path(sys.argv[1]), force=True) as made:\n"

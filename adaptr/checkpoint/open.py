@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from adaptr.errors import CheckpointError, FormatError, InputError, LfsPointer, Unsupported, shown
+from adaptr.files import record
 from adaptr.format import header as headers
 from adaptr.format.header import Entry, Header
 from adaptr.format.io import opened
@@ -64,7 +65,9 @@ class Checkpoint:
         return [
             path
             for path in sorted(self.root.iterdir())
-            if path.is_file() and path.name not in weights and path.suffix not in {*OTHER_WEIGHTS, ".safetensors"}
+            if path.is_file()
+            and path.name not in {*weights, record.NAME}
+            and path.suffix not in {*OTHER_WEIGHTS, ".safetensors"}
         ]
 
 

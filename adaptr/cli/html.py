@@ -14,15 +14,17 @@ from pathlib import Path
 from typing import Any
 
 from adaptr.errors import MissingExtra
-from adaptr.files import refuse_existing, replacing
+from adaptr.files import replacing, require_file
+from adaptr.ops.open import reads
+from adaptr.registry.local import here
 
 #: Digits that a picture can show.
 DIGITS = 5
 
 
-def require(path: Path, force: bool) -> None:
+def require(path: Path, force: bool, *inputs: str | None) -> None:
     """Raises `OutputExists`, or `MissingExtra` without the plotting library, before anything is computed."""
-    refuse_existing(path, force)
+    require_file(path, force, reads(*map(here, inputs)))
     _libraries()
 
 

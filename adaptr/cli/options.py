@@ -65,7 +65,7 @@ def _flag(field: str, *names: str) -> Decorator:
 def output_option(text: str) -> Decorator:
     """`-o OUT`, required, and `--force`."""
     out = click.option("-o", "--out", required=True, type=click.Path(), metavar="OUT", help=text)
-    force = click.option("--force", is_flag=True, help="Replace what is at OUT.")
+    force = click.option("--force", is_flag=True, help="Replace what is at OUT: a file, or a folder that adaptr wrote.")
     return lambda function: out(force(function))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -9,11 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptr.errors import InputError, NotFound, UsageError
-from adaptr.files import refuse_existing, replacing_folder
+from adaptr.files import replacing_folder, require_apart, require_folder
 from adaptr.format import header as headers
 from adaptr.format import manifest as manifests
 from adaptr.format.header import Header
 from adaptr.format.io import from_header
+from adaptr.ops.open import reads
 from adaptr.registry import local, lockfile, pack, remotes, terms
 from adaptr.registry.digest import Digest
 from adaptr.registry.reference import Reference, is_reference, parse
@@ -74,7 +76,7 @@ def pull(
     """Pull what a reference names; write its files to the folder `out`, in the format `form`."""
     _known(form)
     if out is not None:
-        refuse_existing(out, force)
+        require_folder(out, force, reads(local.here(reference)))
     elif form != "as-is":
         raise UsageError(f"`--as {form}` writes files: say where with `-o`")
     where, store = _remote(reference), Store.default()
@@ -94,6 +96,7 @@ def push(
     """Publish an adapter: a file, a folder, a reference or a name in the store."""
     _known(form)
     where, store = _remote(reference), Store.default()
+    _require_outside(source, where)
     digest = _packed(source, form, store)
     pushed = remotes.of(where.scheme).push(store, digest, where, progress, force)
     # named only now: what was refused there must not be taken for what is there
@@ -199,6 +202,13 @@ def _remote(text: str) -> Reference:
     return parse(text)
 
 
+def _require_outside(source: str, where: Reference) -> None:
+    """Raises `OutputExists` for a layout here that would lie in what is published, or in the store."""
+    if where.scheme == "file":
+        layout = Path(where.name)  # another tag in the layout that is read takes nothing away
+        require_apart(layout, [path for path in reads(local.here(source)) if path.resolve() != layout.resolve()])
+
+
 def _packed(source: str, form: str, store: Store) -> Digest:
     """The manifest digest of `source` in the store, packed where it is a path, converted where `form` asks for it."""
     digest = _stored(source, store)
@@ -206,6 +216,8 @@ def _packed(source: str, form: str, store: Store) -> Digest:
         if digest is not None:
             return digest
         return store.put(pack.stored(Path(source), store))
+    if digest is None and Path(source).is_dir():
+        pack.plain(Path(source))
     with tempfile.TemporaryDirectory(prefix="adaptr-") as made:
         out = Path(made) / "artifact"
         _convert(Path(source) if digest is None else store.view(digest), out, form)
@@ -216,7 +228,7 @@ def _stored(source: str, store: Store) -> Digest | None:
     """The digest of what is, or was pulled, into the store; None for a path."""
     if is_reference(source):
         return local.pull(parse(source), store).digest
-    if Path(source).exists():
+    if os.path.lexists(source):
         return None
     try:
         return store.resolve(source)

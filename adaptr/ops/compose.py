@@ -19,7 +19,7 @@ from adaptr.format import digest
 from adaptr.format.io import write
 from adaptr.ops import about, beside, parents
 from adaptr.ops.composing import Work, weights
-from adaptr.ops.open import NAME
+from adaptr.ops.open import placed
 from adaptr.ops.parents import Parent
 from adaptr.ops.recipe import Recipe, arguments, checked
 from adaptr.ops.searching import searched
@@ -67,7 +67,7 @@ class Composition:
 
     def saved(self, out: Path, force: bool = False) -> Composition:
         """The same, written to a file, or into a folder; the report has the file's size and digest."""
-        path = out / NAME if out.is_dir() else out
+        path = placed(out, force, ())
         write(self.adapter, path, force)
         file: dict[str, Any] = {"out": str(path), "bytes": path.stat().st_size, "digest": digest.of_file(path)}
         return Composition(self.adapter, dataclasses.replace(self.report, **file))

@@ -11,13 +11,13 @@ from typing import Any
 from adaptr import foreign
 from adaptr.adapter import Adapter
 from adaptr.errors import NonFinite
-from adaptr.files import refuse_existing
+from adaptr.files import require_folder
 from adaptr.foreign.peft import told
 from adaptr.format import digest
 from adaptr.format.io import write
 from adaptr.ops.inspect import nonfinite
 from adaptr.ops.naming import of_opened
-from adaptr.ops.open import NAME, Opened, open_adapter
+from adaptr.ops.open import Opened, open_adapter, placed, reads
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,7 @@ def convert(
     Raises `OutputExists` unless `force`, `LossyConversion` unless `lossy`, `NonFinite` for NaN and infinity.
     """
     format_of = None if to == "adaptr" else foreign.get(to)
-    out = out / NAME if format_of is None and out.is_dir() else out
-    refuse_existing(out, force)
+    out = placed_as(format_of, out, force, reads(source, base))
     found = open_adapter(source, base)
     require_finite(found.adapter, source)
     adapter = found.adapter.replace(lineage=_lineage(found, to, lossy))
@@ -63,6 +62,14 @@ def convert(
     else:
         written = format_of.write(adapter, out, lossy, force)
     return _report(found, out, to, written)
+
+
+def placed_as(format_of: foreign.Format | None, out: Path, force: bool, inputs: list[Path]) -> Path:
+    """Where an adapter is written: adaptr's is a file, that of another tool a folder. Raises `OutputExists`."""
+    if format_of is None:
+        return placed(out, force, inputs)
+    require_folder(out, force, inputs)
+    return out
 
 
 def require_finite(adapter: Adapter, source: Path) -> None:

@@ -19,7 +19,6 @@ from adaptr.algebra.lowrank import LowRank
 from adaptr.checkpoint.names import Names
 from adaptr.checkpoint.open import Checkpoint, open_checkpoint
 from adaptr.errors import BadConfig, WrongBase
-from adaptr.files import refuse_existing
 from adaptr.format import digest
 from adaptr.format.io import write
 from adaptr.meter import Progress
@@ -28,7 +27,7 @@ from adaptr.ops.assemble import assemble
 from adaptr.ops.content import content_of
 from adaptr.ops.extract_job import Biases, Choice, Embeddings, Found, Job, Rest
 from adaptr.ops.layers import Layers, layers
-from adaptr.ops.open import NAME
+from adaptr.ops.open import placed, reads
 from adaptr.ops.rank_report import Fitted
 from adaptr.ops.resize import require_size
 from adaptr.ops.ties import Ties
@@ -89,8 +88,7 @@ def extract(
     """
     started = time.perf_counter()
     require_size(rank, energy, needed=True)
-    out = out / NAME if out.is_dir() else out
-    refuse_existing(out, force)
+    out = placed(out, force, reads(base, tuned))
     one, two = open_checkpoint(base), open_checkpoint(tuned)
     _require_same_model(one, two)
     found_layers = layers(one)

@@ -14,11 +14,11 @@ from typing import Any
 
 from adaptr.errors import AdaptrError, InputError
 from adaptr.format import digest as digests
+from adaptr.home import home
 from adaptr.ops import receipt
 from adaptr.ops.finding import STORE, Search
 from adaptr.ops.open import Opened, open_adapter
 from adaptr.registry.store import Store
-from adaptr.registry.store.layout import home
 
 #: Ancestors that are followed.
 MOST = 1000

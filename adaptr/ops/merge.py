@@ -18,13 +18,14 @@ from adaptr.checkpoint.rewrite import Layout, NewTensor, copy_side_files, layout
 from adaptr.checkpoint.side_files import CONFIG
 from adaptr.checkpoint.stream import digest_of
 from adaptr.errors import NothingChanged
-from adaptr.files import refuse_existing, replacing_folder
+from adaptr.files import replacing_folder, require_folder
 from adaptr.meter import Meter, Progress
 from adaptr.ops import lineage, receipt, tying, workers
 from adaptr.ops import tied as ties
 from adaptr.ops.change import Plan, Tied
 from adaptr.ops.filling import Filling
 from adaptr.ops.measured import Measured
+from adaptr.ops.open import reads
 from adaptr.ops.stack import plan
 
 
@@ -70,7 +71,7 @@ def merge(
     not at all.
     """
     started = time.perf_counter()
-    refuse_existing(Path(out), force)
+    require_folder(Path(out), force, reads(base, *(adapter for adapter, _ in adapters)))
     checkpoint = open_checkpoint(base)
     named = lineage.name_adapters(checkpoint, adapters)
     todo, split = _said(checkpoint, plan(checkpoint, adapters, tied))

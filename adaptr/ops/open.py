@@ -1,14 +1,17 @@
-"""Open an adapter in whatever format it is."""
+"""Open an adapter in whatever format it is, and say where one may be written."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from adaptr import foreign
 from adaptr.adapter import Adapter
-from adaptr.errors import InputError
+from adaptr.errors import InputError, OutputExists
+from adaptr.files import require_file
 from adaptr.foreign import detect
 
 NAME = "adapter.adaptr.safetensors"
@@ -27,9 +30,10 @@ def open_adapter(source: Path, base: Any = None) -> Opened:
     """The adapter at `source`: an adaptr file, a folder with one, or anything that a format plugin reads.
 
     `base`: a folder with a `config.json` or a live model, for what a file does not say. Raises `InputError` where there
-    is nothing, a `ForeignError` that names what is there if it can't be read.
+    is nothing or a folder holds several adapters, a `ForeignError` that names what is there if it can't be read.
     """
     own = adaptr_file(source)
+    require_one(source, own)
     if own is not None:
         from adaptr.format import digest, read
         from adaptr.format.io import open_tensors
@@ -51,6 +55,51 @@ def adaptr_file(source: Path) -> Path | None:
             raise InputError(f"`{source}` holds {len(found)} adaptr files: name one, such as `{found[0]}`")
         return found[0] if found else None
     return source if detect.is_adaptr(source) else None
+
+
+def require_one(source: Path, own: Path | None) -> None:
+    """Raises `InputError` for a folder with the adaptr file `own` and an adapter of another tool: one may be stale."""
+    other = _of_another_tool(source) if own is not None and source.is_dir() else None
+    if other is not None:
+        raise InputError(
+            f"`{source}` holds two adapters, `{own.name if own else ''}` and `{other.name}`: name the first as a file, "
+            "or keep them in folders of their own"
+        )
+
+
+def _of_another_tool(folder: Path) -> Path | None:
+    """The weights of an adapter of another tool that a folder holds, or the folder where no file of it is one alone."""
+    found = next((form for form in map(foreign.get, foreign.names()) if form.detect(folder)), None)
+    if found is None:
+        return None
+    return next((file for file in sorted(folder.iterdir()) if file.is_file() and found.detect(file)), folder)
+
+
+def placed(out: Path, force: bool, reads: Iterable[Path]) -> Path:
+    """The adaptr file to write for an output: `out`, or one in the folder `out`.
+
+    Raises `OutputExists` as `require_file` does, and for the folder of another adapter: what is read there later would
+    be one or the other.
+    """
+    file = out / NAME if out.is_dir() else out
+    require_file(file, force, reads)
+    inside = [path for path in file.parent.glob("*.adaptr.safetensors") if path != file] if out.is_dir() else []
+    other = next(iter(inside), None) or (_of_another_tool(file.parent) if file.parent.is_dir() else None)
+    if other is not None:
+        raise OutputExists(f"`{file.parent}` holds another adapter, `{other.name}`; give an output elsewhere")
+    return file
+
+
+def reads(*sources: Any) -> list[Path]:
+    """The files and folders that are read for adapters and bases, as paths or loaded; live models are no files."""
+    paths = [Path(one.source) if isinstance(one, Adapter) and one.source else one for one in sources]
+    return [_whole(Path(path)) for path in paths if isinstance(path, str | os.PathLike)]
+
+
+def _whole(path: Path) -> Path:
+    """A file of a folder that is one adapter stands for the folder: its configuration lies there."""
+    lone = not path.is_file() or not (path.parent / detect.CONFIG).is_file() or detect.is_adaptr(path)
+    return path if lone else path.parent
 
 
 def _placed(adapter: Adapter, base: Any) -> Adapter:

@@ -18,16 +18,15 @@ from adaptr.algebra.dense import Dense
 from adaptr.algebra.operator import Operator
 from adaptr.checkpoint.open import open_checkpoint
 from adaptr.errors import BadConfig, NoDelta, NotPossible, Unsupported, UsageError
-from adaptr.files import refuse_existing
 from adaptr.format import digest
 from adaptr.format.io import write
 from adaptr.ops import about, rank_report, workers
 from adaptr.ops.assemble import assemble
-from adaptr.ops.convert import require_finite
+from adaptr.ops.convert import placed_as, require_finite
 from adaptr.ops.deltas import Deltas, deltas
 from adaptr.ops.diff_sides import solid
 from adaptr.ops.naming import of_opened
-from adaptr.ops.open import NAME, Opened, open_adapter
+from adaptr.ops.open import Opened, open_adapter, reads
 from adaptr.ops.rank_report import Fitted, RankReport
 
 #: What deltas can be written as. Other methods have no way back from a delta to their tensors.
@@ -101,8 +100,7 @@ def _written(
 ) -> RankReport:
     started = time.perf_counter()
     format_of = None if to == "adaptr" else foreign.get(to)
-    out = out / NAME if format_of is None and out.is_dir() else out
-    refuse_existing(out, force)
+    out = placed_as(format_of, out, force, reads(source, base))
     found = open_adapter(source, base)
     require_finite(found.adapter, source)
     asked = {"method": method, "rank": rank, "energy": energy, **({"to": to} if operation == "convert" else {})}

@@ -23,13 +23,13 @@ from adaptr import foreign
 from adaptr.adapter import Adapter, Target
 from adaptr.errors import NotPossible, Unsupported, UsageError
 from adaptr.families.delta import Delta
-from adaptr.files import refuse_existing
+from adaptr.files import require_folder
 from adaptr.format import digest
 from adaptr.ops import about
 from adaptr.ops.convert import require_finite
 from adaptr.ops.deltas import Deltas, deltas
 from adaptr.ops.naming import of_opened
-from adaptr.ops.open import open_adapter
+from adaptr.ops.open import open_adapter, reads
 from adaptr.ops.stack import members
 from adaptr.plugins import method
 
@@ -70,7 +70,7 @@ def serve(source: Path, out: Path, server: str, rank: int | None = None, force: 
     `OutputExists`.
     """
     most = _highest(server, rank)
-    refuse_existing(out, force)
+    require_folder(out, force, reads(source))
     found = open_adapter(source)
     require_finite(found.adapter, source)
     _require_servable(found.adapter, server)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from adaptr.errors import InputError, NotFound, UsageError
-from adaptr.files import refuse_existing, replacing
+from adaptr.files import record, replacing, require_file
 from adaptr.registry import local
 from adaptr.registry.reference import is_reference, parse
 from adaptr.registry.signing import artifact, certificates, disk, keys
@@ -59,25 +60,34 @@ def sign(
 
     Raises `InputError` for a key that is none, `OutputExists`.
     """
+    path = Path(source) if _is_path(source) else None
+    target = out or (None if path is None else disk.beside(path))
+    if target is not None:
+        require_file(target, force, [key, *filter(None, [certificate]), *_signed_files(path)])
     signer = Signer(keys.private(key, password), () if certificate is None else tuple(certificates.read(certificate)))
-    return (
-        _sign_path(Path(source), signer, out, force) if _is_path(source) else _sign_artifact(source, signer, out, force)
-    )
+    if path is None or target is None:
+        return _sign_artifact(source, signer, target, force)
+    return _sign_path(path, signer, target, force)
 
 
-def _sign_path(path: Path, signer: Signer, out: Path | None, force: bool) -> Signed:
-    target = out or disk.beside(path)
-    refuse_existing(target, force)
+def _signed_files(path: Path | None) -> list[Path]:
+    """What is signed, and no signature may replace; one signature may replace another."""
+    if path is None or not path.is_dir():
+        return [] if path is None else [path]
+    return [file for file in disk.listed(path) if file.suffix != disk.SUFFIX]
+
+
+def _sign_path(path: Path, signer: Signer, target: Path, force: bool) -> Signed:
     raw = disk.sign(path, signer, target)
     _write(target, raw, force)
+    if target.parent == path:
+        record.add(path, target)
     return _signed(str(path), "", "", target, signer, disk.hashed(path, target))
 
 
 def _sign_artifact(source: str, signer: Signer, out: Path | None, force: bool) -> Signed:
     store = Store.default()
     manifest = store.manifest(_digest(source, store))
-    if out is not None:
-        refuse_existing(out, force)
     made, raw = artifact.sign(manifest, store, signer)
     if out is not None:
         _write(out, raw, force)
@@ -125,7 +135,7 @@ def _proven(source: str, digest: str, found: Sequence[Verified]) -> Proven:
 
 
 def _is_path(source: str) -> bool:
-    return not is_reference(source) and Path(source).exists()
+    return not is_reference(source) and os.path.lexists(source)
 
 
 def _digest(source: str, store: Store) -> Any:

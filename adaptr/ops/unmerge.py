@@ -11,10 +11,11 @@ from adaptr.adapter import Adapter
 from adaptr.checkpoint.open import Checkpoint, open_checkpoint
 from adaptr.checkpoint.rewrite import copy_side_files, rewrite
 from adaptr.errors import NotMerged
-from adaptr.files import replacing_folder
+from adaptr.files import replacing_folder, require_folder
 from adaptr.format import digest, read
 from adaptr.meter import Meter, Progress
 from adaptr.ops import lineage, receipt
+from adaptr.ops.open import reads
 from adaptr.ops.proof import Proof, prove
 from adaptr.ops.receipt import Receipt
 from adaptr.ops.restoring import Job, layouts
@@ -48,6 +49,7 @@ def unmerge(
     the base's, in which case nothing is written.
     """
     started = time.perf_counter()
+    require_folder(Path(out), force, reads(merged))
     checkpoint = open_checkpoint(merged)
     paper = receipt.read(checkpoint.root)
     if not paper.exact:

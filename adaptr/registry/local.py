@@ -6,15 +6,15 @@ import logging
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from adaptr.errors import BadReference, DigestMismatch, NotFound, ReferenceMoved, TransferError
+from adaptr.home import home
 from adaptr.registry import lockfile, remotes
 from adaptr.registry.digest import Digest
 from adaptr.registry.lockfile import Pin
 from adaptr.registry.reference import Reference, is_reference, parse
 from adaptr.registry.store import Store
-from adaptr.registry.store.layout import home
 
 if TYPE_CHECKING:
     from adaptr.registry.remotes import Progress
@@ -50,6 +50,14 @@ def path_of(source: str | os.PathLike[str], progress: Progress | None = None) ->
         return store.view(pull(reference, store, progress=progress).digest)
     named = None if os.path.lexists(source) else _named(source)
     return Path(source) if named is None else named
+
+
+def here(source: Any) -> Any:
+    """The path of a source that lies on this machine without being pulled; what else it is, as it is."""
+    if not isinstance(source, str) or not is_reference(source):
+        return source
+    reference = parse(source)
+    return Path(reference.name) if reference.scheme == "file" else None
 
 
 def _is_here(reference: Reference) -> bool:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 NAME = "adapter.adaptr.safetensors"
 #: What may run code when it is loaded: never packed, pushed or pulled.
 PICKLES = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".h5", ".keras", ".joblib", ".msgpack"})
+#: PEFT's weights, beside its configuration.
+PEFT = ("adapter_model.bin", "adapter_model.safetensors")
 DOCUMENTS = frozenset({".md", ".txt", ".rst"})
 CONFIGS = frozenset({".json", ".jinja", ".model", ".yaml", ".yml", ".tiktoken"})
 #: A base model's weights, whole or in shards, as its index calls them.
@@ -91,8 +93,19 @@ def _files(path: Path) -> dict[str, Path]:
         return {_file_name(path): path}
     if not path.is_dir():
         raise InputError(f"there is nothing at `{path}`")
-    found = selected([file.name for file in path.iterdir() if file.is_file()], str(path))
+    found = selected([file.name for file in plain(path) if file.is_file()], str(path))
     return {name: path / file for name, file in found.items()}
+
+
+def plain(folder: Path) -> list[Path]:
+    """What lies in a folder. Raises `InputError` for a link: what it leads to may be no part of what is published."""
+    found = sorted(folder.iterdir())
+    link = next((path for path in found if path.is_symlink()), None)
+    if link is not None:
+        raise InputError(
+            f"`{link}` is a link, and what it leads to would be published unseen; put the file itself there"
+        )
+    return found
 
 
 def selected(files: Iterable[str], where: str) -> dict[str, str]:
@@ -120,10 +133,13 @@ def _weights(there: Sequence[str], where: str) -> list[str]:
     own = [name for name in found if _is_own(name)]
     if len(own) > 1:
         raise InputError(f"`{where}` holds {len(own)} adaptr files: name one, such as `{own[0]}`")
-    if own:
-        return own
-    if "adapter_config.json" in there:
-        return [name for name in found if name == "adapter_model.safetensors"]
+    peft = [name for name in there if name in PEFT] if "adapter_config.json" in there else []
+    if own and peft:
+        raise InputError(
+            f"`{where}` holds two adapters, `{own[0]}` and `{peft[-1]}`: keep them in folders of their own"
+        )
+    if own or peft:
+        return own or [name for name in peft if name in found]
     return [name for name in found if _MODEL.match(name)] or found
 
 

@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING, Any
 from adaptr import plugins
 from adaptr.adapter import Adapter
 from adaptr.errors import UsageError
-from adaptr.files import refuse_existing
 from adaptr.format import digest, write
 from adaptr.meter import Progress
 from adaptr.ops import gather
 from adaptr.ops.examples import batch, encoded, examples
-from adaptr.ops.open import open_adapter
+from adaptr.ops.open import open_adapter, placed, reads
 from adaptr.ops.searching import loaded
-from adaptr.registry.local import path_of
+from adaptr.registry.local import here, path_of
 from adaptr.runtime.names import names
 
 if TYPE_CHECKING:
@@ -78,7 +77,7 @@ def learn(
     started = time.perf_counter()
     if method not in RATES:
         raise UsageError(f"`{method}` is no gate that learns: {', '.join(RATES)}")
-    refuse_existing(Path(out), force)
+    place = placed(Path(out), force, reads(here(base), *map(here, experts), data))
     base = path_of(base)
     named = {name: open_adapter(path_of(source), base).adapter for name, source in names(experts).items()}
     rows = examples(Path(data))
@@ -96,9 +95,9 @@ def learn(
     settings = {"steps": steps, "batch": size, "rate": rate, "seed": seed, "held_out": held_out}
     libraries = {name: version(name) for name in ("torch", "transformers")}
     training = {"data": digest.of_file(data), "optimiser": "AdamW", "libraries": libraries, **settings}
-    file = write(trained.replace(training=training, name=Path(out).name.split(".")[0]), out, force)
+    file = write(trained.replace(training=training, name=Path(out).name.split(".")[0]), place, force)
     return LearnReport(
-        out=str(out),
+        out=str(file),
         method=method,
         experts={name: part.digest for name, part in trained.parts.items()},
         parameters=count,

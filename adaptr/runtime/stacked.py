@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from adaptr.files import refuse_existing
 from adaptr.format import digest, write
 from adaptr.ops import gather
-from adaptr.ops.open import open_adapter
-from adaptr.registry.local import path_of
+from adaptr.ops.open import open_adapter, placed, reads
+from adaptr.registry.local import here, path_of
 from adaptr.runtime.names import names
 from adaptr.runtime.stack import METHOD
 
@@ -36,16 +35,16 @@ def stacked(
     """Write the adapters, (source, weight) each, to one file. Raises what `adaptr.ops.gather` does for some that don't
     go together.
     """
-    refuse_existing(Path(out), force)
+    place = placed(Path(out), force, reads(*(here(source) for source, _ in adapters), here(base)))
     base = path_of(base) if isinstance(base, str) else base
     named = names([source for source, _ in adapters])
     children = {name: open_adapter(path_of(source), base).adapter for name, source in named.items()}
     weights = dict(zip(named, (weight for _, weight in adapters), strict=True))
     made = gather.over(METHOD, children, config={"weights": weights}).replace(name=Path(out).name.split(".")[0])
-    file = write(made, out, force)
+    file = write(made, place, force)
     rows = ((name, part.method, weights[name], part.digest) for name, part in made.parts.items())
     return StackReport(
-        out=str(out),
+        out=str(file),
         adapters=tuple(dict(zip(("name", "method", "weight", "digest"), row, strict=True)) for row in rows),
         bytes=file.stat().st_size,
         digest=digest.of_file(file),

@@ -15,6 +15,7 @@ from adaptr.adapter import Target
 from adaptr.checkpoint import open_checkpoint
 from adaptr.checkpoint.open import INDEX
 from adaptr.errors import CheckpointError, InputError, LfsPointer, NotPossible
+from adaptr.files import record
 
 SHARD = "model-{:05d}-of-{:05d}.safetensors"
 
@@ -193,6 +194,7 @@ def test_what_travels_along(tmp_path: Path, base: Path) -> None:
         "tokenizer.json",
         "LICENSE",
         ".hidden",
+        record.NAME,
         "adaptr",
     }
     assert not (tmp_path / "out/consolidated.safetensors").exists()

@@ -17,6 +17,7 @@ from adaptr import errors
 from adaptr.cli import group, run
 from adaptr.cli.options import command
 from adaptr.cli.output import Output
+from adaptr.files import record, replacing_folder
 
 CODES = {
     errors.AdaptrError: 1,
@@ -161,8 +162,8 @@ sys.exit(main(["methods"]))
 
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "kill"])
 def test_an_interrupted_command_leaves_what_was_there(tmp_path: Path, sent: signal.Signals, code: int) -> None:
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "old").write_text("old")
+    with replacing_folder(tmp_path / "out") as folder:
+        (folder / "old").write_text("old")
     (tmp_path / "file").write_text("old")
     child = subprocess.Popen([sys.executable, "-c", WAITING], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
     while not (tmp_path / "started").exists():
@@ -173,7 +174,8 @@ def test_an_interrupted_command_leaves_what_was_there(tmp_path: Path, sent: sign
     assert child.returncode == code
     assert "Traceback" not in said
     (tmp_path / "started").unlink()
-    assert sorted(p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*")) == ["file", "out", "out/old"]
+    left = {p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*")}
+    assert left == {"file", "out", "out/old", f"out/{record.NAME}"}
     assert (tmp_path / "file").read_text() == "old"
 
 

@@ -246,8 +246,9 @@ def test_nothing_is_overwritten_unasked(tmp_path: Path) -> None:
         adaptr.convert(tmp_path / "a", tmp_path / "x.adaptr.safetensors")
     with pytest.raises(e.OutputExists):
         adaptr.convert(tmp_path / "x.adaptr.safetensors", tmp_path / "a", to="peft")
-    adaptr.convert(tmp_path / "x.adaptr.safetensors", tmp_path / "a", to="peft", force=True)
-    assert adaptr.load(tmp_path / "a").lineage["operation"] == "convert"
+    with pytest.raises(e.OutputExists, match="which even `--force` does not remove"):
+        adaptr.convert(tmp_path / "x.adaptr.safetensors", tmp_path / "a", to="peft", force=True)
+    assert "operation" not in adaptr.load(tmp_path / "a").lineage
 
 
 def test_unknown_format_has_a_near_name(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from adaptr.errors import (
     Unsupported,
     UsageError,
 )
+from adaptr.files import record
 from adaptr.ops import receipt
 
 BF16, F16, F32, F64 = torch.bfloat16, torch.float16, torch.float32, torch.float64
@@ -402,24 +403,20 @@ def test_what_is_there_stays_unless_forced(tmp_path: Path) -> None:
     with pytest.raises(OutputExists):
         api.merge(base, [c.randomised(base)], out)
     assert [p.name for p in out.iterdir()] == ["mine"]
-    api.merge(base, [c.randomised(base)], out, force=True)
-    assert not (out / "mine").exists()
-
-
-def test_a_base_can_be_replaced_by_its_merge(tmp_path: Path) -> None:
-    base = c.saved("llama", tmp_path / "base", BF16)
-    before = c.digests(base)
-    api.merge(base, [c.randomised(base)], base, force=True)
-    assert c.digests(base) != before
-    api.unmerge(base, base, force=True)
-    assert c.digests(base) == before
+    with pytest.raises(OutputExists, match="`mine`"):
+        api.merge(base, [c.randomised(base)], out, force=True)
+    assert [p.name for p in out.iterdir()] == ["mine"]
+    (out / "mine").unlink()
+    for seed in (1, 2):
+        api.merge(base, [c.randomised(base, seed=seed)], out, force=True)
+        assert api.verify(out, base, [c.randomised(base, seed=seed)]).exact
 
 
 def test_a_single_file_has_nothing_beside_it(tmp_path: Path) -> None:
     base = c.saved("llama", tmp_path / "base")
     file = base / "model.safetensors"
     report = api.merge(file, [c.randomised(base)], tmp_path / "out")
-    assert {p.name for p in (tmp_path / "out").iterdir()} == {"model.safetensors", receipt.FOLDER}
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"model.safetensors", receipt.FOLDER, record.NAME}
     assert report.receipt_bytes
     api.unmerge(tmp_path / "out", tmp_path / "back")
     assert (tmp_path / "back/model.safetensors").read_bytes() == file.read_bytes()

@@ -222,6 +222,23 @@ def test_names_in_the_store_are_adapters_everywhere_and_paths_come_first(shelf: 
         adaptr.inspect("style:1")
 
 
+@pytest.mark.parametrize("there", ["a file", "a link to nowhere"])
+def test_a_path_that_exists_is_never_taken_for_a_name(shelf: Shelf, tmp_path: Path, there: str) -> None:
+    """Also where what is at the path can't be read: the name would be another adapter, in silence."""
+    artifacts.tag(str(file(tmp_path / "a.adaptr.safetensors")), "style")
+    if there == "a file":
+        file(Path("style"), 2)
+    else:
+        Path("style").symlink_to("nowhere")
+    assert local.path_of("style") == Path("style")
+    for use in (adaptr.inspect, lambda source: artifacts.tag(source, "again")):
+        if there == "a file":
+            assert use("style")
+        else:
+            with pytest.raises(InputError, match=r"nothing at|no file"):
+                use("style")
+
+
 def test_a_mistyped_path_makes_no_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ADAPTR_HOME", str(tmp_path / "elsewhere"))
     with pytest.raises(InputError, match="there is nothing"):

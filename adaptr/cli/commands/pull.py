@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @click.option("--lock", is_flag=True, help="Pin it in adaptr.lock.")
 @click.option("--frozen", is_flag=True, help="Refuse what adaptr.lock does not pin.")
 @click.option("--accept-change", is_flag=True, help="Take what the reference names now, whatever was pinned.")
-@click.option("--force", is_flag=True, help="Replace what is at DIR.")
+@click.option("--force", is_flag=True, help="Replace what is at DIR, if adaptr wrote it.")
 def command(output: Output, reference: str, **given: Any) -> None:
     """Bring an artifact from a registry, the Hub or a server into the store.
 

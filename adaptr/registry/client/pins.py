@@ -8,9 +8,9 @@ from pathlib import Path
 
 from adaptr.errors import AuthError
 from adaptr.files import replacing
+from adaptr.home import home
 from adaptr.registry.client import address
 from adaptr.registry.client.address import Origin
-from adaptr.registry.store.layout import home
 
 #: Registries whose token server has another name, as their operators publish it.
 KNOWN = {

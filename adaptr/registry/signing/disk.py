@@ -7,25 +7,27 @@ import os
 from pathlib import Path
 
 from adaptr.errors import InputError, SignatureError
+from adaptr.files import record
 from adaptr.registry.signing import bundle, statement
 from adaptr.registry.signing.bundle import Signer, Trust, Verified
 from adaptr.registry.signing.statement import ALONE, Statement
 
-NAME = "model.sig"
+NAME, SUFFIX = "model.sig", ".sig"
 #: What git keeps in a working folder: never part of what is signed, as in model_signing.
 GIT = frozenset({".git", ".gitattributes", ".github", ".gitignore"})
 
 
 def beside(path: Path) -> Path:
     """Where the signature of `path` is, unless said otherwise."""
-    return path / NAME if path.is_dir() else path.with_name(f"{path.name}.sig")
+    return path / NAME if path.is_dir() else path.with_name(f"{path.name}{SUFFIX}")
 
 
 def sign(path: Path, signer: Signer, out: Path) -> bytes:
     """The bundle for what is at `path`, to be written to `out`. Raises `InputError` for links and empty folders."""
     files = hashed(path, out)
     inside = [str(out.absolute().relative_to(path.absolute()))] if _is_inside(out, path) else []
-    ignored = (*inside, *sorted(GIT)) if path.is_dir() else ()
+    kept = [record.NAME] if (path / record.NAME).is_file() else []
+    ignored = (*inside, *kept, *sorted(GIT)) if path.is_dir() else ()
     return bundle.sign(Statement(path.absolute().name, files, {}, ignored), signer)
 
 
@@ -56,12 +58,17 @@ def hashed(path: Path, signature: Path) -> dict[str, str]:
         raise InputError(f"there is nothing at `{path}`")
     mine = signature.absolute()
     found = {}
-    for file in _walked(path, path):
+    for file in listed(path):
         if file.absolute() != mine:
             found[file.relative_to(path).as_posix()] = _sha256(file)
     if not found:
         raise InputError(f"`{path}` holds no files")
     return found
+
+
+def listed(folder: Path) -> list[Path]:
+    """The files of a folder that a signature is about, and signatures. Raises `InputError` for links and the like."""
+    return _walked(folder, folder)
 
 
 def _walked(folder: Path, root: Path) -> list[Path]:
@@ -70,7 +77,7 @@ def _walked(folder: Path, root: Path) -> list[Path]:
         listed = sorted(entries, key=lambda entry: entry.name)
     for entry in listed:
         path = Path(entry.path)
-        if folder == root and entry.name in GIT:
+        if folder == root and entry.name in {*GIT, record.NAME}:
             continue
         if entry.is_dir(follow_symlinks=False):
             found += _walked(path, root)

@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptr.errors import InputError, PolicyError, RegistryError, SignatureError, shown
+from adaptr.home import home
 from adaptr.registry import remotes
 from adaptr.registry.signing import artifact, certificates, keys
 from adaptr.registry.signing.bundle import Trust
-from adaptr.registry.store.layout import home
 
 if TYPE_CHECKING:
     from adaptr.registry.manifest import Manifest

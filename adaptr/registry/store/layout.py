@@ -7,7 +7,6 @@ locks/    who is writing              views/    an artifact's files under their 
 from __future__ import annotations
 
 import contextlib
-import functools
 import hashlib
 import os
 import shutil
@@ -16,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from adaptr.errors import DigestMismatch, NotFound, StoreUnsafe
+from adaptr.home import home
 from adaptr.registry import terms
 from adaptr.registry.digest import Digest
 from adaptr.registry.manifest import Descriptor, Manifest, parse
@@ -270,15 +270,3 @@ def _require_own(root: Path) -> None:
             f"`{root}` {'may be written by others' if mine else 'belongs to another user'}: what it holds could be "
             "changed by them; set `ADAPTR_HOME` to a folder of your own, or `chmod go-w` it"
         )
-
-
-@functools.cache
-def _data_folder() -> str:
-    import platformdirs
-
-    return platformdirs.user_data_dir("adaptr", appauthor=False)
-
-
-def home() -> Path:
-    """`$ADAPTR_HOME`, or the platform's folder for data."""
-    return Path(os.environ.get("ADAPTR_HOME") or _data_folder()).expanduser()

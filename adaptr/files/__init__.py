@@ -1,4 +1,4 @@
-"""Outputs appear whole or not at all: written beside their place, then renamed.
+"""Outputs appear whole or not at all: written beside their place, then renamed, where `adaptr.files.place` lets them.
 
 What is being written is locked; what lies there unlocked was left by a process that died, and goes with the next write
 to the same folder.
@@ -14,7 +14,11 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from adaptr.errors import DiskFull, MachineError, OutputExists
+from adaptr.errors import DiskFull, MachineError
+from adaptr.files import record
+from adaptr.files.place import require_apart, require_file, require_folder, require_ours, settled
+
+__all__ = ["replacing", "replacing_folder", "require_apart", "require_file", "require_folder"]
 
 MARK = ".adaptr-partial-"
 #: What is being replaced, for a moment, where names can't be swapped in one step: never swept up.
@@ -25,9 +29,8 @@ FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 @contextmanager
 def replacing(path: Path, force: bool = False) -> Iterator[BinaryIO]:
     """A file to write that becomes `path` at the end of the block, and vanishes if the block fails."""
-    if path.is_dir():
-        raise OutputExists(f"`{path}` is a folder; give the name of a file")
-    refuse_existing(path, force)
+    path = settled(path)
+    require_file(path, force)
     with _explained(path):
         partial, lock = _begun(path, lambda partial: open(partial, "xb").close())
         try:
@@ -43,25 +46,22 @@ def replacing(path: Path, force: bool = False) -> Iterator[BinaryIO]:
 
 @contextmanager
 def replacing_folder(path: Path, force: bool = False) -> Iterator[Path]:
-    """A folder to fill that becomes `path` at the end of the block, and vanishes if the block fails."""
-    refuse_existing(path, force)
+    """A folder to fill that becomes `path` at the end of the block, and vanishes if the block fails.
+
+    What is in it then is recorded in it, so that another output may replace it.
+    """
+    path = settled(path)
+    require_folder(path, force)
     with _explained(path):
         partial, lock = _begun(path, os.mkdir)
         try:
             with lock:
                 yield partial
+                record.write(partial)
                 _put(partial, path)
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             raise
-
-
-def refuse_existing(path: Path, force: bool) -> None:
-    """Raises `OutputExists` if there is something at `path` that would be lost."""
-    if force or not os.path.lexists(path):
-        return
-    if not (path.is_dir() and not any(path.iterdir())):
-        raise OutputExists(f"`{path}` exists; give `--force` to replace it, or another output")
 
 
 def _beside(path: Path) -> Path:
@@ -104,20 +104,25 @@ def _locked(path: Path, wait: bool) -> ExitStack | None:
 
 
 def _put(partial: Path, path: Path) -> None:
-    """Put the folder `partial` where `path` is; what was there goes only once the new one is there."""
+    """Put the folder `partial` where `path` is; what was there goes only once the new one is there.
+
+    It is looked at once more where nobody finds it by its name: what came in meanwhile is not lost either.
+    """
     if not os.path.lexists(path):
         os.rename(partial, path)
-    elif _exchanged(partial, path):
-        _remove(partial)
-    else:
-        old = path.parent / f"{OLD}{os.urandom(8).hex()}"
+        return
+    one_step = _exchanged(partial, path)
+    old = partial if one_step else path.parent / f"{OLD}{os.urandom(8).hex()}"
+    if not one_step:
         os.rename(path, old)
-        try:
+    try:
+        require_ours(old, path)
+        if not one_step:
             os.rename(partial, path)
-        except BaseException:
-            os.rename(old, path)
-            raise
-        _remove(old)
+    except BaseException:
+        _exchanged(partial, path) if one_step else os.rename(old, path)
+        raise
+    _remove(old)
 
 
 def _exchanged(a: Path, b: Path) -> bool:
