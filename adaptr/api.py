@@ -204,14 +204,24 @@ def create(
 
 def attach(model: nn.Module, adapter: Adapter, weight: float = 1.0) -> Handle:
     """Attach an adapter without gradients; `detach()` of the result restores the model bit for bit."""
+    _whole(model, adapter)
     handle: Handle = plugins.hooks(adapter.method).apply(model=model, adapter=adapter, weight=weight)
     return handle
 
 
 def train(model: nn.Module, adapter: Adapter) -> Session:
     """Attach an adapter with gradients, everything else frozen. `adapted()` of the result is the trained adapter."""
+    _whole(model, adapter)
     session: Session = plugins.hooks(adapter.method).train(model=model, adapter=adapter)
     return session
+
+
+def _whole(base: nn.Module | Path | None, adapter: Adapter) -> None:
+    """Raises `TensorAbsent` where an adapter lacks what the file it came from promises for this base."""
+    if adapter.foreign:
+        from adaptr import foreign
+
+        foreign.require(adapter, base)
 
 
 def quantize(adapter: Adapter, scheme: str) -> Adapter:
@@ -319,6 +329,9 @@ def _stack(adapters: Adapters, base: Path) -> list[tuple[Adapter, float]]:
     if not pairs:
         raise UsageError("no adapter was given")
     folder = base if base.is_dir() else None
+    for one, _ in pairs:
+        if isinstance(one, Adapter):
+            _whole(folder, one)
     return [(one if isinstance(one, Adapter) else load(one, folder), float(weight)) for one, weight in pairs]
 
 

@@ -19,7 +19,7 @@ AdaptrError
 │   │       └── TensorMissing, TensorUnexpected, KeyMalformed
 │   ├── ForeignError                  a file of another tool can't be read
 │   │   ├── UnknownFormat, LfsPointer, UnsafePickle, NoAdapterTensors
-│   │   ├── ConfigMissing, ConfigConflict, TensorUnknown
+│   │   ├── ConfigMissing, ConfigConflict, TensorUnknown, TensorAbsent
 │   │   └── LossyConversion           writing it would lose something, and `--lossy` was not given
 │   ├── CheckpointError               a base checkpoint is incomplete or malformed
 │   ├── RecipeError                   a recipe file says something that can't be carried out
@@ -262,6 +262,10 @@ class ConfigConflict(ForeignError):
 
 class TensorUnknown(ForeignError):
     """A tensor that the declared method does not have."""
+
+
+class TensorAbsent(ForeignError):
+    """The configuration promises a tensor that the file has not."""
 
 
 class LossyConversion(ForeignError):

@@ -89,3 +89,16 @@ def of(path: Path) -> Format:
     if found is None:
         raise detect.refusal(path)
     return found
+
+
+def require(adapter: Adapter, base: Any) -> None:
+    """Raises `TensorAbsent` where an adapter of a foreign file lacks what its configuration promises for `base`.
+
+    `base`: a folder, a live model, or None. What was changed since it was read promises nothing.
+    """
+    if base is not None and "peft" in adapter.foreign:
+        from adaptr.foreign.peft import promises
+
+        found = promises.of(adapter)
+        if found is not None:
+            promises.require(found, base)

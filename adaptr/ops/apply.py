@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adaptr import plugins
+from adaptr import foreign, plugins
 from adaptr.errors import CheckpointError, MissingExtra, Unsupported, UsageError
 from adaptr.ops import answer
 from adaptr.ops.answer import Answer
@@ -185,6 +185,7 @@ def _dtype(name: str) -> Any:
 def _attached(model: Any, adapters: Sequence[tuple[Adapter, float]]) -> Iterator[None]:
     with ExitStack() as stack:
         for adapter, weight in adapters:
+            foreign.require(adapter, model)
             hooks = plugins.hooks(adapter.method)
             stack.enter_context(hooks.apply(model=model, adapter=adapter, weight=weight))
         yield

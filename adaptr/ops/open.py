@@ -41,6 +41,7 @@ def open_adapter(source: Path, base: Any = None) -> Opened:
         found = read(own)
         if any(part.digest for part in found.parts.values()):
             digest.require_parts(own, open_tensors(own).header, found.parts)
+        foreign.require(found, base)
         return Opened(_placed(found, base), "adaptr", own)
     form = foreign.of(source)
     adapter = form.read(source, base)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from adaptr import plugins, weighting
+from adaptr import foreign, plugins, weighting
 from adaptr.adapter import Adapter
 from adaptr.errors import AlreadyAttached, Unsupported, UsageError
 from adaptr.format import digest
@@ -217,6 +217,7 @@ class Stack(Handle):
     def _attach(self, name: str) -> None:
         """Put an adapter on the model, at its place and strength."""
         adapter = self._adapters[name].replace(name="")  # two of one name may meet here
+        foreign.require(adapter, self.model)
         handle: Handle = plugins.hooks(adapter.method).apply(model=self.model, adapter=adapter, weight=1.0)
         try:
             handle.weigh(self._strength(name, self._weights[name]))

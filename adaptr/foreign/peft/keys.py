@@ -59,6 +59,9 @@ def read(keys: Iterable[str], prompt: bool = False) -> list[Key]:
         raise ConfigConflict(f"the file holds several adapters ({', '.join(sorted(names))}); save one at a time")
     # PEFT's own copy of a replaced module, kept by some versions: it is the base's, not the adapter's
     kept = [key for key, _ in found if ".original_module." not in f".{key.source}."]
+    # a module that is saved whole stands under its own name; with `bias` or a table, PEFT saves its wrapper's as well
+    own = {(key.path, key.slot) for key in kept if f".{SAVED}." not in key.source}
+    kept = [key for key in kept if f".{SAVED}." not in key.source or (key.path, key.slot) not in own]
     _distinct(kept)
     return kept
 

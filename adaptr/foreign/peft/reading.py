@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from adaptr.adapter import REPLACED, Adapter, Base, Target
 from adaptr.errors import ConfigConflict, NoAdapterTensors, TargetMismatch, TensorUnknown
 from adaptr.foreign.peft import config as fields_of
-from adaptr.foreign.peft import keys, table, told
+from adaptr.foreign.peft import keys, promised, promises, table, told
 from adaptr.foreign.peft import source as sources
 from adaptr.foreign.peft.draft import Draft, Piece, Pieces
 from adaptr.roles import CONV1D_MODELS
@@ -45,6 +45,8 @@ def read(path: Path, base: Any = None) -> Adapter:
         source=str(source.path),
     )
     _check(adapter, pieces)
+    there = promised.Promised(source.config, frozenset(draft.targets), frozenset(adapter.replaced_paths))
+    promises.require(there, base if model is None else model)
     return _placed(_completed(adapter, source, draft.rewritten), model)
 
 

@@ -13,7 +13,7 @@ from adaptr import targets as places
 from adaptr.adapter import Target
 from adaptr.errors import ConfigConflict, LossyConversion, Unsupported
 from adaptr.foreign.peft import config as fields_of
-from adaptr.foreign.peft import keys, placing
+from adaptr.foreign.peft import keys, placing, selecting
 from adaptr.foreign.peft.draft import Piece
 
 if TYPE_CHECKING:
@@ -33,7 +33,10 @@ def is_raw(config: Mapping[str, Any], path: str) -> bool:
     """Whether the factors at `path` are those of a raw parameter."""
     owners = [word.rpartition(".")[0] for word in fields_of.words(config, "target_parameters")]
     owner = _owner(path)
-    return bool(owners) and (owner != path or any(not o or owner == o or owner.endswith(f".{o}") for o in owners))
+    if owner != path or any(o and (owner == o or owner.endswith(f".{o}")) for o in owners):
+        return bool(owners)
+    # a name alone may be of any module but those that are adapted as such
+    return "" in owners and not fields_of.named(selecting.spec(config), path)
 
 
 def _owner(path: str) -> str:
