@@ -29,12 +29,13 @@ class View:
     (fp32 when merging). `cols(s)`: columns `s`, for weights that are stored transposed and read in blocks of their
     storage. `bias()`: the bias or None. `op(x, W, b)`: what this kind of layer does with a weight, for methods that
     need `x` through another weight. `plain`: the weight itself where `call` is nothing but `op(x, plain, bias)`, else
-    None; lets a delta fuse with the layer below it. `parts`: the tensors the weight depends on, so that what is derived
-    from it can be cached. `axis`: where the output features are in the output, from the end: before the kernel's
-    dimensions in convolutions.
+    None; lets a delta fuse with the layer below it. `parts`: the tensors of the adapters in it. `sources()`: all that
+    a live weight depends on, tensors, strengths and order, so that what is derived from it can be kept; the host says
+    it. `axis`: where the output features are in the output, from the end: before the kernel's dimensions in
+    convolutions.
     """
 
-    __slots__ = ("_bias", "axis", "call", "cols", "op", "parts", "plain_of", "rows")
+    __slots__ = ("_bias", "axis", "call", "cols", "op", "parts", "plain_of", "rows", "sources")
 
     def __init__(
         self,
@@ -44,11 +45,12 @@ class View:
         op: Op | None = None,
         plain: Callable[[], Tensor | None] = lambda: None,
         parts: tuple[Tensor, ...] = (),
+        sources: Callable[[], tuple[Any, ...]] = tuple,
         axis: int = -1,
         cols: Rows | None = None,
     ) -> None:
         self.call, self.rows, self._bias, self.op = call, rows, bias, op
-        self.plain_of, self.parts, self.axis = plain, parts, axis
+        self.plain_of, self.parts, self.sources, self.axis = plain, parts, sources, axis
         self.cols = cols or (lambda s: rows(ALL)[:, s])
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -81,6 +83,7 @@ class View:
             bias=changes.get("bias", self._bias),
             op=changes.get("op", self.op),
             parts=self.parts + changes.get("parts", ()),
+            sources=changes.get("sources", self.sources),
             axis=self.axis,
             cols=changes.get("cols") or (None if "rows" in changes else self.cols),
         )

@@ -81,36 +81,23 @@ def scaled(
 ) -> Callable[[Tensor], Tensor]:
     """As `bound`, with the output of layer and delta, but not the bias, multiplied by `gain()` (out).
 
-    The gain follows from the layer's weight and from A, B and m in `parameters`. It is kept until one of these is
-    changed, moved or replaced.
+    `gain` is asked in each call, and keeps what it can.
     """
-    weight, bias, raw = base.plain_of, base.bias_of, base.parts[0]
-    kept: tuple[Any, ...] = ()
-    g = raw
+    weight, bias = base.plain_of, base.bias_of
 
     def call(x: Tensor) -> Tensor:
-        nonlocal kept, g
-        A, B, m, W = parameters["A"], parameters["B"], parameters["m"], weight()
+        A, B, W = parameters["A"], parameters["B"], weight()
         if torch.is_grad_enabled() or W is None or x.dtype is not A.dtype or torch.compiler.is_compiling():  # type: ignore[union-attr]
             return other(x)
         y = linear(x, W)
-        if y.dtype is not x.dtype or not y.is_contiguous() or raw.is_inference() or A.is_inference():  # type: ignore[union-attr]
+        if y.dtype is not x.dtype or not y.is_contiguous():
             return other(x)
-        now = _stamp(raw, A, B, m)  # type: ignore[arg-type]
-        if now != kept:
-            kept, g = now, gain()
-        y = y.view(-1, y.shape[-1]).addmm_(linear(x, A).view(-1, A.shape[0]), B.t(), alpha=scale).mul_(g).view(y.shape)  # type: ignore[union-attr, arg-type]
+        y.view(-1, y.shape[-1]).addmm_(linear(x, A).view(-1, A.shape[0]), B.t(), alpha=scale)  # type: ignore[union-attr, arg-type]
+        y.mul_(gain())
         b = bias()
         return y if b is None else y.add_(b)
 
     return call
-
-
-def _stamp(W: Tensor, A: Tensor, B: Tensor, m: Tensor) -> tuple[int, ...]:
-    """Which tensors these are, where, and in which version: ids alone are used again."""
-    ids = id(A), id(B), id(m)
-    places = W.data_ptr(), A.data_ptr(), B.data_ptr(), m.data_ptr()
-    return *ids, *places, W._version, A._version, B._version, m._version
 
 
 def _with_gradients(op: LowRank, base: View, x: Tensor, given: Tensor | None) -> Tensor:

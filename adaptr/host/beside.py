@@ -72,14 +72,23 @@ def together(base: View, run: Sequence[State]) -> View:
         rows=lambda s: slow().rows(s),
         cols=lambda s: slow().cols(s),
         bias=lambda: slow().bias,
-        parts=tuple(p for state in run for p in state.parameters()),
+        sources=lambda: (*base.sources(), *(s for state in run for s in state.sources(state.strength))),
     )
 
 
 def _in_turn(view: View, run: Sequence[State]) -> View:
     for state in run:
         if state.strength:
-            view = state.method.view(view, state, state.cfg, state.strength)
+            view = applied(view, state)
+    return view
+
+
+def applied(below: View, state: State) -> View:
+    """The layer `below` with one adapter, whatever its method, on it."""
+    strength = state.strength
+    view: View = state.method.view(below, state, state.cfg, strength)
+    if view is not below:
+        view.sources = lambda: (*below.sources(), *state.sources(strength))
     return view
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
@@ -19,11 +20,13 @@ from adaptr.adapter import Target
 from adaptr.errors import Unsupported
 from adaptr.host import beside
 from adaptr.host.call import find, put, restore, take
+from adaptr.host.watch import Watch
 from adaptr.view import View, of_weight
 
 CACHE = "_adaptr_view"
 #: What a layer finds in a call of its own forward.
 RAW = "raw"
+_SERIALS = itertools.count()  # ids of objects are used again
 
 
 class State(nn.Module):
@@ -37,15 +40,17 @@ class State(nn.Module):
         self.target: Target
         self.strength: float
         self.cfg: Any
-        self.memo: dict[str, Any]
+        self.memo: dict[tuple[str, bool], tuple[Watch, Tensor]]
         self.learning: list[str]
         self.heeded: bool
+        self.serial: int
         self.__dict__.update(  # past nn.Module's own way of setting, which costs more than all the rest here
             method=method,
             target=target,
             strength=weight,
             cfg=method.config(target.config),
             memo={},
+            serial=next(_SERIALS),
             heeded=False,  # whether the View in use looks at the strength in each call
             learning=[name for name in tensors if trainable and method.params[name].trains],
         )
@@ -92,20 +97,33 @@ class State(nn.Module):
             )
         return found
 
-    def derived(self, name: str, parts: tuple[Tensor, ...], make: Callable[[], Tensor]) -> Tensor:
-        """A value computed from `parts`, kept until one of them changes. Not kept while gradients flow or tracing."""
-        if torch.compiler.is_compiling() or (torch.is_grad_enabled() and any(t.requires_grad for t in parts)):
+    def sources(self, strength: float) -> tuple[Any, ...]:
+        """All that this adapter's part of a layer depends on."""
+        if self._modules:
+            return self.serial, strength, *self.parameters(), *self.buffers()
+        return self.serial, strength, *self._parameters.values(), *self._buffers.values()
+
+    def derived(self, name: str, sources: tuple[Any, ...], make: Callable[[], Tensor]) -> Tensor:
+        """A value computed from `sources`, tensors and others, kept until one of them changes.
+
+        Not kept while gradients flow, while tracing, or where a change would not be noticed.
+        """
+        if torch.compiler.is_compiling() or (torch.is_grad_enabled() and any(map(_learns, sources))):
             return make()
-        # a value made in inference mode may not enter autograd later
-        stamp: list[Any] = [torch.is_inference_mode_enabled()]
-        try:
-            stamp += [(id(t), t.data_ptr(), t._version) for t in parts]
-        except RuntimeError:  # tensors of inference mode count no versions
-            stamp += [(id(t), t.data_ptr()) for t in parts]
-        found = self.memo.get(name)
-        if found is None or found[0] != stamp:
-            found = self.memo[name] = (stamp, make())
-        return cast(Tensor, found[1])
+        key = name, torch.is_inference_mode_enabled()  # what is made in that mode may not enter autograd later
+        found = self.memo.get(key)
+        if found is not None and found[0].holds(sources):
+            return found[1]
+        if not Watch.can(sources):
+            return make()
+        watch = Watch(sources)
+        value = make()
+        self.memo[key] = watch, value
+        return value
+
+
+def _learns(source: Any) -> bool:
+    return isinstance(source, Tensor) and source.requires_grad
 
 
 def _blank_state(kind: type[State]) -> State:
@@ -316,12 +334,22 @@ def base_view(module: nn.Module) -> View:
     def plain() -> Tensor | None:
         return weight.t() if transposed and weight is not None else weight
 
+    def sources() -> tuple[Any, ...]:
+        now = module._parameters.get("weight")
+        return (now,) if type(now) is nn.Parameter else (now, *_quantised_with(now))
+
     bias = lambda: module._parameters.get("bias")
     if weight is None:  # computed from others at each call, as weight normalisation does
         return View(call, rows, bias, op, parts=_own_parameters(module), axis=axis)
     if not _is_plain(module, weight):
-        return View(call, rows, bias, op, parts=(weight,), axis=axis)
-    return View(call, rows, bias, op, plain, parts=(weight,), axis=axis)
+        return View(call, rows, bias, op, sources=sources, axis=axis)
+    return View(call, rows, bias, op, plain, sources=sources, axis=axis)
+
+
+def _quantised_with(weight: Any) -> tuple[Any, ...]:
+    """What stands beside a packed weight and says what its numbers mean."""
+    state = getattr(weight, "quant_state", None)
+    return () if state is None else (state.absmax, state.code)
 
 
 def _own_parameters(module: nn.Module) -> tuple[Tensor, ...]:

@@ -48,7 +48,7 @@ class DoRA(Transform):
         op = self.low_rank(p, cfg)
         if op.A.ndim != 2 or not x.is_floating_point() or (cfg.dropout and p.training):
             return self.general(base, x, p, cfg)
-        g = p.derived("g", (*base.parts, op.A, op.B, p["m"]), lambda: self.gain(base, p, cfg))
+        g = self.kept_gain(base, p, cfg)
         y, b = op.forward(base, x), base.bias
         if g.dtype is not y.dtype:
             g = g.to(y.dtype)
@@ -61,7 +61,11 @@ class DoRA(Transform):
             return call
         from adaptr.algebra.fused import scaled
 
-        return scaled(base, p._parameters, self.scale(cfg), lambda: self.gain(base, p, cfg), call)
+        return scaled(base, p._parameters, self.scale(cfg), lambda: self.kept_gain(base, p, cfg), call)
+
+    def kept_gain(self, base: View, p: Any, cfg: Any) -> Tensor:
+        found: Tensor = p.derived("g", (*base.sources(), *p.sources(1.0)), lambda: self.gain(base, p, cfg))
+        return found
 
     def general(self, base: View, x: Tensor, p: Any, cfg: Any) -> Tensor:
         """Convolutions, look-up tables, dropout: y = base(x) + (g - 1)∘(W x') + g∘(s B A x'), x' the dropped-out x."""

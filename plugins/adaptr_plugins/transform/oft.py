@@ -53,7 +53,7 @@ class OFT(Transform):
         def R() -> Tensor:
             # a live state keeps what is derived from its tensors
             make = lambda: rotation(p["Q"] * weight, cfg)
-            return p.derived(f"R {weight}", (p["Q"],), make) if hasattr(p, "derived") else make()
+            return p.derived("R", (weight, p["Q"]), make) if hasattr(p, "derived") else make()
 
         def call(x: Tensor) -> Tensor:
             if base.axis == -1:
