@@ -103,11 +103,19 @@ def convert_method(
     return reexpress(_local(source), Path(out), method, to, rank, energy, lossy, force, _base(base))
 
 
-def serve(source: Source, out: Source, server: str, *, rank: int | None = None, force: bool = False) -> Served:
+def serve(
+    source: Source,
+    out: Source,
+    server: str,
+    *,
+    rank: int | None = None,
+    force: bool = False,
+    base: nn.Module | Source | None = None,
+) -> Served:
     """Write the adapter at `source` as the PEFT folder that a server loads; see `adaptr.ops.serving`."""
     from adaptr.ops import serving
 
-    return serving.serve(_local(source), Path(out), server, rank, force)
+    return serving.serve(_local(source), Path(out), server, rank, force, _base(base))
 
 
 def resize(

@@ -55,14 +55,14 @@ def loading(checkpoint: Checkpoint) -> Loading | None:
     """How transformers reads a checkpoint, None where it does not know the model."""
     if not checkpoint.config.get("architectures") or importlib.util.find_spec("transformers") is None:
         return None
-    from adaptr.host.names import Spellings
+    from adaptr.host.names import spellings_of
     from adaptr.skeleton import skeleton
 
     try:
         model = skeleton(checkpoint.root)
     except CheckpointError:
         return None
-    spellings = Spellings(model)
+    spellings = spellings_of(model)
     files: dict[str, tuple[str, ...]] = {}
     made: dict[str, tuple[Any, list[str]]] = {}
     for stored in sorted(checkpoint.tensors):

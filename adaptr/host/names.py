@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import Any
@@ -21,9 +22,9 @@ from adaptr.errors import TargetAmbiguous
 from adaptr.host.identity import content_of
 from adaptr.targets import describe, submodule
 
-#: What tools put into the names of what they wrap: before them, and between them.
-BEFORE = ("base_model.model.", "module.", "_orig_mod.", "_fsdp_wrapped_module.")
-BETWEEN = ("_checkpoint_wrapped_module.", "_orig_mod.", "_fsdp_wrapped_module.")
+#: What tools put into the names of what they wrap: before all, and between the parts.
+BEFORE = ("base_model.model.", "module.")
+BETWEEN = ("_checkpoint_wrapped_module", "_orig_mod", "_fsdp_wrapped_module")
 WEIGHT = ".weight"
 
 #: Paths of an adapter and what is there; None for a parameter that it replaces.
@@ -79,10 +80,23 @@ def renamings(model: nn.Module, paths: Paths) -> dict[str, str]:
     missing = {path: target for path, target in paths.items() if not has(model, path)}
     if not missing or _rows(missing) & _rows(set(paths) - set(missing)):
         return {}
-    spellings = Spellings(model)
+    spellings = spellings_of(model)
     own = {path: new for path, target in missing.items() if (new := spellings.path(path, target))}
     rest = {path: target for path, target in missing.items() if path not in own}
-    return {**own, **(_in_a_part(model, spellings, rest) if rest and not _rows(rest) & _rows(own) else {})}
+    found = {**own, **(_in_a_part(model, spellings, rest) if rest and not _rows(rest) & _rows(own) else {})}
+    _refuse_twice([*(path for path in paths if path not in missing), *found], found)
+    return found
+
+
+def _refuse_twice(paths: Iterable[str], new: Mapping[str, str]) -> None:
+    """Raises `TargetAmbiguous` where two names of one adapter are one place."""
+    seen: dict[str, str] = {}
+    for path in paths:
+        other = seen.setdefault(new.get(path, path), path)
+        if other != path:
+            raise TargetAmbiguous(
+                f"`{other}` and `{path}` are one place in the base, `{new[path]}`; an adapter names it once"
+            )
 
 
 def _rows(paths: Iterable[str]) -> set[str]:
@@ -123,13 +137,20 @@ def _fits(model: nn.Module, path: str, target: Target | None) -> bool:
 
 
 class Spellings:
-    """What the keys of files mean to a model."""
+    """What the keys of files mean to a model, which it does not keep alive."""
 
     def __init__(self, model: nn.Module) -> None:
-        self.model = model
+        self._model = weakref.ref(model)
+        self.modules = sum(1 for _ in model.modules())
         self.prefix = str(getattr(model, "base_model_prefix", "") or "")
         self.names = _names(model)
         self._read = _reader(model)
+
+    @property
+    def model(self) -> nn.Module:
+        model = self._model()
+        assert model is not None
+        return model
 
     def read(self, key: str) -> tuple[str, Any]:
         """The parameter that a key of a checkpoint is read into, and what joins, splits or turns it on the way."""
@@ -155,17 +176,32 @@ class Spellings:
         return [(path, Spellings(m)) for path, m in modules if path and hasattr(m, "base_model_prefix")]
 
 
+#: Of the models that were asked about, as long as they live.
+_KNOWN: weakref.WeakKeyDictionary[nn.Module, Spellings] = weakref.WeakKeyDictionary()
+
+
+def spellings_of(model: nn.Module) -> Spellings:
+    """Made once for a model as it is, since thousands of names may be asked for."""
+    found = _KNOWN.get(model)
+    if found is None or found.modules != sum(1 for _ in model.modules()):
+        found = _KNOWN[model] = Spellings(model)
+    return found
+
+
 def _unwrapped(path: str) -> Iterator[str]:
     """`path`, and what it is without the names of wrappers."""
     yield path
-    bare = path
-    for mark in BETWEEN:
-        bare = bare.replace(f".{mark}", ".")
-    if bare != path:
-        yield bare
-    while mark := next((mark for mark in BEFORE if bare.startswith(mark)), ""):
-        bare = bare.removeprefix(mark)
-        yield bare
+    found = bare(path)
+    if found != path:
+        yield found
+    while mark := next((mark for mark in BEFORE if found.startswith(mark)), ""):
+        found = found.removeprefix(mark)
+        yield found
+
+
+def bare(path: str) -> str:
+    """`path` without the wrappers that stand between a module and its parts, whose names no model gives."""
+    return ".".join(part for part in path.split(".") if part not in BETWEEN)
 
 
 def _names(model: nn.Module) -> dict[str, bool]:

@@ -15,6 +15,7 @@ from adaptr.files import require_folder
 from adaptr.foreign.peft import told
 from adaptr.format import digest
 from adaptr.format.io import write
+from adaptr.ops.exporting import exported
 from adaptr.ops.inspect import nonfinite
 from adaptr.ops.naming import of_opened
 from adaptr.ops.open import Opened, open_adapter, placed, reads
@@ -50,7 +51,8 @@ def convert(
 ) -> Report:
     """Read `source`, write it to `out` in format `to`. The same input gives the same bytes.
 
-    Raises `OutputExists` unless `force`, `LossyConversion` unless `lossy`, `NonFinite` for NaN and infinity.
+    Another tool's format gets the names of the base's live model (`adaptr.ops.exporting`). Raises `OutputExists` unless
+    `force`, `LossyConversion` unless `lossy`, `NonFinite` for NaN and infinity, and what `exported` does.
     """
     format_of = None if to == "adaptr" else foreign.get(to)
     out = placed_as(format_of, out, force, reads(source, base))
@@ -60,8 +62,9 @@ def convert(
     if format_of is None:
         written = foreign.Written(write(adapter, out, force), {key: key for key in adapter.tensors})
     else:
+        adapter = exported(adapter, base)
         written = format_of.write(adapter, out, lossy, force)
-    return _report(found, out, to, written)
+    return _report(found, adapter, out, to, written)
 
 
 def placed_as(format_of: foreign.Format | None, out: Path, force: bool, inputs: list[Path]) -> Path:
@@ -95,8 +98,7 @@ def _traced(adapter: Adapter, names: Mapping[str, str]) -> list[tuple[str, str]]
     return sorted({(came.get(key, key), name) for key, name in names.items()})
 
 
-def _report(found: Opened, out: Path, to: str, written: foreign.Written) -> Report:
-    adapter = found.adapter
+def _report(found: Opened, adapter: Adapter, out: Path, to: str, written: foreign.Written) -> Report:
     names = _traced(adapter, written.renamed)
     return Report(
         source=str(adapter.source or found.file),

@@ -25,6 +25,7 @@ from adaptr.ops.assemble import assemble
 from adaptr.ops.convert import placed_as, require_finite
 from adaptr.ops.deltas import Deltas, deltas
 from adaptr.ops.diff_sides import solid
+from adaptr.ops.exporting import exported
 from adaptr.ops.naming import of_opened
 from adaptr.ops.open import Opened, open_adapter, reads
 from adaptr.ops.rank_report import Fitted, RankReport
@@ -111,7 +112,7 @@ def _written(
     if format_of is None:
         file = write(made, out, force)
     else:
-        written = format_of.write(made, out, lossy, force)
+        written = format_of.write(exported(made, base), out, lossy, force)
         file, lost = written.file, written.lost
     error = rank_report.total_error(fitted)
     return RankReport(

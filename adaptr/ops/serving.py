@@ -30,6 +30,7 @@ from adaptr.ops.convert import require_finite
 from adaptr.ops.deltas import Deltas, deltas
 from adaptr.ops.naming import of_opened
 from adaptr.ops.open import open_adapter, reads
+from adaptr.ops.served_names import named
 from adaptr.ops.stack import members
 from adaptr.plugins import method
 
@@ -62,19 +63,23 @@ class Served:
         return dataclasses.asdict(self)
 
 
-def serve(source: Path, out: Path, server: str, rank: int | None = None, force: bool = False) -> Served:
+def serve(
+    source: Path, out: Path, server: str, rank: int | None = None, force: bool = False, base: Any = None
+) -> Served:
     """Write the adapter at `source` for `server`. `rank`: the highest that it takes; larger ones are cut to it, and
-    the error is measured.
+    the error is measured. `base`: a folder or a live model, whose names the layers get.
 
-    Raises `UsageError` for an unknown server or a rank that it can't be told, `Unsupported` for what no LoRA says,
-    `OutputExists`.
+    Raises `UsageError` for an unknown server or a rank that it can't be told, `Unsupported` for what no LoRA says and,
+    without a base, for names that are none of a model that is served, a `WrongBase` for those that the base does not
+    have, `OutputExists`.
     """
     most = _highest(server, rank)
-    require_folder(out, force, reads(source))
-    found = open_adapter(source)
+    require_folder(out, force, reads(source, base))
+    found = open_adapter(source, base)
     require_finite(found.adapter, source)
     _require_servable(found.adapter, server)
     adapter, error = _plain(found.adapter, most)
+    adapter = named(adapter, server, base)
     if server == "lorax":
         _require_each_block(adapter)
     lineage = {"operation": "convert", "arguments": {"for": server, "rank": rank}, "parents": [of_opened(found)]}

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from adaptr import api
+from adaptr.adapter import Base
 from adaptr.format import digest
 
 KEYS = {
@@ -42,3 +43,13 @@ def test_usage(adaptr: Callable, lora: Path, tmp_path: Path) -> None:
     assert adaptr("convert", lora, "--json").refused == (2, "UsageError")
     assert adaptr("convert", lora, "-o", tmp_path / "x", "--to", "pdf", "--json").refused == (2, "UsageError")
     assert adaptr("convert", tmp_path / "nothing", "-o", tmp_path / "x", "--json").refused == (3, "InputError")
+
+
+def test_a_server_gets_the_names_of_the_base(adaptr: Callable, lora: Path, llama: Path, tmp_path: Path) -> None:
+    one = api.load(lora)
+    bare = one.renamed({path: path.removeprefix("model.") for path in one.targets}).replace(base=Base())
+    api.save(bare, tmp_path / "bare.safetensors")
+    asked = ("convert", tmp_path / "bare.safetensors", "--for", "vllm", "-o", tmp_path / "out", "--json")
+    assert adaptr(*asked).refused == (5, "Unsupported")
+    assert adaptr(*asked, "--base", llama).code == 0
+    assert set(api.load(tmp_path / "out").targets) == set(one.targets)

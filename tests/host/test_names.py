@@ -9,7 +9,7 @@ from torch import nn
 import adaptr
 import tiny
 from adaptr.adapter import Adapter, Base
-from adaptr.errors import TargetNotFound
+from adaptr.errors import TargetAmbiguous, TargetNotFound
 
 
 def said(model: nn.Module, kind: str) -> torch.Tensor:
@@ -72,5 +72,15 @@ def test_a_stack_of_one_kind_is_not_taken_for_another() -> None:
     """`block.0` of T5 alone may be the encoder's or the decoder's."""
     model = tiny.model("t5")
     one = adaptr.create(model, "lora", "encoder.block.*.q", r=2)
-    with pytest.raises(adaptr.errors.TargetAmbiguous, match=r"`encoder\.block\.0.*`decoder\.block\.0"):
+    with pytest.raises(TargetAmbiguous, match=r"`encoder\.block\.0.*`decoder\.block\.0"):
         adaptr.attach(model, renamed(one, "encoder.", ""))
+
+
+def test_two_names_of_one_place_are_refused() -> None:
+    """One of the two would be lost."""
+    model = tiny.model("llama")
+    one = adaptr.create(model, "lora", ["attn.q", "attn.k"], r=2)
+    path = "model.layers.0.self_attn.q_proj"
+    twice = one.renamed({"model.layers.0.self_attn.k_proj": path.removeprefix("model.")}).replace(base=Base())
+    with pytest.raises(TargetAmbiguous, match="one place"):
+        adaptr.attach(model, twice)

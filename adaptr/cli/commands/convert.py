@@ -21,14 +21,19 @@ if TYPE_CHECKING:
     "adaptr convert style.safetensors --to peft -o ./peft-folder",
     "adaptr convert ./old-adapter -o new.safetensors --base ./llama --force",
     "adaptr convert loha.safetensors --method lora -o lora.safetensors",
-    "adaptr convert style.safetensors --for vllm --rank 16 -o ./served",
+    "adaptr convert style.safetensors --for vllm --rank 16 --base ./llama -o ./served",
     "adaptr convert dora.safetensors --method lora --rank 32 --base ./llama -o lora.safetensors",
 )
 @click.argument("source", metavar="ADAPTER", type=click.Path())
 @options.output_option("The file or folder to write.")
 @click.option("--to", default="adaptr", show_default=True, metavar="FORMAT", help="The format: adaptr or peft.")
 @click.option("--lossy", is_flag=True, help="Go on although FORMAT can't hold everything.")
-@click.option("--base", type=click.Path(), metavar="BASE", help="The base model, for what the adapter does not say.")
+@click.option(
+    "--base",
+    type=click.Path(),
+    metavar="BASE",
+    help="The base model: what the adapter does not say, and the names of its layers.",
+)
 @click.option("--method", metavar="NAME", help="Write the same change as another method: lora, or full.")
 @click.option("--for", "server", metavar="SERVER", help="A PEFT folder that SERVER loads: vllm, sglang or lorax.")
 @ranks.options
@@ -43,8 +48,9 @@ def command(output: Output, source: str, method: str | None, server: str | None,
 
     if server is not None:
         if method is not None or given["energy"] is not None or given["to"] != "adaptr":
-            raise click.UsageError("--for decides on the format and the method; --rank alone goes with it")
-        served = api.serve(source, given["out"], server, rank=given["rank"], force=given["force"])
+            raise click.UsageError("--for decides on the format and the method; --rank and --base go with it")
+        chosen = {name: given[name] for name in ("rank", "force", "base")}
+        served = api.serve(source, given["out"], server, **chosen)
         output.tell(served.as_dict(), [show.Facts(served.as_dict())])
         return
     if method is not None:

@@ -14,6 +14,8 @@ from adaptr.errors import ConfigConflict, TensorUnknown, Unsupported
 
 PROMPT = "prompt_embeddings"
 BASE = "base_layer"
+#: What stands between a module and its parts where the model was wrapped for training.
+WRAPPERS = ("_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_orig_mod")
 SAVED = "modules_to_save"
 
 #: Slots whose keys end in `.weight`; those of the others end with the slot.
@@ -68,7 +70,8 @@ def read(keys: Iterable[str], prompt: bool = False) -> list[Key]:
 
 def _key(source: str, key: str, prefixes: tuple[str, ...]) -> tuple[Key, str]:
     """A key and the adapter name inside it, if any."""
-    key = key.replace("_fsdp_wrapped_module.", "").replace("_orig_mod.", "")
+    for wrapper in WRAPPERS:
+        key = key.replace(f"{wrapper}.", "")
     if key == PROMPT or key.startswith(f"{PROMPT}."):
         return Key(source, "", PROMPT), ""
     prefix = next((p for p in prefixes if key.startswith(p)), "")

@@ -21,31 +21,36 @@ def agreed(model: nn.Module | None, target: Target) -> Target:
         return target
     from adaptr import targets as places
 
-    try:
-        found = places.describe(target.path, model.get_submodule(target.path))
-    except AttributeError:
-        found = None
+    there, found = _described(model, target)
     if found is None:
-        places.match(model, target)  # says which name is near
+        places.match(model, there)  # says which name is near
         raise TargetNotFound(f"`{target.path}` is no layer of the base that can be adapted")
-    places.match(model, dataclasses.replace(target, kind=found.kind))
-    return dataclasses.replace(found, config=target.config)
+    places.match(model, dataclasses.replace(there, kind=found.kind))
+    return dataclasses.replace(found, path=target.path, config=target.config)
 
 
 def flattened(model: nn.Module | None, target: Target) -> Target:
     """`target`, whose shape (out, in*k) is that of flattened factors, with the kernel as the base has it."""
     if model is None:
         return target
-    from adaptr import targets as places
-
     out, width = target.shape
-    try:
-        found = places.describe(target.path, model.get_submodule(target.path))
-    except AttributeError:
-        found = None
+    _, found = _described(model, target)
     if found is None or len(found.shape) < 3 or (found.shape[0], math.prod(found.shape[1:])) != (out, width):
         return agreed(model, target)
-    return dataclasses.replace(found, config=target.config)
+    return dataclasses.replace(found, path=target.path, config=target.config)
+
+
+def _described(model: nn.Module, target: Target) -> tuple[Target, Target | None]:
+    """`target` under the name that the base has for it, and what is there."""
+    from adaptr import targets as places
+    from adaptr.host.names import renamings
+
+    path = renamings(model, {target.path: target}).get(target.path, target.path)
+    try:
+        found = places.describe(path, model.get_submodule(path))
+    except AttributeError:
+        found = None
+    return dataclasses.replace(target, path=path), found
 
 
 def needed(model: nn.Module | None, path: str, why: str) -> nn.Module:
