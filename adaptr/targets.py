@@ -1,7 +1,7 @@
 """From what a person says to module paths: roles, patterns, types, paths.
 
 `attn.q`, `mlp.down` ...   a role (`adaptr.roles`)
-`all-linear`               every linear layer but the output head
+`all-linear`               every linear layer but the output head, and no router of experts
 `type:LayerNorm`           every module of that class, or of a kind: `type:linear`
 `*.layers.[0-3].*.q_proj`  a glob over paths (`*` crosses dots)
 `re:.*layers\\.\\d+\\.fc1`   a regular expression that must match the whole path
@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
+import functools
+import inspect
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -75,7 +77,8 @@ def _first_pattern(role: str, candidates: list[Target]) -> list[Target]:
 def _matches(model: nn.Module, word: str, target: Target) -> bool:
     path = target.path
     if word == "all-linear":
-        return target.kind in {"linear", "linear_t"} and not is_head(model, path)
+        layer = target.kind in {"linear", "linear_t"} and not applies_own(type(module_at(model, target)))
+        return layer and not is_head(model, path)
     if word.startswith("type:"):
         name = word[5:]
         return name == target.kind or name == type(module_at(model, target)).__name__.removeprefix("Adapted")
@@ -128,9 +131,28 @@ def describe(path: str, module: nn.Module) -> Target | None:
         kernel = module.kernel_size
         return Target(path, f"conv{len(kernel)}d", (module.out_channels, module.in_channels // module.groups, *kernel))
     weight = module._parameters.get("weight")
+    if weight is not None and weight.ndim == 2 and applies_own(type(module)):
+        return Target(path, "linear", tuple(weight.shape))
     if "norm" in cls.lower() and weight is not None and weight.ndim == 1:
         return Target(path, "norm", tuple(weight.shape))
     return None
+
+
+def applies_own(cls: type[nn.Module]) -> bool:
+    """Whether a class is no linear layer but applies its own `weight` as one does, among other things: a router."""
+    own: Any = getattr(cls, "_adaptr_base", cls)
+    return _applies_own(own)
+
+
+@functools.cache
+def _applies_own(cls: Any) -> bool:
+    from torch.nn import Linear
+
+    try:
+        text = inspect.getsource(inspect.unwrap(cls.forward))
+    except (OSError, TypeError):
+        return False
+    return not issubclass(cls, Linear) and re.search(r"\blinear\([^=;]*?,\s*self\.weight\b", text) is not None
 
 
 def _expert_stacks(path: str, module: nn.Module, kinds: Collection[str]) -> Iterator[Target]:

@@ -17,6 +17,7 @@ from adaptr.adapter import Target
 from adaptr.errors import Unsupported
 from adaptr.host.swap import CACHE, dropped
 from adaptr.host.uses import Use, use
+from adaptr.targets import applies_own, submodule
 
 #: Kinds that are parts of a layer's weight, or no layer at all.
 ELSEWHERE = frozenset({"model", "attention", "experts", "experts_t"})
@@ -29,26 +30,28 @@ def reachable(model: nn.Module, method: Any, target: Target, trains: bool, weigh
     """
     if target.kind in ELSEWHERE:
         return
-    found = use(model, target.path)
-    if not found.bypassed or not found.read:
+    found, module = use(model, target.path), submodule(model, target.path)
+    alone = target.kind != "module" and applies_own(type(module))
+    if not alone and not (found.bypassed and found.read):
         return
+    who = f"`{target.path}`: " + ("its forward" if alone else _name(model, found.parent))
     if method.unmergeable or not weighs:
         raise Unsupported(
-            f"`{target.path}`: `{_name(model, found.parent)}` reads its weight and never calls it, and `{method.name}` "
-            "has no weight; leave it out of the targets, or choose a method that changes weights"
+            f"{who} reads its weight and never calls it, and `{method.name}` has no weight; leave it out of the "
+            "targets, or choose a method that changes weights"
         )
-    packed = next(iter(model.get_submodule(target.path)._parameters.values()), None)
+    packed = next(iter(module._parameters.values()), None)
     if packed is not None and not packed.is_floating_point():
         raise Unsupported(
-            f"`{target.path}`: `{_name(model, found.parent)}` reads its packed weight past the layer, where no adapter "
-            "can be; load the base unquantised, or leave it out of the targets"
+            f"{who} reads its packed weight past the layer, where no adapter can be; load the base unquantised, or "
+            "leave it out of the targets"
         )
     if trains and getattr(method.config(target.config), "dropout", False):
         raise Unsupported(dropped(target.path, method.name))
 
 
 def _name(model: nn.Module, parent: str) -> str:
-    return f"{parent or 'the model'}` (`{type(model.get_submodule(parent)).__name__}"
+    return f"`{parent or 'the model'}` (`{type(submodule(model, parent)).__name__}`)"
 
 
 def watched(model: nn.Module, host: nn.Module, target: Target, found: Use) -> Callable[[], None]:

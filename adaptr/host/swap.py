@@ -21,6 +21,7 @@ from adaptr.errors import Unsupported
 from adaptr.host import beside
 from adaptr.host.call import find, put, restore, take
 from adaptr.host.watch import Watch
+from adaptr.targets import applies_own
 from adaptr.view import View, of_weight
 
 CACHE = "_adaptr_view"
@@ -148,7 +149,16 @@ def adapted(cls: type[nn.Module]) -> type[nn.Module]:
 @functools.cache
 def read(cls: type[nn.Module]) -> type[nn.Module]:
     """As `adapted`, where others read the weight past the forward: they get it with the adapters in it."""
+    return _subclass(cls, adapted(cast(Any, cls)).forward, read, __getattr__=_seen(cls), _adaptr_is_read=True)
 
+
+@functools.cache
+def within(cls: type[nn.Module]) -> type[nn.Module]:
+    """The subclass of `cls` whose own forward reads its weight with the adapters in it (routers of experts)."""
+    return _subclass(cls, cls.forward, within, __getattr__=_seen(cls))
+
+
+def _seen(cls: type[nn.Module]) -> Callable[[Any, str], Any]:
     def seen(self: Any, name: str) -> Any:
         """Where Python looks for parameters; `state_dict`, `parameters()` and optimisers don't come this way."""
         if name not in {"weight", "bias"} or self._parameters.get(name) is None or find(self) is RAW:
@@ -158,7 +168,7 @@ def read(cls: type[nn.Module]) -> type[nn.Module]:
             found = _composed(self)
         return _value(self, found[2], name)
 
-    return _subclass(cls, adapted(cast(Any, cls)).forward, read, __getattr__=seen, _adaptr_is_read=True)
+    return seen
 
 
 def _composed(module: nn.Module) -> tuple[Tensor | None, Callable[..., Any], View]:
@@ -192,8 +202,8 @@ def _refuse_dropout(module: nn.Module) -> None:
 def dropped(path: str, method: str) -> str:
     """Why there is no dropout at a layer."""
     return (
-        f"`{path}`: the module around it reads the weight and does not call the layer, so `{method}` can't drop any of "
-        "its input: train with `dropout=0`, there alone by `overrides`, or leave the layer out of the targets"
+        f"`{path}`: its weight is read and its input is not given to the adapter, so `{method}` can't drop any of "
+        "it: train with `dropout=0`, there alone by `overrides`, or leave the layer out of the targets"
     )
 
 
@@ -259,14 +269,17 @@ def mount(module: nn.Module, key: str, state: State, is_read: bool = False) -> N
 def _swapped(module: nn.Module, state: State, is_read: bool) -> type[nn.Module]:
     """The class that `module` gets. Raises `Unsupported` where it has one that can't be both."""
     cls = original(module)
-    called, whole, stacks = cast("list[type[nn.Module]]", [cast(Any, kind)(cls) for kind in (adapted, read, owner)])
+    called, whole, stacks, inner = (cast(Any, kind)(cls) for kind in (adapted, read, owner, within))
     if state.target.kind in {"experts", "experts_t"}:
         wanted, fits = stacks, {cls, stacks}
+    elif state.target.kind != "module" and applies_own(cls):
+        wanted, fits = inner, {cls, inner}
     else:  # once read, always read: another model around this one may read it
         wanted, fits = whole if is_read or type(module) is whole else called, {cls, called, whole}
     if type(module) not in fits:
         raise Unsupported(f"`{state.target.path}`: a module can't have adapters on itself and on its parameters")
-    return wanted
+    found: type[nn.Module] = wanted
+    return found
 
 
 def unmount(module: nn.Module, key: str) -> None:
@@ -340,7 +353,7 @@ def base_view(module: nn.Module) -> View:
 
     bias = lambda: module._parameters.get("bias")
     if weight is None:  # computed from others at each call, as weight normalisation does
-        return View(call, rows, bias, op, parts=_own_parameters(module), axis=axis)
+        return View(call, rows, bias, op, sources=lambda: _own_parameters(module), axis=axis)
     if not _is_plain(module, weight):
         return View(call, rows, bias, op, sources=sources, axis=axis)
     return View(call, rows, bias, op, plain, sources=sources, axis=axis)

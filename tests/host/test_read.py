@@ -262,7 +262,7 @@ def test_dropout_where_there_is_no_input_is_refused() -> None:
 
 def test_a_pool_refuses_it_by_name() -> None:
     model = seeded(mamba)
-    with pytest.raises(errors.Unsupported, match=r"dt_proj`, which the module around it never calls"):
+    with pytest.raises(errors.Unsupported, match=r"dt_proj`, which is no linear layer that its model calls"):
         fit.check(model, fresh(model, "lora", ["dt_proj"], r=2))
 
 
@@ -393,3 +393,24 @@ def test_a_copy_of_a_model_in_training_has_no_session() -> None:
         again = pickle.loads(pickle.dumps(model))
     twin(X).sum().backward()
     again(X).sum().backward()
+
+
+# ---------------------------------------------------------------- weights that are computed from others
+
+
+def weighed() -> nn.Module:
+    return nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(16, 16)), nn.Linear(16, 16))
+
+
+@pytest.mark.parametrize("method", ["lora", "dora", "ia3", "oft", "full"])
+def test_parametrised_weights_are_adapted(method: str) -> None:
+    model = seeded(weighed)
+    adapter = fresh(model, method, ["0"])
+    layer = model[0]
+    plain = nn.Sequential(nn.Linear(16, 16), model[1])
+    plain[0].weight, plain[0].bias = nn.Parameter(layer.weight.detach().clone()), layer.bias
+    with torch.no_grad(), adaptr.attach(model, adapter):
+        assert_close(model(X), merged(plain, [(adapter, 1.0)])(X), to=2e-5)
+        layer.parametrizations.weight.original0.mul_(1.5)  # what is kept of the old weight is noticed
+        plain[0].weight.mul_(1.5)
+        assert_close(model(X), merged(plain, [(adapter, 1.0)])(X), to=2e-5)

@@ -50,10 +50,10 @@ def _match(model: nn.Module, part: Adapter, matched: set[Place]) -> None:
                 "adapters of their own at linear layers alone: attach this one to a model of its own"
             )
         places.match(model, target)
-        if use(model, path).bypassed:
+        if use(model, path).bypassed or places.applies_own(type(places.submodule(model, path))):
             raise Unsupported(
-                f"`{part.label}` adapts `{path}`, which the module around it never calls: all rows share the weight "
-                "that it reads; attach this one to a model of its own"
+                f"`{part.label}` adapts `{path}`, which is no linear layer that its model calls: all rows share the "
+                "weight that is read; attach this one to a model of its own"
             )
         matched.add(_place(target))
 
