@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,15 @@ from adaptr.checkpoint.stream import digest_of
 from adaptr.errors import NothingChanged
 from adaptr.files import replacing_folder, require_folder
 from adaptr.meter import Meter, Progress
-from adaptr.ops import lineage, receipt, tying, workers
-from adaptr.ops import tied as ties
+from adaptr.ops import lineage, receipt, workers
 from adaptr.ops.change import Plan, Tied
+from adaptr.ops.configuration import configured
 from adaptr.ops.filling import Filling
 from adaptr.ops.measured import Measured
 from adaptr.ops.open import reads
+from adaptr.ops.sizes import Config
 from adaptr.ops.stack import plan
+from adaptr.ops.tokenizers import carried
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,9 @@ def merge(
     require_folder(Path(out), force, reads(base, *(adapter for adapter, _ in adapters)))
     checkpoint = open_checkpoint(base)
     named = lineage.name_adapters(checkpoint, adapters)
-    todo, split = _said(checkpoint, plan(checkpoint, adapters, tied))
+    todo = plan(checkpoint, adapters, tied)
+    config, said = configured(checkpoint, todo, [adapter for adapter, _ in adapters])
+    tokenizer, brought = carried(checkpoint, [adapter for adapter, _ in adapters])
     new = _new_tensors(checkpoint, todo)
     with replacing_folder(Path(out), force) as folder, receipt.Spool(folder) as blobs:
         lineage.keep_parent(checkpoint, folder)
@@ -86,7 +90,7 @@ def merge(
         rewrite(layouts, folder, frozenset(todo.changes), filling.fill, meter.add)
         if not filling.total.moved:
             raise NothingChanged(_nothing(filling.total))
-        _side_files(checkpoint, folder, todo, new, layouts, blobs)
+        _side_files(checkpoint, folder, config, tokenizer, new, layouts, blobs)
         document = {"adapters": named, "tensors": filling.notes, "exact": exact, "tied": tied or ""}
         if exact:
             document["untouched"] = _digests(checkpoint, todo)
@@ -105,20 +109,8 @@ def merge(
         added=sorted(new),
         receipt_bytes=receipt_bytes,
         seconds=time.perf_counter() - started,
-        notes=[*split, *_remarks(total)],
+        notes=[*said, *brought, *_remarks(total)],
     )
-
-
-def _said(checkpoint: Checkpoint, todo: Plan) -> tuple[Plan, list[str]]:
-    """The plan, and notes, with a configuration that says what the output's tensors are, where the base's does not."""
-    differ = [] if todo.untied else ties.contradicted(checkpoint, todo.changes)
-    if not differ:
-        return todo, []
-    names = " and ".join(f"`{stored.name}`" for stored in differ[0].stored)
-    if not tying.separable(checkpoint.config):
-        return todo, [f"{names} differ, and the model ties them whatever is said: readers disagree on which counts"]
-    note = f"{names} differ in the base, whose configuration ties them; the output's says `{tying.FLAG}: false`"
-    return replace(todo, untied=True), [note]
 
 
 def _digests(checkpoint: Checkpoint, todo: Plan) -> dict[str, str]:
@@ -150,19 +142,19 @@ def _new_tensors(checkpoint: Checkpoint, todo: Plan) -> dict[str, NewTensor]:
 def _side_files(
     checkpoint: Checkpoint,
     folder: Path,
-    todo: Plan,
+    config: Config,
+    tokenizer: Mapping[str, bytes],
     new: Mapping[str, NewTensor],
     layouts: Sequence[tuple[Shard, Layout]],
     blobs: receipt.Spool,
 ) -> None:
     """Configuration and the rest; what had to change is kept in the receipt as it was."""
-    instead: dict[str, bytes] = {}
-    if todo.untied:
-        config = tying.without(checkpoint.config)
+    instead = dict(tokenizer)
+    if config != checkpoint.config:
         instead[CONFIG] = (json.dumps(config, indent=2, sort_keys=True) + "\n").encode()
     if new and checkpoint.index:
         instead[INDEX] = new_index(checkpoint, new)
-    for name in instead:
+    for name in (name for name in instead if (checkpoint.root / name).is_file()):
         blobs.put(f"file:{name}", (checkpoint.root / name).read_bytes())
     for shard, made in layouts:
         if made.raw != shard.raw:

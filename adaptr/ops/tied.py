@@ -25,8 +25,8 @@ def settle(ties: Ties, changes: Changes, tied: Tied) -> tuple[Changes, bool]:
         _refuse_unknown(ties, changes, tied)
         return changes, False
     met = [(tie, mine) for tie in ties.all if (mine := {use: changes.pop(use) for use in tie.uses if use in changes})]
-    one = [(tie, mine) for tie, mine in met if _agreed(tie, mine)]
-    rest = [(tie, mine) for tie, mine in met if not _agreed(tie, mine)]
+    one = [(tie, mine) for tie, mine in met if tied != "untie" and _agreed(tie, mine)]
+    rest = [(tie, mine) for tie, mine in met if tied == "untie" or not _agreed(tie, mine)]
     for tie, mine in one:
         changes |= _everywhere(tie, mine)
     if rest and tied is None:
@@ -40,7 +40,9 @@ def settle(ties: Ties, changes: Changes, tied: Tied) -> tuple[Changes, bool]:
 
 def contradicted(checkpoint: Checkpoint, changes: Mapping[str, Change]) -> list[Tie]:
     """Ties of the configuration whose tensors will differ in the output. Reads those that are stored apart."""
-    found = []
+    found: list[Tie] = []
+    if checkpoint.config.get(tying.FLAG) is False:
+        return found
     for tie in Ties(Names(checkpoint)).apart:
         mine = {stored.name: changes[stored.name] for stored in tie.stored if stored.name in changes}
         if not tie.equal and (len(mine) < len(tie.stored) or _value(mine) is None):

@@ -12,6 +12,7 @@ import torch
 import transformers as t
 
 import checkpoints as c
+import tied_models as m
 import tiny
 from adaptr import api
 from adaptr.adapter import Adapter, Target
@@ -21,36 +22,12 @@ from adaptr.errors import NotPossible, TiedWeights, Unsupported
 from adaptr.ops.ties import Ties
 
 V, D = tiny.VOCAB, tiny.WIDTH
-BERT = t.BertConfig(**tiny.COMMON)
-LLAMA = t.LlamaConfig(**tiny.GROUPED, tie_word_embeddings=True)
-
-
-def gemma3() -> Any:
-    text = {**tiny.GROUPED, "head_dim": 8, "query_pre_attn_scalar": 8}
-    vision = {"hidden_size": D, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 4}
-    config = t.Gemma3Config(
-        text_config=text,
-        vision_config={"model_type": "siglip_vision_model", **vision, "image_size": 16, "patch_size": 8},
-        mm_tokens_per_image=4,
-    )
-    return t.Gemma3ForConditionalGeneration(config)
-
-
-def llava() -> Any:
-    vision = {"hidden_size": D, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 4}
-    config = t.LlavaConfig(
-        vision_config={"model_type": "clip_vision_model", **vision, "image_size": 16, "patch_size": 8},
-        text_config={"model_type": "llama", **tiny.GROUPED, "tie_word_embeddings": True},
-    )
-    return t.LlavaForConditionalGeneration(config)
-
-
 #: name: (model, its head, its table, what its forward wants)
 MODELS: dict[str, tuple[Callable[[], Any], str, str, str]] = {
-    "llama": (lambda: t.LlamaForCausalLM(LLAMA), "lm_head", "model.embed_tokens", "llama"),
+    "llama": (m.llama, "lm_head", "model.embed_tokens", "llama"),
     "whisper": (tiny.MAKERS["whisper"], "proj_out", "model.decoder.embed_tokens", "whisper"),
     "bert": (
-        lambda: t.BertForMaskedLM(BERT), "cls.predictions.decoder", "bert.embeddings.word_embeddings", "llama"
+        m.bert, "cls.predictions.decoder", "bert.embeddings.word_embeddings", "llama"
     ),
     "neox": (
         lambda: t.GPTNeoXForCausalLM(t.GPTNeoXConfig(**tiny.COMMON, tie_word_embeddings=True)),
@@ -58,20 +35,14 @@ MODELS: dict[str, tuple[Callable[[], Any], str, str, str]] = {
     ),
     "opt": (tiny.MAKERS["opt"], "lm_head", "model.decoder.embed_tokens", "llama"),
     "bart": (tiny.MAKERS["bart"], "lm_head", "model.shared", "bart"),
-    "gemma3": (gemma3, "lm_head", "model.language_model.embed_tokens", "llama"),
-    "llava": (llava, "lm_head", "model.language_model.embed_tokens", "llama"),
+    "gemma3": (m.gemma3, "lm_head", "model.language_model.embed_tokens", "llama"),
+    "llava": (m.llava, "lm_head", "model.language_model.embed_tokens", "llama"),
 }  # fmt: skip
-
-
-def inputs(kind: str) -> dict[str, torch.Tensor]:
-    if kind != "whisper":
-        return tiny.inputs(kind)
-    return {"input_features": torch.ones(1, 8, 32), "decoder_input_ids": torch.arange(4, 10).unsqueeze(0)}
 
 
 def said(model: Any, kind: str) -> torch.Tensor:
     with torch.no_grad():
-        found: torch.Tensor = model(**inputs(kind)).logits
+        found: torch.Tensor = model(**m.inputs(kind)).logits
     return found
 
 
@@ -132,7 +103,7 @@ def test_both_changes_the_one_tensor(name: str, base: Path, tmp_path: Path) -> N
 
 def test_a_tied_head_by_its_older_name(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    llava().save_pretrained(tmp_path / "base")
+    m.llava().save_pretrained(tmp_path / "base")
     older = c.lora_at(Target("language_model.lm_head", "linear", (V, D)))
     for number, adapter in enumerate((older, on_head("llava"))):
         api.merge(tmp_path / "base", [adapter], tmp_path / f"{number}", tied="untie")
@@ -142,7 +113,7 @@ def test_a_tied_head_by_its_older_name(tmp_path: Path) -> None:
 def stored_head(folder: Path, head: torch.Tensor | None = None) -> Path:
     """A tied Llama whose head is stored too: as the table, or as `head`."""
     torch.manual_seed(0)
-    t.LlamaForCausalLM(LLAMA).save_pretrained(folder)
+    m.llama().save_pretrained(folder)
     tensors = c.tensors_of(folder)
     tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"] if head is None else head
     return c.bare(folder, {name: tensor.clone() for name, tensor in tensors.items()})
@@ -206,7 +177,7 @@ def replacing(**values: torch.Tensor) -> Adapter:
 def test_one_value_for_all_uses_needs_no_word(tmp_path: Path) -> None:
     """PEFT saves table and head of a tied model both, and they are equal."""
     torch.manual_seed(0)
-    t.LlamaForCausalLM(LLAMA).save_pretrained(tmp_path / "base")
+    m.llama().save_pretrained(tmp_path / "base")
     value = torch.randn(V, D)
     adapter = replacing(head=value, table=value.clone())
     for way in (None, "both"):
@@ -222,7 +193,7 @@ def test_one_value_for_all_uses_needs_no_word(tmp_path: Path) -> None:
 
 def test_untied_sizes_must_agree(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    t.LlamaForCausalLM(LLAMA).save_pretrained(tmp_path / "base")
+    m.llama().save_pretrained(tmp_path / "base")
     with pytest.raises(NotPossible, match="different sizes"):
         api.merge(tmp_path / "base", [replacing(table=torch.randn(V + 4, D))], tmp_path / "out", tied="untie")
 

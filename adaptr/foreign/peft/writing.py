@@ -30,7 +30,8 @@ LAYOUT = "0.21.2"
 _FLOATS = (None, "fp16", "bf16")
 #: Fields that choose targets together with `target_modules`, and must not when targets are listed one by one.
 _SELECTING = ("layers_to_transform", "layers_pattern", "exclude_modules")
-_TASKS = (
+#: How the names of classes end, and what PEFT calls their task.
+TASKS = (
     ("ForCausalLM", "CAUSAL_LM"),
     ("LMHeadModel", "CAUSAL_LM"),
     ("ForSequenceClassification", "SEQ_CLS"),
@@ -137,7 +138,7 @@ def _task(adapter: Adapter) -> str | None:
     architecture = adapter.base.architecture
     if keys.two_stacks(architecture) and architecture.endswith("ForConditionalGeneration"):
         return "SEQ_2_SEQ_LM"
-    found = next((task for end, task in _TASKS if architecture.endswith(end)), None)
+    found = next((task for end, task in TASKS if architecture.endswith(end)), None)
     if found is None and _type(adapter) in table.PROMPT_TYPES:
         raise Unsupported(
             "PEFT needs to know a prompt's task, and the adapter's base has no architecture that says it; load it with "

@@ -1,0 +1,62 @@
+"""A head that the base's class does not have: which class does, and with how many labels."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Collection, Iterator
+from typing import Any
+
+from adaptr.errors import CheckpointError, MissingExtra, TargetMismatch
+from adaptr.ops import tying
+from adaptr.ops.sizes import Config, Shapes, labelled, parameters, resized
+from adaptr.skeleton import imagined
+
+ARCHITECTURES = "architectures"
+
+
+def headed(config: Config, shapes: Shapes, new: Collection[str], wanted: Collection[str] = ()) -> Config | None:
+    """`config` for a class that has the parameters `new` too, all of `shapes` being there; None where there is none.
+
+    `wanted`: classes that adapters were trained on, or how their names end. Where several classes would do and none is
+    wanted, the class stays as it is and the labels alone are said.
+    """
+    found = [made for made in _made(config, shapes, new) if made is not None]
+    chosen = [made for made in found if made[ARCHITECTURES][0].endswith(tuple(wanted))] or found
+    if len(chosen) == 1 or not chosen:
+        return chosen[0] if chosen else None
+    said = [{**made, ARCHITECTURES: config[ARCHITECTURES]} for made in chosen]
+    return said[0] if all(one == said[0] for one in said) else None
+
+
+def _made(config: Config, shapes: Shapes, new: Collection[str]) -> Iterator[Config | None]:
+    for name in _kin(config):
+        own = {**config, ARCHITECTURES: [name]}
+        try:
+            have = parameters(own)
+            if not have.keys() >= set(new):
+                continue
+            head = {one: shapes[one] for one in new}
+            made = own if all(have[one] == shapes[one] for one in new) else _fitted(own, shapes, head, have)
+            yield made if _whole(made, shapes) else None
+        except (CheckpointError, MissingExtra, TargetMismatch, RuntimeError, ValueError, TypeError):
+            continue
+
+
+def _fitted(config: Config, shapes: Shapes, head: Shapes, have: Shapes) -> Config:
+    """The configuration with as many labels as the head has rows, or whatever else makes it fit."""
+    rows = {shape[0] for name, shape in head.items() if shape and have[name] != shape}
+    made = labelled(config, rows.pop()) if len(rows) == 1 else config
+    return resized(made, shapes, head)
+
+
+def _whole(config: Config, shapes: Shapes) -> bool:
+    """Whether every parameter of the class is there, itself or by a tie."""
+    tied = {name: group for group in tying.groups(config) for name in group}
+    return all(name in shapes or any(other in shapes for other in tied.get(name, ())) for name in parameters(config))
+
+
+def _kin(config: Config) -> list[str]:
+    """The classes that transformers has beside a configuration's own."""
+    model: Any = type(imagined(config))
+    module = sys.modules[model.__module__]
+    return sorted(n for n in getattr(module, "__all__", ()) if "For" in n and n != model.__name__)
