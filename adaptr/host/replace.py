@@ -25,7 +25,8 @@ def replaceable(model: nn.Module, path: str, tensor: Tensor) -> None:
 class Replacement:
     """Another value in a parameter's place: W + w (V - W), in the dtype and on the device of W.
 
-    The base's own parameter object is kept aside and put back by `undo()`, so that ties and values return as they were.
+    The base's own parameter object is kept aside and put back by `undo()`, so that ties and values return as they were,
+    in the dtype and on the device that the model has by then.
     """
 
     def __init__(self, model: nn.Module, path: str, tensor: Tensor, weight: float, trainable: bool) -> None:
@@ -53,4 +54,14 @@ class Replacement:
         return self.value.detach().to(self.tensor.dtype, copy=True)
 
     def undo(self) -> None:
+        self._follow()
         self.module._parameters[self.name] = self.before
+
+    def _follow(self) -> None:
+        """Move what was kept aside to where the model has gone since."""
+        now = self.module._parameters[self.name]
+        if now is None or (now.dtype, now.device) == (self.before.dtype, self.before.device):
+            return
+        grad, self.before.grad = self.before.grad, None  # whose dtype must be that of the value
+        self.before.data = self.before.data.to(now.device, now.dtype)
+        self.before.grad = None if grad is None else grad.to(now.device, now.dtype)

@@ -185,6 +185,39 @@ def test_replaced_parameters_follow_the_strength_and_return(method: str) -> None
     assert torch.equal(run(model, "llama"), base)
 
 
+@pytest.mark.parametrize("verb", ["attach", "train"])
+@pytest.mark.parametrize("to", [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("name", ["llama", "gpt2"])
+def test_a_base_that_was_kept_aside_returns_in_the_models_dtype(name: str, to: torch.dtype, verb: str) -> None:
+    model = tiny.model(name)
+    ties = {id(p) for p in model.parameters()}
+    values = {key: value.clone() for key, value in model.state_dict().items()}
+    lora = made(model, "lora")
+    norm = "model.norm.weight" if name == "llama" else "transformer.ln_f.weight"
+    whole = {f"{path}:=": model.get_parameter(path).detach() * 1.1 for path in (norm, "lm_head.weight")}
+    handle = getattr(adaptr, verb)(model, lora.replace(tensors={**lora.tensors, **whole}))
+    model.to(to)
+    assert run(model, name).dtype is to
+    if verb == "attach":
+        handle.weight = 0.5
+        assert run(model, name).dtype is to
+    handle.detach()
+    assert {p.dtype for p in model.parameters()} == {to}
+    assert {id(p) for p in model.parameters()} == ties
+    assert all(torch.equal(value, values[key].to(to)) for key, value in model.state_dict().items())
+    assert torch.equal(run(model, name), run(tiny.model(name).to(to), name))
+
+
+def test_a_gradient_of_what_was_kept_aside_returns_with_it() -> None:
+    model = tiny.model("llama")
+    run_with_gradients = logits(model(**tiny.inputs("llama"))).sum()
+    run_with_gradients.backward()
+    lora = made(model, "lora")
+    with adaptr.attach(model, lora.replace(tensors={**lora.tensors, "model.norm.weight:=": torch.ones(32)})):
+        model.bfloat16()
+    assert model.model.norm.weight.grad.dtype is torch.bfloat16
+
+
 def test_two_adapters_may_not_replace_the_same_parameter() -> None:
     model = tiny.model("llama")
     with adaptr.attach(model, _with_head(model, made(model, "lora", 1), 0.5)):
