@@ -112,6 +112,8 @@ def _one_product(base: View, run: Sequence[State], other: Call) -> Call:
         W = weight()
         if torch.compiler.is_compiling() or torch.is_grad_enabled() or W is None:
             return other(x)
+        if torch.is_autocast_enabled(x.device.type):  # which casts products, and not what is added to them in place
+            return other(x)
         if product.moved():
             if not _fit(base, run):
                 return other(x)

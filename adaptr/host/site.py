@@ -107,6 +107,7 @@ class Site(State):
         c = (s @ self.E.to(s.dtype)).to(self.A.dtype) if ranks else s
         W = base.plain
         quick = ranks and W is not None and x.dtype is self.A.dtype and W.dtype is x.dtype
+        quick = quick and not torch.is_autocast_enabled(x.device.type)
         if quick and not torch.is_grad_enabled() and not torch.compiler.is_compiling():
             y = fused.beside(x, cast(Tensor, W), base.bias, self.A, self.Bt, c, 1.0)
         else:

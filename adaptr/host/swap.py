@@ -107,8 +107,13 @@ class State(nn.Module):
     def derived(self, name: str, sources: tuple[Any, ...], make: Callable[[], Tensor]) -> Tensor:
         """A value computed from `sources`, tensors and others, kept until one of them changes.
 
-        Not kept while gradients flow, while tracing, or where a change would not be noticed.
+        Not kept while gradients flow, while tracing, or where a change would not be noticed. Made without autocast,
+        which would leave its rounding in what is kept.
         """
+        device = next(iter(self._parameters.values())).device.type  # type: ignore[union-attr]
+        if torch.is_autocast_enabled(device):
+            with torch.autocast(device, enabled=False):
+                return self.derived(name, sources, make)
         if torch.compiler.is_compiling() or (torch.is_grad_enabled() and any(map(_learns, sources))):
             return make()
         key = name, torch.is_inference_mode_enabled()  # what is made in that mode may not enter autograd later

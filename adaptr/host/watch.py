@@ -2,8 +2,8 @@
 
 Identity, place, shape and version tell of all that torch does to a tensor, except of writing through `.data`, NumPy or
 a kernel of one's own, which counts no version. For these some values are compared, spread over rows and columns: all
-of a small tensor, about one in 500 of a large one. So what is written past torch is noticed as soon as it touches a
-row's or column's worth of values, on a CPU; on other devices it isn't.
+of a small tensor, one in 500 of a large one and at most 2,048. So what is written past torch is noticed where it
+touches more than a few values, on a CPU; on other devices it isn't.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 #: How many values of a tensor are compared: all of so many, and at most so many.
-ALL, MOST = 1024, 4096
+ALL, MOST = 1024, 2048
 _WIDTHS = {1: "u1", 2: "u2", 4: "u4", 8: "u8"}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,8 +52,11 @@ class Work:
             y = y * self.gain.to(y.dtype)
         if self.shift is not None:
             y = y + self.shift.to(y.dtype)
-        for group in self.groups:
-            _add(y[group.at], x[group.at], group)
+        with (
+            torch.autocast(x.device.type, enabled=False) if torch.is_autocast_enabled(x.device.type) else nullcontext()
+        ):
+            for group in self.groups:
+                _add(y[group.at], x[group.at], group)
         return y if self.back is None else y.index_select(0, self.back)
 
     def _reshaped(self, base: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
