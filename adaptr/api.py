@@ -8,11 +8,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adaptr import plugins
+from adaptr import plugins, precision
 from adaptr.adapter import Adapter
 from adaptr.errors import UsageError
 
 if TYPE_CHECKING:
+    from torch import dtype as Dtype
     from torch import nn
 
     from adaptr.host import Handle, Session
@@ -96,11 +97,14 @@ def convert_method(
     lossy: bool = False,
     force: bool = False,
     base: nn.Module | Source | None = None,
+    dtype: str | Dtype | None = None,
 ) -> RankReport:
     """Write the adapter at `source` as another method, exactly or at a rank or energy; see `adaptr.ops.resize`."""
     from adaptr.ops.resize import reexpress
 
-    return reexpress(_local(source), Path(out), method, to, rank, energy, lossy, force, _base(base))
+    return reexpress(
+        _local(source), Path(out), method, to, rank, energy, lossy, force, _base(base), precision.called(dtype)
+    )
 
 
 def serve(
@@ -111,11 +115,12 @@ def serve(
     rank: int | None = None,
     force: bool = False,
     base: nn.Module | Source | None = None,
+    dtype: str | Dtype | None = None,
 ) -> Served:
     """Write the adapter at `source` as the PEFT folder that a server loads; see `adaptr.ops.serving`."""
     from adaptr.ops import serving
 
-    return serving.serve(_local(source), Path(out), server, rank, force, _base(base))
+    return serving.serve(_local(source), Path(out), server, rank, force, _base(base), precision.called(dtype))
 
 
 def resize(
@@ -126,11 +131,12 @@ def resize(
     energy: float | None = None,
     force: bool = False,
     base: nn.Module | Source | None = None,
+    dtype: str | Dtype | None = None,
 ) -> RankReport:
     """Write the adapter at `source` as LoRA of a lower rank, with the error measured; see `adaptr.ops.resize`."""
     from adaptr.ops.resize import resize
 
-    return resize(_local(source), Path(out), rank, energy, force, _base(base))
+    return resize(_local(source), Path(out), rank, energy, force, _base(base), precision.called(dtype))
 
 
 def extract(
@@ -143,6 +149,7 @@ def extract(
     embeddings: Embeddings = "low-rank",
     biases: Biases = "delta",
     rest: Rest = "replace",
+    dtype: str | Dtype | None = None,
     force: bool = False,
     progress: Progress | None = None,
 ) -> ExtractReport:
@@ -158,6 +165,7 @@ def extract(
         embeddings=embeddings,
         biases=biases,
         rest=rest,
+        dtype=precision.called(dtype),
         force=force,
         progress=progress,
     )
@@ -264,14 +272,16 @@ def compose(
     base: nn.Module | Source | None = None,
     any_base: bool = False,
     name: str = "",
+    dtype: str | Dtype | None = None,
     force: bool = False,
     **config: Any,
 ) -> Composition:
     """One adapter of several: `compose([("style", 0.7), ("tone", 0.3)], "ties", density=0.2)`; or a recipe file.
 
     A weight is a number, a list of numbers from the first layer to the last, or either by pattern of the path.
-    `config`: the strategy's fields. `rank`, `energy`: what the result is cut to. `out`: where to write it. The result
-    has the adapter and a report with the measured errors; see `adaptr.ops.recipe` for the other options.
+    `config`: the strategy's fields. `rank`, `energy`: what the result is cut to. `dtype`: what it is stored in, without
+    it the wider of fp32 and the inputs. `out`: where to write it. The result has the adapter and a report with the
+    errors, measured on what is stored; see `adaptr.ops.recipe` for the other options.
     """
     from adaptr.ops import compose as composition
     from adaptr.ops import recipe_file
@@ -284,7 +294,8 @@ def compose(
         pairs = [one if isinstance(one, tuple) else (one, 1.0) for one in adapters]
         inputs = tuple(Input(a if isinstance(a, Adapter) else _local(a), w) for a, w in pairs)
         options: dict[str, Any] = {"rank": rank, "energy": energy, "normalize": normalize, "seed": seed, "name": name}
-        recipe = Recipe(inputs, strategy, config, replaced=replaced, base=_base(base), any_base=any_base, **options)
+        options |= {"replaced": replaced, "base": _base(base), "any_base": any_base, "dtype": precision.called(dtype)}
+        recipe = Recipe(inputs, strategy, config, **options)
     if out is None:
         return composition.compose(recipe)
     named = [adapters] if isinstance(adapters, str | os.PathLike) else []

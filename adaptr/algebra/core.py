@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Self
 from adaptr.algebra.lowrank import LowRank
 from adaptr.algebra.operator import Operator, same_shape
 from adaptr.errors import UsageError
+from adaptr.precision import widest
 
 if TYPE_CHECKING:
     import torch
@@ -84,8 +85,6 @@ class Core:
     @classmethod
     def of(cls, ops: Sequence[Operator]) -> Self:
         """The common core. Raises `NotPossible` if one has no exact low-rank form, `ShapeError` if shapes differ."""
-        import functools
-
         import torch
 
         for other in ops[1:]:
@@ -99,7 +98,7 @@ class Core:
             sizes = [sum(term.A.shape[1 if term.experts else 0] for term in terms) for terms in low]
             parts = (torch.split(X, sizes, -1) for X in (R_out * scales, R_in))
             cores = tuple(left @ right.mT for left, right in zip(*parts, strict=True))
-        dtype = functools.reduce(torch.promote_types, (op.dtype for op in ops), torch.float32)
+        dtype = widest(*(op.dtype for op in ops))
         return cls(out, into, cores, ops[0].shape, ops[0].experts, dtype)
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from adaptr.algebra.operator import Operator, in_dtype
+from adaptr.precision import at_least
 
 if TYPE_CHECKING:
     import torch
@@ -50,6 +51,7 @@ class Diagonal(Operator):
         from torch.nn.functional import pad
 
         n = len(self.d)
+        x = at_least(x, self.d.dtype)
         return pad(self.scale * self.d.to(x.dtype) * x[..., :n], (0, wide - n))
 
     def _inner(self, other: Operator) -> float | None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Difference(Operator):
-    """D = scale * (after - before), for Views of logical weights of shape (*e, out, in, *k), in their own dtype.
+    """D = scale * (after - before), for Views of logical weights of shape (*e, out, in, *k), read in fp32 or better.
 
     `rowwise`: whether a block of rows of `after` costs only that block; if not, D is read in one piece.
     """
@@ -48,9 +48,7 @@ class Difference(Operator):
 
     @property
     def dtype(self) -> torch.dtype:
-        import torch
-
-        return torch.float32
+        return self.before.rows(slice(0, 1)).dtype
 
     @property
     def device(self) -> torch.device:

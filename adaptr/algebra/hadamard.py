@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from adaptr.algebra.lowrank import LowRank
-from adaptr.algebra.operator import Operator, same_shape
+from adaptr.algebra.operator import Operator, rounded, same_shape
+from adaptr.precision import wide, widest
 from adaptr.view import View
 
 if TYPE_CHECKING:
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
 class Hadamard(Operator):
     """D = scale * L ∘ R, element by element.
 
-    Where r₁ r₂ is small against the sides, all is done on the exact low-rank form; else in blocks of rows.
+    Where r₁ r₂ is small against the sides, all is done on the exact low-rank form; else in blocks of rows. Its elements
+    are products of four small numbers, so they are made in fp32 or better whatever the factors are in.
     """
 
     __slots__ = ("L", "R")
@@ -37,6 +39,10 @@ class Hadamard(Operator):
         return self.L.tensors + self.R.tensors
 
     @property
+    def live_dtype(self) -> torch.dtype:
+        return self.dtype
+
+    @property
     def rank(self) -> int:
         return min(self._products, *self.size)
 
@@ -52,10 +58,12 @@ class Hadamard(Operator):
         return self._products * (out + into) < out * into
 
     def rows(self, s: slice, dtype: torch.dtype | None = None) -> Tensor:
-        return self.scale * self.L.rows(s, dtype) * self.R.rows(s, dtype)
+        work = widest(dtype or self.dtype)
+        return rounded(self.scale * self.L.rows(s, work) * self.R.rows(s, work), dtype)
 
     def cols(self, s: slice | Tensor, dtype: torch.dtype | None = None) -> Tensor:
-        return self.scale * self.L.cols(s, dtype) * self.R.cols(s, dtype)
+        work = widest(dtype or self.dtype)
+        return rounded(self.scale * self.L.cols(s, work) * self.R.cols(s, work), dtype)
 
     def product(self, x: Tensor) -> Tensor:
         return self.low_rank().product(x) if self._thin else super().product(x)
@@ -72,7 +80,7 @@ class Hadamard(Operator):
     def low_rank(self) -> LowRank:
         """Row by row the Khatri-Rao product: B'[o, (i, j)] = B₁[o, i] B₂[o, j], A'[(i, j)] = A₁[i] ∘ A₂[j]."""
         axis = 1 if self.experts else 0
-        B1, A1, B2, A2 = self.L.B, self.L.A, self.R.B, self.R.A
+        B1, A1, B2, A2 = map(wide, (self.L.B, self.L.A, self.R.B, self.R.A))
         A = (A1.unsqueeze(axis + 1) * A2.unsqueeze(axis)).flatten(axis, axis + 1)
         B = (B1.unsqueeze(axis + 2) * B2.unsqueeze(axis + 1)).flatten(axis + 1, axis + 2)
         return LowRank(B, A, self.scale * self.L.scale * self.R.scale)

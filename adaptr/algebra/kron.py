@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from adaptr.algebra.lowrank import LowRank
-from adaptr.algebra.operator import Operator
+from adaptr.algebra.operator import Operator, rounded
+from adaptr.precision import at_least, wide, widest
 
 if TYPE_CHECKING:
     import torch
@@ -33,32 +34,40 @@ class Kron(Operator):
         return self.L.tensors + self.R.tensors
 
     @property
+    def live_dtype(self) -> torch.dtype:
+        return self.dtype  # its elements are products, which half precision does not hold
+
+    @property
     def rank(self) -> int:
         return min(self.L.rank * self.R.rank, *self.size)
 
     def rows(self, s: slice, dtype: torch.dtype | None = None) -> Tensor:
         b, first = self.R.shape[0], range(*s.indices(self.shape[0]))
         outer = slice(first.start // b, -(-first.stop // b))
-        L, R = self.L.rows(outer, dtype), self.R.dense(dtype)
+        work = widest(dtype or self.dtype)
+        L, R = self.L.rows(outer, work), self.R.dense(work)
         # (a', b, c, d*k): whole blocks of b rows, cut to the rows asked for
         D = L[:, None, :, None] * R.flatten(1)[None, :, None, :]
         D = D.reshape(-1, *self.shape[1:])[first.start - outer.start * b : first.stop - outer.start * b]
-        return self.scale * D
+        return rounded(self.scale * D, dtype)
 
     def cols(self, s: slice | Tensor, dtype: torch.dtype | None = None) -> Tensor:
         import torch
 
         d, device = self.R.shape[1], self.tensors[0].device
         places = torch.arange(self.shape[1], device=device)[s] if isinstance(s, slice) else s
-        L, R = self.L.cols(places // d, dtype), self.R.cols(places % d, dtype)
-        return self.scale * (L[:, None] * R[None]).flatten(0, 1)
+        work = widest(dtype or self.dtype)
+        L, R = self.L.cols(places // d, work), self.R.cols(places % d, work)
+        return rounded(self.scale * (L[:, None] * R[None]).flatten(0, 1), dtype)
 
     def product(self, x: Tensor) -> Tensor:
         """x as a matrix X (c, d*k): L X Rᵀ."""
+        x = at_least(x, self.dtype)
         X = x.reshape(*x.shape[:-1], self.L.shape[1], -1)
         return self.scale * self.L.product(self.R.product(X).mT).mT.flatten(-2)
 
     def back(self, y: Tensor) -> Tensor:
+        y = at_least(y, self.dtype)
         Y = y.reshape(*y.shape[:-1], self.L.shape[0], -1)
         return self.scale * self.L.back(self.R.back(Y).mT).mT.flatten(-2)
 
@@ -81,7 +90,7 @@ def _factors(op: Operator) -> tuple[Tensor, Tensor]:
     import torch
 
     if isinstance(op, LowRank):
-        return op.B.flatten(1) * op.scale, op.A
+        return wide(op.B).flatten(1) * op.scale, wide(op.A)
     D = op.dense()
     out, into = op.size
     if out <= into:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from adaptr.algebra.operator import Operator, in_dtype
+from adaptr.algebra.operator import Operator, in_dtype, rounded
+from adaptr.precision import at_least, wide, widest
 from adaptr.view import View
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
-
-#: Bytes of a number that can be scaled without a word on what is lost.
-WIDE = 4
 
 
 class LowRank(Operator):
@@ -63,11 +61,13 @@ class LowRank(Operator):
     # ------------------------------------------------------------ parts of D
 
     def rows(self, s: slice, dtype: torch.dtype | None = None) -> Tensor:
-        B, A = in_dtype(self.B, dtype), in_dtype(self.A, dtype)
-        return self._product(B[s], A[s] if self.experts else A, self.experts)
+        work = widest(dtype or self.dtype)
+        B, A = self.B.to(work), self.A.to(work)
+        return rounded(self._product(B[s], A[s] if self.experts else A, self.experts), dtype)
 
     def cols(self, s: slice | Tensor, dtype: torch.dtype | None = None) -> Tensor:
-        return self._product(in_dtype(self.B, dtype), in_dtype(self.A[:, s], dtype), experts=False)
+        work = widest(dtype or self.dtype)
+        return rounded(self._product(self.B.to(work), self.A[:, s].to(work), experts=False), dtype)
 
     def add_rows(self, rows: Tensor, s: slice) -> Tensor:
         import torch
@@ -77,15 +77,16 @@ class LowRank(Operator):
             return torch.addmm(rows, B, A, alpha=self.scale)
         if _is_experts(self.A, self.B, rows):
             return torch.baddbmm(rows, self.B[s].to(rows.dtype), self.A[s].to(rows.dtype), alpha=self.scale)
-        return rows + self._product(self.B[s].to(rows.dtype), self.A.to(rows.dtype), experts=False)
+        B, A = at_least(self.B[s], rows.dtype), at_least(self.A, rows.dtype)
+        return rows + self._product(B, A, experts=False).to(rows.dtype)
 
     def add_cols(self, cols: Tensor, s: slice) -> Tensor:
         return LowRank(self.B, self.A[:, s], self.scale).add_rows(cols, slice(None))
 
     def _product(self, B: Tensor, A: Tensor, experts: bool) -> Tensor:
-        left, right = (B, A) if experts else (B.flatten(1), A.flatten(1))
-        early = B.itemsize >= WIDE  # the scale costs less on a factor, and half precision would round it twice there
-        product = self._times(left) @ right if early else self._times(left @ right)
+        """s B A in fp32 or better, the scale on the factor, where it costs less."""
+        left, right = (wide(B), wide(A)) if experts else (wide(B).flatten(1), wide(A).flatten(1))
+        product = self._times(left) @ right
         return product if experts else product.view(-1, *A.shape[1:])
 
     def _times(self, tensor: Tensor) -> Tensor:
@@ -94,10 +95,12 @@ class LowRank(Operator):
     # ------------------------------------------------------------ products and numbers
 
     def product(self, x: Tensor) -> Tensor:
+        x = at_least(x, self.live_dtype)
         B, A = self.factors(x.dtype)
         return self.scale * _through(_through(x, A), B)
 
     def back(self, y: Tensor) -> Tensor:
+        y = at_least(y, self.live_dtype)
         B, A = self.factors(y.dtype)
         return self.scale * _through(_through(y, B.mT), A.mT)
 
@@ -128,17 +131,18 @@ class LowRank(Operator):
         """On look-up tables and convolutions A takes the layer's place, B follows point by point."""
         from torch.nn.functional import linear
 
-        if x.is_floating_point() and self.A.ndim == 2:
-            return self.scale * linear(linear(x.to(self.A.dtype), self.A), self.B)
-        assert base.op is not None
+        assert base.op is not None or self.A.ndim == 2
         if not x.is_floating_point():
-            return self.scale * (base.op(x, self.A, None) @ self.B.t())
-        x = x.to(self.A.dtype)
+            return self.scale * (base.op(x, self.A, None) @ self.B.t())  # type: ignore[misc]
+        x = at_least(x, self.live_dtype)
+        A, B = self.A.to(x.dtype), self.B.to(x.dtype)
+        if A.ndim == 2:
+            return self.scale * linear(linear(x, A), B)
         channels = base.axis  # counted from the end, as a convolution's input may have no batch
-        if self.A.shape[1] != x.shape[channels]:  # grouped: D has the layer's shape, A has not
-            return base.op(x, self._product(self.B, self.A, experts=False), None)
-        hidden = base.op(x, self.A, None)
-        out: Tensor = self.B.flatten(1) @ hidden.flatten(channels + 1)
+        if A.shape[1] != x.shape[channels]:  # grouped: D has the layer's shape, A has not
+            return base.op(x, self._product(B, A, experts=False).to(x.dtype), None)  # type: ignore[misc]
+        hidden = base.op(x, A, None)  # type: ignore[misc]
+        out: Tensor = B.flatten(1) @ hidden.flatten(channels + 1)
         return self.scale * out.view(*out.shape[:-1], *hidden.shape[channels + 1 :])
 
 

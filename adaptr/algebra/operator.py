@@ -1,8 +1,9 @@
 """`Operator`: a linear change D to a weight of logical shape (*e, out, in, *k), never dense unless asked.
 
 Of a convolution D is the matrix (out, in*k); of a stack of experts, a batch of matrices. Products take vectors or
-batches of them as a linear layer does: `D @ x` is x Dᵀ for x (..., in*k), and (e, ..., in) for experts. They are
-computed in the dtype of x; rows and columns in the dtype asked for, or in that of the factors.
+batches of them as a linear layer does: `D @ x` is x Dᵀ for x (..., in*k), and (e, ..., in) for experts. Whatever is
+computed is in fp32 or better; rows and columns are returned in the dtype asked for. Only a live layer works in half
+precision, where its tensors are (`side`).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Self
 
 from adaptr.errors import NotPossible, ShapeError
+from adaptr.precision import at_least, wide, widest
 from adaptr.view import ALL, View
 
 if TYPE_CHECKING:
@@ -60,7 +62,12 @@ class Operator:
 
     @property
     def dtype(self) -> torch.dtype:
-        """The widest of the tensors' floating dtypes."""
+        """What D is computed in: fp32, or wider where a tensor is."""
+        return widest(*(t.dtype for t in self.tensors))
+
+    @property
+    def live_dtype(self) -> torch.dtype:
+        """What a live layer computes in: the tensors' own, where D is made of them with no arithmetic before."""
         import torch
 
         first, *others = [t.dtype for t in self.tensors if t.is_floating_point()]
@@ -126,12 +133,16 @@ class Operator:
     # ------------------------------------------------------------ products
 
     def __matmul__(self, x: Tensor) -> Tensor:
-        return self.product(x)
+        return self.product(at_least(x, self.dtype))
 
     def product(self, x: Tensor) -> Tensor:
-        """x Dᵀ: (..., in*k) to (..., out). In a live layer by this name, as compilers don't know `@` of ours."""
+        """x Dᵀ: (..., in*k) to (..., out), in the wider of x's dtype and that of the tensors.
+
+        In a live layer by this name, as compilers don't know `@` of ours.
+        """
         import torch
 
+        x = at_least(x, self.live_dtype)
         parts = [self._matrices(s, x) for s in self.blocks()]
         if self.experts:
             return torch.einsum("e...i,eoi->e...o", x, torch.cat(parts))
@@ -141,6 +152,7 @@ class Operator:
         """y D, the transposed product: (..., out) to (..., in*k)."""
         import torch
 
+        y = at_least(y, self.live_dtype)
         if self.experts:
             return torch.einsum("e...o,eoi->e...i", y, self._matrices(ALL, y))
         parts: list[Tensor] = [y[..., s] @ self._matrices(s, y) for s in self.blocks()]
@@ -161,12 +173,13 @@ class Operator:
         import torch
 
         if x.is_floating_point() and len(self.shape) == 2:
-            return self.product(x.to(self.dtype))
+            return self.product(x)
         assert base.op is not None
         if x.is_floating_point():
-            return base.op(x.to(self.dtype), self.dense(), None)
+            x = at_least(x, self.live_dtype)
+            return base.op(x, self.dense(x.dtype), None)
         places = torch.arange(x.numel(), device=x.device).view(x.shape)
-        return base.op(places, self.cols(x.flatten()), None)
+        return base.op(places, self.cols(x.flatten(), self.live_dtype), None)
 
     # ------------------------------------------------------------ numbers
 
@@ -226,5 +239,10 @@ def same_shape(one: Operator, other: Operator) -> None:
 
 
 def in_dtype(tensor: Tensor, dtype: Any) -> Tensor:
-    """`tensor` in `dtype`, None for its own."""
+    """`tensor` in `dtype`, None for its own or fp32 where that is wider."""
+    return wide(tensor) if dtype is None else tensor.to(dtype)
+
+
+def rounded(tensor: Tensor, dtype: Any) -> Tensor:
+    """What was computed in fp32 or better, in the dtype asked for."""
     return tensor if dtype is None else tensor.to(dtype)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from adaptr.algebra.dense import Dense
 from adaptr.algebra.operator import Operator, in_dtype
+from adaptr.precision import at_least
 from adaptr.view import ALL, View
 
 if TYPE_CHECKING:
@@ -68,19 +69,21 @@ class Sparse(Operator):
     def product(self, x: Tensor) -> Tensor:
         if self.experts:
             return super().product(x)
+        x = at_least(x, self.values.dtype)
         return (self._matrix(x) @ x.reshape(-1, x.shape[-1]).t()).t().reshape(*x.shape[:-1], -1)
 
     def back(self, y: Tensor) -> Tensor:
         if self.experts:
             return super().back(y)
+        y = at_least(y, self.values.dtype)
         return (self._matrix(y).t() @ y.reshape(-1, y.shape[-1]).t()).t().reshape(*y.shape[:-1], -1)
 
     def side(self, base: View, x: Tensor) -> Tensor:
         # dense for once: torch's sparse products neither compile nor give gradients faster
         if not x.is_floating_point() or len(self.full) > 2:
             return super().side(base, x)
-        x = x.to(self.values.dtype)
-        return x @ self.dense().mT
+        x = at_least(x, self.values.dtype)
+        return x @ self.dense(x.dtype).mT
 
     def _matrix(self, like: Tensor) -> Tensor:
         """(out, in*k) as torch's own sparse matrix."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Self
 
 from adaptr.algebra.operator import Operator, same_shape
+from adaptr.precision import wide
 from adaptr.view import View
 
 if TYPE_CHECKING:
@@ -79,8 +80,8 @@ class Sum(Operator):
 
         found = [term.low_rank() for term in self.terms]
         axis = 1 if self.experts else 0
-        B = torch.cat([term.B * term.scale for term in found], dim=axis + 1)
-        return LowRank(B, torch.cat([term.A for term in found], dim=axis))
+        B = torch.cat([wide(term.B) * term.scale for term in found], dim=axis + 1)
+        return LowRank(B, torch.cat([wide(term.A) for term in found], dim=axis))
 
 
 def _total(parts: list[Tensor]) -> Tensor:

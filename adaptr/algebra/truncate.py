@@ -82,10 +82,9 @@ def _range(op: Operator, k: int) -> tuple[Tensor, Tensor, Tensor]:
     """The leading k (and a few more) singular triplets of D."""
     import torch
 
-    wide = torch.promote_types(op.dtype, torch.float32)
     head = op.shape[:1] if op.experts else ()
     p = min(k + EXTRA, *op.size)
-    X = stream.signs(0, "range", (*head, p, op.size[1])).to(op.device, wide)
+    X = stream.signs(0, "range", (*head, p, op.size[1])).to(op.device, op.dtype)
     Q = torch.linalg.qr((op.product(X)).mT).Q
     for _ in range(POWERS):
         Z = torch.linalg.qr(op.back(Q.mT).mT).Q
@@ -97,8 +96,6 @@ def _range(op: Operator, k: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _balanced(op: Operator, U: Tensor, S: Tensor, Vh: Tensor) -> LowRank:
-    import torch
-
-    dtype, root = torch.promote_types(op.dtype, torch.float32), S.sqrt()
+    root = S.sqrt()
     B, A = U * root.unsqueeze(-2), root.unsqueeze(-1) * Vh
-    return LowRank.of(B.to(dtype).contiguous(), A.to(dtype).contiguous(), op.shape, op.experts)
+    return LowRank.of(B.to(op.dtype).contiguous(), A.to(op.dtype).contiguous(), op.shape, op.experts)

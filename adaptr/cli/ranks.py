@@ -14,12 +14,20 @@ if TYPE_CHECKING:
 
 
 def options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`--rank R` and `--energy E`."""
+    """`--rank R`, `--energy E` and `--dtype NAME`."""
     rank = click.option("--rank", type=int, metavar="R", help="The highest rank of a target.")
     energy = click.option(
         "--energy", type=float, metavar="E", help="Keep this share of the squared size of each target's change."
     )
-    return rank(energy(function))
+    return rank(energy(dtype(function)))
+
+
+#: What a result is stored in. The error that is told is that of what is stored.
+dtype = click.option(
+    "--dtype",
+    metavar="NAME",
+    help="Store it as fp64, fp32, fp16 or bf16; by default in the wider of fp32 and the source.",
+)
 
 
 def blocks(report: RankReport) -> Iterator[show.Block]:

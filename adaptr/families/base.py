@@ -270,6 +270,7 @@ class Method:
         for place in accepted:
             own = self.at_target(model, place, {**values, **places.override(place.path, overrides)})
             target = dataclasses.replace(place, config=vars(self.config(own)).copy())
+            self.supports(target)
             chosen[place.path] = target
             for name, tensor in self.init(target, host.view_of(model, target), generator).items():
                 tensors.setdefault(f":{name}" if self.params[name].shared else f"{place.path}:{name}", tensor)

@@ -1,4 +1,8 @@
-"""Delta methods: W' = W + w D(p). The author supplies `params` and `delta(p, cfg)`, an operator."""
+"""Delta methods: W' = W + w D(p). The author supplies `params` and `delta(p, cfg)`, an operator.
+
+`delta` gets its tensors in fp32 or better, whatever they are stored in: half precision would round what it makes of
+them, or lose it. Where it makes nothing of them and hands them on, `as_stored` lets a live layer work in their dtype.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from adaptr.adapter import MATRIX_KINDS
 from adaptr.errors import Unsupported
 from adaptr.families.base import Method
+from adaptr.precision import Wide, wide
 from adaptr.view import View
 
 if TYPE_CHECKING:
@@ -29,6 +34,8 @@ class Delta(Method):
     kinds: ClassVar[frozenset[str]] = MATRIX_KINDS
 
     colwise: ClassVar[bool] = True
+    #: Whether `delta` hands the tensors on as they are, with no arithmetic on them.
+    as_stored: ClassVar[bool] = False
 
     def delta(self, p: Mapping[str, Tensor], cfg: Any) -> Operator:
         """The operator D for these tensors."""
@@ -40,33 +47,47 @@ class Delta(Method):
         own = type(self)
         return all(getattr(own, way) is getattr(Delta, way) for way in ("view", "inverse", "merge", "unmerge"))
 
+    def formed(self, p: Mapping[str, Tensor], cfg: Any) -> Operator:
+        """D, with all arithmetic on the tensors in fp32 or better."""
+        return self.delta(p if self.as_stored else Wide(p), cfg)
+
     def operator(self, target: Target, p: Mapping[str, Tensor]) -> Operator:
         """D at a target, which says whether a stack of experts is one."""
-        found = self.delta(p, self.config(target.config))
+        found = self.formed(p, self.config(target.config))
         found.experts = target.kind in {"experts", "experts_t"}
         return found
+
+    def supports(self, target: Target) -> None:
+        super().supports(target)
+        if target.kind == "embedding" and target.config.get("bias"):
+            raise Unsupported(f"`{self.name}` has a `bias` at `{target.path}`, a look-up table, which can't have one")
 
     def delta_bias(self, p: Mapping[str, Tensor], cfg: Any) -> Tensor | None:
         """What is added to the bias, if anything."""
         return None
 
+    def shift(self, p: Mapping[str, Tensor], cfg: Any, weight: float = 1.0) -> Tensor | None:
+        """What is added to the bias at a strength, in fp32 or better."""
+        found = self.delta_bias(Wide(p), cfg)
+        return found if found is None or weight == 1.0 else wide(found) * weight
+
     def view(self, base: View, p: Mapping[str, Tensor], cfg: Any, weight: float) -> View:
         drop = getattr(cfg, "dropout", 0.0)
 
         def call(x: Tensor) -> Tensor:
-            op, shift = self.delta(p, cfg), self.delta_bias(p, cfg)
+            op, shift = self.formed(p, cfg), self.shift(p, cfg, weight)
             if weight != 1.0:
                 op = op * weight
             y = op.forward(base, x, _dropped(x, drop, p) if drop else None)
-            return y if shift is None else y + base.along(shift * weight).to(y.dtype)
+            return y if shift is None else y + base.along(shift).to(y.dtype)
 
         def bias() -> Tensor | None:
-            return add_bias(base.bias, self.delta_bias(p, cfg), weight)
+            return add_bias(base.bias, self.shift(p, cfg, weight))
 
         return base.then(
             call=self.live(base, p, cfg, weight, call),
-            rows=lambda s: (self.delta(p, cfg) * weight).add_rows(base.rows(s), s),
-            cols=lambda s: (self.delta(p, cfg) * weight).add_cols(base.cols(s), s),
+            rows=lambda s: (self.formed(p, cfg) * weight).add_rows(base.rows(s), s),
+            cols=lambda s: (self.formed(p, cfg) * weight).add_cols(base.cols(s), s),
             bias=bias,
             parts=tuple(p[name] for name in p),
         )
@@ -77,9 +98,9 @@ class Delta(Method):
         from adaptr.families.row import Row
 
         cfg = self.config(target.config)
-        found = self.delta(p, cfg).low_rank()
+        found = self.formed(p, cfg).low_rank()
         B, A = found.factors()
-        return Row(A, B * found.scale, shift=self.delta_bias(p, cfg))
+        return Row(A, B * found.scale, shift=self.shift(p, cfg))
 
     def live(self, base: View, p: Any, cfg: Any, weight: float, call: Call) -> Call:
         """The forward of an attached adapter: `call`, or what a method has for the hottest path of all."""
@@ -99,7 +120,7 @@ def _dropped(x: Tensor, rate: float, p: Any) -> Tensor | None:
     return dropout(x, rate)
 
 
-def add_bias(bias: Tensor | None, shift: Tensor | None, weight: float) -> Tensor | None:
-    if shift is None:
-        return bias
-    return shift * weight if bias is None else bias + (shift * weight).to(bias.dtype)
+def add_bias(bias: Tensor | None, shift: Tensor | None) -> Tensor | None:
+    if bias is None or shift is None:
+        return shift if bias is None else bias
+    return bias + shift.to(bias.dtype)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from adaptr.errors import NotMergeable
 from adaptr.families.base import REASONS, Method
+from adaptr.precision import Wide, at_least
 from adaptr.view import View
 
 if TYPE_CHECKING:
@@ -37,9 +38,8 @@ class Insert(Method):
             h = first_of(output)
             x = args[0] if args else next(iter(kwargs.values()))
             taken = p.taken() if getattr(cfg, "reads", "") else x  # type: ignore[attr-defined]
-            dtype = next(iter(p[name] for name in p)).dtype
-            inner = h.to(dtype)
-            y = self.forward(inner, taken.to(dtype), p, cfg)
+            inner = at_least(h, next(iter(p[name] for name in p)).dtype)
+            y = self.forward(inner, taken.to(inner.dtype), Wide(p, inner.dtype), cfg)
             return with_first(output, (y if weight == 1.0 else inner + weight * (y - inner)).to(h.dtype))
 
         def rows(s: slice) -> Tensor:

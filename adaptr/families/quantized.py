@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from adaptr.errors import UsageError
+from adaptr.precision import wide
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -70,7 +71,7 @@ def dequantize(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if scale is not None:
             found[name] = tensor.float() * scale
         else:
-            found[name] = tensor.float() if tensor.is_floating_point() else tensor
+            found[name] = wide(tensor)
     return found
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from adaptr.errors import Unsupported
+from adaptr.precision import wide
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,10 +35,10 @@ class Row:
             return self
 
         def near_one(v: Tensor | None) -> Tensor | None:
-            return None if v is None else 1 + weight * (v - 1)
+            return None if v is None else 1 + weight * (wide(v) - 1)
 
         def scaled(v: Tensor | None) -> Tensor | None:
-            return None if v is None else v * weight
+            return None if v is None else wide(v) * weight
 
         return Row(self.A, scaled(self.B), near_one(self.gain), near_one(self.into), scaled(self.shift))
 

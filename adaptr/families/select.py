@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from adaptr.adapter import MATRIX_KINDS
 from adaptr.families.base import Method
 from adaptr.families.delta import add_bias
+from adaptr.precision import wide
 from adaptr.view import View
 
 if TYPE_CHECKING:
@@ -26,9 +27,9 @@ class SelectBias(Method):
     def view(self, base: View, p: Mapping[str, Tensor], cfg: Any, weight: float) -> View:
         def call(x: Tensor) -> Tensor:
             y: Tensor = base(x)
-            return y + base.along(p["b"] * weight).to(y.dtype)
+            return y + base.along(wide(p["b"]) * weight).to(y.dtype)
 
-        return base.then(call=call, bias=lambda: add_bias(base.bias, p["b"], weight))
+        return base.then(call=call, bias=lambda: add_bias(base.bias, wide(p["b"]) * weight))
 
     def row(self, target: Target, base: View, p: Mapping[str, Tensor]) -> Row:
         from adaptr.families.row import Row

@@ -1,7 +1,7 @@
 """Transform methods: W' = W + w (T(W) - W). The author supplies `params` and `weight(W, p, cfg)`.
 
 A transform is computed from the weight below it, so its place in a stack matters. Its strength w interpolates between
-that weight and the transformed one.
+that weight and the transformed one. T gets weight and parameters in fp32 or better, whatever they are stored in.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from adaptr.families.base import Method
+from adaptr.precision import Wide, wide
 from adaptr.view import ALL, View
 
 if TYPE_CHECKING:
@@ -38,8 +39,9 @@ class Transform(Method):
     def forward(self, base: View, x: Tensor, p: Mapping[str, Tensor], cfg: Any) -> Tensor:
         """The transformed layer's output. Override where there is a way without forming T(W)."""
         assert base.op is not None
-        b = base.bias
-        return base.op(x, self.weight(base.weight, p, cfg), None if b is None else self.bias(b, p, cfg))
+        W, b, own = base.weight, base.bias, Wide(p)
+        T = self.weight(wide(W), own, cfg).to(W.dtype)
+        return base.op(x, T, None if b is None else self.bias(wide(b), own, cfg).to(b.dtype))
 
     def view(self, base: View, p: Mapping[str, Tensor], cfg: Any, weight: float) -> View:
         def call(x: Tensor) -> Tensor:
@@ -49,15 +51,14 @@ class Transform(Method):
             return y + weight * (self.forward(base, x, p, cfg) - y)
 
         def rows(s: slice) -> Tensor:
-            if not self.rowwise:
-                W = base.rows(ALL)
-                return lerp(W, self.weight(W, p, cfg), weight)[s]
-            W = base.rows(s)
-            return lerp(W, self.weight(W, self.sliced(p, cfg, s), cfg), weight)
+            read = base.rows(s if self.rowwise else ALL)
+            W, own = wide(read), self.sliced(p, cfg, s) if self.rowwise else Wide(p)
+            T = lerp(W, self.weight(W, own, cfg), weight).to(read.dtype)
+            return T if self.rowwise else T[s]
 
         def bias() -> Tensor | None:
             b = base.bias
-            return None if b is None else lerp(b, self.bias(b, p, cfg), weight)
+            return None if b is None else lerp(wide(b), self.bias(wide(b), Wide(p), cfg), weight).to(b.dtype)
 
         return base.then(
             call=self.live(base, p, cfg, weight, call), rows=rows, bias=bias, parts=tuple(p[name] for name in p)
@@ -68,14 +69,14 @@ class Transform(Method):
         return call
 
     def sliced(self, p: Mapping[str, Tensor], cfg: Any, s: slice) -> dict[str, Tensor]:
-        """The parameters that belong to rows `s`."""
+        """The parameters that belong to rows `s`, in fp32 or better."""
         if s == ALL:
-            return {name: p[name] for name in p}
+            return {name: wide(p[name]) for name in p}
         values = vars(cfg)
         found = {}
         for name in p:
             axis = self.params[name].row_axis(values)
-            found[name] = p[name] if axis is None else p[name][(ALL,) * axis + (s,)]
+            found[name] = wide(p[name] if axis is None else p[name][(ALL,) * axis + (s,)])
         return found
 
 

@@ -25,6 +25,7 @@ from adaptr.host.reached import reachable, watched
 from adaptr.host.replace import Replacement, replaceable
 from adaptr.host.swap import CACHE, State, mount, unmount, unpack
 from adaptr.host.uses import use
+from adaptr.precision import all_at_least
 
 if TYPE_CHECKING:
     from adaptr.families.base import Method
@@ -191,7 +192,7 @@ def _forget(model: nn.Module, key: str) -> None:
 def widened(tensors: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
     """The tensors in at least the model's precision: a bf16 adapter must not round what an fp32 model gives it."""
     dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
-    return {n: t.to(torch.promote_types(t.dtype, dtype)) if t.is_floating_point() else t for n, t in tensors.items()}
+    return all_at_least(tensors, dtype)
 
 
 def place(model: nn.Module, key: str, target: Target, state: State) -> Undo:

@@ -143,5 +143,5 @@ def _factors(state: State) -> LowRank | None:
 
 
 def _shift(state: State) -> Tensor | None:
-    found: Tensor | None = state.method.delta_bias(state, state.cfg)
+    found: Tensor | None = state.method.shift(state, state.cfg)
     return found

@@ -1,10 +1,10 @@
 """From operators back to an adapter: `lora` where all of them are low-rank, `bitfit` where only biases change, and
-`full`, a task vector, otherwise. Scales go into the tensors: alpha is the rank.
+`full`, a task vector, otherwise. Scales go into the tensors: alpha is the rank. Deltas are stored in fp32, or in fp64
+where they come from that, unless another dtype is asked for; biases are few and stay so.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from adaptr.adapter import MATRIX_KINDS, REPLACED, Adapter, Base, Target
 from adaptr.algebra.lowrank import LowRank
 from adaptr.algebra.operator import Operator
 from adaptr.errors import NoDelta, NothingChanged
+from adaptr.ops.storing import cast
 
 if TYPE_CHECKING:
     import torch
@@ -29,11 +30,13 @@ def assemble(
     base: Base | None = None,
     name: str = "",
     lineage: Mapping[str, Any] | None = None,
+    dtype: torch.dtype | None = None,
 ) -> Adapter:
     """An adapter with W' = W + D at each of `targets`, their paths being the keys of all three mappings.
 
-    `biases`: what is added to the bias at a target. `replaced`: parameter path to the whole new tensor. Raises
-    `NothingChanged` for no change at all, `NoDelta` for a bias at a place that the method can't hold one.
+    `biases`: what is added to the bias at a target. `replaced`: parameter path to the whole new tensor. `dtype`: what
+    the deltas are stored in, None for what they come in. Raises `NothingChanged` for no change at all, `NoDelta` for a
+    bias at a place that the method can't hold one, `NonFinite` for what `dtype` can't hold.
     """
     biases = biases or {}
     if not operators and not biases and not replaced:
@@ -44,7 +47,7 @@ def assemble(
     tensors: dict[str, Tensor] = {}
     for path, target in targets.items():
         if path in operators or path in biases:
-            chosen[path], found = place(method, target, operators.get(path), biases.get(path))
+            chosen[path], found = place(method, target, operators.get(path), biases.get(path), dtype)
             tensors.update({f"{path}:{key}": tensor for key, tensor in found.items()})
     tensors.update({f"{path}:{REPLACED}": tensor for path, tensor in (replaced or {}).items()})
     return Adapter(
@@ -66,14 +69,16 @@ def fitting(deltas: bool, biases: bool, low: bool) -> str:
     return "lora" if low else "full"
 
 
-def place(method: str, target: Target, op: Operator | None, bias: Tensor | None) -> tuple[Target, dict[str, Tensor]]:
+def place(
+    method: str, target: Target, op: Operator | None, bias: Tensor | None, dtype: torch.dtype | None = None
+) -> tuple[Target, dict[str, Tensor]]:
     """(the target with its configuration, the tensors) of `method` for a delta, a change of the bias, or both."""
-    config, tensors = _at(method, target, op, bias)
+    config, tensors = _at(method, target, op, bias, dtype)
     return replace(target, config=vars(plugins.method(method).config(config)).copy()), tensors
 
 
 def _at(
-    method: str, target: Target, op: Operator | None, bias: Tensor | None
+    method: str, target: Target, op: Operator | None, bias: Tensor | None, dtype: torch.dtype | None
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if method == "bitfit":
         assert bias is not None
@@ -84,8 +89,9 @@ def _at(
     if method == "lora":
         low = op.low_rank()
         r = low.A.shape[1 if low.experts else 0]
-        return {"r": r, "alpha": float(r), "bias": bias is not None}, {**_factors(low), **extra}
-    return {"bias": bias is not None}, {"D": op.dense(), **extra}
+        factors = {name: cast(t, dtype, target.path) for name, t in _factors(low).items()}
+        return {"r": r, "alpha": float(r), "bias": bias is not None}, {**factors, **extra}
+    return {"bias": bias is not None}, {"D": cast(op.dense(), dtype, target.path), **extra}
 
 
 def _nothing(method: str, target: Target, bias: Tensor | None) -> Operator:
@@ -104,13 +110,9 @@ def _nothing(method: str, target: Target, bias: Tensor | None) -> Operator:
 
 
 def _factors(low: LowRank) -> dict[str, Tensor]:
-    """A and B with the scale in B, in one dtype. Only a power of two can be multiplied into few bits for nothing."""
-    import torch
-
-    exact = math.frexp(low.scale)[0] in {0.5, -0.5}
-    dtype: torch.dtype = low.dtype if exact else torch.promote_types(low.dtype, torch.float32)
-    B = low.B.to(dtype)
-    return {"A": low.A.to(dtype).contiguous(), "B": (B if low.scale == 1.0 else B * low.scale).contiguous()}
+    """A and B with the scale in B, in one dtype."""
+    B = low.B.to(low.dtype)
+    return {"A": low.A.to(low.dtype).contiguous(), "B": (B if low.scale == 1.0 else B * low.scale).contiguous()}
 
 
 def shared_config(method: str, targets: Mapping[str, Target]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Literal
 
 from adaptr.errors import ShapeError, UsageError
+from adaptr.precision import widest
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -89,7 +90,8 @@ def _average(path: str, mine: Mapping[int, Tensor], weight: WeightAt) -> Tensor:
     total = sum(weights.values())
     if total <= 0 or min(weights.values()) < 0:
         raise UsageError(f"`{path}` can't be averaged with the weights {list(weights.values())}; wanted none negative")
-    return _total(path, mine, {n: w / total for n, w in weights.items()}).to(next(iter(mine.values())).dtype)
+    found, first = _total(path, mine, {n: w / total for n, w in weights.items()}), next(iter(mine.values()))
+    return found if first.is_floating_point() else found.to(first.dtype)
 
 
 def _total(path: str, mine: Mapping[int, Tensor], weights: Mapping[int, float]) -> Tensor:
@@ -97,5 +99,5 @@ def _total(path: str, mine: Mapping[int, Tensor], weights: Mapping[int, float]) 
 
     if len({t.shape for t in mine.values()}) > 1:
         raise ShapeError(f"`{path}` has the shapes {sorted({tuple(t.shape) for t in mine.values()})} in the inputs")
-    dtype = torch.promote_types(next(iter(mine.values())).dtype, torch.float32)
+    dtype = widest(*(t.dtype for t in mine.values()))
     return torch.stack([weights[n] * t.to(dtype) for n, t in mine.items()]).sum(0)

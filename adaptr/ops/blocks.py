@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from adaptr.checkpoint.stream import Rows
 from adaptr.ops.change import Layer, Span
+from adaptr.precision import widest
 from adaptr.view import ALL, View
 
 if TYPE_CHECKING:
@@ -141,9 +142,7 @@ class Inverse:
 
 def working(dtype: Any) -> Any:
     """What a weight stored as `dtype` is merged in: fp32, or fp64 for fp64."""
-    import torch
-
-    return torch.float64 if dtype == torch.float64 else torch.float32
+    return widest(dtype)
 
 
 def merged_bias(layers: tuple[Layer, ...], stored: Tensor) -> Tensor:

@@ -19,6 +19,8 @@ from adaptr.ops.deltas import Deltas, deltas
 from adaptr.ops.parents import Parent
 from adaptr.ops.recipe import Recipe
 from adaptr.ops.spool import Spool
+from adaptr.ops.storing import lost
+from adaptr.precision import named
 from adaptr.strategies.base import Made, Place, Strategy
 from adaptr.weighting import Layers
 
@@ -61,9 +63,14 @@ class Work:
         todo = [path for path in self.targets if path in changed or path in shifts]
         todo = sorted(todo, key=lambda path: -math.prod(self.targets[path].shape))  # big ones first
 
+        dtype = named(self.recipe.dtype)
+
         def one(path: str) -> Target:
-            op = self._made(path).operator if path in changed else None
-            target, tensors = place(method, self.targets[path], op, shifts.get(path))
+            made = self._made(path) if path in changed else None
+            op = None if made is None else made.operator
+            target, tensors = place(method, self.targets[path], op, shifts.get(path), dtype)
+            if made is not None:
+                self.numbers[path] = self._measured(made, tensors)
             for name, tensor in tensors.items():
                 _put(spool, f"{path}:{name}", tensor)
             return target
@@ -93,8 +100,20 @@ class Work:
                 f"strategy `{self.strategy.name}` makes NaN or infinity at `{path}`, of inputs that hold none: their "
                 "values are too large or too small for it"
             )
-        self.numbers[path] = replace(made, operator=None)  # type: ignore[arg-type]
         return made
+
+    def _measured(self, made: Made, tensors: Mapping[str, Tensor]) -> Made:
+        """The numbers of what was made, with what storing it costs: truncated is orthogonal to rounded."""
+        numbers: Made = replace(made, operator=None, exact=None)  # type: ignore[arg-type]
+        if "D" in tensors and self.recipe.dtype is None:
+            return numbers  # stored as it was made
+        exact = made.exact or made.operator
+        size = made.size or exact.inner(exact)
+        wrong = lost(exact, tensors, size)
+        numbers = replace(numbers, size=size, wrong=made.wrong + wrong)
+        if self.strategy.linear and wrong:
+            numbers = replace(numbers, plain=made.plain or size, apart=made.apart + wrong)
+        return numbers
 
     def _low(self, changed: Sequence[str]) -> bool:
         """Whether the result is low-rank: because it is cut, or because all inputs and the strategy are."""

@@ -22,6 +22,7 @@ from adaptr.families.select import SelectBias
 from adaptr.ops.change import Layer
 from adaptr.ops.stack import members
 from adaptr.ops.weights import Weights, of
+from adaptr.precision import wide
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -155,9 +156,9 @@ def _operator(layer: Layer) -> Operator:
 def _own_shift(layer: Layer) -> Tensor | None:
     p = _At(layer.adapter, layer.target.path)
     if isinstance(layer.method, SelectBias):
-        return p["b"] * layer.weight
-    shift: Tensor | None = layer.method.delta_bias(p, layer.method.config(layer.target.config))
-    return shift if shift is None else shift * layer.weight
+        return wide(p["b"]) * layer.weight
+    shift: Tensor | None = layer.method.shift(p, layer.method.config(layer.target.config), layer.weight)
+    return shift
 
 
 class _At(Mapping[str, "Tensor"]):

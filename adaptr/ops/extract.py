@@ -22,7 +22,7 @@ from adaptr.errors import BadConfig, WrongBase
 from adaptr.format import digest
 from adaptr.format.io import write
 from adaptr.meter import Progress
-from adaptr.ops import rank_report
+from adaptr.ops import rank_report, storing
 from adaptr.ops.assemble import assemble
 from adaptr.ops.content import content_of
 from adaptr.ops.extract_job import Biases, Choice, Embeddings, Found, Job, Rest
@@ -31,6 +31,7 @@ from adaptr.ops.open import placed, reads
 from adaptr.ops.rank_report import Fitted
 from adaptr.ops.resize import require_size
 from adaptr.ops.ties import Ties
+from adaptr.precision import named
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,7 @@ def extract(
     embeddings: Embeddings = "low-rank",
     biases: Biases = "delta",
     rest: Rest = "replace",
+    dtype: str | None = None,
     force: bool = False,
     progress: Progress | None = None,
 ) -> ExtractReport:
@@ -81,13 +83,15 @@ def extract(
 
     `embeddings`: tables of the same size as low-rank deltas, as whole new tables, or not at all; tables that grew have
     no delta and are replaced unless dropped. `biases`: of layers that are targets, as differences or whole. `rest`:
-    norms, other parameters and new ones.
+    norms, other parameters and new ones. `dtype`: what deltas are stored in, None for the wider of fp32 and the
+    checkpoints; the error is that of what is stored.
 
     Raises `WrongBase` for checkpoints of different models, `NothingChanged` if all tensors are equal, `NonFinite` for
     NaN and infinity, `BadConfig` for a rank above what any weight can have.
     """
     started = time.perf_counter()
     require_size(rank, energy, needed=True)
+    stored_as = named(dtype)
     out = placed(out, force, reads(base, tuned))
     one, two = open_checkpoint(base), open_checkpoint(tuned)
     _require_same_model(one, two)
@@ -96,7 +100,8 @@ def extract(
     _require_possible(rank, weights)
     job = Job(one, two, found_layers, rank, energy, Choice(embeddings, biases, rest), progress)
     found = job.run()
-    asked = {"rank": rank, "energy": energy, "embeddings": embeddings, "biases": biases, "rest": rest}
+    asked: dict[str, Any] = {"rank": rank, "energy": energy, "embeddings": embeddings, "biases": biases, "rest": rest}
+    asked |= {"dtype": dtype}
     adapter = assemble(
         found.operators,
         {target.path: target for target in _all(found_layers)},
@@ -108,7 +113,9 @@ def extract(
             "arguments": {key: value for key, value in asked.items() if value is not None},
             "parents": [job.parent("base", 0), job.parent("tuned", 1)],
         },
+        dtype=stored_as,
     )
+    found.fitted[:] = [storing.measured(f, found.operators[f.path], adapter, stored_as) for f in found.fitted]
     write(adapter, out, force)
     return ExtractReport(
         base=str(base),

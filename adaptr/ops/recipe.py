@@ -12,7 +12,9 @@ from adaptr.adapter import Adapter
 from adaptr.errors import UsageError
 from adaptr.format import digest
 from adaptr.ops.beside import CHOICES, Choice
+from adaptr.precision import named
 from adaptr.strategies.base import Strategy
+from adaptr.strategies.whole import Whole
 from adaptr.weighting import Weight
 
 
@@ -32,7 +34,8 @@ class Recipe:
     `rank`, `energy`: what the result is cut to, where that is wanted. `normalize`: whether weights are divided by their
     sum; None for what the strategy says. `replaced`: what becomes of biases and whole parameters of several inputs.
     `base`: a checkpoint folder or a live model, for methods whose delta depends on it. `any_base`: go on although the
-    inputs name their base differently.
+    inputs name their base differently. `dtype`: what the result's deltas are stored in, by name; None for the wider of
+    fp32 and the inputs.
     """
 
     inputs: tuple[Input, ...]
@@ -46,6 +49,7 @@ class Recipe:
     base: Any = None
     any_base: bool = False
     name: str = ""
+    dtype: str | None = None
 
 
 def checked(recipe: Recipe) -> tuple[Strategy, Any]:
@@ -67,6 +71,9 @@ def checked(recipe: Recipe) -> tuple[Strategy, Any]:
             f"strategy `{strategy.name}` finds weights that are right as they are; divided by their sum they would be "
             "others: leave out `--normalize`"
         )
+    named(recipe.dtype)
+    if recipe.dtype is not None and isinstance(strategy, Whole):
+        raise UsageError(f"strategy `{strategy.name}` keeps the tensors' own dtypes: leave out `dtype`")
     if recipe.replaced not in CHOICES:
         raise UsageError(f"`replaced` is `{recipe.replaced}`, wanted {', '.join(CHOICES)}")
     return strategy, cfg
@@ -76,6 +83,7 @@ def arguments(recipe: Recipe, cfg: Any, weights: list[Weight], random: bool) -> 
     """What the lineage says of a recipe besides its inputs. Files are named by digest, never by their place."""
     config = {key: _portable(value) for key, value in vars(cfg).items()}
     given: dict[str, Any] = {"rank": recipe.rank, "energy": recipe.energy, "normalize": recipe.normalize}
+    given["dtype"] = recipe.dtype
     if recipe.replaced != "refuse":
         given["replaced"] = recipe.replaced
     if random:

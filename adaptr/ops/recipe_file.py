@@ -39,6 +39,7 @@ KINDS: Mapping[str, tuple[type, ...]] = {
     "base": (str,),
     "any_base": (bool,),
     "name": (str,),
+    "dtype": (str,),
     "adapter": (str,),
     "digest": (str,),
 }
@@ -83,7 +84,7 @@ class _Reader:
         steps: dict[str, Callable[[], Any]] = {
             "strategy": lambda: strategies.get(recipe.strategy),
             "config": lambda: strategies.get(recipe.strategy).config(recipe.config),
-            **{n: partial(_alone, plain, n, getattr(recipe, n)) for n in ("rank", "energy", "replaced")},
+            **{n: partial(_alone, plain, n, getattr(recipe, n)) for n in ("rank", "energy", "replaced", "dtype")},
             "inputs": lambda: checked(recipe),
         }
         for name, step in steps.items():

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from adaptr import foreign, plugins
 from adaptr.adapter import Adapter, numel
@@ -20,7 +20,7 @@ from adaptr.checkpoint.open import open_checkpoint
 from adaptr.errors import BadConfig, NoDelta, NotPossible, Unsupported, UsageError
 from adaptr.format import digest
 from adaptr.format.io import write
-from adaptr.ops import about, rank_report, workers
+from adaptr.ops import about, rank_report, storing, workers
 from adaptr.ops.assemble import assemble
 from adaptr.ops.convert import placed_as, require_finite
 from adaptr.ops.deltas import Deltas, deltas
@@ -29,23 +29,33 @@ from adaptr.ops.exporting import exported
 from adaptr.ops.naming import of_opened
 from adaptr.ops.open import Opened, open_adapter, reads
 from adaptr.ops.rank_report import Fitted, RankReport
+from adaptr.ops.storing import EXACT
+from adaptr.precision import named
+
+if TYPE_CHECKING:
+    import torch
 
 #: What deltas can be written as. Other methods have no way back from a delta to their tensors.
 FORMS = ("lora", "full")
-#: Errors below this are rounding of the factors.
-EXACT = 1e-6
 
 
 def resize(
-    source: Path, out: Path, rank: int | None = None, energy: float | None = None, force: bool = False, base: Any = None
+    source: Path,
+    out: Path,
+    rank: int | None = None,
+    energy: float | None = None,
+    force: bool = False,
+    base: Any = None,
+    dtype: str | None = None,
 ) -> RankReport:
     """Write the adapter at `source` as LoRA of at most `rank`, or of the ranks that keep a share `energy` of ‖D‖².
 
-    The optimum in the Frobenius norm, target by target. Raises `BadConfig` for a rank that no target exceeds, as it
+    The optimum in the Frobenius norm, target by target, stored in `dtype` (None: the wider of fp32 and the source), and
+    the error is that of what is stored. Raises `BadConfig` for a rank that no target exceeds, as it
     would change nothing; `NoDelta` for what has no delta, a transform without `base` included.
     """
     require_size(rank, energy, needed=True)
-    return _written(source, out, "adaptr", "lora", rank, energy, False, force, base, "resize")
+    return _written(source, out, "adaptr", "lora", rank, energy, False, force, base, "resize", dtype)
 
 
 def reexpress(
@@ -58,8 +68,11 @@ def reexpress(
     lossy: bool = False,
     force: bool = False,
     base: Any = None,
+    dtype: str | None = None,
 ) -> RankReport:
     """Write the adapter at `source` as another method, in format `to`.
+
+    `dtype`: what it is stored in, by name; None for the wider of fp32 and the source. Errors are of what is stored.
 
     Exact without `rank` and `energy`: raises `NotPossible` where there is no exact form. With one of them, the nearest
     of that rank, with the error measured. Raises `UnknownMethod`, and `Unsupported` for a method that no delta can be
@@ -74,7 +87,7 @@ def reexpress(
     require_size(rank, energy, needed=False)
     if method == "full" and (rank is not None or energy is not None):
         raise UsageError("a full delta has no rank; leave out `--rank` and `--energy`")
-    return _written(source, out, to, method, rank, energy, lossy, force, base, "convert")
+    return _written(source, out, to, method, rank, energy, lossy, force, base, "convert", dtype)
 
 
 def require_size(rank: int | None, energy: float | None, needed: bool) -> None:
@@ -98,15 +111,18 @@ def _written(
     force: bool,
     base: Any,
     operation: str,
+    dtype: str | None,
 ) -> RankReport:
     started = time.perf_counter()
+    stored_as = named(dtype)
     format_of = None if to == "adaptr" else foreign.get(to)
     out = placed_as(format_of, out, force, reads(source, base))
     found = open_adapter(source, base)
     require_finite(found.adapter, source)
-    asked = {"method": method, "rank": rank, "energy": energy, **({"to": to} if operation == "convert" else {})}
+    asked = {"method": method, "rank": rank, "energy": energy, "dtype": dtype}
+    asked |= {"to": to} if operation == "convert" else {}
     arguments = {key: value for key, value in asked.items() if value is not None}
-    made, fitted = _made(found, method, rank, energy, base, operation)
+    made, fitted = _made(found, method, rank, energy, base, operation, stored_as)
     made = made.replace(lineage={"operation": operation, "arguments": arguments, "parents": [of_opened(found)]})
     lost: tuple[str, ...] = ()
     if format_of is None:
@@ -142,7 +158,13 @@ def _numbers(adapter: Adapter) -> int:
 
 
 def _made(
-    found: Opened, method: str, rank: int | None, energy: float | None, base: Any, operation: str
+    found: Opened,
+    method: str,
+    rank: int | None,
+    energy: float | None,
+    base: Any,
+    operation: str,
+    dtype: torch.dtype | None,
 ) -> tuple[Adapter, list[Fitted]]:
     adapter = found.adapter
     changes = deltas_of(adapter, base)
@@ -166,8 +188,10 @@ def _made(
         replaced=changes.replaced,
         base=adapter.base,
         name=adapter.name,
+        dtype=dtype,
     )
-    return made.replace(**about.kept(adapter)), [results[i][1] for i in range(len(paths))]
+    fitted = [storing.measured(results[i][1], operators[path], made, dtype) for i, path in enumerate(paths)]
+    return made.replace(**about.kept(adapter)), fitted
 
 
 def deltas_of(adapter: Adapter, base: Any = None) -> Deltas:

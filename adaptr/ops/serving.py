@@ -19,13 +19,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adaptr import foreign
+from adaptr import foreign, precision
 from adaptr.adapter import Adapter, Target
 from adaptr.errors import NotPossible, Unsupported, UsageError
 from adaptr.families.delta import Delta
 from adaptr.files import require_folder
 from adaptr.format import digest
-from adaptr.ops import about
+from adaptr.ops import about, storing
 from adaptr.ops.convert import require_finite
 from adaptr.ops.deltas import Deltas, deltas
 from adaptr.ops.naming import of_opened
@@ -35,6 +35,7 @@ from adaptr.ops.stack import members
 from adaptr.plugins import method
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 #: The ranks that vLLM's `--max-lora-rank` can be.
@@ -64,10 +65,17 @@ class Served:
 
 
 def serve(
-    source: Path, out: Path, server: str, rank: int | None = None, force: bool = False, base: Any = None
+    source: Path,
+    out: Path,
+    server: str,
+    rank: int | None = None,
+    force: bool = False,
+    base: Any = None,
+    dtype: str | None = None,
 ) -> Served:
-    """Write the adapter at `source` for `server`. `rank`: the highest that it takes; larger ones are cut to it, and
-    the error is measured. `base`: a folder or a live model, whose names the layers get.
+    """Write the adapter at `source` for `server`. `rank`: the highest that it takes; larger ones are cut to it.
+    `base`: a folder or a live model, whose names the layers get. `dtype`: what it is stored in, None for the wider of
+    fp32 and the source. The error is that of what is stored.
 
     Raises `UsageError` for an unknown server or a rank that it can't be told, `Unsupported` for what no LoRA says and,
     without a base, for names that are none of a model that is served, a `WrongBase` for those that the base does not
@@ -78,11 +86,12 @@ def serve(
     found = open_adapter(source, base)
     require_finite(found.adapter, source)
     _require_servable(found.adapter, server)
-    adapter, error = _plain(found.adapter, most)
+    adapter, error = _plain(found.adapter, most, precision.named(dtype))
     adapter = named(adapter, server, base)
     if server == "lorax":
         _require_each_block(adapter)
-    lineage = {"operation": "convert", "arguments": {"for": server, "rank": rank}, "parents": [of_opened(found)]}
+    said = {"for": server, "rank": rank, **({"dtype": dtype} if dtype else {})}
+    lineage = {"operation": "convert", "arguments": said, "parents": [of_opened(found)]}
     written = foreign.get("peft").write(
         adapter.replace(lineage=lineage, **about.kept(found.adapter)), out, False, force
     )
@@ -144,13 +153,13 @@ def _require_each_block(adapter: Adapter) -> None:
             )
 
 
-def _plain(adapter: Adapter, most: int) -> tuple[Adapter, float]:
+def _plain(adapter: Adapter, most: int, dtype: torch.dtype | None) -> tuple[Adapter, float]:
     """The same change as LoRA of one rank, scale 1, and the relative error."""
     changes = deltas(adapter)
     if changes.biases:
         path = next(iter(changes.biases))
         raise Unsupported(f"`{adapter.label}` changes the bias of `{path}`, which no server loads")
-    pairs, error = _cut(changes, most)
+    pairs, error = _cut(changes, most, dtype)
     r = max(A.shape[0] for A, _ in pairs.values())
     config = {"r": r, "alpha": float(r)}
     targets: dict[str, Target] = {}
@@ -168,7 +177,8 @@ def _config(values: Mapping[str, Any]) -> dict[str, Any]:
     return dict(vars(method("lora").config(values)))
 
 
-def _cut(changes: Deltas, most: int) -> tuple[dict[str, tuple[Tensor, Tensor]], float]:
+def _cut(changes: Deltas, most: int, dtype: torch.dtype | None) -> tuple[dict[str, tuple[Tensor, Tensor]], float]:
+    """(A, B with the scale in it) of each target as they are stored, and the relative error of them all."""
     pairs, lost, total = {}, 0.0, 0.0
     for path in changes:
         op = changes[path]
@@ -183,6 +193,9 @@ def _cut(changes: Deltas, most: int) -> tuple[dict[str, tuple[Tensor, Tensor]], 
         if found is None or (most and found.A.shape[0] > most):
             found, error = op.truncate(rank=most)
             lost += error * error * size
-        B, A = found.factors()
-        pairs[path] = A.contiguous(), (B * found.scale).contiguous()
+        B, A = found.factors(found.dtype)
+        stored = {"A": A.contiguous(), "B": (B * found.scale).contiguous()}
+        stored = {name: storing.cast(tensor, dtype, path) for name, tensor in stored.items()}
+        lost += storing.lost(found, stored, size)
+        pairs[path] = stored["A"], stored["B"]
     return pairs, math.sqrt(lost / total) if total else 0.0

@@ -12,6 +12,7 @@ from adaptr.algebra.operator import Operator
 from adaptr.algebra.sum import Sum
 from adaptr.algebra.truncate import truncated
 from adaptr.errors import BadConfig, NotPossible
+from adaptr.precision import widest
 
 if TYPE_CHECKING:
     import torch
@@ -48,7 +49,8 @@ class Made:
     """A composed delta, and squared Frobenius norms that its errors follow from.
 
     `size`, `wrong`: of the strategy's own exact result, and of what `operator` differs from it. `plain`, `apart`: of
-    the plain weighted sum, and of what `operator` differs from that.
+    the plain weighted sum, and of what `operator` differs from that. `exact`: the strategy's own result, where
+    `operator` is that but for rounding, which counts where large terms cancel.
     """
 
     operator: Operator
@@ -56,6 +58,7 @@ class Made:
     wrong: float = 0.0
     plain: float = 0.0
     apart: float = 0.0
+    exact: Operator | None = None
 
 
 class Strategy:
@@ -101,7 +104,9 @@ class Strategy:
         """The result, cut to `rank` or `energy` where one is given, with its errors measured."""
         result = self.combine(ops, weights, cfg, place)
         if rank is None and energy is None:
-            return Made(result, *((0.0,) * 4 if self.linear else (0.0, 0.0, *apart(result, ops, weights))))
+            if self.linear:
+                return Made(result, exact=weighted(ops, weights))
+            return Made(result, 0.0, 0.0, *apart(result, ops, weights))
         low, error, size = truncated(result, rank, energy)
         wrong = size * error**2
         return Made(low, size, wrong, *((size, wrong) if self.linear else apart(low, ops, weights)))
@@ -163,11 +168,7 @@ def factored(op: Operator) -> LowRank:
 
 def own_dtype(ops: Operators) -> torch.dtype:
     """The widest dtype of the operators, at least fp32: what a result is stored in."""
-    import functools
-
-    import torch
-
-    return functools.reduce(torch.promote_types, (op.dtype for op in ops), torch.float32)
+    return widest(*(op.dtype for op in ops))
 
 
 def flat(op: Operator, s: slice, dtype: Any) -> Tensor:

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from adaptr import stream
 from adaptr.algebra.dense import Dense
 from adaptr.algebra.operator import Operator
+from adaptr.precision import widest
 from adaptr.strategies.base import Made, Operators, Place, Strategy, Weights, apart
 from adaptr.strategies.threshold import kth_largest
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 #: Elements of a block: 256 KiB of fp32 for each input, so that all of them stay in a core's cache.
@@ -39,7 +41,8 @@ class Elementwise(Strategy):
     def block(
         self, parts: list[Tensor], weights: Weights, cfg: Any, ready: list[Any], draw: Callable[[int], Tensor]
     ) -> Tensor:
-        """The result for a block: `parts` and the result are matrix rows (rows, in*k) in fp32.
+        """The result for a block: `parts` and the result are matrix rows (rows, in*k), in fp32 or in fp64 where one of
+        the deltas is.
 
         `parts` may be written over. Comparisons and choices among floats cost several times what arithmetic does, so
         the steps below avoid them.
@@ -54,10 +57,11 @@ class Elementwise(Strategy):
     ) -> Made:
         import torch
 
-        D, size, plain, gap = torch.empty(ops[0].shape), 0.0, 0.0, 0.0
+        work = widest(*(op.dtype for op in ops))
+        D, size, plain, gap = torch.empty(ops[0].shape, dtype=work), 0.0, 0.0, 0.0
         whole, ready = rank is None and energy is None, self.prepare(ops, cfg)
         for s in blocks(*ops):
-            parts = [own_rows(op, s) for op in ops]
+            parts = [own_rows(op, s, work) for op in ops]
             total = add(parts, weights) if whole else None
             made = self.block(parts, weights, cfg, ready, _drawing(ops[0], s, place))
             D[s] = made.view_as(D[s])
@@ -72,11 +76,9 @@ class Elementwise(Strategy):
         return Made(low, size, size * error**2, *apart(low, ops, weights))
 
 
-def own_rows(op: Operator, s: slice) -> Tensor:
-    """Rows of D as matrix rows (rows, in*k) in fp32, in memory of their own."""
-    import torch
-
-    found = op.rows(s, torch.float32).reshape(-1, op.size[1])
+def own_rows(op: Operator, s: slice, dtype: torch.dtype) -> Tensor:
+    """Rows of D as matrix rows (rows, in*k) in memory of their own."""
+    found = op.rows(s, dtype).reshape(-1, op.size[1])
     held = {t.untyped_storage().data_ptr() for t in op.tensors}
     return found.clone() if found.untyped_storage().data_ptr() in held else found
 
@@ -119,15 +121,16 @@ def trim(D: Tensor, edge: float) -> Tensor:
     """D where its magnitude is `edge` or more, else 0."""
     import torch
 
-    kept: Tensor = torch.hardshrink(D, _before(edge))
+    kept: Tensor = torch.hardshrink(D, _before(edge, D.dtype))
     return kept
 
 
-def _before(edge: float) -> float:
-    """The largest fp32 below a magnitude, not below 0: a value is kept above it, so from the edge on."""
-    import numpy as np
+def _before(edge: float, dtype: torch.dtype) -> float:
+    """The largest number below a magnitude, not below 0: a value is kept above it, so from the edge on."""
+    import torch
 
-    return max(float(np.nextafter(np.float32(edge), np.float32(0))), 0.0)
+    at = torch.tensor(edge, dtype=dtype)
+    return max(float(torch.nextafter(at, torch.zeros_like(at))), 0.0)
 
 
 def thin(D: Tensor, bits: Tensor, keep: float) -> Tensor:

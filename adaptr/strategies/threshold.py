@@ -22,7 +22,7 @@ MARGIN = 0.02
 
 
 def kth_largest(op: Operator, k: int, blocks: list[slice]) -> float:
-    """The magnitude that `k` elements of D (fp32) reach or exceed; infinity for k = 0."""
+    """The magnitude that `k` elements of D, in fp32 or better, reach or exceed; infinity for k = 0."""
     if k < 1:
         return float("inf")
     sample, share, margin = _sample(op, blocks), k / math.prod(op.shape), MARGIN
@@ -35,10 +35,8 @@ def kth_largest(op: Operator, k: int, blocks: list[slice]) -> float:
 
 
 def _sizes(op: Operator, s: slice) -> np.ndarray[Any, Any]:
-    """The magnitudes of a block (n,) fp32."""
-    import torch
-
-    found: np.ndarray[Any, Any] = op.rows(s, torch.float32).abs().flatten().cpu().numpy()
+    """The magnitudes of a block (n,), in fp32 or better."""
+    found: np.ndarray[Any, Any] = op.rows(s, op.dtype).abs().flatten().cpu().numpy()
     return found
 
 
@@ -71,7 +69,7 @@ def _split(parts: Iterator[np.ndarray[Any, Any]], low: float, high: float) -> tu
         between += int(np.count_nonzero(inside))
         if low < high:
             kept.append(part[inside])
-    return above, np.concatenate(kept) if kept else np.broadcast_to(np.float32(low), (between,))
+    return above, np.concatenate(kept) if kept else np.broadcast_to(np.float64(low), (between,))
 
 
 def _kth(values: np.ndarray[Any, Any], k: int) -> float:

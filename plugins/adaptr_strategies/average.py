@@ -7,13 +7,13 @@ the mean of B A; `linear` is.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from adaptr import plugins
 from adaptr.adapter import REPLACED, Adapter
 from adaptr.errors import ShapeError, Unsupported
+from adaptr.precision import widest
 from adaptr.strategies.base import Weights
 from adaptr.strategies.whole import Whole, require_alike
 
@@ -51,4 +51,4 @@ def _mean(key: str, adapters: Sequence[Adapter], weights: Weights) -> Tensor:
                 f"`{adapters[0].label}` {tuple(parts[0].shape)}"
             )
     total = torch.stack([w * part.double() for w, part in zip(weights, parts, strict=True)]).sum(0)
-    return total.to(functools.reduce(torch.promote_types, (part.dtype for part in parts), torch.float32))
+    return total.to(widest(*(part.dtype for part in parts)))

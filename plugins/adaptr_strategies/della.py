@@ -65,6 +65,8 @@ def _falling(D: Tensor) -> Any:
     import numpy as np
     import torch
 
+    if D.itemsize > 4:  # too many bits to be sorted together with a column
+        return np.argsort(-D.abs().numpy(), axis=1, kind="stable")
     # the bits of non-negative floats are ordered as integers
     sizes = np.iinfo(np.int32).max - D.abs().view(torch.int32).numpy()
     keys = sizes.astype(np.int64) << 32 | np.arange(D.shape[1])

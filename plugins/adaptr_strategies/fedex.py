@@ -15,6 +15,7 @@ from adaptr.algebra.lowrank import LowRank
 from adaptr.algebra.operator import Operator
 from adaptr.algebra.sum import Sum
 from adaptr.errors import BadConfig, Unsupported
+from adaptr.precision import widest
 from adaptr.strategies.base import Operators, Place, Strategy, Weights
 
 if TYPE_CHECKING:
@@ -51,11 +52,11 @@ def _mean(ops: list[LowRank], weights: Weights) -> LowRank:
     """Σ w B_i and Σ w A_i as factors, scales in B."""
     import torch
 
-    dtype = torch.promote_types(ops[0].dtype, torch.float32)
+    dtype = widest(*(op.dtype for op in ops))
 
     def total(parts: list[Tensor]) -> Tensor:
         return torch.stack([w * part.to(dtype) for w, part in zip(weights, parts, strict=True)]).sum(0)
 
-    made = LowRank(total([op.B * op.scale for op in ops]), total([op.A for op in ops]))
+    made = LowRank(total([op.B.to(dtype) * op.scale for op in ops]), total([op.A for op in ops]))
     made.experts = ops[0].experts
     return made

@@ -55,7 +55,7 @@ class RegMean(Strategy):
             low = factored(op)
             B, A = low.factors(torch.float64)
             A = torch.linalg.solve(total, (A @ own).t()).t()
-            parts.append(LowRank(B.to(torch.float32), A.to(torch.float32).contiguous(), low.scale))
+            parts.append(LowRank(B.to(op.dtype), A.to(op.dtype).contiguous(), low.scale))
         return parts[0] if len(parts) == 1 else Sum(*parts).low_rank()
 
 

@@ -53,3 +53,8 @@ def test_a_server_gets_the_names_of_the_base(adaptr: Callable, lora: Path, llama
     assert adaptr(*asked).refused == (5, "Unsupported")
     assert adaptr(*asked, "--base", llama).code == 0
     assert set(api.load(tmp_path / "out").targets) == set(one.targets)
+
+
+def test_a_change_of_format_takes_no_dtype(adaptr: Callable) -> None:
+    ran = adaptr("convert", "a", "-o", "b", "--dtype", "bf16")
+    assert (ran.code, "--dtype goes with --method" in ran.err) == (2, True)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from adaptr.cli import options, show
+from adaptr.cli import options, ranks, show
 from adaptr.cli.options import ADAPTER, Weighted
 from adaptr.cli.output import Output
 
@@ -32,6 +32,7 @@ RECIPES = (".yaml", ".yml")
 @click.option("--set", "fields", multiple=True, metavar="FIELD=VALUE", help="Another field of the strategy.")
 @click.option("--rank", type=int, help="Cut the result to this rank.")
 @click.option("--energy", type=float, help="Cut it to the smallest rank with this share of its energy.")
+@ranks.dtype
 @click.option("--normalize/--no-normalize", default=None, help="Divide the weights by their sum.")
 @click.option("--seed", type=int, default=0, show_default=True, help="For strategies that draw.")
 @click.option(

@@ -48,8 +48,8 @@ def command(output: Output, source: str, method: str | None, server: str | None,
 
     if server is not None:
         if method is not None or given["energy"] is not None or given["to"] != "adaptr":
-            raise click.UsageError("--for decides on the format and the method; --rank and --base go with it")
-        chosen = {name: given[name] for name in ("rank", "force", "base")}
+            raise click.UsageError("--for decides on the format and the method; --rank, --base and --dtype go with it")
+        chosen = {name: given[name] for name in ("rank", "force", "base", "dtype")}
         served = api.serve(source, given["out"], server, **chosen)
         output.tell(served.as_dict(), [show.Facts(served.as_dict())])
         return
@@ -57,8 +57,10 @@ def command(output: Output, source: str, method: str | None, server: str | None,
         changed = api.convert_method(source, method=method, **given)
         output.tell(changed.as_dict(), ranks.blocks(changed))
         return
-    if given.pop("rank") is not None or given.pop("energy") is not None:
+    if any(given.pop(name) is not None for name in ("rank", "energy")):
         raise click.UsageError("--rank and --energy go with --method; `adaptr resize` changes the rank alone")
+    if given.pop("dtype") is not None:
+        raise click.UsageError("--dtype goes with --method or --for: a change of format keeps every number as it is")
     given.pop("energy", None)
     report = api.convert(source, **given)
     output.tell(report.as_dict(), _blocks(report))

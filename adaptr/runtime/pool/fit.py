@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from adaptr import plugins
 from adaptr import targets as places
@@ -18,6 +17,7 @@ from adaptr.host.names import current
 from adaptr.host.swap import original, view_of
 from adaptr.host.uses import use
 from adaptr.ops.stack import members
+from adaptr.precision import all_at_least
 
 KINDS = frozenset({"linear", "linear_t"})
 #: All of a target that a model is asked for: its path, kind and shape.
@@ -95,13 +95,11 @@ def fit(model: nn.Module, adapter: Adapter, dtype: torch.dtype) -> dict[str, Row
         for path, target in part.targets.items():
             method.check(target, part.shapes(path))
             if strength(path):
-                row = method.row(target, view_of(model, target), _wide(part.at(path), dtype)).weighed(strength(path))
+                row = method.row(target, view_of(model, target), all_at_least(part.at(path), dtype)).weighed(
+                    strength(path)
+                )
                 found[path] = found[path] + row if path in found else row
     return found
-
-
-def _wide(tensors: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
-    return {n: t.to(torch.promote_types(t.dtype, dtype)) if t.is_floating_point() else t for n, t in tensors.items()}
 
 
 def _require_base(model: nn.Module, adapter: Adapter) -> None:

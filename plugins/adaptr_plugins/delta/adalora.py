@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from adaptr import Delta, LowRank, Param, Target
 from adaptr.errors import BadConfig
+from adaptr.precision import wide
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -74,7 +75,7 @@ class AdaLoRA(Delta):
         """γ times the mean of ‖PᵀP - I‖ and ‖QQᵀ - I‖ over all B and A, Frobenius, as in PEFT."""
         import torch
 
-        sides = [M for state in session.states.values() for M in (state["B"].mT, state["A"].flatten(1))]
+        sides = [wide(M) for state in session.states.values() for M in (state["B"].mT, state["A"].flatten(1))]
         found = [(M @ M.mT - torch.eye(len(M), device=M.device, dtype=M.dtype)).norm() for M in sides]
         gamma: float = self.config(session.adapter.config).orthogonal
         return gamma * torch.stack(found).mean()

@@ -19,6 +19,7 @@ class Full(Delta):
     name = "full"
     params = {"D": Param("*e out in *k"), "b": Param("out", when="bias")}
     targets = ("all-linear",)
+    as_stored = True
 
     @dataclass(frozen=True)
     class Config:

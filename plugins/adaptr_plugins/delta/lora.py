@@ -25,6 +25,7 @@ class LoRA(Delta):
         "b": Param("out", init="zeros", when="bias"),
     }
     targets = ("all-linear",)
+    as_stored = True
 
     @dataclass(frozen=True)
     class Config:

@@ -23,6 +23,7 @@ class SHiRA(Delta):
     params = {"v": Param("entries"), "i": Param("entries", init="custom", trains=False)}
     kinds = frozenset({"linear", "linear_t", "embedding"})
     targets = ("all-linear",)
+    as_stored = True
 
     @dataclass(frozen=True)
     class Config:

@@ -49,7 +49,7 @@ class VeRA(Delta):
     def delta(self, p: Mapping[str, Tensor], cfg: Any) -> LowRank:
         A, B = self.projections(p, cfg)
         d, b = p["d"], p["b"]
-        A, B = A.to(d.device, d.dtype), B.to(d.device, d.dtype)
+        A, B = A.to(d.device), B.to(d.device)
         return LowRank(b.unsqueeze(-1) * B[: len(b)], d.unsqueeze(-1) * A[:, : cfg.width])
 
     def projections(self, p: Mapping[str, Tensor], cfg: Any) -> tuple[Tensor, Tensor]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from adaptr import Param, Prefix
+from adaptr.precision import wide
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,5 +28,5 @@ class PrefixTuning(Prefix):
         position_offset: Literal["none", "shift"] = "none"
 
     def keys_values(self, p: Any, cfg: Any) -> tuple[Tensor, Tensor]:
-        R = getattr(p, "rotation", None)
-        return (p["K"] if R is None else p["K"] @ R.to(p["K"])), p["V"]
+        R, K = getattr(p, "rotation", None), wide(p["K"])
+        return (K if R is None else K @ R.to(K)), p["V"]

@@ -1,7 +1,7 @@
 """DoRA: W' = m (W + s B A) / ‖W + s B A‖, norms per output row.  Liu et al. 2024, arXiv:2402.09353.
 
 m starts as ‖W‖, so a fresh adapter is the identity. The norm is taken out of the gradient, as in the paper's section
-4.3. It is computed on the factors, never from a dense W + s B A, and kept while no gradient flows.
+4.3. It is computed on the factors, never from a dense W + s B A, in fp32 or better, and kept while no gradient flows.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from adaptr import LowRank, Param, Row, Target, Transform, View
+from adaptr.precision import Wide, wide, widest
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -72,8 +73,8 @@ class DoRA(Transform):
         from torch.nn.functional import dropout
 
         low_rank, b = self.low_rank(p, cfg), base.bias
-        W = base.weight.detach().to(p["A"].dtype)
-        g = p["m"] / row_norms(low_rank.add_rows(W, slice(None))).detach()
+        W = wide(base.weight.detach())
+        g = wide(p["m"]) / row_norms(low_rank.add_rows(W, slice(None))).detach()
 
         def bare(x: Tensor) -> Tensor:
             y: Tensor = base(x)
@@ -90,20 +91,21 @@ class DoRA(Transform):
     def gain(self, base: View, p: Mapping[str, Tensor], cfg: Any) -> Tensor:
         """m / ‖W + s B A‖ per output row, from ‖W‖² + 2 s (W Aᵀ)∘B + s² (B A Aᵀ)∘B."""
         W, A, B, s = base.weight.detach(), p["A"].detach(), p["B"].detach(), self.scale(cfg)
-        W = W.to(A.dtype)
+        dtype = widest(W.dtype, A.dtype)
+        W, A, B = W.to(dtype), A.to(dtype), B.to(dtype)
         cross = W @ A.t() * (2 * s) + B @ (A @ A.t()) * (s * s)
         squares = (W * W).sum(1) + (cross * B).sum(1)
-        return p["m"] / nonzero(squares.clamp(min=0).sqrt())
+        return wide(p["m"]) / nonzero(squares.clamp(min=0).sqrt())
 
     def row(self, target: Target, base: View, p: Mapping[str, Tensor]) -> Row:
         """y = g ∘ (base(x) - b + s B A x) + b."""
-        cfg = self.config(target.config)
+        cfg, p = self.config(target.config), Wide(p)
         g, b = self.gain(base, p, cfg), base.bias
         shift = None if b is None else (1 - g) * b.to(g.dtype)
         return Row(p["A"], p["B"] * g[:, None] * self.scale(cfg), gain=g, shift=shift)
 
     def init_custom(self, target: Target, base: View, made: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return {"m": row_norms(base.weight.float())}
+        return {"m": row_norms(base.weight).float()}
 
     def keep(self, base: View, p: Mapping[str, Tensor], cfg: Any, rows: slice) -> dict[str, Tensor]:
         p = self.sliced(p, cfg, rows)
@@ -123,8 +125,8 @@ class DoRA(Transform):
 
 
 def row_norms(V: Tensor) -> Tensor:
-    """‖V‖ per output row, in fp32, with 1 for rows of zeros."""
-    return nonzero(V.flatten(1).float().norm(dim=1))
+    """‖V‖ per output row, in fp32 or better, with 1 for rows of zeros."""
+    return nonzero(wide(V).flatten(1).norm(dim=1))
 
 
 def nonzero(n: Tensor) -> Tensor:

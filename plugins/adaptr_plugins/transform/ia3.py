@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from adaptr import Param, Row, Target, Transform, View, roles
+from adaptr.precision import wide
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -53,6 +54,6 @@ class IA3(Transform):
         self, merged: View, p: Mapping[str, Tensor], cfg: Any, kept: Mapping[str, Tensor], weight: float
     ) -> View:
         # where 1 + w (l - 1) is zero nothing can be recovered: the receipt's patch holds those elements
-        factor = 1 + weight * (p["l"] - 1)
+        factor = 1 + weight * (wide(p["l"]) - 1)
         inverse = {"l": 1 / factor.where(factor != 0, 1.0)}
         return self.view(merged, inverse, cfg, 1.0)

@@ -3,7 +3,8 @@
 The input is rotated in blocks of b: x becomes x R. Q is stored as the entries above its diagonal. `terms` of at least 4
 takes R = I + 2Q + 2Q² + ... + Qⁿ⁻¹ instead of the inverse, which is nearly orthogonal for small Q (arXiv:2506.19847).
 `share`: one block for all. Strength scales Q, so every strength is a rotation. b is made a divisor of the layer's
-width.
+width: the largest up to b, or the next above it where only 1 is below and that is not nearer, as in PEFT. R is computed
+in fp32 or better.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from adaptr import Param, Target, Transform, View
 from adaptr.errors import BadConfig
+from adaptr.precision import at_least, wide, widest
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -40,8 +42,7 @@ class OFT(Transform):
         return cfg
 
     def at_target(self, model: nn.Module, target: Target, values: dict[str, Any]) -> dict[str, Any]:
-        width, most = _width(target), self.config(values).b
-        return {**values, "b": max(b for b in range(2, max(most, 2) + 1) if width % b == 0)}
+        return {**values, "b": _divisor(target, self.config(values).b)}
 
     def axes(self, target: Target, cfg: Any) -> dict[str, int]:
         width = _width(target)
@@ -52,12 +53,13 @@ class OFT(Transform):
     def view(self, base: View, p: Mapping[str, Tensor], cfg: Any, weight: float) -> View:
         def R() -> Tensor:
             # a live state keeps what is derived from its tensors
-            make = lambda: rotation(p["Q"] * weight, cfg)
+            make = lambda: rotation(wide(p["Q"]) * weight, cfg)
             return p.derived("R", (weight, p["Q"]), make) if hasattr(p, "derived") else make()
 
         def call(x: Tensor) -> Tensor:
             if base.axis == -1:
-                y: Tensor = base(blockwise(x.to(p["Q"].dtype), R()).to(x.dtype))
+                block = R()
+                y: Tensor = base(blockwise(at_least(x, block.dtype), block).to(x.dtype))
                 return y
             assert base.op is not None
             return base.op(x, turned(base.weight, R()), base.bias)
@@ -99,7 +101,23 @@ def blockwise(x: Tensor, R: Tensor) -> Tensor:
 
 def turned(W: Tensor, R: Tensor) -> Tensor:
     """W Rᵀ over all of in*k, in the dtype of W."""
-    return blockwise(W.flatten(1).to(R.dtype), R.mT).view(W.shape).to(W.dtype)
+    dtype = widest(W.dtype, R.dtype)
+    return blockwise(W.flatten(1).to(dtype), R.mT.to(dtype)).view(W.shape).to(W.dtype)
+
+
+def _divisor(target: Target, wanted: int) -> int:
+    """The size of blocks at a target. Raises `BadConfig` where the nearest is 1, which turns nothing."""
+    width = _width(target)
+    below = [b for b in range(2, min(wanted, width) + 1) if width % b == 0]
+    above = next((b for b in range(wanted + 1, width + 1) if width % b == 0), 0)
+    if below:
+        return below[-1]
+    if not above or above - wanted >= wanted - 1:
+        raise BadConfig(
+            f"`oft`: no block of about {wanted} divides {width}, the width of `{target.path}`: "
+            + (f"ask for `b`={above}, or leave that target out" if above else "leave that target out")
+        )
+    return above
 
 
 def _width(target: Target) -> int:

@@ -1,0 +1,88 @@
+"""Precision: arithmetic is in fp32 or better from the first operation on, and nothing is narrowed unless that is asked.
+
+Products of numbers in half precision lose half their digits, and in fp16 they vanish: 1e-4 times 1e-4 is zero there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from adaptr.errors import UsageError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+#: The dtypes that results can be asked for in, by the names that people give them.
+NAMES = {"fp64": "float64", "fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+
+
+def widest(*dtypes: torch.dtype) -> torch.dtype:
+    """fp32, or fp64 where one of these is that. Integers and what has a byte a number count as fp32."""
+    import torch
+
+    return torch.float64 if any(dtype is torch.float64 for dtype in dtypes) else torch.float32
+
+
+def wide(tensor: Tensor) -> Tensor:
+    """`tensor` in fp32 or better; integers, which are places or packed, as they are."""
+    return tensor.float() if tensor.is_floating_point() and tensor.itemsize < 4 else tensor
+
+
+def at_least(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """`tensor` in a dtype that loses nothing of it nor of `dtype`; integers as they are."""
+    import torch
+
+    if not tensor.is_floating_point() or tensor.dtype is dtype:
+        return tensor
+    found = wide(tensor) if tensor.itemsize < 2 else tensor  # of a byte torch promotes nothing
+    return found.to(torch.promote_types(found.dtype, dtype))
+
+
+def all_at_least(tensors: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
+    """Each of `tensors` in a dtype that loses nothing of it nor of `dtype`."""
+    return {name: at_least(tensor, dtype) for name, tensor in tensors.items()}
+
+
+class Wide(Mapping[str, "Tensor"]):
+    """The same tensors, each in fp32 or better, or in at least `dtype`, when it is asked for."""
+
+    __slots__ = ("dtype", "tensors")
+
+    def __init__(self, tensors: Mapping[str, Tensor], dtype: torch.dtype | None = None) -> None:
+        self.tensors, self.dtype = tensors, dtype
+
+    def __getitem__(self, name: str) -> Tensor:
+        found = self.tensors[name]
+        return wide(found) if self.dtype is None else at_least(found, self.dtype)
+
+    @property
+    def training(self) -> bool:
+        """As live tensors say it."""
+        return getattr(self.tensors, "training", False)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.tensors)
+
+    def __len__(self) -> int:
+        return len(self.tensors)
+
+
+def called(dtype: str | torch.dtype | None) -> str | None:
+    """The short name of a dtype, None for none. Raises `UsageError` for one that results can't be in."""
+    found = str(named(dtype)).removeprefix("torch.")
+    return next((short for short, name in NAMES.items() if name == found), None)
+
+
+def named(name: str | torch.dtype | None) -> torch.dtype | None:
+    """The dtype of that name, `bf16` or `bfloat16`; None for none. Raises `UsageError` for any other."""
+    import torch
+
+    if name is None or name in {getattr(torch, known) for known in NAMES.values()}:
+        return name  # type: ignore[return-value]
+    text = NAMES.get(str(name), str(name))
+    if text not in NAMES.values():
+        raise UsageError(f"the dtype is `{name}`, wanted one of {', '.join(NAMES)}")
+    found: torch.dtype = getattr(torch, text)
+    return found
