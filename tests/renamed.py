@@ -180,6 +180,20 @@ MAKERS: dict[str, Callable[[], nn.Module]] = {
             expert_layer_offset=1, mamba_d_state=4, mamba_dt_rank=4, use_mamba_kernels=False,
         )
     ),
+    "qwen3_vl_moe": lambda: t.Qwen3VLMoeForConditionalGeneration(
+        t.Qwen3VLMoeConfig(
+            text_config={
+                **MOE, "head_dim": 8, "rope_parameters": MROPE, "num_experts": 4, "moe_intermediate_size": 32
+            },
+            vision_config={
+                "depth": 2, "hidden_size": 32, "intermediate_size": 48, "num_heads": 4, "out_hidden_size": 32,
+                "patch_size": 4, "num_position_embeddings": 16, "deepstack_visual_indexes": [0],
+            },
+            image_token_id=60, video_token_id=61, vision_start_token_id=62, vision_end_token_id=63,
+        )
+    ),
+    "gte": lambda: t.GteForMaskedLM(t.GteConfig(**{k: v for k, v in TEXT.items() if "value" not in k})),
+    "hrm_text": lambda: t.HrmTextForCausalLM(t.HrmTextConfig(**TEXT)),
 }  # fmt: skip
 #: Layers that are read and never called, at which attaching is refused or acts otherwise.
 LEFT_OUT = {"siglip": "head.attention", "jamba": "mamba"}

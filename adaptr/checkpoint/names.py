@@ -51,14 +51,15 @@ class Names:
         """Learn what the model calls an adapter's places, all together. Raises `TargetAmbiguous`."""
         from adaptr.host.names import paths_of
 
-        if not all(self._stored(path, target) for path, target in paths_of(adapter).items()):
-            self._live |= self.renamings(adapter)
+        paths = paths_of(adapter)
+        if not all(self._stored(path, target) for path, target in paths.items()):
+            self._live |= self.renamings(paths)
 
-    def renamings(self, adapter: Adapter) -> dict[str, str]:
+    def renamings(self, paths: Mapping[str, Target | None]) -> dict[str, str]:
         """What the model calls an adapter's places: {path: its name in the model}, of those that it calls otherwise."""
-        from adaptr.host.names import paths_of, renamings
+        from adaptr.host.names import renamings
 
-        return renamings(self.loading.model, paths_of(adapter)) if self.loading is not None else {}
+        return renamings(self.loading.model, paths) if self.loading is not None else {}
 
     def _stored(self, path: str, target: Target | None) -> bool:
         """Whether a place is in the checkpoint as it is called."""

@@ -20,10 +20,12 @@ def check_content(checkpoint: Checkpoint, names: Names, adapter: Adapter) -> Non
 
     Raises `ContentMismatch`, and `TargetAmbiguous` for a name that fits two places.
     """
+    from adaptr.host.names import paths_of
+
     names.meet(adapter)
     wanted = adapter.base.content
     found = content_of(names, adapter.targets) if wanted and not adapter.base.quantization else ""
-    if found and found != wanted and wanted != content_of(names, adapter.targets, names.renamings(adapter)):
+    if found and found != wanted and wanted != content_of(names, adapter.targets, names.renamings(paths_of(adapter))):
         raise ContentMismatch(
             f"the weights of `{checkpoint.root.name}` at the targets of `{adapter.label}` are not those it was trained "
             f"on ({adapter.base.id or 'unnamed base'}); use the right revision of the base"

@@ -109,15 +109,16 @@ def _require_one_base(adapters: Sequence[Opened]) -> tuple[str, ...]:
 
 def _sides(a: Path, b: Path, opened: Sequence[Opened | None], ground: Checkpoint | None) -> tuple[Side, Side]:
     from adaptr.ops.deltas import deltas
-    from adaptr.ops.diff_sides import AdapterSide, CheckpointSide
+    from adaptr.ops.diff_sides import AdapterSide, CheckpointSide, called
 
     labels = _labels(a, b)
     named: dict[str, Target] = {}
     sides: dict[int, Side] = {}
-    for i, found in enumerate(opened):
-        if found is not None:
-            sides[i] = AdapterSide(labels[i], deltas(found.adapter, ground))
-            named |= sides[i].targets
+    changes = {i: deltas(found.adapter, ground) for i, found in enumerate(opened) if found is not None}
+    names = called(changes[0], changes[1], ground) if len(changes) == 2 else [{}, {}]
+    for i, change in changes.items():
+        sides[i] = AdapterSide(labels[i], change, names[i])
+        named |= sides[i].targets
     for i, source in enumerate((a, b)):
         if i not in sides:
             assert ground is not None

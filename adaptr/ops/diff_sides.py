@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -42,18 +43,32 @@ class Side(Protocol):
 
 
 class AdapterSide:
-    """An adapter."""
+    """An adapter. `called`: what its places are called here, where that is not what it calls them."""
 
-    def __init__(self, label: str, deltas: Deltas) -> None:
-        self.label, self.deltas = label, deltas
-        self.targets: Mapping[str, Target] = {path: deltas.targets[path] for path in deltas}
+    def __init__(self, label: str, deltas: Deltas, called: Mapping[str, str] | None = None) -> None:
+        self.label, self.deltas, self._called = label, deltas, dict(called or {})
+        self._own = {new: old for old, new in self._called.items()}
+        found = {self._name(path): deltas.targets[path] for path in deltas}
+        self.targets: Mapping[str, Target] = {path: replace(target, path=path) for path, target in found.items()}
+
+    def _name(self, path: str) -> str:
+        return self._called.get(path, path)
 
     def at(self, path: str) -> Operator | None:
-        return solid(self.deltas[path]) if path in self.targets else None
+        return solid(self.deltas[self._own.get(path, path)]) if path in self.targets else None
 
     def others(self) -> Mapping[str, tuple[str, Tensor]]:
-        biases = {f"{path}.bias": ("bias", value) for path, value in self.deltas.biases.items()}
-        return biases | {path: ("parameter", value) for path, value in self.deltas.replaced.items()}
+        biases = {f"{self._name(path)}.bias": ("bias", value) for path, value in self.deltas.biases.items()}
+        return biases | {self._name(path): ("parameter", value) for path, value in self.deltas.replaced.items()}
+
+
+def called(one: Deltas, two: Deltas, ground: Checkpoint | None) -> list[dict[str, str]]:
+    """What the model of `ground` calls the places of two adapters, where they name others."""
+    paths: list[dict[str, Target | None]] = [{**dict.fromkeys(side.replaced), **side.targets} for side in (one, two)]
+    if ground is None or paths[0].keys() == paths[1].keys():
+        return [{}, {}]
+    names = Names(ground)
+    return [names.renamings(mine) for mine in paths]
 
 
 class CheckpointSide:

@@ -15,6 +15,7 @@ import adaptr
 import renamed
 from adaptr.adapter import Adapter, Base
 from adaptr.errors import ContentMismatch, TargetAmbiguous, TargetNotFound
+from adaptr.testing import shaken
 
 LAYOUTS = ("hub", "memory")
 
@@ -160,3 +161,73 @@ def test_a_deeper_model_is_not_completed_from_another_part() -> None:
     deeper = one.renamed({paths[1]: paths[1].replace(".1.", ".2.")}).replace(base=Base())
     with pytest.raises(TargetNotFound):
         adaptr.attach(model, deeper)
+
+
+def test_diff_sees_one_place_under_two_names(tmp_path: Path) -> None:
+    """Given the base, which alone can say so."""
+    model = renamed.model("llava")
+    base, one = saved(model, tmp_path / "base", "hub"), lora(model)
+    norm = "model.language_model.norm.weight"
+    one = one.replace(tensors={**one.tensors, f"{norm}:=": torch.ones(32)})
+    adaptr.save(one, tmp_path / "a.safetensors")
+    other = stored(one).renamed({norm: "language_model.model.norm.weight"})
+    adaptr.save(other.replace(base=Base()), tmp_path / "b.safetensors")
+    report = adaptr.diff(tmp_path / "a.safetensors", tmp_path / "b.safetensors", base=base)
+    assert {target.path for target in report.targets} == set(one.targets)
+    assert {target.state for target in report.targets} == {"same"}
+    assert not report.others
+    adaptr.merge(base, [one], tmp_path / "tuned")
+    against = adaptr.diff(tmp_path / "b.safetensors", tmp_path / "tuned", base=base)
+    assert {target.state for target in against.targets} <= {"same", "changed"}
+    assert all(target.cosine > 0.999 for target in against.targets)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_merge_under_other_names_is_taken_back(tmp_path: Path, layout: str) -> None:
+    model = renamed.model("qwen2_5_vl")
+    base = saved(model, tmp_path / "base", layout)
+    adaptr.merge(base, [text_alone(lora(model), "model.")], tmp_path / "out")
+    adaptr.unmerge(tmp_path / "out", tmp_path / "back")
+    assert (tmp_path / "back" / "model.safetensors").read_bytes() == (base / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("method", ["dora", "loha"])
+def test_methods_that_read_the_weight_find_it(tmp_path: Path, method: str) -> None:
+    model = renamed.model("vit")
+    one = shaken(adaptr.create(model, method, ["*patch_embeddings.projection", "attn.q"], r=4))
+    want = attached(model, one)
+    close(merged(saved(model, tmp_path / "base", "hub"), one, tmp_path / "out", type(model)), want, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["mixtral", "qwen3_moe"])
+def test_what_loading_makes_of_many_tensors_is_refused_by_name(tmp_path: Path, kind: str) -> None:
+    model = renamed.model(kind)
+    one = shaken(adaptr.create(model, "lora", "*experts.down_proj", r=2))
+    with pytest.raises(TargetNotFound, match="experts"):
+        adaptr.merge(saved(model, tmp_path / "base", "hub"), [one], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_stack_that_loading_turns_is_refused(tmp_path: Path) -> None:
+    """Its name is the same in the file, and its sides are equal."""
+    model = renamed.model("qwen3_vl_moe")
+    one = shaken(adaptr.create(model, "lora", "*experts.down_proj", r=2))
+    with pytest.raises(TargetNotFound, match="Transpose"):
+        adaptr.merge(saved(model, tmp_path / "base", "hub"), [one], tmp_path / "out")
+
+
+@pytest.mark.parametrize("kind", ["gte", "hrm_text"])
+def test_layers_that_loading_cuts_out_of_one_tensor_are_its_rows(tmp_path: Path, kind: str) -> None:
+    model = renamed.model(kind)
+    one = lora(model)
+    want = attached(model, one)
+    close(merged(saved(model, tmp_path / "base", "hub"), one, tmp_path / "out", type(model)), want, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["mixtral", "qwen3_moe"])
+def test_stacks_that_are_stored_as_stacks_merge(tmp_path: Path, kind: str) -> None:
+    model = renamed.model(kind)
+    one = shaken(adaptr.create(model, "lora", "*experts*", r=2))
+    want = attached(model, one)
+    found = merged(saved(model, tmp_path / "base", "memory"), one, tmp_path / "out", type(model))
+    close(found, want, rtol=0, atol=1e-5)
