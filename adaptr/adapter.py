@@ -210,6 +210,13 @@ class Adapter:
         return [key[:-2] for key in self.tensors if key.endswith(f":{REPLACED}")]
 
     @property
+    def grounds(self) -> dict[str, str]:
+        """{target: parameter} of the weights that the adapter brings under its own delta: values to begin from."""
+        mine = {p: p if t.kind in {"experts", "experts_t"} else f"{p}.weight" for p, t in self.targets.items()}
+        own = {p: name for p, name in mine.items() if self.targets[p].kind in MATRIX_KINDS}
+        return {p: name for p, name in own.items() if f"{name}:{REPLACED}" in self.tensors}
+
+    @property
     def label(self) -> str:
         return self.name or self.source or self.method
 

@@ -22,7 +22,7 @@ from adaptr.host.gradients import Gradients
 from adaptr.host.identity import content_of
 from adaptr.host.names import current
 from adaptr.host.reached import reachable, watched
-from adaptr.host.replace import Replacement, replaceable
+from adaptr.host.replace import Replacement, replaceable, replacements, same
 from adaptr.host.swap import CACHE, State, mount, unmount, unpack
 from adaptr.host.uses import use
 from adaptr.precision import all_at_least
@@ -105,7 +105,7 @@ class Session(Handle):
         """What an optimiser gets: the adapter's own tensors and replaced parameters, nothing else."""
         for state in self.states.values():
             yield from (p for p in state.parameters() if p.requires_grad)
-        yield from (replacement.value for replacement in self.replacements.values())
+        yield from (r.value for r in self.replacements.values() if r.value.requires_grad)
 
     def after_step(self) -> None:
         """Called after each optimiser step and before the gradients are cleared; methods with a schedule work here."""
@@ -169,8 +169,8 @@ def install(handle: H, weight: float, trainable: bool, states: Iterable[tuple[st
             handle.states[path] = state
             handle.hosts[path] = places.module_at(model, target)
             handle._undo.append(put(model, handle.key, target, state))
-        for path, tensor in adapter.replaced.items():
-            handle.replacements[path] = replacement = Replacement(model, path, tensor, weight, trainable)
+        for path, replacement in replacements(model, adapter, weight, trainable):
+            handle.replacements[path] = replacement
             handle._undo.append(replacement.undo)
     except BaseException:
         handle.detach()
@@ -262,8 +262,10 @@ def check(model: nn.Module, method: Method, adapter: Adapter, weight: float, tra
         method.check(target, adapter.shapes(path))
         places.match(model, target)
         reachable(model, method, target, trains)
+    grounds = set(adapter.grounds.values())
     for path, tensor in adapter.replaced.items():
-        replaceable(model, path, tensor)
+        if not (path in grounds and same(model, path, tensor)):
+            replaceable(model, path, tensor)
     wanted = adapter.base.content
     found_content = content_of(model, adapter.targets) if wanted else ""
     if found_content and found_content != wanted and not adapter.base.quantization:

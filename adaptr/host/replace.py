@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 import torch
 from torch import Tensor, nn
 
 from adaptr import targets as places
+from adaptr.adapter import Adapter
 from adaptr.errors import AlreadyAttached, ShapeError
 
 MARK = "_adaptr_replacement"
@@ -22,22 +25,58 @@ def replaceable(model: nn.Module, path: str, tensor: Tensor) -> None:
         raise ShapeError(f"`{path}` in the base has shape {tuple(found.shape)}, the adapter's {tuple(tensor.shape)}")
 
 
+def replacements(
+    model: nn.Module, adapter: Adapter, weight: float, trainable: bool
+) -> Iterator[tuple[str, Replacement]]:
+    """The adapter's whole parameters, each put in its place as it is asked for, by path.
+
+    What stands under the adapter's own delta is its base: frozen, in every use of a tied weight, and nothing to do
+    where it is what the model has.
+    """
+    grounds = set(adapter.grounds.values())
+    for path, tensor in adapter.replaced.items():
+        below = path in grounds
+        if not (below and same(model, path, tensor)):
+            others = _uses(model, path) - set(adapter.replaced_paths) if below else set()
+            yield path, Replacement(model, path, tensor, weight, trainable and not below, sorted(others))
+
+
+def same(model: nn.Module, path: str, tensor: Tensor) -> bool:
+    """Whether the model's own parameter at `path` has these values, in its dtype."""
+    found = places.parameter(model, path)
+    alike = found.shape == tensor.shape and not hasattr(found, MARK) and found.device.type != "meta"
+    return alike and torch.equal(found.detach(), tensor.detach().to(found))
+
+
+def _uses(model: nn.Module, path: str) -> set[str]:
+    """The other names of the parameter at `path`."""
+    one = places.parameter(model, path)
+    return {name for name, other in model.named_parameters(remove_duplicate=False) if other is one} - {path}
+
+
 class Replacement:
-    """Another value in a parameter's place: W + w (V - W), in the dtype and on the device of W.
+    """Another value in a parameter's place: W + w (V - W), in the dtype and on the device of W; in its `others` too.
 
     The base's own parameter object is kept aside and put back by `undo()`, so that ties and values return as they were,
     in the dtype and on the device that the model has by then.
     """
 
-    def __init__(self, model: nn.Module, path: str, tensor: Tensor, weight: float, trainable: bool) -> None:
-        owner, _, self.name = path.rpartition(".")
-        self.module = model.get_submodule(owner)
-        before = self.module._parameters[self.name]
+    def __init__(
+        self, model: nn.Module, path: str, tensor: Tensor, weight: float, trainable: bool, others: Iterable[str] = ()
+    ) -> None:
+        split = [name.rpartition(".") for name in (path, *others)]
+        self.places = [(model.get_submodule(owner), name) for owner, _, name in split]
+        module, name = self.places[0]
+        before = module._parameters[name]
         assert before is not None
         self.before, self.tensor = before, tensor
         self.value = nn.Parameter(self.blended(weight), requires_grad=trainable)
         setattr(self.value, MARK, path)
-        self.module._parameters[self.name] = self.value
+        self._put(self.value)
+
+    def _put(self, value: nn.Parameter) -> None:
+        for module, name in self.places:
+            module._parameters[name] = value
 
     def blended(self, weight: float) -> Tensor:
         before = self.before.detach()
@@ -55,11 +94,12 @@ class Replacement:
 
     def undo(self) -> None:
         self._follow()
-        self.module._parameters[self.name] = self.before
+        self._put(self.before)
 
     def _follow(self) -> None:
         """Move what was kept aside to where the model has gone since."""
-        now = self.module._parameters[self.name]
+        module, name = self.places[0]
+        now = module._parameters[name]
         if now is None or (now.dtype, now.device) == (self.before.dtype, self.before.device):
             return
         grad, self.before.grad = self.before.grad, None  # whose dtype must be that of the value

@@ -66,7 +66,9 @@ class Job:
         self.paper, self.meter = paper, meter
         notes: Mapping[str, Any] = paper.document["tensors"]
         self.todo = {name: note for name, note in notes.items() if not note.get("added")}
-        self.plan: Plan = plan(_base_of(checkpoint, paper), stack, paper.document.get("tied") or None, check=False)
+        replaced = {name for name, note in self.todo.items() if note.get("old")}
+        tied = paper.document.get("tied") or None
+        self.plan: Plan = plan(_base_of(checkpoint, paper), stack, tied, check=False, replaced=replaced)
         strange = self.todo.keys() ^ {name for name in self.plan.changes if name not in paper.added}
         if strange:
             raise DigestMismatch(

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from adaptr import plugins
-from adaptr.adapter import MATRIX_KINDS, Adapter
+from adaptr.adapter import MATRIX_KINDS, REPLACED, Adapter
 from adaptr.checkpoint.names import Names
 from adaptr.checkpoint.open import Checkpoint
 from adaptr.errors import NotPossible, TargetNotFound, Unsupported
 from adaptr.families.base import Member
+from adaptr.ops import grounds
 from adaptr.ops.change import FLOATS, Change, Layer, Plan, Solid, Span, Tied
 from adaptr.ops.content import check_content
 from adaptr.ops.tied import settle
@@ -21,10 +22,18 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def plan(checkpoint: Checkpoint, stack: Sequence[tuple[Adapter, float]], tied: Tied = None, check: bool = True) -> Plan:
-    """The changes that `stack` makes to `checkpoint`. Nothing is read but headers and samples, nothing is written.
+def plan(
+    checkpoint: Checkpoint,
+    stack: Sequence[tuple[Adapter, float]],
+    tied: Tied = None,
+    check: bool = True,
+    replaced: Collection[str] | None = None,
+) -> Plan:
+    """The changes that `stack` makes to `checkpoint`. Nothing is read but headers, samples and tables that an adapter
+    brings along; nothing is written.
 
-    `check`: the adapters must have been trained on these very weights, if they say on which.
+    `check`: the adapters must have been trained on these very weights, if they say on which. `replaced`: the tensors
+    that a merge has replaced, where `checkpoint` is what it made, and not the base that tells.
 
     Raises `TargetNotFound`, `TargetMismatch`, `ContentMismatch`, `TiedWeights`, `NotMergeable`, `Unsupported`.
     """
@@ -41,8 +50,15 @@ def plan(checkpoint: Checkpoint, stack: Sequence[tuple[Adapter, float]], tied: T
                 check_content(checkpoint, names, adapter)
             else:
                 names.meet(adapter)
+            brought = grounds.brought(ties, adapter, replaced)
             for path, target in adapter.targets.items():
-                _add(ties, Layer(adapter, target, weight * strength(path)), spans, biases)
+                layer = Layer(adapter, target, weight * strength(path))
+                if path in brought:
+                    for change in grounds.changes(ties, layer, brought[path]):
+                        _put(changes, change)
+                else:
+                    _add_weight(ties, layer, spans)
+                _add_bias(ties, layer, biases)
             _add_replaced(ties, adapter, weight, strength, changes)
         if whole.parts:
             _add_replaced(ties, whole, weight, lambda path: 1.0, changes)
@@ -66,16 +82,15 @@ def members(adapter: Adapter) -> list[Member]:
     return plugins.method(adapter.method).members(adapter)
 
 
-def _add(
-    ties: Ties,
-    layer: Layer,
-    spans: dict[str, dict[tuple[int, int], list[Layer]]],
-    biases: dict[str, list[Layer]],
-) -> None:
-    probe, names = _probe(layer), ties.names
+def _add_weight(ties: Ties, layer: Layer, spans: dict[str, dict[tuple[int, int], list[Layer]]]) -> None:
+    probe = _probe(layer)
     if layer.target.kind in MATRIX_KINDS and probe.rows is not _no_rows:
         name, place = ties.place(layer.target)
         spans.setdefault(name, {}).setdefault((place.rows.start, place.rows.stop), []).append(layer)
+
+
+def _add_bias(ties: Ties, layer: Layer, biases: dict[str, list[Layer]]) -> None:
+    probe, names = _probe(layer), ties.names
     name, bias = ties.bias(layer.target) if isinstance(layer.target.dims.get("out"), int) else ("", None)
     if bias is not None and _moves_bias(layer):
         biases.setdefault(name, []).append(layer)
@@ -107,7 +122,10 @@ def _moves_bias(layer: Layer) -> bool:
 def _add_replaced(
     ties: Ties, adapter: Adapter, weight: float, strength: Callable[[str], float], changes: dict[str, Change]
 ) -> None:
-    for path, value in adapter.replaced.items():
+    for path in adapter.replaced_paths:
+        if path in adapter.grounds.values():
+            continue  # under the adapter's own delta
+        value = adapter.tensors[f"{path}:{REPLACED}"]
         strong = weight * strength(path)
         if strong != 1.0:
             raise NotPossible(f"`{path}` is replaced as a whole by `{adapter.label}`, which has no strength {strong:g}")
