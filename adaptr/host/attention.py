@@ -18,6 +18,7 @@ from torch.nn.functional import pad
 
 from adaptr.adapter import Target
 from adaptr.errors import Unsupported
+from adaptr.host.positions import Positions, backbone
 from adaptr.host.swap import State
 
 PREFIX = "adaptr_"
@@ -53,8 +54,14 @@ def _activate(model: Any) -> None:
             raise Unsupported(f"prefixes work with {' and '.join(SUPPORTED)} attention, this model uses `{name}`")
         register()
         model.set_attn_implementation(PREFIX + name)
-        counted = model.__dict__["_adaptr_attention"] = [name, 0]
+        counted = model.__dict__["_adaptr_attention"] = [name, 0, _count(model)]
     counted[1] += 1
+
+
+def _count(model: nn.Module) -> Any:
+    found = backbone(model)
+    # before a gate's own pass, which shall see them too
+    return found and found.register_forward_pre_hook(Positions(found), with_kwargs=True, prepend=True)
 
 
 def _deactivate(model: Any) -> None:
@@ -62,6 +69,8 @@ def _deactivate(model: Any) -> None:
     counted[1] -= 1
     if counted[1] == 0:
         model.set_attn_implementation(counted[0])
+        if counted[2] is not None:
+            counted[2].remove()
         del model.__dict__["_adaptr_attention"]
 
 

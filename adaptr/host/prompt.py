@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from adaptr.errors import AlreadyAttached, Unsupported
 from adaptr.host.call import put, take
+from adaptr.host.positions import first_position, positions_of
 from adaptr.host.swap import State
 from adaptr.targets import text_config
 
@@ -57,7 +58,7 @@ class _Embed:
         self.table, self.state = model.get_input_embeddings(), state
         self.names = list(inspect.signature(type(model).forward).parameters)[1:]
         self.pools = isinstance(getattr(model, "score", None), nn.Module)  # classifies the last token
-        self.first = _first_position(model)
+        self.first = first_position(model)
 
     @property
     def tokens(self) -> Tensor:
@@ -95,8 +96,7 @@ class _Embed:
                 types = kwargs["token_type_ids"]
                 kwargs["token_type_ids"] = torch.cat([types.new_zeros(batch, P), types], dim=1)
         if "position_ids" in self.names:
-            positions = (mask.cumsum(1) - 1).clamp(min=0) + self.first
-            kwargs["position_ids"] = positions[:, -embeds.shape[1] :]
+            kwargs["position_ids"] = positions_of(mask, self.first, embeds.shape[1])
         return 0 if past else P, {**kwargs, "inputs_embeds": embeds, "attention_mask": mask}
 
     def after(self, model: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
@@ -137,10 +137,3 @@ class _Decoder:
             missing = mask.new_ones(mask.shape[0], states.shape[1] - mask.shape[1])
             kwargs["encoder_attention_mask"] = torch.cat([missing, mask], dim=1)
         return (), kwargs
-
-
-def _first_position(model: nn.Module) -> int:
-    """The position of a first token: RoBERTa-likes count from behind their padding index."""
-    tables = (m for name, m in model.named_modules() if name.endswith("position_embeddings"))
-    padding = getattr(next(tables, None), "padding_idx", None)
-    return 0 if padding is None else int(padding) + 1

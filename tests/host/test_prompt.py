@@ -105,6 +105,54 @@ def test_a_padded_row_is_the_row_alone(name: str, method: str) -> None:
     assert_close(both[1:], alone.logits)
 
 
+@pytest.mark.parametrize("method", ["prompt", "prefix", "mam"])
+@pytest.mark.parametrize("name", [*DECODERS, "mistral", "qwen2", "gemma2", "gemma3", "mixtral", "gpt-oss"])
+def test_a_left_padded_row_is_the_row_alone(name: str, method: str) -> None:
+    """In a plain forward, in one that goes on from its cache, and without any padding."""
+    model = tiny.model(name)
+    ids, mask = padded(tiny.inputs(name)["input_ids"], "left")
+    more = torch.tensor([[7], [8]])
+    adapter = shaken(adaptr.create(model, method, **({"m": 8} if method == "mam" else {"tokens": P})))
+    with torch.no_grad(), adaptr.attach(model, adapter):
+        both, alone = model(ids, attention_mask=mask, use_cache=True), model(ids[1:, 3:], use_cache=True)
+        assert_close(both.logits[1:, 3:], alone.logits)
+        assert_close(both.logits[:1], model(ids[:1]).logits)
+        longer = torch.cat([mask, mask.new_ones(2, 1)], 1)
+        both = model(more, attention_mask=longer, past_key_values=both.past_key_values)
+        assert_close(both.logits[1:], model(more[1:], past_key_values=alone.past_key_values).logits)
+
+
+@pytest.mark.parametrize("name", ["bert", "roberta", "albert"])
+def test_a_left_padded_row_of_a_backbone_called_alone(name: str) -> None:
+    model = tiny.model(name)
+    ids, mask = padded(tiny.inputs(name)["input_ids"], "left")
+    with torch.no_grad(), adaptr.attach(model, made(model, "prefix")):
+        both = model.base_model(input_ids=ids, attention_mask=mask).last_hidden_state
+        alone = model.base_model(input_ids=ids[1:, 3:], attention_mask=mask[1:, 3:]).last_hidden_state
+    assert_close(both[1:, 3:], alone)
+
+
+def test_positions_that_are_given_stay() -> None:
+    model = tiny.model("llama")
+    ids, mask = padded(tiny.inputs("llama")["input_ids"], "left")
+    given = torch.arange(7).expand(2, -1) + 5
+    with torch.no_grad(), adaptr.attach(model, made(model, "prefix")):
+        wanted = model(ids, position_ids=given).logits[:1]
+        assert_close(model(ids, mask, given).logits[:1], wanted)
+        assert not torch.allclose(model(ids, mask).logits[:1], wanted)
+
+
+def test_a_prefix_that_is_gone_leaves_positions_alone() -> None:
+    model = tiny.model("gpt2")
+    ids, mask = padded(tiny.inputs("gpt2")["input_ids"], "left")
+    with torch.no_grad():
+        before = model(ids, attention_mask=mask).logits
+        with adaptr.attach(model, made(model, "prefix")):
+            assert not torch.equal(model(ids, attention_mask=mask).logits, before)
+        assert torch.equal(model(ids, attention_mask=mask).logits, before)
+        assert not model.transformer._forward_pre_hooks
+
+
 @pytest.mark.parametrize("method", ["prompt", "prefix"])
 def test_two_stacks_generate(method: str) -> None:
     model = tiny.model("t5")
