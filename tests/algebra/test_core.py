@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adaptr import Core, Dense, LowRank
-from adaptr.algebra.core import Basis
+from adaptr.algebra.core import Basis, cut
 from adaptr.errors import NotPossible, ShapeError
 from algebra import cases
 
@@ -80,3 +80,31 @@ def test_a_sum_is_as_its_terms() -> None:
     core = Core.of([one * 0.5 + two, two])
     assert [C.shape for C in core.cores] == [(7, 7)] * 2
     close(core.lift(core.cores[0]).dense(), 0.5 * one.dense() + two.dense())
+
+
+def test_bases_of_nearly_parallel_factors_are_orthonormal() -> None:
+    """Whose condition a Gram matrix would square."""
+    g = torch.Generator().manual_seed(0)
+    x, y, a, b = (torch.randn(1, n, generator=g, dtype=torch.float64) for n in (30, 30, 20, 20))
+    ops = [LowRank(x.T, a), LowRank((x + 1e-6 * y).T, b)]
+    Q = Core.of(ops).Q_out
+    torch.testing.assert_close(Q.T @ Q, torch.eye(2, dtype=torch.float64), rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_wide_spectrum_is_cut_where_it_is_cut(seed: int) -> None:
+    """Squares of singular values would lose what is below the root of rounding."""
+    space = Core.of([cases.Source(seed).low_rank(12, 9, 4)])
+    g = torch.Generator().manual_seed(seed)
+    U, V = (torch.linalg.qr(torch.randn(4, 4, generator=g, dtype=torch.float64)).Q for _ in "UV")
+    S = torch.tensor([1.0, 0.5, 1e-7, 1e-10], dtype=torch.float64)
+    low, error = space.truncate((U * S) @ V.T, rank=3)
+    wanted = space.lift((U[:, :3] * S[:3]) @ V[:, :3].T)
+    assert float((low.dense() - wanted.dense()).norm()) < 1e-12
+    assert error == pytest.approx(1e-10 / 1.25**0.5, rel=0.01)
+
+
+def test_an_energy_of_all_leaves_what_is_only_rounding() -> None:
+    S = torch.tensor([1.0, 1e-7], dtype=torch.float64)
+    assert cut(S, None, 1.0)[0] == 1
+    assert cut(torch.tensor([1.0, 1e-5], dtype=torch.float64), None, 1.0)[0] == 2

@@ -128,6 +128,11 @@ def test_iso_cts_takes_the_directions_that_there_are(ranks: tuple[int, ...], com
         close(made("iso-cts", [ops[n] for n in order], [1.0] * len(ops), common=common), want)
 
 
+def test_iso_cts_of_more_tasks_than_directions_has_common_ones_alone() -> None:
+    ops = low((24, 2), (1, 1, 1))
+    close(made("iso-cts", ops, [1.0] * 3, common=0.01), made("iso-c", ops, [1.0] * 3))
+
+
 @pytest.mark.parametrize("name", ["iso-c", "iso-cts", "tsv"])
 def test_experts_of_other_ranks_are_as_on_their_own(name: str) -> None:
     g = torch.Generator().manual_seed(0)
@@ -157,6 +162,14 @@ def test_what_dense_products_round_off_is_no_direction() -> None:
     dense = [Dense(exact(op)) for op in ops]
     for name in ("iso-c", "iso-cts", "tsv", "knots"):
         close(made(name, dense, [1.0, 1.0]), made(name, ops, [1.0, 1.0]))
+
+
+@pytest.mark.parametrize("name", ["iso-c", "tsv", "knots"])
+def test_a_result_has_the_dtype_of_its_inputs_and_not_that_of_its_arithmetic(name: str) -> None:
+    ops = [Dense(exact(op).float()) for op in low(SHAPE, (2, 2))]
+    strategy = strategies.get(name)
+    found = strategy.make(ops, [1.0, 1.0], strategy.config({}), Place("layer"), None, None).operator
+    assert found.dtype == torch.float32
 
 
 # ---------------------------------------------------------------- votes
