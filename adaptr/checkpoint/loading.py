@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,22 @@ class Conversion:
     sources: tuple[str, ...]
     targets: tuple[str, ...]
     steps: tuple[Any, ...]
+    patterns: tuple[str, ...] = ()
+
+    @property
+    def experts(self) -> list[list[str]]:
+        """Where experts are stacked, (expert, rows, columns): what each is made of, along its rows. Else nothing."""
+        names = [(type(step).__name__, getattr(step, "dim", None)) for step in self.steps]
+        if names not in ([("MergeModulelist", 0)], [("MergeModulelist", 0), ("Concatenate", 1)]):
+            return []
+        found: dict[int, dict[int, str]] = {}
+        for source in self.sources:
+            for part, pattern in enumerate(self.patterns):
+                number = re.search(re.escape(pattern).replace(r"\*", r"(\d+)"), source)
+                if number is not None and number.groups():
+                    found.setdefault(int(number[1]), {})[part] = source
+        whole = all(len(found.get(e, ())) == len(self.patterns) for e in range(len(found)))
+        return [[found[e][part] for part in sorted(found[e])] for e in range(len(found))] if whole else []
 
     @property
     def cut(self) -> bool:
@@ -78,4 +95,4 @@ def loading(checkpoint: Checkpoint) -> Loading | None:
 def _conversion(live: str, how: Any, sources: list[str]) -> Conversion:
     first, *others = how.target_patterns
     targets = (live, *(live.replace(first, pattern) for pattern in others))
-    return Conversion(tuple(sources), targets, tuple(how.operations))
+    return Conversion(tuple(sources), targets, tuple(how.operations), tuple(how.source_patterns))

@@ -107,7 +107,7 @@ class Names:
             )
         return self.checkpoint.tensors[names[0]] if names else None
 
-    def _conversion(self, name: str) -> Conversion | None:
+    def conversion(self, name: str) -> Conversion | None:
         """What makes the parameter `name` of stored tensors as the model is loaded, if anything does."""
         live = self.live(name)
         return self.loading.conversions.get(live) if self.loading is not None and live else None
@@ -124,7 +124,7 @@ class Names:
         """The weight of a target. Raises `TargetNotFound`, or `TargetMismatch` for another shape or layout."""
         stack = target.kind in {"experts", "experts_t"}
         name = target.path if stack else f"{target.path}.weight"
-        made = self._conversion(name) if stack or name not in self.checkpoint.tensors else None
+        made = self.conversion(name) if stack or name not in self.checkpoint.tensors else None
         stored = self.find(name) if made is None else None
         if stored is None:
             place = self._fused(target) if made is None else self._cut(target, name, made)
@@ -162,7 +162,7 @@ class Names:
         """The bias that a target's own is a part of, where the checkpoint stores several layers as one."""
         owner, _, leaf = target.path.rpartition(".")
         found = (self._beside(target, f"{owner}.{fused}.bias") for fused, order in FUSED if leaf in order)
-        made = None if self._stored(target.path, target) else self._conversion(f"{target.path}.bias")
+        made = None if self._stored(target.path, target) else self.conversion(f"{target.path}.bias")
         cut = self.checkpoint.tensors[made.sources[0]] if made is not None else None
         return next((stored for stored in found if stored is not None), cut)
 
@@ -172,13 +172,13 @@ class Names:
 
     def missing(self, name: str) -> str:
         """Why there is no tensor `name`."""
-        made = self._conversion(name)
+        made = self.conversion(name)
         apart = next((other for other in self.checkpoint.tensors if ".experts.0." in other), None)
         if ".experts." in name and apart is not None:
             return (
                 f"the base `{self.checkpoint.root.name}` stores each expert of `{name}` as tensors of its own "
-                f"(`{apart}`), which a stack of expert adapters can't be merged into; save the base with its "
-                "experts stacked, or keep the adapter attached"
+                f"(`{apart}`), and how they are stacked is not known; save the base with its experts stacked, or "
+                "keep the adapter attached"
             )
         if made is not None:
             return (

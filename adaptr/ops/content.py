@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import os
 from collections.abc import Mapping
 
 from adaptr.adapter import MATRIX_KINDS, Adapter, Target
+from adaptr.checkpoint.apart import pieces
 from adaptr.checkpoint.names import Names, Place
-from adaptr.checkpoint.open import Checkpoint
+from adaptr.checkpoint.open import Checkpoint, Stored
 from adaptr.errors import ContentMismatch
 from adaptr.format.io import TORCH_NAMES
 from adaptr.ops.change import FLOATS
@@ -38,8 +41,8 @@ def content_of(names: Names, targets: Mapping[str, Target], called: Mapping[str,
     """
     from adaptr.host.identity import digest_of
 
-    places = {path: _place_of_weight(names, target) for path, target in targets.items()}
-    read = {p: _sample(place) for p, place in places.items() if place is not None and _is_float(place)}
+    places = {path: _places_of_weight(names, target) for path, target in targets.items()}
+    read = {p: _sample(found) for p, found in places.items() if found and all(map(_is_float, found))}
     return digest_of({(called or {}).get(path, path): values for path, values in read.items()})
 
 
@@ -47,24 +50,35 @@ def _is_float(place: Place) -> bool:
     return place.stored.entry.dtype in FLOATS
 
 
-def _place_of_weight(names: Names, target: Target) -> Place | None:
-    """Where the weight of a target's module is, for modules that have one."""
+def _places_of_weight(names: Names, target: Target) -> list[Place]:
+    """Where the weight of a target's module is, for modules that have one, in its order if it is in several tensors."""
+    apart = pieces(names, target)
+    if apart:
+        return [_whole(piece.stored) for piece in apart]
     if target.kind in MATRIX_KINDS:
-        return weight_place(names, target)
+        return [weight_place(names, target)]
     stored = names.find(f"{target.path}.weight")
-    return Place(stored, slice(0, stored.entry.shape[0])) if stored is not None else None
+    return [_whole(stored)] if stored is not None else []
 
 
-def _sample(place: Place) -> bytes:
+def _whole(stored: Stored) -> Place:
+    return Place(stored, slice(0, stored.entry.shape[0]))
+
+
+def _sample(places: list[Place]) -> bytes:
     import torch
 
     from adaptr.host.identity import SAMPLES, value_bytes
 
-    entry, dtype = place.stored.entry, getattr(torch, TORCH_NAMES[place.stored.entry.dtype])
+    entry, dtype = places[0].stored.entry, getattr(torch, TORCH_NAMES[places[0].stored.entry.dtype])
     per_row = entry.numel // entry.shape[0]
-    first, numel = place.rows.start * per_row, (place.rows.stop - place.rows.start) * per_row
+    sizes = [(place.rows.stop - place.rows.start) * per_row for place in places]
+    ends, numel = list(itertools.accumulate(sizes)), sum(sizes)
     raw = bytearray()
-    with open(place.stored.shard.path, "rb") as file:
-        for i in range(0, numel, max(numel // SAMPLES, 1))[:SAMPLES]:
-            raw += os.pread(file.fileno(), dtype.itemsize, place.stored.offset + (first + i) * dtype.itemsize)
+    for i in range(0, numel, max(numel // SAMPLES, 1))[:SAMPLES]:
+        at = bisect.bisect_right(ends, i)
+        place, inside = places[at], i - ends[at] + sizes[at]
+        start = place.rows.start * per_row + inside
+        with open(place.stored.shard.path, "rb") as file:
+            raw += os.pread(file.fileno(), dtype.itemsize, place.stored.offset + start * dtype.itemsize)
     return value_bytes(torch.frombuffer(raw, dtype=dtype))

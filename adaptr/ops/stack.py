@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from adaptr import plugins
 from adaptr.adapter import MATRIX_KINDS, REPLACED, Adapter
+from adaptr.checkpoint.apart import apart
 from adaptr.checkpoint.names import Names
 from adaptr.checkpoint.open import Checkpoint
 from adaptr.errors import NotPossible, TargetNotFound, Unsupported
@@ -50,9 +51,11 @@ def plan(
                 check_content(checkpoint, names, adapter)
             else:
                 names.meet(adapter)
+            adapter, stacks = apart(names, adapter)
+            adapter = adapter.replace(tensors=Solid(adapter.tensors)) if stacks else adapter
             brought = grounds.brought(ties, adapter, replaced)
             for path, target in adapter.targets.items():
-                layer = Layer(adapter, target, weight * strength(path))
+                layer = Layer(adapter, target, weight * strength(stacks.get(path, path)))
                 if path in brought:
                     for change in grounds.changes(ties, layer, brought[path]):
                         _put(changes, change)
