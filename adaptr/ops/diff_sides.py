@@ -17,6 +17,7 @@ from adaptr.checkpoint.open import INDEX, Checkpoint, Stored
 from adaptr.checkpoint.stream import Rows
 from adaptr.errors import AdaptrError, CheckpointError
 from adaptr.foreign import detect
+from adaptr.ops.aligned import aligned
 from adaptr.ops.deltas import Deltas
 from adaptr.ops.layers import layers
 from adaptr.ops.open import adaptr_file
@@ -79,7 +80,8 @@ class CheckpointSide:
     """
 
     def __init__(self, label: str, base: Checkpoint, tuned: Checkpoint, named: Mapping[str, Target]) -> None:
-        self.label, self.base, self.tuned = label, base, tuned
+        pair = aligned(base, tuned)
+        self.label, self.base, self.tuned = label, (base := pair.base), (tuned := pair.tuned)
         gone = sorted(set(base.tensors) - set(tuned.tensors))
         if gone:
             raise CheckpointError(f"`{tuned.root}` lacks `{gone[0]}`, which its base has ({len(gone)} are missing)")

@@ -23,6 +23,7 @@ from adaptr.format import digest
 from adaptr.format.io import write
 from adaptr.meter import Progress
 from adaptr.ops import rank_report, storing
+from adaptr.ops.aligned import Aligned, aligned
 from adaptr.ops.assemble import assemble
 from adaptr.ops.content import content_of
 from adaptr.ops.extract_job import Biases, Choice, Embeddings, Found, Job, Rest
@@ -93,12 +94,13 @@ def extract(
     require_size(rank, energy, needed=True)
     stored_as = named(dtype)
     out = placed(out, force, reads(base, tuned))
-    one, two = open_checkpoint(base), open_checkpoint(tuned)
-    _require_same_model(one, two)
-    found_layers = layers(one)
+    one = open_checkpoint(base)
+    pair = aligned(one, open_checkpoint(tuned))
+    _require_same_model(pair.base, pair.tuned)
+    found_layers = _apart(layers(pair.base), pair)
     weights = found_layers.weights
     _require_possible(rank, weights)
-    job = Job(one, two, found_layers, rank, energy, Choice(embeddings, biases, rest), progress)
+    job = Job(pair, found_layers, rank, energy, Choice(embeddings, biases, rest), progress)
     found = job.run()
     asked: dict[str, Any] = {"rank": rank, "energy": energy, "embeddings": embeddings, "biases": biases, "rest": rest}
     asked |= {"dtype": dtype}
@@ -134,7 +136,7 @@ def extract(
         reading=job.reading,
         svd=job.svd,
         seconds=time.perf_counter() - started,
-        notes=_notes(one, two, found),
+        notes=_notes(pair, found),
     )
 
 
@@ -178,14 +180,30 @@ def _base(checkpoint: Checkpoint, found: Layers, operators: Mapping[str, LowRank
     return dataclasses.replace(found.base, id="", content=content_of(Names(checkpoint), chosen))
 
 
-def _notes(base: Checkpoint, tuned: Checkpoint, found: Found) -> tuple[str, ...]:
+def _apart(found: Layers, pair: Aligned) -> Layers:
+    """Layers whose twins share a tensor on both sides: one that is stored on a side stands for itself."""
+    names = Names(pair.base)
+    twins = {name: tuple(t for t in made if _shares(names, name, t)) for name, made in found.twins.items()}
+    return dataclasses.replace(found, twins={name: made for name, made in twins.items() if made})
+
+
+def _shares(names: Names, name: str, twin: Target) -> bool:
+    stored = names.find(f"{twin.path}.weight")
+    return stored is None or stored.name == name
+
+
+def _notes(pair: Aligned, found: Found) -> tuple[str, ...]:
+    base, tuned = pair.base, pair.tuned
     notes = []
+    if pair.ignored:
+        notes.append(f"{len(pair.ignored)} tensors that the model does not read are left out: `{pair.ignored[0]}`")
     grown = [n for n, s in base.tensors.items() if s.entry.shape != tuned.tensors[n].entry.shape]
-    if any(name in found.replaced for name in grown):
+    if grown and found.replaced:
         notes.append("a table has another size than the base's: resize the model's embeddings before attaching")
     for tie in Ties(Names(base)).all:
-        changed = [stored.name for stored in tie.stored if stored.name in {*found.replaced, *found.tables}]
-        if changed:
+        changed = [use for use in tie.uses if use in found.replaced or tie.uses[use].name in found.tables]
+        whole = len(changed) == len(tie.uses) and not any(tie.uses[use].name in found.tables for use in changed)
+        if changed and not whole:
             notes.append(
                 f"`{changed[0]}` is tied; the adapter changes all its uses, so merge with `--tied untie`"
                 if found.twins

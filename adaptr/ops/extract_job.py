@@ -13,10 +13,11 @@ from adaptr.adapter import Target
 from adaptr.algebra.dense import Dense
 from adaptr.algebra.lowrank import LowRank
 from adaptr.algebra.truncate import truncated
-from adaptr.checkpoint.open import Checkpoint, Stored
+from adaptr.checkpoint.open import Stored
 from adaptr.errors import NonFinite, NothingChanged
 from adaptr.meter import Meter, Progress
 from adaptr.ops import workers
+from adaptr.ops.aligned import Aligned
 from adaptr.ops.blocks import working
 from adaptr.ops.change import FLOATS
 from adaptr.ops.diff_sides import value
@@ -59,18 +60,17 @@ class Job:
 
     def __init__(
         self,
-        base: Checkpoint,
-        tuned: Checkpoint,
+        pair: Aligned,
         found: Layers,
         rank: int | None,
         energy: float | None,
         choice: Choice,
         progress: Progress | None,
     ) -> None:
-        self.base, self.tuned, self.choice = base, tuned, choice
+        self.base, self.tuned, self.read, self.choice = pair.base, pair.tuned, pair.read, choice
         self.weights, self.twins, self.names = found.weights, found.twins, found.names
         self.rank, self.energy = rank, energy
-        self.meter = Meter(base.nbytes + tuned.nbytes, "extracting", progress)
+        self.meter = Meter(self.base.nbytes + self.tuned.nbytes, "extracting", progress)
         self.reading = self.svd = 0.0
         self.unchanged = 0
         self._lock = threading.Lock()
@@ -96,8 +96,9 @@ class Job:
         """A checkpoint as a lineage names it: a digest over name, dtype, shape and digest of every tensor."""
         lines = hashlib.sha256()
         checkpoint = (self.base, self.tuned)[side]
-        for name, sha in sorted(self._digests[side].items()):
-            entry = checkpoint.tensors[name].entry
+        named = ((own, name) for name, own in self.read[side].items() if name in self._digests[side])
+        for name, key in sorted(named):
+            entry, sha = checkpoint.tensors[key].entry, self._digests[side][key]
             lines.update(f"{name}\0{entry.dtype}\0{','.join(map(str, entry.shape))}\0{sha}\n".encode())
         return {"role": role, "format": "checkpoint", "digest": "sha256:" + lines.hexdigest()}
 
