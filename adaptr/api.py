@@ -312,17 +312,28 @@ def merge(
     force: bool = False,
     tied: Tied = None,
     receipt: bool = True,
+    any_base: bool = False,
     progress: Progress | None = None,
 ) -> MergeReport:
     """Merge adapters into the checkpoint `base`, written to the folder `out`; see `adaptr.ops.merge`.
 
     `adapters`: sources or adapters, alone or with a weight: `["style", ("tone.safetensors", 0.5)]`. `tied`: what
     happens to tied weights that change, "both" or "untie". `receipt`: keep what a bit-exact `unmerge` needs.
+    `any_base`: go on although an adapter names another base.
     """
     from adaptr.ops.merge import merge
 
     folder = _local(base)
-    return merge(folder, _stack(adapters, folder), Path(out), force=force, tied=tied, exact=receipt, progress=progress)
+    return merge(
+        folder,
+        _stack(adapters, folder),
+        Path(out),
+        force=force,
+        tied=tied,
+        exact=receipt,
+        any_base=any_base,
+        progress=progress,
+    )
 
 
 def unmerge(merged: Source, out: Source, *, force: bool = False, progress: Progress | None = None) -> UnmergeReport:
@@ -333,13 +344,19 @@ def unmerge(merged: Source, out: Source, *, force: bool = False, progress: Progr
 
 
 def verify(
-    merged: Source, base: Source, adapters: Adapters, *, tied: Tied = None, progress: Progress | None = None
+    merged: Source,
+    base: Source,
+    adapters: Adapters,
+    *,
+    tied: Tied = None,
+    any_base: bool = False,
+    progress: Progress | None = None,
 ) -> VerifyReport:
     """Prove that `merged` is `base` with `adapters` merged in; see `adaptr.ops.verify`."""
     from adaptr.ops.verify import verify
 
     folder = _local(base)
-    return verify(_local(merged), folder, _stack(adapters, folder), tied=tied, progress=progress)
+    return verify(_local(merged), folder, _stack(adapters, folder), tied=tied, any_base=any_base, progress=progress)
 
 
 def _stack(adapters: Adapters, base: Path) -> list[tuple[Adapter, float]]:

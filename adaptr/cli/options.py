@@ -69,6 +69,11 @@ def output_option(text: str) -> Decorator:
     return lambda function: out(force(function))
 
 
+any_base_option = click.option(
+    "--any-base", is_flag=True, help="Go on although an adapter says that it is of another base."
+)
+
+
 def fields(pairs: tuple[str, ...]) -> dict[str, Any]:
     """`lam=0.5` as {"lam": 0.5}: numbers and truth values where they are some, else text."""
     found: dict[str, Any] = {}

@@ -18,6 +18,7 @@ from adaptr import foreign, plugins
 from adaptr.errors import CheckpointError, MissingExtra, Unsupported, UsageError
 from adaptr.ops import answer
 from adaptr.ops.answer import Answer
+from adaptr.ops.belonging import require_named
 from adaptr.ops.open import open_adapter
 from adaptr.registry.local import path_of
 
@@ -68,18 +69,21 @@ def apply(
     temperature: float = 0.0,
     seed: int = 0,
     dtype: str = "auto",
+    any_base: bool = False,
 ) -> ApplyReport:
     """Answer `prompts` with the model at `base` and `adapters` ((source, weight) each) attached in their order.
 
     `temperature` 0 takes the likeliest token; above, tokens are drawn with `seed`. Raises `MissingExtra` without
     transformers, `CheckpointError` for a base that can't be loaded or lacks weights, `Unsupported` if the model does
-    neither task, and whatever attaching raises.
+    neither task, `WrongBase` for an adapter that names another base and says nothing else of it, unless `any_base`, and
+    whatever attaching raises.
     """
     transformers = quiet_transformers()
     if not prompts:
         raise UsageError("there is no prompt")
     base = path_of(base)
     loaded = [(open_adapter(path_of(source), base).adapter, weight) for source, weight in adapters]
+    require_named(Path(base), [adapter for adapter, _ in loaded], any_base)
     config = explained(base, transformers.AutoConfig.from_pretrained)
     chosen = _task(base, task, config, [a for a, _ in loaded])
     tokenizer = _tokenizer(transformers, base)  # before the model, which takes longer to load

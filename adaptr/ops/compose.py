@@ -18,6 +18,7 @@ from adaptr.errors import UsageError
 from adaptr.format import digest
 from adaptr.format.io import write
 from adaptr.ops import about, beside, parents
+from adaptr.ops.belonging import require_named
 from adaptr.ops.composing import Work, weights
 from adaptr.ops.open import placed
 from adaptr.ops.parents import Parent
@@ -84,6 +85,8 @@ def compose(recipe: Recipe, folder: Path | None = None) -> Composition:
     given = [parents.opened(i.source, i.weight, recipe.base, i.digest) for i in recipe.inputs]
     parents.require_different(given)
     base = given[0].adapter.base if recipe.any_base else parents.require_one_base(given)
+    if isinstance(recipe.base, str | Path):
+        require_named(Path(recipe.base), [parent.adapter for parent in given], recipe.any_base)
     if strategy.searches:
         given = searched(strategy, cfg, given, recipe.base)
     work = None if isinstance(strategy, Whole) else Work(recipe, strategy, cfg, given)

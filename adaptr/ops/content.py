@@ -17,9 +17,9 @@ from adaptr.ops.change import FLOATS
 from adaptr.ops.ties import weight_place
 
 
-def check_content(checkpoint: Checkpoint, names: Names, adapter: Adapter) -> None:
+def check_content(checkpoint: Checkpoint, names: Names, adapter: Adapter) -> bool:
     """Find an adapter's places in a checkpoint, and hold its weights there against the adapter's digest of them, which
-    has names in it: those that the adapter has, or those that the model has.
+    has names in it: those that the adapter has, or those that the model has. Whether there was anything to compare.
 
     Raises `ContentMismatch`, and `TargetAmbiguous` for a name that fits two places.
     """
@@ -33,6 +33,7 @@ def check_content(checkpoint: Checkpoint, names: Names, adapter: Adapter) -> Non
             f"the weights of `{checkpoint.root.name}` at the targets of `{adapter.label}` are not those it was trained "
             f"on ({adapter.base.id or 'unnamed base'}); use the right revision of the base"
         )
+    return bool(found)
 
 
 def content_of(names: Names, targets: Mapping[str, Target], called: Mapping[str, str] | None = None) -> str:

@@ -26,13 +26,14 @@ def over(
     model: nn.Module | None = None,
     config: Mapping[str, Any] | None = None,
     seed: int = 0,
+    any_base: bool = False,
 ) -> Adapter:
     """A fresh adapter of `method` over `children`, by name. Raises `UsageError`, `WrongBase`, `Unsupported`."""
-    return plugins.method(method).over(model, gather(method, children), config or {}, seed)
+    return plugins.method(method).over(model, gather(method, children, any_base), config or {}, seed)
 
 
-def gather(method: str, children: Mapping[str, Adapter]) -> Adapter:
-    """An adapter with `children` as its parts and nothing of its own.
+def gather(method: str, children: Mapping[str, Adapter], any_base: bool = False) -> Adapter:
+    """An adapter with `children` as its parts and nothing of its own. `any_base`: they may name different ones.
 
     Raises `UsageError` for none, for one that is there twice and for a name that can't be a part's; `WrongBase` for
     different bases; `Unsupported` for a child with parts of its own; `NotPossible` where two replace one parameter.
@@ -42,8 +43,9 @@ def gather(method: str, children: Mapping[str, Adapter]) -> Adapter:
     for name, child in children.items():
         _check(name, child)
     parents = {name: opened(child.held(), 1.0) for name, child in children.items()}
-    require_different(list(parents.values()))
-    base = require_one_base(list(parents.values()))
+    given = list(parents.values())
+    require_different(given)
+    base = given[0].adapter.base if any_base else require_one_base(given)
     _require_own_parameters(children)
     tensors: dict[str, Tensor] = {}
     for name, parent in parents.items():

@@ -21,6 +21,7 @@ from adaptr.errors import NothingChanged
 from adaptr.files import replacing_folder, require_folder
 from adaptr.meter import Meter, Progress
 from adaptr.ops import lineage, receipt, workers
+from adaptr.ops.belonging import Compared, require_base
 from adaptr.ops.change import Plan, Tied
 from adaptr.ops.configuration import configured
 from adaptr.ops.filling import Filling
@@ -36,7 +37,8 @@ class MergeReport:
     """What a merge did.
 
     `relative_delta`: ‖W' - W‖ / ‖W‖ over the changed weights. `unchanged`: the share of their elements that the
-    change was too small to move. Both are measured on every eighth block.
+    change was too small to move. Both are measured on every eighth block. `compared`: of each adapter, what tells that
+    it belongs to this base.
     """
 
     out: str
@@ -51,6 +53,7 @@ class MergeReport:
     receipt_bytes: int
     seconds: float
     notes: list[str] = field(default_factory=list)
+    compared: list[Compared] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -64,19 +67,21 @@ def merge(
     force: bool = False,
     tied: Tied = None,
     exact: bool = True,
+    any_base: bool = False,
     progress: Progress | None = None,
 ) -> MergeReport:
     """Write the checkpoint `base` with `adapters` (and their weights) merged in to the folder `out`.
 
-    `exact`: the receipt holds what a bit-exact `unmerge` needs. Raises before anything is written if an adapter does
-    not fit; `NothingChanged` if the result would be the base; `NonFinite` for NaN or infinity. `out` appears whole or
-    not at all.
+    `exact`: the receipt holds what a bit-exact `unmerge` needs. `any_base`: go on although an adapter says that it is
+    of another base. Raises before anything is written if an adapter does not fit; `NothingChanged` if the result would
+    be the base; `NonFinite` for NaN or infinity. `out` appears whole or not at all.
     """
     started = time.perf_counter()
     require_folder(Path(out), force, reads(base, *(adapter for adapter, _ in adapters)))
     checkpoint = open_checkpoint(base)
     named = lineage.name_adapters(checkpoint, adapters)
     todo = plan(checkpoint, adapters, tied)
+    compared = require_base(checkpoint, [adapter for adapter, _ in adapters], any_base)
     config, said = configured(checkpoint, todo, [adapter for adapter, _ in adapters])
     tokenizer, brought = carried(checkpoint, [adapter for adapter, _ in adapters])
     new = _new_tensors(checkpoint, todo)
@@ -110,6 +115,7 @@ def merge(
         receipt_bytes=receipt_bytes,
         seconds=time.perf_counter() - started,
         notes=[*said, *brought, *_remarks(total)],
+        compared=compared,
     )
 
 

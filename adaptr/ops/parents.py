@@ -9,6 +9,7 @@ from typing import Any
 
 from adaptr.adapter import Adapter, Base, Target, agree
 from adaptr.errors import ContentMismatch, TargetMismatch, UsageError, WrongBase
+from adaptr.ops.belonging import same_name
 from adaptr.ops.naming import named, of_opened
 from adaptr.ops.open import open_adapter
 from adaptr.weighting import Weight, check
@@ -91,15 +92,11 @@ def _compare(one: Parent, two: Parent) -> None:
             f"`{one.label}` and `{two.label}` were trained on bases of the same structure and other weights "
             f"({a.id or 'unnamed'}, {b.id or 'unnamed'})"
         )
-    if not (a.structure and b.structure) and _leaf(a.id) != _leaf(b.id) and a.id and b.id:
+    if not (a.structure and b.structure) and a.id and b.id and not same_name(a.id, b.id):
         raise WrongBase(
             f"`{one.label}` names the base `{a.id}`, `{two.label}` names `{b.id}`, and nothing else is known of them; "
             "if they are one model, say so with `--any-base`"
         )
-
-
-def _leaf(name: str) -> str:
-    return name.rstrip("/").rpartition("/")[2].lower()
 
 
 def _joined(a: Base, b: Base) -> Base:

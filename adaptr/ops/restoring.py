@@ -68,7 +68,7 @@ class Job:
         self.todo = {name: note for name, note in notes.items() if not note.get("added")}
         replaced = {name for name, note in self.todo.items() if note.get("old")}
         tied = paper.document.get("tied") or None
-        self.plan: Plan = plan(_base_of(checkpoint, paper), stack, tied, check=False, replaced=replaced)
+        self.plan: Plan = plan(_base_of(checkpoint, paper), stack, tied, replaced=replaced)
         strange = self.todo.keys() ^ {name for name in self.plan.changes if name not in paper.added}
         if strange:
             raise DigestMismatch(

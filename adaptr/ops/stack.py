@@ -14,7 +14,6 @@ from adaptr.errors import NotPossible, TargetNotFound, Unsupported
 from adaptr.families.base import Member
 from adaptr.ops import grounds
 from adaptr.ops.change import FLOATS, Change, Layer, Plan, Solid, Span, Tied
-from adaptr.ops.content import check_content
 from adaptr.ops.tied import settle
 from adaptr.ops.ties import Ties
 from adaptr.view import View
@@ -27,16 +26,14 @@ def plan(
     checkpoint: Checkpoint,
     stack: Sequence[tuple[Adapter, float]],
     tied: Tied = None,
-    check: bool = True,
     replaced: Collection[str] | None = None,
 ) -> Plan:
-    """The changes that `stack` makes to `checkpoint`. Nothing is read but headers, samples and tables that an adapter
-    brings along; nothing is written.
+    """The changes that `stack` makes to `checkpoint`. Nothing is read but headers and tables that an adapter brings
+    along; nothing is written. Whether it is the adapters' base is asked in `adaptr.ops.belonging`.
 
-    `check`: the adapters must have been trained on these very weights, if they say on which. `replaced`: the tensors
-    that a merge has replaced, where `checkpoint` is what it made, and not the base that tells.
+    `replaced`: the tensors that a merge has replaced, where `checkpoint` is what it made, and not the base that tells.
 
-    Raises `TargetNotFound`, `TargetMismatch`, `ContentMismatch`, `TiedWeights`, `NotMergeable`, `Unsupported`.
+    Raises `TargetNotFound`, `TargetMismatch`, `TiedWeights`, `NotMergeable`, `Unsupported`.
     """
     names = Names(checkpoint)
     ties = Ties(names)
@@ -47,10 +44,7 @@ def plan(
     for whole, weight in stack:
         for _, adapter, strength in members(whole.replace(tensors=Solid(whole.tensors))):
             targets += len(adapter.targets)
-            if check:
-                check_content(checkpoint, names, adapter)
-            else:
-                names.meet(adapter)
+            names.meet(adapter)
             adapter, stacks = apart(names, adapter)
             adapter = adapter.replace(tensors=Solid(adapter.tensors)) if stacks else adapter
             brought = grounds.brought(ties, adapter, replaced)

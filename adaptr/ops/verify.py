@@ -14,6 +14,7 @@ from adaptr.checkpoint.stream import Rows
 from adaptr.format.io import dtype_shape
 from adaptr.meter import Meter, Progress
 from adaptr.ops import receipt, workers
+from adaptr.ops.belonging import Compared, require_base
 from adaptr.ops.blocks import Weight, in_order, merged_bias
 from adaptr.ops.change import Change, Tied
 from adaptr.ops.patch import integer
@@ -60,6 +61,7 @@ class VerifyReport:
     error: float
     differences: list[Difference]
     tied: str
+    compared: list[Compared]
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -72,17 +74,20 @@ def verify(
     *,
     tied: Tied = None,
     tolerance: float = TOLERANCE,
+    any_base: bool = False,
     progress: Progress | None = None,
 ) -> VerifyReport:
     """Compare `merged` with what merging `adapters` into `base` gives.
 
     A changed tensor passes if its error, relative to the change the adapters make, is at most `tolerance`, and no
     element is off by more than a few roundings; untouched and replaced tensors must be equal bit for bit. Missing and
-    unexpected tensors fail. `tied`: as the merge was told; if not given, as its receipt says.
+    unexpected tensors fail. `tied`: as the merge was told; if not given, as its receipt says. `any_base`:
+    go on although an adapter says that it is of another base.
     """
     found, expected = open_checkpoint(merged), open_checkpoint(base)
     tied = tied or _told(found)
     todo = plan(expected, adapters, tied)
+    compared = require_base(expected, [adapter for adapter, _ in adapters], any_base)
     check = _Check(found, todo.changes, Meter(expected.nbytes, "verifying", progress))
     names = sorted({*expected.tensors, *todo.changes})
     results = workers.run(lambda name: check.one(name, expected.tensors.get(name)), names)
@@ -101,6 +106,7 @@ def verify(
         error=worst,
         differences=sorted(differences, key=lambda d: (-d.error, d.tensor)),
         tied=tied or "",
+        compared=compared,
     )
 
 

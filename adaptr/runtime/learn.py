@@ -16,6 +16,7 @@ from adaptr.errors import UsageError
 from adaptr.format import digest, write
 from adaptr.meter import Progress
 from adaptr.ops import gather
+from adaptr.ops.belonging import require_named
 from adaptr.ops.examples import batch, encoded, examples
 from adaptr.ops.open import open_adapter, placed, reads
 from adaptr.ops.searching import loaded
@@ -65,12 +66,14 @@ def learn(
     held_out: float = 0.1,
     seed: int = 0,
     config: Mapping[str, Any] | None = None,
+    any_base: bool = False,
     force: bool = False,
     progress: Progress | None = None,
 ) -> LearnReport:
     """Train a gate over `experts` on the examples in `data`, in batches of `size`, and write it to `out`.
 
-    The same call gives the same bytes on one machine. Raises what `create` raises for experts that don't fit.
+    The same call gives the same bytes on one machine. Raises what `create` raises for experts that don't fit, and
+    `WrongBase` for one that names another base and says nothing else of it, unless `any_base`.
     """
     import torch
 
@@ -80,9 +83,10 @@ def learn(
     place = placed(Path(out), force, reads(here(base), *map(here, experts), data))
     base = path_of(base)
     named = {name: open_adapter(path_of(source), base).adapter for name, source in names(experts).items()}
+    require_named(base, list(named.values()), any_base)
     rows = examples(Path(data))
     model, tokenizer = loaded(base)
-    gate = gather.over(method, named, model, config, seed)
+    gate = gather.over(method, named, model, config, seed, any_base)
     kept, held = _split([encoded(tokenizer, *row) for row in rows], held_out, seed)
     losses = {"base": _loss(model, held, size)}
     losses |= {f"{name} alone": _attached_loss(model, child, held, size) for name, child in named.items()}

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from adaptr import plugins
 from adaptr.errors import UsageError
 from adaptr.host.site import Site
+from adaptr.ops.belonging import require_named
 from adaptr.ops.open import open_adapter
 from adaptr.ops.searching import loaded
 from adaptr.registry.local import path_of
@@ -62,12 +63,17 @@ def recorded(gate: Handle) -> Iterator[dict[str, list[Tensor]]]:
         site.signal.log = None
 
 
-def scalings(gate: str | Path, base: str | Path, prompt: str) -> Scalings:
-    """The weights that the gate at `gate` gives to each token of `prompt`. Raises `UsageError` for what is no gate."""
+def scalings(gate: str | Path, base: str | Path, prompt: str, any_base: bool = False) -> Scalings:
+    """The weights that the gate at `gate` gives to each token of `prompt`.
+
+    Raises `UsageError` for what is no gate, `WrongBase` for one that names another base and says nothing else of it,
+    unless `any_base`.
+    """
     import torch
 
     base = path_of(base)
     adapter = open_adapter(path_of(gate), base).adapter
+    require_named(base, [adapter], any_base)
     if plugins.method(adapter.method).family != "gate":
         raise UsageError(f"`{gate}` is `{adapter.method}`, no gate: it has no weights to show")
     model, tokenizer = loaded(base)

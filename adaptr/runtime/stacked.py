@@ -10,6 +10,7 @@ from typing import Any
 
 from adaptr.format import digest, write
 from adaptr.ops import gather
+from adaptr.ops.belonging import require_named
 from adaptr.ops.open import open_adapter, placed, reads
 from adaptr.registry.local import here, path_of
 from adaptr.runtime.names import names
@@ -30,7 +31,12 @@ class StackReport:
 
 
 def stacked(
-    adapters: Sequence[tuple[str | Path, float]], out: str | Path, *, base: Any = None, force: bool = False
+    adapters: Sequence[tuple[str | Path, float]],
+    out: str | Path,
+    *,
+    base: Any = None,
+    any_base: bool = False,
+    force: bool = False,
 ) -> StackReport:
     """Write the adapters, (source, weight) each, to one file. Raises what `adaptr.ops.gather` does for some that don't
     go together.
@@ -40,7 +46,11 @@ def stacked(
     named = names([source for source, _ in adapters])
     children = {name: open_adapter(path_of(source), base).adapter for name, source in named.items()}
     weights = dict(zip(named, (weight for _, weight in adapters), strict=True))
-    made = gather.over(METHOD, children, config={"weights": weights}).replace(name=Path(out).name.split(".")[0])
+    if isinstance(base, Path):
+        require_named(base, list(children.values()), any_base)
+    made = gather.over(METHOD, children, config={"weights": weights}, any_base=any_base).replace(
+        name=Path(out).name.split(".")[0]
+    )
     file = write(made, place, force)
     rows = ((name, part.method, weights[name], part.digest) for name, part in made.parts.items())
     return StackReport(

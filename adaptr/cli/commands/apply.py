@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 @click.option("--temperature", type=click.FloatRange(0, min_open=True), metavar="T", help="Draw tokens, at this heat.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the drawing.")
 @click.option("--dtype", type=click.Choice(("auto", "fp32", "bf16", "fp16")), default="auto", show_default=True)
+@options.any_base_option
 def command(output: Output, base: str, adapters: tuple[Weighted, ...], **given: Any) -> None:
     """Run a base model with adapters on a prompt.
 
@@ -54,6 +55,7 @@ def command(output: Output, base: str, adapters: tuple[Weighted, ...], **given: 
         temperature=given["temperature"] or 0.0,
         seed=given["seed"],
         dtype=given["dtype"],
+        any_base=given["any_base"],
     )
     output.tell(report.as_dict(), _blocks(report))
 

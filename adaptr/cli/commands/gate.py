@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     "--held-out", type=click.FloatRange(0, 1), default=0.1, show_default=True, metavar="SHARE", help="Not learnt from."
 )
 @click.option("--seed", type=int, default=0, show_default=True)
+@options.any_base_option
 def train(output: Output, base: str, more: tuple[str, ...], experts: tuple[str, ...], **given: Any) -> None:
     """Train a gate over adapters, and measure it on examples that were held out.
 
@@ -70,7 +71,8 @@ def train(output: Output, base: str, more: tuple[str, ...], experts: tuple[str, 
 @click.option("-p", "--prompt", required=True, metavar="TEXT", help="The text to be weighed for.")
 @click.option("--html", "page", type=click.Path(), metavar="FILE", help="Also write a page with pictures.")
 @click.option("--force", is_flag=True, help="Replace what is at FILE.")
-def show_(output: Output, gate: str, base: str, prompt: str, page: str | None, force: bool) -> None:
+@options.any_base_option
+def show_(output: Output, gate: str, base: str, prompt: str, page: str | None, force: bool, any_base: bool) -> None:
     """Show the weights that a gate gives its experts, for each token and layer of a text."""
     from adaptr.runtime.scalings import scalings
 
@@ -78,7 +80,7 @@ def show_(output: Output, gate: str, base: str, prompt: str, page: str | None, f
         from adaptr.cli import gate_page, html
 
         html.require(Path(page), force, gate, base)
-    found = scalings(gate, base, prompt)
+    found = scalings(gate, base, prompt, any_base)
     if page is not None:
         html.write(gate_page.page(found), Path(page), force)
     output.tell(found.as_dict(), _shown(found, page))

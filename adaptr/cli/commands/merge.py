@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 @options.output_option("The folder of the merged checkpoint.")
 @click.option("--tied", type=click.Choice(("both", "untie")), help="What to do with tied weights that change.")
 @click.option("--receipt/--no-receipt", default=True, help="Keep what a bit-exact unmerge needs.  [default: receipt]")
+@options.any_base_option
 def command(output: Output, base: str, adapters: tuple[Weighted, ...], **given: Any) -> None:
     """Merge adapters into a base checkpoint, tensor by tensor.
 
@@ -47,6 +48,7 @@ def _blocks(report: MergeReport) -> Iterator[show.Block]:
         {
             "merged into": report.out,
             "adapters": [show.adapter(a) for a in report.adapters],
+            "base": [one.words for one in report.compared],
             "targets": report.targets,
             "tensors": f"{report.tensors} changed",
             "change": f"{show.share(report.relative_delta)} of the weights' size (Frobenius)",

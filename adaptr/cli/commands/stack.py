@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 @click.argument("adapters", nargs=-1, required=True, type=ADAPTER, metavar="ADAPTER[=W]...")
 @options.output_option("The file to write.")
 @click.option("--base", type=click.Path(), metavar="BASE", help="The base, for files that leave open what is where.")
-def command(output: Output, adapters: tuple[Weighted, ...], out: str, force: bool, base: str | None) -> None:
+@options.any_base_option
+def command(
+    output: Output, adapters: tuple[Weighted, ...], out: str, force: bool, base: str | None, any_base: bool
+) -> None:
     """Put several adapters in one file, to be applied together.
 
     Adapters of any methods keep what they are, in their order and each at its weight; `compose` makes one adapter of
@@ -32,7 +35,7 @@ def command(output: Output, adapters: tuple[Weighted, ...], out: str, force: boo
     """
     from adaptr.runtime.stacked import stacked
 
-    report = stacked(adapters, out, base=base, force=force)
+    report = stacked(adapters, out, base=base, any_base=any_base, force=force)
     output.tell(report.as_dict(), _blocks(report))
 
 

@@ -36,6 +36,7 @@ SHOWN = 10
 @click.option("--base", type=click.Path(), metavar="BASE", help="What was merged into.")
 @click.option("--adapter", "adapters", multiple=True, type=ADAPTER, metavar="A[=W]", help="As merged.")
 @click.option("--tied", type=click.Choice(("both", "untie")), help="As merged; what the receipt says, if it is there.")
+@options.any_base_option
 @click.option("--key", "keys", multiple=True, type=click.Path(), metavar="PUB", help="A public key to trust, in PEM.")
 @click.option(
     "--certificate-chain", "roots", multiple=True, type=click.Path(), metavar="CA", help="Certificates to trust."
@@ -48,6 +49,7 @@ def command(
     base: str | None,
     adapters: tuple[Weighted, ...],
     tied: Tied,
+    any_base: bool,
     keys: tuple[str, ...],
     roots: tuple[str, ...],
     signature: str | None,
@@ -63,7 +65,7 @@ def command(
 
     Without anything: that every blob in the store is what its digest says. Exit code 1 says that some are not.
     """
-    signed, merged = bool(keys or roots or signature), bool(base or adapters or tied)
+    signed, merged = bool(keys or roots or signature), bool(base or adapters or tied or any_base)
     if signed + merged + repair > 1:
         raise click.UsageError("give `--base` and `--adapter`, or `--key`, or `--repair`: each proves another thing")
     if what is None or repair:
@@ -75,7 +77,7 @@ def command(
     from adaptr import api
 
     with bar(output, "verifying") as progress:
-        report = api.verify(what, base, adapters, tied=tied, progress=progress)
+        report = api.verify(what, base, adapters, tied=tied, any_base=any_base, progress=progress)
     output.tell(report.as_dict(), _blocks(report))
     return 0 if report.ok else 1
 
@@ -113,6 +115,7 @@ def _blocks(report: VerifyReport) -> Iterator[show.Block]:
     yield show.Facts(
         {
             "checkpoint": report.merged,
+            "base": [one.words for one in report.compared],
             "verdict": _verdict(report),
             "tensors": f"{report.tensors}, {report.recomputed} of them recomputed",
             "elements": f"{show.number(report.different)} of {show.number(report.elements)} differ",
