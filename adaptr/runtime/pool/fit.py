@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from adaptr.host.swap import original, view_of
 from adaptr.host.uses import use
 from adaptr.ops.stack import members
 from adaptr.precision import all_at_least
+from adaptr.view import View
 
 KINDS = frozenset({"linear", "linear_t"})
 #: All of a target that a model is asked for: its path, kind and shape.
@@ -81,8 +83,10 @@ def _replaced(adapter: Adapter) -> list[str]:
     return [key[:-2] for key in adapter.tensors if key.endswith(":=")]
 
 
-def fit(model: nn.Module, adapter: Adapter, dtype: torch.dtype) -> dict[str, Row]:
-    """What each layer needs, by its path.
+def fit(
+    model: nn.Module, adapter: Adapter, dtype: torch.dtype, seen: Callable[[str, View], View] = lambda _, view: view
+) -> dict[str, Row]:
+    """What each layer needs, by its path. `seen(path, view)` is the View of a layer that the method gets.
 
     Raises what `check` does, `ShapeError`, `ContentMismatch`, and `NotPossible` for deltas of no low rank.
     """
@@ -95,9 +99,9 @@ def fit(model: nn.Module, adapter: Adapter, dtype: torch.dtype) -> dict[str, Row
         for path, target in part.targets.items():
             method.check(target, part.shapes(path))
             if strength(path):
-                row = method.row(target, view_of(model, target), all_at_least(part.at(path), dtype)).weighed(
-                    strength(path)
-                )
+                row = method.row(
+                    target, seen(path, view_of(model, target)), all_at_least(part.at(path), dtype)
+                ).weighed(strength(path))
                 found[path] = found[path] + row if path in found else row
     return found
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,6 +79,10 @@ def _add(y: Tensor, x: Tensor, group: Group) -> None:
         y.add_(torch.bmm(hidden, group.Bt).to(y.dtype))
 
 
+#: The pools whose rows are in force here: in this thread, task or copied context.
+SERVED: ContextVar[tuple[object, ...]] = ContextVar("adaptr_served", default=())
+
+
 class _ByRow:
     """Stands where a hosted state has its method."""
 
@@ -94,7 +99,11 @@ class _ByRow:
 
     def view(self, base: View, p: Any, cfg: Any, weight: float) -> View:
         def call(x: Tensor) -> Tensor:
-            found: Tensor = base(x) if p.work is None else p.work(base.call, x)
+            if p.work is None:
+                bare: Tensor = base(x)
+                return bare
+            _require_inside(p)
+            found: Tensor = p.work(base.call, x)
             return found
 
         def rows(s: slice) -> Tensor:
@@ -105,6 +114,16 @@ class _ByRow:
         return base.then(call=call, rows=rows)
 
 
+def _require_inside(lane: Lane) -> None:
+    """Rows are for the forwards of the block that gave them, not for others that run at the same time."""
+    if lane.owner not in SERVED.get():
+        raise UsageError(
+            f"`{lane.target.path}` serves a batch of rows for another thread or task, and this forward is not in it: "
+            "give it rows of its own by `pool.rows`, None where a row has no adapter, or run it in the context of that "
+            "block (`contextvars.copy_context().run`, `asyncio.to_thread`)"
+        )
+
+
 class Lane(State):
     """A layer of a pool. `work`: for the batch that runs now; a copy of the model has none and is the bare model."""
 
@@ -112,8 +131,9 @@ class Lane(State):
         super().__init__(_ByRow(), target, {}, 1.0, trainable=False)
         self.set(None)
 
-    def set(self, work: Work | None) -> None:
-        self.__dict__["work"] = work
+    def set(self, work: Work | None, owner: object = None) -> None:
+        """`owner`: the pool that is `SERVED` where the batch runs."""
+        self.__dict__.update(work=work, owner=owner)
 
     @property
     def features(self) -> tuple[int, int]:
@@ -122,4 +142,4 @@ class Lane(State):
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         make, args, state = super().__reduce_ex__(protocol)
-        return make, args, {**state, "work": None}
+        return make, args, {**state, "work": None, "owner": None}

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import difflib
 import os
+import threading
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -26,7 +28,8 @@ from adaptr.ops.open import open_adapter
 from adaptr.registry.local import path_of
 from adaptr.runtime.pool.batch import Batch
 from adaptr.runtime.pool.fit import Place, check, fit
-from adaptr.runtime.pool.lane import Lane, Work
+from adaptr.runtime.pool.followed import Followed
+from adaptr.runtime.pool.lane import SERVED, Lane, Work
 from adaptr.runtime.pool.residents import Key, Residents
 
 if TYPE_CHECKING:
@@ -73,7 +76,9 @@ class Pool:
         self._batch = Batch()
         self._matched: set[Place] = set()
         self._versions = 0
-        self._running = self._detached = False
+        self._detached = False
+        self._followed = Followed(model)
+        self._turn, self._thread = threading.Lock(), 0
         _POOLED.add(model)
 
     # ------------------------------------------------------------ registering
@@ -182,25 +187,31 @@ class Pool:
 
     @contextmanager
     def serving(self, keys: Sequence[Key | None]) -> Iterator[None]:
-        """Forwards inside are for rows with these adapters in these versions."""
-        if self._running:
+        """Forwards inside are for rows with these adapters in these versions. Threads take turns."""
+        if self._thread == threading.get_ident():
             raise UsageError("another batch of this pool is running: one `rows` or `generate` step at a time")
-        if self._detached:
-            raise UsageError("this pool was detached; make another one")
-        _require_bare(self.model)
-        gathered = self._gather(tuple(keys))
-        self._running = True
-        try:
-            for path, lane in self._lanes.items():
-                lane.set(gathered[path])
-            yield
-        finally:
-            self._running = False
-            for lane in self._lanes.values():
-                lane.set(None)
+        with self._turn:
+            if self._detached:
+                raise UsageError("this pool was detached; make another one")
+            _require_bare(self.model)
+            self._thread = threading.get_ident()
+            try:
+                gathered = self._gather(tuple(keys))
+                SERVED.set((*SERVED.get(), self))
+                for path, lane in self._lanes.items():
+                    lane.set(gathered[path], self)
+                yield
+            finally:
+                self._thread = 0
+                SERVED.set(tuple(pool for pool in SERVED.get() if pool is not self))
+                for lane in self._lanes.values():
+                    lane.set(None)
 
     def _gather(self, keys: tuple[Key | None, ...]) -> dict[str, Work]:
         wanted = [key for key in dict.fromkeys(keys) if key is not None]
+        for key in self._followed.stale(list(self.residents.held)):
+            self.residents.forget(key)
+            self._batch = Batch()  # where the factors lie that were made of what was
         self.load(wanted)
         return self._batch.works(self._lanes, keys, self.residents.held, self.residents.pages)
 
@@ -219,7 +230,7 @@ class Pool:
         if entry is None or entry.version != version:
             raise UsageError(f"`{name}` was updated or removed, and what it was is no longer on the device")
         with torch.no_grad():
-            return fit(self.model, self._open(entry.source), self.dtype)
+            return fit(self.model, self._open(entry.source), self.dtype, partial(self._followed.reading, key))
 
     def _host(self, path: str) -> None:
         """Let the layer at `path` serve rows."""

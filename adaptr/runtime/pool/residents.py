@@ -84,6 +84,10 @@ class Residents:
         if key in self.held and not self.pins.get(key):
             self.pages.give(self.held.pop(key).pages)
 
+    def forget(self, key: Key) -> None:
+        """Take an adapter off the device, pinned or not: it is put there again when it is wanted."""
+        self.pages.give(self.held.pop(key).pages)
+
     def _vectors(self, row: Row) -> Row:
         def put(v: Tensor | None) -> Tensor | None:
             return None if v is None else v.detach().to(self.device, self.pages.data.dtype)
