@@ -20,7 +20,7 @@ from adaptr.host import attention, fastpath, prompt
 from adaptr.host.freeze import freeze
 from adaptr.host.gradients import Gradients
 from adaptr.host.identity import content_of
-from adaptr.host.names import current
+from adaptr.host.names import current, formerly
 from adaptr.host.reached import reachable, watched
 from adaptr.host.replace import Replacement, replaceable, replacements, same
 from adaptr.host.swap import CACHE, State, mount, unmount, unpack
@@ -36,7 +36,10 @@ LEDGER = "_adaptr_attached"
 
 
 class Handle:
-    """An adapter on a model. `detach()` takes it off; a `with` block does so at its end."""
+    """An adapter on a model. `detach()` takes it off; a `with` block does so at its end.
+
+    `given`: a place of the model to what the adapter that was given calls it, where that is another name.
+    """
 
     def __init__(self, model: nn.Module, adapter: Adapter, key: str) -> None:
         self.model, self.adapter, self.key = model, adapter, key
@@ -44,6 +47,7 @@ class Handle:
         self.hosts: dict[str, nn.Module] = {}
         self.replacements: dict[str, Replacement] = {}
         self.strength = 1.0
+        self.given: dict[str, str] = {}
         self._undo: list[Undo] = []
 
     def __enter__(self) -> Self:
@@ -68,19 +72,23 @@ class Handle:
         self._set_strengths(by)
 
     def _check_strengths(self, by: Callable[[str], float]) -> None:
-        found = {(state.method, by(state.target.path)) for state in self.states.values()}
+        found = {(state.method, by(self._given(state.target.path))) for state in self.states.values()}
         for method, value in found:
             method.check_weight(value)
 
     def _set_strengths(self, by: Callable[[str], float]) -> None:
         for path, state in self.states.items():
-            value = by(state.target.path)
+            value = by(self._given(state.target.path))
             if state.strength != value:
                 state.__dict__["strength"] = value  # past nn.Module's own way of setting, for hundreds of layers
                 if not state.heeded:
                     self.hosts[path].__dict__.pop(CACHE, None)
         for path, replacement in self.replacements.items():
-            replacement.blend(by(path))
+            replacement.blend(by(self._given(path)))
+
+    def _given(self, path: str) -> str:
+        """What the adapter called a place of the model when it was given: strengths are said by those names."""
+        return self.given.get(path, path)
 
     def __deepcopy__(self, memo: Any) -> Self:
         raise UsageError("what is attached belongs to one model: copy the model, which takes the adapters along")
@@ -132,17 +140,19 @@ class Session(Handle):
 
 def attach(model: nn.Module, method: Method, adapter: Adapter, weight: float = 1.0) -> Handle:
     """Attach without gradients. Raises `AlreadyAttached`, `TargetNotFound`, `TargetMismatch`, `ShapeError`."""
-    adapter = current(model, adapter)
+    given, adapter = adapter, current(model, adapter)
     check(model, method, adapter, weight)
     handle = Handle(model, adapter, key_of(model, adapter))
+    handle.given = formerly(adapter, given)
     return install(handle, weight, False, _states(handle, method, weight, False), place)
 
 
 def train(model: nn.Module, method: Method, adapter: Adapter) -> Session:
     """Attach with gradients, everything else frozen."""
-    adapter = current(model, adapter)
+    given, adapter = adapter, current(model, adapter)
     check(model, method, adapter, 1.0, trains=True)
     session = Session(model, adapter, key_of(model, adapter))
+    session.given = formerly(adapter, given)
     session._undo.append(freeze(model))
     session._undo += [unpack(module) for module in model.modules()]
     return install(session, 1.0, True, _states(session, method, 1.0, True), place)

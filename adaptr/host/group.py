@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from adaptr import plugins
 from adaptr.adapter import Adapter
 from adaptr.host.attach import Handle, Session
+from adaptr.host.names import current, formerly
 from adaptr.host.replace import Replacement, replaceable
 
 Strength = Callable[[str], float]
@@ -46,7 +47,7 @@ class Group(Handle):
         for name, child in self.children.items():
             child._set_strengths(self._inside(name, by))
         for path, replacement in self.replacements.items():
-            replacement.blend(by(path))
+            replacement.blend(by(self._given(path)))
 
     def _inside(self, name: str, by: Strength) -> Strength:
         own = self.strengths.get(name)
@@ -68,13 +69,16 @@ class GroupSession(Group, Session):
 
     def adapted(self) -> Adapter:
         own = self.adapter.replace(tensors=self._replaced())
-        return own.with_parts({name: child.adapted() for name, child in self.children.items()})
+        # under the names by which the composite says how strong its parts are
+        return own.with_parts({name: child.adapted().renamed(child.given) for name, child in self.children.items()})
 
 
 def attach(model: nn.Module, adapter: Adapter, weight: float) -> Group:
     """Attach all parts, or none."""
+    given, adapter = adapter, current(model, adapter)
     strengths = {m.name: m.strength for m in plugins.method(adapter.method).members(adapter)}
     group = Group(model, adapter, _each(adapter, "apply", model=model, weight=1.0), weight, strengths)
+    group.given = formerly(adapter, given)
     try:
         group.weigh(lambda path: weight)
     except BaseException:
@@ -85,8 +89,10 @@ def attach(model: nn.Module, adapter: Adapter, weight: float) -> Group:
 
 def train(model: nn.Module, adapter: Adapter) -> GroupSession:
     """Train all parts, or none. Each part freezes all that is there, parts before it too: they are unfrozen again."""
+    given, adapter = adapter, current(model, adapter)
     strengths = {m.name: m.strength for m in plugins.method(adapter.method).members(adapter)}
     session = GroupSession(model, adapter, _each(adapter, "train", model=model), strengths=strengths)
+    session.given = formerly(adapter, given)
     session.weigh(lambda path: 1.0)
     for state in session.states.values():
         for name in state.learning:

@@ -44,6 +44,12 @@ def current(model: nn.Module, adapter: Adapter) -> Adapter:
     return found.replace(base=dataclasses.replace(found.base, content=content))
 
 
+def formerly(now: Adapter, given: Adapter) -> dict[str, str]:
+    """What `given` calls the places of the same adapter under its names of `now`, where these are others."""
+    pairs = [*zip(now.targets, given.targets, strict=True), *zip(now.replaced_paths, given.replaced_paths, strict=True)]
+    return {new: old for new, old in pairs if new != old}
+
+
 def paths_of(adapter: Adapter) -> dict[str, Target | None]:
     """All places that an adapter names in its base."""
     return {**dict.fromkeys(adapter.replaced_paths), **{p: t for p, t in adapter.targets.items() if p}}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -10,6 +12,7 @@ import adaptr
 import tiny
 from adaptr.adapter import Adapter, Base
 from adaptr.errors import TargetAmbiguous, TargetNotFound
+from adaptr.testing import assert_close, shaken
 
 
 def said(model: nn.Module, kind: str) -> torch.Tensor:
@@ -84,3 +87,58 @@ def test_two_names_of_one_place_are_refused() -> None:
     twice = one.renamed({"model.layers.0.self_attn.k_proj": path.removeprefix("model.")}).replace(base=Base())
     with pytest.raises(TargetAmbiguous, match="one place"):
         adaptr.attach(model, twice)
+
+
+def stacked(model: nn.Module) -> Adapter:
+    """Two LoRAs whose strengths are said by the names of the model without its head, and a norm replaced."""
+    parts = {n: shaken(adaptr.create(model, "lora", ["attn.q", "mlp.up"], r=2, name=n), i) for i, n in enumerate("ab")}
+    weights = {"a": [0.2, 1.0], "b": {"layers.0.*": 0.5, "*": -1.0}}
+    with adaptr.stack(model, {n: (p, weights[n]) for n, p in parts.items()}) as stack:
+        found = stack.adapted()
+    return found.replace(tensors={**found.tensors, "norm.weight:=": torch.full((tiny.WIDTH,), 1.5)})
+
+
+def test_strengths_are_those_of_the_names_that_the_adapter_was_given_by() -> None:
+    """A pattern that met nothing any more would be another strength, in silence."""
+    whole = tiny.model("llama")
+    one = stacked(whole.model)
+    with adaptr.attach(whole.model, one):
+        want = said(whole, "llama")
+    with adaptr.attach(whole, one) as handle:
+        assert torch.equal(said(whole, "llama"), want)
+        handle.weight = 0.5
+        handle.weight = 1.0
+        assert torch.equal(said(whole, "llama"), want)
+
+
+def test_a_composite_that_learned_under_other_names_keeps_its_strengths() -> None:
+    whole = tiny.model("llama")
+    one = stacked(whole.model)
+    with adaptr.train(whole, one) as session:
+        want = said(whole, "llama")
+        learned = session.adapted()
+    with adaptr.attach(whole, learned):
+        assert_close(said(whole, "llama"), want, 1e-6)
+
+
+def test_strengths_in_a_pool_too() -> None:
+    whole = tiny.model("llama")
+    one = stacked(whole.model)
+    one = one.replace(tensors={key: t for key, t in one.tensors.items() if not key.endswith(":=")})
+    with adaptr.attach(whole, one):
+        want = said(whole, "llama")
+    with adaptr.pool(whole) as pool:
+        pool.add("a", one)
+        rows = len(tiny.inputs("llama")["input_ids"])
+        with pool.rows(["a"] * rows):
+            assert_close(said(whole, "llama"), want, 1e-5)
+
+
+@pytest.mark.parametrize("weight", [[0.0, 1.0], {"layers.0.*": 1.0, "*": 0.3}])
+def test_strengths_in_a_live_stack_too(weight: Any) -> None:
+    whole = tiny.model("llama")
+    one = shaken(adaptr.create(whole.model, "lora", "attn.q", r=2, name="a"))
+    with adaptr.stack(whole.model, {"a": (one, weight)}):
+        want = said(whole, "llama")
+    with adaptr.stack(whole, {"a": (one, weight)}):
+        assert torch.equal(said(whole, "llama"), want)

@@ -14,7 +14,7 @@ from adaptr.adapter import Adapter, Target
 from adaptr.errors import ContentMismatch, TargetNotFound, Unsupported
 from adaptr.families.row import Row
 from adaptr.host.identity import content_of
-from adaptr.host.names import current
+from adaptr.host.names import current, formerly
 from adaptr.host.swap import original, view_of
 from adaptr.host.uses import use
 from adaptr.ops.stack import members
@@ -92,16 +92,16 @@ def fit(
     """
     check(model, adapter)
     found: dict[str, Row] = {}
-    for _, part, strength in _members(adapter.held()):
-        part = current(model, part)
+    for _, given, strength in _members(adapter.held()):
+        part = current(model, given)
+        own = formerly(part, given)
         _require_base(model, part)
         method = plugins.method(part.method)
         for path, target in part.targets.items():
             method.check(target, part.shapes(path))
-            if strength(path):
-                row = method.row(
-                    target, seen(path, view_of(model, target)), all_at_least(part.at(path), dtype)
-                ).weighed(strength(path))
+            if weight := strength(own.get(path, path)):
+                base = seen(path, view_of(model, target))
+                row = method.row(target, base, all_at_least(part.at(path), dtype)).weighed(weight)
                 found[path] = found[path] + row if path in found else row
     return found
 
