@@ -55,10 +55,11 @@ def _built(folder: Path) -> nn.Module:
     except ImportError:
         raise MissingExtra("knowing a base's modules needs transformers: `pip install 'adaptr[train]'`") from None
     try:
-        config: Any = transformers.AutoConfig.from_pretrained(folder)
-    except (ValueError, OSError, KeyError, TypeError) as error:
+        # code that came with the weights is not run, nor asked about
+        config: Any = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        cls = getattr(transformers, (getattr(config, "architectures", None) or [""])[0], None)
+        with torch.device("meta"):
+            made: nn.Module = cls._from_config(config) if cls else transformers.AutoModel.from_config(config)
+    except (ValueError, OSError, LookupError, TypeError, AttributeError, RuntimeError, ImportError) as error:
         raise CheckpointError(f"`{folder}/config.json` describes no known model: {error}") from None
-    cls = getattr(transformers, (getattr(config, "architectures", None) or [""])[0], None)
-    with torch.device("meta"):
-        made: nn.Module = cls._from_config(config) if cls else transformers.AutoModel.from_config(config)
     return made

@@ -93,7 +93,7 @@ class Filling:
         measured = Measured()
         measured.look(slot.name, old, new, value)
         self.meter.add(write_all(slot.target, slot.offset, raw_bytes(new)))
-        return self._keep_old(slot.name, change, raw_bytes(old)), measured
+        return {"added": True} if change.added else self._keep_old(slot.name, change, raw_bytes(old)), measured
 
     def _replaced(self, slot: Slot, change: Change) -> tuple[Note, Measured]:
         import torch

@@ -25,15 +25,12 @@ def settle(ties: Ties, changes: Changes, tied: Tied) -> tuple[Changes, bool]:
         _refuse_unknown(ties, changes, tied)
         return changes, False
     met = [(tie, mine) for tie in ties.all if (mine := {use: changes.pop(use) for use in tie.uses if use in changes})]
-    one = [(tie, mine) for tie, mine in met if tied != "untie" and _agreed(tie, mine)]
-    rest = [(tie, mine) for tie, mine in met if tied == "untie" or not _agreed(tie, mine)]
-    for tie, mine in one:
-        changes |= _everywhere(tie, mine)
-    if rest and tied is None:
-        raise TiedWeights(_message(*rest[0]))
-    if rest and tied == "untie":
-        return {**changes, **_apart(ties, rest)}, True
-    for tie, mine in rest:
+    unsettled = [(tie, mine) for tie, mine in met if not tie.bias and (tied == "untie" or not _agreed(tie, mine))]
+    if unsettled and tied is None:
+        raise TiedWeights(_message(*unsettled[0]))
+    if unsettled and tied == "untie":
+        return {**changes, **_apart(ties, met)}, True
+    for tie, mine in met:
         changes |= _everywhere(tie, mine)
     return changes, False
 
@@ -98,13 +95,21 @@ def _everywhere(tie: Tie, mine: Mapping[str, Change]) -> Changes:
 def _apart(ties: Ties, met: list[tuple[Tie, dict[str, Change]]]) -> Changes:
     """Every use with a tensor of its own, those of ties that nobody touches too: the configuration unties them all."""
     _require_separable(ties, met[0][0])
-    mine = {use: change for _, changes in met for use, change in changes.items()}
+    mine = {use: change for tie, changes in met for use, change in _to_all(tie, changes).items()}
     found: Changes = {}
     for tie in ties.all:
         made = {use: _alone(ties, tie, use, mine.get(use)) for use in tie.uses}
         _require_one_size(tie, made)
         found |= {change.name: change for change in made.values() if change is not None}
     return found
+
+
+def _to_all(tie: Tie, mine: Mapping[str, Change]) -> Mapping[str, Change]:
+    """The changes of a tie's uses; of a bias those of all are the same, as some readers keep one of the two names."""
+    if not tie.bias:
+        return mine
+    (change, *_) = _everywhere(tie, mine).values()
+    return dict.fromkeys(tie.uses, change)
 
 
 def _alone(ties: Ties, tie: Tie, use: str, change: Change | None) -> Change | None:

@@ -37,6 +37,11 @@ class Tie:
         """The tensors, each once."""
         return [self.uses[name] for name in self.uses if name in self.own]
 
+    @property
+    def bias(self) -> bool:
+        """Whether it is one bias by two names, of which one layer uses one: there is nothing to tell apart."""
+        return len(self.stored[0].entry.shape) == 1
+
     @cached_property
     def equal(self) -> bool:
         """Whether all uses have the same values. Reads the tensors where several are stored."""

@@ -91,6 +91,25 @@ def test_an_untied_head_is_what_attached_is(name: str, base: Path, tmp_path: Pat
     assert c.digests(tmp_path / "back") == c.digests(base)
 
 
+@pytest.mark.parametrize("way", ["both", "untie"])
+def test_a_head_with_its_bias(tmp_path: Path, way: Any) -> None:
+    """BERT's bias has two names, and transformers 4 reads whichever comes last."""
+    torch.manual_seed(0)
+    m.bert().save_pretrained(tmp_path / "base")
+    head = "cls.predictions.decoder"
+    whole = {f"{head}.weight:=": torch.randn(V, D), f"{head}.bias:=": torch.randn(V)}
+    api.merge(tmp_path / "base", [Adapter("lora", {"r": 2}, {}, whole)], tmp_path / "out", tied=way)
+    tensors = c.tensors_of(tmp_path / "out")
+    assert all(torch.equal(t, whole[f"{head}.bias:="]) for name, t in tensors.items() if name.endswith("s.bias"))
+    merged = c.model_of(tmp_path / "out")
+    assert torch.equal(merged.get_submodule(head).bias, whole[f"{head}.bias:="])
+    api.unmerge(tmp_path / "out", tmp_path / "back")
+    assert c.digests(tmp_path / "back") == c.digests(tmp_path / "base")
+    shift = c.lora_at(Target(head, "linear", (V, D)), bias=True)
+    api.merge(tmp_path / "base", [shift], tmp_path / "shift", tied=way)
+    assert torch.allclose(c.model_of(tmp_path / "shift").get_submodule(head).bias, shift.tensors[f"{head}:b"])
+
+
 def test_both_changes_the_one_tensor(name: str, base: Path, tmp_path: Path) -> None:
     report = api.merge(base, [on_head(name)], tmp_path / "out", tied="both")
     assert report.added == []
