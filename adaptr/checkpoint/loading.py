@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -27,15 +26,15 @@ class Conversion:
     @property
     def experts(self) -> list[list[str]]:
         """Where experts are stacked, (expert, rows, columns): what each is made of, along its rows. Else nothing."""
-        names = [(type(step).__name__, getattr(step, "dim", None)) for step in self.steps]
-        if names not in ([("MergeModulelist", 0)], [("MergeModulelist", 0), ("Concatenate", 1)]):
+        from adaptr.host.experts import is_stacking, numbered
+
+        if not is_stacking(self.steps):
             return []
         found: dict[int, dict[int, str]] = {}
         for source in self.sources:
-            for part, pattern in enumerate(self.patterns):
-                number = re.search(re.escape(pattern).replace(r"\*", r"(\d+)"), source)
-                if number is not None and number.groups():
-                    found.setdefault(int(number[1]), {})[part] = source
+            place = numbered(self.patterns, source)
+            if place is not None:
+                found.setdefault(place[0], {})[place[1]] = source
         whole = all(len(found.get(e, ())) == len(self.patterns) for e in range(len(found)))
         return [[found[e][part] for part in sorted(found[e])] for e in range(len(found))] if whole else []
 

@@ -17,6 +17,7 @@ from adaptr import targets as places
 from adaptr.adapter import Adapter, Target
 from adaptr.errors import AlreadyAttached, ContentMismatch, TargetNotFound, UsageError
 from adaptr.host import attention, fastpath, prompt
+from adaptr.host.experts import part_of
 from adaptr.host.freeze import freeze
 from adaptr.host.gradients import Gradients
 from adaptr.host.identity import content_of
@@ -177,7 +178,7 @@ def install(handle: H, weight: float, trainable: bool, states: Iterable[tuple[st
     try:
         for path, target, state in states:
             handle.states[path] = state
-            handle.hosts[path] = places.module_at(model, target)
+            handle.hosts[path] = host_of(model, target)
             handle._undo.append(put(model, handle.key, target, state))
         for path, replacement in replacements(model, adapter, weight, trainable):
             handle.replacements[path] = replacement
@@ -207,14 +208,17 @@ def widened(tensors: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
 
 def place(model: nn.Module, key: str, target: Target, state: State) -> Undo:
     """Put one state where it works; returns how to take it off."""
-    module = places.module_at(model, target)
+    module, part = host_of(model, target), part_of(model, target)
     _same_device(model, module, state)
     if target.kind == "attention":
         return attention.mount(model, key, target, state)
     if target.kind == "model":
         return prompt.mount(model, key, state)
-    if target.kind in {"experts", "experts_t"}:  # one module may have several stacks
-        key = f"{key}-{target.path.rpartition('.')[2]}"
+    if part is not None or target.kind in {"experts", "experts_t"}:  # one module may have several stacks
+        state.__dict__["part"] = part
+        return _on_stack(
+            module, f"{key}-{target.path.rpartition('.')[2]}" if part is None else _key(key, target), state
+        )
     found = use(model, target.path)
     on_output = target.kind == "module"
     mount(module, key, state, found.read and not (on_output and fastpath.inside(model, target.path)))
@@ -231,6 +235,23 @@ def place(model: nn.Module, key: str, target: Target, state: State) -> Undo:
             tap.remove()
 
     return undo
+
+
+def host_of(model: nn.Module, target: Target) -> nn.Module:
+    """The module that a target is at, or that has the stack it is a part of."""
+    part = part_of(model, target)
+    return (
+        places.submodule(model, part.path.rpartition(".")[0]) if part is not None else places.module_at(model, target)
+    )
+
+
+def _on_stack(module: nn.Module, key: str, state: State) -> Undo:
+    mount(module, key, state)
+    return lambda: unmount(module, key)
+
+
+def _key(key: str, target: Target) -> str:
+    return f"{key}-{target.path.replace('.', '_')}"
 
 
 def _same_device(model: nn.Module, module: nn.Module, state: State) -> None:
@@ -270,7 +291,8 @@ def check(model: nn.Module, method: Method, adapter: Adapter, weight: float, tra
         raise TargetNotFound(f"adapter `{adapter.label}` has no targets: attaching it would change nothing")
     for path, target in adapter.targets.items():
         method.check(target, adapter.shapes(path))
-        places.match(model, target)
+        if part_of(model, target) is None:
+            places.match(model, target)
         reachable(model, method, target, trains)
     grounds = set(adapter.grounds.values())
     for path, tensor in adapter.replaced.items():

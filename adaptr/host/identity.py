@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from adaptr.adapter import Base, Target
+from adaptr.host.experts import part_of
 from adaptr.host.swap import original
 from adaptr.targets import submodule
 
@@ -80,6 +81,10 @@ def _sampled_weight(model: nn.Module, target: Target) -> Tensor | None:
     if target.kind in {"experts", "experts_t"}:
         stack = model.get_parameter(target.path)
         return None if stack.is_meta else stack
+    part = part_of(model, target)
+    if part is not None:
+        stack = model.get_parameter(part.path)
+        return None if stack.is_meta else stack[part.number, part.rows]
     weight = submodule(model, target.path)._parameters.get("weight")
     readable = weight is not None and weight.is_floating_point() and not weight.is_meta
     return weight if readable else None

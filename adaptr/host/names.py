@@ -19,6 +19,7 @@ from torch import nn
 
 from adaptr.adapter import MATRIX_KINDS, Adapter, Target, agree
 from adaptr.errors import TargetAmbiguous
+from adaptr.host.experts import part_of
 from adaptr.host.identity import content_of
 from adaptr.targets import describe, submodule
 
@@ -60,7 +61,7 @@ def _content(model: nn.Module, adapter: Adapter, old: Mapping[str, str]) -> str:
     values can't be read, and what it was where they are others.
     """
     said = adapter.base.content
-    if not said or not all(has(model, path) for path in adapter.targets):
+    if not said or not all(has(model, path) or part_of(model, t) for path, t in adapter.targets.items()):
         return said
     found = content_of(model, adapter.targets)
     same = said in {found, content_of(model, adapter.targets, old)}

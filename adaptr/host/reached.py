@@ -15,6 +15,7 @@ from torch import nn
 
 from adaptr.adapter import Target
 from adaptr.errors import Unsupported
+from adaptr.host.experts import part_of
 from adaptr.host.swap import CACHE, dropped
 from adaptr.host.uses import Use, use
 from adaptr.targets import applies_own, submodule
@@ -29,6 +30,9 @@ def reachable(model: nn.Module, method: Any, target: Target, trains: bool, weigh
     `weighs`: whether the method, used so, changes a weight at all.
     """
     if target.kind in ELSEWHERE:
+        return
+    if part_of(model, target) is not None:
+        _in_a_stack(method, target, trains, weighs)
         return
     found, module = use(model, target.path), submodule(model, target.path)
     alone = target.kind != "module" and applies_own(type(module))
@@ -45,6 +49,17 @@ def reachable(model: nn.Module, method: Any, target: Target, trains: bool, weigh
         raise Unsupported(
             f"{who} reads its packed weight past the layer, where no adapter can be; load the base unquantised, or "
             "leave it out of the targets"
+        )
+    if trains and getattr(method.config(target.config), "dropout", False):
+        raise Unsupported(dropped(target.path, method.name))
+
+
+def _in_a_stack(method: Any, target: Target, trains: bool, weighs: bool) -> None:
+    """An expert of a stack has a weight and no call of its own."""
+    if method.unmergeable or not weighs:
+        raise Unsupported(
+            f"`{target.path}` is a part of a stack of experts in this model, and `{method.name}` has no weight there; "
+            "choose a method that changes weights"
         )
     if trains and getattr(method.config(target.config), "dropout", False):
         raise Unsupported(dropped(target.path, method.name))

@@ -20,6 +20,7 @@ from adaptr.adapter import Target
 from adaptr.errors import Unsupported
 from adaptr.host import beside
 from adaptr.host.call import find, put, restore, take
+from adaptr.host.experts import Part, experts_value, parameter_of, refuse_bias
 from adaptr.host.watch import Watch
 from adaptr.targets import applies_own
 from adaptr.view import View, of_weight
@@ -45,12 +46,14 @@ class State(nn.Module):
         self.learning: list[str]
         self.heeded: bool
         self.serial: int
+        self.part: Part | None
         self.__dict__.update(  # past nn.Module's own way of setting, which costs more than all the rest here
             method=method,
             target=target,
             strength=weight,
             cfg=method.config(target.config),
             memo={},
+            part=None,  # where its layer is a part of a stack
             serial=next(_SERIALS),
             heeded=False,  # whether the View in use looks at the strength in each call
             learning=[name for name in tensors if trainable and method.params[name].trains],
@@ -193,6 +196,10 @@ def _value(module: nn.Module, view: View, name: str) -> Tensor:
     _refuse_dropout(module)
     if name == "bias":
         return cast(Tensor, view.bias).to(stored.dtype)
+    if module._parameters.get("bias") is None and view.bias is not None:
+        raise Unsupported(
+            f"a weight is read of a `{original(module).__name__}` without a bias, which its adapter changes"
+        )
     value = view.weight.to(stored.dtype)
     return value.t() if _is_transposed(module) else value
 
@@ -227,7 +234,7 @@ def owner(cls: type[nn.Module]) -> type[nn.Module]:
 
     @functools.wraps(cls.forward)
     def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
-        names = {state.target.path.rpartition(".")[2] for state in self.adapters.values()}
+        names = {parameter_of(state) for state in self.adapters.values()}
         before = put(self, {name: experts_value(self, name) for name in names})
         try:
             return cls.forward(self, *args, **kwargs)
@@ -275,7 +282,8 @@ def _swapped(module: nn.Module, state: State, is_read: bool) -> type[nn.Module]:
     """The class that `module` gets. Raises `Unsupported` where it has one that can't be both."""
     cls = original(module)
     called, whole, stacks, inner = (cast(Any, kind)(cls) for kind in (adapted, read, owner, within))
-    if state.target.kind in {"experts", "experts_t"}:
+    if state.part is not None or state.target.kind in {"experts", "experts_t"}:
+        refuse_bias(state, module._parameters[parameter_of(state)])
         wanted, fits = stacks, {cls, stacks}
     elif state.target.kind != "module" and applies_own(cls):
         wanted, fits = inner, {cls, inner}
@@ -319,20 +327,6 @@ def compose(module: nn.Module) -> View:
     for run in beside.runs(sorted(states, key=lambda s: s.target.kind == "module")):
         view = beside.together(view, run)
     return view
-
-
-def experts_value(module: nn.Module, name: str) -> Tensor:
-    """The adapted value of a raw parameter of `module`, as stored."""
-    parameter = cast(Tensor, module._parameters[name])
-    states = [cast(State, s) for s in cast(nn.ModuleDict, module.adapters).values()]
-    mine = [s for s in states if s.target.path.rpartition(".")[2] == name]
-    transposed = mine[0].target.transposed
-    logical = parameter.transpose(1, 2) if transposed else parameter
-    view = of_weight(logical)
-    for state in mine:
-        view = state.method.view(view, state, state.cfg, state.strength)
-    value = view.weight.to(parameter.dtype)
-    return value.transpose(1, 2) if transposed else value
 
 
 def base_view(module: nn.Module) -> View:

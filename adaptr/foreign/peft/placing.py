@@ -20,7 +20,12 @@ def agreed(model: nn.Module | None, target: Target) -> Target:
     if model is None:
         return target
     from adaptr import targets as places
+    from adaptr.host.experts import part_of
 
+    part = part_of(model, target)
+    if part is not None:
+        shape = (part.rows.stop - part.rows.start, model.get_parameter(part.path).shape[2])
+        return dataclasses.replace(target, shape=shape)
     there, found = _described(model, target)
     if found is None:
         places.match(model, there)  # says which name is near
