@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from adaptr import plugins, precision
 from adaptr.adapter import Adapter
-from adaptr.errors import UsageError
+from adaptr.errors import UsageError, WeightsBeside
 
 if TYPE_CHECKING:
     from torch import dtype as Dtype
@@ -57,18 +57,21 @@ def load(source: Source, base: nn.Module | Source | None = None) -> Adapter:
     """The adapter at `source`: an adaptr file, a folder that holds one, or a file or folder of another tool.
 
     `base`, a folder with a `config.json` or a live model, says what a foreign file leaves open: which modules a prefix
-    belongs to, how expert stacks and fused layers are stored. Tensors are read when used.
+    belongs to, how expert stacks and fused layers are stored. Tensors are read when used. Weights that lie beside it
+    are not read: a `UserWarning` names them.
     """
     from adaptr.ops.open import open_adapter
 
     return open_adapter(_local(source), _base(base)).adapter
 
 
-def inspect(source: Source, finite: bool = False) -> Inspection:
-    """What an adapter is, from its header alone; `finite` also looks for NaN and infinity in its values."""
+def inspect(source: Source, finite: bool = False, base: nn.Module | Source | None = None) -> Inspection:
+    """What an adapter is, from its header alone; `finite` also looks for NaN and infinity in its values. `base`: as for
+    `load`.
+    """
     from adaptr.ops import inspect as inspection
 
-    found = inspection.inspect(_local(source), finite)
+    found = inspection.inspect(_local(source), finite, _base(base))
     return dataclasses.replace(found, source=os.fspath(source))  # as it was named, not where the store has it
 
 
@@ -313,6 +316,7 @@ def merge(
     tied: Tied = None,
     receipt: bool = True,
     any_base: bool = False,
+    ignore_beside: bool = False,
     progress: Progress | None = None,
 ) -> MergeReport:
     """Merge adapters into the checkpoint `base`, written to the folder `out`; see `adaptr.ops.merge`.
@@ -320,20 +324,29 @@ def merge(
     `adapters`: sources or adapters, alone or with a weight: `["style", ("tone.safetensors", 0.5)]`. `tied`: what
     happens to tied weights that change, "both" or "untie". `receipt`: keep what a bit-exact `unmerge` needs.
     `any_base`: go on although an adapter names another base.
+    `ignore_beside`: merge an adapter without the other weights in its folder, which raise `WeightsBeside` else.
     """
     from adaptr.ops.merge import merge
 
     folder = _local(base)
-    return merge(
-        folder,
-        _stack(adapters, folder),
-        Path(out),
-        force=force,
-        tied=tied,
-        exact=receipt,
-        any_base=any_base,
-        progress=progress,
-    )
+    stack = _stack(adapters, folder)
+    left = _left_out(stack, ignore_beside)
+    options: dict[str, Any] = {"force": force, "tied": tied, "exact": receipt, "any_base": any_base}
+    report = merge(folder, stack, Path(out), progress=progress, **options)
+    return dataclasses.replace(report, notes=[*report.notes, *left])
+
+
+def _left_out(stack: Sequence[tuple[Adapter, float]], ignore: bool) -> list[str]:
+    """What lies beside the adapters of a stack. Raises `WeightsBeside` for anything unless it is to be ignored."""
+    from adaptr.ops.open import left_out
+
+    found = [said for adapter, _ in stack if (said := left_out(adapter))]
+    if found and not ignore:
+        raise WeightsBeside(
+            f"{found[0]}; they were trained with it, and without them the merged model is another: put them where they "
+            "belong, or say `--ignore-beside`"
+        )
+    return [f"{said}; they are not merged" for said in found]
 
 
 def unmerge(merged: Source, out: Source, *, force: bool = False, progress: Progress | None = None) -> UnmergeReport:
@@ -368,7 +381,13 @@ def _stack(adapters: Adapters, base: Path) -> list[tuple[Adapter, float]]:
     for one, _ in pairs:
         if isinstance(one, Adapter):
             _whole(folder, one)
-    return [(one if isinstance(one, Adapter) else load(one, folder), float(weight)) for one, weight in pairs]
+    return [(one if isinstance(one, Adapter) else _read(one, folder), float(weight)) for one, weight in pairs]
+
+
+def _read(source: Source, base: Path | None) -> Adapter:
+    from adaptr.ops.open import open_adapter
+
+    return open_adapter(_local(source), base, tell=False).adapter
 
 
 def log(source: Source) -> History:

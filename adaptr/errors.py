@@ -23,6 +23,7 @@ AdaptrError
 │   │   └── LossyConversion           writing it would lose something, and `--lossy` was not given
 │   ├── CheckpointError               a base checkpoint is incomplete or malformed
 │   ├── RecipeError                   a recipe file says something that can't be carried out
+│   ├── WeightsBeside                 other weights lie beside an adapter, and would be left out
 │   ├── ShapeError                    a tensor's shape is not the one its configuration wants
 │   ├── NonFinite                     NaN or infinity where there must be none
 │   └── FileChanged                   a file is no longer the one whose header was read
@@ -280,6 +281,10 @@ class RecipeError(InputError):
     """A recipe file says something that can't be carried out; the message names the line."""
 
 
+class WeightsBeside(InputError):
+    """Weights that were trained with an adapter lie beside its file, and would be left out in silence."""
+
+
 class ShapeError(InputError):
     """A tensor's shape is not the one its configuration wants."""
 
@@ -432,3 +437,7 @@ class StoreUnsafe(MachineError):
 
 class MissingExtra(MachineError):
     """An optional package is needed for this."""
+
+
+class WeightsIgnored(UserWarning):
+    """A warning: weights lie beside an adapter that was loaded without them."""

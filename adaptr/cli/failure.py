@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+import warnings
+from typing import Any, cast
 
 import click
 
 from adaptr.cli.group import cli
 from adaptr.cli.output import Output
-from adaptr.errors import AdaptrError, MachineError, UsageError
+from adaptr.errors import AdaptrError, MachineError, UsageError, WeightsIgnored
 
 INTERRUPTED = 130
 #: EX_SOFTWARE: adaptr itself is wrong, not what it was given.
@@ -18,6 +19,18 @@ BUG = 70
 def run(args: list[str]) -> int:
     """Run one command line; returns its exit code. Nothing is raised but `SystemExit`."""
     out = Output.expected(args)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", WeightsIgnored)
+        python = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
+            out.warn(str(message)) if category is WeightsIgnored else python(message, category, *rest, **more)
+
+        warnings.showwarning = cast(Any, show)
+        return _run(args, out)
+
+
+def _run(args: list[str], out: Output) -> int:
     try:
         return int(cli.main(args or ["--help"], "adaptr", standalone_mode=False, obj=out) or 0)
     except (KeyboardInterrupt, click.Abort):

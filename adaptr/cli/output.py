@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from adaptr.errors import shown
+
 if TYPE_CHECKING:
     from adaptr.cli.show import Block
 
@@ -43,6 +45,11 @@ class Output:
     def emit(self, document: Mapping[str, Any]) -> None:
         """One JSON object on standard output. Not-a-number has no JSON and becomes null."""
         click.echo(json.dumps(_plain(document), indent=2, ensure_ascii=False, allow_nan=False))
+
+    def warn(self, message: str) -> None:
+        """What is right to know and stops nothing."""
+        if not self.quiet:
+            click.echo(f"note: {shown(message, len(message))}", err=True)
 
     def complain(self, message: str) -> None:
         label = click.style("error:", fg="red", bold=True) if coloured(sys.stderr) else "error:"

@@ -126,7 +126,7 @@ OURS = f'{{"__metadata__":{{"{manifests.KEY}":"'.encode()
 
 def is_adaptr(path: Path) -> bool:
     """Whether `path` is a safetensors file with an adaptr manifest, by its header."""
-    return path.is_file() and (_starts_as_ours(path) or manifests.KEY in _peeked(path).get("__metadata__", {}))
+    return path.is_file() and (_starts_as_ours(path) or manifests.KEY in peeked(path).get("__metadata__", {}))
 
 
 def _starts_as_ours(path: Path) -> bool:
@@ -135,7 +135,7 @@ def _starts_as_ours(path: Path) -> bool:
         return file.read(8 + len(OURS))[8:] == OURS
 
 
-def _peeked(path: Path) -> Mapping[str, Any]:
+def peeked(path: Path) -> Mapping[str, Any]:
     """The JSON of a safetensors header, unchecked; empty for anything else."""
     with opened(path) as file:
         first = file.read(9)
@@ -188,7 +188,7 @@ def _folder(path: Path) -> str:
 
 
 def _safetensors(path: Path) -> str:
-    what = of_keys((key for key in _peeked(path) if key != "__metadata__"), path)
+    what = of_keys((key for key in peeked(path) if key != "__metadata__"), path)
     if what:
         return what
     with opened(path) as file:

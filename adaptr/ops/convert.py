@@ -27,6 +27,7 @@ class Report:
 
     `kept`: tensors whose key is the same; `renamed`: the others, (old key, new key); `lost`: what has no place.
     `unplaced`: whether targets are numbered layers, because the source names no modules and no base was given.
+    `beside`: files in the source's folder with other weights, which are left out.
     """
 
     source: str
@@ -41,9 +42,11 @@ class Report:
     lost: tuple[str, ...]
     unplaced: bool
     digest: str
+    beside: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        found = dataclasses.asdict(self)
+        return found if self.beside else {name: value for name, value in found.items() if name != "beside"}
 
 
 def convert(
@@ -56,7 +59,7 @@ def convert(
     """
     format_of = None if to == "adaptr" else foreign.get(to)
     out = placed_as(format_of, out, force, reads(source, base))
-    found = open_adapter(source, base)
+    found = open_adapter(source, base, tell=False)
     require_finite(found.adapter, source)
     adapter = found.adapter.replace(lineage=_lineage(found, to, lossy))
     if format_of is None:
@@ -113,4 +116,5 @@ def _report(found: Opened, adapter: Adapter, out: Path, to: str, written: foreig
         lost=(*written.lost, *_unkept(found)),
         unplaced="attention.0" in adapter.targets,
         digest=digest.of_file(written.file),
+        beside=found.beside,
     )

@@ -36,7 +36,7 @@ class Inspection:
     `trained`: numbers of the method's own tensors; `replaced`: whole parameters of the base; `nbytes`: of all tensors.
     `file_digest`: of the file that holds the tensors. `weights_digest`: the adapter's identity, the same in every
     format.
-    `nonfinite`: tensors with NaN or infinity, None if nobody looked.
+    `nonfinite`: tensors with NaN or infinity, None if nobody looked. `beside`: files in its folder with other weights.
     """
 
     source: str
@@ -65,14 +65,18 @@ class Inspection:
     file_digest: str
     weights_digest: str
     nonfinite: tuple[str, ...] | None
+    beside: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        found = dataclasses.asdict(self)
+        return found if self.beside else {name: value for name, value in found.items() if name != "beside"}
 
 
-def inspect(source: Path, finite: bool = False) -> Inspection:
-    """Describe the adapter at `source`. `finite`: also read every value and name the tensors with NaN or infinity."""
-    found = open_adapter(source)
+def inspect(source: Path, finite: bool = False, base: Any = None) -> Inspection:
+    """Describe the adapter at `source`. `finite`: also read every value and name the tensors with NaN or infinity.
+    `base`: for what the file does not say.
+    """
+    found = open_adapter(source, base, tell=False)
     adapter = found.adapter
     entries = _entries(found)
     own = {"name", "release", "summary", "license", "tags", "method", "version", "config", "base", "quantization"}
@@ -93,6 +97,7 @@ def inspect(source: Path, finite: bool = False) -> Inspection:
         file_digest=digest.of_file(found.file),
         weights_digest=digest.of_adapter(adapter),
         nonfinite=tuple(nonfinite(adapter)) if finite else None,
+        beside=found.beside,
         **{name: getattr(adapter, name) for name in own},
     )
 

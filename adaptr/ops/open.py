@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,28 +11,37 @@ from typing import Any
 
 from adaptr import foreign
 from adaptr.adapter import Adapter
-from adaptr.errors import InputError, OutputExists
+from adaptr.errors import InputError, OutputExists, WeightsIgnored
 from adaptr.files import require_file
-from adaptr.foreign import detect
+from adaptr.foreign import beside, detect
 
 NAME = "adapter.adaptr.safetensors"
 
 
 @dataclass(frozen=True)
 class Opened:
-    """An adapter, the name of its format, and the file with its tensors."""
+    """An adapter, the name of its format, and the file with its tensors. `beside`: files that hold other weights."""
 
     adapter: Adapter
     format: str
     file: Path
+    beside: tuple[str, ...] = ()
 
 
-def open_adapter(source: Path, base: Any = None) -> Opened:
+def open_adapter(source: Path, base: Any = None, tell: bool = True) -> Opened:
     """The adapter at `source`: an adaptr file, a folder with one, or anything that a format plugin reads.
 
     `base`: a folder with a `config.json` or a live model, for what a file does not say. Raises `InputError` where there
     is nothing or a folder holds several adapters, a `ForeignError` that names what is there if it can't be read.
+    `tell`: warn of weights that lie beside it (`WeightsIgnored`), for who does not say so otherwise.
     """
+    found = _opened(source, base)
+    if found.beside and tell:
+        warnings.warn(f"{beside.said(found.file, found.beside)}; they are not used", WeightsIgnored, stacklevel=3)
+    return found
+
+
+def _opened(source: Path, base: Any) -> Opened:
     own = adaptr_file(source)
     require_one(source, own)
     if own is not None:
@@ -42,10 +52,19 @@ def open_adapter(source: Path, base: Any = None) -> Opened:
         if any(part.digest for part in found.parts.values()):
             digest.require_parts(own, open_tensors(own).header, found.parts)
         foreign.require(found, base)
-        return Opened(_placed(found, base), "adaptr", own)
+        return Opened(_placed(found, base), "adaptr", own, beside.weights(own) if source.is_dir() else ())
     form = foreign.of(source)
     adapter = form.read(source, base)
-    return Opened(adapter, form.name, Path(adapter.source))
+    return Opened(adapter, form.name, Path(adapter.source), beside.weights(Path(adapter.source)))
+
+
+def left_out(adapter: Adapter) -> str:
+    """What lies beside the file that an adapter came from and is not in it, in words; "" for nothing."""
+    file = Path(adapter.source) if adapter.source else None
+    if file is None or not file.is_file() or not (file.name == NAME or (file.parent / detect.CONFIG).is_file()):
+        return ""
+    names = beside.weights(file)
+    return beside.said(file, names) if names else ""
 
 
 def adaptr_file(source: Path) -> Path | None:

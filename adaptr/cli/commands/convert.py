@@ -75,6 +75,7 @@ def _blocks(report: Report) -> Iterator[show.Block]:
             "tensors": f"{len(report.kept)} under the same name, {len(report.renamed)} renamed",
             "lost": report.lost or "nothing",
             "note": "targets are numbered layers; give --base to name them" if report.unplaced else "",
+            "left out": [f"{name} (weights beside the adapter)" for name in report.beside],
             "digest": report.digest,
         }
     )

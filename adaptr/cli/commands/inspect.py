@@ -29,14 +29,16 @@ SHOWN = 6
 )
 @click.argument("source", metavar="ADAPTER", type=click.Path())
 @click.option("--finite", is_flag=True, help="Also read every value; exit code 1 if one is NaN or infinite.")
-def command(output: Output, source: str, finite: bool) -> int:
+@click.option("--base", type=click.Path(), metavar="BASE", help="The base model, for what the adapter does not say.")
+def command(output: Output, source: str, finite: bool, base: str | None) -> int:
     """Say what an adapter is, from its header alone.
 
-    ADAPTER is a file or folder in any known format. Neither the weights are loaded nor is the base needed.
+    ADAPTER is a file or folder in any known format. The weights are not loaded, and the base is needed
+    only for files that leave open what is in them.
     """
     from adaptr import api
 
-    found = api.inspect(source, finite=finite)
+    found = api.inspect(source, finite, base)
     output.tell(found.as_dict(), _blocks(found))
     return 1 if found.nonfinite else 0
 
@@ -57,6 +59,7 @@ def _blocks(found: Inspection) -> Iterator[show.Block]:
             "dtypes": found.dtypes,
             "replaces": _some(found.replaced),
             "quantised": found.quantization,
+            "beside": [f"{name} (weights that are no part of it)" for name in found.beside],
             "finite": None if found.nonfinite is None else _some(found.nonfinite) or "all values are",
         }
     )

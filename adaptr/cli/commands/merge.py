@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 @click.option("--tied", type=click.Choice(("both", "untie")), help="What to do with tied weights that change.")
 @click.option("--receipt/--no-receipt", default=True, help="Keep what a bit-exact unmerge needs.  [default: receipt]")
 @options.any_base_option
+@click.option("--ignore-beside", is_flag=True, help="Leave out other weights that lie in an adapter's folder.")
 def command(output: Output, base: str, adapters: tuple[Weighted, ...], **given: Any) -> None:
     """Merge adapters into a base checkpoint, tensor by tensor.
 

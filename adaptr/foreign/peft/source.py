@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adaptr.errors import (
-    ConfigConflict,
-    ConfigMissing,
-    ForeignError,
-    NoAdapterTensors,
-    TensorUnknown,
-    UnsafePickle,
-)
+from adaptr.errors import ConfigMissing, ForeignError, NoAdapterTensors
 from adaptr.foreign import detect
 from adaptr.foreign.peft import keys, told
 from adaptr.foreign.peft.table import PROMPT_TYPES
+from adaptr.foreign.stored import contents
 from adaptr.foreign.weights import Weights
-from adaptr.format.io import open_tensors, opened
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -59,7 +51,7 @@ def read(path: Path, base: Any = None) -> Source:
     weights = locate(path)
     assert weights is not None, "asked to read what was not detected"
     config = detect.config_of(weights.parent)
-    tensors, shapes, metadata = _open(weights)
+    tensors, shapes, metadata = contents(weights)
     if not shapes:
         raise NoAdapterTensors(f"`{weights}` holds no tensor at all")
     detect.of_keys(shapes, weights)  # refuses files of scales only, whatever the configuration says
@@ -89,41 +81,3 @@ def _about(metadata: Mapping[str, str]) -> Mapping[str, Any]:
     except (ValueError, RecursionError):
         raise ForeignError(f"the `{told.ABOUT}` entry of the file's metadata is not JSON") from None
     return found if isinstance(found, dict) else {}
-
-
-def _open(weights: Path) -> tuple[Mapping[str, Any], dict[str, tuple[int, ...]], Mapping[str, str]]:
-    with opened(weights) as file:
-        first = file.read(512)
-    detect.refuse_pointer(weights, first)
-    if weights.suffix == ".safetensors" or first[8:9] == b"{":
-        found = open_tensors(weights)
-        return found, {key: entry.shape for key, entry in found.header.entries.items()}, found.header.metadata
-    tensors = _unpickled(weights)
-    return tensors, {key: tuple(tensor.shape) for key, tensor in tensors.items()}, {}
-
-
-def _unpickled(weights: Path) -> dict[str, Any]:
-    """The tensors of a torch file, loaded by torch's restricted reader, which executes nothing."""
-    import pickle
-
-    import torch
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # old pickles load or not; that they are old helps nobody
-            found = torch.load(weights, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        reason = str(error).split("\n")[0]
-        raise UnsafePickle(
-            f"`{weights}` needs more than plain tensors to be loaded, so it was not ({reason}); "
-            "if you trust it, load and save it again as safetensors with the tool that wrote it"
-        ) from None
-    except (RuntimeError, EOFError, ValueError, OSError, KeyError, TypeError, AttributeError, IndexError) as error:
-        reason = str(error).split("\n")[0][:120] or type(error).__name__
-        raise ForeignError(f"`{weights}` is cut off or damaged: {reason}") from None
-    if not isinstance(found, dict):
-        raise ConfigConflict(f"`{weights}` holds a {type(found).__name__}, wanted named tensors")
-    odd = next((key for key, value in found.items() if not isinstance(value, torch.Tensor)), None)
-    if odd is not None:
-        raise TensorUnknown(f"`{odd}` in `{weights}` is a {type(found[odd]).__name__}, wanted a tensor")
-    return {str(key): value for key, value in found.items()}

@@ -1,0 +1,68 @@
+"""Weights that lie beside an adapter's file and are none of its tensors: trained with it, and lost where it goes alone.
+
+Trainers write them: projectors and embeddings of LLaVA's kin (`non_lora_trainables.bin`), value heads (TRL), new tokens
+(`new_embeddings.safetensors`), a whole model or a second adapter. What a training needs to go on is no weight, and a
+copy of the adapter in another container is nothing new.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from adaptr.errors import AdaptrError
+from adaptr.foreign import detect
+from adaptr.foreign.stored import contents
+from adaptr.format.io import opened
+
+_SUFFIXES = frozenset({".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".npz", ".pkl", ".h5", ".msgpack"})
+#: The state of a training: optimisers, schedules, generators, arguments.
+_STATE = re.compile(
+    r"(.*_)?(optimizer|optim_states|optim|scheduler|training_args|training_state|trainer_state|scaler|sampler|"
+    r"dataloader|dl_state_dict|rng_state|random_states|custom_checkpoint)(_.*|\d*)?"
+)
+#: How files with weights in them begin; an LFS pointer stands for one that was not downloaded.
+_STARTS = (b"PK\x03\x04", b"\x80", detect.LFS, b"\x89HDF")
+#: What containers add to the bytes of their tensors, at most.
+OVERHEAD = 1_000_000
+#: Tensors that are called so are weights, though no module is named.
+_TABLES = frozenset({"input_embeddings", "output_embeddings"})
+
+
+def weights(file: Path) -> tuple[str, ...]:
+    """The names of the files beside `file`, in its folder, with weights that are none of its own."""
+    near = (path for path in sorted(file.parent.iterdir()) if path != file and path.is_file())
+    return tuple(path.name for path in near if _is_candidate(path) and _has_weights(path) and not _copies(path, file))
+
+
+def said(file: Path, names: tuple[str, ...]) -> str:
+    """What lies beside an adapter, in words."""
+    return f"`{file.parent}` also holds weights that are no part of the adapter: {', '.join(f'`{n}`' for n in names)}"
+
+
+def _is_candidate(path: Path) -> bool:
+    return path.suffix in _SUFFIXES and _STATE.fullmatch(path.stem) is None and not detect.is_adaptr(path)
+
+
+def _has_weights(path: Path) -> bool:
+    """By its first bytes and the names in its header; what is broken or can't be looked into counts as weights."""
+    with opened(path) as file:
+        first = file.read(512)
+    if first[8:9] == b"{":
+        names = [key for key in detect.peeked(path) if key != "__metadata__"]
+        return not names or any("." in name or name in _TABLES for name in names)
+    return first.startswith(_STARTS) or path.suffix in {".msgpack"}
+
+
+def _copies(path: Path, file: Path) -> bool:
+    """Whether two files hold the same tensors: trainers leave one in each container."""
+    import torch
+
+    sizes = [one.stat().st_size for one in (path, file)]
+    if max(sizes) > 2 * min(sizes) + OVERHEAD:  # whole models are not read to be told from an adapter
+        return False
+    try:
+        mine, theirs = contents(path)[0], contents(file)[0]
+    except AdaptrError:
+        return False
+    return mine.keys() == theirs.keys() and all(torch.equal(mine[key], theirs[key]) for key in mine)

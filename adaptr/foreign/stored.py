@@ -1,0 +1,54 @@
+"""Named tensors out of files that anybody may have written: safetensors, and torch's pickles without executing them."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from adaptr.errors import ConfigConflict, ForeignError, TensorUnknown, UnsafePickle
+from adaptr.foreign import detect
+from adaptr.format.io import open_tensors, opened
+
+
+def contents(weights: Path) -> tuple[Mapping[str, Any], dict[str, tuple[int, ...]], Mapping[str, str]]:
+    """(tensors, their shapes, metadata) of a safetensors file, nothing of it loaded, or of a torch file.
+
+    Raises `UnsafePickle` for more than plain tensors, `LfsPointer`, and a `ForeignError` or `FormatError` for damage.
+    """
+    with opened(weights) as file:
+        first = file.read(512)
+    detect.refuse_pointer(weights, first)
+    if weights.suffix == ".safetensors" or first[8:9] == b"{":
+        found = open_tensors(weights)
+        return found, {key: entry.shape for key, entry in found.header.entries.items()}, found.header.metadata
+    tensors = _unpickled(weights)
+    return tensors, {key: tuple(tensor.shape) for key, tensor in tensors.items()}, {}
+
+
+def _unpickled(weights: Path) -> dict[str, Any]:
+    """The tensors of a torch file, loaded by torch's restricted reader, which executes nothing."""
+    import pickle
+
+    import torch
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # old pickles load or not; that they are old helps nobody
+            found = torch.load(weights, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        reason = str(error).split("\n")[0]
+        raise UnsafePickle(
+            f"`{weights}` needs more than plain tensors to be loaded, so it was not ({reason}); "
+            "if you trust it, load and save it again as safetensors with the tool that wrote it"
+        ) from None
+    except (RuntimeError, EOFError, ValueError, OSError, KeyError, TypeError, AttributeError, IndexError) as error:
+        reason = str(error).split("\n")[0][:120] or type(error).__name__
+        raise ForeignError(f"`{weights}` is cut off or damaged: {reason}") from None
+    if not isinstance(found, dict):
+        raise ConfigConflict(f"`{weights}` holds a {type(found).__name__}, wanted named tensors")
+    odd = next((key for key, value in found.items() if not isinstance(value, torch.Tensor)), None)
+    if odd is not None:
+        raise TensorUnknown(f"`{odd}` in `{weights}` is a {type(found[odd]).__name__}, wanted a tensor")
+    return {str(key): value for key, value in found.items()}
