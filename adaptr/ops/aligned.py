@@ -51,6 +51,18 @@ def aligned(base: Checkpoint, tuned: Checkpoint) -> Aligned:
     return Aligned(views[0], views[1], (_same(base), theirs), tuple(sorted({*one.ignored, *two.ignored, *unread})))
 
 
+def under_names_of(base: Checkpoint, other: Checkpoint) -> Checkpoint:
+    """`other` with the names that `base` has for the same parameters; nothing is left out, added or found elsewhere."""
+    one, two = _Side(base), _Side(other)
+    if base.tensors.keys() == other.tensors.keys() or not (one.known and two.known):
+        return other
+    called = {one.live(name): name for name in base.tensors}
+    names = {name: called.get(two.live(name), name) for name in other.tensors}
+    if len(set(names.values())) < len(names):  # one parameter under two names: which is read is not known
+        return other
+    return replace(other, tensors={names[name]: replace(s, name=names[name]) for name, s in other.tensors.items()})
+
+
 def _same(checkpoint: Checkpoint) -> dict[str, str]:
     return {name: name for name in checkpoint.tensors}
 

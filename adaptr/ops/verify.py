@@ -14,6 +14,7 @@ from adaptr.checkpoint.stream import Rows
 from adaptr.format.io import dtype_shape
 from adaptr.meter import Meter, Progress
 from adaptr.ops import receipt, workers
+from adaptr.ops.aligned import under_names_of
 from adaptr.ops.belonging import Compared, require_base
 from adaptr.ops.blocks import Weight, in_order, merged_bias
 from adaptr.ops.change import Change, Tied
@@ -81,10 +82,11 @@ def verify(
 
     A changed tensor passes if its error, relative to the change the adapters make, is at most `tolerance`, and no
     element is off by more than a few roundings; untouched and replaced tensors must be equal bit for bit. Missing and
-    unexpected tensors fail. `tied`: as the merge was told; if not given, as its receipt says. `any_base`:
-    go on although an adapter says that it is of another base.
+    unexpected tensors fail; what the model reads as one is one, whatever `merged` calls it. `tied`: as the merge was
+    told; if not given, as its receipt says. `any_base`: go on although an adapter says that it is of another base.
     """
-    found, expected = open_checkpoint(merged), open_checkpoint(base)
+    expected = open_checkpoint(base)
+    found = under_names_of(expected, open_checkpoint(merged))
     tied = tied or _told(found)
     todo = plan(expected, adapters, tied)
     compared = require_base(expected, [adapter for adapter, _ in adapters], any_base)

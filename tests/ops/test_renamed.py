@@ -230,3 +230,15 @@ def test_stacks_that_are_stored_as_stacks_merge(tmp_path: Path, kind: str) -> No
     want = attached(model, one)
     found = merged(saved(model, tmp_path / "base", "memory"), one, tmp_path / "out", type(model))
     close(found, want, rtol=0, atol=1e-5)
+
+
+def test_a_merged_checkpoint_is_verified_under_other_names(tmp_path: Path) -> None:
+    """Saved again by the model, it is the same; with another value it is not."""
+    model = renamed.model("llava")
+    one, base = lora(model), saved(model, tmp_path / "base", "hub")
+    adaptr.merge(base, [one], tmp_path / "out")
+    again = type(model).from_pretrained(tmp_path / "out")
+    assert adaptr.verify(saved(again, tmp_path / "again", "memory"), base, [one]).exact
+    with torch.no_grad():
+        again.model.language_model.norm.weight.add_(1)
+    assert not adaptr.verify(saved(again, tmp_path / "wrong", "memory"), base, [one]).ok
