@@ -317,6 +317,14 @@ def test_an_output_that_holds_another_name_of_an_input(tmp_path: Path) -> None:
     assert refused(out, base / "config.json")
 
 
+@pytest.mark.parametrize("require", [place.require_file, place.require_folder])
+def test_a_way_over_a_folder_that_is_not_there_yet_leads_to_what_is(tmp_path: Path, require) -> None:
+    """`new/..` is nothing until something makes `new`: what lies there is seen before the work, not after it."""
+    (tmp_path / "f").write_text("mine")
+    with pytest.raises(OutputExists, match="exists"):
+        require(tmp_path / "new" / ".." / "f", False, [])
+
+
 def test_folders_beside_an_input_are_free(tmp_path: Path) -> None:
     base = output(tmp_path / "base")
     (base / "data").symlink_to(tmp_path)  # a link to a folder takes nothing in

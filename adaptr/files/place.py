@@ -111,27 +111,22 @@ def require_apart(out: Path, inputs: Iterable[Path]) -> None:
     out = settled(out)
     mine, around, inside = _identity(out), _above(out), _inside(out)
     for path in inputs:
-        own, above = _occupied(path)
+        own = _occupied(path)
         if mine & _identity(path):
             raise _refusal(out, "is", path)
         if (mine | around) & own:
             raise _refusal(out, "lies in", path)
-        if (mine & above) or (inside & own):
+        if (mine & _above(path)) or (inside & own):
             raise _refusal(out, "holds", path)
     for kept in (home() / name for name in KEPT):
         if os.path.lexists(kept) and ((mine | around) & _identity(kept) or mine & _above(kept)):
             raise _refusal(out, "is, holds or lies in", kept)
 
 
-def _occupied(path: Path) -> tuple[set[Identity], set[Identity]]:
-    """The identities of an input with all that is in it, and of the folders around it and what its links lead to."""
-    own, above = _identity(path), _above(path)
-    for one in itertools.islice(_below(path), MOST):
-        if one.is_symlink() and not one.is_dir():
-            above |= _above(one)
-        if not one.is_symlink() or not one.is_dir():
-            own |= _identity(one)
-    return own, above
+def _occupied(path: Path) -> set[Identity]:
+    """The identities of an input and all that is in it, and of the files that links in it lead to."""
+    inside = (one for one in itertools.islice(_below(path), MOST) if not (one.is_symlink() and one.is_dir()))
+    return _identity(path).union(*map(_identity, inside))
 
 
 def _refusal(out: Path, how: str, path: Path) -> OutputExists:
