@@ -153,6 +153,7 @@ def extract(
     biases: Biases = "delta",
     rest: Rest = "replace",
     dtype: str | Dtype | None = None,
+    base_name: str = "",
     force: bool = False,
     progress: Progress | None = None,
 ) -> ExtractReport:
@@ -169,6 +170,7 @@ def extract(
         biases=biases,
         rest=rest,
         dtype=precision.called(dtype),
+        base_name=base_name,
         force=force,
         progress=progress,
     )

@@ -29,6 +29,8 @@ EQUAL, DIFFERS, UNKNOWN = "equal", "differs", "unknown"
 SHORT = "short form"
 #: How the Hub's cache calls a repository's folder.
 _CACHED = re.compile(r"models--([^/]+?)--([^/]+)")
+#: A name with an owner, as hubs and registries give them.
+_PUBLIC = re.compile(r"[A-Za-z0-9][\w.:-]*(/[A-Za-z0-9][\w.-]*)+")
 #: A short form has at least so many letters.
 _LETTERS = 3
 
@@ -148,6 +150,16 @@ def names_of(base: Path) -> Iterator[str]:
         said = None
     if isinstance(said, str):
         yield said
+
+
+def public_name(base: Path) -> str:
+    """What a base is called wherever it lies: on the hub or registry that it came from; "" where only a folder's name
+    is known, which is this machine's own.
+    """
+    folder = base if base.is_dir() else base.parent
+    view = folder.parent.name == "views" and len(folder.name) == 64
+    own = {Path(folder).absolute().name, folder.resolve().name} if not view else set()
+    return next((name for name in names_of(base) if name not in own and _PUBLIC.fullmatch(name)), "")
 
 
 def _pulled(view: Path) -> Iterator[str]:

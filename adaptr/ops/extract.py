@@ -25,6 +25,7 @@ from adaptr.meter import Progress
 from adaptr.ops import rank_report, storing
 from adaptr.ops.aligned import Aligned, aligned
 from adaptr.ops.assemble import assemble
+from adaptr.ops.belonging import public_name
 from adaptr.ops.content import content_of
 from adaptr.ops.extract_job import Biases, Choice, Embeddings, Found, Job, Rest
 from adaptr.ops.layers import Layers, layers
@@ -77,6 +78,7 @@ def extract(
     biases: Biases = "delta",
     rest: Rest = "replace",
     dtype: str | None = None,
+    base_name: str = "",
     force: bool = False,
     progress: Progress | None = None,
 ) -> ExtractReport:
@@ -85,7 +87,8 @@ def extract(
     `embeddings`: tables of the same size as low-rank deltas, as whole new tables, or not at all; tables that grew have
     no delta and are replaced unless dropped. `biases`: of layers that are targets, as differences or whole. `rest`:
     norms, other parameters and new ones. `dtype`: what deltas are stored in, None for the wider of fp32 and the
-    checkpoints; the error is that of what is stored.
+    checkpoints; the error is that of what is stored. `base_name`: what the base is called on a hub; where it came from
+    one, that is known.
 
     Raises `WrongBase` for checkpoints of different models, `NothingChanged` if all tensors are equal, `NonFinite` for
     NaN and infinity, `BadConfig` for a rank above what any weight can have.
@@ -102,6 +105,7 @@ def extract(
     _require_possible(rank, weights)
     job = Job(pair, found_layers, rank, energy, Choice(embeddings, biases, rest), progress)
     found = job.run()
+    known = _base(one, found_layers, found.operators, base_name)
     asked: dict[str, Any] = {"rank": rank, "energy": energy, "embeddings": embeddings, "biases": biases, "rest": rest}
     asked |= {"dtype": dtype}
     adapter = assemble(
@@ -109,7 +113,7 @@ def extract(
         {target.path: target for target in _all(found_layers)},
         biases=found.biases,
         replaced=found.replaced,
-        base=_base(one, found_layers, found.operators),
+        base=known,
         lineage={
             "operation": "extract",
             "arguments": {key: value for key, value in asked.items() if value is not None},
@@ -136,7 +140,7 @@ def extract(
         reading=job.reading,
         svd=job.svd,
         seconds=time.perf_counter() - started,
-        notes=_notes(pair, found),
+        notes=(*_notes(pair, found), *_nameless(known)),
     )
 
 
@@ -174,10 +178,17 @@ def _all(found: Layers) -> list[Target]:
     return [*found.weights.values(), *(twin for twins in found.twins.values() for twin in twins)]
 
 
-def _base(checkpoint: Checkpoint, found: Layers, operators: Mapping[str, LowRank]) -> Base:
-    """The base, told by samples of the weights that change."""
+def _base(checkpoint: Checkpoint, found: Layers, operators: Mapping[str, LowRank], name: str) -> Base:
+    """The base, told by samples of the weights that change, and by its public name if it has one."""
     chosen = {t.path: t for t in _all(found) if t.path in operators}
-    return dataclasses.replace(found.base, id="", content=content_of(Names(checkpoint), chosen))
+    content = content_of(Names(checkpoint), chosen)
+    return dataclasses.replace(found.base, id=name or public_name(checkpoint.root), content=content)
+
+
+def _nameless(base: Base) -> tuple[str, ...]:
+    if base.id:
+        return ()
+    return ("the base has no public name here, so the adapter does not give one; say it with `--base-name`",)
 
 
 def _apart(found: Layers, pair: Aligned) -> Layers:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -130,3 +131,39 @@ def test_peft_loads_what_was_composed_resized_and_converted(tmp_path: Path) -> N
     config = json.loads(file.read_text())
     file.write_text(json.dumps({**config, "base_model_name_or_path": str(base), "revision": None}))
     assert peft.AutoPeftModelForCausalLM.from_pretrained(str(tmp_path / "out")) is not None
+
+
+def tuned(path: Path, source: Path) -> Path:
+    """A copy of a checkpoint with one weight changed."""
+    shutil.copytree(source, path)
+    weights = path / "model.safetensors"
+    tensors = load_file(weights)
+    name = "model.layers.0.self_attn.q_proj.weight"
+    save_file({**tensors, name: tensors[name] + 0.1}, weights, {"format": "pt"})
+    return path
+
+
+@pytest.mark.parametrize(
+    ("said", "asked", "want"),
+    [
+        ("acme/base", "", "acme/base"),
+        ("acme/base", "other/name", "other/name"),
+        ("/home/ada/secret/base", "", None),
+        ("./base", "", None),
+        ("", "", None),
+    ],
+)
+def test_what_was_extracted_names_the_base_by_its_public_name(
+    tmp_path: Path, said: str, asked: str, want: str | None
+) -> None:
+    base = tmp_path / "base"
+    tiny.model("llama").save_pretrained(base)
+    config = json.loads((base / "config.json").read_text())
+    (base / "config.json").write_text(json.dumps({**config, "_name_or_path": said}))
+    made = adaptr.extract(base, tuned(tmp_path / "tuned", base), tmp_path / "d.safetensors", rank=2, base_name=asked)
+    adaptr.convert(tmp_path / "d.safetensors", tmp_path / "out", to="peft")
+    config = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == want
+    assert config["task_type"] == "CAUSAL_LM"
+    assert any("--base-name" in note for note in made.notes) == (want is None)
+    assert b"secret" not in (tmp_path / "d.safetensors").read_bytes()

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Norms, new tensors and all else that changed.",
 )
+@click.option("--base-name", default="", metavar="NAME", help="What BASE is called on a hub, such as org/model.")
 def command(output: Output, base: str, tuned: str, **given: Any) -> None:
     """Make a LoRA of a fine-tuned checkpoint minus its base.
 
