@@ -356,3 +356,18 @@ def test_an_attached_adapter_follows_its_layer_to_another_dtype_and_to_other_wei
     halve(other)
     with torch.no_grad(), adaptr.attach(other, adapter):
         torch.testing.assert_close(found, other(ids).logits)
+
+
+@pytest.mark.parametrize("wide", ["adapter", "model"])
+def test_tensors_are_attached_in_the_wider_of_their_dtype_and_the_models(wide: str) -> None:
+    model = tiny.model("llama")
+    adapter = made(model, "lora")
+    if wide == "model":
+        adapter = adapter.replace(tensors={k: v.to(torch.bfloat16) for k, v in adapter.tensors.items()})
+    else:
+        model.to(torch.bfloat16)
+    with adaptr.attach(model, adapter.replace(base=adaptr.Base())) as handle:
+        for path, state in handle.states.items():
+            for name in state:
+                assert state[name].dtype is torch.float32
+                assert torch.equal(state[name], adapter.tensors[f"{path}:{name}"].float())

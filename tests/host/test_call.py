@@ -18,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 import adaptr
 import tiny
 from adaptr import errors
+from adaptr.host import call
 from adaptr.testing import assert_close, shaken
 
 
@@ -196,6 +197,15 @@ def test_layers_recomputed_by_a_checkpoint_of_ones_own_are_refused() -> None:
         loss = model(input_ids=texts()[0], use_cache=False).logits.square().mean()
         with pytest.raises(errors.Unsupported, match="activation_checkpointing_enable"):
             loss.backward()
+
+
+def test_what_is_put_again_leaves_nothing_older_behind() -> None:
+    owner, before = object(), call.chain()
+    call.put(owner, 1)
+    call.put(owner, 2)
+    assert call.take(owner) == 2
+    assert call.find(owner) is None
+    assert call.chain() == before
 
 
 def test_only_a_forward_sees_adapted_experts() -> None:

@@ -262,6 +262,20 @@ def test_whole_rows_and_columns_of_a_large_weight_are_noticed() -> None:
         assert not watch.holds([weight]), column
 
 
+def test_a_single_value_written_by_torch_is_noticed() -> None:
+    weight = torch.zeros(700, 900)
+    watch = Watch([weight])
+    weight[3, 5] = 1
+    assert not watch.holds([weight])
+
+
+def test_the_same_memory_read_in_another_order_is_another_weight() -> None:
+    weight = torch.arange(9.0).view(3, 3)
+    watch = Watch([weight])
+    weight.data = weight.data.t()
+    assert not watch.holds([weight])
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64, torch.uint8, torch.complex128])
 def test_any_dtype_is_watched(dtype: torch.dtype) -> None:
     tensor = torch.ones(7, 5, dtype=dtype)
