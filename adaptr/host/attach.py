@@ -21,7 +21,7 @@ from adaptr.host.experts import part_of
 from adaptr.host.freeze import freeze
 from adaptr.host.gradients import Gradients
 from adaptr.host.identity import content_of
-from adaptr.host.names import current, formerly
+from adaptr.host.names import current, formerly, renamings
 from adaptr.host.reached import reachable, watched
 from adaptr.host.replace import Replacement, replaceable, replacements, same
 from adaptr.host.swap import CACHE, State, mount, unmount, unpack
@@ -223,6 +223,7 @@ def place(model: nn.Module, key: str, target: Target, state: State) -> Undo:
     on_output = target.kind == "module"
     mount(module, key, state, found.read and not (on_output and fastpath.inside(model, target.path)))
     reads = getattr(state.cfg, "reads", "")
+    reads = renamings(model, {reads: Target(reads, "module", ())}).get(reads, reads) if reads else ""
     tap = model.get_submodule(reads).register_forward_pre_hook(state.take, with_kwargs=True) if reads else None
     unwatch = watched(model, module, target, found)
     again = fastpath.avoid(model, target.path, module) if on_output else unwatch

@@ -142,3 +142,14 @@ def test_strengths_in_a_live_stack_too(weight: Any) -> None:
         want = said(whole, "llama")
     with adaptr.stack(whole, {"a": (one, weight)}):
         assert torch.equal(said(whole, "llama"), want)
+
+
+def test_what_an_adapter_reads_elsewhere_is_found_too() -> None:
+    """The path of the module whose input it takes is a name like any other."""
+    whole = tiny.model("llama")
+    bare = whole.model
+    one = shaken(adaptr.create(bare, "parallel", "layers.1.mlp", reads="layers.1.self_attn.q_proj"))
+    with adaptr.attach(bare, one):
+        want = said(whole, "llama")
+    with adaptr.attach(whole, one):
+        assert torch.equal(said(whole, "llama"), want)
