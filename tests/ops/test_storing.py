@@ -32,7 +32,8 @@ def lora(dtype: torch.dtype, seed: int, **config: Any) -> Adapter:
 
 
 def dense(adapter: Adapter) -> torch.Tensor:
-    return deltas(adapter)["fc"].dense(torch.float64)
+    (op,) = deltas(adapter).values()
+    return op.dense(torch.float64)
 
 
 def real(found: Adapter, wanted: torch.Tensor) -> float:
@@ -123,7 +124,9 @@ def resized(source: Path, out: Path, **options: Any) -> Any:
 
 
 def for_vllm(source: Path, out: Path, **options: Any) -> Any:
-    return adaptr.api.serve(source, out, "vllm", **options)
+    named = adaptr.load(source).renamed({"fc": "model.layers.0.self_attn.q_proj"})
+    adaptr.save(named, source.with_name("named"))
+    return adaptr.api.serve(source.with_name("named"), out, "vllm", **options)
 
 
 @pytest.mark.parametrize("dtype", [None, "bf16", "fp16"])
