@@ -10,7 +10,7 @@ import dataclasses
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from adaptr.errors import TargetNotFound
 
@@ -26,6 +26,8 @@ MATRIX_KINDS = frozenset({"linear", "linear_t", "embedding", "conv1d", "conv2d",
 TRANSPOSED_KINDS = frozenset({"linear_t", "embedding", "experts_t"})
 KINDS = MATRIX_KINDS | {"norm", "attention", "module", "model"}
 
+#: The field of `training` that counts the steps a method's schedule has taken.
+TAKEN = "taken"
 REPLACED = "="
 #: How the keys of whole parameters end, an adapter's own and those of its parts.
 WHOLE = (f":{REPLACED}", f".{REPLACED}")
@@ -139,6 +141,13 @@ class Adapter:
     requires: tuple[str, ...] = ()
     extra: Mapping[str, Any] = field(default_factory=dict)
     source: str = field(default="", compare=False)
+    #: What its method goes on by when training is continued; see `InTraining`.
+    memory: ClassVar[Mapping[str, Tensor]] = {}
+
+    def remembering(self, memory: Mapping[str, Tensor]) -> Adapter:
+        """This adapter with what its method goes on by, {} for nothing."""
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(Adapter)}
+        return InTraining(**values, memory=memory) if memory else Adapter(**values)
 
     def at(self, path: str) -> dict[str, Tensor]:
         """The tensors at a target, by parameter name. Quantised ones are returned as floats."""
@@ -223,8 +232,8 @@ class Adapter:
     def part(self, name: str) -> Adapter:
         """One method of a composite as an adapter of its own, sharing the tensors."""
         part = self.parts[name]
-        tensors = part_keys(self.tensors, name)
-        return Adapter(
+        tensors, memory = part_keys(self.tensors, name), part_keys(self.memory, name)
+        found = Adapter(
             method=part.method,
             version=part.version,
             config=part.config,
@@ -232,18 +241,25 @@ class Adapter:
             tensors={new: self.tensors[old] for new, old in tensors.items()},
             base=dataclasses.replace(self.base, content=part.content) if part.content else self.base,
             quantization=self.quantization,
+            training={key: value for key, value in self.training.items() if key == TAKEN},
             name=f"{self.label}.{name}",
         )
+        return found.remembering({new: self.memory[old] for new, old in memory.items()})
 
     def with_parts(self, children: Mapping[str, Adapter]) -> Adapter:
         """This composite with its parts' specifications and tensors taken from `children`."""
         tensors = {k: v for k, v in self.tensors.items() if k.endswith(f":{REPLACED}")}
+        memory: dict[str, Tensor] = {}
+        training = dict(self.training)
         for name, child in children.items():
-            for key, tensor in child.tensors.items():
-                path, _, param = key.rpartition(":")
-                tensors[f"{path}:{name}.{param}"] = tensor
+            for found, made in ((child.tensors, tensors), (child.memory, memory)):
+                for key, tensor in found.items():
+                    path, _, param = key.rpartition(":")
+                    made[f"{path}:{name}.{param}"] = tensor
+            training |= {key: value for key, value in child.training.items() if key == TAKEN}
         parts = {n: Part(c.method, c.version, c.config, c.targets) for n, c in children.items()}
-        return dataclasses.replace(self, parts=parts, tensors=tensors)
+        whole = dataclasses.replace(self, parts=parts, tensors=tensors, training=training)
+        return whole.remembering(memory)
 
     @property
     def all_targets(self) -> list[tuple[str, Target]]:
@@ -262,7 +278,8 @@ class Adapter:
     def renamed(self, paths: Mapping[str, str]) -> Adapter:
         """The same adapter at other places: `paths` maps old paths of targets and parameters to new ones."""
         targets = {paths.get(p, p): dataclasses.replace(t, path=paths.get(p, p)) for p, t in self.targets.items()}
-        return dataclasses.replace(self, targets=targets, tensors=Renamed(self.tensors, paths))
+        made = dataclasses.replace(self, targets=targets, tensors=Renamed(self.tensors, paths))
+        return made.remembering(Renamed(self.memory, paths) if self.memory else {})
 
     def replace(self, **changes: Any) -> Adapter:
         return dataclasses.replace(self, **changes)
@@ -294,6 +311,16 @@ class Adapter:
         from adaptr.ops.expression import Expression
 
         return Expression(((self, 1.0),))
+
+
+@dataclass(frozen=True)
+class InTraining(Adapter):
+    """An adapter whose training goes on. `memory`: tensors that its method keeps between steps, `<path>:<name>`.
+
+    No part of what the adapter does, nor of its digest.
+    """
+
+    memory: Mapping[str, Tensor] = field(default_factory=dict)  # type: ignore[misc]
 
 
 def part_keys(keys: Iterable[str], name: str) -> dict[str, str]:

@@ -11,7 +11,7 @@ from torch import nn
 
 import adaptr
 from adaptr import Adapter, Base, plugins, precision
-from adaptr.errors import BadConfig, UsageError
+from adaptr.errors import BadConfig, Unsupported, UsageError
 from adaptr.ops.deltas import deltas
 from adaptr.view import of_weight
 
@@ -217,3 +217,9 @@ def test_bytes_count_as_fp32() -> None:
         before = model(x)
         with adaptr.attach(model, adapter):
             assert relative(model(x) - before, x.double() @ wanted.T) < 1e-5
+
+
+def test_a_look_up_table_gets_no_bias() -> None:
+    table = One(nn.Embedding(7, 5))
+    with pytest.raises(Unsupported, match="`bias` at `fc`"):
+        adaptr.create(table, "lora", ["fc"], bias=True)

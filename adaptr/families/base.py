@@ -157,8 +157,17 @@ class Method:
     def after_step(self, session: Session) -> None:
         """What a schedule does after each optimiser step, while gradients are still there: usually nothing.
 
-        `session.steps` counts from 1; `session.memory` is the method's own between steps.
+        `session.steps` counts from 1; `session.memory` is the method's own between steps, tensors by `<path>:<name>`.
         """
+
+    @property
+    def scheduled(self) -> bool:
+        """Whether it does something of its own after steps."""
+        return type(self).after_step is not Method.after_step
+
+    def remembered(self, session: Session) -> Mapping[str, Tensor]:
+        """What is saved with an adapter in training, for going on: all of the session's memory, or what is needed."""
+        return session.memory
 
     @property
     def additive(self) -> bool:
@@ -270,7 +279,6 @@ class Method:
         for place in accepted:
             own = self.at_target(model, place, {**values, **places.override(place.path, overrides)})
             target = dataclasses.replace(place, config=vars(self.config(own)).copy())
-            self.supports(target)
             chosen[place.path] = target
             for name, tensor in self.init(target, host.view_of(model, target), generator).items():
                 tensors.setdefault(f":{name}" if self.params[name].shared else f"{place.path}:{name}", tensor)

@@ -18,7 +18,7 @@ from adaptr.view import View
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from torch import Tensor
+    from torch import Tensor, nn
 
     Call = Callable[[Tensor], Tensor]
 
@@ -57,10 +57,10 @@ class Delta(Method):
         found.experts = target.kind in {"experts", "experts_t"}
         return found
 
-    def supports(self, target: Target) -> None:
-        super().supports(target)
-        if target.kind == "embedding" and target.config.get("bias"):
-            raise Unsupported(f"`{self.name}` has a `bias` at `{target.path}`, a look-up table, which can't have one")
+    def at_target(self, model: nn.Module, target: Target, values: dict[str, Any]) -> dict[str, Any]:
+        if target.kind == "embedding" and values.get("bias"):
+            raise Unsupported(f"`{self.name}` with a `bias` at `{target.path}`: a look-up table can't have one")
+        return values
 
     def delta_bias(self, p: Mapping[str, Tensor], cfg: Any) -> Tensor | None:
         """What is added to the bias, if anything."""

@@ -9,7 +9,7 @@ import json
 import math
 import struct
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, BinaryIO, NamedTuple
 
 from adaptr import errors as e
@@ -50,18 +50,31 @@ class Entry(NamedTuple):  # a tuple: made three times faster than a frozen datac
         return self.stop - self.start
 
 
+#: The metadata key of an adaptr file's manifest, and how keys of tensors begin that training alone needs.
+MANIFEST, MEMORY = "adaptr", "training/"
+
+
 @dataclass(frozen=True, slots=True)
 class Header:
-    """A parsed header. `data` is the file offset of the data section."""
+    """A parsed header. `data` is the file offset of the data section. `memory`: of an adaptr file, what is no part of
+    the adapter but what its method keeps between steps of training, without the prefix.
+    """
 
     entries: Mapping[str, Entry]
     metadata: Mapping[str, str]
     data: int
+    memory: Mapping[str, Entry] = field(default_factory=dict)
 
     @property
     def end(self) -> int:
         """The size that the file must have."""
-        return self.data + max((entry.stop for entry in self.entries.values()), default=0)
+        every = (*self.entries.values(), *self.memory.values())
+        return self.data + max((entry.stop for entry in every), default=0)
+
+    def in_order(self) -> list[str]:
+        """The keys of all tensors, as they lie in the file."""
+        every = {**self.entries, **{MEMORY + key: entry for key, entry in self.memory.items()}}
+        return sorted(every, key=lambda key: (every[key].start, every[key].stop))
 
 
 # ---------------------------------------------------------------- reading
@@ -90,7 +103,11 @@ def read(file: BinaryIO, size: int) -> Header:
 def parse(raw: bytes, data: int) -> Header:
     """Check the JSON of a header. `data` is where the data section will start."""
     metadata, entries = _in_two(raw) or _whole(raw)
-    return Header(entries, metadata, data)
+    if f'"{MEMORY}'.encode() not in raw or MANIFEST not in metadata:
+        return Header(entries, metadata, data)
+    memory = {key.removeprefix(MEMORY): entry for key, entry in entries.items() if key.startswith(MEMORY)}
+    weights = {key: entry for key, entry in entries.items() if not key.startswith(MEMORY)}
+    return Header(weights, metadata, data, memory)
 
 
 def _whole(raw: bytes) -> tuple[dict[str, str], dict[str, Entry]]:

@@ -6,9 +6,10 @@ import ctypes
 import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from io import BufferedReader
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from adaptr import errors as e
 from adaptr.adapter import Adapter
@@ -158,15 +159,19 @@ def read(path: str | os.PathLike[str]) -> Adapter:
     the method is known here; a file of an unknown method can still be read and inspected.
     """
     tensors = open_tensors(path)
-    return from_header(tensors.header, tensors, str(path))
+    memory = Tensors(tensors.path, replace(tensors.header, entries=tensors.header.memory), tensors.stamp)
+    return from_header(tensors.header, tensors, str(path), memory)
 
 
-def from_header(header: Header, tensors: Mapping[str, Tensor], source: str = "") -> Adapter:
-    """The adapter of a header, with all that can be checked without the weights."""
+def from_header(
+    header: Header, tensors: Mapping[str, Tensor], source: str = "", memory: Mapping[str, Tensor] | None = None
+) -> Adapter:
+    """The adapter of a header, with all that can be checked without the weights. `memory`: None for unread."""
     document = manifests.load(header)
-    adapter = manifests.adapter(document, tensors, source)
+    kept: Mapping[str, Any] = dict.fromkeys(header.memory) if memory is None else memory
+    adapter = manifests.adapter(document, tensors, source).remembering(kept)
     manifests.same(document, adapter)
-    for key, entry in header.entries.items():
+    for key, entry in (*header.entries.items(), *header.memory.items()):
         if entry.dtype not in TORCH_NAMES:
             raise e.DtypeUnknown(f"`{shown(key)}` has the dtype {entry.dtype}, which an adaptr file may not hold")
     check(adapter, header)
@@ -183,12 +188,14 @@ def write(adapter: Adapter, path: str | os.PathLike[str], force: bool = False) -
     # a mapping that knows shapes without reading is read tensor by tensor; others may change while they are written
     tensors = dict(adapter.tensors) if look is None else adapter.tensors
     shapes = {key: dtype_shape(tensors[key]) if look is None else look(key) for key in tensors}
+    memory = {headers.MEMORY + key: tensor for key, tensor in adapter.memory.items()}
+    shapes |= {key: dtype_shape(tensor) for key, tensor in memory.items()}
     raw, header = headers.build(shapes, {manifests.KEY: manifests.dump(adapter)})
-    from_header(header, tensors, str(where))
+    from_header(header, tensors, str(where), adapter.memory)
     with replacing(where, force) as file:
         file.write(raw)
-        for key in header.entries:
-            file.write(raw_bytes(tensors[key]))
+        for key in header.in_order():
+            file.write(raw_bytes(memory[key] if key in memory else tensors[key]))
     return where
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from adaptr.format.header import Header
 
 FORMAT = 1
-FEATURES = frozenset({"parts", "quantized", "replaced"})
+FEATURES = frozenset({"memory", "parts", "quantized", "replaced"})
 KEY = "adaptr"
 MAX_INT = 2**53 - 1
 
@@ -52,7 +52,7 @@ def dump(adapter: Adapter) -> str:
 def document(adapter: Adapter) -> dict[str, Any]:
     """The manifest of an adapter. Empty optional fields are left out."""
     optional = {
-        "requires": sorted({*adapter.requires, *_features(adapter)}),
+        "requires": sorted({*adapter.requires} - {"memory"} | _features(adapter)),
         "parts": {name: _part(part) for name, part in adapter.parts.items()},
         "base": _base(adapter.base),
         "tags": list(adapter.tags),
@@ -64,7 +64,7 @@ def document(adapter: Adapter) -> dict[str, Any]:
 
 def _features(adapter: Adapter) -> set[str]:
     replaced = any(key.endswith(WHOLE) for key in adapter.tensors)
-    used = {"parts": adapter.parts, "quantized": adapter.quantization, "replaced": replaced}
+    used = {"memory": adapter.memory, "parts": adapter.parts, "quantized": adapter.quantization, "replaced": replaced}
     return {name for name, value in used.items() if value}
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from adaptr import plugins
 from adaptr import targets as places
-from adaptr.adapter import Adapter, Target
+from adaptr.adapter import TAKEN, Adapter, Target
 from adaptr.errors import AlreadyAttached, ContentMismatch, TargetNotFound, UsageError
 from adaptr.host import attention, fastpath, prompt
 from adaptr.host.experts import part_of
@@ -102,13 +102,18 @@ class Handle:
 
 
 class Session(Handle):
-    """A `Handle` whose tensors learn. `steps` taken so far; `memory`: what the method keeps between steps."""
+    """A `Handle` whose tensors learn. `steps` taken so far; `memory`: what the method keeps between steps.
+
+    Where the method has a schedule both are those of the adapter, which `adapted` gives them back to: training that is
+    saved, loaded and continued is training that was never interrupted.
+    """
 
     def __init__(self, model: nn.Module, adapter: Adapter, key: str) -> None:
         super().__init__(model, adapter, key)
-        self.steps = 0
+        self.scheduled: bool = plugins.method(adapter.method).scheduled
+        self.steps: int = adapter.training.get(TAKEN, 0) if self.scheduled else 0
         self.gradients: Gradients | None = None
-        self.memory: dict[str, Any] = {}
+        self.memory: dict[str, Tensor] = dict(adapter.memory)
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """What an optimiser gets: the adapter's own tensors and replaced parameters, nothing else."""
@@ -119,7 +124,7 @@ class Session(Handle):
     def after_step(self) -> None:
         """Called after each optimiser step and before the gradients are cleared; methods with a schedule work here."""
         self.steps += 1
-        if self.steps == 1 and self.gradients is not None:
+        if self.gradients is not None:
             self.gradients.check()
         plugins.method(self.adapter.method).after_step(self)
 
@@ -129,7 +134,15 @@ class Session(Handle):
 
     def adapted(self) -> Adapter:
         """The adapter with its tensors as they are now."""
-        return self.adapter.replace(tensors={**self.adapter.tensors, **self._live(), **self._replaced()})
+        tensors = {**self.adapter.tensors, **self._live(), **self._replaced()}
+        made = self.adapter.replace(tensors=tensors)
+        return self._progressed(made) if self.scheduled else made
+
+    def _progressed(self, made: Adapter) -> Adapter:
+        """`made` with how far the schedule is, and what the method goes on by."""
+        found = plugins.method(self.adapter.method).remembered(self)
+        memory = {key: tensor.detach().clone() for key, tensor in found.items()}
+        return made.replace(training={**made.training, TAKEN: self.steps}).remembering(memory)
 
     def _live(self) -> dict[str, Tensor]:
         at = ((path, state, name) for path, state in self.states.items() for name in state.learning)

@@ -65,7 +65,8 @@ def write(adapter: Adapter, out: Path, lossy: bool, force: bool) -> Written:
 
 def _lost(adapter: Adapter) -> list[str]:
     scheme = adapter.quantization.get("scheme")
-    return [] if scheme in _FLOATS else [f"`{scheme}` tensors (they are written as floats)"]
+    cast = [] if scheme in _FLOATS else [f"`{scheme}` tensors (they are written as floats)"]
+    return [*cast, *(["the memory of its training, so that it would begin anew"] if adapter.memory else [])]
 
 
 def _save(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 EPSILON = 1e-5
 
 
+#: What a target's choice of triplets is remembered under.
+KEPT = ":kept"
+
+
 class AdaLoRA(Delta):
     name = "adalora"
     params = {
@@ -89,9 +93,18 @@ class AdaLoRA(Delta):
         if t < last:
             self._weigh(session, cfg)
         if t == last or (t < last and t % cfg.interval == 0):
-            session.memory["kept"] = self._kept(session, self._budget(session, cfg, t))
+            kept = self._kept(session, self._budget(session, cfg, t))
+            session.memory.update({path + KEPT: mask for path, mask in kept.items()})
         if t >= last or t % cfg.interval == 0:
             self._mask(session)
+
+    def remembered(self, session: Session) -> Mapping[str, Tensor]:
+        """Importances until the choice is fixed, the choice until the end; a finished adapter shows it."""
+        cfg = self.config(session.adapter.config)
+        if session.steps >= cfg.steps:
+            return {}
+        fixed = session.steps >= cfg.steps - cfg.tfinal
+        return {key: found for key, found in session.memory.items() if not fixed or key.endswith(KEPT)}
 
     def _budget(self, session: Session, cfg: Any, t: int) -> int:
         """How many triplets are left at step t: falls with the cube from all of them to `target_r` a target."""
@@ -105,25 +118,30 @@ class AdaLoRA(Delta):
         return int((begin - end) * left**3 + end)
 
     def _weigh(self, session: Session, cfg: Any) -> None:
-        """Smoothed sensitivity |w g| and its uncertainty, for each number."""
+        """Smoothed sensitivity |w g| and its uncertainty, for each number; fp16 would hold neither."""
         import torch
 
         for path, state in session.states.items():
             for name in state:
-                w, key = state[name], (path, name)
+                w = state[name]
                 if w.grad is None:
                     continue
-                mean, U = session.memory.get(key, (torch.zeros_like(w), torch.zeros_like(w)))
-                now = (w * w.grad).abs().detach()
+                now = (wide(w) * wide(w.grad)).abs().detach()
+                keys = f"{path}:{name}.mean", f"{path}:{name}.spread"
+                mean, U = (session.memory.get(key, torch.zeros_like(now)).to(now.device) for key in keys)
                 mean = cfg.beta1 * mean + (1 - cfg.beta1) * now
-                session.memory[key] = mean, cfg.beta2 * U + (1 - cfg.beta2) * (now - mean).abs()
+                U = cfg.beta2 * U + (1 - cfg.beta2) * (now - mean).abs()
+                session.memory.update(zip(keys, (mean, U), strict=True))
 
     def _scores(self, session: Session) -> dict[str, Tensor]:
-        """The importance of each triplet, (r,) a target."""
+        """The importance of each triplet, (r,) a target; |E| where nothing is remembered of its training."""
         found = {}
         for path, state in session.states.items():
-            kept = {name: session.memory[path, name] for name in state}
-            s = {name: mean * U for name, (mean, U) in kept.items()}
+            if f"{path}:E.mean" not in session.memory:
+                found[path] = wide(state["E"]).detach().abs().squeeze(-1)
+                continue
+            means, spreads = ({n: session.memory[f"{path}:{n}.{what}"] for n in state} for what in ("mean", "spread"))
+            s = {name: means[name] * spreads[name] for name in state}
             found[path] = s["E"].squeeze(-1) + s["B"].mean(0) + s["A"].flatten(1).mean(1)
         return found
 
@@ -140,8 +158,12 @@ class AdaLoRA(Delta):
         return {path: s > threshold for path, s in scores.items()}
 
     def _mask(self, session: Session) -> None:
+        """Prune again what a step of the optimiser may have moved; what, a finished adapter shows by its zeros."""
         import torch
 
         with torch.no_grad():
-            for path, kept in session.memory["kept"].items():
-                session.states[path]["E"].mul_(kept.unsqueeze(-1))
+            for path, state in session.states.items():
+                kept = session.memory.get(path + KEPT)
+                if kept is None:
+                    kept = session.memory[path + KEPT] = session.adapter.at(path)["E"].squeeze(-1) != 0
+                state["E"].mul_(kept.to(state["E"].device).unsqueeze(-1))
