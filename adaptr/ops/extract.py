@@ -216,7 +216,7 @@ def _notes(pair: Aligned, found: Found) -> tuple[str, ...]:
         whole = len(changed) == len(tie.uses) and not any(tie.uses[use].name in found.tables for use in changed)
         if changed and not whole:
             notes.append(
-                f"`{changed[0]}` is tied; the adapter changes all its uses, so merge with `--tied untie`"
+                f"`{changed[0]}` is tied; the adapter changes all its uses: merge with `--tied both`, or `--tied untie`"
                 if found.twins
                 else f"`{changed[0]}` is tied; attached, only that use changes: merge with `--tied both`"
             )

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
+from adaptr.algebra.lowrank import LowRank
 from adaptr.checkpoint.names import Names
 from adaptr.checkpoint.open import Checkpoint
 from adaptr.errors import NotPossible, TiedWeights, Unsupported
+from adaptr.families.delta import Delta
 from adaptr.ops import tying
 from adaptr.ops.change import Change, Tied
 from adaptr.ops.ties import Tie, Ties
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Changes = dict[str, Change]
 
@@ -66,6 +72,34 @@ def _agreed(tie: Tie, mine: Mapping[str, Change]) -> bool:
     return len(mine) == len(tie.uses) and _value(mine) is not None
 
 
+def _once(mine: Mapping[str, Change]) -> Change | None:
+    """The change of all uses, if it is one."""
+    first, *others = mine.values()
+    alike = all(_same_delta(first, other) for other in others)
+    return first if alike and first.value is None else _value(mine)
+
+
+def _same_delta(one: Change, two: Change) -> bool:
+    """Whether two uses get one low-rank delta, by its factors: as a table it lies turned to what it is as a head."""
+    import torch
+
+    a, b = _factors(one), _factors(two)
+    return a is not None and b is not None and a[2] == b[2] and torch.equal(a[0], b[0]) and torch.equal(a[1], b[1])
+
+
+def _factors(change: Change) -> tuple[Tensor, Tensor, float] | None:
+    """(B, A, scale) of a change by one low-rank layer, as the tensor is stored; None for any other."""
+    layers = [layer for span in change.spans for layer in span.layers]
+    if change.what != "weight" or len(layers) != 1 or not isinstance(layers[0].method, Delta):
+        return None
+    layer = layers[0]
+    found = layer.method.delta(layer.adapter.at(layer.target.path), layer.method.config(layer.target.config))
+    if not isinstance(found, LowRank):
+        return None
+    B, A = (found.A.mT, found.B.mT) if layer.target.transposed else (found.B, found.A)
+    return B, A, found.scale * layer.weight
+
+
 def _value(mine: Mapping[str, Change]) -> Change | None:
     """The change that replaces, if all of them replace by the same."""
     import torch
@@ -79,7 +113,7 @@ def _value(mine: Mapping[str, Change]) -> Change | None:
 
 def _everywhere(tie: Tie, mine: Mapping[str, Change]) -> Changes:
     """Every stored tensor of the tie with the changes of all uses."""
-    whole = _value(mine)
+    whole = _once(mine)
     if whole is None and any(change.value is not None for change in mine.values()):
         names = " and ".join(f"`{use}`" for use in mine) if len(mine) > 1 else f"`{next(iter(mine))}`"
         raise NotPossible(f"{names} are one tensor, and both are changed; say `--tied untie`")

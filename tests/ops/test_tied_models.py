@@ -210,6 +210,25 @@ def test_one_value_for_all_uses_needs_no_word(tmp_path: Path) -> None:
         api.merge(tmp_path / "base", [two], tmp_path / "no", tied="both")
 
 
+def test_one_delta_of_all_uses_changes_both_once(tmp_path: Path) -> None:
+    """What extract makes of a tied model: the delta of the table, and of the head the same, turned."""
+    torch.manual_seed(0)
+    model = m.llama().eval()
+    model.save_pretrained(tmp_path / "base")
+    with torch.no_grad():
+        model.lm_head.weight.add_(0.1 * torch.randn(V, 2) @ torch.randn(2, D))
+    model.save_pretrained(tmp_path / "tuned")
+    api.extract(tmp_path / "base", tmp_path / "tuned", tmp_path / "x.safetensors", rank=2)
+    report = api.merge(tmp_path / "base", [tmp_path / "x.safetensors"], tmp_path / "out", tied="both")
+    assert report.added == []
+    merged = c.model_of(tmp_path / "out")
+    assert merged.lm_head.weight is merged.model.embed_tokens.weight
+    assert torch.allclose(c.logits(merged, "llama"), c.logits(model, "llama"), atol=1e-4)
+    assert api.verify(tmp_path / "out", tmp_path / "base", [tmp_path / "x.safetensors"]).exact
+    api.unmerge(tmp_path / "out", tmp_path / "back")
+    assert c.digests(tmp_path / "back") == c.digests(tmp_path / "base")
+
+
 def test_untied_sizes_must_agree(tmp_path: Path) -> None:
     torch.manual_seed(0)
     m.llama().save_pretrained(tmp_path / "base")
