@@ -26,6 +26,8 @@ from adaptr.targets import applies_own
 from adaptr.view import View, of_weight
 
 CACHE = "_adaptr_view"
+#: Where a forward that was set on the instance is meanwhile (accelerate does so): it would hide the class's.
+FORWARD = "_adaptr_forward"
 #: What a layer finds in a call of its own forward.
 RAW = "raw"
 _SERIALS = itertools.count()  # ids of objects are used again
@@ -223,9 +225,15 @@ def _raw_forward(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
     """The layer's own forward, which sees its own weight."""
     before = put(module, RAW)
     try:
-        return original(module).forward(module, *args, **kwargs)
+        return own_forward(module)(*args, **kwargs)
     finally:
         restore(before)
+
+
+def own_forward(module: nn.Module) -> Callable[..., Any]:
+    """The forward of a layer without adapters."""
+    found: Callable[..., Any] | None = module.__dict__.get(FORWARD)
+    return functools.partial(original(module).forward, module) if found is None else found
 
 
 @functools.cache
@@ -237,7 +245,7 @@ def owner(cls: type[nn.Module]) -> type[nn.Module]:
         names = {parameter_of(state) for state in self.adapters.values()}
         before = put(self, {name: experts_value(self, name) for name in names})
         try:
-            return cls.forward(self, *args, **kwargs)
+            return own_forward(self)(*args, **kwargs)
         finally:
             restore(before)
 
@@ -274,6 +282,8 @@ def mount(module: nn.Module, key: str, state: State, is_read: bool = False) -> N
     if "adapters" not in module._modules:
         module.adapters = nn.ModuleDict()
     module.__class__ = swapped
+    if "forward" in module.__dict__ and swapped.forward is not original(module).forward:
+        module.__dict__[FORWARD] = module.__dict__.pop("forward")
     cast(nn.ModuleDict, module.adapters)[key] = state
     module.__dict__.pop(CACHE, None)
 
@@ -303,6 +313,8 @@ def unmount(module: nn.Module, key: str) -> None:
     if not adapters:
         del module.adapters
         module.__class__ = original(module)
+        if FORWARD in module.__dict__:
+            module.__dict__["forward"] = module.__dict__.pop(FORWARD)
 
 
 def arrange(module: nn.Module, keys: Sequence[str]) -> None:
@@ -332,7 +344,7 @@ def compose(module: nn.Module) -> View:
 def base_view(module: nn.Module) -> View:
     """The View of a module as it is without adapters."""
     is_read = getattr(type(module), "_adaptr_is_read", False)
-    call = functools.partial(_raw_forward if is_read else original(module).forward, module)
+    call = functools.partial(_raw_forward, module) if is_read else own_forward(module)
     weight = module._parameters.get("weight")
     if weight is None and not isinstance(getattr(module, "weight", None), Tensor):
         return View(call, functools.partial(_no_weight, type(module).__name__))
@@ -376,6 +388,8 @@ def _is_transposed(module: nn.Module) -> bool:
 
 def _is_plain(module: nn.Module, weight: Tensor) -> bool:
     """Whether the layer is x Wᵀ + b and nothing else: a subclass may do more in its forward."""
+    if FORWARD in module.__dict__:
+        return False
     cls = original(module)
     gpt2 = cls.__name__ == "Conv1D" and cls.__module__ == "transformers.pytorch_utils"
     return (gpt2 or cls.forward is nn.Linear.forward) and type(weight) is nn.Parameter and weight.is_floating_point()

@@ -371,3 +371,28 @@ def test_tensors_are_attached_in_the_wider_of_their_dtype_and_the_models(wide: s
             for name in state:
                 assert state[name].dtype is torch.float32
                 assert torch.equal(state[name], adapter.tensors[f"{path}:{name}"].float())
+
+
+@pytest.mark.parametrize("spec", [["q_proj"], ["*experts*"], ["gate"]])
+def test_a_forward_set_on_the_instance_does_not_hide_the_adapter(spec: list[str]) -> None:
+    """As accelerate does, to bring weights to where they are wanted."""
+    model = tiny.model("mixtral")
+    adapter = shaken(adaptr.create(model, "lora", spec, name="a"), 1, 0.5)
+    with adaptr.attach(model, adapter):
+        wanted = run(model, "mixtral")
+    calls: list[str] = []
+    hosts = {p.removesuffix(".gate_up_proj").removesuffix(".down_proj") for p in adapter.targets}
+    for path in hosts:
+        module = model.get_submodule(path)
+
+        def counted(*args: object, old: object = module.forward, path: str = path, **kwargs: object) -> object:
+            calls.append(path)
+            return old(*args, **kwargs)  # type: ignore[operator]
+
+        module.forward = counted
+    before = run(model, "mixtral")
+    with adaptr.attach(model, adapter):
+        assert_close(run(model, "mixtral"), wanted, to=1e-5)
+    assert len(calls) == 2 * len(hosts)
+    assert torch.equal(run(model, "mixtral"), before)
+    assert len(calls) == 3 * len(hosts)
