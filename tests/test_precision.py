@@ -11,7 +11,7 @@ from torch import nn
 
 import adaptr
 from adaptr import Adapter, Base, plugins, precision
-from adaptr.errors import BadConfig, Unsupported, UsageError
+from adaptr.errors import BadConfig, NonFinite, Unsupported, UsageError
 from adaptr.ops.deltas import deltas
 from adaptr.view import of_weight
 
@@ -223,3 +223,17 @@ def test_a_look_up_table_gets_no_bias() -> None:
     table = One(nn.Embedding(7, 5))
     with pytest.raises(Unsupported, match="`bias` at `fc`"):
         adaptr.create(table, "lora", ["fc"], bias=True)
+
+
+@pytest.mark.parametrize("scheme", ["fp16", "bf16", "int8"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_what_is_not_finite_is_not_quantised(scheme: str, value: float) -> None:
+    made = adaptr.create(linear(), "lora", ["fc"], r=2)
+    with pytest.raises(NonFinite, match="`fc:B`"):
+        adaptr.quantize(made.replace(tensors={**made.tensors, "fc:B": torch.full((16, 2), value)}), scheme)
+
+
+def test_quantised_twice_declares_both_errors() -> None:
+    adapter = drawn(linear(), "lora", torch.float32, r=2)
+    first = adaptr.quantize(adapter, "int8").quantization["error"]
+    assert adaptr.quantize(adaptr.quantize(adapter, "int8"), "fp16").quantization["error"] >= first

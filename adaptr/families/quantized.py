@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from adaptr.errors import UsageError
+from adaptr.errors import NonFinite, UsageError
 from adaptr.precision import wide
 
 if TYPE_CHECKING:
@@ -24,7 +24,11 @@ SCALE = ".scale"
 
 
 def quantize(method: Method, adapter: Adapter, scheme: str) -> Adapter:
-    """`adapter` with its tensors in `scheme`, and the largest relative error of a tensor (Frobenius) declared."""
+    """`adapter` with its tensors in `scheme`, and the largest relative error of a tensor (Frobenius) declared.
+
+    Of what is quantised already, the error declared bounds that against the first original. Raises `NonFinite` for NaN
+    and infinity, and for what `scheme` is too narrow for.
+    """
     if scheme not in SCHEMES:
         raise UsageError(f"unknown quantisation scheme `{scheme}`: {', '.join(SCHEMES)}")
     tensors: dict[str, Tensor] = {k: v for k, v in adapter.tensors.items() if k.endswith(":=")}
@@ -35,9 +39,18 @@ def quantize(method: Method, adapter: Adapter, scheme: str) -> Adapter:
                 tensors[f":{name}" if method.params[name].shared else f"{path}:{name}"] = tensor
                 continue
             stored = _stored(tensor, scheme, _rank_axis(method, name, vars(method.config(target.config))))
+            _require_finite(f"{path}:{name}", scheme, tensor, *stored.values())
             worst = max(worst, _error(tensor, dequantize({name + k: v for k, v in stored.items()})[name]))
             tensors.update({f"{path}:{name}{suffix}": value for suffix, value in stored.items()})
-    return adapter.replace(tensors=tensors, quantization={"scheme": scheme, "error": worst})
+    before = adapter.quantization.get("error", 0.0)
+    return adapter.replace(tensors=tensors, quantization={"scheme": scheme, "error": before + worst * (1 + before)})
+
+
+def _require_finite(key: str, scheme: str, *tensors: Tensor) -> None:
+    import torch
+
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors):
+        raise NonFinite(f"`{key}` holds NaN or infinity, or would in `{scheme}`; use a wider scheme, or look at it")
 
 
 def _stored(tensor: Tensor, scheme: str, axis: int) -> dict[str, Tensor]:
