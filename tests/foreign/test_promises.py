@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import adaptr
+import renamed
 from adaptr import errors as e
 from peft_models import SMALL, bert, gpt2, gpt_oss, llama, made, mixtral, outputs, t5
 
@@ -196,6 +197,16 @@ def test_an_adapter_of_a_part_of_the_base(peft: Any, tmp_path: Path) -> None:
     assert adaptr.load(tmp_path / "a", base=tmp_path / "base").targets
     with pytest.raises(e.TensorAbsent, match=r"block\.1"):
         adaptr.load(thinned(tmp_path / "a", "block.1."), base=tmp_path / "base")
+
+
+@pytest.mark.parametrize("kind", ["llava", "gemma3"])
+def test_layers_that_the_checkpoint_calls_otherwise(peft: Any, kind: str, tmp_path: Path) -> None:
+    """The names in memory are not those on disk: what is missing is asked of the model's class."""
+    renamed.model(kind).save_pretrained(tmp_path / "base")
+    peft.get_peft_model(renamed.model(kind), lora(peft)).save_pretrained(tmp_path / "a")
+    assert adaptr.load(tmp_path / "a", base=tmp_path / "base").targets
+    with pytest.raises(e.TensorAbsent, match=r"language_model\.layers\.1"):
+        adaptr.load(thinned(tmp_path / "a", "language_model.layers.1."), base=tmp_path / "base")
 
 
 def test_layers_that_the_model_does_not_use(peft: Any, tmp_path: Path) -> None:

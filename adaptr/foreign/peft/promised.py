@@ -8,11 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from adaptr import roles
+from adaptr.adapter import MATRIX_KINDS
 from adaptr.foreign.peft import config as fields_of
 from adaptr.foreign.peft import selecting
+
+if TYPE_CHECKING:
+    from adaptr.adapter import Adapter
 
 #: The heads that PEFT adds to `modules_to_save` for a task, by any of these names, and how classes of the task end.
 HEADS = {
@@ -33,6 +37,12 @@ class Promised:
     config: Mapping[str, Any]
     targets: frozenset[str]
     whole: frozenset[str]
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any], adapter: Adapter) -> Promised:
+        """Prompts and prefixes adapt no module that could be missed."""
+        layers = (path for path, target in adapter.targets.items() if target.kind in MATRIX_KINDS)
+        return cls(config, frozenset(layers), frozenset(adapter.replaced_paths))
 
 
 def alone(found: Promised) -> list[str]:

@@ -29,7 +29,7 @@ def require(found: promised.Promised, base: Any) -> None:
         _refuse(promised.alone(found), ", unless the base has nothing of that name: give it (`--base`)")
         return
     known = Known.of(base)
-    absent = None if known is None or selecting.all_linear(found.config) else _absent(found, known)
+    absent = _absent(found, known) if known is not None and _comparable_by_name(found, known) else None
     if absent == [] and not (promised.unmet(found) or promised.unsaved(found)):
         return
     # a checkpoint may hold layers that its model doesn't use, and lacks a tied head: the model's class decides
@@ -124,7 +124,12 @@ def _absent(found: promised.Promised, base: Known) -> list[str]:
     raw = fields_of.words(found.config, "target_parameters")
     stacks = [name for name in names if fields_of.named(raw, name) and not {name, _owner(name)} & found.targets]
     whole = [name for name in _trained(found, names) if name not in found.whole]
-    return [*saved, *(f"`{name}`" for name in (*_comparable(found, base, lacking), *stacks, *whole))]
+    return [*saved, *(f"`{name}`" for name in (*_of_one_class(found, base, lacking), *stacks, *whole))]
+
+
+def _comparable_by_name(found: promised.Promised, base: Known) -> bool:
+    """Whether a checkpoint's names are enough: they are the adapter's, and its targets don't depend on classes."""
+    return not selecting.all_linear(found.config) and _aligned(base.shapes, found.targets) is not None
 
 
 def _owner(name: str) -> str:
@@ -153,7 +158,7 @@ def _aligned(shapes: Mapping[str, tuple[int, ...]], targets: Collection[str]) ->
     return None
 
 
-def _comparable(found: promised.Promised, base: Known, lacking: Collection[str]) -> list[str]:
+def _of_one_class(found: promised.Promised, base: Known, lacking: Collection[str]) -> list[str]:
     """Of another class than the base's the adapter may be of a part: only layers between its own are missed.
 
     An expert that the checkpoint stores apart is one of a stack in the model: it is adapted as such, or not at all.

@@ -45,8 +45,7 @@ def read(path: Path, base: Any = None) -> Adapter:
         source=str(source.path),
     )
     _check(adapter, pieces)
-    there = promised.Promised(source.config, frozenset(draft.targets), frozenset(adapter.replaced_paths))
-    promises.require(there, base if model is None else model)
+    promises.require(promised.Promised.of(source.config, adapter), base if model is None else model)
     return _placed(_completed(adapter, source, draft.rewritten), model)
 
 
