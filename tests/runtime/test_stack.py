@@ -358,3 +358,18 @@ def test_whole_parameters_of_parts_come_along(tmp_path: Path) -> None:
     assert adaptr.inspect(tmp_path / "stack.safetensors").replaced == (norm,)
     with pytest.raises(NotPossible, match="both replace"):
         adaptr.create(model, "stack", children={"one": one, "three": three})
+
+
+def test_what_is_removed_or_swapped_is_forgotten() -> None:
+    model = tiny.model("llama")
+    one, two = (shaken(adaptr.create(model, "lora", seed=i), i) for i in (1, 2))
+    with adaptr.stack(model, {"a": one}) as stack:
+        stack.off("a")
+        stack.remove("a")
+        stack.add("a", one)
+        assert stack.active == ("a",)
+        stack.swap("a", two)
+        with pytest.raises(AlreadyAttached, match="weights of `a`"):
+            stack.add("b", two)
+        stack.add("b", one)
+        assert stack.active == ("a", "b")
