@@ -6,6 +6,7 @@ AdaptrError
 │   ├── BadConfig                     a configuration field is unknown, missing or out of range
 │   ├── BadReference                  a reference that names no place
 │   ├── NoRoom                        a pool can't hold all adapters that a batch wants at once
+│   │   └── AdapterTooLarge           an adapter needs more memory than a pool has in all
 │   └── OutputExists                  the output is there already and `--force` was not given
 ├── InputError ................... 3  a file is not what it should be
 │   ├── FormatError                   an adaptr or safetensors file breaks the format
@@ -89,6 +90,10 @@ class BadConfig(UsageError):
 
 class NoRoom(UsageError):
     """A pool can't hold all adapters that a batch wants at once."""
+
+
+class AdapterTooLarge(NoRoom):
+    """An adapter needs more memory than a pool has in all."""
 
 
 class OutputExists(UsageError):

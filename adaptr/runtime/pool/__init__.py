@@ -6,7 +6,7 @@ read when a row names them; a bounded set is on the device, in pages that factor
 need for a batch is gathered once for a composition, and costs two batched products for each group of like ranks.
 """
 
-from adaptr.runtime.pool.generate import Answer, Request
 from adaptr.runtime.pool.live import Pool, pool
+from adaptr.runtime.pool.request import Answer, Request
 
 __all__ = ["Answer", "Pool", "Request", "pool"]

@@ -18,7 +18,7 @@ from torch import nn
 
 from adaptr import targets as places
 from adaptr.adapter import Adapter
-from adaptr.errors import AlreadyAttached, InputError, UsageError
+from adaptr.errors import AlreadyAttached, InputError, UsageError, shown
 from adaptr.families.row import Row
 from adaptr.foreign.detect import CONFIG
 from adaptr.host.attach import attached
@@ -33,7 +33,7 @@ from adaptr.runtime.pool.lane import SERVED, Lane, Work
 from adaptr.runtime.pool.residents import Key, Residents
 
 if TYPE_CHECKING:
-    from adaptr.runtime.pool.generate import Answer, Request
+    from adaptr.runtime.pool.request import Answer, Request
 
 SLOT = "adaptr-pool"
 Source = Adapter | str | os.PathLike[str]
@@ -144,14 +144,21 @@ class Pool:
         self.load(keys[: self.residents.slots])
 
     def generate(self, requests: Iterable[Request], batch: int = 16) -> Iterator[Answer]:
-        """Answers as they are done. Requests join and leave the running batch of at most `batch` rows between steps.
+        """Answers as they are done, each with its request; `answers` gives them in the order of the requests.
 
-        `requests` is read when there is room, and may be a generator that gives them as they arrive. One that can't be
-        answered, for its adapter or its tokens, has its error as the answer, and the others go on.
+        Requests join and leave the running batch of at most `batch` rows between steps. `requests` is read when there
+        is room, and may be a generator that gives them as they arrive. One that can't be answered, for its adapter, its
+        tokens or what the model says to them, has its error as the answer, and the others go on.
         """
         from adaptr.runtime.pool.generate import generate
 
         return generate(self, requests, batch)
+
+    def answers(self, requests: Iterable[Request], batch: int = 16) -> Iterator[Answer]:
+        """As `generate`, in the order of the requests: what is done before an earlier one is kept until then."""
+        from adaptr.runtime.pool.generate import in_order
+
+        return in_order(self, requests, batch)
 
     def detach(self) -> None:
         """Take the pool off; the model is as it was. Calling it again does nothing."""
@@ -255,6 +262,8 @@ class Pool:
         return source if isinstance(source, Adapter) else open_adapter(source, self.model).adapter
 
     def _require(self, name: str) -> Entry:
+        if not isinstance(name, str):
+            raise UsageError(f"a row's adapter is {shown(name)}, wanted a name, or None for the base")
         if name not in self._entries:
             near = difflib.get_close_matches(name, self._entries, n=3)
             hint = f"did you mean {' or '.join(f'`{n}`' for n in near)}?" if near else f"it has {len(self)} others"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from adaptr.errors import NoRoom
+from adaptr.errors import AdapterTooLarge, NoRoom
 from adaptr.families.row import Row
 from adaptr.runtime.pool.fit import features_of
 from adaptr.runtime.pool.pages import Pages
@@ -65,7 +65,7 @@ class Residents:
 
     def put(self, key: Key, rows: Mapping[str, Row], needed: Iterable[Key]) -> None:
         """Copy an adapter to the device. Others go for it, the least recently used first, never those in `needed` or
-        pinned. Raises `NoRoom` where that is not enough.
+        pinned. Raises `NoRoom` where that is not enough, `AdapterTooLarge` where it never is.
         """
         count = sum(self._size(row) for row in rows.values())
         self._make_room(key, count, set(needed))
@@ -107,7 +107,7 @@ class Residents:
         enough = [n for n, free in enumerate(freed) if n >= least and free >= count]
         if not enough:
             page = self.pages.width * self.pages.data.itemsize
-            raise NoRoom(
+            raise (NoRoom if count <= self.pages.count else AdapterTooLarge)(
                 f"there is no room for `{key[0]}` ({count * page:,} bytes) on the device: "
                 f"{len(needed | set(self.pins))} adapters are wanted at once, the pool holds {self.slots} in "
                 f"{self.pages.count * page:,} bytes; give "

@@ -16,9 +16,11 @@ from torch.nn.functional import pad
 
 from adaptr.errors import Unsupported
 
+_ORIGINAL = "original_max_position_embeddings"
+
 
 class Running:
-    """Rows with a cache. `mask` (rows, length): 1 where a token is."""
+    """Rows with a cache. `mask` (rows, length): 1 where a token is. `positions`: the most of a row, None for any."""
 
     def __init__(self, model: Any) -> None:
         config = getattr(model, "config", None)
@@ -27,7 +29,8 @@ class Running:
         self.model, self.cache = model, _fresh(model)
         self.mask = torch.zeros((0, 0), dtype=torch.long)
         accepted = inspect.signature(model.forward).parameters
-        self._positions = "position_ids" in accepted
+        self.positions = _positions(config)
+        self._positioned = "position_ids" in accepted
         self._last = {"logits_to_keep": 1} if "logits_to_keep" in accepted else {}
 
     def __len__(self) -> int:
@@ -49,7 +52,7 @@ class Running:
     def _forward(self, ids: Tensor) -> Tensor:
         device = next(self.model.parameters()).device
         positions = (self.mask.cumsum(1) - 1).clamp(min=0)[:, -ids.shape[1] :]
-        given = {"position_ids": positions.to(device)} if self._positions else {}
+        given = {"position_ids": positions.to(device)} if self._positioned else {}
         out = self.model(
             input_ids=ids.to(device),
             attention_mask=self.mask.to(device),
@@ -85,6 +88,20 @@ class Running:
             chosen = chosen.to(layer.keys.device)
             layer.keys = layer.keys.index_select(0, chosen)[:, :, start:]
             layer.values = layer.values.index_select(0, chosen)[:, :, start:]
+
+
+def _positions(config: Any) -> int | None:
+    """How many tokens a row may have before a model has no position for it, or has other ones for the whole batch.
+
+    Where rotary frequencies follow the longest row of a batch, that is as far as they are those of training.
+    """
+    text = config.get_text_config() if hasattr(config, "get_text_config") else config
+    rotary = getattr(text, "rope_parameters", None) or getattr(text, "rope_scaling", None) or {}
+    found = [getattr(text, name, None) for name in ("max_position_embeddings", "max_seq_len")]
+    for one in (rotary, *(each for each in rotary.values() if isinstance(each, dict))):
+        if one.get("rope_type") in {"dynamic", "longrope"}:
+            found += [one.get(_ORIGINAL), getattr(text, _ORIGINAL, None)]
+    return min((n for n in found if isinstance(n, int) and n > 0), default=None)
 
 
 def _fresh(model: Any) -> Any:
