@@ -13,6 +13,7 @@ from pathlib import Path
 from adaptr.errors import AdaptrError
 from adaptr.foreign import detect
 from adaptr.format import digest as digests
+from adaptr.ops import receipt
 from adaptr.ops.open import open_adapter
 from adaptr.registry import terms
 from adaptr.registry.digest import Digest
@@ -59,7 +60,7 @@ class Search:
 
     def _add(self, place: Path) -> None:
         try:
-            found = open_adapter(place)
+            found = open_adapter(place, tell=False)
             known = [digests.of_file(found.file), digests.of_adapter(found.adapter)]
         except AdaptrError:  # a file of another tool, alone
             known = [digests.of_file(place)] if place.is_file() else []
@@ -98,7 +99,8 @@ def _adapters(folder: Path) -> Iterator[Path]:
     """What may be an adapter in a folder: files, and folders of adaptr or another tool."""
     for path in sorted(folder.iterdir()):
         if path.is_dir():
-            if (path / detect.CONFIG).is_file() or next(path.glob("*.adaptr.safetensors"), None):
+            receipts = (path / receipt.FILE).is_file()  # searched by who knows of them
+            if not receipts and ((path / detect.CONFIG).is_file() or next(path.glob("*.adaptr.safetensors"), None)):
                 yield path
         elif path.suffix == ".safetensors" and path.is_file():
             yield path

@@ -91,7 +91,7 @@ def _follow(path: Path | None, found: str, known: Node, nodes: dict[str, Node], 
         return known
     nodes[known.digest] = replace(known, found=found)
     try:
-        opened = open_adapter(path)
+        opened = open_adapter(path, tell=False)
     except AdaptrError:  # a file of another tool, alone: its lineage is not in it
         return nodes[known.digest]
     digest = digests.of_file(opened.file)

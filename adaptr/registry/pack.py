@@ -133,12 +133,13 @@ def _weights(there: Sequence[str], where: str) -> list[str]:
     own = [name for name in found if _is_own(name)]
     if len(own) > 1:
         raise InputError(f"`{where}` holds {len(own)} adaptr files: name one, such as `{own[0]}`")
-    peft = [name for name in there if name in PEFT] if "adapter_config.json" in there else []
+    theirs = "adapter_config.json" in there
+    peft = [name for name in there if name in PEFT] if theirs else []
     if own and peft:
         raise InputError(
             f"`{where}` holds two adapters, `{own[0]}` and `{peft[-1]}`: keep them in folders of their own"
         )
-    if own or peft:
+    if own or theirs:
         return own or [name for name in peft if name in found]
     return [name for name in found if _MODEL.match(name)] or found
 

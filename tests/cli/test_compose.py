@@ -12,7 +12,7 @@ from ops.test_compose import lora
 
 KEYS = {
     "strategy", "config", "inputs", "method", "targets", "alone", "ranks", "error", "distance", "errors", "replaced",
-    "seconds", "out", "bytes", "digest",
+    "lost", "seconds", "out", "bytes", "digest",
 }  # fmt: skip
 
 
