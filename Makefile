@@ -2,6 +2,7 @@
 #
 #   make demo    the main job, end to end, on a real model
 #   make test    the whole test-suite
+#   make fuzz    100,000 mutated files for each reader; ADAPTR_FUZZ=n for another number
 #   make interop signatures against the reference implementation, installed apart
 #   make lint    style, types, layers, generated documents
 #   make fix     what ruff can mend
@@ -18,7 +19,7 @@ WORKERS ?= 2
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo test interop lint fix docs bench soak
+.PHONY: demo test fuzz interop lint fix docs bench soak
 .DEFAULT_GOAL := test
 
 # The two real models come as Python packages. Without them the demo and tests/real say so. Their own dependencies (a
@@ -38,6 +39,11 @@ demo: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest -n $(WORKERS)
+
+fuzz: export ADAPTR_FUZZ ?= 100000
+fuzz: export ADAPTR_FUZZ_SEED ?= $(shell date +%s)
+fuzz: $(READY)
+	$(BIN)/python -m pytest -n $(WORKERS) tests/fuzz tests/format/test_fuzz.py
 
 interop: $(READY)
 	ADAPTR_INTEROP=1 $(BIN)/python -m pytest tests/registry/test_interop_signing.py

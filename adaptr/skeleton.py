@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adaptr.errors import CheckpointError, MissingExtra, UsageError
+from adaptr.errors import AdaptrError, CheckpointError, MissingExtra, UsageError, shown
+from adaptr.untrusted import json_file
 
 if TYPE_CHECKING:
     from torch import nn
@@ -39,12 +40,12 @@ def imagined(config: Mapping[str, Any]) -> nn.Module:
 
 def described(base: str | os.PathLike[str]) -> Mapping[str, Any]:
     """The `config.json` of a base's folder. Raises `CheckpointError` where there is none."""
-    path = Path(base) / "config.json"
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        raise CheckpointError(f"`{base}` has no readable `config.json`, so it doesn't say what the base is") from None
-    return found if isinstance(found, dict) else {}
+        return json_file(Path(base) / "config.json", CheckpointError)
+    except AdaptrError as error:
+        raise CheckpointError(
+            f"`{base}` has no readable `config.json`, so it doesn't say what the base is: {error}"
+        ) from None
 
 
 def _built(folder: Path) -> nn.Module:
@@ -57,9 +58,19 @@ def _built(folder: Path) -> nn.Module:
     try:
         # code that came with the weights is not run, nor asked about
         config: Any = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
-        cls = getattr(transformers, (getattr(config, "architectures", None) or [""])[0], None)
         with torch.device("meta"):
-            made: nn.Module = cls._from_config(config) if cls else transformers.AutoModel.from_config(config)
-    except (ValueError, OSError, LookupError, TypeError, AttributeError, RuntimeError, ImportError) as error:
-        raise CheckpointError(f"`{folder}/config.json` describes no known model: {error}") from None
+            made: nn.Module = _class(config)(config)
+    except Exception as error:  # transformers raises whatever the configuration leads it to
+        reason = f"{type(error).__name__}: {error}"
+        raise CheckpointError(f"the configuration of the base describes no known model: {shown(reason, 200)}") from None
     return made
+
+
+def _class(config: Any) -> Callable[[Any], Any]:
+    """What makes a model of a configuration: the class that it names, or its plain model."""
+    import transformers
+
+    named = next(iter(getattr(config, "architectures", None) or []), "")
+    cls = getattr(transformers, named, None)
+    found: Callable[[Any], Any] = getattr(cls, "_from_config", transformers.AutoModel.from_config)
+    return found

@@ -8,8 +8,8 @@
 from __future__ import annotations
 
 import fnmatch
-import math
 import re
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -44,7 +44,7 @@ def _gradient(value: Any, label: str) -> Gradient:
 
 
 def _number(value: Any, label: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
         raise UsageError(f"a weight of `{label}` is `{shown(repr(value))}`, wanted a finite number")
     return float(value)
 

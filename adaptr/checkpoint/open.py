@@ -4,17 +4,17 @@ torch.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from adaptr.checkpoint import described
 from adaptr.errors import CheckpointError, FormatError, InputError, LfsPointer, Unsupported, shown
 from adaptr.files import record
 from adaptr.format import header as headers
 from adaptr.format.header import Entry, Header
-from adaptr.format.io import opened
+from adaptr.untrusted import json_file, opened, whole
 
 INDEX = "model.safetensors.index.json"
 OTHER_WEIGHTS = {".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".onnx", ".ckpt", ".npz"}
@@ -89,7 +89,7 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
     lost = sorted(set(index.get("weight_map", {})) - set(tensors))
     if lost:
         raise CheckpointError(f"`{root}`: the index names `{lost[0]}`, which no shard holds")
-    config = read_json(root / "config.json") if root.is_dir() and (root / "config.json").exists() else {}
+    config = described.read(root / "config.json") if root.is_dir() and (root / "config.json").exists() else {}
     _refuse_quantized(root, config)
     return Checkpoint(root, shards, tensors, config, index)
 
@@ -101,8 +101,8 @@ def _snapshot(path: Path) -> Path:
         return path
     pointer = path / "refs" / "main"
     if pointer.is_file():
-        revision = pointer.read_text().strip()
-        if not revision or not (snapshots / revision).is_dir():
+        revision = whole(pointer, 1024).decode("utf-8", "replace").strip()
+        if not _is_name(revision) or not (snapshots / revision).is_dir():
             raise InputError(f"`{path}`: `main` is revision `{shown(revision)}`, which is not there; download it again")
         return snapshots / revision
     revisions = sorted(snapshots.iterdir())
@@ -122,9 +122,9 @@ def _shard_files(root: Path) -> tuple[list[Path], dict[str, Any]]:
         names = document.get("weight_map")
         if not isinstance(names, dict) or not all(isinstance(v, str) for v in names.values()):
             raise CheckpointError(f"`{index}` has no `weight_map` of tensor names to files")
-        outside = [name for name in set(names.values()) if Path(name).name != name or name in {"", ".."}]
+        outside = sorted(name for name in set(names.values()) if not _is_name(name))
         if outside:
-            raise CheckpointError(f"`{index}` names a file outside its folder: `{outside[0]}`")
+            raise CheckpointError(f"`{index}` names a file outside its folder: `{shown(outside[0])}`")
         return [root / name for name in sorted(set(names.values()))], document
     found = sorted(root.glob("*.safetensors"))
     if len(found) == 1:
@@ -132,6 +132,11 @@ def _shard_files(root: Path) -> tuple[list[Path], dict[str, Any]]:
     if not found and any(p.suffix in OTHER_WEIGHTS for p in root.iterdir()):
         raise CheckpointError(f"`{root}` has no safetensors weights; save the model with `save_pretrained` first")
     raise CheckpointError(f"`{root}` holds neither model.safetensors nor {INDEX}")
+
+
+def _is_name(name: str) -> bool:
+    """Whether it is the name of something in a folder, and no way to another."""
+    return bool(name) and "\0" not in name and name != ".." and Path(name).name == name
 
 
 def _open_shard(path: Path) -> Shard:
@@ -151,13 +156,7 @@ def _open_shard(path: Path) -> Shard:
 
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file. Raises `CheckpointError`."""
-    try:
-        document = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"`{path}` is not JSON: {error}") from None
-    if not isinstance(document, dict):
-        raise CheckpointError(f"`{path}` is not a JSON object")
-    return document
+    return json_file(path, CheckpointError)
 
 
 def _refuse_quantized(root: Path, config: Mapping[str, Any]) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from adaptr.errors import AdaptrError
 from adaptr.foreign import detect
 from adaptr.foreign.stored import contents
-from adaptr.format.io import opened
+from adaptr.untrusted import opened
 
 _SUFFIXES = frozenset({".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".npz", ".pkl", ".h5", ".msgpack"})
 #: The state of a training: optimisers, schedules, generators, arguments.

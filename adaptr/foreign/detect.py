@@ -6,7 +6,6 @@ that a person knows what they have.
 
 from __future__ import annotations
 
-import json
 import pickletools
 import re
 import zipfile
@@ -25,7 +24,7 @@ from adaptr.errors import (
 )
 from adaptr.format import header as headers
 from adaptr.format import manifest as manifests
-from adaptr.format.io import opened
+from adaptr.untrusted import json_object, opened, whole
 
 LFS = b"version https://git-lfs.github.com/spec/"
 #: The configuration beside the weights: of PEFT, AdapterHub and MLX alike.
@@ -107,7 +106,9 @@ def name_of(path: Path) -> str:
     if first.startswith(b"PK\x03\x04"):
         return _zip(path)
     if first.startswith(b"\x80"):
-        return of_keys(_texts(path.read_bytes()[:PICKLE_LIMIT]), path) or "a pickle of no known tool"
+        with opened(path) as file:
+            raw = file.read(PICKLE_LIMIT)
+        return of_keys(_texts(raw), path) or "a pickle of no known tool"
     return ""
 
 
@@ -140,14 +141,15 @@ def peeked(path: Path) -> Mapping[str, Any]:
     with opened(path) as file:
         first = file.read(9)
         length = int.from_bytes(first[:8], "little")
-        if first[8:] != b"{" or length > headers.MAX_HEADER:
+        if first[8:] != b"{" or not 0 < length <= headers.MAX_HEADER:
             return {}
         raw = b"{" + file.read(length - 1)
     try:
         found = headers.load_json(raw)
     except FormatError:
         return {}
-    return {**found, "__metadata__": found.get("__metadata__") or {}}
+    said = found.get("__metadata__")
+    return {**found, "__metadata__": said if isinstance(said, dict) else {}}
 
 
 def config_of(folder: Path) -> Mapping[str, Any] | None:
@@ -155,18 +157,9 @@ def config_of(folder: Path) -> Mapping[str, Any] | None:
     path = folder / CONFIG
     if not path.is_file():
         return None
-    with opened(path) as file:
-        raw = file.read(CONFIG_LIMIT + 1)
+    raw = whole(path, CONFIG_LIMIT)
     refuse_pointer(path, raw[:512])
-    if len(raw) > CONFIG_LIMIT:
-        raise ForeignError(f"`{path}` is larger than {CONFIG_LIMIT} bytes, which no configuration is")
-    try:
-        found = json.loads(raw.decode("utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        raise ForeignError(f"`{path}` is not JSON: {error}") from None
-    if not isinstance(found, dict):
-        raise ForeignError(f"`{path}` is not a JSON object")
-    return found
+    return json_object(raw, f"`{path}`", ForeignError)
 
 
 def _folder(path: Path) -> str:
@@ -214,7 +207,7 @@ def _zip(path: Path) -> str:
             names = archive.namelist()
             pickled = next((n for n in names if n.endswith("data.pkl")), None)
             raw = archive.open(pickled).read(PICKLE_LIMIT) if pickled else b""
-    except (zipfile.BadZipFile, OSError, EOFError) as error:
+    except Exception as error:  # zipfile and zlib raise whatever the bytes lead them to
         raise ForeignError(f"`{path}` is a damaged zip archive: {error}") from None
     if raw:
         return of_keys(_texts(raw), path) or "a torch file of no known tool"
@@ -229,6 +222,6 @@ def _texts(raw: bytes) -> list[str]:
         for _, argument, _ in pickletools.genops(raw):
             if isinstance(argument, str):
                 found.append(argument)
-    except ValueError:
-        pass  # cut off: what was read so far still says what it is
+    except Exception:
+        pass  # cut off or damaged in any way: what was read so far still says what it is
     return [text for text in found if " " not in text]

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from adaptr.errors import ConfigConflict, ForeignError, TensorUnknown, UnsafePickle
+from adaptr.errors import ConfigConflict, ForeignError, TensorUnknown, UnsafePickle, shown
 from adaptr.foreign import detect
-from adaptr.format.io import open_tensors, opened
+from adaptr.format.io import open_tensors
+from adaptr.untrusted import opened
 
 
 def contents(weights: Path) -> tuple[Mapping[str, Any], dict[str, tuple[int, ...]], Mapping[str, str]]:
@@ -38,17 +39,17 @@ def _unpickled(weights: Path) -> dict[str, Any]:
             warnings.simplefilter("ignore")  # old pickles load or not; that they are old helps nobody
             found = torch.load(weights, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        reason = str(error).split("\n")[0]
+        reason = shown(str(error).split("\n")[0], 200)
         raise UnsafePickle(
             f"`{weights}` needs more than plain tensors to be loaded, so it was not ({reason}); "
             "if you trust it, load and save it again as safetensors with the tool that wrote it"
         ) from None
-    except (RuntimeError, EOFError, ValueError, OSError, KeyError, TypeError, AttributeError, IndexError) as error:
-        reason = str(error).split("\n")[0][:120] or type(error).__name__
+    except Exception as error:  # torch's reader raises whatever the bytes lead it to
+        reason = shown(str(error).split("\n")[0], 120) or type(error).__name__
         raise ForeignError(f"`{weights}` is cut off or damaged: {reason}") from None
     if not isinstance(found, dict):
         raise ConfigConflict(f"`{weights}` holds a {type(found).__name__}, wanted named tensors")
     odd = next((key for key, value in found.items() if not isinstance(value, torch.Tensor)), None)
     if odd is not None:
-        raise TensorUnknown(f"`{odd}` in `{weights}` is a {type(found[odd]).__name__}, wanted a tensor")
+        raise TensorUnknown(f"`{shown(odd)}` in `{weights}` is a {type(found[odd]).__name__}, wanted a tensor")
     return {str(key): value for key, value in found.items()}

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from adaptr.adapter import Part, part_keys
 from adaptr.errors import DigestMismatch, FileChanged
 from adaptr.format.header import Header
-from adaptr.format.io import dtype_shape, opened, raw_bytes
+from adaptr.format.io import dtype_shape, raw_bytes
+from adaptr.untrusted import opened
 
 if TYPE_CHECKING:
     from torch import Tensor

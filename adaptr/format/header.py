@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, BinaryIO, NamedTuple
 
 from adaptr import errors as e
+from adaptr import untrusted
 from adaptr.errors import shown
 from adaptr.format import again
 
@@ -160,27 +161,14 @@ def load_json(raw: bytes) -> dict[str, Any]:
     if not text.startswith("{"):
         raise e.HeaderNotJson("the header does not start with `{`")
     try:
-        document: dict[str, Any] = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
-    except RecursionError:
+        document: dict[str, Any] = untrusted.loads(text)
+    except untrusted.TooDeep:
         raise e.HeaderTooDeep("the header nests too deep") from None
+    except untrusted.Repeated as error:
+        raise e.KeyDuplicate(str(error)) from None
     except ValueError as error:
         raise e.HeaderNotJson(f"the header is not JSON: {error}") from None
     return document
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        seen: set[str] = set()
-        for key, _ in pairs:
-            if key in seen:
-                raise e.KeyDuplicate(f"the key `{shown(key)}` appears twice")
-            seen.add(key)
-    return found
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is not a JSON number")
 
 
 def _no_surrogates(texts: Iterable[str]) -> None:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import os
-import stat
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from io import BufferedReader
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +17,7 @@ from adaptr.format import header as headers
 from adaptr.format import manifest as manifests
 from adaptr.format.check import check
 from adaptr.format.header import Entry, Header
+from adaptr.untrusted import opened
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -134,22 +133,6 @@ def open_tensors(path: str | os.PathLike[str]) -> Tensors:
 def _stamp(fd: int) -> tuple[int, ...]:
     found = os.fstat(fd)
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
-
-
-def opened(path: Path) -> BufferedReader:
-    """Open for reading. Raises `InputError` that says what is there instead of a readable file."""
-    try:
-        if stat.S_ISFIFO(os.stat(path).st_mode):  # opening one waits until somebody writes to it
-            raise e.InputError(f"`{path}` is a pipe, wanted a file")
-        return open(path, "rb")
-    except FileNotFoundError:
-        raise e.InputError(f"there is no file `{path}`") from None
-    except IsADirectoryError:
-        raise e.InputError(f"`{path}` is a folder, wanted a file") from None
-    except PermissionError:
-        raise e.MachineError(f"`{path}` may not be read") from None
-    except (OSError, ValueError) as error:
-        raise e.InputError(f"`{shown(str(path))}` can't be read: {error}") from None
 
 
 def read(path: str | os.PathLike[str]) -> Adapter:

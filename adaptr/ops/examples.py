@@ -21,7 +21,7 @@ IGNORED = -100
 
 def examples(path: Path) -> list[tuple[str, str]]:
     """(prompt, what follows) of each line of a file. Raises `InputError` with the line of one that is neither."""
-    from adaptr.format.io import opened
+    from adaptr.untrusted import opened
 
     read = {".tsv": _row, ".txt": _text}.get(path.suffix, _object)
     with opened(path) as file:

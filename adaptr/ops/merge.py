@@ -27,9 +27,11 @@ from adaptr.ops.configuration import configured
 from adaptr.ops.filling import Filling
 from adaptr.ops.measured import Measured
 from adaptr.ops.open import reads
+from adaptr.ops.receipt_check import LARGEST_FILE
 from adaptr.ops.sizes import Config
 from adaptr.ops.stack import plan
 from adaptr.ops.tokenizers import carried
+from adaptr.untrusted import whole
 
 
 @dataclass(frozen=True)
@@ -161,7 +163,7 @@ def _side_files(
     if new and checkpoint.index:
         instead[INDEX] = new_index(checkpoint, new)
     for name in (name for name in instead if (checkpoint.root / name).is_file()):
-        blobs.put(f"file:{name}", (checkpoint.root / name).read_bytes())
+        blobs.put(f"file:{name}", whole(checkpoint.root / name, LARGEST_FILE))
     for shard, made in layouts:
         if made.raw != shard.raw:
             blobs.put(f"header:{shard.path.name}", shard.raw)

@@ -12,6 +12,7 @@ from adaptr.adapter import Adapter
 from adaptr.foreign.detect import CONFIG
 from adaptr.format import digest
 from adaptr.ops.open import Opened
+from adaptr.untrusted import whole
 
 
 def named(adapter: Adapter, form: str = "", file: Path | None = None) -> dict[str, Any]:
@@ -33,4 +34,4 @@ def of_opened(found: Opened) -> dict[str, Any]:
 
 def _config(file: Path) -> str:
     config = file.parent / CONFIG
-    return "sha256:" + hashlib.sha256(config.read_bytes()).hexdigest() if config.is_file() else ""
+    return "sha256:" + hashlib.sha256(whole(config)).hexdigest() if config.is_file() else ""

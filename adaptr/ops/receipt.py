@@ -18,8 +18,8 @@ from adaptr.checkpoint.stream import copy_range
 from adaptr.errors import FieldInvalid, FieldMissing, FormatError, FormatTooNew, InputError, NotMerged, shown
 from adaptr.format import canonical
 from adaptr.format import header as headers
-from adaptr.format.io import opened
 from adaptr.ops.receipt_check import FILE_BLOB, wrong
+from adaptr.untrusted import opened
 
 FOLDER = "adaptr"
 FILE = "receipt.safetensors"

@@ -87,7 +87,9 @@ def _is_note(it: Any) -> bool:
         return False
     if not _all_of(it.get("kept", {}), _is_shape):
         return False
-    return "added" in it or (_is_digest(it.get("digest")) and it.get("dtype") in FLOATS and _is_shape(it.get("shape")))
+    return "added" in it or (
+        _is_digest(it.get("digest")) and it.get("dtype") in [*FLOATS] and _is_shape(it.get("shape"))
+    )
 
 
 def _is_shape(it: Any) -> bool:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from adaptr import strategies, weighting
-from adaptr.errors import InputError, RecipeError, UsageError, shown
+from adaptr.errors import RecipeError, UsageError, shown
 from adaptr.ops.recipe import Input, Recipe, checked
 
 SUFFIXES = frozenset({".yaml", ".yml"})
@@ -56,16 +56,18 @@ class _Reader:
     def __init__(self, path: Path) -> None:
         import yaml
 
+        from adaptr.untrusted.plain_yaml import Plain
+
         self.path = path
         text = _text(path)
         try:
-            self._loader = yaml.SafeLoader(text)
+            self._loader = Plain(text)
             self._root = self._loader.get_single_node()
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             raise self._error(mark.line if mark else 0, f"no YAML: {error.problem}") from None
-        except (yaml.YAMLError, RecursionError) as error:
-            raise self._error(0, f"no YAML: {error}") from None
+        except yaml.YAMLError as error:
+            raise self._error(0, f"no YAML: {shown(' '.join(str(error).split()), 200)}") from None
 
     def recipe(self) -> Recipe:
         found = self._fields(self._root, FIELDS, "a recipe")
@@ -107,7 +109,7 @@ class _Reader:
         weight: Any = 1.0
         if "weight" in found:
             try:
-                weight = weighting.check(self._loader.construct_object(found["weight"], deep=True), source)
+                weight = weighting.check(self._any("weight", found["weight"]), source)
             except UsageError as error:
                 raise self._error(found["weight"].start_mark.line, str(error)) from None
         digest = self._value("digest", found["digest"]) if "digest" in found else ""
@@ -120,8 +122,6 @@ class _Reader:
             raise self._error(line, f"{what} must be a mapping with {', '.join(known)}")
         found: dict[str, Any] = {}
         for key, value in node.value:
-            if key.value in found:
-                raise self._error(key.start_mark.line, f"`{shown(key.value)}` is there twice")
             if key.value not in known:
                 near = difflib.get_close_matches(str(key.value), known, n=1, cutoff=0.5)
                 hint = f"did you mean `{near[0]}`?" if near else f"it has {', '.join(known)}"
@@ -129,13 +129,16 @@ class _Reader:
             found[key.value] = value
         return found
 
-    def _value(self, name: str, node: Any) -> Any:
+    def _any(self, name: str, node: Any) -> Any:
         import yaml
 
         try:
-            value = self._loader.construct_object(node, deep=True)
-        except (yaml.YAMLError, ValueError) as error:
-            raise self._error(node.start_mark.line, f"`{name}` can't be read: {error}") from None
+            return self._loader.construct_object(node, deep=True)
+        except yaml.MarkedYAMLError as error:
+            raise self._error(node.start_mark.line, f"`{name}` can't be read: {error.problem}") from None
+
+    def _value(self, name: str, node: Any) -> Any:
+        value = self._any(name, node)
         wrong_bool = isinstance(value, bool) and bool not in KINDS[name]
         if not isinstance(value, KINDS[name]) or wrong_bool:
             want = " or ".join(kind.__name__ for kind in KINDS[name])
@@ -158,12 +161,9 @@ def _alone(plain: Recipe, name: str, value: Any) -> None:
 
 
 def _text(path: Path) -> str:
-    from adaptr.format.io import opened
+    from adaptr.untrusted import whole
 
-    with opened(path) as file:
-        raw = file.read(MAX_BYTES + 1)
-    if len(raw) > MAX_BYTES:
-        raise InputError(f"`{path}` is longer than {MAX_BYTES} bytes: no recipe")
+    raw = whole(path, MAX_BYTES)
     try:
         return raw.decode()
     except UnicodeDecodeError as error:

@@ -10,6 +10,7 @@ from adaptr.checkpoint.open import Checkpoint
 from adaptr.checkpoint.side_files import TOKENIZER
 from adaptr.foreign.peft.source import WEIGHTS
 from adaptr.ops.open import NAME
+from adaptr.untrusted import whole
 
 Files = dict[str, bytes]
 
@@ -35,10 +36,10 @@ def _beside(adapter: Adapter) -> Files:
     place = Path(adapter.source)
     if not adapter.source or place.name not in {*WEIGHTS, NAME}:
         return {}
-    return {n: (place.parent / n).read_bytes() for n in sorted(TOKENIZER) if (place.parent / n).is_file()}
+    return {n: whole(place.parent / n) for n in sorted(TOKENIZER) if (place.parent / n).is_file()}
 
 
 def _other(checkpoint: Checkpoint, files: Files) -> Files:
     """Those that the base lacks, or has otherwise."""
     root = checkpoint.root
-    return {n: raw for n, raw in files.items() if not (root / n).is_file() or (root / n).read_bytes() != raw}
+    return {n: raw for n, raw in files.items() if not (root / n).is_file() or whole(root / n) != raw}

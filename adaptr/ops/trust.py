@@ -12,9 +12,10 @@ from adaptr.errors import InputError, NotFound, UsageError
 from adaptr.files import record, replacing, require_file
 from adaptr.registry import local
 from adaptr.registry.reference import is_reference, parse
-from adaptr.registry.signing import artifact, certificates, disk, keys
+from adaptr.registry.signing import artifact, bundle, certificates, disk, keys
 from adaptr.registry.signing.bundle import Signer, Trust, Verified
 from adaptr.registry.store import Store
+from adaptr.untrusted import whole
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ def verify(
     if signature is None:
         found = artifact.verify(manifest, store, trust)
     else:
-        found = [artifact.check(manifest, signature.read_bytes(), trust)]
+        found = [artifact.check(manifest, whole(signature, bundle.MAX), trust)]
     for layer in manifest.layers:  # the signature is of digests: what is here must have them
         store.path(layer.digest)
     return _proven(source, manifest.digest, found)

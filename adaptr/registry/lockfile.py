@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from adaptr.errors import FormatError, InputError, PolicyError
+from adaptr.errors import AdaptrError, InputError, PolicyError, shown
 from adaptr.files import replacing
-from adaptr.format.header import load_json
 from adaptr.registry.digest import Digest
 from adaptr.registry.reference import Reference, parse
+from adaptr.untrusted import json_file
 
 FILE = "adaptr.lock"
 VERSION = 1
@@ -70,10 +70,7 @@ def read(folder: Path | None = None) -> Lock:
     path = (folder or Path.cwd()) / FILE
     if not path.is_file():
         return Lock(path)
-    try:
-        document = load_json(path.read_bytes())
-    except FormatError as error:
-        raise InputError(f"`{path}` is damaged: {error}") from None
+    document = json_file(path)
     artifacts = document.get("artifacts")
     if document.get("version") != VERSION or not isinstance(artifacts, dict):
         raise InputError(f"`{path}` is no lock file of version {VERSION}")
@@ -82,5 +79,8 @@ def read(folder: Path | None = None) -> Lock:
 
 def _pin(path: Path, name: str, value: object) -> Pin:
     if not isinstance(value, dict) or not all(isinstance(value.get(key), str) for key in ("digest", "source")):
-        raise InputError(f"`{path}`: `{name}` must have `digest` and `source`")
-    return Pin(Digest(value["digest"]), parse(value["source"]))
+        raise InputError(f"`{path}`: `{shown(name)}` must have `digest` and `source`")
+    try:
+        return Pin(Digest(value["digest"]), parse(value["source"]))
+    except AdaptrError as error:
+        raise InputError(f"`{path}`: `{shown(name)}`: {error}") from None

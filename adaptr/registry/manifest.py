@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from adaptr.errors import BadManifest, FormatError, RefusedMediaType, shown
+from adaptr.errors import BadManifest, RefusedMediaType, shown
 from adaptr.format import canonical
-from adaptr.format.header import load_json
 from adaptr.registry import names, terms
 from adaptr.registry.digest import Digest
+from adaptr.untrusted import json_object
 
 #: What a registry must take at least, so nobody pushes more (distribution-spec, "Pushing Manifests").
 MAX = 4 * 1024 * 1024
@@ -137,7 +137,7 @@ def _packed(layer: Descriptor) -> bool:
 def parse(raw: bytes, content_type: str | None = None) -> Manifest:
     """Read a manifest. Raises `BadManifest`, also where the type that came with it is another than it says itself."""
     document = _document(raw)
-    said = document.get("mediaType", terms.OCI_MANIFEST)
+    said = _text(document.get("mediaType", terms.OCI_MANIFEST), "mediaType")
     if content_type and content_type.partition(";")[0].strip() not in {said, "application/json"}:
         raise BadManifest(f"the registry calls it `{shown(content_type)}`, it calls itself `{shown(said)}`")
     if said not in {terms.OCI_MANIFEST, terms.DOCKER_MANIFEST}:
@@ -167,7 +167,7 @@ def parse(raw: bytes, content_type: str | None = None) -> Manifest:
 def parse_index(raw: bytes, content_type: str | None = None) -> tuple[Descriptor, ...]:
     """The entries of an image index. Raises `BadManifest`."""
     document = _document(raw)
-    said = document.get("mediaType", terms.OCI_INDEX)
+    said = _text(document.get("mediaType", terms.OCI_INDEX), "mediaType")
     if said != terms.OCI_INDEX or (
         content_type and content_type.partition(";")[0].strip() not in {said, "application/json"}
     ):
@@ -208,10 +208,7 @@ def descriptor(value: Any, where: str) -> Descriptor:
 def _document(raw: bytes) -> dict[str, Any]:
     if len(raw) > MAX:
         raise BadManifest(f"the manifest has {len(raw)} bytes, the limit is {MAX}")
-    try:
-        return load_json(raw)
-    except FormatError as error:
-        raise BadManifest(f"the manifest is not JSON without duplicate keys: {error}") from None
+    return json_object(raw, "the manifest", BadManifest)
 
 
 def _decoded(data: Any, where: str) -> bytes:

@@ -10,14 +10,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from adaptr.errors import BadManifest, FormatError, NotFound, shown
+from adaptr.errors import BadManifest, NotFound, shown
 from adaptr.format import canonical
-from adaptr.format.header import load_json
 from adaptr.registry import manifest as manifests
 from adaptr.registry import terms
 from adaptr.registry.manifest import EMPTY, Descriptor, Manifest
 from adaptr.registry.reference import Reference
 from adaptr.registry.remotes import Found
+from adaptr.untrusted import json_object
 
 if TYPE_CHECKING:
     from adaptr.registry.client.registry import Registry
@@ -114,10 +114,7 @@ def read(manifest: Manifest, store: Store) -> list[Found]:
     layer = next((layer for layer in manifest.layers if layer.media_type == terms.INDEX_ARTIFACT), None)
     if layer is None:
         raise BadManifest(f"{manifest.digest} is not an index of artifacts")
-    try:
-        document = load_json(store.read(layer.digest, MAX))
-    except FormatError as error:
-        raise BadManifest(f"the index is damaged: {error}") from None
+    document = json_object(store.read(layer.digest, MAX), "the index", BadManifest)
     rows = document.get("artifacts")
     if document.get("version") != VERSION or not isinstance(rows, list):
         raise BadManifest(f"the index is of version {shown(document.get('version'))}, adaptr reads {VERSION}")
@@ -126,9 +123,7 @@ def read(manifest: Manifest, store: Store) -> list[Found]:
 
 def _row(row: Any) -> Found:
     annotations = row.get("annotations") if isinstance(row, dict) else None
-    texts = (
-        [row.get("reference"), row.get("digest"), *(annotations or {}).values()] if isinstance(row, dict) else [None]
-    )
-    if not isinstance(annotations, dict) or not all(isinstance(text, str) for text in texts):
+    told = isinstance(annotations, dict) and [row.get("reference"), row.get("digest"), *annotations.values()]
+    if not told or not all(isinstance(text, str) for text in told):
         raise BadManifest("the index has an entry without `reference`, `digest` and `annotations`")
     return _found(row["reference"], row["digest"], annotations)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from adaptr.errors import AdaptrError, EntryMalformed, HeaderNotJson, HeaderTooLarge, shown
 from adaptr.format.io import open_tensors
+from adaptr.untrusted import opened
 
 if TYPE_CHECKING:
     from adaptr.format.header import Header
@@ -33,8 +34,8 @@ def header(name: str, file: Path) -> Header:
 
 
 def _require_small(file: Path) -> None:
-    with open(file, "rb") as opened:
-        first = opened.read(9)
+    with opened(file) as found:
+        first = found.read(9)
     length = struct.unpack("<Q", first[:8])[0] if len(first) == 9 else 0
     if length > MAX_HEADER:
         raise HeaderTooLarge(f"the header says it has {length} bytes; in an artifact the limit is {MAX_HEADER}")

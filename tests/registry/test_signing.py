@@ -278,7 +278,12 @@ def test_keys_that_are_none_are_named(tmp_path: Path, mine: tuple[Path, Path]) -
     (tmp_path / "ed").write_bytes(other.private_bytes(PEM, PKCS8, serialization.NoEncryption()))
     (tmp_path / "long").write_bytes(b" " * (keys.MAX + 1))
     (tmp_path / "text").write_text("no key")
-    for name, said in {"ed": "P-256", "long": "too long", "text": "no private key", "absent": "can't be read"}.items():
+    for name, said in {
+        "ed": "P-256",
+        "long": "longer than",
+        "text": "no private key",
+        "absent": "there is no file",
+    }.items():
         with pytest.raises(InputError, match=said):
             keys.private(tmp_path / name, no_password)
     with pytest.raises(InputError, match="is a private key"):

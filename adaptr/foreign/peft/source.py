@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from adaptr.foreign.peft import keys, told
 from adaptr.foreign.peft.table import PROMPT_TYPES
 from adaptr.foreign.stored import contents
 from adaptr.foreign.weights import Weights
+from adaptr.untrusted import json_object
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -76,8 +76,5 @@ def read(path: Path, base: Any = None) -> Source:
 
 
 def _about(metadata: Mapping[str, str]) -> Mapping[str, Any]:
-    try:
-        found = json.loads(metadata.get(told.ABOUT, "{}"))
-    except (ValueError, RecursionError):
-        raise ForeignError(f"the `{told.ABOUT}` entry of the file's metadata is not JSON") from None
-    return found if isinstance(found, dict) else {}
+    said = metadata.get(told.ABOUT, "{}").encode()
+    return json_object(said, f"the `{told.ABOUT}` entry of the file's metadata", ForeignError)

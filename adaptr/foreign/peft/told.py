@@ -9,6 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from adaptr.errors import InputError
+from adaptr.untrusted import whole
+
 CARD = "README.md"
 #: A model card that is kept, in bytes; PEFT's own template has 5,000.
 MOST = 256 << 10
@@ -28,11 +31,11 @@ def beside(folder: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
 def card(folder: Path) -> str:
     """The model card of a folder; "" where there is none, or none that can be kept."""
     path = folder / CARD
-    if not path.is_file() or path.stat().st_size > MOST:
+    if not path.is_file():
         return ""
     try:
-        return path.read_bytes().decode()
-    except UnicodeDecodeError:
+        return whole(path, MOST).decode()
+    except (InputError, UnicodeDecodeError):
         return ""
 
 

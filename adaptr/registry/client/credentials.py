@@ -19,6 +19,7 @@ from typing import Any
 
 from adaptr.errors import AuthError, MachineError, shown
 from adaptr.files import replacing
+from adaptr.untrusted import json_object, whole
 
 #: Under which names Docker and its kin keep the account of the Hub.
 _HUB = "https://index.docker.io/v1/"
@@ -27,6 +28,8 @@ _HELPER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
 #: The user name by which helpers mark an identity token.
 _TOKEN_USER = "<token>"
 _HELPER_SECONDS = 30
+#: The longest file with accounts, in bytes.
+LIMIT = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -165,9 +168,11 @@ def _plain_entry(entry: dict[str, Any], path: Path) -> Credential | None:
 def _asked(helper: str, key: str) -> Credential | None:
     """What a helper knows of a host."""
     try:
-        found = json.loads(_ask(helper, "get", key))
-        user, secret = str(found["Username"]), str(found["Secret"])
-    except (_Unknown, ValueError, KeyError, TypeError):
+        found = json_object(_ask(helper, "get", key).encode(), f"what `docker-credential-{helper}` says", AuthError)
+        user, secret = found["Username"], found["Secret"]
+    except (AuthError, KeyError):
+        return None
+    if not isinstance(user, str) or not isinstance(secret, str):
         return None
     place = f"docker-credential-{helper}"
     return Credential("", "", secret, "", place) if user == _TOKEN_USER else Credential(user, secret, "", "", place)
@@ -194,15 +199,9 @@ def _ask(helper: str, verb: str, text: str) -> str:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError):
+    if not os.path.lexists(path):
         return {}
-    except OSError as error:
-        raise MachineError(f"`{path}`, which keeps accounts, can't be read: {error.strerror}") from None
-    except ValueError:
-        raise AuthError(f"`{path}`, which keeps accounts, is not JSON") from None
-    return found if isinstance(found, dict) else {}
+    return json_object(whole(path, LIMIT), f"`{path}`, which keeps accounts,", AuthError)
 
 
 def _write(path: Path, document: dict[str, Any]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from adaptr.errors import RegistryError, TransferError, shown
 from adaptr.registry.client import address, places, redaction, retry
+from adaptr.untrusted import json_object
 
 if TYPE_CHECKING:
     import httpx
@@ -70,13 +70,7 @@ class Answer:
 
     def json(self) -> dict[str, Any]:
         """The body as a JSON object. Raises `RegistryError`."""
-        try:
-            found = json.loads(self.read(ANSWER))
-        except (ValueError, RecursionError):
-            found = None
-        if not isinstance(found, dict):
-            raise RegistryError(f"`{self.origin}` answers with something that is no JSON object")
-        return found
+        return json_object(self.read(ANSWER), f"the answer of `{self.origin}`", RegistryError)
 
     def require_lasting(self) -> None:
         """Raises `TransferError` for an answer that may be another one next time."""

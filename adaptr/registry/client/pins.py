@@ -11,6 +11,7 @@ from adaptr.files import replacing
 from adaptr.home import home
 from adaptr.registry.client import address
 from adaptr.registry.client.address import Origin
+from adaptr.untrusted import json_file
 
 #: Registries whose token server has another name, as their operators publish it.
 KNOWN = {
@@ -46,11 +47,9 @@ def _path() -> Path:
 
 
 def _read() -> dict[str, str]:
-    try:
-        found = json.loads(_path().read_bytes())
-    except (OSError, ValueError):
+    if not _path().is_file():
         return {}
-    return {str(key): str(value) for key, value in found.items()} if isinstance(found, dict) else {}
+    return {key: str(value) for key, value in json_file(_path()).items()}
 
 
 def _write(document: dict[str, str]) -> None:

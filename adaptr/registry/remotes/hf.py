@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from adaptr.errors import NotFound, Unsupported
+from adaptr.errors import ForeignError, Unsupported, shown
 from adaptr.meter import Meter
 from adaptr.registry import glance, hub, pack, terms
 from adaptr.registry.digest import Digest
 from adaptr.registry.manifest import Descriptor
 from adaptr.registry.reference import Reference
 from adaptr.registry.remotes import Found, Info, Progress, Pushed, Remote
+from adaptr.untrusted import MAX_DOCUMENT, json_object
 
 if TYPE_CHECKING:
     from adaptr.registry.hub import Entry, Snapshot
@@ -128,14 +128,8 @@ def _said(snapshot: Snapshot, chosen: Mapping[str, Entry]) -> dict[str, str]:
 
 
 def _config(snapshot: Snapshot, entry: Entry) -> Mapping[str, Any]:
-    data = snapshot.in_git(entry) if not entry.sha256 else snapshot.file(entry).whole(entry.size)
-    try:
-        found = json.loads(data)
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
-        raise NotFound(f"`{entry.path}` in `hf://{snapshot.name}` is no configuration")
-    return found
+    data = snapshot.in_git(entry) if not entry.sha256 else snapshot.file(entry).whole(min(entry.size, MAX_DOCUMENT))
+    return json_object(data, f"`{shown(entry.path)}` in `hf://{snapshot.name}`", ForeignError)
 
 
 def _answer(model: Any) -> Found:

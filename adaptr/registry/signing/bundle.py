@@ -10,12 +10,12 @@ import binascii
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from adaptr.errors import FormatError, InputError, SignatureError, shown
+from adaptr.errors import InputError, SignatureError, shown
 from adaptr.format import canonical
-from adaptr.format.header import load_json
 from adaptr.registry import terms
 from adaptr.registry.signing import certificates, keys, statement
 from adaptr.registry.signing.statement import Statement
+from adaptr.untrusted import json_object
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey, EllipticCurvePublicKey
@@ -162,10 +162,7 @@ def _opened(raw: bytes) -> tuple[dict[str, Any], bytes, bytes]:
     """Material, payload and signature of a bundle that is plainly one."""
     if len(raw) > MAX:
         raise SignatureError(f"the signature has {len(raw)} bytes, the limit is {MAX}")
-    try:
-        document = load_json(raw)
-    except FormatError as error:
-        raise SignatureError(f"the signature is no JSON object: {error}") from None
+    document = json_object(raw, "the signature", SignatureError)
     if document.get("mediaType") != terms.BUNDLE:
         raise SignatureError(f"the signature is `{shown(document.get('mediaType'))}`, wanted `{terms.BUNDLE}`")
     envelope, material = document.get("dsseEnvelope"), document.get("verificationMaterial")

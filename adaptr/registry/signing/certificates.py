@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 from adaptr.errors import InputError, SignatureError
 from adaptr.registry.signing import keys
+from adaptr.untrusted import whole
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate
 
 #: Links from a signature to what is trusted.
 DEPTH = 8
+#: The longest file of certificates, in bytes: what an operating system trusts has a fifth of it.
+LIMIT = 1 << 20
 
 
 def read(path: Path) -> list[Certificate]:
@@ -25,10 +28,9 @@ def read(path: Path) -> list[Certificate]:
     keys.require_library()
     from cryptography.x509 import load_pem_x509_certificates
 
+    raw = whole(path, LIMIT)
     try:
-        return load_pem_x509_certificates(path.read_bytes())
-    except OSError as error:
-        raise InputError(f"the certificate `{path}` can't be read: {error.strerror}") from None
+        return load_pem_x509_certificates(raw)
     except ValueError as error:
         raise InputError(f"`{path}` holds no certificates in PEM: {str(error)[:120]}") from None
 

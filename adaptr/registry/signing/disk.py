@@ -11,6 +11,7 @@ from adaptr.files import record
 from adaptr.registry.signing import bundle, statement
 from adaptr.registry.signing.bundle import Signer, Trust, Verified
 from adaptr.registry.signing.statement import ALONE, Statement
+from adaptr.untrusted import opened, whole
 
 NAME, SUFFIX = "model.sig", ".sig"
 #: What git keeps in a working folder: never part of what is signed, as in model_signing.
@@ -33,13 +34,9 @@ def sign(path: Path, signer: Signer, out: Path) -> bytes:
 
 def verify(path: Path, signature: Path, trust: Trust) -> Verified:
     """Check what is at `path`. Raises `SignatureError`."""
-    try:
-        raw = signature.read_bytes()
-    except FileNotFoundError:
-        raise SignatureError(
-            f"`{path}` is not signed: there is no `{signature}`; name another file with `--signature`"
-        ) from None
-    found = bundle.verify(raw, trust)
+    if not os.path.lexists(signature):
+        raise SignatureError(f"`{path}` is not signed: there is no `{signature}`; name another file with `--signature`")
+    found = bundle.verify(whole(signature, bundle.MAX), trust)
     here = hashed(path, signature)
     signed = found.statement.files
     if path.is_file() and len(signed) == 1 and ALONE not in signed:
@@ -89,7 +86,7 @@ def _walked(folder: Path, root: Path) -> list[Path]:
 
 
 def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
+    with opened(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptr.errors import InputError, MissingExtra
+from adaptr.untrusted import whole
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey, EllipticCurvePublicKey
@@ -97,14 +98,7 @@ def _require_curve(key: Any, path: Path) -> None:
 
 
 def _read(path: Path) -> bytes:
-    try:
-        with open(path, "rb") as file:
-            raw = file.read(MAX + 1)
-    except OSError as error:
-        raise InputError(f"the key `{path}` can't be read: {error.strerror}") from None
-    if len(raw) > MAX:
-        raise InputError(f"`{path}` is too long for a key")
-    return raw
+    return whole(path, MAX)
 
 
 def _first(error: Exception) -> str:

@@ -23,6 +23,7 @@ from adaptr.home import home
 from adaptr.registry import remotes
 from adaptr.registry.signing import artifact, certificates, keys
 from adaptr.registry.signing.bundle import Trust
+from adaptr.untrusted import whole
 
 if TYPE_CHECKING:
     from adaptr.registry.manifest import Manifest
@@ -98,11 +99,12 @@ def read(path: Path) -> list[Rule]:
     """The rules of a policy file. Raises `InputError`: a policy that is not understood protects nothing."""
     import yaml
 
+    from adaptr.untrusted.plain_yaml import Plain
+
     try:
-        with open(path, "rb") as file:
-            document = yaml.safe_load(file.read(MAX))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"the policy `{path}` can't be read: {' '.join(str(error).split())[:200]}") from None
+        document = Plain(whole(path, MAX).decode()).get_single_data()
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"the policy `{path}` can't be read: {shown(' '.join(str(error).split()), 200)}") from None
     if not isinstance(document, list):
         raise InputError(f"the policy `{path}` must be a list of rules with `scope`, `keys` and `mode`")
     return [_rule(entry, path) for entry in document]

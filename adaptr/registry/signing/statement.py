@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from adaptr.errors import FormatError, SignatureError, shown
+from adaptr.errors import SignatureError, shown
 from adaptr.format import canonical
-from adaptr.format.header import load_json
+from adaptr.untrusted import json_object
 
 STATEMENT = "https://in-toto.io/Statement/v1"
 PREDICATE = "https://model_signing/signature/v1.0"
@@ -52,10 +52,7 @@ class Statement:
 
 def parse(payload: bytes) -> Statement:
     """Read a statement whose signature was found right. Raises `SignatureError` for what is not understood whole."""
-    try:
-        document = load_json(payload)
-    except FormatError as error:
-        raise SignatureError(f"what is signed is no JSON object: {error}") from None
+    document = json_object(payload, "what is signed", SignatureError)
     _require(document.get("_type") == STATEMENT, f"what is signed is no `{STATEMENT}`")
     said = document.get("predicateType")
     _require(said == PREDICATE, f"the signature says `{shown(said)}`, wanted `{PREDICATE}`: it is of something else")

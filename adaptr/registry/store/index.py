@@ -10,12 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from adaptr.errors import BadManifest, FormatError, StoreLocked
-from adaptr.format.header import load_json
+from adaptr.errors import BadManifest, StoreLocked
 from adaptr.registry import terms
 from adaptr.registry.manifest import Descriptor, descriptor
 from adaptr.registry.store import locks
 from adaptr.registry.store.ingest import sync
+from adaptr.untrusted import json_object
 
 FILE = "index.json"
 #: Seconds that another process may take to write an index.
@@ -55,11 +55,9 @@ class Index:
 
     def _document(self) -> dict[str, Any]:
         try:
-            document = load_json(self.path.read_bytes())
+            document = json_object(self.path.read_bytes(), f"`{self.path}`", BadManifest)
         except FileNotFoundError:
             document = {"schemaVersion": 2, "mediaType": terms.OCI_INDEX, "manifests": []}
-        except FormatError as error:
-            raise BadManifest(f"`{self.path}` is damaged: {error}; `adaptr verify --repair` makes it again") from None
         if not isinstance(document.get("manifests"), list):
             raise BadManifest(f"`{self.path}` has no list `manifests`")
         return document

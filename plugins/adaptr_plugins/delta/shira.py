@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from adaptr import Delta, Param, Sparse, Target, View
+from adaptr.errors import InputError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -36,6 +37,7 @@ class SHiRA(Delta):
         cols: int = 1
 
     def delta(self, p: Mapping[str, Tensor], cfg: Any) -> Sparse:
+        _require_places(p["i"], cfg.rows * cfg.cols)
         return Sparse(p["i"], p["v"], (cfg.rows, cfg.cols), cfg.alpha)
 
     def at_target(self, model: nn.Module, target: Target, values: dict[str, Any]) -> dict[str, Any]:
@@ -53,6 +55,19 @@ class SHiRA(Delta):
             return {"i": torch.empty(made["v"].shape, dtype=torch.int64, device="meta")}
         cfg, n = self.config(target.config), len(made["v"])
         return {"i": {"rand": _random, "wm": _largest, "struct": _structured}[cfg.mask](target, base, cfg, n)}
+
+
+def _require_places(i: Tensor, count: int) -> None:
+    """Raises `InputError` for places outside a weight of `count` elements, or that don't increase.
+
+    Not while compiling, nor where looking would hold up a device: an adapter comes from the CPU.
+    """
+    import torch
+
+    if i.device.type != "cpu" or not len(i) or torch.compiler.is_compiling():
+        return
+    if i.dtype != torch.int64 or i[0] < 0 or i[-1] >= count or not bool((i[1:] > i[:-1]).all()):
+        raise InputError(f"`shira`: the places `i` are not increasing whole numbers below {count}")
 
 
 def _random(target: Target, base: View, cfg: Any, n: int) -> Tensor:

@@ -175,11 +175,8 @@ def test_a_damaged_file(text: str, own_home: Path) -> None:
     path = own_home / "docker" / "config.json"
     path.parent.mkdir()
     path.write_bytes(text.encode("latin-1"))
-    if text == "[1]":
-        assert c.find("host") is None
-    else:
-        with pytest.raises(e.AuthError, match="not JSON"):
-            c.find("host")
+    with pytest.raises(e.AuthError, match=r"is not (a )?JSON"):
+        c.find("host")
 
 
 def test_no_secret_is_shown() -> None:
