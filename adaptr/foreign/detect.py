@@ -38,15 +38,28 @@ _MAGIC = (
     (b"algg", "an obsolete llama.cpp adapter (ggla)"),
     (b"\x93NUMPY", "a NumPy array, as T5X prompts are"),
 )
+BASE = "a base model"
+UNREAD = "adaptr can't read this format yet"
+ATTACHED = "a model saved with adapters of adaptr on it"
+#: What to do with what is no adapter.
+_WAYS = {
+    BASE: "an adapter was wanted; if training changed it, `adaptr extract BASE TUNED` makes one of the change",
+    ATTACHED: "an adapter was wanted; the one in training is saved by `adaptr.save(session.adapted(), FILE)`",
+}
 #: What a key says of the tool that wrote the file. The first line that matches any key counts.
 _KEYS = (
     (r"(unet|text_encoder):\d+:(up|down)", "a cloneofsimo LoRA"),
+    (r".*\.adapters\.[^.]+\.[^.]+", ATTACHED),
     (r".*\.(adapters|loras|refts|prefix_tunings|prompt_tunings)\.[^.]+\..*", "an AdapterHub adapter"),
     (r"heads\.[^.]+\..*", "an AdapterHub prediction head"),
     (r".*\.adapter\.linear_(in|out)\.weight|.*\.lora_\w+_adapter\..*", "a Megatron or NeMo adapter"),
     (r"adapter_query\.weight", "a LLaMA-Adapter"),
     (r"w_[ab]_\d+", "a LoRA-ViT file"),
     (r"double_blocks\.\d+\.processor\..*", "an XLabs LoRA"),
+    (r"diffusion_model\..*\.lora_(down|up)\.weight", "a ComfyUI LoRA"),
+    (r"(unet|transformer|prior|text_encoder\w*)\..*\.lora_(down|up)\.weight", "a OneTrainer LoRA"),
+    (r"v_head\.(summary\.)?(weight|bias)", "a TRL value head"),
+    (r"(input|output)_embeddings", "embeddings that vLLM loads beside a LoRA"),
     (r"(lora_(unet|te\d?|transformer|prior\w*)|lycoris)_\w+\..*", "a kohya or LyCORIS adapter"),
     (r".*(_lora\.(down|up)|\.lora\.(down|up)|lora_linear_layer\.(down|up))\.weight", "a diffusers LoRA"),
     (r"(unet|transformer|text_encoder\w*|diffusion_model)\..*\.lora_[AB]\.weight", "a diffusers LoRA"),
@@ -88,7 +101,7 @@ def refusal(path: Path) -> AdaptrError:
         from adaptr.errors import ConfigMissing
 
         return ConfigMissing(f"`{path}` holds PEFT weights without the `adapter_config.json` that says how to use them")
-    return UnknownFormat(f"`{path}` is {what}; adaptr can't read this format yet")
+    return UnknownFormat(f"`{path}` is {what}; {_WAYS.get(what, UNREAD)}")
 
 
 def name_of(path: Path) -> str:
@@ -176,8 +189,13 @@ def _folder(path: Path) -> str:
     if "peft_type" in config:
         raise NoAdapterTensors(f"`{path}` has a PEFT configuration ({config['peft_type']}) and no weights")
     if (path / "config.json").is_file():
-        return "a base model"
+        return _model(weights)
     return name_of(weights[0]) if weights else ""
+
+
+def _model(weights: Iterable[Path]) -> str:
+    """Which of the two a folder of a model is: what a Trainer saves has the adapter in training among its tensors."""
+    return ATTACHED if any(of_keys(peeked(file), file) == ATTACHED for file in weights) else BASE
 
 
 def _safetensors(path: Path) -> str:

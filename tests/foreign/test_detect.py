@@ -29,6 +29,12 @@ KEYS = {
     "double_blocks.0.processor.qkv_lora1.down.weight": "an XLabs LoRA",
     "decoder.layers.0.self_attention.linear_qkv.adapter.linear_in.weight": "a Megatron or NeMo adapter",
     "base_model.model.q.lora_A.weight": "PEFT weights",
+    "diffusion_model.double_blocks.0.img_attn.qkv.lora_down.weight": "a ComfyUI LoRA",
+    "transformer.transformer_blocks.0.attn.to_q.lora_up.weight": "a OneTrainer LoRA",
+    "text_encoder_2.layers.0.q_proj.lora_down.weight": "a OneTrainer LoRA",
+    "v_head.summary.weight": "a TRL value head",
+    "input_embeddings": "embeddings that vLLM loads beside a LoRA",
+    "model.layers.0.self_attn.q_proj.adapters.lora.A": detect.ATTACHED,
     "something.weight": "a safetensors file of no known tool",
 }
 
@@ -84,8 +90,21 @@ def test_pointer_says_what_is_missing(tmp_path: Path) -> None:
 
 def test_a_base_model_is_no_adapter(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(e.UnknownFormat, match="is a base model"):
+    with pytest.raises(e.UnknownFormat, match=r"is a base model; .*adaptr extract"):
         foreign.of(tmp_path)
+
+
+def test_a_checkpoint_of_a_model_in_training_says_how_its_adapter_is_saved(tmp_path: Path) -> None:
+    """What transformers' Trainer writes: the whole base, and the trained tensors under names of no format."""
+    import adaptr
+    import tiny
+
+    model = tiny.model("llama")
+    with adaptr.train(model, adaptr.create(model, "lora", ["attn.q"], r=2)):
+        model.save_pretrained(tmp_path / "checkpoint-4")
+    for place in ("checkpoint-4", "checkpoint-4/model.safetensors"):
+        with pytest.raises(e.UnknownFormat, match=r"adapters of adaptr on it; .*session\.adapted"):
+            adaptr.load(tmp_path / place)
 
 
 def test_inspecting_imports_no_torch(shared: Path, tmp_path: Path) -> None:
