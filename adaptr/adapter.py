@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from adaptr.errors import TargetNotFound
+from adaptr.errors import TargetNotFound, shown
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -112,7 +112,7 @@ class Part:
     content: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Adapter:
     """A set of small tensors beside a frozen base, and all that must be known to use them.
 
@@ -143,6 +143,11 @@ class Adapter:
     source: str = field(default="", compare=False)
     #: What its method goes on by when training is continued; see `InTraining`.
     memory: ClassVar[Mapping[str, Tensor]] = {}
+
+    def __repr__(self) -> str:
+        """One line, without reading a tensor: what it is, not all that it holds."""
+        values = f"{len(self.all_targets)} targets, {len(self.tensors)} tensors"
+        return f"<Adapter {shown(self.label)}: {shown(self.method)}, {values}>"
 
     def remembering(self, memory: Mapping[str, Tensor]) -> Adapter:
         """This adapter with what its method goes on by, {} for nothing."""
@@ -313,7 +318,7 @@ class Adapter:
         return Expression(((self, 1.0),))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class InTraining(Adapter):
     """An adapter whose training goes on. `memory`: tensors that its method keeps between steps, `<path>:<name>`.
 

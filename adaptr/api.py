@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adaptr import plugins, precision
+from adaptr import plugins, precision, weighting
 from adaptr.adapter import Adapter
-from adaptr.errors import UsageError, WeightsBeside
+from adaptr.errors import UsageError, WeightsBeside, shown
 
 if TYPE_CHECKING:
     from torch import dtype as Dtype
@@ -38,7 +38,8 @@ if TYPE_CHECKING:
 
 #: A path, a reference such as `oci://host/name:tag` or `hf://org/name`, or a name in the local store.
 Source = str | os.PathLike[str]
-Adapters = Sequence["Source | Adapter | tuple[Source | Adapter, float]"]
+#: An adapter or where it is, alone or with a weight.
+Weighted = Source | Adapter | tuple[Source | Adapter, Any]
 
 
 def _local(source: Source) -> Path:
@@ -223,18 +224,34 @@ def create(
     return made.replace(name=name)
 
 
-def attach(model: nn.Module, adapter: Adapter, weight: float = 1.0) -> Handle:
+def attach(model: nn.Module, adapter: Adapter | Source, weight: float = 1.0) -> Handle:
     """Attach an adapter without gradients; `detach()` of the result restores the model bit for bit."""
-    _whole(model, adapter)
-    handle: Handle = plugins.hooks(adapter.method).apply(model=model, adapter=adapter, weight=weight)
+    given = _given(adapter, model)
+    strength = weighting.number(weight, given.label)
+    handle: Handle = plugins.hooks(given.method).apply(model=model, adapter=given, weight=strength)
     return handle
 
 
-def train(model: nn.Module, adapter: Adapter) -> Session:
+def train(model: nn.Module, adapter: Adapter | Source) -> Session:
     """Attach an adapter with gradients, everything else frozen. `adapted()` of the result is the trained adapter."""
-    _whole(model, adapter)
-    session: Session = plugins.hooks(adapter.method).train(model=model, adapter=adapter)
+    given = _given(adapter, model)
+    session: Session = plugins.hooks(given.method).train(model=model, adapter=given)
     return session
+
+
+def _given(one: Any, base: nn.Module | Path | None, tell: bool = True) -> Adapter:
+    """An adapter that is whole for `base`, read where `one` says where it is. Raises `UsageError` for anything else.
+
+    `tell`: warn of other weights in its folder.
+    """
+    if isinstance(one, Adapter):
+        _whole(base, one)
+        return one
+    if isinstance(one, str | os.PathLike):
+        from adaptr.ops.open import open_adapter
+
+        return open_adapter(_local(one), base, tell).adapter
+    raise UsageError(f"wanted an adapter, or where one is, not `{shown(repr(one))}`")
 
 
 def _whole(base: nn.Module | Path | None, adapter: Adapter) -> None:
@@ -265,7 +282,7 @@ def save(adapter: Adapter | Expression, path: str | os.PathLike[str], force: boo
 
 
 def compose(
-    adapters: Source | Sequence[Source | Adapter | tuple[Source | Adapter, Any]],
+    adapters: Weighted | Sequence[Weighted],
     strategy: str = "linear",
     out: Source | None = None,
     *,
@@ -296,8 +313,7 @@ def compose(
     if isinstance(adapters, str | os.PathLike):
         recipe = recipe_file.read(_local(adapters))
     else:
-        pairs = [one if isinstance(one, tuple) else (one, 1.0) for one in adapters]
-        inputs = tuple(Input(a if isinstance(a, Adapter) else _local(a), w) for a, w in pairs)
+        inputs = tuple(Input(a if isinstance(a, Adapter) else _local(a), w) for a, w in _pairs(adapters))
         options: dict[str, Any] = {"rank": rank, "energy": energy, "normalize": normalize, "seed": seed, "name": name}
         options |= {"replaced": replaced, "base": _base(base), "any_base": any_base, "dtype": precision.called(dtype)}
         recipe = Recipe(inputs, strategy, config, **options)
@@ -311,7 +327,7 @@ def compose(
 
 def merge(
     base: Source,
-    adapters: Adapters,
+    adapters: Weighted | Sequence[Weighted],
     out: Source,
     *,
     force: bool = False,
@@ -323,8 +339,8 @@ def merge(
 ) -> MergeReport:
     """Merge adapters into the checkpoint `base`, written to the folder `out`; see `adaptr.ops.merge`.
 
-    `adapters`: sources or adapters, alone or with a weight: `["style", ("tone.safetensors", 0.5)]`. `tied`: what
-    happens to tied weights that change, "both" or "untie". `receipt`: keep what a bit-exact `unmerge` needs.
+    `adapters`: one, or several: sources or adapters, alone or with a weight: `["style", ("tone.safetensors", 0.5)]`.
+    `tied`: what happens to tied weights that change, "both" or "untie". `receipt`: keep what `unmerge` needs.
     `any_base`: go on although an adapter names another base.
     `ignore_beside`: merge an adapter without the other weights in its folder, which raise `WeightsBeside` else.
     """
@@ -361,7 +377,7 @@ def unmerge(merged: Source, out: Source, *, force: bool = False, progress: Progr
 def verify(
     merged: Source,
     base: Source,
-    adapters: Adapters,
+    adapters: Weighted | Sequence[Weighted],
     *,
     tied: Tied = None,
     any_base: bool = False,
@@ -374,22 +390,27 @@ def verify(
     return verify(_local(merged), folder, _stack(adapters, folder), tied=tied, any_base=any_base, progress=progress)
 
 
-def _stack(adapters: Adapters, base: Path) -> list[tuple[Adapter, float]]:
+def _stack(adapters: Weighted | Sequence[Weighted], base: Path) -> list[tuple[Adapter, float]]:
     """Adapters with their weights, loaded where they are sources. Raises `UsageError` for none."""
-    pairs = [one if isinstance(one, tuple) else (one, 1.0) for one in adapters]
-    if not pairs:
-        raise UsageError("no adapter was given")
     folder = base if base.is_dir() else None
-    for one, _ in pairs:
-        if isinstance(one, Adapter):
-            _whole(folder, one)
-    return [(one if isinstance(one, Adapter) else _read(one, folder), float(weight)) for one, weight in pairs]
+    read = [(_given(one, folder, tell=False), weight) for one, weight in _pairs(adapters)]
+    if not read:
+        raise UsageError("no adapter was given")
+    return [(adapter, weighting.number(weight, adapter.label)) for adapter, weight in read]
 
 
-def _read(source: Source, base: Path | None) -> Adapter:
-    from adaptr.ops.open import open_adapter
+def _pairs(adapters: Any) -> list[tuple[Any, Any]]:
+    """Adapters or sources with their weights, of one or of several."""
+    if isinstance(adapters, Adapter | str | os.PathLike) or not isinstance(adapters, Iterable):
+        return [(adapters, 1.0)]
+    if isinstance(adapters, tuple) and len(adapters) == 2 and not _place(adapters[1]):
+        return [adapters]
+    return [one if isinstance(one, tuple) else (one, 1.0) for one in adapters]
 
-    return open_adapter(_local(source), base, tell=False).adapter
+
+def _place(one: Any) -> bool:
+    """Whether it stands where an adapter does, and not where a weight or a pair does."""
+    return isinstance(one, Adapter | str | os.PathLike | tuple)
 
 
 def log(source: Source) -> History:

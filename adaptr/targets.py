@@ -232,7 +232,7 @@ def _nothing(word: str, candidates: list[Target], kinds: Collection[str]) -> str
     if not candidates:
         return f"`{word}` matches nothing: the model has no {' or '.join(sorted(kinds))} at all"
     ends = sorted({t.path.rpartition(".")[2] for t in candidates})
-    near = difflib.get_close_matches(word, [*ends, *roles.ROLES, *roles.PLACES], n=3, cutoff=0.4)
+    near = difflib.get_close_matches(word, {*ends, *roles.ROLES, *roles.PLACES} - {word}, n=3, cutoff=0.4)
     hint = f"; did you mean {' or '.join(f'`{n}`' for n in near)}?" if near else ""
     return f"`{word}` matches none of the {len(candidates)} candidates{hint} Ends of paths: {', '.join(ends[:12])}"
 

@@ -8,10 +8,10 @@
 from __future__ import annotations
 
 import fnmatch
+import math
 import re
-import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, SupportsFloat
 
 from adaptr.errors import UsageError, shown
 
@@ -39,14 +39,19 @@ def _gradient(value: Any, label: str) -> Gradient:
     if isinstance(value, list | tuple):
         if not value:
             raise UsageError(f"a gradient of `{label}` is empty; wanted one or more numbers")
-        return [_number(one, label) for one in value]
-    return _number(value, label)
+        return [number(one, label) for one in value]
+    return number(value, label)
 
 
-def _number(value: Any, label: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
+def number(value: Any, label: str) -> float:
+    """`value` as a float, if it is one finite number. Raises `UsageError`."""
+    try:
+        found = math.nan if isinstance(value, bool) or not isinstance(value, SupportsFloat) else float(value)
+    except (TypeError, ValueError, RuntimeError, OverflowError):  # arrays and tensors of several, huge integers
+        found = math.nan
+    if not math.isfinite(found):
         raise UsageError(f"a weight of `{label}` is `{shown(repr(value))}`, wanted a finite number")
-    return float(value)
+    return found
 
 
 def scaled(weight: Weight, by: float) -> Weight:

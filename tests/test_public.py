@@ -31,6 +31,14 @@ def test_each_name_is_there_and_documented(name: str) -> None:
     assert isinstance(value, str) or value.__doc__
 
 
+def test_an_adapter_shows_in_one_line() -> None:
+    """Found in 0.1.0: 21,741 characters in a notebook."""
+    targets = {f"layers.{i}.q": adaptr.Target(f"layers.{i}.q", "linear", (4, 4)) for i in range(200)}
+    adapter = adaptr.Adapter("lora", {"r": 2}, targets, {}, name="pi\x1b[31mrate")
+    assert repr(adapter) == r"<Adapter pi\x1b[31mrate: lora, 200 targets, 0 tensors>"
+    assert len(repr([adapter * 0.5])) < 200
+
+
 def test_another_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute `lod`"):
         adaptr.lod  # noqa: B018

@@ -348,3 +348,10 @@ def test_overrides_by_pattern_and_the_later_wins() -> None:
 def test_configurations_out_of_range_are_refused(method: str, config: dict[str, object], words: str) -> None:
     with pytest.raises(errors.BadConfig, match=words):
         adaptr.create(tiny.model("llama"), method, **config)
+
+
+def test_what_matches_nothing_is_not_proposed_for_itself() -> None:
+    """Mixtral's experts are a stack: a method of plain layers finds no `mlp.down`."""
+    with pytest.raises(errors.TargetNotFound, match="matches none") as caught:
+        adaptr.create(tiny.model("mixtral"), "ia3", ["mlp.down"])
+    assert "did you mean `mlp.down`" not in str(caught.value)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from adaptr import params as tables
-from adaptr import settings
+from adaptr import settings, weighting
 from adaptr.adapter import Adapter, Target
 from adaptr.errors import BadConfig, NotMergeable, TargetNotFound, Unsupported, UsageError
 from adaptr.params import Param
@@ -180,8 +179,7 @@ class Method:
 
     def check_weight(self, weight: float) -> None:
         """Raises `UsageError` or `Unsupported` for a strength that this method can't be applied with."""
-        if not math.isfinite(weight):
-            raise UsageError(f"`{self.name}`: the weight is {weight}, wanted a finite number")
+        weighting.number(weight, self.name)
 
     # ------------------------------------------------------------ derived from the table
 

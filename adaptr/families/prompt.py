@@ -28,6 +28,7 @@ class Tokens(Method):
     identity: ClassVar[bool] = False
 
     def check_weight(self, weight: float) -> None:
+        super().check_weight(weight)
         if weight != 1.0:
             raise Unsupported(
                 f"`{self.name}`: virtual tokens have no strength, so the weight must be 1, not {weight:g}"

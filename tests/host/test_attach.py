@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import copy
 import itertools
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -88,6 +91,42 @@ def test_twice_is_refused_and_another_name_is_not() -> None:
         with adaptr.attach(model, made(model, "lora", 2)):
             assert list(host.attached(model)) == ["lora1", "lora2"]
     assert host.attached(model) == {}
+
+
+def test_where_an_adapter_is_will_do(tmp_path: Path) -> None:
+    model = tiny.model("llama")
+    adaptr.save(made(model, "lora"), tmp_path / "a.safetensors")
+    with adaptr.attach(model, adaptr.load(tmp_path / "a.safetensors")):
+        wanted = run(model, "llama")
+    for where in (tmp_path / "a.safetensors", str(tmp_path / "a.safetensors")):
+        with adaptr.attach(model, where):
+            assert torch.equal(run(model, "llama"), wanted)
+    with adaptr.train(model, tmp_path / "a.safetensors") as session:
+        assert torch.equal(run(model, "llama"), wanted)
+        assert list(session.parameters())
+
+
+@pytest.mark.parametrize("wrong", [None, 3, ["a"], torch.nn.Linear(2, 2)], ids=repr)
+def test_what_is_no_adapter_is_said(wrong: Any) -> None:
+    for way in (adaptr.attach, adaptr.train):
+        with pytest.raises(errors.UsageError, match="wanted an adapter"):
+            way(tiny.model("llama"), wrong)
+
+
+@pytest.mark.parametrize("method", ["lora", "houlsby", "prompt"])
+@pytest.mark.parametrize("weight", ["high", None, float("inf"), True, torch.ones(2)])
+def test_a_weight_that_is_no_number(method: str, weight: Any) -> None:
+    model = tiny.model("llama")
+    with pytest.raises(errors.UsageError, match="wanted a finite number"):
+        adaptr.attach(model, made(model, method), weight=weight)
+    assert not host.attached(model)
+
+
+@pytest.mark.parametrize("weight", [torch.tensor(0.5), np.float32(0.5), 0.5])
+def test_a_weight_of_any_kind_of_number(weight: Any) -> None:
+    model = tiny.model("llama")
+    with adaptr.attach(model, made(model, "lora"), weight=weight) as handle:
+        assert handle.weight == 0.5
 
 
 @pytest.mark.parametrize("name", ["items", "keys", "a.b", "type"])

@@ -315,6 +315,27 @@ def test_targets_that_are_not_there(tmp_path: Path) -> None:
         api.merge(base, [c.lora_at(Target("model.layers.0.self_attn.k_proj", "linear", shape))], tmp_path / "out")
 
 
+def test_one_adapter_needs_no_list(tmp_path: Path) -> None:
+    """Found in 0.1.0: a path was read as a list of its letters."""
+    base = c.saved("llama", tmp_path / "base")
+    adapter, file = c.randomised(base), tmp_path / "a.safetensors"
+    api.save(adapter, file)
+    ways = {"list": [file], "path": file, "text": str(file), "adapter": adapter, "pair": (file, 1)}
+    for way, given in ways.items():
+        api.merge(base, given, tmp_path / way)
+        assert api.verify(tmp_path / way, base, given).exact
+    assert len({c.digests(tmp_path / way)["model.safetensors"] for way in ways}) == 1
+    assert api.compose(adapter).adapter.targets.keys() == adapter.targets.keys()
+
+
+@pytest.mark.parametrize("weight", ["high", float("nan"), True, None, torch.ones(2), 10**400])
+def test_a_weight_is_one_finite_number(tmp_path: Path, weight: Any) -> None:
+    base = c.saved("llama", tmp_path / "base")
+    with pytest.raises(UsageError, match="wanted a finite number"):
+        api.merge(base, [(c.randomised(base), weight)], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_other_weights_than_it_was_trained_on(tmp_path: Path) -> None:
     base, other = (c.saved("llama", tmp_path / str(seed), seed=seed) for seed in (1, 2))
     adapter = c.randomised(base)
