@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     Rows = Callable[[slice], Tensor]
@@ -32,10 +33,11 @@ class View:
     None; lets a delta fuse with the layer below it. `parts`: the tensors of the adapters in it. `sources()`: all that
     a live weight depends on, tensors, strengths and order, so that what is derived from it can be kept; the host says
     it. `axis`: where the output features are in the output, from the end: before the kernel's dimensions in
-    convolutions.
+    convolutions. `exact`: of a weight that is read in many parts, with the same bits on every machine, the dtype in
+    which it is read; None where that is not promised. Nothing that it is made of changes meanwhile.
     """
 
-    __slots__ = ("_bias", "axis", "call", "cols", "op", "parts", "plain_of", "rows", "sources")
+    __slots__ = ("_bias", "axis", "call", "cols", "exact", "op", "parts", "plain_of", "rows", "sources")
 
     def __init__(
         self,
@@ -48,10 +50,11 @@ class View:
         sources: Callable[[], tuple[Any, ...]] = tuple,
         axis: int = -1,
         cols: Rows | None = None,
+        exact: torch.dtype | None = None,
     ) -> None:
         self.call, self.rows, self._bias, self.op = call, rows, bias, op
         self.plain_of, self.parts, self.sources, self.axis = plain, parts, sources, axis
-        self.cols = cols or (lambda s: rows(ALL)[:, s])
+        self.cols, self.exact = cols or (lambda s: rows(ALL)[:, s]), exact
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.call(*args, **kwargs)
@@ -86,6 +89,7 @@ class View:
             sources=changes.get("sources", self.sources),
             axis=self.axis,
             cols=changes.get("cols") or (None if "rows" in changes else self.cols),
+            exact=self.exact,
         )
 
     def along(self, vector: Tensor) -> Tensor:

@@ -24,6 +24,10 @@ class Dense(Operator):
         return Dense(self.D, scale, self.experts)
 
     @property
+    def portable(self) -> bool:
+        return True
+
+    @property
     def shape(self) -> tuple[int, ...]:
         return tuple(self.D.shape)
 

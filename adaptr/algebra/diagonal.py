@@ -24,6 +24,10 @@ class Diagonal(Operator):
         return Diagonal(self.d, self.out_in, scale)
 
     @property
+    def portable(self) -> bool:
+        return True
+
+    @property
     def shape(self) -> tuple[int, ...]:
         return self.out_in
 

@@ -43,6 +43,13 @@ class Hadamard(Operator):
         return self.dtype
 
     @property
+    def portable(self) -> bool:
+        return self.L.portable and self.R.portable
+
+    def exact(self, dtype: torch.dtype) -> Hadamard:
+        return Hadamard(self.L.exact(dtype), self.R.exact(dtype), self.scale)
+
+    @property
     def rank(self) -> int:
         return min(self._products, *self.size)
 

@@ -38,6 +38,15 @@ class Kron(Operator):
         return self.dtype  # its elements are products, which half precision does not hold
 
     @property
+    def portable(self) -> bool:
+        return self.L.portable and self.R.portable
+
+    def exact(self, dtype: torch.dtype) -> Kron:
+        from adaptr.algebra.dense import Dense
+
+        return Kron(self.L.exact(dtype), Dense(self.R.exact(dtype).dense(dtype)), self.scale)
+
+    @property
     def rank(self) -> int:
         return min(self.L.rank * self.R.rank, *self.size)
 

@@ -24,7 +24,7 @@ class LowRank(Operator):
 
     def __init__(self, B: Tensor, A: Tensor, scale: float = 1.0) -> None:
         self.B, self.A, self.scale = B, A, scale
-        self.experts = A.ndim == 3 and _is_experts(A, B)
+        self.experts = A.ndim == 3 and is_experts(A, B)
 
     @classmethod
     def of(cls, B: Tensor, A: Tensor, shape: tuple[int, ...], experts: bool = False) -> LowRank:
@@ -58,6 +58,15 @@ class LowRank(Operator):
         start = 2 if self.experts else 1
         return in_dtype(self.B.flatten(start), dtype), in_dtype(self.A.flatten(start), dtype)
 
+    @property
+    def portable(self) -> bool:
+        return True
+
+    def exact(self, dtype: torch.dtype) -> LowRank:
+        from adaptr.algebra.portable import Portable
+
+        return Portable(self, dtype)
+
     # ------------------------------------------------------------ parts of D
 
     def rows(self, s: slice, dtype: torch.dtype | None = None) -> Tensor:
@@ -75,7 +84,7 @@ class LowRank(Operator):
         if self.A.ndim == 2:
             B, A = self.B[s].to(rows.dtype), self.A.to(rows.dtype)
             return torch.addmm(rows, B, A, alpha=self.scale)
-        if _is_experts(self.A, self.B, rows):
+        if is_experts(self.A, self.B, rows):
             return torch.baddbmm(rows, self.B[s].to(rows.dtype), self.A[s].to(rows.dtype), alpha=self.scale)
         B, A = at_least(self.B[s], rows.dtype), at_least(self.A, rows.dtype)
         return rows + self._product(B, A, experts=False).to(rows.dtype)
@@ -153,7 +162,7 @@ def _through(x: Tensor, W: Tensor) -> Tensor:
     return x @ W.mT if W.ndim == 2 else torch.einsum("e...i,eoi->e...o", x, W)
 
 
-def _is_experts(A: Tensor, B: Tensor, W: Tensor | None = None) -> bool:
+def is_experts(A: Tensor, B: Tensor, W: Tensor | None = None) -> bool:
     """Whether the factors are stacks (e, r, in) and (e, out, r), not those of a 1-d convolution (r, in, k) and (out,
     r, 1).
 

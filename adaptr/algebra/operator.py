@@ -80,6 +80,18 @@ class Operator:
         """Where products with D are computed."""
         return self.tensors[0].device
 
+    @property
+    def portable(self) -> bool:
+        """Whether `exact` has the same bits on every machine. Kinds that others define say so themselves."""
+        return False
+
+    def exact(self, dtype: torch.dtype) -> Operator:
+        """D for many parts of it to be read in `dtype`: with the same bits on every machine where `portable`.
+
+        Single operations on elements have them; whatever sums is done by `adaptr.algebra.exact`.
+        """
+        return self
+
     # ------------------------------------------------------------ arithmetic
 
     def scaled(self, scale: float) -> Self:

@@ -30,6 +30,10 @@ class Sparse(Operator):
         return Sparse(self.indices, self.values, self.full, scale, self.experts)
 
     @property
+    def portable(self) -> bool:
+        return True
+
+    @property
     def shape(self) -> tuple[int, ...]:
         return self.full
 

@@ -39,6 +39,13 @@ class Sum(Operator):
         return tuple(t for term in self.terms for t in term.tensors)
 
     @property
+    def portable(self) -> bool:
+        return all(term.portable for term in self.terms)
+
+    def exact(self, dtype: torch.dtype) -> Sum:
+        return Sum(*(term.exact(dtype) for term in self.terms))
+
+    @property
     def rank(self) -> int:
         return min(sum(term.rank for term in self.terms), *self.size)
 

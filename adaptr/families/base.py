@@ -61,6 +61,10 @@ class Method:
     identity: ClassVar[bool] = True
     #: Of methods that are made of others: whether those learn too.
     trains_parts: ClassVar[bool] = True
+    #: Whether what it computes of a weight and back, beyond operators and what it keeps, is single operations on
+    #: elements: these have the same bits on every machine, where sums, products of matrices and functions have not. If
+    #: not, a receipt holds every bit that a merge changes.
+    portable: ClassVar[bool] = False
     #: The smallest size of an axis where it is not 1.
     least: ClassVar[Mapping[str, int]] = {}
 
@@ -142,6 +146,10 @@ class Method:
         """What `inverse` needs beyond the adapter, for `rows` of the weight: usually nothing."""
         return {}
 
+    def keep_whole(self, p: Mapping[str, Tensor], cfg: Any, weight: float) -> dict[str, Tensor]:
+        """The same for all rows at once: what follows from the adapter, but not on every machine to the bit."""
+        return {}
+
     def factors(self, cfg: Any) -> tuple[str, str, float] | None:
         """The names of B and A, and s, where all that the method does is to add s B A, made of these very tensors.
 
@@ -176,6 +184,10 @@ class Method:
     @property
     def invertible(self) -> bool:
         return type(self).inverse is not Method.inverse
+
+    def travels(self, p: Mapping[str, Tensor], cfg: Any) -> bool:
+        """Whether its inverse has the same bits on every machine, of a View that is `exact`."""
+        return self.invertible and self.portable
 
     def check_weight(self, weight: float) -> None:
         """Raises `UsageError` or `Unsupported` for a strength that this method can't be applied with."""

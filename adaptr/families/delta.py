@@ -6,6 +6,7 @@ them, or lose it. Where it makes nothing of them and hands them on, `as_stored` 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -47,6 +48,9 @@ class Delta(Method):
         own = type(self)
         return all(getattr(own, way) is getattr(Delta, way) for way in ("view", "inverse", "merge", "unmerge"))
 
+    def travels(self, p: Mapping[str, Tensor], cfg: Any) -> bool:
+        return self.additive and (self.as_stored or self.portable) and self.formed(p, cfg).portable
+
     def formed(self, p: Mapping[str, Tensor], cfg: Any) -> Operator:
         """D, with all arithmetic on the tensors in fp32 or better."""
         return self.delta(p if self.as_stored else Wide(p), cfg)
@@ -84,10 +88,15 @@ class Delta(Method):
         def bias() -> Tensor | None:
             return add_bias(base.bias, self.shift(p, cfg, weight))
 
+        def change() -> Operator:
+            return self.formed(p, cfg) * weight
+
+        if base.exact is not None:  # to be read in many parts, of tensors that stay
+            change = functools.cache(lambda op=change, dtype=base.exact: op().exact(dtype))
         return base.then(
             call=self.live(base, p, cfg, weight, call),
-            rows=lambda s: (self.formed(p, cfg) * weight).add_rows(base.rows(s), s),
-            cols=lambda s: (self.formed(p, cfg) * weight).add_cols(base.cols(s), s),
+            rows=lambda s: change().add_rows(base.rows(s), s),
+            cols=lambda s: change().add_cols(base.cols(s), s),
             bias=bias,
             parts=tuple(p[name] for name in p),
         )

@@ -24,9 +24,12 @@ class Weight:
 
     Layers that all add something to the weight are computed as that sum, which merging and its inverse share: for most
     adapters the product of the factors is what a merge costs.
+
+    `portable`: with the same bits on every machine, as far as the methods can. If not, as receipts of format 2 need it.
     """
 
-    def __init__(self, span: Span, rows: Rows) -> None:
+    def __init__(self, span: Span, rows: Rows, portable: bool = True) -> None:
+        self.portable = portable
         self.layers, self.rows, self.target = span.layers, rows, span.target
         self.turned = self.target.transposed
         self.columns = self.turned and len(self.target.shape) == 2
@@ -54,11 +57,10 @@ class Weight:
 
     def view(self, read: Callable[[slice], Tensor]) -> View:
         """The logical View of what `read` gives for rows of the storage."""
+        exact = self.work if self.portable else None
         if self.columns:
-            return View(_uncallable, lambda s: read(ALL).t()[s], cols=lambda s: read(s).t())
-        if self.turned:
-            return View(_uncallable, lambda s: read(s).transpose(1, 2))
-        return View(_uncallable, read)
+            return View(_uncallable, lambda s: read(ALL).t()[s], cols=lambda s: read(s).t(), exact=exact)
+        return View(_uncallable, (lambda s: read(s).transpose(1, 2)) if self.turned else read, exact=exact)
 
     def take(self, view: View, s: slice) -> Tensor:
         """Rows `s` of the storage of a View."""
@@ -105,9 +107,17 @@ class Weight:
                 whole[name][s] = part
             view = layer.merge(view)
 
+    def keep_whole(self, kept: Kept) -> None:
+        """Collect what the layers' inverses need whatever the block."""
+        for number, layer in enumerate(self.layers):
+            found = {name: part.float() for name, part in layer.keep_whole().items()}
+            if found:
+                kept.setdefault(number, {}).update(found)
+
     @property
     def invertible(self) -> bool:
-        return all(layer.method.invertible for layer in self.layers)
+        """Whether the inverse can be had: on every machine, or where the receipt was made."""
+        return all(layer.travels if self.portable else layer.method.invertible for layer in self.layers)
 
     @property
     def keeps(self) -> bool:

@@ -62,11 +62,24 @@ class Layer:
         )
         return below
 
+    @property
+    def travels(self) -> bool:
+        """Whether its inverse has the same bits on every machine."""
+        found: bool = self.method.travels(self._own, self.method.config(self.target.config))
+        return found
+
+    @property
+    def _own(self) -> Mapping[str, Tensor]:
+        return self.adapter.at(self.target.path)
+
+    def keep_whole(self) -> dict[str, Tensor]:
+        method = self.method
+        kept: dict[str, Tensor] = method.keep_whole(self._own, method.config(self.target.config), self.weight)
+        return kept
+
     def keep(self, base: View, rows: slice) -> dict[str, Tensor]:
         method = self.method
-        kept: dict[str, Tensor] = method.keep(
-            base, self.adapter.at(self.target.path), method.config(self.target.config), rows
-        )
+        kept: dict[str, Tensor] = method.keep(base, self._own, method.config(self.target.config), rows)
         return kept
 
 

@@ -140,7 +140,10 @@ class _Span:
     def __init__(self, name: str, weight: Weight, measured: Measured, wrong: patch.Differences | None) -> None:
         self.name, self.weight, self.measured, self.wrong = name, weight, measured, wrong
         self.kept = Kept()
-        self.inverse = Inverse(weight, self.kept) if wrong is not None and weight.invertible else None
+        self.inverse: Inverse | None = None
+        if wrong is not None and weight.invertible:
+            weight.keep_whole(self.kept)
+            self.inverse = Inverse(weight, self.kept)
         self._number = 0
 
     def merge(self, old: Tensor, s: slice) -> Tensor:
@@ -150,7 +153,7 @@ class _Span:
         self.measured.look(self.name, old, new, value, sampled=self._number % SAMPLE == 0)
         self._number += 1
         if self.wrong is not None:
-            if self.weight.keeps:
+            if self.inverse and self.weight.keeps:
                 self.weight.keep(s, self.kept)
             computed = self.inverse.below(new, s) if self.inverse else new
             self.wrong.add(old, computed, self.weight.rows.flat(s))

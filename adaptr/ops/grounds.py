@@ -68,7 +68,7 @@ def changes(ties: Ties, layer: Layer, value: Tensor) -> Iterator[Change]:
 def _merged(layer: Layer, value: Tensor) -> Tensor:
     """In the layout of the storage, in the dtype of merging."""
     target, base = layer.target, value.to(working(value.dtype))
-    found = layer.merge(View(_uncallable, lambda s: _turned(target, base)[s])).rows(ALL)
+    found = layer.merge(View(_uncallable, lambda s: _turned(target, base)[s], exact=base.dtype)).rows(ALL)
     return _turned(target, found).contiguous()
 
 

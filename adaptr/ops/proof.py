@@ -15,9 +15,10 @@ from adaptr.format import digest
 from adaptr.ops import workers
 from adaptr.ops.receipt import Receipt
 
-WHY = (
+CHANGED = "the merged checkpoint or its receipt was changed since; use the base itself"
+OLDER = (
     "the merged checkpoint or its receipt was changed since, or this machine's arithmetic differs from the one that "
-    "merged; use the base itself"
+    "merged, which receipts of format 2 don't stand; use the base itself"
 )
 
 
@@ -45,7 +46,8 @@ def prove(folder: Path, paper: Receipt) -> Proof:
     for number, name in enumerate(names):
         if digests[number] != known[name]:
             raise DigestMismatch(
-                f"`{name}` does not come back as the base's ({digests[number]}, the receipt says {known[name]}): {WHY}"
+                f"`{name}` does not come back as the base's ({digests[number]}, the receipt says {known[name]}): "
+                + (CHANGED if paper.portable else OLDER)
             )
     return Proof(len(known), len(found.tensors) - len(known), _other_files(folder, paper))
 

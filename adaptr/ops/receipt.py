@@ -26,7 +26,9 @@ FILE = "receipt.safetensors"
 #: Where the receipt folder of a base lies that was merged itself.
 PARENT = "parent"
 KEY = "adaptr-receipt"
-FORMAT = 2
+FORMAT = 3
+#: Formats that are read. In 2 the inverse is in plain fp32, whose bits only the machine that merged has for sure.
+KNOWN = (2, FORMAT)
 FIELDS = ("format", "adapters", "base", "tensors", "exact")
 
 
@@ -81,6 +83,11 @@ class Receipt:
     @property
     def exact(self) -> bool:
         return bool(self.document["exact"])
+
+    @property
+    def portable(self) -> bool:
+        """Whether it was made for any machine, not for the one that merged."""
+        return bool(self.document["format"] != KNOWN[0])
 
     @property
     def adapters(self) -> list[dict[str, Any]]:
@@ -145,8 +152,8 @@ def read_from(path: Path) -> Receipt:
         raise FieldMissing(f"`{path}` lacks one of {', '.join(FIELDS)}")
     if document["format"] == 1:
         raise NotMerged(f"`{path}` has receipt format 1, whose inverse rounds otherwise; use the base itself")
-    if document["format"] != FORMAT:
-        raise FormatTooNew(f"`{path}` has receipt format {document['format']!r}, this adaptr reads {FORMAT}")
+    if document["format"] not in KNOWN:
+        raise FormatTooNew(f"`{path}` has receipt format {document['format']!r}, this adaptr reads {KNOWN}")
     bad = wrong(document, header)
     if bad:
         raise FieldInvalid(f"`{path}`: `{shown(bad)}` is not what a receipt holds there")

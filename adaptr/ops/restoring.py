@@ -111,7 +111,7 @@ class Job:
         with open(change.stored.shard.path, "rb") as file:
             for rows, span in in_order(change.spans, change.stored.entry.shape[0]):
                 part = Rows(change.stored, file.fileno(), rows)
-                weight = Weight(span, part) if span is not None else None
+                weight = Weight(span, part, self.paper.portable) if span is not None else None
                 kept = self._kept(slot.name, rows.start, note)
                 inverse = Inverse(weight, kept) if weight is not None and weight.invertible else None
                 for s in weight.blocks() if weight else part.blocks():

@@ -87,10 +87,12 @@ def verify(
     """
     expected = open_checkpoint(base)
     found = under_names_of(expected, open_checkpoint(merged))
-    tied = tied or _told(found)
+    paper = _told(found)
+    tied = tied or (paper.document.get("tied") if paper else None) or None
     todo = plan(expected, adapters, tied)
     compared = require_base(expected, [adapter for adapter, _ in adapters], any_base)
-    check = _Check(found, todo.changes, Meter(expected.nbytes, "verifying", progress))
+    meter = Meter(expected.nbytes, "verifying", progress)
+    check = _Check(found, todo.changes, meter, portable=paper is None or paper.portable)
     names = sorted({*expected.tensors, *todo.changes})
     results = workers.run(lambda name: check.one(name, expected.tensors.get(name)), names)
     seen = [results[i] for i in range(len(names))]
@@ -112,12 +114,10 @@ def verify(
     )
 
 
-def _told(merged: Checkpoint) -> Tied:
-    """What the merge was told of tied weights, if it left a receipt."""
-    if not (merged.root / receipt.FOLDER / receipt.FILE).is_file():
-        return None
-    said: Tied = receipt.read(merged.root).document.get("tied") or None
-    return said
+def _told(merged: Checkpoint) -> receipt.Receipt | None:
+    """The merge's receipt, if it left one: what it was told of tied weights, and in which arithmetic it was done."""
+    there = (merged.root / receipt.FOLDER / receipt.FILE).is_file()
+    return receipt.read(merged.root) if there else None
 
 
 def _absent(name: str, reason: str) -> Difference:
@@ -125,8 +125,8 @@ def _absent(name: str, reason: str) -> Difference:
 
 
 class _Check:
-    def __init__(self, found: Checkpoint, changes: Mapping[str, Change], meter: Meter) -> None:
-        self.found, self.changes, self.meter = found, changes, meter
+    def __init__(self, found: Checkpoint, changes: Mapping[str, Change], meter: Meter, portable: bool) -> None:
+        self.found, self.changes, self.meter, self.portable = found, changes, meter, portable
 
     def one(self, name: str, base: Stored | None) -> Difference:
         found, change = self.found.tensors.get(name), self.changes.get(name)
@@ -152,7 +152,7 @@ class _Check:
             for rows, span in in_order(spans, start.entry.shape[0] if start.entry.shape else 1):
                 mine, theirs = Rows(found, file, rows), Rows(start, other.fileno(), rows)
                 if span is not None:
-                    _compare_span(tally, mine, Weight(span, theirs))
+                    _compare_span(tally, mine, Weight(span, theirs, self.portable))
                 elif change is not None and change.what == "bias":
                     old = theirs.read(ALL)
                     tally.near(mine.read(ALL), merged_bias(change.spans[0].layers, old).to(old.dtype), old)

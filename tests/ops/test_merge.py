@@ -14,7 +14,7 @@ import checkpoints as c
 import tiny
 from adaptr import api
 from adaptr.adapter import Adapter, Target
-from adaptr.algebra.lowrank import LowRank
+from adaptr.algebra.portable import Portable
 from adaptr.errors import (
     AlreadyAttached,
     ContentMismatch,
@@ -454,8 +454,8 @@ def test_layers_that_only_add_are_one_product_for_both_ways(tmp_path: Path, monk
     base = c.bare(tmp_path / "base", {"q.weight": torch.randn(64, 48).bfloat16()})
     adapters = [c.lora_at(Target("q", "linear", (64, 48)), seed=seed) for seed in (1, 2)]
     asked: list[slice] = []
-    real = LowRank.add_rows
-    monkeypatch.setattr(LowRank, "add_rows", lambda op, W, s: (asked.append(s), real(op, W, s))[1])
+    real = Portable.add_rows
+    monkeypatch.setattr(Portable, "add_rows", lambda op, W, s: (asked.append(s), real(op, W, s))[1])
     api.merge(base, adapters, tmp_path / "out")
     assert len(asked) == len(adapters)
     monkeypatch.undo()

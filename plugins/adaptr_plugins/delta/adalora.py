@@ -39,6 +39,7 @@ class AdaLoRA(Delta):
     }
     kinds = frozenset({"linear", "linear_t", "embedding", "conv1d", "conv2d", "conv3d"})
     targets = ("all-linear",)
+    portable = True
     least = {"r": 0}
 
     @dataclass(frozen=True)

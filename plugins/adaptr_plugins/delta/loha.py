@@ -31,6 +31,7 @@ class LoHa(Delta):
     }
     kinds = frozenset({"linear", "linear_t", "embedding", "conv1d", "conv2d", "conv3d"})
     targets = ("all-linear",)
+    portable = True
 
     @dataclass(frozen=True)
     class Config:
@@ -48,7 +49,13 @@ class LoHa(Delta):
 
 
 def through(t: Tensor, d: Tensor) -> Tensor:
-    """Σ_j t[i, j, *k] d[j, q]: the core (r, r, *k) applied to d (r, in), giving (r, in, *k)."""
-    import torch
+    """Σ_j t[i, j, *k] d[j, q]: the core (r, r, *k) applied to d (r, in), giving (r, in, *k).
 
-    return torch.einsum("ij...,jq->iq...", t, d)
+    One term after the other: such a sum has the same bits on every machine.
+    """
+    kernel = (1 for _ in t.shape[2:])
+    rows = d.view(*d.shape, *kernel)
+    total = t[:, 0].unsqueeze(1) * rows[0]
+    for j in range(1, len(d)):
+        total = total + t[:, j].unsqueeze(1) * rows[j]
+    return total

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from adaptr import Delta, Dense, Kron, LowRank, Operator, Param, Target
 from adaptr.errors import ShapeError
+from adaptr_plugins.delta.loha import through
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -33,6 +34,7 @@ class LoKr(Delta):
     }
     kinds = frozenset({"linear", "linear_t", "embedding", "conv1d", "conv2d", "conv3d"})
     targets = ("all-linear",)
+    portable = True
 
     @dataclass(frozen=True)
     class Config:
@@ -53,10 +55,8 @@ class LoKr(Delta):
         return Kron(w1, Dense(p["w2"]) if cfg.w2_full else self.right(p, cfg), cfg.alpha / cfg.r)
 
     def right(self, p: Mapping[str, Tensor], cfg: Any) -> LowRank:
-        import torch
-
         B = p["w2_a"]
-        A = torch.einsum("ij...,jq->iq...", p["t2"], p["d2"]) if cfg.tucker else p["w2_b"]
+        A = through(p["t2"], p["d2"]) if cfg.tucker else p["w2_b"]
         return LowRank.of(B, A.flatten(1), (len(B), *A.shape[1:]))
 
     def at_target(self, model: nn.Module, target: Target, values: dict[str, Any]) -> dict[str, Any]:

@@ -33,6 +33,7 @@ class VeRA(Delta):
     }
     kinds = frozenset({"linear", "linear_t"})
     targets = ("all-linear",)
+    portable = True
 
     @dataclass(frozen=True)
     class Config:

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from adaptr import LowRank, Param, Row, Target, Transform, View
+from adaptr.families.transform import lerp
 from adaptr.precision import Wide, wide, widest
+from adaptr.view import ALL
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,6 +29,7 @@ class DoRA(Transform):
     kinds = frozenset({"linear", "linear_t", "embedding", "conv1d", "conv2d", "conv3d"})
     targets = ("all-linear",)
     rowwise = True
+    portable = True
 
     @dataclass(frozen=True)
     class Config:
@@ -44,6 +47,28 @@ class DoRA(Transform):
     def weight(self, W: Tensor, p: Mapping[str, Tensor], cfg: Any) -> Tensor:
         V = self.low_rank(p, cfg).add_rows(W, slice(None))
         return V * over_rows(p["m"].to(V.dtype) / row_norms(V.detach()), V)
+
+    def view(self, base: View, p: Mapping[str, Tensor], cfg: Any, weight: float) -> View:
+        made = super().view(base, p, cfg, weight)
+        if base.exact is None:
+            return made
+
+        def rows(s: slice) -> Tensor:
+            W = base.rows(s)
+            V, g = self.raised(W, self.sliced(p, cfg, s), cfg, base.exact)
+            return lerp(W, V * over_rows(g, V), weight)
+
+        return made.then(rows=rows)
+
+    def raised(self, W: Tensor, p: Mapping[str, Tensor], cfg: Any, exact: Any) -> tuple[Tensor, Tensor]:
+        """V = W + s B A and m / ‖V‖. `exact`: as a View says it."""
+        if exact is None:
+            V = self.low_rank(p, cfg).add_rows(W, ALL)
+            return V, p["m"] / row_norms(V)
+        from adaptr.algebra.exact import norms
+
+        V = self.low_rank(p, cfg).exact(exact).add_rows(W, ALL)
+        return V, (p["m"].double() / nonzero(norms(V))).to(V.dtype)
 
     def forward(self, base: View, x: Tensor, p: Any, cfg: Any) -> Tensor:
         op = self.low_rank(p, cfg)
@@ -108,8 +133,7 @@ class DoRA(Transform):
         return {"m": row_norms(base.weight).float()}
 
     def keep(self, base: View, p: Mapping[str, Tensor], cfg: Any, rows: slice) -> dict[str, Tensor]:
-        p = self.sliced(p, cfg, rows)
-        return {"g": p["m"] / row_norms(self.low_rank(p, cfg).add_rows(base.rows(rows), slice(None)))}
+        return {"g": self.raised(base.rows(rows), self.sliced(p, cfg, rows), cfg, base.exact)[1]}
 
     def inverse(
         self, merged: View, p: Mapping[str, Tensor], cfg: Any, kept: Mapping[str, Tensor], weight: float
@@ -118,7 +142,9 @@ class DoRA(Transform):
             W = merged.rows(s)
             g = over_rows(kept["g"][s] * weight, W)
             part = self.sliced(p, cfg, s)
-            D = self.low_rank(part, cfg).add_rows(W.new_zeros(W.shape), slice(None))
+            op = self.low_rank(part, cfg)
+            op = op if merged.exact is None else op.exact(merged.exact)
+            D = op.add_rows(W.new_zeros(W.shape), ALL)
             return (W - g * D) / nonzero(1 - weight + g)
 
         return merged.then(rows=rows)

@@ -24,6 +24,7 @@ class IA3(Transform):
     kinds = frozenset({"linear", "linear_t", "conv1d", "conv2d", "conv3d"})
     targets = ("attn.k|attn.qkv", "attn.v|attn.qkv", "mlp.down")
     rowwise = True
+    portable = True
 
     @dataclass(frozen=True)
     class Config:

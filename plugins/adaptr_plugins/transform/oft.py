@@ -9,8 +9,9 @@ in fp32 or better.
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ class OFT(Transform):
     kinds = frozenset({"linear", "linear_t", "conv1d", "conv2d", "conv3d"})
     targets = ("all-linear",)
     rowwise = True
+    portable = True
 
     @dataclass(frozen=True)
     class Config:
@@ -64,16 +66,40 @@ class OFT(Transform):
             assert base.op is not None
             return base.op(x, turned(base.weight, R()), base.bias)
 
-        return base.then(call=call, rows=lambda s: turned(base.rows(s), R()), parts=(p["Q"],))
+        turn = lambda W: turned(W, R())
+        if base.exact is not None:
+            turn = exactly(rotation(p["Q"].double() * weight, cfg), base.exact)
+        return base.then(call=call, rows=lambda s: turn(base.rows(s)), parts=(p["Q"],))
+
+    def keep_whole(self, p: Mapping[str, Tensor], cfg: Any, weight: float) -> dict[str, Tensor]:
+        """The inverse rotation: solving is done otherwise on other machines."""
+        return {"R": inverted(p, cfg, weight)}
 
     def inverse(
         self, merged: View, p: Mapping[str, Tensor], cfg: Any, kept: Mapping[str, Tensor], weight: float
     ) -> View:
-        def rows(s: slice) -> Tensor:
-            # not the transpose: a truncated series is only nearly orthogonal
-            return turned(merged.rows(s), rotation(p["Q"].double() * weight, cfg).inverse())
+        if merged.exact is None:
+            return merged.then(rows=lambda s: turned(merged.rows(s), inverted(p, cfg, weight)))
+        turn = functools.cache(lambda: exactly(kept["R"], merged.exact))
+        return merged.then(rows=lambda s: turn()(merged.rows(s)))
 
-        return merged.then(rows=rows)
+
+def inverted(p: Mapping[str, Tensor], cfg: Any, weight: float) -> Tensor:
+    """The inverse of R, not its transpose: a truncated series is only nearly orthogonal."""
+    return rotation(p["Q"].double() * weight, cfg).inverse()
+
+
+def exactly(R: Tensor, dtype: Any) -> Callable[[Tensor], Tensor]:
+    """W to W Rᵀ over all of in*k, with the same bits for the same R on every machine."""
+    from adaptr.algebra import exact
+
+    b, blocks = R.shape[-1], exact.right(R.mT, dtype)
+
+    def turn(W: Tensor) -> Tensor:
+        parts = W.flatten(1).view(len(W), -1, b).transpose(0, 1)
+        return exact.times(parts, blocks, dtype).transpose(0, 1).reshape(W.shape)
+
+    return turn
 
 
 def rotation(Q: Tensor, cfg: Any) -> Tensor:

@@ -21,6 +21,7 @@ class Gain(Transform):
     kinds = frozenset({"linear", "linear_t"})
     targets = ("all-linear",)
     rowwise = True
+    portable = True
 
     @dataclass(frozen=True)
     class Config:
