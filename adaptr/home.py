@@ -6,6 +6,11 @@ import functools
 import os
 from pathlib import Path
 
+from adaptr.errors import StoreUnsafe
+
+#: Of folders and files that others may read and only their owner may write, whatever the umask is.
+FOLDER, READABLE = 0o755, 0o644
+
 
 def home() -> Path:
     """`$ADAPTR_HOME`, or the platform's folder for data."""
@@ -17,3 +22,27 @@ def _data_folder() -> str:
     import platformdirs
 
     return platformdirs.user_data_dir("adaptr", appauthor=False)
+
+
+def made(folder: Path) -> Path:
+    """The folder, made with those above it where they are missing, each for its owner alone to write."""
+    if not folder.is_dir():
+        if folder.parent != folder:
+            made(folder.parent)
+        try:
+            folder.mkdir(FOLDER)
+        except FileExistsError:  # by another process, at the same time
+            return folder
+        folder.chmod(FOLDER)  # the umask may have taken something away
+    return folder
+
+
+def require_own(path: Path) -> None:
+    """Raises `StoreUnsafe` for what another user, other than root, has or may write to."""
+    seen = path.stat()
+    mine = seen.st_uid in {os.geteuid(), 0}
+    if not mine or seen.st_mode & 0o022:
+        raise StoreUnsafe(
+            f"`{path}` {'may be written by others' if mine else 'belongs to another user'}: what it says could be "
+            "changed by them; set `ADAPTR_HOME` to a folder of your own, or `chmod go-w` it"
+        )

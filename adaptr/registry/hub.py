@@ -60,7 +60,7 @@ def api() -> Any:
         raise MissingExtra("`hf://` needs huggingface_hub: `pip install 'adaptr[hub]'`") from None
     if constants.HF_HUB_DISABLE_PROGRESS_BARS is None:  # ours are enough
         disable_progress_bars()
-    return HfApi(endpoint=endpoint(), library_name="adaptr")
+    return HfApi(endpoint=endpoint(), library_name="adaptr", token=None if _private() else False)
 
 
 @dataclass(frozen=True)
@@ -131,11 +131,16 @@ def snapshot(name: str, revision: str) -> Snapshot:
     return Snapshot(name, commit, licensed if isinstance(licensed, str) else "")
 
 
+def _private() -> bool:
+    """Whether the account may be told to the Hub: nobody else hears it."""
+    return address.private(address.origin(endpoint()))
+
+
 def _who() -> Mapping[str, str]:
     """The account: `HF_TOKEN`, or what `hf auth login` left."""
     from huggingface_hub import get_token
 
-    token = get_token()
+    token = get_token() if _private() else None
     return {"Authorization": f"Bearer {token}"} if token else {}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 import socket
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -14,6 +15,7 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 #: Names by which people call a registry, to the host that answers.
 ALIASES = {"docker.io": "registry-1.docker.io", "index.docker.io": "registry-1.docker.io"}
 _PORTS = {"http": 80, "https": 443}
+_NUMERIC = re.compile(r"(?:0x[0-9a-f]+|[0-9]+)(?:\.(?:0x[0-9a-f]+|[0-9]+)){0,3}\Z", re.IGNORECASE)
 
 
 class Origin(NamedTuple):
@@ -40,6 +42,33 @@ def origin(url: str) -> Origin:
     return Origin(parts.scheme, parts.hostname.lower(), port or _PORTS[parts.scheme])
 
 
+def canonical(place: str) -> str:
+    """The one form of `host` or `host:port`, so that what is one place to us has one name.
+
+    Lower case, without a dot at the end and the port that goes without saying; `localhost` for every name and address
+    of this machine; `docker.io` for all names of Docker's registry.
+    """
+    host, port = _divided(place.lower())
+    host = host.rstrip(".")
+    known = "docker.io" if host in {*ALIASES, *ALIASES.values()} else "localhost" if loopback(host) else host
+    literal = _literal(known)
+    named = known if literal is None else f"[{literal}]" if literal.version == 6 else str(literal)
+    return named if port in {"", "443"} or (port == "80" and named == "localhost") else f"{named}:{port}"
+
+
+def _divided(place: str) -> tuple[str, str]:
+    """Host without brackets, and port without leading zeros, "" where there is none."""
+    host, colon, port = place.rpartition(":")
+    if not colon or not port.isdecimal() or (":" in host and not host.endswith("]")):
+        return place.strip("[]"), ""
+    return host.strip("[]"), str(int(port))
+
+
+def private(origin: Origin) -> bool:
+    """Whether nobody else can read what is said to an origin: it is encrypted, or stays on this machine."""
+    return origin.scheme == "https" or loopback(origin.host)
+
+
 def plain(host: str) -> bool:
     """Whether somebody said that a registry (`host` or `host:port`) has no TLS: `ADAPTR_PLAIN_HTTP`, a list."""
     return host in os.environ.get("ADAPTR_PLAIN_HTTP", "").replace(",", " ").split()
@@ -47,8 +76,14 @@ def plain(host: str) -> bool:
 
 def loopback(host: str) -> bool:
     """Whether a host name is this machine whatever a name server says."""
+    host = host.rstrip(".").lower()
     literal = _literal(host)
-    return literal.is_loopback if literal else host == "localhost" or host.endswith(".localhost")
+    if literal is not None:
+        return literal.is_loopback or literal.is_unspecified
+    if host.endswith(".localhost"):  # not every resolver knows that these stay here
+        found = _addresses(host)
+        return bool(found) and all(one.is_loopback for one in found)
+    return host == "localhost"
 
 
 def local(host: str) -> bool:
@@ -79,9 +114,20 @@ def _addresses(host: str) -> list[Address]:
 
 
 def _literal(host: str) -> Address | None:
+    plain = host.strip("[]").partition("%")[0]
     try:
-        return _unmapped(ipaddress.ip_address(host.strip("[]").partition("%")[0]))
+        return _unmapped(ipaddress.ip_address(plain))
     except ValueError:
+        return _numeric(plain)
+
+
+def _numeric(host: str) -> Address | None:
+    """What the system makes of shorter and other numbers, such as `127.1`, `2130706433` and `0x7f000001`."""
+    if not _NUMERIC.match(host):
+        return None
+    try:
+        return ipaddress.IPv4Address(socket.inet_aton(host))
+    except OSError:
         return None
 
 

@@ -94,6 +94,8 @@ class Auth:
             known = self.credential(scopes)
             if self._asked.scheme == "basic":
                 return {"Authorization": self._basic(known)} if known else {}
+            if known:  # so is what a token server gives for an account
+                _require_private(self.base, "a token")
             if known and known.bearer:
                 return {"Authorization": f"Bearer {known.bearer}"}
             return {"Authorization": f"Bearer {self._token(self._asked, scopes, known)}"}
@@ -116,8 +118,7 @@ class Auth:
         return known is not None if asked.scheme == "basic" else not (sent and known and known.bearer)
 
     def _basic(self, known: Credential) -> str:
-        if self.base.scheme != "https" and not address.loopback(self.base.host):
-            raise AuthError(f"`{self.base}` wants a password, and is not encrypted: not sent")
+        _require_private(self.base, "a password")
         return known.basic
 
     def _token(self, asked: Challenge, scopes: Scopes, known: Credential | None) -> str:
@@ -133,6 +134,7 @@ class Auth:
         realm = address.origin(url)
         pins.require_plausible(self.base, realm)
         if known is not None:
+            _require_private(realm, "a password")
             self._require_pinned(realm)
         service = [("service", asked.parameters["service"])] if "service" in asked.parameters else []
         if known is not None and known.identity:
@@ -172,3 +174,9 @@ class Auth:
                 f"`{self.host}` wants the password to go to `{realm}`, another server, which was never agreed on; "
                 f"if that is right, `adaptr login {self.host}` agrees to it"
             )
+
+
+def _require_private(place: Origin, secret: str) -> None:
+    """Raises `AuthError` where others could read a secret on its way, whatever somebody said of the host."""
+    if not address.private(place):
+        raise AuthError(f"`{place}` wants {secret}, and is not encrypted: not sent")

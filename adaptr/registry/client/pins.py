@@ -8,7 +8,7 @@ from pathlib import Path
 
 from adaptr.errors import AuthError
 from adaptr.files import replacing
-from adaptr.home import home
+from adaptr.home import home, made, require_own
 from adaptr.registry.client import address
 from adaptr.registry.client.address import Origin
 from adaptr.untrusted import json_file
@@ -49,10 +49,13 @@ def _path() -> Path:
 def _read() -> dict[str, str]:
     if not _path().is_file():
         return {}
+    for one in (home(), _path()):
+        require_own(one)
     return {key: str(value) for key, value in json_file(_path()).items()}
 
 
 def _write(document: dict[str, str]) -> None:
+    require_own(made(home()))
     with replacing(_path(), force=True) as file:
         os.fchmod(file.fileno(), 0o600)
         file.write(json.dumps(document, indent=2, sort_keys=True).encode() + b"\n")

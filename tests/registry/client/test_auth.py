@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from adaptr import errors as e
+from adaptr.registry import hub
 from adaptr.registry.client import auth, http, login, pins, retry
 from adaptr.registry.client import registry as client
 from adaptr.registry.client.address import origin
@@ -216,6 +217,44 @@ def test_no_password_over_plain_http(monkeypatch: pytest.MonkeyPatch) -> None:
     known.try_out(login.Credential("alice", "s3cret"), None)
     with pytest.raises(e.AuthError, match="not encrypted"):
         known.header(frozenset())
+
+
+BEARER = auth.Challenge("bearer", {"realm": "http://realm.test/token"})
+HERE = auth.Challenge("bearer", {"realm": "http://127.0.0.1:9/token"})
+
+
+@pytest.mark.parametrize(
+    ("base", "asked", "known"),
+    [
+        ("http://far.test", auth.Challenge("basic", {}), login.Credential("alice", "SECRET")),
+        ("http://far.test", BEARER, login.Credential("alice", "SECRET")),
+        ("http://far.test", BEARER, login.Credential("", identity="SECRET")),
+        ("http://far.test", BEARER, login.Credential("", bearer="SECRET")),
+        ("http://far.test", HERE, login.Credential("alice", "SECRET")),
+        ("http://127.0.0.1:9", BEARER, login.Credential("alice", "SECRET")),
+        ("http://127.0.0.1:9", BEARER, login.Credential("", identity="SECRET")),
+    ],
+)
+def test_nothing_secret_goes_over_an_unencrypted_connection(
+    base: str, asked: auth.Challenge, known: login.Credential, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the challenge, and whatever somebody said of the host."""
+    monkeypatch.setenv("ADAPTR_PLAIN_HTTP", "far.test realm.test")
+    who = auth.Auth(origin(base), "far.test", known)
+    who.try_out(known, origin("http://realm.test"))
+    who._asked = asked
+    with pytest.raises(e.AuthError, match="not encrypted"):
+        who.header(frozenset({auth.scope("a", "pull")}))
+
+
+def test_the_hub_hears_no_account_without_encryption(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "SECRET")
+    monkeypatch.setenv("ADAPTR_PLAIN_HTTP", "mirror.test")
+    monkeypatch.setenv("HF_ENDPOINT", "http://mirror.test")
+    assert hub._who() == {}
+    assert hub.api().token is False
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    assert hub._who() == {"Authorization": "Bearer SECRET"}
 
 
 def test_secrets_stay_out_of_logs(
