@@ -231,9 +231,11 @@ def _stored(source: str, store: Store) -> Digest | None:
     if os.path.lexists(source):
         return None
     try:
-        return store.resolve(source)
+        digest = store.resolve(source)
     except (NotFound, UsageError):
         raise InputError(f"there is nothing at `{source}`, and the store has no such name") from None
+    local.obey(parse(source), digest, store)
+    return digest
 
 
 def _export(store: Store, digest: Digest, out: Path, form: str, force: bool) -> None:

@@ -78,7 +78,7 @@ def _named(text: str) -> Path | None:
         return None
     if digest is None:
         return None
-    _obey(store.reference_of(digest) or parse(text), digest, store)
+    obey(store.reference_of(digest) or parse(text), digest, store)
     return store.view(digest)
 
 
@@ -100,20 +100,20 @@ def pull(
     pin = None if accept_change else lock.pin(reference, frozen)
     known = _known(reference, store, pin)
     if known is not None and (pin is not None or reference.digest is not None or _fixed(reference, store, known)):
-        _obey(reference, known, store)
+        obey(reference, known, store)
         return Pulled(reference, known, pin.source if pin else reference, known, True)
     source = pin.source if pin else _resolved(reference, known)
     if source is None:
         assert known is not None
-        _obey(reference, known, store)
+        obey(reference, known, store)
         return Pulled(reference, known, store.reference_of(known) or reference, known, True)
     if known is not None and _same(source, known, store):
-        _obey(reference, known, store)
+        obey(reference, known, store)
         return Pulled(reference, known, source, known, True)
     digest = remotes.of(reference.scheme).pull(source, store, progress)
     if pin is not None and digest != pin.digest:
         raise DigestMismatch(f"`{reference}` is pinned to {pin.digest} in `{lock.path}`; `{source}` gave {digest}")
-    _obey(reference, digest, store)
+    obey(reference, digest, store)
     store.put(store.manifest(digest), reference.local, str(source))
     if known not in {None, digest}:
         log.warning("`%s` moved: it was %s, it is %s now", reference, known, digest)
@@ -170,7 +170,7 @@ def _same(source: Reference, known: Digest, store: Store) -> bool:
     return source.digest == known or store.reference_of(known) == source
 
 
-def _obey(reference: Reference, digest: Digest, store: Store) -> None:
+def obey(reference: Reference, digest: Digest, store: Store) -> None:
     """Hold an artifact against this machine's policy."""
     from adaptr.registry.signing import policy
 

@@ -18,6 +18,8 @@ WEIGHTS = f"{PREFIX}.weights"
 #: In the local index only: where an artifact was pulled from.
 REFERENCE = f"{PREFIX}.reference"
 REPOSITORY = f"{PREFIX}.repository"
+#: In the local index only: every place that an artifact is known to have come from, separated by blanks.
+ORIGINS = f"{PREFIX}.origins"
 
 #: The version of the artifact specification that this adaptr writes; readers refuse another major.
 SPEC = "1.0"

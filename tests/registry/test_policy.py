@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 import adaptr
-from adaptr.errors import InputError, PolicyError
-from adaptr.registry import local, remotes
+from adaptr.errors import InputError, PolicyError, StoreUnsafe
+from adaptr.ops import artifacts
+from adaptr.registry import local, remotes, terms
 from adaptr.registry.reference import Reference, parse
 from adaptr.registry.signing import artifact, certificates, keys, policy
 from adaptr.registry.signing.bundle import Signer
@@ -183,4 +185,89 @@ def test_a_policy_that_is_not_understood_stops_everything(shelf: SimpleNamespace
 def test_a_named_policy_must_be_there(shelf: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("ADAPTR_POLICY", str(tmp_path / "nonsuch"))
     with pytest.raises(InputError, match="no such file"):
+        adaptr.pull(REF)
+
+
+@pytest.mark.parametrize("before", [[], ["rm"], ["other"]])
+def test_another_name_launders_nothing(shelf: SimpleNamespace, before: list[str]) -> None:
+    """What was refused stays refused under any name, as long as it is here."""
+    shelf.store.put(shelf.manifest, "", REF)  # as a pull leaves it that the policy refused
+    if before:
+        artifacts.tag(shelf.manifest.digest, "mine")
+    if before == ["rm"]:
+        shelf.store.untag("mine")
+    if before == ["other"]:
+        shelf.store.put(put(shelf.store, name="mine:latest", **{terms.VERSION: "2"}), "mine:latest")
+    say(shelf, rule())
+    for use in (
+        lambda: artifacts.tag(shelf.manifest.digest, "fresh"),
+        lambda: local.path_of(str(shelf.manifest.digest)),
+        lambda: artifacts.push(str(shelf.manifest.digest), "oci://elsewhere.test/a/b:1"),
+        lambda: adaptr.pull(f"oci://elsewhere.test/a/b@{shelf.manifest.digest}"),
+    ):
+        with pytest.raises(PolicyError):
+            use()
+    artifact.sign(shelf.manifest, shelf.store, shelf.signer)
+    artifacts.tag(shelf.manifest.digest, "fresh")
+
+
+def test_a_policy_is_read_whole_or_refused(shelf: SimpleNamespace) -> None:
+    say(shelf, "#" + "x" * policy.MAX + "\n" + rule())
+    with pytest.raises(InputError, match="longer than"):
+        adaptr.pull(REF)
+
+
+def test_a_key_that_is_there_twice_is_refused(shelf: SimpleNamespace) -> None:
+    say(shelf, rule() + "  mode: warn\n")
+    with pytest.raises(InputError, match="twice"):
+        adaptr.pull(REF)
+
+
+def test_a_policy_that_is_a_pipe_protects_nothing_and_is_not_waited_for(shelf: SimpleNamespace) -> None:
+    os.mkfifo(shelf.home / "policy.yaml")
+    with pytest.raises(InputError, match="pipe"):
+        adaptr.pull(REF)
+
+
+@pytest.mark.parametrize(
+    ("scope", "reference"),
+    [
+        ("oci://127.0.0.1:5000/*", "oci://localhost:5000/a/b:1"),
+        ("oci://localhost:5000/*", "oci://127.0.0.1:5000/a/b:1"),
+        ("oci://localhost:5000/*", "oci://[::1]:5000/a/b:1"),
+        ("oci://localhost:5000/*", "oci://127.1:5000/a/b:1"),
+        ("oci://localhost:5000/*", "oci://2130706433:05000/a/b:1"),
+        ("oci://[::1]:5000/a/*", "oci://LOCALHOST:5000/a/b:1"),
+        ("oci://docker.io/*", "oci://registry-1.docker.io/a/b:1"),
+        ("oci://index.docker.io/a/*", "oci://docker.io/a/b:1"),
+        ("oci://Registry.test/*", "oci://registry.test:443/a/b:1"),
+        ("oci://registry.test:443/*", "oci://registry.test/a/b:1"),
+        ("registry.test/a/*", "oci://registry.test/a/b:1"),
+        ("oci://*.test/*", "oci://REGISTRY.test/a/b:1"),
+        ("hf://acme/*", "hf://ACME/style"),
+        ("https://h.test/a/*", "https://h.test/x/../%61/f#sha256=" + "0" * 64),
+        ("file:///work/a/*", "file:///work/b/../a/x"),
+    ],
+)
+def test_one_place_has_one_name(shelf: SimpleNamespace, scope: str, reference: str) -> None:
+    say(shelf, rule(scope))
+    assert policy.asks(parse(reference))
+
+
+@pytest.mark.parametrize("scope", ["oci://registry.test:5000/*", "oci://docker.io.test/*", "oci://localhost/*"])
+def test_other_places_have_other_names(shelf: SimpleNamespace, scope: str) -> None:
+    say(shelf, rule(scope))
+    assert not policy.asks(parse("oci://registry.test/a/b:1"))
+    assert not policy.asks(parse("oci://127.0.0.1:5000/a/b:1"))
+
+
+@pytest.mark.parametrize("what", ["policy.yaml", ".", "mine.pub", "keys"])
+def test_a_policy_that_others_may_write_is_refused(shelf: SimpleNamespace, what: str) -> None:
+    artifact.sign(shelf.manifest, shelf.store, shelf.signer)
+    (shelf.home / "keys").mkdir(mode=0o755)
+    (shelf.home / "keys" / "mine.pub").write_bytes(shelf.public.read_bytes())
+    say(shelf, rule(keys=f"[mine.pub, 'sha256:{shelf.signer.fingerprint}']"))
+    adaptr.pull(REF)
+    (shelf.home / what).chmod(0o777)
+    with pytest.raises(StoreUnsafe, match="written by others"):
         adaptr.pull(REF)

@@ -8,20 +8,19 @@
 
 from __future__ import annotations
 
-import fnmatch
 import logging
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptr.errors import InputError, PolicyError, RegistryError, SignatureError, shown
-from adaptr.home import home
+from adaptr.home import home, require_own
 from adaptr.registry import remotes
-from adaptr.registry.signing import artifact, certificates, keys
+from adaptr.registry.signing import artifact, certificates, keys, scopes
 from adaptr.registry.signing.bundle import Trust
 from adaptr.untrusted import whole
 
@@ -49,11 +48,23 @@ class Rule:
 
 
 def require(reference: Reference, manifest: Manifest, store: Store) -> None:
-    """Hold an artifact against the policy of this machine. Raises `PolicyError`, `InputError` for a wrong policy."""
+    """Hold an artifact against the policy of this machine: as what it is asked for, and as all that it came as.
+
+    What it is called here changes nothing. Raises `PolicyError`, `InputError` for a wrong policy, `StoreUnsafe` for one
+    that others may write.
+    """
     path = place()
-    rule = _rule_for(reference, path) if path is not None else None
-    if rule is None or path is None:
+    if path is None:
         return
+    held: set[Rule] = set()
+    for one in (reference, *store.references_of(manifest.digest)):
+        rule = _rule_for(one, path)
+        if rule is not None and rule not in held:
+            held.add(rule)
+            _hold(one, rule, path, manifest, store)
+
+
+def _hold(reference: Reference, rule: Rule, path: Path, manifest: Manifest, store: Store) -> None:
     trust = _trust(rule, path)
     try:
         if not _is_signed(manifest, store, trust):
@@ -86,7 +97,11 @@ def place() -> Path | None:
     path = Path(named).expanduser() if named else home() / FILE
     if named and not path.is_file():
         raise InputError(f"`ADAPTR_POLICY` names `{path}`, and there is no such file")
-    return path if path.is_file() else None
+    if not os.path.lexists(path):
+        return None
+    for one in (path.parent, path):
+        require_own(one)
+    return path
 
 
 def asks(reference: Reference) -> bool:
@@ -132,21 +147,22 @@ def _texts(entry: Mapping[str, Any], field: str, path: Path) -> tuple[str, ...]:
 
 def _rule_for(reference: Reference, path: Path) -> Rule | None:
     """The first rule that fits: names with and without tag and digest are the same artifact's."""
-    names = _names(reference)
-    return next((rule for rule in read(path) if any(fnmatch.fnmatchcase(n, rule.scope) for n in names)), None)
+    names = scopes.names(reference)
+    return next((rule for rule in read(path) if scopes.fits(names, rule.scope)), None)
 
 
-def _names(reference: Reference) -> Sequence[str]:
-    start = f"{reference.scheme}://" if reference.scheme else ""
-    host = reference.host.lower()
-    place = "/".join(part for part in (host, reference.name.strip("/")) if part)
-    return (str(replace(reference, host=host)), f"{start}{place}", reference.local)
+def _own(file: Path) -> Path:
+    """A file of keys or certificates, which only its owner may have written, in a folder of theirs."""
+    for one in (file.parent, file):
+        if one.exists():  # what is not there is said by who reads it
+            require_own(one)
+    return file
 
 
 def _trust(rule: Rule, path: Path) -> Trust:
     """Who a rule believes. Fingerprints stand for keys in the folder `keys` beside the policy, and in certificates."""
     named = frozenset(one.removeprefix("sha256:") for one in rule.keys if _FINGERPRINT.match(one))
-    given = [keys.public(path.parent / one) for one in rule.keys if not _FINGERPRINT.match(one)]
-    known = [keys.public(file) for file in sorted((path.parent / KEYS).glob("*"))] if named else []
-    roots = [one for name in rule.certificates for one in certificates.read(path.parent / name)]
+    given = [keys.public(_own(path.parent / one)) for one in rule.keys if not _FINGERPRINT.match(one)]
+    known = [keys.public(_own(file)) for file in sorted((path.parent / KEYS).glob("*"))] if named else []
+    roots = [one for name in rule.certificates for one in certificates.read(_own(path.parent / name))]
     return Trust((*given, *(key for key in known if keys.fingerprint(key) in named)), tuple(roots), named)

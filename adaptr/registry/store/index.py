@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,7 @@ class Index:
     def _write(self, document: dict[str, Any]) -> None:
         beside = self.path.with_name(f".{FILE}.{os.getpid()}.{secrets.token_hex(4)}")
         with open(beside, "xb") as file:
+            os.fchmod(file.fileno(), 0o644)
             file.write(json.dumps(document, indent=1, ensure_ascii=False).encode())
             file.flush()
             os.fsync(file.fileno())
@@ -76,10 +78,44 @@ def name_of(entry: Descriptor) -> str:
     return entry.annotations.get(terms.REF_NAME, "")
 
 
+def origins(entries: Iterable[Descriptor]) -> tuple[str, ...]:
+    """The places that entries say their artifact came from, each once."""
+    said = (e.annotations.get(key, "") for e in entries for key in (terms.REFERENCE, terms.ORIGINS))
+    return tuple(dict.fromkeys(one for text in said for one in text.split()))
+
+
+def without_name(entries: list[Descriptor], names: Collection[str]) -> list[Descriptor]:
+    """The entries without those of these names. Where an artifact came from is still known as long as it is here."""
+    found: list[Descriptor] = []
+    for entry in entries:
+        if name_of(entry) not in names:
+            found.append(entry)
+        elif origins([entry]):
+            found = _with(found, replace(entry, annotations=_but_name(entry)))
+    return found
+
+
+def _but_name(entry: Descriptor) -> dict[str, str]:
+    return {key: value for key, value in entry.annotations.items() if key != terms.REF_NAME}
+
+
 def _with(entries: list[Descriptor], new: Descriptor) -> list[Descriptor]:
     same = [entry for entry in entries if entry.digest == new.digest]
+    known = origins([new, *same])
     if not name_of(new) and any(name_of(entry) for entry in same):
-        return entries
+        first = next(entry for entry in same if name_of(entry))
+        return [_from(entry, known) if entry is first else entry for entry in entries]
     gone = {id(entry) for entry in same if not name_of(entry)}
-    gone |= {id(entry) for entry in entries if name_of(entry) and name_of(entry) == name_of(new)}
-    return [*(entry for entry in entries if id(entry) not in gone), new]
+    moved = [entry for entry in entries if name_of(entry) and name_of(entry) == name_of(new)]
+    kept = [entry for entry in entries if id(entry) not in gone | {id(entry) for entry in moved}]
+    for entry in moved:  # the name goes to another artifact, where this one came from does not
+        if entry.digest != new.digest and origins([entry]):
+            kept = _with(kept, replace(entry, annotations=_but_name(entry)))
+    return [*kept, _from(new, known)]
+
+
+def _from(entry: Descriptor, known: tuple[str, ...]) -> Descriptor:
+    """The entry, which tells all places that its artifact is known to have come from."""
+    if set(known) <= set(origins([entry])):
+        return entry
+    return replace(entry, annotations={**entry.annotations, terms.ORIGINS: " ".join(known)})

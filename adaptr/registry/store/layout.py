@@ -14,15 +14,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from adaptr.errors import DigestMismatch, NotFound, StoreUnsafe
-from adaptr.home import home
+from adaptr.errors import DigestMismatch, NotFound
+from adaptr.home import READABLE, home, made, require_own
 from adaptr.registry import terms
 from adaptr.registry.digest import Digest
 from adaptr.registry.manifest import Descriptor, Manifest, parse
 from adaptr.registry.reference import Reference
 from adaptr.registry.reference import parse as parse_reference
 from adaptr.registry.store import ingest, locks
-from adaptr.registry.store.index import Index, name_of
+from adaptr.registry.store.index import Index, name_of, origins, without_name
 
 LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 #: Seconds to wait for another process that fetches the same blob, before fetching it too.
@@ -45,15 +45,17 @@ class Store:
     def __init__(self, root: Path) -> None:
         self.root = root
         for name in ("blobs/sha256", "ingest", "locks", "stamps", "views"):
-            (root / name).mkdir(parents=True, exist_ok=True, mode=0o755)
-        _require_own(root)
+            require_own(made(root / name))
+        require_own(root)
         if not (root / "oci-layout").exists():
             (root / "oci-layout").write_bytes(LAYOUT)
+            (root / "oci-layout").chmod(READABLE)
         self.index = Index(root)
 
     @classmethod
     def default(cls) -> Store:
         """The store of this user: `$ADAPTR_HOME/store`, or in the platform's folder for data."""
+        require_own(made(home()))
         return cls(home() / "store")
 
     # ------------------------------------------------------------ blobs
@@ -99,7 +101,9 @@ class Store:
         seen = self._blob(digest).stat()
         with contextlib.suppress(PermissionError):
             text = stamp or f"{seen.st_size} {seen.st_mtime_ns} {seen.st_ino}"
-            (self.root / "stamps" / digest.hex).write_text(text)
+            file = self.root / "stamps" / digest.hex
+            file.write_text(text)
+            file.chmod(READABLE)
 
     def read(self, digest: Digest, limit: int = 4 << 20) -> bytes:
         """A small blob, hashed. Raises `NotFound`, `DigestMismatch`."""
@@ -209,12 +213,16 @@ class Store:
         self.resolve(name)
         named = {name_of(entry) for entry in self.index.entries()}
         known = {name} if name in named else {parse_reference(name).local}
-        self.index.change(lambda entries: [entry for entry in entries if name_of(entry) not in known])
+        self.index.change(lambda entries: without_name(entries, known))
 
     def reference_of(self, digest: Digest) -> Reference | None:
         """Where an artifact came from, if it was pulled."""
-        said = (e.annotations.get(terms.REFERENCE) for e in self.index.entries() if e.digest == digest)
-        return next((parse_reference(text) for text in said if text), None)
+        return next(iter(self.references_of(digest)), None)
+
+    def references_of(self, digest: Digest) -> tuple[Reference, ...]:
+        """All places that an artifact is known to have come from, whatever it is called now."""
+        said = origins(entry for entry in self.index.entries() if entry.digest == digest)
+        return tuple(parse_reference(text) for text in said)
 
     def referrers(self, digest: Digest) -> list[Manifest]:
         """Signatures and other attachments of an artifact."""
@@ -260,13 +268,3 @@ def _shows(folder: Path, files: Mapping[str, Path]) -> bool:
         link.is_symlink() and os.readlink(link) == os.path.relpath(files[name], link.parent)
         for name, link in found.items()
     )
-
-
-def _require_own(root: Path) -> None:
-    seen = root.stat()
-    mine = seen.st_uid in {os.geteuid(), 0}
-    if not mine or seen.st_mode & 0o022:
-        raise StoreUnsafe(
-            f"`{root}` {'may be written by others' if mine else 'belongs to another user'}: what it holds could be "
-            "changed by them; set `ADAPTR_HOME` to a folder of your own, or `chmod go-w` it"
-        )

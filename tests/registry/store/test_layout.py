@@ -12,6 +12,7 @@ import pytest
 
 from adaptr.errors import DigestMismatch, NotFound, StoreUnsafe
 from adaptr.registry import terms
+from adaptr.registry.client import address, pins
 from adaptr.registry.digest import Digest
 from adaptr.registry.manifest import Descriptor, Manifest
 from adaptr.registry.store import Store
@@ -122,6 +123,32 @@ def test_a_store_that_others_can_write_is_refused(tmp_path: Path) -> None:
     root.chmod(0o777)
     with pytest.raises(StoreUnsafe, match="by others"):
         Store(root)
+
+
+@pytest.mark.parametrize("mask", [0o000, 0o002, 0o022, 0o077, 0o777])
+def test_the_umask_changes_nothing(mask: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ADAPTR_HOME", str(tmp_path / "new" / "home"))
+    before = os.umask(mask)
+    try:
+        store = Store.default()
+        store.put(artifact(store), "style:latest")
+        pins.pin(address.origin("https://a.test"), address.origin("https://b.test"))
+        Store.default()
+    finally:
+        os.umask(before)
+    modes = {path.stat().st_mode & 0o777 for path in (tmp_path / "new").rglob("*") if path.is_dir()}
+    assert modes == {0o755}
+    files = [path for path in (tmp_path / "new").rglob("*") if path.is_file()]
+    assert files
+    assert not [path for path in files if path.stat().st_mode & 0o022]
+
+
+def test_a_home_that_others_can_write_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ADAPTR_HOME", str(tmp_path / "home"))
+    Store.default()
+    (tmp_path / "home").chmod(0o777)
+    with pytest.raises(StoreUnsafe, match="by others"):
+        Store.default()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to somebody else")
