@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import os
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
@@ -146,11 +147,14 @@ class _Reader:
         return value
 
     def _beside(self, name: str) -> Path:
-        """A path is meant from where the recipe is; a reference is meant as it is."""
-        from adaptr.registry.local import path_of
+        """As commands take it: a reference, a path (here from where the recipe is), or a name in the store."""
+        from adaptr.registry.local import named, path_of
         from adaptr.registry.reference import is_reference
 
-        return path_of(name) if is_reference(name) else self.path.parent / name
+        if is_reference(name):
+            return path_of(name)
+        path = self.path.parent / name
+        return path if os.path.lexists(path) else named(name) or path
 
     def _error(self, line: int, message: str) -> RecipeError:
         return RecipeError(f"`{self.path}`, line {line + 1}: {message}")

@@ -48,8 +48,8 @@ def path_of(source: str | os.PathLike[str], progress: Progress | None = None) ->
             return Path(reference.name)
         store = Store.default()
         return store.view(pull(reference, store, progress=progress).digest)
-    named = None if os.path.lexists(source) else _named(source)
-    return Path(source) if named is None else named
+    found = None if os.path.lexists(source) else named(source)
+    return Path(source) if found is None else found
 
 
 def here(source: Any) -> Any:
@@ -67,7 +67,7 @@ def _is_here(reference: Reference) -> bool:
     return reference.scheme == "file" and plain and not (place / "oci-layout").is_file()
 
 
-def _named(text: str) -> Path | None:
+def named(text: str) -> Path | None:
     """The view of an artifact in the store by that name; None, and no store made, where there is none."""
     if not (home() / "store").is_dir():
         return None

@@ -256,3 +256,21 @@ def test_what_can_run_code_is_never_published(shelf: Shelf, tmp_path: Path) -> N
         adaptr.push("nonsuch", REF)
     with pytest.raises(UsageError, match="names no remote"):
         adaptr.push(tmp_path / "old", "style")
+
+
+def test_a_recipe_names_what_a_command_line_names(tmp_path: Path) -> None:
+    """Found in 0.1.0: names of the store were paths there."""
+    own = file(tmp_path / "a.adaptr.safetensors")
+    artifacts.tag(str(own), "style:1.2")
+    recipe = tmp_path / "mine" / "r.yaml"
+    recipe.parent.mkdir()
+    recipe.write_text("inputs:\n  - adapter: style:1.2\n    weight: 0.5\n")
+    wanted = adaptr.compose([("style:1.2", 0.5)], out=tmp_path / "x")
+    assert adaptr.compose(recipe, out=tmp_path / "y").report.inputs == wanted.report.inputs
+    assert (tmp_path / "x").read_bytes() == (tmp_path / "y").read_bytes()
+    beside = file(recipe.parent / "style:1.2", seed=2)
+    assert adaptr.compose(recipe).report.inputs == adaptr.compose([(beside, 0.5)]).report.inputs
+    beside.unlink()
+    recipe.write_text("inputs:\n  - adapter: nobody:1\n")
+    with pytest.raises(InputError, match=r"nothing at `.*mine/nobody:1`"):
+        adaptr.compose(recipe)
