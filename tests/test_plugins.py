@@ -8,15 +8,18 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import adaptr
 import tiny
-from adaptr import errors, hookspecs, plugins
+from adaptr import LowRank, Param, errors, hookspecs, plugins
 from adaptr.families.delta import Delta
+from adaptr.testing import logits
 
 EXAMPLE = Path(__file__).parent / "example_plugin"
 
@@ -120,6 +123,26 @@ class Overriding(Delta):
         return "mine"
 
 
+class Shared(Delta):
+    """Tied-LoRA: one A and one B learn for all layers, a scale and a gain for each."""
+
+    name = "shared"
+    params = {
+        "A": Param("r in", init="kaiming", shared=True),
+        "B": Param("out r", shared=True),
+        "u": Param("r", init="ones"),
+        "v": Param("out", init="ones"),
+    }
+    kinds = frozenset({"linear"})
+
+    @dataclass(frozen=True)
+    class Config:
+        r: int = 4
+
+    def delta(self, p: Any, cfg: Any) -> LowRank:
+        return LowRank(p["v"].unsqueeze(-1) * p["B"], p["u"].unsqueeze(-1) * p["A"])
+
+
 @pytest.fixture
 def points(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
     found: dict[str, Any] = {}
@@ -199,3 +222,28 @@ def test_an_observer_sees_every_call_until_it_is_forgotten() -> None:
         plugins.forget(watch)
     adaptr.attach(model, adapter).detach()
     assert watch.seen == ["lora 0.5"]
+
+
+def test_what_all_targets_share_learns_as_one(points: dict[str, Any], tmp_path: Path) -> None:
+    """Found in 0.1.0: each layer trained a copy of its own, and the file kept what they had begun with."""
+    points["shared"] = _Point("shared", Shared)
+    model = tiny.model("llama")
+    before = logits(model(**tiny.inputs("llama"))).detach()
+    adapter = adaptr.create(model, "shared", ["q_proj"])
+    with adaptr.train(model, adapter) as session:
+        assert sum(p.numel() for p in session.parameters()) == sum(t.numel() for t in adapter.tensors.values())
+        optimiser = torch.optim.SGD(session.parameters(), lr=10.0)
+        for _ in range(2):
+            optimiser.zero_grad()
+            logits(model(**tiny.inputs("llama"))).square().mean().backward()
+            optimiser.step()
+            session.after_step()
+        one, two = session.states.values()
+        assert one["B"] is two["B"]
+        trained = logits(model(**tiny.inputs("llama"))).detach()
+        adaptr.save(session.adapted(), tmp_path / "a.safetensors")
+    again = adaptr.load(tmp_path / "a.safetensors")
+    assert set(again.tensors) == set(adapter.tensors)
+    assert not torch.equal(trained, before)
+    with adaptr.attach(model, again):
+        assert torch.equal(logits(model(**tiny.inputs("llama"))).detach(), trained)

@@ -117,8 +117,8 @@ class Session(Handle):
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """What an optimiser gets: the adapter's own tensors and replaced parameters, nothing else."""
-        for state in self.states.values():
-            yield from (p for p in state.parameters() if p.requires_grad)
+        own = (p for state in self.states.values() for p in state.parameters() if p.requires_grad)
+        yield from {id(p): p for p in own}.values()  # one that several targets share is there once
         yield from (r.value for r in self.replacements.values() if r.value.requires_grad)
 
     def after_step(self) -> None:
@@ -146,7 +146,8 @@ class Session(Handle):
 
     def _live(self) -> dict[str, Tensor]:
         at = ((path, state, name) for path, state in self.states.items() for name in state.learning)
-        return {f"{path}:{name}": state[name].detach().clone() for path, state, name in at}
+        live = {f"{'' if name in state.shared else path}:{name}": state[name] for path, state, name in at}
+        return {key: tensor.detach().clone() for key, tensor in live.items()}
 
     def _replaced(self) -> dict[str, Tensor]:
         return {f"{path}:=": replacement.learned() for path, replacement in self.replacements.items()}
@@ -176,11 +177,15 @@ H = TypeVar("H", bound=Handle)
 
 
 def _states(handle: Handle, method: Method, weight: float, trainable: bool) -> Iterator[tuple[str, Target, State]]:
-    """One for each target."""
+    """One for each target. What all targets share and what learns is one parameter in all of them."""
     adapter = handle.adapter.held()
+    shared: dict[str, Any] = {}
     for path, target in adapter.targets.items():
         tensors = adapter.at(path) if trainable else widened(adapter.at(path), handle.model)
-        yield path, target, State(method, target, tensors, weight, trainable)
+        state = State(method, target, tensors, weight, trainable)
+        for name in state.shared:
+            state._parameters[name] = shared.setdefault(name, state._parameters[name])
+        yield path, target, state
 
 
 def install(handle: H, weight: float, trainable: bool, states: Iterable[tuple[str, Target, State]], put: Put) -> H:

@@ -66,6 +66,11 @@ class State(nn.Module):
             self.register_parameter(name, nn.Parameter(kept, requires_grad=learns))
         self.train(trainable)
 
+    @property
+    def shared(self) -> list[str]:
+        """Those that learn of which all targets have one."""
+        return [name for name in self.learning if self.method.params[name].shared]
+
     def __getitem__(self, name: str) -> Tensor:
         return self._parameters[name]  # type: ignore[return-value]
 
