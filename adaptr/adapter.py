@@ -356,6 +356,11 @@ class Renamed(Mapping[str, Any]):
     def __len__(self) -> int:
         return len(self.names)
 
+    def shape(self, key: str) -> tuple[int, ...]:
+        """A tensor's shape, without loading it where it lies in a file."""
+        look, name = getattr(self.tensors, "shape", None), self.names[key]
+        return tuple(self.tensors[name].shape) if look is None else look(name)
+
     def stored(self, key: str) -> Any:
         """Dtype, shape and bytes as they lie in the file, where they do."""
         look = getattr(self.tensors, "stored", None)

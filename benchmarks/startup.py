@@ -22,6 +22,8 @@ def main(rounds: int) -> None:
         "adaptr methods": [program, "methods"],
         "adaptr inspect (adaptr file, 210 targets, both digests)": [program, "inspect", str(adapter)],
         "adaptr inspect (PEFT folder)": [program, "inspect", str(peft)],
+        "adaptr convert (from PEFT)": [program, "convert", str(peft), "-o", str(adapter), "--force"],
+        "adaptr convert (to PEFT)": [program, *f"convert {adapter} --to peft -o {place / 'peft'} --force".split()],
     }
     found = measure.interleave({name: (lambda c=c: measure.process(c)) for name, c in commands.items()}, rounds)
     print(measure.table("Start-up, whole processes", found, "python -c pass"))

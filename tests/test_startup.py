@@ -8,10 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 import adaptr
 import tiny
 from adaptr import plugins
+from adaptr.format.io import raw_bytes
+from adaptr.testing import shaken
 
 DENIED = ("torch", "numpy", "transformers", "safetensors", "httpx", "rich", "pydantic", "peft", "huggingface_hub")
 BARE = "import json, sys; before = set(sys.modules)\n"
@@ -64,3 +67,52 @@ def test_reading_a_file_of_a_built_in_method_scans_no_entry_points(tmp_path: Pat
         "assert plugins._entry_points.cache_info().currsize == 0"
     )
     imported(code, str(file))
+
+
+PLAIN = ("lora", "dora", "ia3", "prompt", "adalora", "loha", "lokr")
+
+
+@pytest.mark.parametrize("method", PLAIN)
+def test_a_change_of_format_is_made_without_torch(method: str, tmp_path: Path) -> None:
+    """Where no byte of a tensor changes: there, and back again."""
+    base = adaptr.Base(id="a/b", architecture="LlamaForCausalLM")
+    adaptr.save(shaken(adaptr.create(tiny.model("llama"), method), 1).replace(base=base), tmp_path / "a.safetensors")
+    code = "from adaptr import api; api.convert(sys.argv[1], sys.argv[2], to=sys.argv[3])"
+    for source, out, to in (("a.safetensors", "peft", "peft"), ("peft", "b.safetensors", "adaptr")):
+        modules = imported(code, str(tmp_path / source), str(tmp_path / out), to)
+        assert sorted({m.partition(".")[0] for m in modules} & {*DENIED} - {"numpy"}) == []
+    one, two = adaptr.load(tmp_path / "a.safetensors"), adaptr.load(tmp_path / "b.safetensors")
+    assert {k: bytes(raw_bytes(t)) for k, t in one.tensors.items()} == {
+        k: bytes(raw_bytes(t)) for k, t in two.tensors.items()
+    }
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float8_e4m3fn", "float8_e5m2", "float64"])
+def test_of_any_dtype_and_with_whole_parameters(dtype: str, tmp_path: Path) -> None:
+    made = shaken(adaptr.create(tiny.model("llama"), "lora"), 1)
+    head = {"lm_head.weight:=": torch.ones(tiny.VOCAB, tiny.WIDTH)}
+    tensors = {key: tensor.to(getattr(torch, dtype)) for key, tensor in {**made.tensors, **head}.items()}
+    adaptr.save(made.replace(tensors=tensors), tmp_path / "a.safetensors")
+    code = "from adaptr import api; api.convert(sys.argv[1], sys.argv[2], to='peft')"
+    assert "torch" not in imported(code, str(tmp_path / "a.safetensors"), str(tmp_path / "peft"))
+    again = adaptr.load(tmp_path / "peft")
+    assert {k: (t.dtype, bytes(raw_bytes(t))) for k, t in again.tensors.items()} == {
+        k: (t.dtype, bytes(raw_bytes(t))) for k, t in tensors.items()
+    }
+
+
+def test_nan_is_found_without_torch(tmp_path: Path) -> None:
+    made = adaptr.create(tiny.model("llama"), "lora")
+    bad = {key: torch.full_like(t, float("nan"), dtype=torch.bfloat16) for key, t in made.tensors.items()}
+    adaptr.save(made.replace(tensors=bad), tmp_path / "a.safetensors")
+    code = """
+from adaptr import api, errors
+try:
+    api.convert(sys.argv[1], sys.argv[2], to='peft')
+except errors.NonFinite:
+    pass
+else:
+    raise SystemExit(1)
+assert api.inspect(sys.argv[1], finite=True).nonfinite
+"""
+    assert "torch" not in imported(code, str(tmp_path / "a.safetensors"), str(tmp_path / "peft"))

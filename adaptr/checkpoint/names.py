@@ -16,6 +16,7 @@ from adaptr.adapter import Adapter, Target, agree
 from adaptr.checkpoint.loading import Conversion, Loading, loading
 from adaptr.checkpoint.open import Checkpoint, Stored
 from adaptr.errors import TargetAmbiguous, TargetMismatch, TargetNotFound
+from adaptr.paths import paths_of
 from adaptr.roles import CONV1D_MODELS
 
 #: Layers that some checkpoints store as one: its name, and theirs in the order of the rows.
@@ -49,8 +50,6 @@ class Names:
 
     def meet(self, adapter: Adapter) -> None:
         """Learn what the model calls an adapter's places, all together. Raises `TargetAmbiguous`."""
-        from adaptr.host.names import paths_of
-
         paths = paths_of(adapter)
         if not all(self._stored(path, target) for path, target in paths.items()):
             self._live |= self.renamings(paths)

@@ -11,14 +11,11 @@ from typing import TYPE_CHECKING
 from adaptr.adapter import Part, part_keys
 from adaptr.errors import DigestMismatch, FileChanged
 from adaptr.format.header import Header
-from adaptr.format.io import dtype_shape, raw_bytes
+from adaptr.format.io import stored_of
 from adaptr.untrusted import opened
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from adaptr.adapter import Adapter
-    from adaptr.format.io import Stored
 
 CHUNK = 1 << 20
 
@@ -65,20 +62,11 @@ def of_adapter(adapter: Adapter) -> str:
     """
     digest = hashlib.sha256()
     for key in sorted(adapter.tensors):
-        dtype, shape, data = _stored(adapter.tensors, key)
+        dtype, shape, data = stored_of(adapter.tensors, key)
         digest.update(_line(key, dtype, shape))
         for piece in data:
             digest.update(piece)
     return "sha256:" + digest.hexdigest()
-
-
-def _stored(tensors: Mapping[str, Tensor], key: str) -> Stored:
-    look = getattr(tensors, "stored", None)
-    found: Stored | None = None if look is None else look(key)
-    if found is not None:
-        return found
-    tensor = tensors[key]
-    return (*dtype_shape(tensor), (raw_bytes(tensor),))
 
 
 def _line(key: str, dtype: str, shape: tuple[int, ...]) -> bytes:

@@ -167,19 +167,28 @@ def write(adapter: Adapter, path: str | os.PathLike[str], force: bool = False) -
     Raises `OutputExists` unless `force`, and what `read` would raise of the file, before anything is written.
     """
     where = Path(path)
-    look = getattr(adapter.tensors, "dtype_shape", None)
     # a mapping that knows shapes without reading is read tensor by tensor; others may change while they are written
-    tensors = dict(adapter.tensors) if look is None else adapter.tensors
-    shapes = {key: dtype_shape(tensors[key]) if look is None else look(key) for key in tensors}
-    memory = {headers.MEMORY + key: tensor for key, tensor in adapter.memory.items()}
-    shapes |= {key: dtype_shape(tensor) for key, tensor in memory.items()}
+    tensors = adapter.tensors if hasattr(adapter.tensors, "stored") else dict(adapter.tensors)
+    found = {key: stored_of(tensors, key) for key in tensors}
+    found |= {headers.MEMORY + key: stored_of(adapter.memory, key) for key in adapter.memory}
+    shapes = {key: (dtype, shape) for key, (dtype, shape, _) in found.items()}
     raw, header = headers.build(shapes, {manifests.KEY: manifests.dump(adapter)})
     from_header(header, tensors, str(where), adapter.memory)
     with replacing(where, force) as file:
         file.write(raw)
         for key in header.in_order():
-            file.write(raw_bytes(memory[key] if key in memory else tensors[key]))
+            file.writelines(found.pop(key)[2])
     return where
+
+
+def stored_of(tensors: Mapping[str, Tensor], key: str) -> Stored:
+    """A tensor's dtype, shape and bytes: of its file, without torch, where it lies in one as it is."""
+    look = getattr(tensors, "stored", None)
+    found: Stored | None = None if look is None else look(key)
+    if found is not None:
+        return found
+    tensor = tensors[key]
+    return (*dtype_shape(tensor), (raw_bytes(tensor),))
 
 
 def dtype_shape(tensor: Tensor) -> tuple[str, tuple[int, ...]]:

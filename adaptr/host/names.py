@@ -21,11 +21,11 @@ from adaptr.adapter import MATRIX_KINDS, Adapter, Target, agree
 from adaptr.errors import TargetAmbiguous
 from adaptr.host.experts import part_of
 from adaptr.host.identity import content_of
+from adaptr.paths import bare, paths_of
 from adaptr.targets import describe, submodule
 
-#: What tools put into the names of what they wrap: before all, and between the parts.
+#: What tools put before the names of what they wrap.
 BEFORE = ("base_model.model.", "module.")
-BETWEEN = ("_checkpoint_wrapped_module", "_orig_mod", "_fsdp_wrapped_module")
 WEIGHT = ".weight"
 
 #: Paths of an adapter and what is there; None for a parameter that it replaces.
@@ -49,11 +49,6 @@ def formerly(now: Adapter, given: Adapter) -> dict[str, str]:
     """What `given` calls the places of the same adapter under its names of `now`, where these are others."""
     pairs = [*zip(now.targets, given.targets, strict=True), *zip(now.replaced_paths, given.replaced_paths, strict=True)]
     return {new: old for new, old in pairs if new != old}
-
-
-def paths_of(adapter: Adapter) -> dict[str, Target | None]:
-    """All places that an adapter names in its base."""
-    return {**dict.fromkeys(adapter.replaced_paths), **{p: t for p, t in adapter.targets.items() if p}}
 
 
 def _content(model: nn.Module, adapter: Adapter, old: Mapping[str, str]) -> str:
@@ -204,11 +199,6 @@ def _unwrapped(path: str) -> Iterator[str]:
     while mark := next((mark for mark in BEFORE if found.startswith(mark)), ""):
         found = found.removeprefix(mark)
         yield found
-
-
-def bare(path: str) -> str:
-    """`path` without the wrappers that stand between a module and its parts, whose names no model gives."""
-    return ".".join(part for part in path.split(".") if part not in BETWEEN)
 
 
 def _names(model: nn.Module) -> dict[str, bool]:

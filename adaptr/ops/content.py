@@ -15,6 +15,7 @@ from adaptr.errors import ContentMismatch
 from adaptr.format.io import TORCH_NAMES
 from adaptr.ops.change import FLOATS
 from adaptr.ops.ties import weight_place
+from adaptr.paths import paths_of
 
 
 def check_content(checkpoint: Checkpoint, names: Names, adapter: Adapter) -> bool:
@@ -23,8 +24,6 @@ def check_content(checkpoint: Checkpoint, names: Names, adapter: Adapter) -> boo
 
     Raises `ContentMismatch`, and `TargetAmbiguous` for a name that fits two places.
     """
-    from adaptr.host.names import paths_of
-
     names.meet(adapter)
     wanted = adapter.base.content
     found = content_of(names, adapter.targets) if wanted and not adapter.base.quantization else ""

@@ -14,9 +14,9 @@ from adaptr.errors import NonFinite
 from adaptr.files import require_folder
 from adaptr.foreign.peft import told
 from adaptr.format import digest
+from adaptr.format.finite import nonfinite
 from adaptr.format.io import write
 from adaptr.ops.exporting import exported
-from adaptr.ops.inspect import nonfinite
 from adaptr.ops.naming import of_opened
 from adaptr.ops.open import Opened, open_adapter, placed, reads
 
@@ -80,7 +80,7 @@ def placed_as(format_of: foreign.Format | None, out: Path, force: bool, inputs: 
 
 def require_finite(adapter: Adapter, source: Path) -> None:
     """Raises `NonFinite` for an adapter with NaN or infinity in it."""
-    bad = nonfinite(adapter)
+    bad = nonfinite(adapter.tensors)
     if bad:
         raise NonFinite(f"`{bad[0]}` in `{source}` holds NaN or infinity ({len(bad)} tensors do); it is broken")
 

@@ -18,6 +18,7 @@ from adaptr.checkpoint.open import open_checkpoint
 from adaptr.errors import AdaptrError, CheckpointError, MissingExtra, TargetNotFound, Unsupported
 from adaptr.ops.content import content_of
 from adaptr.ops.ties import weight_place
+from adaptr.paths import bare, paths_of
 from adaptr.skeleton import skeleton
 
 if TYPE_CHECKING:
@@ -45,8 +46,6 @@ def exported(adapter: Adapter, base: Any = None) -> Adapter:
 
 
 def _unwrapped(adapter: Adapter) -> Adapter:
-    from adaptr.host.names import bare, paths_of
-
     new = {path: bare(path) for path in paths_of(adapter) if bare(path) != path}
     found = adapter.renamed(new).replace(base=dataclasses.replace(adapter.base, content="")) if new else adapter
     bad = next((path for path in paths_of(found) if WRAPPERS.fullmatch(path)), None)
@@ -59,7 +58,7 @@ def _unwrapped(adapter: Adapter) -> Adapter:
 
 
 def _in_model(adapter: Adapter, model: nn.Module, base: Any) -> Adapter:
-    from adaptr.host.names import current, has, paths_of
+    from adaptr.host.names import current, has
 
     found = current(model, adapter)
     for target in found.targets.values():

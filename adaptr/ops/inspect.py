@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from adaptr.adapter import WHOLE, Adapter, Base
 from adaptr.format import digest
+from adaptr.format.finite import nonfinite
 from adaptr.format.header import Entry
 from adaptr.format.io import open_tensors
 from adaptr.ops.open import Opened, open_adapter
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    pass
 
 
 @dataclass(frozen=True)
@@ -96,21 +97,10 @@ def inspect(source: Path, finite: bool = False, base: Any = None) -> Inspection:
         training=adapter.training,
         file_digest=digest.of_file(found.file),
         weights_digest=digest.of_adapter(adapter),
-        nonfinite=tuple(nonfinite(adapter)) if finite else None,
+        nonfinite=tuple(nonfinite(adapter.tensors)) if finite else None,
         beside=found.beside,
         **{name: getattr(adapter, name) for name in own},
     )
-
-
-def nonfinite(adapter: Adapter) -> list[str]:
-    """The tensors with NaN or infinity."""
-    return [key for key in adapter.tensors if _bad(adapter.tensors[key])]
-
-
-def _bad(tensor: Tensor) -> bool:
-    import torch
-
-    return tensor.is_floating_point() and not bool(torch.isfinite(tensor.float()).all())
 
 
 def _headed(file: Path) -> bool:

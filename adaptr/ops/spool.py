@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adaptr.checkpoint.stream import write_all
-from adaptr.format.io import TORCH_NAMES, dtype_shape, raw_bytes
+from adaptr.format.io import TORCH_NAMES, Stored, dtype_shape, raw_bytes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -53,9 +53,10 @@ class Spool(Mapping[str, "Tensor"]):
             done += os.preadv(self._file.fileno(), [view[done:]], at + done)
         return found
 
-    def dtype_shape(self, key: str) -> tuple[str, tuple[int, ...]]:
-        """A tensor's dtype, as safetensors calls it, and shape, without reading it."""
-        return dtype_shape(self._small[key]) if key in self._small else self._places[key][1:]
+    def stored(self, key: str) -> Stored:
+        """A tensor's dtype, shape and bytes, which are read when they are asked for."""
+        dtype, shape = dtype_shape(self._small[key]) if key in self._small else self._places[key][1:]
+        return dtype, shape, (raw_bytes(self[key]) for _ in range(1))
 
     def __iter__(self) -> Iterator[str]:
         return iter(sorted({*self._small, *self._places}))

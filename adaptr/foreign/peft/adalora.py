@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 from adaptr.adapter import Target
 from adaptr.errors import ConfigConflict, Unsupported
 from adaptr.foreign.peft import config as fields_of
-from adaptr.foreign.peft import keys, placing
+from adaptr.foreign.peft import keys, placing, same
 from adaptr.foreign.peft.draft import Draft, Piece
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
     from adaptr.adapter import Adapter
+    from adaptr.foreign.peft.same import Same
     from adaptr.foreign.peft.source import Source
 
 SLOTS = {"A": "lora_A", "B": "lora_B", "E": "lora_E"}
@@ -95,10 +96,10 @@ def lost(adapter: Adapter) -> list[str]:
     return []
 
 
-def tensors(adapter: Adapter) -> dict[str, tuple[str, Tensor]]:
+def tensors(adapter: Adapter) -> dict[str, tuple[str, Same]]:
     """{adaptr's key: (PEFT's key, tensor)}."""
     return {
-        f"{path}:{name}": (keys.written(path, SLOTS[name], plain=True), tensor.flatten(1))
+        f"{path}:{name}": (keys.written(path, SLOTS[name], plain=True), tensor.reshape(same.flat(tensor.shape)))
         for path in adapter.targets
-        for name, tensor in adapter.at(path).items()
+        for name, tensor in same.at(adapter, path).items()
     }

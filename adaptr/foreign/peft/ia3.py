@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 from adaptr.adapter import Target
 from adaptr.errors import ConfigConflict, TensorUnknown
 from adaptr.foreign.peft import config as fields_of
-from adaptr.foreign.peft import keys, placing
+from adaptr.foreign.peft import keys, placing, same
 from adaptr.foreign.peft.draft import Draft, Piece
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
     from adaptr.adapter import Adapter
+    from adaptr.foreign.peft.same import Same
     from adaptr.foreign.peft.source import Source
 
 
@@ -74,12 +75,13 @@ def lost(adapter: Adapter) -> list[str]:
     return []
 
 
-def tensors(adapter: Adapter) -> dict[str, tuple[str, Tensor]]:
+def tensors(adapter: Adapter) -> dict[str, tuple[str, Same]]:
     """{adaptr's key: (PEFT's key, tensor)}."""
     made = {}
     for path, target in adapter.targets.items():
         kernel = target.shape[2:]
         column = target.config["side"] == "out" and not kernel
-        shape = (-1, 1) if column else (1, -1, *(1 for _ in kernel))
-        made[f"{path}:l"] = keys.written(path, "ia3_l"), adapter.at(path)["l"].view(shape)
+        found = same.at(adapter, path)["l"]
+        shape = (*found.shape, 1) if column else (1, *found.shape, *(1 for _ in kernel))
+        made[f"{path}:l"] = keys.written(path, "ia3_l"), found.reshape(shape)
     return made

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 from adaptr.adapter import Target
 from adaptr.errors import ConfigConflict
 from adaptr.foreign.peft import config as fields_of
-from adaptr.foreign.peft import keys, placing
+from adaptr.foreign.peft import keys, placing, same
 from adaptr.foreign.peft.draft import Draft, Piece
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from adaptr.adapter import Adapter
+    from adaptr.foreign.peft.same import Same
     from adaptr.foreign.peft.source import Source
 
 PLAIN = {name: f"hada_{name}" for name in ("w1_a", "w1_b", "w2_a", "w2_b")}
@@ -90,20 +91,20 @@ def lost(adapter: Adapter) -> list[str]:
     return []
 
 
-def tensors(adapter: Adapter) -> dict[str, tuple[str, Tensor]]:
+def tensors(adapter: Adapter) -> dict[str, tuple[str, Tensor | Same]]:
     """{adaptr's key: (PEFT's key, tensor)}."""
-    made = {}
+    made: dict[str, tuple[str, Tensor | Same]] = {}
     for path, target in adapter.targets.items():
         tucker = target.config["tucker"]
-        for name, tensor in adapter.at(path).items():
+        for name, tensor in same.at(adapter, path).items():
             slot = (TUCKER if tucker else PLAIN)[name]
             made[f"{path}:{name}"] = keys.written(path, slot), _written(name, tensor, tucker)
     return made
 
 
-def _written(name: str, tensor: Tensor, tucker: bool) -> Tensor:
+def _written(name: str, found: Same, tucker: bool) -> Tensor | Same:
     if tucker and name in {"w1_a", "w2_a"}:
-        return tensor.mT.contiguous()
+        return found.tensor.mT.contiguous()
     if name in {"t1", "t2"}:
-        return tensor if tensor.ndim == 4 else tensor.unsqueeze(-1)
-    return tensor.flatten(1)
+        return found if found.ndim == 4 else found.reshape((*found.shape, 1))
+    return found.reshape(same.flat(found.shape))

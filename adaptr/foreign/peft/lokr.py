@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 from adaptr.adapter import Target
 from adaptr.errors import ConfigConflict, Unsupported
 from adaptr.foreign.peft import config as fields_of
-from adaptr.foreign.peft import keys, placing
+from adaptr.foreign.peft import keys, placing, same
 from adaptr.foreign.peft.draft import Draft, Piece
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from adaptr.adapter import Adapter
+    from adaptr.foreign.peft.same import Same
     from adaptr.foreign.peft.source import Source
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -115,17 +116,17 @@ def lost(adapter: Adapter) -> list[str]:
     return []
 
 
-def tensors(adapter: Adapter) -> dict[str, tuple[str, Tensor]]:
+def tensors(adapter: Adapter) -> dict[str, tuple[str, Tensor | Same]]:
     """{adaptr's key: (PEFT's key, tensor)}."""
-    made = {}
+    made: dict[str, tuple[str, Tensor | Same]] = {}
     for path, target in adapter.targets.items():
         slots = _slots(target.config)
-        for name, tensor in adapter.at(path).items():
+        for name, tensor in same.at(adapter, path).items():
             made[f"{path}:{name}"] = keys.written(path, slots[name]), _written(name, tensor, target.config["tucker"])
     return made
 
 
-def _written(name: str, tensor: Tensor, tucker: bool) -> Tensor:
+def _written(name: str, found: Same, tucker: bool) -> Tensor | Same:
     if name == "w2_a" and tucker:
-        return tensor.mT.contiguous()
-    return tensor.flatten(1) if name == "w2_b" else tensor
+        return found.tensor.mT.contiguous()
+    return found.reshape(same.flat(found.shape)) if name == "w2_b" else found

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 from adaptr.adapter import Target
 from adaptr.errors import ConfigConflict, Unsupported
 from adaptr.foreign.peft import config as fields_of
-from adaptr.foreign.peft import initial, keys, merged, placing, stacks
+from adaptr.foreign.peft import initial, keys, merged, placing, same, stacks
 from adaptr.foreign.peft.draft import Draft, Piece
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from adaptr.adapter import Adapter
+    from adaptr.foreign.peft.same import Same
     from adaptr.foreign.peft.source import Source
 
 _REFUSED = {
@@ -181,21 +182,18 @@ def lost(adapter: Adapter) -> list[str]:
     return ["different dropout rates of targets"] if len(rates) > 1 else []
 
 
-def tensors(adapter: Adapter) -> dict[str, tuple[str, Tensor]]:
+def tensors(adapter: Adapter) -> dict[str, tuple[str, Tensor | Same]]:
     """{adaptr's key: (PEFT's key, tensor)}."""
-    made = {}
+    made: dict[str, tuple[str, Tensor | Same]] = {}
     for path, target in adapter.targets.items():
-        own = adapter.at(path)
         if target.kind in stacks.KINDS:
-            at, own = stacks.nested(adapter, path), stacks.flat(own)
-        else:
-            at = path
-        for name, tensor in own.items():
-            slot = _slot(name, target.kind)
-            shaped = (
-                tensor.view(1, -1, *(1 for _ in target.shape[2:])) if name == "m" and len(target.shape) > 2 else tensor
-            )
-            made[f"{path}:{name}"] = keys.written(at, slot), shaped
+            at, flat = stacks.nested(adapter, path), stacks.flat(adapter.at(path))
+            made |= {f"{path}:{name}": (keys.written(at, _slot(name, target.kind)), t) for name, t in flat.items()}
+            continue
+        for name, tensor in same.at(adapter, path).items():
+            wide = name == "m" and len(target.shape) > 2
+            shape = (1, *tensor.shape, *(1 for _ in target.shape[2:])) if wide else tensor.shape
+            made[f"{path}:{name}"] = keys.written(path, _slot(name, target.kind)), tensor.reshape(shape)
     return made
 
 

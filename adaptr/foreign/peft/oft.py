@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 from adaptr.adapter import Target
 from adaptr.errors import ConfigConflict, Unsupported
 from adaptr.foreign.peft import config as fields_of
-from adaptr.foreign.peft import keys, placing
+from adaptr.foreign.peft import keys, placing, same
 from adaptr.foreign.peft.draft import Draft, Piece
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from adaptr.adapter import Adapter
+    from adaptr.foreign.peft.same import Same
     from adaptr.foreign.peft.source import Source
 
 _REFUSED = {"coft": "constrained OFT changes its weights at every forward, so the file is not what PEFT computes with"}
@@ -84,12 +85,12 @@ def lost(adapter: Adapter) -> list[str]:
     return []
 
 
-def tensors(adapter: Adapter) -> dict[str, tuple[str, Tensor]]:
+def tensors(adapter: Adapter) -> dict[str, tuple[str, Tensor | Same]]:
     """{adaptr's key: (PEFT's key, tensor)}."""
-    made = {}
+    made: dict[str, tuple[str, Tensor | Same]] = {}
     for path, target in adapter.targets.items():
         if target.kind.startswith("conv"):
             raise Unsupported(f"`{path}`: PEFT rotates the patches of a convolution and folds them, which is not W Rᵀ")
-        Q = adapter.at(path)["Q"]
-        made[f"{path}:Q"] = keys.written(path, "oft_R"), Q if target.config["terms"] else -Q
+        Q = same.at(adapter, path)["Q"]
+        made[f"{path}:Q"] = keys.written(path, "oft_R"), Q if target.config["terms"] else -Q.tensor
     return made

@@ -88,12 +88,12 @@ class Known:
     @classmethod
     def of(cls, base: Any) -> Known | None:
         """None where nothing is known: no base, or a folder without weights that can be listed."""
+        if base is None:
+            return None
         from torch import nn
 
         from adaptr.skeleton import described
 
-        if base is None:
-            return None
         shapes = Weights(base).shapes
         if isinstance(base, nn.Module):
             once = {path for path, _ in base.named_modules()}  # a module that is shared is adapted under one name

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 from adaptr.adapter import Target
 from adaptr.errors import ConfigConflict, NoAdapterTensors
 from adaptr.foreign.peft import config as fields_of
-from adaptr.foreign.peft import keys
+from adaptr.foreign.peft import keys, same
 from adaptr.foreign.peft.draft import Draft, Piece
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from adaptr.adapter import Adapter
+    from adaptr.foreign.peft.same import Same
     from adaptr.foreign.peft.source import Source
 
 
@@ -64,9 +65,9 @@ def lost(adapter: Adapter) -> list[str]:
     return []
 
 
-def tensors(adapter: Adapter) -> dict[str, tuple[str, Tensor]]:
+def tensors(adapter: Adapter) -> dict[str, tuple[str, Tensor | Same]]:
     """{adaptr's key: (PEFT's key, tensor)}."""
     (target,) = adapter.targets.values()
-    P = adapter.at("")["P"]
+    P = same.at(adapter, "")["P"]
     missing = _copies(adapter, target) * target.config["tokens"] - P.shape[0]
-    return {":P": (keys.PROMPT, P if missing <= 0 else P.repeat(2, 1))}
+    return {":P": (keys.PROMPT, P if missing <= 0 else P.tensor.repeat(2, 1))}

@@ -13,11 +13,11 @@ from adaptr.errors import LossyConversion, Unsupported
 from adaptr.files import replacing_folder
 from adaptr.foreign import Written
 from adaptr.foreign.detect import CONFIG
-from adaptr.foreign.peft import keys, placing, table, told
+from adaptr.foreign.peft import keys, placing, same, table, told
+from adaptr.foreign.peft.same import Same, laid
 from adaptr.foreign.peft.source import WEIGHTS
 from adaptr.format import canonical
 from adaptr.format import header as headers
-from adaptr.format.io import dtype_shape, raw_bytes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,7 +52,7 @@ def write(adapter: Adapter, out: Path, lossy: bool, force: bool) -> Written:
         raise LossyConversion(f"PEFT can't hold {', '.join(lost)}; `--lossy` writes it without")
     # what is only cast is written as it is stored, without its declared error
     plain = adapter.replace(quantization={}) if adapter.quantization.get("scheme") in _FLOATS else adapter
-    found: dict[str, tuple[str, Tensor]] = {**translator.tensors(plain), **_replaced(adapter)}
+    found: dict[str, tuple[str, Tensor | Same]] = {**translator.tensors(plain), **_replaced(adapter)}
     config = config_of(adapter)
     with replacing_folder(out, force) as folder:
         (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
@@ -69,12 +69,13 @@ def _lost(adapter: Adapter) -> list[str]:
     return [*cast, *(["the memory of its training, so that it would begin anew"] if adapter.memory else [])]
 
 
-def _save(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    raw, header = headers.build({key: dtype_shape(t) for key, t in tensors.items()}, metadata)
+def _save(path: Path, tensors: Mapping[str, Tensor | Same], metadata: Mapping[str, str]) -> None:
+    found = {key: laid(value) for key, value in tensors.items()}
+    raw, header = headers.build({key: (dtype, shape) for key, (dtype, shape, _) in found.items()}, metadata)
     with open(path, "wb") as file:
         file.write(raw)
         for key in header.entries:
-            file.write(raw_bytes(tensors[key]))
+            file.writelines(found.pop(key)[2])
 
 
 def _about(adapter: Adapter) -> str:
@@ -89,14 +90,14 @@ def _about(adapter: Adapter) -> str:
     return canonical.dumps(kept) if kept else ""
 
 
-def _replaced(adapter: Adapter) -> dict[str, tuple[str, Tensor]]:
+def _replaced(adapter: Adapter) -> dict[str, tuple[str, Same]]:
     """Whole parameters: inside a wrapper if their module is adapted too."""
     prefix = "base_model." if _type(adapter) in table.PROMPT_TYPES else "base_model.model."
     made = {}
-    for path, tensor in adapter.replaced.items():
+    for path in adapter.replaced_paths:
         owner, _, name = path.rpartition(".")
         inner = f"{owner}.{keys.BASE}.{name}" if owner in adapter.targets else path
-        made[f"{path}:="] = prefix + inner, tensor
+        made[f"{path}:="] = prefix + inner, same.whole(adapter, f"{path}:=")
     return made
 
 
