@@ -19,7 +19,7 @@ from torch.nn.functional import pad
 from adaptr.adapter import Target
 from adaptr.errors import Unsupported
 from adaptr.host.positions import Positions, backbone
-from adaptr.host.swap import State
+from adaptr.host.state import State
 
 PREFIX = "adaptr_"
 SUPPORTED = ("sdpa", "eager")

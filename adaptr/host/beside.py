@@ -20,7 +20,7 @@ from adaptr.algebra import fused
 from adaptr.view import View
 
 if TYPE_CHECKING:
-    from adaptr.host.swap import State
+    from adaptr.host.state import State
 
 Call = Callable[[Tensor], Tensor]
 #: A, Bᵀ, c and alpha of what is at work.

@@ -18,7 +18,7 @@ from adaptr.targets import submodule
 from adaptr.view import View, of_weight
 
 if TYPE_CHECKING:
-    from adaptr.host.swap import State
+    from adaptr.host.state import State
 
 
 class Part(NamedTuple):

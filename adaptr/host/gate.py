@@ -19,13 +19,15 @@ from adaptr import plugins
 from adaptr import targets as places
 from adaptr.adapter import Adapter, Target
 from adaptr.errors import AlreadyAttached, Unsupported
-from adaptr.host.attach import Handle, Session, Undo, check, install, key_of, place, widened
+from adaptr.host.attach import check, install, key_of, place, widened
 from adaptr.host.call import carry, carry_no_more, put, restore, take
 from adaptr.host.freeze import freeze
+from adaptr.host.handle import Handle, Session, Undo
+from adaptr.host.layer import unpack
 from adaptr.host.names import current
 from adaptr.host.reached import reachable
 from adaptr.host.site import PASS, Signal, Site
-from adaptr.host.swap import State, unpack
+from adaptr.host.state import State
 
 if TYPE_CHECKING:
     from adaptr.families.gate import Gate

@@ -14,11 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from adaptr.errors import Unsupported
+from adaptr.host.composed import CACHE
 from adaptr.host.reached import ELSEWHERE
-from adaptr.host.swap import CACHE, State
+from adaptr.host.state import State
 
 if TYPE_CHECKING:
-    from adaptr.host.attach import Session
+    from adaptr.host.handle import Session
 
 
 class Gradients:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from adaptr import plugins
 from adaptr.adapter import Adapter
-from adaptr.host.attach import Handle, Session
+from adaptr.host.handle import Handle, Session
 from adaptr.host.names import current, formerly
 from adaptr.host.replace import Replacement, replaceable
 

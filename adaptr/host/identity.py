@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from adaptr.adapter import Base, Target
 from adaptr.host.experts import part_of
-from adaptr.host.swap import original
+from adaptr.host.layer import original
 from adaptr.targets import submodule
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from adaptr.errors import AlreadyAttached, Unsupported
 from adaptr.host.call import put, take
 from adaptr.host.positions import first_position, positions_of
-from adaptr.host.swap import State
+from adaptr.host.state import State
 from adaptr.targets import text_config
 
 Undo = Callable[[], None]

@@ -15,8 +15,9 @@ from torch import nn
 
 from adaptr.adapter import Target
 from adaptr.errors import Unsupported
+from adaptr.host.composed import CACHE
 from adaptr.host.experts import part_of
-from adaptr.host.swap import CACHE, dropped
+from adaptr.host.read import dropped
 from adaptr.host.uses import Use, use
 from adaptr.targets import applies_own, submodule
 

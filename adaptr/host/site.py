@@ -16,7 +16,7 @@ from adaptr.adapter import Target
 from adaptr.algebra import fused
 from adaptr.errors import NotPossible, Unsupported
 from adaptr.host.call import find
-from adaptr.host.swap import State
+from adaptr.host.state import State
 from adaptr.view import View
 
 if TYPE_CHECKING:

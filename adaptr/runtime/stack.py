@@ -10,8 +10,8 @@ from adaptr import foreign, plugins, weighting
 from adaptr.adapter import Adapter
 from adaptr.errors import AlreadyAttached, Unsupported, UsageError
 from adaptr.format import digest
-from adaptr.host.attach import Handle
 from adaptr.host.group import Group
+from adaptr.host.handle import Handle
 from adaptr.host.swap import arrange
 from adaptr.ops import gather
 from adaptr.ops.open import open_adapter

@@ -14,8 +14,8 @@ from adaptr.adapter import Adapter, Target
 from adaptr.errors import ContentMismatch, TargetNotFound, Unsupported
 from adaptr.families.row import Row
 from adaptr.host.identity import content_of
+from adaptr.host.layer import original, view_of
 from adaptr.host.names import current, formerly
-from adaptr.host.swap import original, view_of
 from adaptr.host.uses import use
 from adaptr.ops.stack import members
 from adaptr.precision import all_at_least

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from adaptr.host.swap import base_view
+from adaptr.host.layer import base_view
 from adaptr.host.watch import Watch
 from adaptr.runtime.pool.residents import Key
 from adaptr.targets import submodule

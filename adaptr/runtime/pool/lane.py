@@ -13,7 +13,7 @@ from torch import Tensor
 
 from adaptr.adapter import Target
 from adaptr.errors import Unsupported, UsageError
-from adaptr.host.swap import State
+from adaptr.host.state import State
 from adaptr.view import View
 
 

@@ -1,0 +1,131 @@
+"""The tensors of one adapter at one target, live, and what is kept of what they give."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from adaptr.adapter import Target
+from adaptr.errors import Unsupported
+from adaptr.host.call import put, take
+from adaptr.host.experts import Part
+from adaptr.host.watch import Watch
+
+_SERIALS = itertools.count()  # ids of objects are used again
+
+
+class State(nn.Module):
+    """The tensors of one adapter at one target, live. Reads like the mapping that families expect."""
+
+    def __init__(
+        self, method: Any, target: Target, tensors: Mapping[str, Tensor], weight: float, trainable: bool
+    ) -> None:
+        super().__init__()
+        self.method: Any
+        self.target: Target
+        self.strength: float
+        self.cfg: Any
+        self.memo: dict[tuple[str, bool], tuple[Watch, Tensor]]
+        self.learning: list[str]
+        self.heeded: bool
+        self.serial: int
+        self.part: Part | None
+        self.__dict__.update(  # past nn.Module's own way of setting, which costs more than all the rest here
+            method=method,
+            target=target,
+            strength=weight,
+            cfg=method.config(target.config),
+            memo={},
+            part=None,  # where its layer is a part of a stack
+            serial=next(_SERIALS),
+            heeded=False,  # whether the View in use looks at the strength in each call
+            learning=[name for name in tensors if trainable and method.params[name].trains],
+        )
+        for name, tensor in tensors.items():
+            learns = name in self.learning
+            kept = tensor.detach().clone() if learns else tensor.detach()
+            self.register_parameter(name, nn.Parameter(kept, requires_grad=learns))
+        self.train(trainable)
+
+    @property
+    def shared(self) -> list[str]:
+        """Those that learn of which all targets have one."""
+        return [name for name in self.learning if self.method.params[name].shared]
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._parameters[name]  # type: ignore[return-value]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._parameters)
+
+    def __len__(self) -> int:
+        return len(self._parameters)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._parameters
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        state = {**self.__dict__, "memo": {}}
+        return (_blank_state, (type(self),), state)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        if self.target.kind == "attention":
+            from adaptr.host import attention
+
+            attention.register()  # the unpickled model's configuration names the wrapper
+
+    def take(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """A forward pre-hook on another module: remember its input."""
+        put(self, args[0] if args else next(iter(kwargs.values())))
+
+    def taken(self) -> Tensor:
+        """The remembered input, once."""
+        found: Tensor | None = take(self)
+        if found is None:
+            raise Unsupported(
+                f"`{self.target.path}`: `{self.cfg.reads}`, whose input this adapter reads, did not run before it in "
+                "this call"
+            )
+        return found
+
+    def sources(self, strength: float) -> tuple[Any, ...]:
+        """All that this adapter's part of a layer depends on."""
+        if self._modules:
+            return self.serial, strength, *self.parameters(), *self.buffers()
+        return self.serial, strength, *self._parameters.values(), *self._buffers.values()
+
+    def derived(self, name: str, sources: tuple[Any, ...], make: Callable[[], Tensor]) -> Tensor:
+        """A value computed from `sources`, tensors and others, kept until one of them changes.
+
+        Not kept while gradients flow, while tracing, or where a change would not be noticed. Made without autocast,
+        which would leave its rounding in what is kept.
+        """
+        device = next(iter(self._parameters.values())).device.type  # type: ignore[union-attr]
+        if torch.is_autocast_enabled(device):
+            with torch.autocast(device, enabled=False):
+                return self.derived(name, sources, make)
+        if torch.compiler.is_compiling() or (torch.is_grad_enabled() and any(map(_learns, sources))):
+            return make()
+        key = name, torch.is_inference_mode_enabled()  # what is made in that mode may not enter autograd later
+        found = self.memo.get(key)
+        if found is not None and found[0].holds(sources):
+            return found[1]
+        if not Watch.can(sources):
+            return make()
+        watch = Watch(sources)
+        value = make()
+        self.memo[key] = watch, value
+        return value
+
+
+def _learns(source: Any) -> bool:
+    return isinstance(source, Tensor) and source.requires_grad
+
+
+def _blank_state(kind: type[State]) -> State:
+    return kind.__new__(kind)
