@@ -82,8 +82,9 @@ def unmerge(  # type: ignore[empty-body]
 def quantize(adapter: Adapter, scheme: str) -> Adapter:  # type: ignore[empty-body]
     """The same adapter with its tensors stored in `scheme`: same targets, same method, a new digest.
 
-    The largest relative error it caused is declared in `adapter.quantization["error"]`. Raises `UsageError` for an
-    unknown scheme and `Unsupported` where a method's tensors must not be quantised.
+    The relative error it caused, against what was quantised first, is declared in `adapter.quantization["error"]`, and
+    of what it is in `["of"]`: `delta`, `change`, `tensors` or `parts` (decision 0016). Raises `UsageError` for an
+    unknown scheme, `NonFinite`, and `Unsupported` where a method's tensors must not be quantised.
     """
 
 

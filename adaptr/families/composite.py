@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from adaptr import plugins
 from adaptr.adapter import Adapter, Target
 from adaptr.errors import NotMergeable, UsageError
+from adaptr.families import fidelity
 from adaptr.families.base import Member, Method
 from adaptr.view import View
 from adaptr.weighting import Layers, Weight
@@ -86,7 +87,7 @@ class Composite(Method):
         return unmerged(self, adapter, target, merged, kept, weight)
 
     def quantize(self, adapter: Adapter, scheme: str) -> Adapter:
-        return quantized(adapter, scheme)
+        return quantized(self, adapter, scheme)
 
 
 def merged(method: Method, adapter: Adapter, target: Target, base: View, weight: float) -> View:
@@ -115,11 +116,14 @@ def _here(method: Method, adapter: Adapter, target: Target) -> list[Member]:
     return [member for member in method.members(adapter) if target.path in member.adapter.targets]
 
 
-def quantized(adapter: Adapter, scheme: str) -> Adapter:
-    """All parts in `scheme`, with the worst of their errors."""
+def quantized(method: Method, adapter: Adapter, scheme: str) -> Adapter:
+    """All parts in `scheme`, and the error of their sum where that is all they make, else the worst of theirs."""
     children = {
         name: plugins.hooks(part.method).quantize(adapter=adapter.part(name), scheme=scheme)
         for name, part in adapter.parts.items()
     }
-    worst = max((c.quantization["error"] for c in children.values()), default=0.0)
-    return adapter.with_parts(children).replace(quantization={"scheme": scheme, "error": worst})
+    made = adapter.with_parts(children).replace(quantization={"scheme": scheme})
+    made = made.replace(tensors={**adapter.own, **made.tensors})
+    sums = fidelity.summed(method, adapter)
+    said = fidelity.declared(method, adapter, made) if sums else fidelity.of_parts(children)
+    return made.replace(quantization={"scheme": scheme, **said})

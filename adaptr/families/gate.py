@@ -82,8 +82,7 @@ class Gate(Method):
 
     def quantize(self, adapter: Adapter, scheme: str) -> Adapter:
         """The experts in `scheme`; the gate itself is small and stays."""
-        made = composite.quantized(adapter, scheme)
-        return made.replace(tensors={**adapter.own, **made.tensors})
+        return composite.quantized(self, adapter, scheme)
 
     # ------------------------------------------------------------ what families supply
 

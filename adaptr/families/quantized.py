@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from adaptr.errors import NonFinite, UsageError
+from adaptr.families.fidelity import declared
 from adaptr.precision import wide
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ SCALE = ".scale"
 
 
 def quantize(method: Method, adapter: Adapter, scheme: str) -> Adapter:
-    """`adapter` with its tensors in `scheme`, and the largest relative error of a tensor (Frobenius) declared.
+    """`adapter` with its tensors in `scheme`, and the error of what it does declared, as `fidelity` says it.
 
     Of what is quantised already, the error declared bounds that against the first original. Raises `NonFinite` for NaN
     and infinity, and for what `scheme` is too narrow for.
@@ -32,7 +33,6 @@ def quantize(method: Method, adapter: Adapter, scheme: str) -> Adapter:
     if scheme not in SCHEMES:
         raise UsageError(f"unknown quantisation scheme `{scheme}`: {', '.join(SCHEMES)}")
     tensors: dict[str, Tensor] = {k: v for k, v in adapter.tensors.items() if k.endswith(":=")}
-    worst = 0.0
     for path, target in adapter.targets.items():
         for name, tensor in adapter.at(path).items():
             if not method.params[name].trains:  # places and seeds of projections mean nothing when rounded
@@ -40,10 +40,9 @@ def quantize(method: Method, adapter: Adapter, scheme: str) -> Adapter:
                 continue
             stored = _stored(tensor, scheme, _rank_axis(method, name, vars(method.config(target.config))))
             _require_finite(f"{path}:{name}", scheme, tensor, *stored.values())
-            worst = max(worst, _error(tensor, dequantize({name + k: v for k, v in stored.items()})[name]))
             tensors.update({f"{path}:{name}{suffix}": value for suffix, value in stored.items()})
-    before = adapter.quantization.get("error", 0.0)
-    return adapter.replace(tensors=tensors, quantization={"scheme": scheme, "error": before + worst * (1 + before)})
+    made = adapter.replace(tensors=tensors, quantization={"scheme": scheme})
+    return made.replace(quantization={"scheme": scheme, **declared(method, adapter, made)})
 
 
 def _require_finite(key: str, scheme: str, *tensors: Tensor) -> None:
@@ -64,7 +63,8 @@ def _stored(tensor: Tensor, scheme: str, axis: int) -> dict[str, Tensor]:
     others = [i for i in range(tensor.ndim) if i != axis]
     scale = tensor.float().abs().amax(dim=others, keepdim=True) / 127
     scale = scale.where(scale > 0, 1.0)
-    return {"": (tensor.float() / scale).round().to(torch.int8), SCALE: scale}
+    # a scale so small that it is rounded itself could send a number past what a byte holds
+    return {"": (tensor.float() / scale).round().clamp(-127, 127).to(torch.int8), SCALE: scale}
 
 
 def _rank_axis(method: Method, name: str, config: Mapping[str, Any]) -> int:
@@ -86,8 +86,3 @@ def dequantize(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
         else:
             found[name] = wide(tensor)
     return found
-
-
-def _error(before: Tensor, after: Tensor) -> float:
-    size = float(before.float().norm())
-    return float((after - before.float()).norm()) / size if size else 0.0

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from adaptr import plugins
 from adaptr.adapter import Adapter, Part
 from adaptr.errors import NotPossible, Unsupported, UsageError
+from adaptr.families import fidelity
 from adaptr.format.manifest import PART
 from adaptr.ops.parents import Parent, opened, require_different, require_one_base
 
@@ -86,7 +87,7 @@ def _quantization(children: Mapping[str, Adapter]) -> dict[str, Any]:
         return {}
     schemes = {str(one.get("scheme", "")) for one in found}
     scheme = schemes.pop() if len(schemes) == 1 and len(found) == len(children) else "mixed"
-    return {"scheme": scheme, "error": max(one.get("error", 0.0) for one in found)}
+    return {"scheme": scheme, **fidelity.worst(found)}
 
 
 def _require_own_parameters(children: Mapping[str, Adapter]) -> None:
