@@ -58,6 +58,14 @@ def shown(value: object, limit: int = 80) -> str:
     return _escaped(value if len(value) <= limit else value[:limit] + "...")
 
 
+def printable(text: str) -> str:
+    """A text, of several lines perhaps, with nothing that a terminal would obey or that turns what is read around.
+
+    What Python does not call printable is escaped: control characters, marks of direction, what has no width.
+    """
+    return "\n".join(map(_escaped, text.split("\n")))
+
+
 def _escaped(text: str) -> str:
     return text if text.isprintable() else repr(text)[1:-1]
 
@@ -71,7 +79,7 @@ class AdaptrError(Exception):
     exit_code = 1
 
     def __str__(self) -> str:
-        return "\n".join(map(_escaped, super().__str__().split("\n")))
+        return printable(super().__str__())
 
 
 class UsageError(AdaptrError):

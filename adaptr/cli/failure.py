@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from typing import Any, cast
 
 import click
 
 from adaptr.cli.group import cli
-from adaptr.cli.output import Output
-from adaptr.errors import AdaptrError, MachineError, UsageError, WeightsIgnored
+from adaptr.cli.output import Output, Warnings
+from adaptr.errors import AdaptrError, MachineError, UsageError, WeightsIgnored, printable
 
+log = logging.getLogger("adaptr")
 INTERRUPTED = 130
 #: EX_SOFTWARE: adaptr itself is wrong, not what it was given.
 BUG = 70
@@ -27,7 +29,12 @@ def run(args: list[str]) -> int:
             out.warn(str(message)) if category is WeightsIgnored else python(message, category, *rest, **more)
 
         warnings.showwarning = cast(Any, show)
-        return _run(args, out)
+        said = Warnings(out)
+        log.addHandler(said)
+        try:
+            return _run(args, out)
+        finally:
+            log.removeHandler(said)
 
 
 def _run(args: list[str], out: Output) -> int:
@@ -54,7 +61,7 @@ def _fail(out: Output, kind: str, message: str, code: int, error: Exception | No
     if out.verbose and error is not None:
         import traceback
 
-        click.echo("".join(traceback.format_exception(error)), err=True, nl=False)
+        click.echo(printable("".join(traceback.format_exception(error))), err=True, nl=False)
     return code
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 from collections.abc import Iterable, Mapping
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from adaptr.errors import shown
+from adaptr.errors import printable
 
 if TYPE_CHECKING:
     from adaptr.cli.show import Block
@@ -44,16 +45,35 @@ class Output:
 
     def emit(self, document: Mapping[str, Any]) -> None:
         """One JSON object on standard output. Not-a-number has no JSON and becomes null."""
-        click.echo(json.dumps(_plain(document), indent=2, ensure_ascii=False, allow_nan=False))
+        said = json.dumps(_plain(document), indent=2, ensure_ascii=False, allow_nan=False)
+        click.echo("\n".join(map(_escaped, said.split("\n"))))
 
     def warn(self, message: str) -> None:
         """What is right to know and stops nothing."""
         if not self.quiet:
-            click.echo(f"note: {shown(message, len(message))}", err=True)
+            click.echo(f"note: {printable(message)}", err=True)
 
     def complain(self, message: str) -> None:
         label = click.style("error:", fg="red", bold=True) if coloured(sys.stderr) else "error:"
-        click.echo(f"{label} {message}", err=True)
+        click.echo(f"{label} {printable(message)}", err=True)
+
+
+def _escaped(line: str) -> str:
+    """A line of JSON with what a terminal would obey written as JSON can: programs read the same."""
+    if line.isprintable():
+        return line
+    return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in line)
+
+
+class Warnings(logging.Handler):
+    """What the library warns of, said as a command says it."""
+
+    def __init__(self, output: Output) -> None:
+        super().__init__(logging.WARNING)
+        self._output = output
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._output.warn(record.getMessage())
 
 
 def coloured(stream: Any) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from adaptr.cli.output import Output, coloured
+from adaptr.errors import printable
 
 Progress = Callable[[int, int, str], None]
 
@@ -23,11 +24,11 @@ def bar(out: Output, what: str, steps: bool = False) -> Iterator[Progress | None
 
     console = Console(stderr=True, no_color=not coloured(sys.stderr))
     count = MofNCompleteColumn() if steps else DownloadColumn()
-    columns = (TextColumn("{task.description}"), BarColumn(), count, TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), count, TimeRemainingColumn())
     with Bar(*columns, console=console, transient=True) as shown:
         task = shown.add_task(what, total=None)
 
         def progress(done: int, total: int, what: str) -> None:
-            shown.update(task, completed=done, total=total, description=what)
+            shown.update(task, completed=done, total=total, description=printable(what))
 
         yield progress

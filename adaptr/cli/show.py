@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from adaptr.cli.output import coloured
+from adaptr.errors import printable
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,9 @@ def _text(value: Any) -> str:
         return f"{value:.4g}"
     if isinstance(value, Mapping):
         return ", ".join(f"{k}={_text(v)}" for k, v in value.items())
-    return ", ".join(map(_text, value)) if isinstance(value, list | tuple) else str(value)
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_text, value))
+    return printable(str(value).replace("\n", "\\n"))  # an end of line in a name would forge another line
 
 
 # ---------------------------------------------------------------- in a pipe
@@ -85,12 +88,12 @@ def _text(value: Any) -> str:
 
 def _plain(block: Block) -> None:
     if isinstance(block, str):
-        click.echo(block)
+        click.echo(printable(block))
         return
     if block.title:
-        click.echo(block.title)
+        click.echo(printable(block.title))
     rows = _cells(block)
-    headed = [list(block.columns), *rows] if isinstance(block, Table) else rows
+    headed = [list(map(_text, block.columns)), *rows] if isinstance(block, Table) else rows
     widths = [max(len(row[i]) for row in headed) for i in range(len(headed[0]))]
     right = {i for i, c in enumerate(block.columns) if c in block.right} if isinstance(block, Table) else set()
     for row in headed:
@@ -109,7 +112,10 @@ def _rich_writer() -> Any:
     def put(block: Block) -> None:
         if isinstance(block, Table) and console.width < WIDE:
             block = block.without(block.spare)
-        console.print(block if isinstance(block, str) else _grid(block), markup=False, soft_wrap=isinstance(block, str))
+        if isinstance(block, str):
+            console.print(printable(block), markup=False, soft_wrap=True)
+        else:
+            console.print(_grid(block), markup=False)
 
     return put
 
@@ -121,7 +127,7 @@ def _grid(block: Facts | Table) -> Any:
 
     grid = Grid(
         box=box.SIMPLE_HEAD if isinstance(block, Table) else None,
-        title=Text(block.title, style="bold") if block.title else None,
+        title=Text(printable(block.title), style="bold") if block.title else None,
         title_justify="left",
         show_header=isinstance(block, Table),
         show_edge=False,
@@ -131,7 +137,7 @@ def _grid(block: Facts | Table) -> Any:
     if isinstance(block, Table):
         for name in block.columns:
             number = name in block.right
-            grid.add_column(name, justify="right" if number else "left", no_wrap=number, overflow="fold")
+            grid.add_column(Text(_text(name)), justify="right" if number else "left", no_wrap=number, overflow="fold")
     else:
         grid.add_column(style="dim", no_wrap=True)
         grid.add_column(overflow="fold")

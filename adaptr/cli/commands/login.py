@@ -8,6 +8,7 @@ import click
 
 from adaptr.cli import options, show
 from adaptr.cli.output import Output
+from adaptr.errors import printable
 
 
 @options.command(
@@ -29,7 +30,7 @@ def command(output: Output, host: str, user: str, password_stdin: bool) -> None:
 
     door = login.door(host)
     if door.realm is not None and not output.quiet:
-        click.echo(f"{host} has passwords checked by {door.realm}", err=True)
+        click.echo(printable(f"{host} has passwords checked by {door.realm}"), err=True)
     secret = _secret(password_stdin, user)
     user = user or click.prompt("User", err=True)
     found = login.login(door, user, secret or click.prompt("Password", hide_input=True, err=True))
