@@ -6,6 +6,7 @@ that a person knows what they have.
 
 from __future__ import annotations
 
+import itertools
 import pickletools
 import re
 import zipfile
@@ -31,6 +32,8 @@ LFS = b"version https://git-lfs.github.com/spec/"
 CONFIG = "adapter_config.json"
 CONFIG_LIMIT = 16_000_000
 PICKLE_LIMIT = 64_000_000
+#: Steps of a pickle that are looked at: those of 100,000 tensors, in a second or two.
+MOST_STEPS = 2_000_000
 
 #: What the first bytes say of files that are neither safetensors nor torch's.
 _MAGIC = (
@@ -209,11 +212,12 @@ def _safetensors(path: Path) -> str:
 
 def of_keys(keys: Iterable[str], path: Path) -> str:
     """The tool that names tensors like this, or "". Raises `NoAdapterTensors` for scales without matrices."""
-    keys = list(keys)
+    keys = [key for key in keys if len(key) <= headers.MAX_KEY]  # a longer one no tensor can have
     if keys and all(_SCALARS.fullmatch(key) for key in keys):
         raise NoAdapterTensors(f"`{path}` holds {len(keys)} scales and dropout rates, and no adapter matrix")
     for pattern, what in _KEYS:
-        expression = re.compile(pattern)
+        # `.` takes ends of lines too: where the end of a pattern can't fail, nothing is tried again and again
+        expression = re.compile(pattern, re.DOTALL)
         if any(expression.fullmatch(key) for key in keys):
             return what
     return ""
@@ -237,7 +241,7 @@ def _texts(raw: bytes) -> list[str]:
     """The texts inside a pickle, read without executing it: among them are the tensors' names."""
     found = []
     try:
-        for _, argument, _ in pickletools.genops(raw):
+        for _, argument, _ in itertools.islice(pickletools.genops(raw), MOST_STEPS):
             if isinstance(argument, str):
                 found.append(argument)
     except Exception:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from adaptr.errors import BadManifest, UnsafePickle, shown
+from adaptr.errors import BadManifest, RefusedMediaType, shown
 from adaptr.registry import pack, strict, terms
 from adaptr.registry.manifest import Manifest
 from adaptr.registry.store import Store
@@ -17,10 +15,12 @@ DERIVED = (
 
 
 def refuse_pickles(manifest: Manifest) -> None:
-    """Raises `UnsafePickle` for an artifact with files that may run code when they are loaded."""
-    pickled = next((name for name in manifest.files() if Path(name).suffix in pack.PICKLES), "")
-    if pickled:
-        raise UnsafePickle(f"the artifact holds `{pickled}`, a pickle, which may run code: never pulled")
+    """Raises `RefusedMediaType` for an artifact with files that may run code when they are loaded."""
+    unsafe = next(filter(pack.may_run, manifest.files()), "")
+    if unsafe:
+        raise RefusedMediaType(
+            f"the artifact holds `{unsafe}`, a pickle or a program, which may run code: never pulled"
+        )
 
 
 def require_sound(manifest: Manifest, store: Store) -> None:

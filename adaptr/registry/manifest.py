@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from adaptr.errors import BadManifest, RefusedMediaType, shown
+from adaptr.errors import BadManifest, IntegrityError, RefusedMediaType, shown
 from adaptr.format import canonical
 from adaptr.registry import names, terms
 from adaptr.registry.digest import Digest
@@ -19,8 +20,10 @@ MAX = 4 * 1024 * 1024
 EMPTY = b"{}"
 #: Archives are never unpacked: all ways to write outside a target go through one.
 _ORAS_FILE, _ORAS_UNPACK = "application/vnd.oci.image.layer.v1.tar", "io.deis.oras.content.unpack"
-_ARCHIVE_NAMES = (".tar", ".gz", ".tgz", ".zst", ".zip", ".xz", ".bz2", ".7z")
-_ARCHIVES = ("tar", "gzip", "zstd", "+zip", "x-zip")
+_ARCHIVE_NAMES = (".tar", ".gz", ".tgz", ".zst", ".zip", ".xz", ".bz2", ".7z", ".rar", ".whl", ".egg", ".jar", ".lzma")
+_ARCHIVES = ("tar", "zip", "zstd", "7z", "rar", "bz2", "bzip", "xz", "lzma", "compress", "cpio", "archive", "iso9660")
+#: The most layers that an artifact may have: a model in thousands of shards has fewer.
+MAX_LAYERS = 4096
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,7 @@ class Manifest:
     def files(self) -> dict[str, Descriptor]:
         """File name to layer. Raises what makes an artifact one that is not unpacked."""
         found: dict[str, Descriptor] = {}
+        taken: dict[str, str] = {}
         for layer in self.layers:
             if _packed(layer):
                 raise RefusedMediaType(
@@ -120,18 +124,31 @@ class Manifest:
                     "tool that made it (`oras pull`, `kit unpack`) and give the folder"
                 )
             name = layer.title
-            if name.lower() in {other.lower() for other in found}:
-                raise BadManifest(f"two layers are called `{name}`")
             if name:
+                _require_apart(name, taken)
                 found[name] = layer
         return found
 
 
+def _require_apart(name: str, taken: dict[str, str]) -> None:
+    """Raises `BadManifest` for a name that is a file or folder already, on systems that see no case too.
+
+    `taken`: the folded names so far, of files with themselves, of folders with "".
+    """
+    folded = name.casefold()
+    above = [folded[:at] for at, letter in enumerate(folded) if letter == "/"]
+    if folded in taken or any(taken.get(folder) for folder in above):
+        raise BadManifest(f"two layers are called `{name}`, or one is a file where the other wants a folder")
+    taken.update(dict.fromkeys(above, ""), **{folded: name})
+
+
 def _packed(layer: Descriptor) -> bool:
     """Whether a layer is an archive. ORAS calls plain files tar too, and marks what it unpacks."""
+    if layer.title.lower().endswith(_ARCHIVE_NAMES):
+        return True
     if layer.media_type == _ORAS_FILE and layer.annotations.get(_ORAS_UNPACK, "false") == "false":
-        return not layer.title or layer.title.endswith(_ARCHIVE_NAMES)
-    return any(mark in layer.media_type for mark in _ARCHIVES)
+        return not layer.title
+    return any(mark in layer.media_type.lower() for mark in _ARCHIVES)
 
 
 def parse(raw: bytes, content_type: str | None = None) -> Manifest:
@@ -147,6 +164,8 @@ def parse(raw: bytes, content_type: str | None = None) -> Manifest:
     layers = document.get("layers")
     if not isinstance(layers, list):
         raise BadManifest("the manifest has no list `layers`")
+    if len(layers) > MAX_LAYERS:
+        raise BadManifest(f"the manifest has {len(layers)} layers, the limit is {MAX_LAYERS}")
     subject = document.get("subject")
     version = _texts(document.get("annotations"), "annotations").get(terms.SPEC_VERSION, terms.SPEC)
     if version.partition(".")[0] != terms.SPEC.partition(".")[0]:
@@ -166,6 +185,10 @@ def parse(raw: bytes, content_type: str | None = None) -> Manifest:
 
 def parse_index(raw: bytes, content_type: str | None = None) -> tuple[Descriptor, ...]:
     """The entries of an image index. Raises `BadManifest`."""
+    return tuple(descriptor(entry, "manifests") for entry in _entries(raw, content_type))
+
+
+def _entries(raw: bytes, content_type: str | None) -> list[Any]:
     document = _document(raw)
     said = _text(document.get("mediaType", terms.OCI_INDEX), "mediaType")
     if said != terms.OCI_INDEX or (
@@ -175,7 +198,16 @@ def parse_index(raw: bytes, content_type: str | None = None) -> tuple[Descriptor
     entries = document.get("manifests")
     if not isinstance(entries, list) or "layers" in document:
         raise BadManifest("an image index must have a list `manifests` and no `layers`")
-    return tuple(descriptor(entry, "manifests") for entry in entries)
+    return entries
+
+
+def parse_list(raw: bytes, content_type: str | None = None) -> tuple[Descriptor, ...]:
+    """The entries of an index that anybody may add to, without those that are none. Raises `BadManifest`."""
+    found: list[Descriptor] = []
+    for entry in _entries(raw, content_type):
+        with suppress(IntegrityError):
+            found.append(descriptor(entry, "manifests"))
+    return tuple(found)
 
 
 def index_bytes(entries: Iterable[Descriptor]) -> bytes:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 NAME = "adapter.adaptr.safetensors"
 #: What may run code when it is loaded: never packed, pushed or pulled.
 PICKLES = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".h5", ".keras", ".joblib", ".msgpack"})
+#: Programs, which some loaders run where they find them beside weights.
+PROGRAMS = frozenset({".py", ".pyc", ".pyd", ".so", ".dll", ".dylib", ".sh", ".bat", ".cmd", ".exe", ".ps1"})
 #: PEFT's weights, beside its configuration.
 PEFT = ("adapter_model.bin", "adapter_model.safetensors")
 DOCUMENTS = frozenset({".md", ".txt", ".rst"})
@@ -42,6 +44,11 @@ class Package:
     files: Mapping[str, Path]
     annotations: Mapping[str, str]
     model: Mapping[str, Any]
+
+
+def may_run(name: str) -> bool:
+    """Whether a file may run code when it is loaded, or leads to such files, as `pytorch_model.bin.index.json` does."""
+    return bool({suffix.lower() for suffix in Path(name).suffixes} & PICKLES) or Path(name).suffix.lower() in PROGRAMS
 
 
 def wanted(name: str) -> bool:

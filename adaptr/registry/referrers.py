@@ -7,11 +7,12 @@ entry, so a writer looks again until its own is there.
 
 from __future__ import annotations
 
+import logging
 import random
 import time
 from typing import TYPE_CHECKING
 
-from adaptr.errors import AuthError, NotFound, RegistryError, TransferError
+from adaptr.errors import AuthError, IntegrityError, NotFound, RegistryError, TransferError
 from adaptr.registry import manifest as manifests
 from adaptr.registry import terms
 from adaptr.registry.digest import Digest
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from adaptr.registry.client.registry import Registry
     from adaptr.registry.store import Store
 
+log = logging.getLogger("adaptr")
 #: How often an entry is written and looked for, and the seconds between.
 ROUNDS, PAUSE = 20, (0.05, 0.2)
 #: The most attachments that are looked at, and the bytes that one may have to come along with a pull.
@@ -54,16 +56,28 @@ def listed(registry: Registry, repository: str, digest: Digest) -> list[Descript
 
 
 def fetched(registry: Registry, repository: str, store: Store, digest: Digest) -> list[Digest]:
-    """Bring the signatures of an artifact into the store; those that are of another are left."""
-    found = [d for d in listed(registry, repository, digest)[:MOST] if d.artifact_type in {terms.BUNDLE, ""}]
-    return [d.digest for d in found if store.has(d.digest) or _fetch(registry, repository, store, d, digest)]
+    """Bring the signatures of an artifact into the store; those that are of another, or broken, are left."""
+    try:
+        entries = listed(registry, repository, digest)
+    except (IntegrityError, RegistryError) as error:
+        log.warning("`%s` can't list what is attached to %s: %s", registry.host, digest, error)
+        return []
+    told = sorted(entries, key=lambda entry: entry.artifact_type != terms.BUNDLE)  # what says nothing comes last
+    found = [d for d in told if d.artifact_type in {terms.BUNDLE, ""}][:MOST]
+    return [d.digest for d in found if store.has(d.digest) or _tried(registry, repository, store, d, digest)]
+
+
+def _tried(registry: Registry, repository: str, store: Store, entry: Descriptor, subject: Digest) -> bool:
+    """Fetch one attachment; one that is broken or of no use keeps nobody from the others, nor from the artifact."""
+    try:
+        return _fetch(registry, repository, store, entry, subject)
+    except (IntegrityError, RegistryError) as error:
+        log.warning("%s, which is said to be attached to %s, is left: %s", entry.digest, subject, error)
+        return False
 
 
 def _fetch(registry: Registry, repository: str, store: Store, entry: Descriptor, subject: Digest) -> bool:
-    try:
-        attachment = manifests.parse(*registry.manifest(repository, entry.digest))
-    except NotFound:
-        return False
+    attachment = manifests.parse(*registry.manifest(repository, entry.digest))
     said = attachment.subject
     if said is None or said.digest != subject or attachment.artifact_type != terms.BUNDLE or attachment.size > SMALL:
         return False
@@ -78,7 +92,7 @@ def _entries(registry: Registry, repository: str, digest: Digest) -> list[Descri
         raw, kind = registry.manifest(repository, tag_of(digest))
     except NotFound:
         return []
-    return list(manifests.parse_index(raw, kind))
+    return list(manifests.parse_list(raw, kind))
 
 
 def _enlist(registry: Registry, repository: str, attachment: Manifest) -> None:

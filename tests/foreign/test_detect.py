@@ -122,3 +122,22 @@ print(sorted({{"torch", "numpy", "transformers", "safetensors", "peft"}} & set(s
 """
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.split("\n")[:2] == ["dora 30592", "[]"]
+
+
+@pytest.mark.parametrize("unit", [".adapters.a", ".lora_A_adapter.", ".lora.up", "unet:1", ".attn.qkv", "a" * 7])
+@pytest.mark.parametrize("end", ["", "\n", ".x\n"])
+def test_a_long_key_is_looked_at_in_no_time(unit: str, end: str, tmp_path: Path) -> None:
+    import time
+
+    started = time.process_time()
+    for count in (90, 20_000):
+        detect.of_keys([unit * count + end, f"base{unit * (count // 2)}"] * 20, tmp_path)
+    assert time.process_time() - started < 1
+
+
+def test_a_pickle_of_very_many_steps_is_cut(tmp_path: Path) -> None:
+    import time
+
+    started = time.process_time()
+    assert detect._texts(b"\x80\x02" + b"N0" * 5_000_000) == []
+    assert time.process_time() - started < 10

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from adaptr import errors as e
-from adaptr.registry import names, pack, strict, terms
+from adaptr.registry import check, names, pack, strict, terms
 from adaptr.registry.digest import Digest
+from adaptr.registry.local_files import LocalFile
 from adaptr.registry.manifest import Descriptor, Manifest
 from adaptr.registry.reference import parse
 from adaptr.registry.remotes import of
@@ -92,7 +95,7 @@ def test_pickles_are_not_fetched(name: str, store: Store, tmp_path: Path) -> Non
     layers = [layer(store, "adapter_model.safetensors", WEIGHTS), layer(store, name, data)]
     _layout(store, store.put(enveloped(store, layers, {})), tmp_path / "layout")
     fresh = Store(tmp_path / "fresh")
-    with pytest.raises(e.UnsafePickle, match=name):
+    with pytest.raises(e.RefusedMediaType, match=name):
         of("file").pull(parse(f"file://{tmp_path}/layout#v1"), fresh)
     assert not fresh.has(Digest.of(data))
 
@@ -191,3 +194,80 @@ def test_a_right_one_comes_in_by_every_remote(store: Store, tmp_path: Path) -> N
     good = packed({f"{LAYER}.lora_A.weight": (2, 8)})
     (tmp_path / "x").write_bytes(good)
     assert len(strict.header("x", tmp_path / "x").entries) == 1
+
+
+@pytest.mark.parametrize(
+    ("names", "error"),
+    [
+        (("a", "a/b"), e.BadManifest),
+        (("a/b", "a"), e.BadManifest),
+        (("A/b", "a"), e.BadManifest),
+        (("a/b/c.md", "a/B"), e.BadManifest),
+        (("x.md", "X.md"), e.BadManifest),
+        (("adapter_model.BIN",), e.RefusedMediaType),
+        (("tokenizer.PKL",), e.RefusedMediaType),
+        (("pytorch_model.bin.index.json",), e.RefusedMediaType),
+        (("modeling_x.py",), e.RefusedMediaType),
+        (("lib.SO",), e.RefusedMediaType),
+        (("a.zip",), e.RefusedMediaType),
+        (("a.7Z",), e.RefusedMediaType),
+    ],
+)
+def test_names_that_collide_or_run_are_refused_at_pull(
+    names: tuple[str, ...], error: type[e.AdaptrError], store: Store, tmp_path: Path
+) -> None:
+    layers = [layer(store, "adapter_model.safetensors", WEIGHTS), *(layer(store, n, n.encode()) for n in names)]
+    manifest = enveloped(store, layers, {})
+    with pytest.raises(error) as refused:
+        check.refuse_pickles(manifest)
+    assert refused.value.exit_code == 7
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "application/zip", "application/x-7z-compressed", "application/x-tar", "application/vnd.x+zstd",
+        "application/vnd.oci.image.layer.v1.tar+gzip", "application/gzip", "application/x-bzip2", "application/vnd.rar",
+        "application/x-xz", "Application/ZIP",
+    ],
+)  # fmt: skip
+def test_archives_are_refused_by_type(kind: str, store: Store) -> None:
+    part = Descriptor(kind, store.add_bytes(b"x"), 1, {terms.TITLE: "a.json"})
+    with pytest.raises(e.RefusedMediaType):
+        check.refuse_pickles(enveloped(store, [part], {}))
+
+
+def test_many_layers_cost_little_and_too_many_are_refused(store: Store) -> None:
+    digest = store.add_bytes(b"x")
+
+    def of(count: int) -> Manifest:
+        return enveloped(
+            store, [Descriptor(terms.DOC_LAYER, digest, 1, {terms.TITLE: f"a{n}.md"}) for n in range(count)], {}
+        )
+
+    started = time.process_time()
+    assert len(of(4000).files()) == 4000
+    assert time.process_time() - started < 2
+    with pytest.raises(e.BadManifest, match="limit"):
+        of(23_000)
+
+
+def test_what_failed_leaves_nothing_behind(store: Store) -> None:
+    digest = store.put(enveloped(store, [layer(store, n, n.encode()) for n in ("a", "a/b")], {}))
+    for _ in range(3):
+        with pytest.raises(e.BadManifest):
+            store.view(digest)
+    assert not list((store.root / "ingest").iterdir())
+
+
+def test_what_others_left_goes_by_age(store: Store, other: Store) -> None:
+    folder = store.root / "ingest"
+    (folder / "view.1.x").mkdir()
+    for name in ("old.part", "new.part", "view.1.x"):
+        path = folder / name
+        path.is_dir() or path.write_bytes(b"x")
+        if name != "new.part":
+            os.utime(path, (1, 1))
+    digest = other.add_bytes(b"data")
+    store.fetch(Descriptor(terms.OCTETS, digest, 4), LocalFile(other.path(digest)).read)
+    assert [path.name for path in folder.iterdir()] == ["new.part"]

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import json
 import threading
 from typing import Any
 
 import pytest
 
 from adaptr import errors as e
+from adaptr.registry import manifest as manifests
 from adaptr.registry import referrers, terms
 from adaptr.registry.client.registry import connected
 from adaptr.registry.digest import Digest
@@ -111,3 +113,29 @@ def test_a_list_that_is_none(oci: Remote, plain: DockerRegistry, repository: str
     registry.put_manifest(repository, referrers.tag_of(digest), manifest.raw, manifest.media_type)
     with pytest.raises((e.BadManifest, e.RefusedMediaType)):
         referrers.listed(registry, repository, digest)
+
+
+@pytest.mark.parametrize("junk", ["not there", "no manifest", "no descriptor"])
+def test_one_that_is_junk_stops_nobody(
+    junk: str, oci: Remote, plain: DockerRegistry, repository: str, store: Store, other: Store, made: Made
+) -> None:
+    digest = made(store)
+    signed = bundle(store, digest, "signed")
+    where = parse(f"oci://{plain.host}/{repository}:latest")
+    oci.push(store, digest, where)
+    registry = connected(plain.host)
+    evil = {"mediaType": terms.OCI_MANIFEST, "artifactType": terms.BUNDLE, "digest": "sha256:" + "0" * 64, "size": 2}
+    if junk == "no manifest":
+        evil["digest"] = signed.blobs[0].digest
+    if junk == "no descriptor":
+        evil["digest"] = ["sha256:"]
+    entries = [evil, signed.descriptor.document()]
+    raw = json.dumps({"schemaVersion": 2, "mediaType": terms.OCI_INDEX, "manifests": entries}).encode()
+    listed = manifests.parse_list(raw)
+    assert signed.digest in {entry.digest for entry in listed}
+    registry.referrers = lambda *_: listed  # type: ignore[method-assign]
+    try:
+        oci.pull(where, other)
+    finally:
+        del registry.referrers
+    assert [one.digest for one in other.referrers(digest)] == [signed.digest]

@@ -66,7 +66,10 @@ def _divided(place: str) -> tuple[str, str]:
 
 def private(origin: Origin) -> bool:
     """Whether nobody else can read what is said to an origin: it is encrypted, or stays on this machine."""
-    return origin.scheme == "https" or loopback(origin.host)
+    if origin.scheme == "https" or not loopback(origin.host):
+        return origin.scheme == "https"
+    # not every resolver knows that names below `localhost` stay here
+    return not origin.host.endswith(".localhost") or all(one.is_loopback for one in _addresses(origin.host))
 
 
 def plain(host: str) -> bool:
@@ -80,10 +83,7 @@ def loopback(host: str) -> bool:
     literal = _literal(host)
     if literal is not None:
         return literal.is_loopback or literal.is_unspecified
-    if host.endswith(".localhost"):  # not every resolver knows that these stay here
-        found = _addresses(host)
-        return bool(found) and all(one.is_loopback for one in found)
-    return host == "localhost"
+    return host == "localhost" or host.endswith(".localhost")
 
 
 def local(host: str) -> bool:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
 from adaptr.errors import AuthError, shown
-from adaptr.registry.client import address, challenge, pins
+from adaptr.registry.client import address, challenge, pins, redaction
 from adaptr.registry.client.challenge import Challenge
 from adaptr.registry.client.credentials import Credential, find
 from adaptr.registry.client.http import Answer, exchange
@@ -148,6 +148,7 @@ class Auth:
     def _exchanged(self, url: str, realm: Origin, form: list[tuple[str, str]], known: Credential) -> Token:
         """A token for an identity token, by OAuth2."""
         said = [("grant_type", "refresh_token"), ("refresh_token", known.identity), ("client_id", "adaptr"), *form]
+        redaction.keep(known.identity)
         body = urlencode(said).encode()
         headers = {"Content-Type": "application/x-www-form-urlencoded", "Content-Length": str(len(body))}
         with exchange("POST", url, headers, lambda: [body]) as answer:
@@ -166,6 +167,7 @@ class Auth:
         if not isinstance(value, str) or not value.isascii() or not value.isprintable():
             raise AuthError(f"`{realm}` gives no token")
         seconds = float(life) if isinstance(life, int | float) and life > 0 else LIFE
+        redaction.keep(value)
         return Token(value, time.monotonic() + USED * seconds)
 
     def _require_pinned(self, realm: Origin) -> None:

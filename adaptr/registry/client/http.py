@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ ANSWER = 1 << 20
 CONNECT, STALL = 10.0, 30.0
 #: Bytes read from a connection at a time; the library's 64 KiB cost more for each than they bring.
 READ = 1 << 20
+#: Bytes a second that a server must send on average, over so many seconds of waiting for it.
+SLOWEST, PATIENCE = 1024, 15.0
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
@@ -46,6 +49,11 @@ class Answer:
     def origin(self) -> address.Origin:
         return address.origin(self.url)
 
+    @property
+    def reason(self) -> str:
+        """What the server says beside the status, without what was said to it."""
+        return redaction.without_secrets(self.response.reason_phrase)
+
     def header(self, name: str) -> str:
         return str(self.response.headers.get(name, ""))
 
@@ -55,7 +63,7 @@ class Answer:
         if encoding != "identity":
             raise RegistryError(f"`{self.origin}` sends `{shown(encoding)}`, though it was asked not to pack anything")
         with explained(self.url):
-            yield from self.response.iter_raw()
+            yield from _paced(self.response.iter_raw(), self.origin)
 
     def read(self, limit: int) -> bytes:
         """The whole body. Raises `RegistryError` when it is longer than `limit` bytes."""
@@ -76,9 +84,26 @@ class Answer:
         """Raises `TransferError` for an answer that may be another one next time."""
         if self.status in retry.PASSING:
             raise TransferError(
-                f"`{self.origin}` answers {self.status} {shown(self.response.reason_phrase)}",
+                f"`{self.origin}` answers {self.status} {shown(self.reason)}",
                 after=retry.asked(self.header("retry-after")),
             )
+
+
+def _paced(chunks: Iterator[bytes], origin: address.Origin) -> Iterator[bytes]:
+    """Chunks as they come. Raises `RegistryError` when hardly any do: trying again would not help."""
+    waited, got = 0.0, 0
+    while True:
+        started = time.monotonic()
+        chunk = next(chunks, None)
+        if chunk is None:
+            return
+        waited, got = waited + time.monotonic() - started, got + len(chunk)
+        if waited > PATIENCE:
+            if got < SLOWEST * waited:
+                pace = f"{got / waited:.0f} bytes a second"
+                raise RegistryError(f"`{origin}` sends {pace}; less than {SLOWEST} is not waited for")
+            waited, got = 0.0, 0
+        yield chunk
 
 
 @contextmanager
@@ -107,6 +132,7 @@ def exchange(
 
 def _sent(method: str, url: str, headers: Mapping[str, str], body: Body | None) -> httpx.Response:
     _require_allowed(address.origin(url).host)
+    redaction.tell(headers.get("Authorization", ""))
     with explained(url):
         client = _client()
         request = client.build_request(method, url, headers=dict(headers), content=body() if body else None)

@@ -17,7 +17,7 @@ _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)\Z")
 
 def refused(answer: Answer, where: str) -> AdaptrError:
     """What an answer means that is not the file."""
-    said = f"`{shown(where, 200)}` answers {answer.status} {shown(answer.response.reason_phrase)}"
+    said = f"`{shown(where, 200)}` answers {answer.status} {shown(answer.reason)}"
     if answer.status in {404, 410}:
         return NotFound(f"there is nothing at `{shown(where, 200)}` ({answer.status})")
     return (AuthError if answer.status in {401, 403} else RegistryError)(said)

@@ -7,6 +7,8 @@ import json
 from adaptr.errors import AuthError, NotFound, RegistryError, shown
 from adaptr.registry.client.auth import Auth, Scopes
 from adaptr.registry.client.http import Answer
+from adaptr.registry.client.redaction import without_secrets
+from adaptr.untrusted import json_object
 
 #: How much of a registry's own words is shown.
 _WORDS = 500
@@ -37,11 +39,11 @@ def of(answer: Answer, auth: Auth, what: str, scopes: Scopes) -> RegistryError:
 def _words(answer: Answer) -> str:
     """What the registry says itself, cut and made harmless."""
     try:
-        errors = json.loads(answer.read(_BODY))["errors"]
+        errors = json_object(answer.read(_BODY), "it", RegistryError)["errors"]
         said = "; ".join(f"{e.get('code', '')} {e.get('message', '')} {_detail(e)}".strip() for e in errors)
-    except (ValueError, KeyError, TypeError, AttributeError, RegistryError):
+    except (KeyError, TypeError, AttributeError, RegistryError):
         return ""
-    return f". It says: {shown(said, _WORDS)}" if said else ""
+    return f". It says: {shown(without_secrets(said), _WORDS)}" if said else ""
 
 
 def _detail(error: dict[str, object]) -> str:

@@ -131,7 +131,7 @@ class Registry:
                 return None
             with self.ask("GET", f"/v2/{repository}/referrers/{digest}", scopes, {"Accept": terms.OCI_INDEX}) as answer:
                 if answer.status == 200 and answer.header("content-type").startswith(terms.OCI_INDEX):
-                    return manifests.parse_index(answer.read(manifests.MAX))
+                    return manifests.parse_list(answer.read(manifests.MAX))
                 if answer.status in {401, 403}:
                     raise self.refused(answer, f"`{repository}`", scopes)
                 self._lists = False

@@ -30,6 +30,8 @@ Count = Callable[[int], None]
 CHUNK = 1 << 20
 #: Tries in a row without a single new byte.
 TRIES = 5
+#: Seconds after which what was left here is not gone on with.
+OLD = 7 * 24 * 3600.0
 #: What must stay free on the disk, in bytes.
 SPARE = 64 << 20
 
@@ -95,6 +97,7 @@ def fetch(folder: Path, final: Path, what: Descriptor, source: Source, count: Co
 
     Raises `DigestMismatch` after a clean second try, `TransferError` when nothing more arrives, `DiskFull`.
     """
+    sweep_old(folder)
     _require_room(folder, what)
     adopted = True
     while True:
@@ -172,6 +175,18 @@ def sweep(folder: Path, name: str) -> None:
     for entry in _parts(folder, name):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(entry.path)
+
+
+def sweep_old(folder: Path) -> None:
+    """Remove what nobody has gone on with for `OLD` seconds: parts, and folders of links."""
+    with os.scandir(folder) as entries:
+        left = [e for e in entries if e.stat(follow_symlinks=False).st_mtime < time.time() - OLD]
+    for entry in left:
+        if entry.is_dir(follow_symlinks=False):
+            shutil.rmtree(entry.path, ignore_errors=True)
+        else:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(entry.path)
 
 
 def _require_room(folder: Path, what: Descriptor) -> None:

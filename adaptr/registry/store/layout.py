@@ -118,8 +118,11 @@ class Store:
         digest = Digest.of(data)
         if not self.has(digest):
             part = ingest.Part(self.root / "ingest", digest.hex)
-            part.write(data)
-            part.become(self._blob(digest))
+            try:
+                part.write(data)
+                part.become(self._blob(digest))
+            finally:
+                part.drop()
             self._stamp(digest)
         return digest
 
@@ -237,17 +240,17 @@ class Store:
         folder = self.root / "views" / digest.hex
         if not _shows(folder, files):
             fresh = self.root / "ingest" / f"view.{os.getpid()}.{os.urandom(8).hex()}"
-            for name, blob in files.items():
-                link = fresh / name
-                link.parent.mkdir(parents=True, exist_ok=True)
-                link.symlink_to(os.path.relpath(blob, folder / Path(name).parent))
-            shutil.rmtree(folder, ignore_errors=True)
             try:
+                for name, blob in files.items():
+                    made((fresh / name).parent)
+                    (fresh / name).symlink_to(os.path.relpath(blob, folder / Path(name).parent))
+                shutil.rmtree(folder, ignore_errors=True)
                 os.rename(fresh, folder)
-            except OSError:  # another process was faster
-                shutil.rmtree(fresh, ignore_errors=True)
-                if not _shows(folder, files):
+            except OSError:
+                if not _shows(folder, files):  # else another process was faster
                     raise
+            finally:
+                shutil.rmtree(fresh, ignore_errors=True)
         return folder
 
     def export(self, digest: Digest, folder: Path) -> list[Path]:
