@@ -51,7 +51,7 @@ def _local(source: Source) -> Path:
 
 def _base(base: nn.Module | Source | None) -> Any:
     """A base as operations take it: a live model, a path or None."""
-    return _local(base) if isinstance(base, str) else base
+    return _local(base) if isinstance(base, str | os.PathLike) else base
 
 
 def load(source: Source, base: nn.Module | Source | None = None) -> Adapter:

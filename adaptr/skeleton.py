@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptr.errors import AdaptrError, CheckpointError, MissingExtra, UsageError, shown
+from adaptr.files.linked import snapshot
 from adaptr.untrusted import json_file
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def skeleton(base: nn.Module | str | os.PathLike[str]) -> nn.Module:
     if not isinstance(base, str | os.PathLike):
         raise UsageError(f"a base is a folder or a live model, not a {type(base).__name__}")
     described(base)
-    return _built(Path(base))
+    return _built(snapshot(Path(base)))
 
 
 def imagined(config: Mapping[str, Any]) -> nn.Module:
@@ -41,7 +42,7 @@ def imagined(config: Mapping[str, Any]) -> nn.Module:
 def described(base: str | os.PathLike[str]) -> Mapping[str, Any]:
     """The `config.json` of a base's folder. Raises `CheckpointError` where there is none."""
     try:
-        return json_file(Path(base) / "config.json", CheckpointError)
+        return json_file(snapshot(Path(base)) / "config.json", CheckpointError)
     except AdaptrError as error:
         raise CheckpointError(
             f"`{base}` has no readable `config.json`, so it doesn't say what the base is: {error}"

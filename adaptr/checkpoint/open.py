@@ -12,9 +12,10 @@ from typing import Any
 from adaptr.checkpoint import described
 from adaptr.errors import CheckpointError, FormatError, InputError, LfsPointer, Unsupported, shown
 from adaptr.files import record
+from adaptr.files.linked import is_name, require_inside, snapshot
 from adaptr.format import header as headers
 from adaptr.format.header import Entry, Header
-from adaptr.untrusted import json_file, opened, whole
+from adaptr.untrusted import json_file, opened
 
 INDEX = "model.safetensors.index.json"
 OTHER_WEIGHTS = {".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".onnx", ".ckpt", ".npz"}
@@ -72,8 +73,10 @@ class Checkpoint:
 
 
 def open_checkpoint(path: str | Path) -> Checkpoint:
-    """Open a checkpoint. Raises `CheckpointError` if it is incomplete or malformed, `Unsupported` if quantised."""
-    root = _snapshot(Path(path))
+    """Open a checkpoint. Raises `CheckpointError` if it is incomplete or malformed, `Unsupported` if quantised,
+    `InputError` for a link that leads out of it.
+    """
+    root = snapshot(Path(path))
     files: list[Path]
     index: dict[str, Any]
     if root.is_file():
@@ -91,26 +94,10 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
         raise CheckpointError(f"`{root}`: the index names `{lost[0]}`, which no shard holds")
     config = described.read(root / "config.json") if root.is_dir() and (root / "config.json").exists() else {}
     _refuse_quantized(root, config)
-    return Checkpoint(root, shards, tensors, config, index)
-
-
-def _snapshot(path: Path) -> Path:
-    """The folder with the files, for a Hub cache folder (`models--org--name`) the snapshot that `main` points at."""
-    snapshots = path / "snapshots"
-    if not snapshots.is_dir():
-        return path
-    pointer = path / "refs" / "main"
-    if pointer.is_file():
-        revision = whole(pointer, 1024).decode("utf-8", "replace").strip()
-        if not _is_name(revision) or not (snapshots / revision).is_dir():
-            raise InputError(f"`{path}`: `main` is revision `{shown(revision)}`, which is not there; download it again")
-        return snapshots / revision
-    revisions = sorted(snapshots.iterdir())
-    if len(revisions) != 1:
-        raise CheckpointError(
-            f"`{path}` holds {len(revisions)} revisions and no `main`; name one: `{snapshots}/<revision>`"
-        )
-    return revisions[0]
+    found = Checkpoint(root, shards, tensors, config, index)
+    if root.is_dir():
+        require_inside(root, [*files, *found.side_files()])
+    return found
 
 
 def _shard_files(root: Path) -> tuple[list[Path], dict[str, Any]]:
@@ -122,7 +109,7 @@ def _shard_files(root: Path) -> tuple[list[Path], dict[str, Any]]:
         names = document.get("weight_map")
         if not isinstance(names, dict) or not all(isinstance(v, str) for v in names.values()):
             raise CheckpointError(f"`{index}` has no `weight_map` of tensor names to files")
-        outside = sorted(name for name in set(names.values()) if not _is_name(name))
+        outside = sorted(name for name in set(names.values()) if not is_name(name))
         if outside:
             raise CheckpointError(f"`{index}` names a file outside its folder: `{shown(outside[0])}`")
         return [root / name for name in sorted(set(names.values()))], document
@@ -132,11 +119,6 @@ def _shard_files(root: Path) -> tuple[list[Path], dict[str, Any]]:
     if not found and any(p.suffix in OTHER_WEIGHTS for p in root.iterdir()):
         raise CheckpointError(f"`{root}` has no safetensors weights; save the model with `save_pretrained` first")
     raise CheckpointError(f"`{root}` holds neither model.safetensors nor {INDEX}")
-
-
-def _is_name(name: str) -> bool:
-    """Whether it is the name of something in a folder, and no way to another."""
-    return bool(name) and "\0" not in name and name != ".." and Path(name).name == name
 
 
 def _open_shard(path: Path) -> Shard:

@@ -8,6 +8,7 @@ from pathlib import Path
 from adaptr.adapter import Adapter
 from adaptr.checkpoint.open import Checkpoint
 from adaptr.checkpoint.side_files import TOKENIZER
+from adaptr.files.linked import require_inside
 from adaptr.foreign.peft.source import WEIGHTS
 from adaptr.ops.open import NAME
 from adaptr.untrusted import whole
@@ -32,11 +33,13 @@ def carried(checkpoint: Checkpoint, adapters: Sequence[Adapter]) -> tuple[Files,
 
 
 def _beside(adapter: Adapter) -> Files:
-    """The tokenizer in the folder of an adapter, if the folder is the adapter's."""
+    """The tokenizer in the folder of an adapter, if it is the adapter's. Raises `InputError` for links out of it."""
     place = Path(adapter.source)
     if not adapter.source or place.name not in {*WEIGHTS, NAME}:
         return {}
-    return {n: whole(place.parent / n) for n in sorted(TOKENIZER) if (place.parent / n).is_file()}
+    files = [place.parent / name for name in sorted(TOKENIZER) if (place.parent / name).is_file()]
+    require_inside(place.parent, files)
+    return {file.name: whole(file) for file in files}
 
 
 def _other(checkpoint: Checkpoint, files: Files) -> Files:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptr.errors import BadReference, DigestMismatch, NotFound, ReferenceMoved, TransferError
+from adaptr.files.linked import snapshot
 from adaptr.home import home
 from adaptr.registry import lockfile, remotes
 from adaptr.registry.digest import Digest
@@ -38,10 +39,10 @@ class Pulled:
 def path_of(source: str | os.PathLike[str], progress: Progress | None = None) -> Path:
     """The path of what `source` names: itself, or for a reference or a name in the store, a folder with its files.
 
-    A path that exists is never taken for a name.
+    A path that exists is never taken for a name; of a folder of the Hub's cache it is the snapshot.
     """
     if not isinstance(source, str):
-        return Path(source)
+        return snapshot(Path(source))
     if is_reference(source):
         reference = parse(source)
         if _is_here(reference):
@@ -49,7 +50,7 @@ def path_of(source: str | os.PathLike[str], progress: Progress | None = None) ->
         store = Store.default()
         return store.view(pull(reference, store, progress=progress).digest)
     found = None if os.path.lexists(source) else named(source)
-    return Path(source) if found is None else found
+    return snapshot(Path(source)) if found is None else found
 
 
 def here(source: Any) -> Any:

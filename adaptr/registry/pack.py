@@ -206,16 +206,21 @@ def _adapter(files: Mapping[str, Path], own: Path | None) -> Adapter:
 
 
 def _elsewhere(files: Mapping[str, Path]) -> Adapter:
-    """Blobs have no names of their own: read them through a folder of links."""
+    """Blobs have no names of their own: read them in a folder of links, with a copy of the card."""
+    import shutil
     import tempfile
 
     from adaptr import foreign
+    from adaptr.foreign.peft.told import CARD
 
     with tempfile.TemporaryDirectory() as made:
         for name, file in files.items():
             link = Path(made) / name
             link.parent.mkdir(parents=True, exist_ok=True)
-            link.symlink_to(file.absolute())
+            if name == CARD:  # of which links are not followed
+                shutil.copyfile(file, link)
+            else:
+                link.symlink_to(file.absolute())
         return foreign.of(Path(made)).read(Path(made), None)
 
 

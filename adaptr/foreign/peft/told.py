@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from adaptr.errors import InputError
+from adaptr.files.linked import require_inside
 from adaptr.untrusted import whole
 
 CARD = "README.md"
@@ -29,10 +30,13 @@ def beside(folder: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
 
 
 def card(folder: Path) -> str:
-    """The model card of a folder; "" where there is none, or none that can be kept."""
+    """The model card of a folder; "" where there is none, or none that can be kept. Raises `InputError` for a
+    link that leads out of it.
+    """
     path = folder / CARD
     if not path.is_file():
         return ""
+    require_inside(folder, [path])
     try:
         return whole(path, MOST).decode()
     except (InputError, UnicodeDecodeError):
