@@ -100,7 +100,8 @@ class Change:
     """One tensor of the output that differs from the base.
 
     `stored`: the base's tensor whose bytes it starts from. `spans`: for weights and biases. `value`: for whole replaced
-    parameters. `name` is not the stored one's where a tied weight is untied or a head is added.
+    parameters. `name` is not the stored one's where a tied weight is untied or a head is added. `above`: the
+    layer whose delta is in `value`. `ground`: whether `value` is only what another use of a tied weight has under it.
     """
 
     name: str
@@ -108,6 +109,14 @@ class Change:
     what: Literal["weight", "bias", "replaced", "copy"]
     spans: tuple[Span, ...] = ()
     value: Tensor | None = None
+    above: Layer | None = None
+    ground: bool = False
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """The adapters' layers that it is made of."""
+        own = () if self.above is None else (self.above,)
+        return (*own, *(layer for span in self.spans for layer in span.layers))
 
     @property
     def added(self) -> bool:

@@ -68,15 +68,22 @@ def _refuse_unknown(ties: Ties, changes: Changes, tied: Tied) -> None:
 
 
 def _agreed(tie: Tie, mine: Mapping[str, Change]) -> bool:
-    """Whether all uses get one new value, so that there is nothing to decide."""
-    return len(mine) == len(tie.uses) and _value(mine) is not None
+    """Whether all uses get one new value, or one delta that was trained as one, so that there is nothing to decide."""
+    if len(mine) < len(tie.uses):
+        return False
+    return _value(mine) is not None or (all(map(_kept_tied, mine.values())) and _once(mine) is not None)
+
+
+def _kept_tied(change: Change) -> bool:
+    """Whether the adapter's own configuration kept the deltas of tied weights one (PEFT's `ensure_weight_tying`)."""
+    said = [layer.adapter.foreign.get("peft", {}).get("config", {}) for layer in change.layers]
+    return bool(said) and all(config.get("ensure_weight_tying") is True for config in said)
 
 
 def _once(mine: Mapping[str, Change]) -> Change | None:
     """The change of all uses, if it is one."""
     first, *others = mine.values()
-    alike = all(_same_delta(first, other) for other in others)
-    return first if alike and first.value is None else _value(mine)
+    return first if all(_same_delta(first, other) for other in others) else _value(mine)
 
 
 def _same_delta(one: Change, two: Change) -> bool:
@@ -84,15 +91,20 @@ def _same_delta(one: Change, two: Change) -> bool:
     import torch
 
     a, b = _factors(one), _factors(two)
-    return a is not None and b is not None and a[2] == b[2] and torch.equal(a[0], b[0]) and torch.equal(a[1], b[1])
+    if a is None or b is None or a[2] != b[2] or not (torch.equal(a[0], b[0]) and torch.equal(a[1], b[1])):
+        return False
+    if one.value is None or two.value is None:
+        return one.value is two.value
+    return one.value.shape == two.value.shape and torch.allclose(one.value, two.value, rtol=1e-4, atol=1e-6)
 
 
 def _factors(change: Change) -> tuple[Tensor, Tensor, float] | None:
     """(B, A, scale) of a change by one low-rank layer, as the tensor is stored; None for any other."""
-    layers = [layer for span in change.spans for layer in span.layers]
-    if change.what != "weight" or len(layers) != 1 or not isinstance(layers[0].method, Delta):
+    if change.what not in {"weight", "replaced"} or len(change.layers) != 1:
         return None
-    layer = layers[0]
+    (layer,) = change.layers
+    if not isinstance(layer.method, Delta):
+        return None
     found = layer.method.delta(layer.adapter.at(layer.target.path), layer.method.config(layer.target.config))
     if not isinstance(found, LowRank):
         return None
@@ -113,6 +125,7 @@ def _value(mine: Mapping[str, Change]) -> Change | None:
 
 def _everywhere(tie: Tie, mine: Mapping[str, Change]) -> Changes:
     """Every stored tensor of the tie with the changes of all uses."""
+    mine = {use: change for use, change in mine.items() if not change.ground} or mine
     whole = _once(mine)
     if whole is None and any(change.value is not None for change in mine.values()):
         names = " and ".join(f"`{use}`" for use in mine) if len(mine) > 1 else f"`{next(iter(mine))}`"

@@ -134,8 +134,33 @@ def test_a_tied_table_asks_what_becomes_of_the_head(tmp_path: Path) -> None:
     saved(tmp_path, True, ["embed_tokens"], 4)
     with pytest.raises(e.TiedWeights, match="--tied untie"):
         adaptr.merge(tmp_path / "base", [tmp_path / "a"], tmp_path / "out")
-    with pytest.raises(e.NotPossible, match="--tied untie"):
-        adaptr.merge(tmp_path / "base", [tmp_path / "a"], tmp_path / "out", tied="both")
+
+
+@pytest.mark.parametrize("rows", [0, 4])
+def test_both_means_the_table_with_its_delta_in_both_uses(rows: int, tmp_path: Path) -> None:
+    saved(tmp_path, True, ["embed_tokens"], rows)
+    report = adaptr.merge(tmp_path / "base", [tmp_path / "a"], tmp_path / "out", tied="both")
+    assert report.added == ([] if not rows else ["model.embed_tokens.weight"])
+    merged = loaded(tmp_path / "out", rows)
+    assert merged.lm_head.weight is merged.model.embed_tokens.weight
+    model = grown(llama(True), rows, 9)
+    with adaptr.attach(model, adaptr.load(tmp_path / "a")):
+        want = model.get_input_embeddings()(everything(rows))
+    assert gap(merged.get_input_embeddings()(everything(rows)), want) <= 1e-6
+    assert adaptr.verify(tmp_path / "out", tmp_path / "base", [tmp_path / "a"]).exact
+    adaptr.unmerge(tmp_path / "out", tmp_path / "back")
+    assert gap(logits(loaded(tmp_path / "back")), logits(llama(True))) == 0
+
+
+@pytest.mark.parametrize("rows", [0, 4])
+def test_one_delta_of_table_and_head_needs_no_word(rows: int, tmp_path: Path) -> None:
+    """PEFT's `ensure_weight_tying`: the head gets the table's factors, turned."""
+    want = saved(tmp_path, True, ["q_proj", "embed_tokens"], rows, ensure_weight_tying=True)
+    adaptr.merge(tmp_path / "base", [tmp_path / "a"], tmp_path / "out")
+    merged = loaded(tmp_path / "out", rows)
+    assert merged.lm_head.weight is merged.model.embed_tokens.weight
+    assert gap(logits(merged, everything(rows)), want) <= 1e-4
+    assert adaptr.verify(tmp_path / "out", tmp_path / "base", [tmp_path / "a"]).exact
 
 
 def test_the_table_under_the_delta_does_not_learn(tmp_path: Path) -> None:
