@@ -11,6 +11,7 @@ from adaptr.precision import widest
 from adaptr.view import ALL, View
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from torch import Tensor
 
 Kept = dict[int, dict[str, "Tensor"]]
@@ -144,10 +145,24 @@ class Inverse:
 
     def below(self, block: Tensor, s: slice) -> Tensor:
         """Rows `s` of the storage below, rounded, from the same rows of the merged weight."""
+        self._last = block, s, self._unrounded(block, s)
+        return self._last[2].to(block.dtype, copy=True)
+
+    def _unrounded(self, block: Tensor, s: slice) -> Tensor:
         if self.weight.additive:
-            return block.to(self.weight.work, copy=True).sub_(self.weight.added(s)).to(block.dtype)
+            return block.to(self.weight.work, copy=True).sub_(self.weight.added(s)).contiguous()
         self._held[:] = [block]
-        return self.weight.take(self._view, s).to(block.dtype).contiguous()
+        return self.weight.take(self._view, s).contiguous()
+
+    def exact(self, at: NDArray[Any]) -> NDArray[Any]:
+        """The last block's elements at flat indices, before they were rounded: fp32, or fp64 for a block of fp32."""
+        block, s, below = self._last
+        if not self.weight.additive or block.element_size() < below.element_size():
+            found: NDArray[Any] = below.view(-1).numpy().take(at)
+            return found
+        added = self.weight.added(s).reshape(-1).numpy().take(at)
+        difference: NDArray[Any] = block.view(-1).numpy().take(at).astype("f8") - added
+        return difference
 
 
 def working(dtype: Any) -> Any:

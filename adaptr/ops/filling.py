@@ -15,10 +15,11 @@ from adaptr.checkpoint.rewrite import Slot
 from adaptr.checkpoint.stream import Rows, copy_range, write_all
 from adaptr.format.io import TORCH_NAMES, raw_bytes
 from adaptr.meter import Meter
-from adaptr.ops import patch, receipt, workers
+from adaptr.ops import receipt, workers
 from adaptr.ops.blocks import Inverse, Kept, Weight, in_order, merged_bias
 from adaptr.ops.change import Change, Plan
 from adaptr.ops.measured import Measured, require_finite
+from adaptr.ops.remainder import Remainder
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -55,8 +56,11 @@ class Filling:
         return ways[change.what](slot, change)
 
     def _weight(self, slot: Slot, change: Change) -> tuple[Note, Measured]:
+        import torch
+
         assert change.stored is not None
-        note, measured, sha, wrong = _note(change), Measured(), hashlib.sha256(), patch.Differences()
+        note, measured, sha = _note(change), Measured(), hashlib.sha256()
+        left = Remainder(getattr(torch, TORCH_NAMES[slot.entry.dtype])) if self._restores(change) else None
         with open(change.stored.shard.path, "rb") as file:
             for rows, span in in_order(change.spans, change.stored.entry.shape[0]):
                 part = Rows(change.stored, file.fileno(), rows)
@@ -64,18 +68,20 @@ class Filling:
                 if span is None:
                     self._pass_over(part, slot.target, at, sha)
                     continue
-                merging = _Span(slot.name, Weight(span, part), measured, None if change.added else self._wrong(wrong))
+                merging = _Span(slot.name, Weight(span, part), measured, left)
                 for s in merging.weight.blocks():
                     old = part.read(s)
                     sha.update(raw_bytes(old))
                     write_all(slot.target, at + s.start * part.row_bytes, raw_bytes(merging.merge(old, s)))
                     self.meter.add(old.numel() * old.element_size())
                 self._put_kept(slot.name, rows.start, merging.kept, note)
-        self._put(f"{slot.name}:patch", wrong.encode())
+        for what, blob in left.encode().items() if left else ():
+            self._put(f"{slot.name}:{what}", blob)
         return {**note, "digest": "sha256:" + sha.hexdigest()}, measured
 
-    def _wrong(self, wrong: patch.Differences) -> patch.Differences | None:
-        return wrong if self.blobs is not None else None
+    def _restores(self, change: Change) -> bool:
+        """Whether the receipt is to give back what the tensor was."""
+        return self.blobs is not None and not change.added
 
     def _pass_over(self, part: Rows, target: int, at: int, sha: Any) -> None:
         """Rows of a changed tensor that stay."""
@@ -137,26 +143,25 @@ class Filling:
 class _Span:
     """The rows of a tensor that one stack of layers changes, block by block."""
 
-    def __init__(self, name: str, weight: Weight, measured: Measured, wrong: patch.Differences | None) -> None:
-        self.name, self.weight, self.measured, self.wrong = name, weight, measured, wrong
+    def __init__(self, name: str, weight: Weight, measured: Measured, left: Remainder | None) -> None:
+        self.name, self.weight, self.measured, self.left = name, weight, measured, left
         self.kept = Kept()
         self.inverse: Inverse | None = None
-        if wrong is not None and weight.invertible:
+        if left is not None and weight.invertible:
             weight.keep_whole(self.kept)
             self.inverse = Inverse(weight, self.kept)
         self._number = 0
 
     def merge(self, old: Tensor, s: slice) -> Tensor:
-        """A block of the merged weight, as stored; notes what its inverse gets wrong."""
+        """A block of the merged weight, as stored; notes what its inverse does not tell."""
         value = self.weight.merged(s)
         new = value.to(old.dtype).contiguous()
         self.measured.look(self.name, old, new, value, sampled=self._number % SAMPLE == 0)
         self._number += 1
-        if self.wrong is not None:
+        if self.left is not None:
             if self.inverse and self.weight.keeps:
                 self.weight.keep(s, self.kept)
-            computed = self.inverse.below(new, s) if self.inverse else new
-            self.wrong.add(old, computed, self.weight.rows.flat(s))
+            self.left.add(old, new, self.inverse, s, self.weight.rows.flat(s))
         return new
 
 

@@ -20,8 +20,8 @@ from adaptr.meter import Meter
 from adaptr.ops import workers
 from adaptr.ops.blocks import Inverse, Kept, Weight, in_order
 from adaptr.ops.change import Change, Plan
-from adaptr.ops.patch import Patch
 from adaptr.ops.receipt import Receipt
+from adaptr.ops.remainder import Completion
 from adaptr.ops.stack import plan
 
 #: How many bytes zlib makes of one at most.
@@ -107,8 +107,9 @@ class Job:
     def _weight(self, slot: Slot, change: Change, note: Mapping[str, Any]) -> None:
         if change.stored is None or change.what != "weight":
             raise ValueError("it was replaced as a whole, and there is no copy of it")
-        wrong = Patch(self.paper.blob(f"{slot.name}:patch"))
         with open(change.stored.shard.path, "rb") as file:
+            dtype = Rows(change.stored, file.fileno(), slice(0, 0)).dtype
+            rest = Completion(self.paper, slot.name, dtype)
             for rows, span in in_order(change.spans, change.stored.entry.shape[0]):
                 part = Rows(change.stored, file.fileno(), rows)
                 weight = Weight(span, part, self.paper.portable) if span is not None else None
@@ -117,8 +118,7 @@ class Job:
                 for s in weight.blocks() if weight else part.blocks():
                     block = part.read(s)
                     if weight is not None:
-                        block = inverse.below(block, s) if inverse else block
-                        wrong.apply(block, part.flat(s))
+                        block = rest.below(block, inverse, s, part.flat(s))
                     at = slot.offset + (rows.start + s.start) * part.row_bytes
                     self.meter.add(write_all(slot.target, at, raw_bytes(block)))
 
