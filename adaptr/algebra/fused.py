@@ -34,8 +34,7 @@ def forward(op: LowRank, base: View, x: Tensor, given: Tensor | None) -> Tensor:
     side = x if given is None else given
     if y.dtype is not x.dtype or x.dtype is not A.dtype or not y.is_contiguous():
         return y + op.side(base, side).to(y.dtype)
-    h = linear(side, A)
-    y.view(-1, B.shape[0]).addmm_(h.view(y.numel() // B.shape[0], A.shape[0]), B.t(), alpha=op.scale)
+    _add(y, linear(side, A), B.t(), op.scale)
     return y
 
 
@@ -56,7 +55,7 @@ def bound(
         y = linear(x, W, bias())
         if y.dtype is not x.dtype or not y.is_contiguous():
             return other(x)
-        y.view(-1, y.shape[-1]).addmm_(linear(x, A).view(-1, A.shape[0]), B.t(), alpha=scale)  # type: ignore[union-attr, arg-type]
+        _add(y, linear(x, A), B.t(), scale)  # type: ignore[union-attr, arg-type]
         return y
 
     return call
@@ -68,8 +67,20 @@ def beside(x: Tensor, W: Tensor, b: Tensor | None, A: Tensor, Bt: Tensor, c: Ten
     h = linear(x, A)
     if c is not None:
         h.mul_(c)
-    y.view(-1, y.shape[-1]).addmm_(h.view(-1, h.shape[-1]), Bt, alpha=alpha)
+    _add(y, h, Bt, alpha)
     return y
+
+
+def _add(y: Tensor, h: Tensor, Bt: Tensor, alpha: float) -> None:
+    """y += alpha h Bt for y (..., out), h (..., r), Bt (r, out), in place.
+
+    For one token that is a product of a matrix and a vector, which starts sooner than one of two matrices.
+    """
+    r, out = Bt.shape
+    if y.numel() == out:
+        y.view(-1).addmv_(Bt.t(), h.view(-1), alpha=alpha)
+    else:
+        y.view(-1, out).addmm_(h.view(-1, r), Bt, alpha=alpha)
 
 
 def scaled(
@@ -92,8 +103,8 @@ def scaled(
         y = linear(x, W)
         if y.dtype is not x.dtype or not y.is_contiguous():
             return other(x)
-        y.view(-1, y.shape[-1]).addmm_(linear(x, A).view(-1, A.shape[0]), B.t(), alpha=scale)  # type: ignore[union-attr, arg-type]
-        y.mul_(gain())
+        _add(y, linear(x, A), B.t(), scale)  # type: ignore[union-attr, arg-type]
+        y.view(-1).mul_(gain()) if y.numel() == y.shape[-1] else y.mul_(gain())
         b = bias()
         return y if b is None else y.add_(b)
 

@@ -46,9 +46,7 @@ class State(nn.Module):
             learning=[name for name in tensors if trainable and method.params[name].trains],
         )
         for name, tensor in tensors.items():
-            learns = name in self.learning
-            kept = tensor.detach().clone() if learns else tensor.detach()
-            self.register_parameter(name, nn.Parameter(kept, requires_grad=learns))
+            self.register_parameter(name, _parameter(tensor, name in self.learning))
         self.train(trainable)
 
     @property
@@ -121,6 +119,15 @@ class State(nn.Module):
         value = make()
         self.memo[key] = watch, value
         return value
+
+
+def _parameter(tensor: Tensor, learns: bool) -> nn.Parameter:
+    """What is made in inference mode counts no versions, by which it is known what may be kept: it is made anew."""
+    if torch.is_inference_mode_enabled():
+        with torch.inference_mode(False):
+            return _parameter(tensor, learns)
+    kept = tensor.detach()
+    return nn.Parameter(kept.clone() if learns or tensor.is_inference() else kept, requires_grad=learns)
 
 
 def _learns(source: Any) -> bool:

@@ -174,3 +174,19 @@ def test_tasks_of_one_thread() -> None:
         assert torch.equal(said(model, ids()), bare)
 
     asyncio.run(main())
+
+
+def test_what_was_gathered_in_inference_mode_serves_gradients_after_it() -> None:
+    model = tiny.model("llama")
+    with torch.inference_mode():
+        pool = adaptr.pool(model)
+        for name in ("dora", "ia3"):
+            pool.add(name, made(model, name))
+        wanted = pool.forward(["dora", "ia3"], ids(2)).logits
+    x = model.get_input_embeddings()(ids(2)).detach().requires_grad_()
+    with pool.rows(["dora", "ia3"]):
+        found = model(inputs_embeds=x).logits
+        found.sum().backward()
+    assert_close(found.detach(), wanted)
+    assert x.grad is not None
+    pool.detach()

@@ -46,7 +46,19 @@ class Batch:
         """What each layer does for a batch whose rows are these adapters, or none."""
         if rows == self._rows and len(lanes) == len(self._works):
             return self._works
-        self._rows, keep = None, not torch.is_grad_enabled()  # a backward may still want what lies there
+        keep = not torch.is_grad_enabled()  # a backward may still want what lies there
+        with torch.inference_mode(False), torch.no_grad():  # and the next forward be one with gradients
+            return self._gathered(lanes, rows, held, pages, keep)
+
+    def _gathered(
+        self,
+        lanes: Mapping[str, Lane],
+        rows: tuple[Key | None, ...],
+        held: Mapping[Key, Resident],
+        pages: Pages,
+        keep: bool,
+    ) -> dict[str, Work]:
+        self._rows = None
         plans: dict[object, Plan] = {}  # most layers have the same ranks and the same shelves
         for path, lane in lanes.items():
             ranks = tuple(0 if key is None else held[key].rank.get(path, 0) for key in rows)
@@ -71,8 +83,7 @@ def _filled(
 ) -> Shelf:
     """The shelf with the factors of those that are new on it."""
     if seating.shelf is None:
-        with torch.inference_mode(False):  # what is made in that mode can't be written outside of it
-            factors = pages.matrices(seating.places, seating.rank, sum(lane.features))
+        factors = pages.matrices(seating.places, seating.rank, sum(lane.features))
     else:
         factors = shelves[seating.shelf].factors
     for place in seating.fresh:

@@ -228,7 +228,7 @@ class Pool:
             rows = self._fitted(key)
             for path in rows:
                 self._host(path)
-            with torch.no_grad():
+            with torch.inference_mode(False), torch.no_grad():  # a forward with gradients may be next
                 self.residents.put(key, rows, keys)
 
     def _fitted(self, key: Key) -> dict[str, Row]:
@@ -236,7 +236,7 @@ class Pool:
         entry = self._entries.get(name)
         if entry is None or entry.version != version:
             raise UsageError(f"`{name}` was updated or removed, and what it was is no longer on the device")
-        with torch.no_grad():
+        with torch.inference_mode(False), torch.no_grad():
             return fit(self.model, self._open(entry.source), self.dtype, partial(self._followed.reading, key))
 
     def _host(self, path: str) -> None:

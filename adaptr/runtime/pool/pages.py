@@ -15,7 +15,8 @@ class Pages:
     """`count` pages of `width` numbers. Not touched, they cost no memory on a CPU."""
 
     def __init__(self, count: int, width: int, dtype: torch.dtype, device: torch.device) -> None:
-        self.data = torch.empty((count, width), dtype=dtype, device=device)
+        with torch.inference_mode(False):  # what is made in that mode can't be written outside of it
+            self.data = torch.empty((count, width), dtype=dtype, device=device)
         self.count, self.width = count, width
         self._returned: list[Tensor] = []  # runs of pages, the last one used first: it is warm
         self._fresh = 0
