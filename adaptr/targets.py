@@ -111,7 +111,7 @@ def _candidates(model: nn.Module, kinds: Collection[str]) -> Iterator[Target]:
         target = describe(path, module)
         if target is not None and target.kind in kinds:
             yield target
-        if {"experts", "experts_t"} & set(kinds):
+        if target is None and {"experts", "experts_t"} & set(kinds):
             yield from _expert_stacks(path, module, kinds)
 
 
@@ -196,11 +196,15 @@ def _find(model: nn.Module, target: Target) -> Target | None:
 
 def parameter(model: nn.Module, path: str) -> Tensor:
     """The parameter at `path`. Raises `TargetNotFound` with near names."""
+    owner, _, name = path.rpartition(".")
     try:
-        return model.get_parameter(path)
+        found = submodule(model, owner)._parameters.get(name)  # what stands there, whatever readers are given
     except AttributeError:
+        found = None
+    if found is None:
         names = [name for name, _ in model.named_parameters(remove_duplicate=False)]
-        raise TargetNotFound(f"the base has no parameter `{path}`{_near(path, names)}") from None
+        raise TargetNotFound(f"the base has no parameter `{path}`{_near(path, names)}")
+    return found
 
 
 def module_at(model: nn.Module, target: Target) -> nn.Module:

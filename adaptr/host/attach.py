@@ -123,7 +123,9 @@ def place(model: nn.Module, key: str, target: Target, state: State) -> Undo:
         )
     found = use(model, target.path)
     on_output = target.kind == "module"
-    mount(module, key, state, found.read and not (on_output and fastpath.inside(model, target.path)))
+    # by ways that no source shows, a weight may be read as well
+    is_read = not fastpath.inside(model, target.path) and found.read if on_output else found.read or found.bypassed
+    mount(module, key, state, bool(is_read))
     reads = getattr(state.cfg, "reads", "")
     reads = renamings(model, {reads: Target(reads, "module", ())}).get(reads, reads) if reads else ""
     tap = model.get_submodule(reads).register_forward_pre_hook(state.take, with_kwargs=True) if reads else None

@@ -34,7 +34,7 @@ def own_forward(module: nn.Module) -> Callable[..., Any]:
     return functools.partial(original(module).forward, module) if found is None else found
 
 
-def _raw_forward(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+def raw_forward(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
     """The layer's own forward, which sees its own weight."""
     before = put(module, RAW)
     try:
@@ -46,7 +46,7 @@ def _raw_forward(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
 def base_view(module: nn.Module) -> View:
     """The View of a module as it is without adapters."""
     is_read = getattr(type(module), "_adaptr_is_read", False)
-    call = functools.partial(_raw_forward, module) if is_read else own_forward(module)
+    call = functools.partial(raw_forward, module) if is_read else own_forward(module)
     weight = module._parameters.get("weight")
     if weight is None and not isinstance(getattr(module, "weight", None), Tensor):
         return View(call, functools.partial(_no_weight, type(module).__name__))
@@ -94,7 +94,7 @@ def _is_plain(module: nn.Module, weight: Tensor) -> bool:
         return False
     cls = original(module)
     gpt2 = cls.__name__ == "Conv1D" and cls.__module__ == "transformers.pytorch_utils"
-    return (gpt2 or cls.forward is nn.Linear.forward) and type(weight) is nn.Parameter and weight.is_floating_point()
+    return (gpt2 or cls.forward is nn.Linear.forward) and type(weight) is nn.Parameter and not is_packed(weight)
 
 
 def dense(module: nn.Module) -> Tensor:
@@ -102,7 +102,7 @@ def dense(module: nn.Module) -> Tensor:
     if "weight" not in module._parameters:
         return cast(Tensor, module.weight)
     weight = cast(Tensor, module._parameters["weight"])
-    if weight.is_floating_point():
+    if not is_packed(weight):
         return weight
     undo = unpack(module)
     state = getattr(weight, "quant_state", None)
@@ -116,6 +116,11 @@ def dense(module: nn.Module) -> Tensor:
     value = cast(Tensor, dequantize_4bit(weight.data, state))
     undo()
     return value
+
+
+def is_packed(weight: Tensor) -> bool:
+    """Whether the numbers stored are not the weight: integers, and eight bits that something else scales."""
+    return not weight.is_floating_point() or weight.element_size() == 1
 
 
 def unpack(module: nn.Module) -> Callable[[], None]:

@@ -17,9 +17,11 @@ from adaptr.adapter import Target
 from adaptr.errors import Unsupported
 from adaptr.host.composed import CACHE
 from adaptr.host.experts import part_of
+from adaptr.host.layer import is_packed
+from adaptr.host.own import alone
 from adaptr.host.read import dropped
 from adaptr.host.uses import Use, use
-from adaptr.targets import applies_own, submodule
+from adaptr.targets import submodule
 
 #: Kinds that are parts of a layer's weight, or no layer at all.
 ELSEWHERE = frozenset({"model", "attention", "experts", "experts_t"})
@@ -36,17 +38,17 @@ def reachable(model: nn.Module, method: Any, target: Target, trains: bool, weigh
         _in_a_stack(method, target, trains, weighs)
         return
     found, module = use(model, target.path), submodule(model, target.path)
-    alone = target.kind != "module" and applies_own(type(module))
-    if not alone and not (found.bypassed and found.read):
+    own = target.kind != "module" and alone(module)
+    if not own and not (found.bypassed and found.read):
         return
-    who = f"`{target.path}`: " + ("its forward" if alone else _name(model, found.parent))
+    who = f"`{target.path}`: " + ("its forward" if own else _name(model, found.parent))
     if method.unmergeable or not weighs:
         raise Unsupported(
             f"{who} reads its weight and never calls it, and `{method.name}` has no weight; leave it out of the "
             "targets, or choose a method that changes weights"
         )
     packed = next(iter(module._parameters.values()), None)
-    if packed is not None and not packed.is_floating_point():
+    if packed is not None and is_packed(packed):
         raise Unsupported(
             f"{who} reads its packed weight past the layer, where no adapter can be; load the base unquantised, or "
             "leave it out of the targets"

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from adaptr.errors import Unsupported
 from adaptr.host.call import find
 from adaptr.host.composed import CACHE, composed
-from adaptr.host.layer import RAW, is_transposed, original
+from adaptr.host.layer import RAW, is_packed, is_transposed, original
 from adaptr.host.state import State
 from adaptr.view import View
 
@@ -31,7 +31,7 @@ def seen_of(cls: type[nn.Module]) -> Callable[[Any, str], Any]:
 def _value(module: nn.Module, view: View, name: str) -> Tensor:
     """The adapted weight or bias, as the layer stores it."""
     stored = cast(Tensor, module._parameters[name])
-    if not stored.is_floating_point():
+    if is_packed(stored):
         return stored  # packed: who reads it knows how, and no adapter can be in it
     _refuse_dropout(module)
     if name == "bias":

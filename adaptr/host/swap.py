@@ -17,9 +17,9 @@ from adaptr.host.call import find, put, restore
 from adaptr.host.composed import CACHE, composed
 from adaptr.host.experts import experts_value, parameter_of, refuse_bias
 from adaptr.host.layer import FORWARD, original, own_forward
+from adaptr.host.own import alone
 from adaptr.host.read import seen_of
 from adaptr.host.state import State
-from adaptr.targets import applies_own
 
 
 @functools.cache
@@ -102,7 +102,7 @@ def _swapped(module: nn.Module, state: State, is_read: bool) -> type[nn.Module]:
     if state.part is not None or state.target.kind in {"experts", "experts_t"}:
         refuse_bias(state, module._parameters[parameter_of(state)])
         wanted, fits = stacks, {cls, stacks}
-    elif state.target.kind != "module" and applies_own(cls):
+    elif state.target.kind != "module" and alone(module):
         wanted, fits = inner, {cls, inner}
     else:  # once read, always read: another model around this one may read it
         wanted, fits = whole if is_read or type(module) is whole else called, {cls, called, whole}

@@ -414,3 +414,31 @@ def test_parametrised_weights_are_adapted(method: str) -> None:
         layer.parametrizations.weight.original0.mul_(1.5)  # what is kept of the old weight is noticed
         plain[0].weight.mul_(1.5)
         assert_close(model(X), merged(plain, [(adapter, 1.0)])(X), to=2e-5)
+
+
+class Listed(nn.Module):
+    """Holds its layer where `nn.Module` does not look, and reads it there or by a property."""
+
+    def __init__(self, way: str) -> None:
+        super().__init__()
+        self.fc = nn.Linear(16, 16)
+        self.held, self.way = {"list": [self.fc], "tuple": (self.fc,), "dict": {0: self.fc}, "property": None}[way], way
+
+    @property
+    def own(self) -> Tensor:
+        return self.fc.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x @ (self.own.T if self.way == "property" else self.held[0].weight.T)  # type: ignore[index]
+
+
+@pytest.mark.parametrize("way", ["list", "tuple", "dict", "property"])
+def test_ways_that_no_source_shows_are_read_with_the_adapter(way: str) -> None:
+    model = seeded(lambda: Listed(way))
+    adapter = fresh(model, "lora", ["fc"])
+    wanted = merged(model, [(adapter, 1.0)])(X)
+    with adaptr.attach(model, adapter):
+        assert_close(model(X), wanted, to=1e-5)
+    with adaptr.train(model, adapter) as session:
+        model(X).square().sum().backward()
+        assert all(p.grad is not None and p.grad.any() for p in session.parameters())

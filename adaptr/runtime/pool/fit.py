@@ -16,6 +16,7 @@ from adaptr.families.row import Row
 from adaptr.host.identity import content_of
 from adaptr.host.layer import original, view_of
 from adaptr.host.names import current, formerly
+from adaptr.host.own import alone
 from adaptr.host.uses import use
 from adaptr.ops.stack import members
 from adaptr.precision import all_at_least
@@ -52,7 +53,7 @@ def _match(model: nn.Module, part: Adapter, matched: set[Place]) -> None:
                 "adapters of their own at linear layers alone: attach this one to a model of its own"
             )
         places.match(model, target)
-        if use(model, path).bypassed or places.applies_own(type(places.submodule(model, path))):
+        if use(model, path).bypassed or alone(places.submodule(model, path)):
             raise Unsupported(
                 f"`{part.label}` adapts `{path}`, which is no linear layer that its model calls: all rows share the "
                 "weight that is read; attach this one to a model of its own"
