@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptr import errors as e
+from adaptr import public
 from adaptr.adapter import Adapter
 from adaptr.errors import shown
 from adaptr.files import replacing
@@ -166,7 +167,7 @@ def write(adapter: Adapter, path: str | os.PathLike[str], force: bool = False) -
 
     Raises `OutputExists` unless `force`, and what `read` would raise of the file, before anything is written.
     """
-    where = Path(path)
+    where, adapter = Path(path), public_part(adapter)
     # a mapping that knows shapes without reading is read tensor by tensor; others may change while they are written
     tensors = adapter.tensors if hasattr(adapter.tensors, "stored") else dict(adapter.tensors)
     found = {key: stored_of(tensors, key) for key in tensors}
@@ -179,6 +180,16 @@ def write(adapter: Adapter, path: str | os.PathLike[str], force: bool = False) -
         for key in header.in_order():
             file.writelines(found.pop(key)[2])
     return where
+
+
+def public_part(adapter: Adapter) -> Adapter:
+    """The adapter without where its base lay, on this machine or on that of whom it came from."""
+    base, foreign = adapter.base, public.told(adapter.foreign)
+    if public.is_place(base.id):
+        base = replace(base, id=public.name(base.id))
+    if base == adapter.base and foreign == adapter.foreign:
+        return adapter
+    return adapter.replace(base=base, foreign=foreign)
 
 
 def stored_of(tensors: Mapping[str, Tensor], key: str) -> Stored:

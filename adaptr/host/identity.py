@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from adaptr import public
 from adaptr.adapter import Base, Target
 from adaptr.host.experts import part_of
 from adaptr.host.layer import original
@@ -22,7 +22,7 @@ def base_of(model: nn.Module, targets: Mapping[str, Target]) -> Base:
     text = "\n".join(f"{name} {','.join(map(str, shape))}" for name, shape in shapes)
     quantization = getattr(config, "quantization_config", None)
     return Base(
-        id=_name(str(getattr(config, "_name_or_path", "") or "")),
+        id=public.name(str(getattr(config, "_name_or_path", "") or "")),
         revision=str(getattr(config, "_commit_hash", "") or ""),
         architecture=original(model).__name__,
         structure="sha256:" + hashlib.sha256(text.encode()).hexdigest(),
@@ -30,14 +30,6 @@ def base_of(model: nn.Module, targets: Mapping[str, Target]) -> Base:
         ties=_ties(model),
         quantization=str(getattr(quantization, "quant_method", "") or ""),
     )
-
-
-def _name(name_or_path: str) -> str:
-    """A hub's name as it is; of a folder its last part, since where it lay is nobody's business and no identity."""
-    path = Path(name_or_path)
-    if not name_or_path:  # a model made in memory; as a path this would be the folder that one happens to be in
-        return ""
-    return path.resolve().name if path.is_absolute() or path.is_dir() else name_or_path
 
 
 def is_meta(model: nn.Module) -> bool:

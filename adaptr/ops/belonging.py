@@ -21,14 +21,13 @@ from adaptr.errors import AdaptrError, ContentMismatch, WrongBase
 from adaptr.families.base import Member
 from adaptr.ops.content import check_content
 from adaptr.plugins import method
+from adaptr.public import CACHED
 from adaptr.registry.digest import Digest
 from adaptr.registry.store import Store
 
 EQUAL, DIFFERS, UNKNOWN = "equal", "differs", "unknown"
 #: The base's folder has a short form of the name that the adapter gives: `llama` for `Llama-3.2-1B`.
 SHORT = "short form"
-#: How the Hub's cache calls a repository's folder.
-_CACHED = re.compile(r"models--([^/]+?)--([^/]+)")
 #: A name with an owner, as hubs and registries give them.
 _PUBLIC = re.compile(r"[A-Za-z0-9][\w.:-]*(/[A-Za-z0-9][\w.-]*)+")
 #: A short form has at least so many letters.
@@ -142,7 +141,7 @@ def names_of(base: Path) -> Iterator[str]:
         yield from _pulled(folder)
         return
     ways = [Path(folder).absolute(), folder.resolve()]
-    cached = [f"{found[1]}/{found[2]}" for way in ways for part in way.parts if (found := _CACHED.fullmatch(part))]
+    cached = [f"{found[1]}/{found[2]}" for way in ways for part in way.parts if (found := CACHED.fullmatch(part))]
     yield from cached or [way.name for way in ways]
     try:
         said = read_json(folder / "config.json").get("_name_or_path")
@@ -172,6 +171,6 @@ def _pulled(view: Path) -> Iterator[str]:
 
 def _leaf(name: str) -> str:
     """The last part of a name or path, without regard to case; of a path in the Hub's cache the repository's."""
-    cached = _CACHED.search(name)
+    cached = CACHED.search(name)
     found = cached[2] if cached else name.replace("\\", "/").rstrip("/").rpartition("/")[2]
     return "" if found in {".", ".."} else found.lower()

@@ -15,7 +15,7 @@ from adaptr.files import require_folder
 from adaptr.foreign.peft import told
 from adaptr.format import digest
 from adaptr.format.finite import nonfinite
-from adaptr.format.io import write
+from adaptr.format.io import public_part, write
 from adaptr.ops.exporting import exported
 from adaptr.ops.naming import of_opened
 from adaptr.ops.open import Opened, open_adapter, placed, reads
@@ -61,7 +61,7 @@ def convert(
     out = placed_as(format_of, out, force, reads(source, base))
     found = open_adapter(source, base, tell=False)
     require_finite(found.adapter, source)
-    adapter = found.adapter.replace(lineage=_lineage(found, to, lossy))
+    adapter = public_part(found.adapter).replace(lineage=_lineage(found, to, lossy))
     if format_of is None:
         written = foreign.Written(write(adapter, out, force), {key: key for key in adapter.tensors})
     else:
