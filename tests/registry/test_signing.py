@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from adaptr.errors import DigestMismatch, InputError, OutputExists, SignatureError, UsageError
-from adaptr.ops import trust
+from adaptr.ops import artifacts, trust
 from adaptr.registry import terms
 from adaptr.registry.manifest import Descriptor, Manifest
 from adaptr.registry.signing import artifact, bundle, disk, keys
@@ -30,6 +30,7 @@ from adaptr.registry.store import Store
 PEM, PKCS8 = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
 CURVES = {256: ec.SECP256R1, 384: ec.SECP384R1, 521: ec.SECP521R1}
 DAY = timedelta(days=1)
+VECTOR = Path(__file__).resolve().parents[2] / "registry_spec/vectors/valid/minimal_lora.safetensors"
 
 
 def no_password() -> str:
@@ -480,3 +481,17 @@ def test_signatures_need_neither_torch_nor_numpy() -> None:
     code = "import sys, adaptr.ops.trust as t; print('torch' in sys.modules, 'numpy' in sys.modules)"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.split() == ["False", "False"]
+
+
+def test_a_link_to_nowhere_is_never_taken_for_a_name(
+    mine: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another artifact would be signed, or proven, in its place."""
+    monkeypatch.chdir(tmp_path)
+    artifacts.tag(str(VECTOR), "style")
+    sign(Path("style"), mine[0])
+    Path("style").symlink_to("nowhere")
+    with pytest.raises(InputError):
+        sign(Path("style"), mine[0])
+    with pytest.raises((InputError, SignatureError)):
+        trust.verify("style", [mine[1]])
