@@ -87,13 +87,15 @@ _NAMES = (
     ("lit_model.pth.lora", "a LitGPT LoRA"),
 )
 _SUFFIXES = frozenset({".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".npz", ".npy"})
+_REPOSITORY = re.compile(r"\w[\w.-]*/\w[\w.-]*(?<!\.safetensors)")
 _SCALARS = re.compile(r".*\.(alpha|dropout_p)")
 
 
 def refusal(path: Path) -> AdaptrError:
     """The error that says what `path` is and why it can't be read."""
     if not path.exists():
-        return InputError(f"there is nothing at `{path}`")
+        hub = f"; if it is a repository of the Hub, say `hf://{path}`" if _REPOSITORY.fullmatch(str(path)) else ""
+        return InputError(f"there is nothing at `{path}`{hub}")
     try:
         what = name_of(path)
     except AdaptrError as error:

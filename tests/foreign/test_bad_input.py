@@ -256,6 +256,13 @@ def test_unknown_format_has_a_near_name(tmp_path: Path) -> None:
         adaptr.convert(folder(tmp_path / "a"), tmp_path / "b", to="pfet")
 
 
+def test_the_name_of_a_repository_says_how_it_is_reached() -> None:
+    for name, said in {"org/name-7B": True, "org/a.safetensors": False, "name": False, "a/b/c": False}.items():
+        with pytest.raises(e.InputError, match="there is nothing at") as caught:
+            adaptr.load(name)
+        assert (f"hf://{name}" in str(caught.value)) is said
+
+
 def test_nothing_there(tmp_path: Path) -> None:
     with pytest.raises(e.InputError, match="nothing at"):
         adaptr.load(tmp_path / "absent")
