@@ -119,8 +119,9 @@ class Work:
         """Whether the result is low-rank: because it is cut, or because all inputs and the strategy are."""
         if self.recipe.rank is not None or self.recipe.energy is not None:
             return True
-        firsts = [(d, next((path for path in changed if path in d), None)) for _, d in _numbered(self)]
-        return self.strategy.space != "elements" and all(path is None or is_low_rank(d[path]) for d, path in firsts)
+        sorts = [(d, {d.sort(path): path for path in changed if path in d}) for _, d in _numbered(self)]
+        ops = (d[path] for d, found in sorts for path in found.values())
+        return self.strategy.space != "elements" and all(is_low_rank(op) for op in ops)
 
 
 def _numbered(work: Work) -> list[tuple[int, Deltas]]:

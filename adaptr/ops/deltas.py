@@ -7,7 +7,7 @@ The way back is `adaptr.ops.assemble`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -72,6 +72,13 @@ class Deltas(Mapping[str, Operator]):
 
     def __contains__(self, path: object) -> bool:
         return path in self._changed
+
+    def sort(self, path: str) -> Hashable:
+        """What the operator at a target is made by: those of the same sort differ in their values alone."""
+        layers = self._layers[path]
+        return tuple(
+            (layer.method.name, repr(layer.target.config), layer.target.kind, layer.target.shape) for layer in layers
+        )
 
     @cached_property
     def biases(self) -> dict[str, Tensor]:
