@@ -23,6 +23,8 @@ class Hadamard(Operator):
 
     __slots__ = ("L", "R")
 
+    products = True
+
     def __init__(self, L: LowRank, R: LowRank, scale: float = 1.0) -> None:
         same_shape(L, R)
         self.L, self.R, self.scale, self.experts = L, R, scale, L.experts

@@ -18,6 +18,8 @@ class Kron(Operator):
 
     __slots__ = ("L", "R")
 
+    products = True
+
     def __init__(self, L: Operator, R: Operator, scale: float = 1.0) -> None:
         self.L, self.R, self.scale, self.experts = L, R, scale, False
 

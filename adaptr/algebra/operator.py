@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Self
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from adaptr.errors import NotPossible, ShapeError
 from adaptr.precision import at_least, wide, widest
@@ -38,6 +39,8 @@ class Operator:
 
     scale: float
     experts: bool
+    #: Whether the elements of D are products of those of its tensors, and not sums of a few.
+    products: ClassVar[bool] = False
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -178,7 +181,16 @@ class Operator:
     def forward(self, base: View, x: Tensor, given: Tensor | None = None) -> Tensor:
         """base(x) + D x for whatever layer `base` is. `given` replaces x on the side of D (dropped-out input)."""
         y: Tensor = base(x)
-        return y + self.side(base, x if given is None else given).to(y.dtype)
+        with self._exactly(x):
+            return y + self.side(base, x if given is None else given).to(y.dtype)
+
+    def _exactly(self, x: Tensor) -> AbstractContextManager[Any]:
+        """Without autocast where D is made of products of its tensors, which half precision does not hold."""
+        import torch
+
+        if self.products and torch.is_autocast_enabled(x.device.type):
+            return torch.autocast(x.device.type, enabled=False)
+        return nullcontext()
 
     def side(self, base: View, x: Tensor) -> Tensor:
         """D x alone, as the layer `base` would apply it."""

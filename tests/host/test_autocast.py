@@ -80,3 +80,23 @@ def test_what_is_kept_is_not_rounded_by_autocast() -> None:
         after = said(model, "llama", False, None)
     with adaptr.attach(model, made(model, "dora")):
         assert torch.equal(said(model, "llama", False, None), after)
+
+
+@pytest.mark.parametrize(
+    ("method", "sizes"),
+    [
+        ("loha", {"w1_a": 1e-6, "w1_b": 1e-6, "w2_a": 1e4, "w2_b": 1e4}),
+        ("lokr", {"w1": 1e-6, "w2_a": 1e3, "w2_b": 1e3}),
+    ],
+)
+def test_products_that_fp16_does_not_hold_are_whole_under_autocast(method: str, sizes: dict[str, float]) -> None:
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(32, 32, bias=False))
+    torch.nn.init.zeros_(model[0].weight)
+    adapter = adaptr.create(model, method, ["0"], r=8 if method == "loha" else 2)
+    own = {f"0:{name}": size * torch.randn(adapter.tensors[f"0:{name}"].shape) for name, size in sizes.items()}
+    x = torch.randn(3, 32)
+    with torch.no_grad(), adaptr.attach(model, adapter.replace(tensors=own)):
+        wanted = model(x)
+        with torch.autocast("cpu", torch.float16):
+            assert_close(model(x).float() / wanted.abs().max(), wanted / wanted.abs().max(), to=2e-3)
