@@ -50,6 +50,12 @@ class Answer:
         return address.origin(self.url)
 
     @property
+    def length(self) -> int:
+        """How many bytes the body has, as the server says; -1 where it says none, or nothing that is a number."""
+        said = self.header("content-length")
+        return int(said) if said.isascii() and said.isdigit() and len(said) < 20 else -1
+
+    @property
     def reason(self) -> str:
         """What the server says beside the status, without what was said to it."""
         return redaction.without_secrets(self.response.reason_phrase)

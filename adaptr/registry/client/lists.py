@@ -38,7 +38,10 @@ def repositories(registry: Registry, under: str) -> list[str]:
 def _all(registry: Registry, path: str, key: str, scopes: Scopes, what: str) -> list[str]:
     found: set[str] = set()
     for document in _pages(registry, path, scopes, what):
-        page = {name for name in document.get(key) or () if isinstance(name, str)}
+        listed = document.get(key) or []
+        if not isinstance(listed, list) or not all(isinstance(name, str) for name in listed):
+            raise RegistryError(f"`{registry.host}` answers with no list `{key}` of names for {what}")
+        page = set(listed)
         if page <= found:
             break
         found |= page

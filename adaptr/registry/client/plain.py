@@ -12,7 +12,7 @@ from adaptr.errors import AdaptrError, AuthError, NotFound, RegistryError, Trans
 from adaptr.registry.client.http import Answer, exchange
 from adaptr.registry.client.retry import retried
 
-_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)\Z")
+_RANGE = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19}|\*)\Z")
 
 
 def refused(answer: Answer, where: str) -> AdaptrError:
@@ -65,7 +65,7 @@ class File:
                 if answer.status == 416:
                     return b"", 0
                 self._require_bytes(answer)
-                size = _span(answer)[1] if answer.status == 206 else int(answer.header("content-length") or -1)
+                size = _span(answer)[1] if answer.status == 206 else answer.length
                 for chunk in answer.chunks():
                     found += chunk
                     if len(found) >= count:

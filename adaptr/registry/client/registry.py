@@ -21,7 +21,7 @@ from adaptr.registry.manifest import Descriptor
 
 #: Said in full: some registries answer 404 to anything less.
 ACCEPT = ", ".join((terms.OCI_MANIFEST, terms.OCI_INDEX, terms.DOCKER_MANIFEST))
-_RANGE = re.compile(r"bytes (\d+)-(\d+)/(?:\d+|\*)\Z")
+_RANGE = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/(?:[0-9]{1,19}|\*)\Z")
 
 
 class Registry:
@@ -104,7 +104,7 @@ class Registry:
                     return None
                 if answer.status != 200:
                     raise self.refused(answer, _called(repository, name), scopes)
-                return answer.header("docker-content-digest"), int(answer.header("content-length") or -1)
+                return answer.header("docker-content-digest"), answer.length
 
         return retried(once)
 

@@ -33,10 +33,11 @@ def retried(work: Callable[[], T]) -> T:
 
 def asked(retry_after: str) -> float:
     """Seconds that a `Retry-After` header asks for, at most `PATIENCE`; 0 without one."""
-    if retry_after.strip().isdigit():
-        return min(float(retry_after), PATIENCE)
+    said = retry_after.strip()
+    if said.isascii() and said.isdigit():
+        return PATIENCE if len(said) > 9 else min(float(said), PATIENCE)
     try:
-        until = email.utils.parsedate_to_datetime(retry_after).timestamp()
-    except ValueError:
+        until = email.utils.parsedate_to_datetime(said).timestamp()
+    except (ValueError, TypeError, OverflowError, IndexError):  # of dates that are none
         return 0.0
     return min(max(until - time.time(), 0.0), PATIENCE)

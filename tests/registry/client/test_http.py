@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import resource
 import time
 from collections.abc import Iterator
@@ -11,7 +12,8 @@ from dataclasses import dataclass, field
 import pytest
 
 from adaptr import errors as e
-from adaptr.registry.client import address, http, places, redaction, retry
+from adaptr.registry.client import address, http, lists, places, redaction, retry
+from adaptr.registry.client.registry import Registry
 from registry.servers.faults import Faults
 from registry.servers.processes import Quiet, Server, serving
 
@@ -147,7 +149,21 @@ def test_answers_have_a_limit(faulty: Faults) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "seconds"), [("3", 3.0), ("100000", 60.0), ("", 0.0), ("soon", 0.0), ("-1", 0.0), ("0", 0.0)]
+    ("said", "seconds"),
+    [
+        ("3", 3.0),
+        ("100000", 60.0),
+        ("", 0.0),
+        ("soon", 0.0),
+        ("-1", 0.0),
+        ("0", 0.0),
+        ("\xb2", 0.0),
+        ("9" * 5000, 60.0),
+        ("1e400", 0.0),
+        ("nan", 0.0),
+        ("Mon, 99 Foo 99999 99:99:99 GMT", 0.0),
+        ("Mon, 01 Jan 0001 00:00:00 GMT", 0.0),
+    ],
 )
 def test_how_long_a_server_is_waited_for(said: str, seconds: float) -> None:
     assert retry.asked(said) == seconds
@@ -232,3 +248,17 @@ def test_what_was_said_to_a_server_is_not_said_again(said: str, monkeypatch: pyt
     assert "s3crety" not in shown
     assert "YWxpY2U" not in shown
     assert "token-of" not in shown
+
+
+@pytest.mark.parametrize("said", [5, "abc", [[1], {}], {"a": 1}, ["a", 1], True])
+def test_lists_of_names_that_are_none(said: object) -> None:
+    class Handler(Quiet):
+        def do_GET(self) -> None:
+            self.answer(200, json.dumps({"tags": said, "repositories": said}).encode())
+
+    with serving(Server(("127.0.0.1", 0), Handler)) as port:
+        registry = Registry(f"127.0.0.1:{port}")
+        with pytest.raises(e.RegistryError, match="no list `tags`"):
+            lists.tags(registry, "a/b")
+        with pytest.raises(e.RegistryError, match="no list `repositories`"):
+            lists.repositories(registry, "a")
