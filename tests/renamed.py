@@ -195,8 +195,6 @@ MAKERS: dict[str, Callable[[], nn.Module]] = {
     "gte": lambda: t.GteForMaskedLM(t.GteConfig(**{k: v for k, v in TEXT.items() if "value" not in k})),
     "hrm_text": lambda: t.HrmTextForCausalLM(t.HrmTextConfig(**TEXT)),
 }  # fmt: skip
-#: Layers that are read and never called, at which attaching is refused or acts otherwise.
-LEFT_OUT = {"siglip": "head.attention", "jamba": "mamba"}
 LANGUAGE = (
     "llava",
     "llava_next",

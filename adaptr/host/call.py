@@ -93,6 +93,17 @@ def carry(model: nn.Module) -> None:
             module.__dict__[CHECKPOINT] = Carrying(found)
 
 
+def reentrant(model: nn.Module) -> bool:
+    """Whether blocks of `model` are checkpointed so that each runs a backward of its own."""
+    blocks = (m for m in model.modules() if m.training and getattr(m, "gradient_checkpointing", False))
+    return any(_is_reentrant(block.__dict__.get(CHECKPOINT)) for block in blocks)
+
+
+def _is_reentrant(checkpoint: Any) -> bool:
+    inner = checkpoint.checkpoint if isinstance(checkpoint, Carrying) else checkpoint
+    return isinstance(inner, functools.partial) and bool(inner.keywords.get("use_reentrant"))
+
+
 def carry_no_more(model: nn.Module) -> None:
     """Undo `carry`."""
     for module in model.modules():

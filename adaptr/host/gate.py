@@ -20,7 +20,7 @@ from adaptr import targets as places
 from adaptr.adapter import Adapter, Target
 from adaptr.errors import AlreadyAttached, Unsupported
 from adaptr.host.attach import check, install, key_of, place, widened
-from adaptr.host.call import carry, carry_no_more, put, restore, take
+from adaptr.host.call import carry, carry_no_more, put, reentrant, restore, take
 from adaptr.host.freeze import freeze
 from adaptr.host.handle import Handle, Session, Undo
 from adaptr.host.layer import unpack
@@ -166,7 +166,14 @@ class _Pass:
             cache = kwargs.get("past_key_values")
             beside = None if cache is None else further(cache, _depth(backbone))
             own |= {"past_key_values": beside, "use_cache": beside is not None}
+        learned = next(self.state.parameters())
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            if learned.requires_grad and reentrant(backbone):
+                raise Unsupported(
+                    f"`{self.state.method.name}`: its weights come from outside of the blocks that are recomputed, and "
+                    "with `use_reentrant=True` each block would run backward through them again; say "
+                    '`gradient_checkpointing_enable({"use_reentrant": False})`'
+                )
             carry(backbone)
         before = put(self.signal, PASS)
         try:
@@ -174,7 +181,6 @@ class _Pass:
                 hidden = backbone.forward(**own)[0]
         finally:
             restore(before)
-        learned = next(self.state.parameters())
         put(self.signal, self.state.method.scalings(hidden.to(learned.dtype), self.state, self.state.cfg))
         return (), kwargs
 

@@ -199,6 +199,20 @@ def test_layers_recomputed_by_a_checkpoint_of_ones_own_are_refused() -> None:
             loss.backward()
 
 
+def test_blocks_that_go_backward_on_their_own_are_refused_under_a_gate_that_learns() -> None:
+    """Its weights are one graph above all of them; of a gate that is attached there is no graph."""
+    model = tiny.model("llama").train()
+    model.activation_checkpointing_enable({"use_reentrant": True})
+    made = over_two(model)
+    with adaptr.train(model, made), pytest.raises(errors.Unsupported, match=r"use_reentrant.*False"):
+        model(input_ids=texts()[0], use_cache=False)
+    with adaptr.attach(model, made):
+        model(input_ids=texts()[0], use_cache=False)
+        model.activation_checkpointing_disable()
+    with adaptr.train(model, made):
+        model(input_ids=texts()[0], use_cache=False)
+
+
 def test_what_is_put_again_leaves_nothing_older_behind() -> None:
     owner, before = object(), call.chain()
     call.put(owner, 1)

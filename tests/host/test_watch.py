@@ -294,3 +294,34 @@ def test_what_can_not_be_watched() -> None:
     assert Watch.can([torch.ones(3), torch.ones(3, 2).t(), torch.ones(0), 1.0])
     for tensor in (inference, torch.ones(3, device="meta"), torch.ones(3, 4)[:, ::2], torch.ones(3).to_sparse()):
         assert not Watch.can([tensor])
+
+
+@pytest.mark.parametrize("optimiser", [torch.optim.SGD, torch.optim.Adam])
+def test_a_norm_follows_what_learns_below_it(optimiser: Any) -> None:
+    """DoRA over LoRA, both trained at once: step by step the losses of a dense reference in fp64."""
+    model = nn.Sequential(layer().fc).double()
+    lora = shaken(adaptr.create(model, "lora", "0", r=2), 1, 0.3)
+    dora = shaken(adaptr.create(model, "dora", "0", r=2), 2, 0.3)
+    wide = [{k: t.double() for k, t in one.tensors.items()} for one in (lora, dora)]
+    x, W, b = torch.randn(5, IN, dtype=torch.float64), model[0].weight.detach().clone(), model[0].bias.detach()
+    below, above = ({k[2:]: t.clone().requires_grad_() for k, t in tensors.items()} for tensors in wide)
+
+    def dense() -> Tensor:
+        U = W + 8 * below["B"] @ below["A"]
+        V = U + 8 * above["B"] @ above["A"]
+        return (x @ (V * (above["m"] / V.detach().norm(dim=1))[:, None]).T + b).square().mean()
+
+    handles = [adaptr.train(model, one.replace(tensors=t)) for one, t in zip((lora, dora), wide, strict=True)]
+    learned = [p for handle in handles for state in handle.states.values() for p in state.parameters()]
+    for p in learned:
+        p.requires_grad_(True)  # the second session froze what the first one trains
+    mine, theirs = optimiser(learned, lr=0.01), optimiser([*below.values(), *above.values()], lr=0.01)
+    for _ in range(4):
+        found, wanted = model(x).square().mean(), dense()
+        torch.testing.assert_close(found, wanted, rtol=1e-9, atol=0)
+        for steps, loss in ((mine, found), (theirs, wanted)):
+            steps.zero_grad()
+            loss.backward()
+            steps.step()
+        with torch.no_grad():
+            torch.testing.assert_close(model(x).square().mean(), dense(), rtol=1e-9, atol=0)
