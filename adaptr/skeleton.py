@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from adaptr.astray import instead
 from adaptr.errors import AdaptrError, CheckpointError, MissingExtra, UsageError, shown
 from adaptr.files.linked import snapshot
 from adaptr.untrusted import json_file
@@ -45,7 +46,8 @@ def described(base: str | os.PathLike[str]) -> Mapping[str, Any]:
         return json_file(snapshot(Path(base)) / "config.json", CheckpointError)
     except AdaptrError as error:
         raise CheckpointError(
-            f"`{base}` has no readable `config.json`, so it doesn't say what the base is: {error}"
+            f"`{base}` has no readable `config.json`, so it doesn't say what the base is"
+            f"{instead(Path(base)) or f': {error}'}"
         ) from None
 
 

@@ -86,8 +86,7 @@ def cards() -> list[catalogue.Card]:
 def methods_table() -> str:
     rows = []
     for c in cards():
-        own = (name for name, param in c.params.items() if param["init"] != catalogue.FIXED)
-        trains = " + ".join(c.parts.values()) or ", ".join(own)
+        trains = " + ".join(c.parts.values()) or ", ".join(c.trained)
         source = f"[{c.arxiv}](https://arxiv.org/abs/{c.arxiv})" if c.arxiv else ""
         rows.append((f"`{c.name}`", c.family, trains, "yes" if c.mergeable else "no", c.formula, source))
     return table(("method", "family", "trains", "merges", "what it does", "arXiv"), rows)

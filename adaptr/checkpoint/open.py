@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from adaptr.astray import instead
 from adaptr.checkpoint import described
 from adaptr.errors import CheckpointError, FormatError, InputError, LfsPointer, Unsupported, shown
 from adaptr.files import record
 from adaptr.files.linked import is_name, require_inside, snapshot
 from adaptr.format import header as headers
+from adaptr.format import manifest as manifests
 from adaptr.format.header import Entry, Header
 from adaptr.untrusted import json_file, opened
 
@@ -84,8 +86,10 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
     elif root.is_dir():
         files, index = _shard_files(root)
     else:
-        raise InputError(f"there is no checkpoint at `{path}`")
+        raise InputError(f"there is no checkpoint at `{path}`{instead(Path(path))}")
     shards = tuple(_open_shard(file) for file in files)
+    if any(manifests.KEY in shard.header.metadata for shard in shards):
+        raise CheckpointError(f"`{path}` is an adapter, wanted a base checkpoint")
     tensors = {name: Stored(name, shard, entry) for shard in shards for name, entry in shard.header.entries.items()}
     if len(tensors) != sum(len(shard.header.entries) for shard in shards):
         raise CheckpointError(f"`{root}`: two shards hold a tensor of the same name")
@@ -114,11 +118,11 @@ def _shard_files(root: Path) -> tuple[list[Path], dict[str, Any]]:
             raise CheckpointError(f"`{index}` names a file outside its folder: `{shown(outside[0])}`")
         return [root / name for name in sorted(set(names.values()))], document
     found = sorted(root.glob("*.safetensors"))
-    if len(found) == 1:
+    if len(found) == 1 and not (root / "adapter_config.json").is_file():
         return found, {}
     if not found and any(p.suffix in OTHER_WEIGHTS for p in root.iterdir()):
         raise CheckpointError(f"`{root}` has no safetensors weights; save the model with `save_pretrained` first")
-    raise CheckpointError(f"`{root}` holds neither model.safetensors nor {INDEX}")
+    raise CheckpointError(f"`{root}` holds neither model.safetensors nor {INDEX}{instead(root)}")
 
 
 def _open_shard(path: Path) -> Shard:

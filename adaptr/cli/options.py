@@ -42,7 +42,7 @@ def command(name: str, *examples: str) -> Callable[[Callable[..., Any]], Command
 
 def group(name: str, *commands: Command, help: str) -> click.Group:
     """A command of several."""
-    return click.Group(name, {str(one.name): one for one in commands}, help=help)
+    return click.Group(name, {str(one.name): one for one in commands}, help=help, no_args_is_help=False)
 
 
 _HELP = {

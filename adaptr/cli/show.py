@@ -166,6 +166,6 @@ def share(part: float) -> str:
     return f"{100 * part:.3g} %"
 
 
-def adapter(named: Mapping[str, Any]) -> str:
-    """An adapter as a merge's receipt names it, with its weight."""
-    return f"{named['name'] or named['digest'][:19]} ({named['method']}, weight {named['weight']:g})"
+def adapter(named: Mapping[str, Any], otherwise: str = "") -> str:
+    """An adapter as a merge's receipt names it, with its weight. `otherwise`: what one without a name is called."""
+    return f"{named['name'] or otherwise or named['digest'][:19]} ({named['method']}, weight {named['weight']:g})"

@@ -25,6 +25,7 @@ from adaptr.errors import (
 )
 from adaptr.format import header as headers
 from adaptr.format import manifest as manifests
+from adaptr.format.io import open_tensors
 from adaptr.untrusted import json_object, opened, whole
 
 LFS = b"version https://git-lfs.github.com/spec/"
@@ -101,12 +102,23 @@ def refusal(path: Path) -> AdaptrError:
     except AdaptrError as error:
         return error
     if not what:
-        return UnknownFormat(f"`{path}` is in no format that adaptr knows")
+        return UnknownFormat(f"`{path}` {_nothing_known(path)}")
     if what == "PEFT weights":
         from adaptr.errors import ConfigMissing
 
         return ConfigMissing(f"`{path}` holds PEFT weights without the `adapter_config.json` that says how to use them")
     return UnknownFormat(f"`{path}` is {what}; {_WAYS.get(what, UNREAD)}")
+
+
+def _nothing_known(path: Path) -> str:
+    """What is to be said of a file or folder in which nothing is known, and where to look instead."""
+    wanted = f"wanted an adapter's file, or a folder with `{CONFIG}` and the weights"
+    if not path.is_dir():
+        return f"is in no format that adaptr knows; {wanted}"
+    below = sorted(str(found.parent) for found in path.glob(f"*/{CONFIG}"))
+    if below:
+        return f"is no adapter, but holds some; name one: {', '.join(f'`{name}`' for name in below[-3:])}"
+    return f"holds {'no adapter' if any(path.iterdir()) else 'nothing'}; {wanted}"
 
 
 def name_of(path: Path) -> str:
@@ -207,8 +219,7 @@ def _safetensors(path: Path) -> str:
     what = of_keys((key for key in peeked(path) if key != "__metadata__"), path)
     if what:
         return what
-    with opened(path) as file:
-        headers.read(file, path.stat().st_size)  # where the header is broken, that is what to say
+    open_tensors(path)  # where the header is broken, that is what to say
     return "a safetensors file of no known tool"
 
 

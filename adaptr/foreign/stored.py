@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -39,9 +40,10 @@ def _unpickled(weights: Path) -> dict[str, Any]:
             warnings.simplefilter("ignore")  # old pickles load or not; that they are old helps nobody
             found = torch.load(weights, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        reason = shown(str(error).split("\n")[0], 200)
+        called = re.search(r"GLOBAL (\S+)", str(error))  # the rest is advice to load it all the same
+        reason = f" (it wants to call `{shown(called[1])}`)" if called else ""
         raise UnsafePickle(
-            f"`{weights}` needs more than plain tensors to be loaded, so it was not ({reason}); "
+            f"`{weights}` needs more than plain tensors to be loaded{reason}, so it was not; "
             "if you trust it, load and save it again as safetensors with the tool that wrote it"
         ) from None
     except Exception as error:  # torch's reader raises whatever the bytes lead it to

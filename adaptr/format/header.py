@@ -95,7 +95,7 @@ def read(file: BinaryIO, size: int) -> Header:
     header = parse(raw, 8 + length)
     end = header.end
     if end > size:
-        raise e.DataTruncated(f"the tensors end at byte {end}, the file at {size}")
+        raise e.DataTruncated(f"cut short: the tensors end at byte {end}, the file at {size}; fetch or copy it again")
     if end < size:
         raise e.DataTrailing(f"{size - end} bytes follow the last tensor")
     return header

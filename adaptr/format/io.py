@@ -128,7 +128,11 @@ def open_tensors(path: str | os.PathLike[str]) -> Tensors:
     """The tensors of any safetensors file, header checked."""
     with opened(Path(path)) as file:
         stamp = _stamp(file.fileno())
-        return Tensors(Path(path), headers.read(file, os.fstat(file.fileno()).st_size), stamp)
+        try:
+            header = headers.read(file, os.fstat(file.fileno()).st_size)
+        except e.HeaderError as error:
+            raise type(error)(f"`{path}`: {error}") from error
+        return Tensors(Path(path), header, stamp)
 
 
 def _stamp(fd: int) -> tuple[int, ...]:

@@ -47,9 +47,19 @@ class Compared:
     @property
     def words(self) -> str:
         """In one line: what tells that they belong together, or that nothing does."""
-        said = {"content": self.content, "structure": self.structure, "name": self.name}
-        known = [f"{what} {how}" for what, how in said.items() if how != UNKNOWN]
-        return f"{self.adapter}: {', '.join(known) or 'nothing known of its base'}"
+        return f"{self.adapter}: {self._known()}"
+
+    def _known(self) -> str:
+        if self.content == EQUAL:
+            return "the weights that it was trained on"
+        if self.content == DIFFERS:
+            return "other weights than it was trained on"
+        if self.structure == EQUAL:
+            return "the structure that it was trained on"
+        if self.name == UNKNOWN:
+            return "nothing known of its base"
+        how = {EQUAL: "by name alone", SHORT: "by a short form of the name alone"}.get(self.name, "another name")
+        return f"names `{self.named}`, {how}"
 
     def as_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)

@@ -48,6 +48,11 @@ class Card:
     def mergeable(self) -> bool:
         return not self.refusal
 
+    @property
+    def trained(self) -> list[str]:
+        """The tensors that training changes; others are drawn, counted or copied once."""
+        return [name for name, param in self.params.items() if param["init"] != FIXED]
+
     def as_dict(self) -> dict[str, Any]:
         return {**dataclasses.asdict(self), "mergeable": self.mergeable}
 

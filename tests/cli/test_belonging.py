@@ -54,4 +54,4 @@ def test_the_report_says_what_was_compared(
     said = [{key: one[key] for key in ("content", "structure", "name")} for one in ran.json["compared"]]
     assert said[0]["content"] == "equal"
     assert said[1] == {"content": "unknown", "structure": "unknown", "name": "equal"}
-    assert "name equal" in adaptr("merge", llama, peft["llama"], "-o", tmp_path / "out2").out
+    assert "names `acme/llama`, by name alone" in adaptr("merge", llama, peft["llama"], "-o", tmp_path / "out2").out

@@ -76,3 +76,14 @@ def test_version(adaptr: Callable) -> None:
     from adaptr import __version__
 
     assert adaptr("--version").out == f"adaptr, version {__version__}\n"
+
+
+@pytest.mark.parametrize("name", ["gate", "index"])
+def test_a_group_without_a_command_is_told_so_in_a_line(adaptr: Callable, name: str) -> None:
+    ran = adaptr(name)
+    assert (ran.code, ran.err) == (2, f"error: Missing command; see `adaptr {name} --help`\n")
+
+
+@pytest.mark.parametrize("name", ["gate", "index"])
+def test_what_the_commands_of_a_group_do_is_said_whole(adaptr: Callable, name: str) -> None:
+    assert "..." not in adaptr(name, "--help").out.partition("Commands:")[2]

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
+
 from adaptr import plugins
 from adaptr.ops import catalogue
 
@@ -52,3 +54,13 @@ def test_an_unknown_method_names_the_near_ones(adaptr: Callable) -> None:
     ran = adaptr("methods", "lra")
     assert ran.code == 2
     assert "`lora`" in ran.err
+
+
+TRAINED = {"vera": "d, b", "shira": "v", "arrow": "", "mam": "prefix + parallel"}
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_the_table_has_what_training_changes_alone(adaptr: Callable, name: str) -> None:
+    heading, *lines = adaptr("methods").out.splitlines()
+    line = next(line for line in lines if line.startswith(f"{name} "))
+    assert line[heading.index("trains") : heading.index("merges")].strip() == TRAINED[name]

@@ -90,7 +90,8 @@ def test_without_a_name_nothing_is_known(here: Path, tmp_path: Path, name: str |
 
 def test_a_folder_may_have_a_short_form_of_the_name(here: Path, tmp_path: Path) -> None:
     base = shutil.copytree(here / "tiny", tmp_path / "llama")
-    assert merged(base, named(here, OTHER, tmp_path / "a"), tmp_path / "out").name == "short form"
+    found = merged(base, named(here, OTHER, tmp_path / "a"), tmp_path / "out")
+    assert found.words.endswith("by a short form of the name alone")
     for other in ("Llama-3.2", "llama-3.2-1b-instruct", "l", "ama"):
         with pytest.raises(WrongBase):
             merged(base.rename(tmp_path / other), tmp_path / "a", tmp_path / "out2")
@@ -100,7 +101,8 @@ def test_a_folder_may_have_a_short_form_of_the_name(here: Path, tmp_path: Path) 
 def test_where_the_weights_are_the_same_the_name_does_not_matter(here: Path, tmp_path: Path) -> None:
     adapter = c.randomised(here / "tiny")
     adapter = adapter.replace(base=Base(id=OTHER, content=adapter.base.content))
-    assert merged(here / "tiny", adapter, tmp_path / "out").content == "equal"
+    found = merged(here / "tiny", adapter, tmp_path / "out")
+    assert (found.content, found.words.partition(": ")[2]) == ("equal", "the weights that it was trained on")
 
 
 def test_where_the_structure_is_the_same_the_name_does_not_matter(here: Path, tmp_path: Path) -> None:

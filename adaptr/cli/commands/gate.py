@@ -45,7 +45,9 @@ if TYPE_CHECKING:
 @click.option("--seed", type=int, default=0, show_default=True)
 @options.any_base_option
 def train(output: Output, base: str, more: tuple[str, ...], experts: tuple[str, ...], **given: Any) -> None:
-    """Train a gate over adapters, and measure it on examples that were held out.
+    """Train a gate over adapters and measure it.
+
+    It is measured on examples that were held out.
 
     The experts are adapters of any delta method and stay as they are. X-LoRA learns weights for each token and layer,
     LoRA Soups one for each layer, which `adaptr merge` and `adaptr convert --method lora` make a plain adapter of. An
@@ -73,7 +75,10 @@ def train(output: Output, base: str, more: tuple[str, ...], experts: tuple[str, 
 @click.option("--force", is_flag=True, help="Replace what is at FILE.")
 @options.any_base_option
 def show_(output: Output, gate: str, base: str, prompt: str, page: str | None, force: bool, any_base: bool) -> None:
-    """Show the weights that a gate gives its experts, for each token and layer of a text."""
+    """Show the weights that a gate gives.
+
+    One for each expert, token and layer of a text.
+    """
     from adaptr.runtime.scalings import scalings
 
     if page is not None:

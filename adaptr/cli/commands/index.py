@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 @click.argument("namespace", metavar="oci://HOST/NAMESPACE")
 @click.argument("repositories", nargs=-1, metavar="[REPOSITORY]...")
 def build(output: Output, namespace: str, repositories: tuple[str, ...]) -> None:
-    """Publish an index of what a namespace holds, at NAMESPACE/adaptr-index:adaptr-index.
+    """Publish an index of what a namespace holds.
 
-    The manifest of every tag is read; no weights are. Registries that don't list their repositories need their names.
-    One writer at a time: the last index replaces the one before.
+    It is put at NAMESPACE/adaptr-index:adaptr-index. The manifest of every tag is read; no weights are. Registries that
+    don't list their repositories need their names. One writer at a time: the last index replaces the one before.
     """
     from adaptr.ops import search
 

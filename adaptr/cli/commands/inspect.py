@@ -60,7 +60,8 @@ def _blocks(found: Inspection) -> Iterator[show.Block]:
             "replaces": _some(found.replaced),
             "quantised": found.quantization,
             "beside": [f"{name} (weights that are no part of it)" for name in found.beside],
-            "finite": None if found.nonfinite is None else _some(found.nonfinite) or "all values are",
+            "finite": "all values are" if found.nonfinite == () else None,
+            "not finite": _some(found.nonfinite or ()),
         }
     )
     yield show.Facts({k: v for k, v in dataclasses.asdict(found.base).items() if k != "ties"}, "base")

@@ -48,7 +48,7 @@ def _blocks(report: MergeReport) -> Iterator[show.Block]:
     yield show.Facts(
         {
             "merged into": report.out,
-            "adapters": [show.adapter(a) for a in report.adapters],
+            "adapters": [show.adapter(a, one.adapter) for a, one in zip(report.adapters, report.compared, strict=True)],
             "base": [one.words for one in report.compared],
             "targets": report.targets,
             "tensors": f"{report.tensors} changed",

@@ -40,7 +40,7 @@ def _table(cards: list[Card]) -> show.Table:
 
 
 def _trained(card: Card) -> str:
-    return " + ".join(card.parts.values()) or ", ".join(card.params)
+    return " + ".join(card.parts.values()) or ", ".join(card.trained)
 
 
 def _described(card: Card) -> Iterator[show.Block]:
