@@ -16,7 +16,9 @@ from adaptr.adapter import MATRIX_KINDS, Adapter
 from adaptr.checkpoint.names import Names
 from adaptr.checkpoint.open import open_checkpoint
 from adaptr.errors import AdaptrError, CheckpointError, MissingExtra, TargetNotFound, Unsupported
+from adaptr.foreign.peft.writing import TASKS
 from adaptr.ops.content import content_of
+from adaptr.ops.heads import possible
 from adaptr.ops.ties import weight_place
 from adaptr.paths import bare, paths_of
 from adaptr.skeleton import skeleton
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 
     from torch import nn
 
+#: PEFT's task of models without a head.
+HEADLESS = "FEATURE_EXTRACTION"
 #: What only wrappers call a part of a model.
 WRAPPERS = re.compile(r"(^module|(^|.*\.)(base_model|base_layer|original_module|modules_to_save))\..*")
 
@@ -61,11 +65,12 @@ def _in_model(adapter: Adapter, model: nn.Module, base: Any) -> Adapter:
     from adaptr.host.names import current, has
 
     found = current(model, adapter)
-    for target in found.targets.values():
-        places.match(model, target)
-    for path in found.replaced_paths:
-        if not has(model, path):
-            raise TargetNotFound(f"the base has no parameter `{path}`, which `{adapter.label}` replaces")
+    for path, target in found.targets.items():
+        if path not in found.grounds or not has(model, path):  # else its shape is that of the table it brings
+            places.match(model, target)
+    new = [path for path in found.replaced_paths if not has(model, path)]
+    if new and not possible(model, new):
+        raise TargetNotFound(f"the base has no parameter `{new[0]}`, which `{adapter.label}` replaces")
     if paths_of(found).keys() == paths_of(adapter).keys():
         return found
     known = found.base if model is base else dataclasses.replace(found.base, content=_content(adapter, found, base))
@@ -75,10 +80,15 @@ def _in_model(adapter: Adapter, model: nn.Module, base: Any) -> Adapter:
 def _of_class(foreign: Mapping[str, Any], cls: type) -> dict[str, Any]:
     """A PEFT configuration that says which class has the names, saying the class that has the new ones."""
     kept = dict(foreign.get("peft", {}))
-    if not kept.get("config", {}).get("auto_mapping"):
-        return dict(foreign)
-    mapping = {"base_model_class": cls.__name__, "parent_library": cls.__module__}
-    return {**foreign, "peft": {**kept, "config": {**kept["config"], "auto_mapping": mapping}}}
+    config = dict(kept.get("config", {}))
+    said = {name: config.get(name) for name in ("auto_mapping", "task_type")}
+    task = next((task for end, task in TASKS if cls.__name__.endswith(end)), None)
+    if said["task_type"] == HEADLESS and task != HEADLESS:
+        config["task_type"] = task
+    if said["auto_mapping"] or (said["task_type"] == HEADLESS and task is None):
+        config["auto_mapping"] = {"base_model_class": cls.__name__, "parent_library": cls.__module__}
+    same = all(config.get(name) == value for name, value in said.items())
+    return dict(foreign) if same else {**foreign, "peft": {**kept, "config": config}}
 
 
 def _content(before: Adapter, after: Adapter, base: str | Path) -> str:

@@ -55,8 +55,27 @@ def _whole(config: Config, shapes: Shapes) -> bool:
     return all(name in shapes or any(other in shapes for other in tied.get(name, ())) for name in parameters(config))
 
 
+def possible(model: Any, names: Collection[str]) -> bool:
+    """Whether a class beside the model's own has all these parameters: they are of a head that an adapter brings."""
+    import torch
+
+    module, config = sys.modules[type(model).__module__], getattr(model, "config", None)
+    for name in _beside(type(model)) if config is not None else ():
+        try:
+            with torch.device("meta"):
+                found = getattr(module, name)._from_config(config).state_dict().keys()
+        except (RuntimeError, ValueError, TypeError, AttributeError, LookupError):
+            continue
+        if found >= set(names):
+            return True
+    return False
+
+
 def _kin(config: Config) -> list[str]:
     """The classes that transformers has beside a configuration's own."""
-    model: Any = type(imagined(config))
+    return _beside(type(imagined(config)))
+
+
+def _beside(model: type) -> list[str]:
     module = sys.modules[model.__module__]
     return sorted(n for n in getattr(module, "__all__", ()) if "For" in n and n != model.__name__)

@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-from peft import LoraConfig, PeftModel, get_peft_model
+import transformers as t
+from peft import AutoPeftModelForCausalLM, LoraConfig, PeftModel, get_peft_model
 from torch import nn
 
 import adaptr
@@ -131,3 +132,45 @@ def test_the_class_in_a_peft_configuration_follows_the_names(tmp_path: Path) -> 
     adaptr.convert(tmp_path / "a", tmp_path / "out", to="peft", base=base)
     written = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
     assert written["auto_mapping"]["base_model_class"] == "LlamaForCausalLM"
+
+
+HEADS = [
+    ("LlamaForCausalLM", "LlamaForSequenceClassification", "SEQ_CLS"),
+    ("BertForMaskedLM", "BertForTokenClassification", "TOKEN_CLS"),
+]
+
+
+@pytest.mark.parametrize(("stored", "trained", "task"), HEADS)
+def test_a_head_that_the_adapter_brings_is_no_stranger(tmp_path: Path, stored: str, trained: str, task: str) -> None:
+    """PEFT trains a classifier on the checkpoint of a language model, whose class has none."""
+    config = t.LlamaConfig(**tiny.GROUPED) if "Llama" in stored else t.BertConfig(**tiny.COMMON)
+    getattr(t, stored)(config).save_pretrained(tmp_path / "base")
+    wanted = "q_proj" if "Llama" in stored else "query"
+    model = getattr(t, trained).from_pretrained(tmp_path / "base")
+    get_peft_model(model, LoraConfig(r=2, target_modules=[wanted], task_type=task)).save_pretrained(tmp_path / "a")
+    adaptr.convert(tmp_path / "a", tmp_path / "a.safetensors", base=tmp_path / "base")
+    for base in (tmp_path / "base", c.model_of(tmp_path / "base")):
+        adaptr.convert(tmp_path / "a.safetensors", tmp_path / "back", to="peft", base=base, force=True)
+        assert c.tensors_of(tmp_path / "back").keys() == c.tensors_of(tmp_path / "a").keys()
+
+
+def test_a_table_that_the_adapter_brings_has_its_own_size(tmp_path: Path) -> None:
+    c.saved("llama", tmp_path / "base")
+    model = c.model_of(tmp_path / "base")
+    model.resize_token_embeddings(tiny.VOCAB + 4, mean_resizing=False)
+    config = LoraConfig(r=2, target_modules=["q_proj", "embed_tokens", "lm_head"], task_type="CAUSAL_LM")
+    get_peft_model(model, config).save_pretrained(tmp_path / "a", save_embedding_layers=True)
+    adaptr.convert(tmp_path / "a", tmp_path / "a.safetensors", base=tmp_path / "base")
+    adaptr.convert(tmp_path / "a.safetensors", tmp_path / "back", to="peft", base=tmp_path / "base")
+    assert c.tensors_of(tmp_path / "back").keys() == c.tensors_of(tmp_path / "a").keys()
+
+
+def test_the_task_of_a_model_without_its_head_follows_the_names(tmp_path: Path) -> None:
+    c.saved("llama", tmp_path / "base")
+    model = t.AutoModel.from_pretrained(tmp_path / "base")
+    config = LoraConfig(r=2, target_modules=["q_proj"], task_type="FEATURE_EXTRACTION")
+    get_peft_model(model, config).save_pretrained(tmp_path / "a")
+    adaptr.convert(tmp_path / "a", tmp_path / "back", to="peft", base=tmp_path / "base")
+    said = json.loads((tmp_path / "back/adapter_config.json").read_text())
+    assert said["task_type"] == "CAUSAL_LM"
+    AutoPeftModelForCausalLM.from_pretrained(tmp_path / "back")
