@@ -12,7 +12,7 @@ from adaptr.checkpoint.names import Names
 from adaptr.checkpoint.open import Checkpoint
 from adaptr.errors import NotPossible, TargetNotFound, Unsupported
 from adaptr.families.base import Member
-from adaptr.ops import grounds
+from adaptr.ops import buffers, grounds
 from adaptr.ops.change import FLOATS, Change, Layer, Plan, Solid, Span, Tied
 from adaptr.ops.tied import settle
 from adaptr.ops.ties import Ties
@@ -70,6 +70,7 @@ def plan(
         raise TargetNotFound("the adapters have no targets: merging would change nothing")
     _refuse_dtypes(changes)
     changes, untied = settle(ties, changes, tied)
+    changes |= buffers.grown(names, changes, replaced)
     _refuse_mixed(changes)
     return Plan(dict(sorted(changes.items())), untied, targets)
 

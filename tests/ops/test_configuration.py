@@ -20,7 +20,7 @@ from adaptr.errors import TargetMismatch
 
 V, D = tiny.VOCAB, tiny.WIDTH
 KINDS: dict[str, Any] = {
-    **{kind: tiny.MAKERS[kind] for kind in ("llama", "gpt2", "opt", "bloom", "whisper")},
+    **{kind: tiny.MAKERS[kind] for kind in ("llama", "gpt2", "opt", "bloom", "whisper", "bart")},
     "tied": models.llama,
     "masked": models.bert,
     "gemma3": models.gemma3,
@@ -30,7 +30,7 @@ KINDS: dict[str, Any] = {
 
 
 def said(model: Any, kind: str) -> torch.Tensor:
-    name = "whisper" if kind == "whisper" else "llama"
+    name = kind if kind in {"whisper", "bart"} else "llama"
     given = {k: v % D if k.endswith("ids") else v for k, v in models.inputs(name).items()}
     with torch.no_grad():
         found: torch.Tensor = model(**given).logits
