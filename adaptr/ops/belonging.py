@@ -28,6 +28,10 @@ from adaptr.registry.store import Store
 EQUAL, DIFFERS, UNKNOWN = "equal", "differs", "unknown"
 #: The base's folder has a short form of the name that the adapter gives: `llama` for `Llama-3.2-1B`.
 SHORT = "short form"
+#: The adapter names a quantised form of the base, as QLoRA's trainers do; it merges into the base itself.
+QUANTIZED = "quantised form"
+#: What such forms are called, behind the name of the model.
+_FORM = re.compile(r"([-_.](unsloth-bnb-4bit|bnb-[48]bit|[48]bit|int[48]|gptq|awq|nf4|fp8))+\Z")
 #: A name with an owner, as hubs and registries give them.
 _PUBLIC = re.compile(r"[A-Za-z0-9][\w.:-]*(/[A-Za-z0-9][\w.-]*)+")
 #: A short form has at least so many letters.
@@ -134,11 +138,21 @@ def _structure(checkpoint: Checkpoint) -> str:
 def _named(wanted: str, base: Path) -> str:
     names = {_leaf(name) for name in names_of(base)} - {""}
     want = _leaf(wanted)
+    if want not in names and _flat(wanted) & names:
+        return EQUAL
     if not want or not names:
         return UNKNOWN
     if want in names:
         return EQUAL
+    if _FORM.sub("", want) in names:
+        return QUANTIZED
     return SHORT if any(n.isalnum() and len(n) >= _LETTERS and want.startswith(n) for n in names) else DIFFERS
+
+
+def _flat(wanted: str) -> set[str]:
+    """`owner/name` as people call a folder by it: the two with a sign between that a folder's name may have."""
+    parts = wanted.lower().split("/")
+    return {sign.join(parts) for sign in ("_", "__", "-", "--")} if len(parts) == 2 and all(parts) else set()
 
 
 def names_of(base: Path) -> Iterator[str]:

@@ -88,6 +88,24 @@ def test_without_a_name_nothing_is_known(here: Path, tmp_path: Path, name: str |
     assert (found.name, found.words.endswith(": nothing known of its base")) == ("unknown", True)
 
 
+@pytest.mark.parametrize("sign", ["_", "__", "-", "--"])
+def test_a_folder_may_have_the_owner_in_its_name(here: Path, tmp_path: Path, sign: str) -> None:
+    """As tools that download a repository into a folder call it."""
+    base = shutil.copytree(here / "tiny", tmp_path / f"acme{sign}Large")
+    assert merged(base, named(here, "Acme/large", tmp_path / "a"), tmp_path / "out").name == "equal"
+    with pytest.raises(WrongBase):
+        merged(base, named(here, "other/large", tmp_path / "b"), tmp_path / "no")
+
+
+@pytest.mark.parametrize("form", ["-bnb-4bit", "-unsloth-bnb-4bit", "-GPTQ", "-AWQ", "-4bit"])
+def test_a_quantised_form_of_the_base_is_said(here: Path, tmp_path: Path, form: str) -> None:
+    """QLoRA's trainers name what they loaded; what it is merged into is the model itself."""
+    found = merged(here / "tiny", named(here, f"unsloth/tiny{form}", tmp_path / "a"), tmp_path / "out")
+    assert found.name == "quantised form"
+    with pytest.raises(WrongBase):
+        merged(here / "tiny", named(here, f"unsloth/small{form}", tmp_path / "b"), tmp_path / "no")
+
+
 def test_a_folder_may_have_a_short_form_of_the_name(here: Path, tmp_path: Path) -> None:
     base = shutil.copytree(here / "tiny", tmp_path / "llama")
     found = merged(base, named(here, OTHER, tmp_path / "a"), tmp_path / "out")
