@@ -44,48 +44,29 @@ def kind_of(dtype: Any) -> Kind | None:
     return KINDS.get(str(dtype).removeprefix("torch."))
 
 
-class _Bits:
-    """Elements that moved up, put right block by block, the same way where bits are lost and where they are found."""
+class Lost:
+    """The bits of one tensor's elements, collected block by block."""
 
     def __init__(self, kind: Kind) -> None:
         self.kind = kind
-
-    def _settle(self, merged: Any, computed: Any, exact: Exact, codes: Callable[[Any, Any, Any, Any], Any]) -> None:
-        """Correct `computed`, a block of elements as integers, by the codes of those that moved up.
-
-        `codes` gets where they are, how many binades, how many neighbours there are on each side, and the lowest of
-        them.
-        """
-        import numpy as np
-
-        mask = merged.dtype.type(self.kind.mask)
-        at = places((merged & mask) > (computed & mask))
-        k = ((merged.take(at) & mask) - (computed.take(at) & mask)) >> self.kind.shift
-        if k.size and k.max() > DEEP:
-            at, k = at[k <= DEEP], k[k <= DEEP]
-        half = np.left_shift(np.int32(1), k - 1, dtype=np.int32)
-        lowest = _truncated(exact(at), self.kind) - (half - 1)
-        computed[at] = lowest + codes(at, k, half, lowest)
-
-
-class Lost(_Bits):
-    """The bits of one tensor's elements, collected."""
-
-    def __init__(self, kind: Kind) -> None:
-        super().__init__(kind)
         self._planes = [_Packed() for _ in range(DEEP)]
 
-    def add(self, true: Any, merged: Any, computed: Any, exact: Exact) -> None:
-        """A block of elements as integers; `computed` is put right as far as the bits do it."""
-
-        def codes(at: Any, k: Any, half: Any, lowest: Any) -> Any:
-            code = true.take(at) - lowest
-            code[(code < 0) | (code >= 2 * half)] = 0
-            for plane, deep in _deep(k):
-                self._planes[plane].put(code[deep] >> plane & 1)
-            return code
-
-        self._settle(merged, computed, exact, codes)
+    def add(self, true: Any, merged: Any, computed: Any, exact: Exact) -> tuple[Any, Any]:
+        """A block of elements as integers; where it is still wrong with these bits, and the exclusive-or there."""
+        at = places(_higher(merged, computed, self.kind) | (true != computed))
+        want, found = true.take(at), computed.take(at)
+        k = _binades(merged.take(at), found, self.kind)
+        up = places((k > 0) & (k <= DEEP))
+        k = k.take(up)
+        half, lowest = _neighbours(exact(at.take(up)), k, self.kind)
+        code = want.take(up) - lowest
+        code[(code < 0) | (code >= 2 * half)] = 0
+        for plane, deep in _deep(k):
+            self._planes[plane].put(code[deep] >> plane & 1)
+        found[up] = lowest + code
+        wrong = want ^ found
+        left = places(wrong != 0)
+        return at.take(left), wrong.take(left)
 
     def encode(self) -> bytes:
         """The bits as bytes; empty if there are none."""
@@ -94,27 +75,44 @@ class Lost(_Bits):
         return b"".join([head, *(plane.done() for plane in used)]) if used else b""
 
 
-class Found(_Bits):
-    """The bits of one tensor's elements, given back."""
+class Found:
+    """The bits of one tensor's elements, given back block by block."""
 
     def __init__(self, blob: bytes, kind: Kind) -> None:
         """Raises `DigestMismatch` if the bits are damaged, here or when they are applied."""
-        super().__init__(kind)
-        self._planes = _opened(blob)
+        self.kind, self._planes = kind, _opened(blob)
 
     def apply(self, merged: Any, computed: Any, exact: Exact) -> None:
         """Put a block of computed elements, as integers, right in place, but for what the patch holds."""
-        self._settle(merged, computed, exact, self._codes)
-
-    def _codes(self, at: Any, k: Any, half: Any, lowest: Any) -> Any:
         import numpy as np
 
+        at = places(_higher(merged, computed, self.kind))
+        k = _binades(merged.take(at), computed.take(at), self.kind)
+        at, k = at[k <= DEEP], k[k <= DEEP]
         code = np.zeros(at.size, np.int32)
         for plane, deep in _deep(k):
             if plane >= len(self._planes):
                 raise DigestMismatch("the bits of the receipt are damaged: a plane is missing")
             code[deep] |= self._planes[plane].take(code[deep].size).astype(np.int32) << plane
-        return code
+        computed[at] = _neighbours(exact(at), k, self.kind)[1] + code
+
+
+def _higher(merged: Any, computed: Any, kind: Kind) -> Any:
+    mask = merged.dtype.type(kind.mask)
+    return (merged & mask) > (computed & mask)
+
+
+def _binades(merged: Any, computed: Any, kind: Kind) -> Any:
+    mask = merged.dtype.type(kind.mask)
+    return ((merged & mask) - (computed & mask)) >> kind.shift
+
+
+def _neighbours(exact: Any, k: Any, kind: Kind) -> tuple[Any, Any]:
+    """How many neighbours an element may be on each side of the computed one, and the lowest of them all."""
+    import numpy as np
+
+    half = np.left_shift(np.int32(1), k - 1, dtype=np.int32)
+    return half, _truncated(exact, kind) - (half - 1)
 
 
 def _deep(k: Any) -> Iterator[tuple[int, Any]]:

@@ -37,17 +37,21 @@ class Differences:
     def add(self, true: Tensor, computed: Tensor, at: int) -> None:
         """A block of contiguous elements of one dtype, starting at flat index `at`."""
 
-        self.size = true.element_size()
-        bits = integer(self.size)
+        bits = integer(true.element_size())
         # numpy finds and takes few among many several times faster than torch
         found = true.view(-1).view(bits).numpy() ^ computed.view(-1).view(bits).numpy()
         hits = places(found != 0)
+        self.note(hits, found.take(hits), at)
+
+    def note(self, hits: Any, values: Any, at: int) -> None:
+        """The same, already found: where in the block, rising, and the exclusive-or there."""
         if not hits.size:
             return
+        self.size = values.itemsize
         passed = hits - 1  # between each and the one before; np.diff costs more
         passed[1:] -= hits[:-1]
         passed[0] += at - self.last
-        self._put(_gaps(passed), found.take(hits))
+        self._put(_gaps(passed), values)
         self.last = at + int(hits[-1])
 
     def _put(self, gaps: Bytes, values: Any) -> None:

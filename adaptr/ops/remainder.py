@@ -25,9 +25,11 @@ class Remainder:
     def add(self, true: Tensor, merged: Tensor, inverse: Inverse | None, s: slice, at: int) -> None:
         """Rows `s` of the storage as they were and are, from flat index `at` on. None: there is no inverse."""
         computed = inverse.below(merged, s) if inverse else merged
-        if inverse and self.bits:
-            self.bits.add(_integers(true), _integers(merged), _integers(computed), inverse.exact)
-        self.patch.add(true, computed, at)
+        if inverse is None or self.bits is None:
+            self.patch.add(true, computed, at)
+            return
+        found = self.bits.add(_integers(true), _integers(merged), _integers(computed), inverse.exact)
+        self.patch.note(*found, at)
 
     def encode(self) -> dict[str, bytes]:
         """The blobs, by what they are called."""

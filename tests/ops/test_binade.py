@@ -37,8 +37,7 @@ def sizes_and_back(W: Tensor, merged: Tensor, D: Tensor, cuts: list[int]) -> tup
     lost, wrong = binade.Lost(kind), patch.Differences()
     for s in blocks:
         computed, exact = inverse(merged[s], D[s])
-        lost.add(integers(W[s]), integers(merged[s]), integers(computed), exact)
-        wrong.add(W[s].clone(), computed, s.start)
+        wrong.note(*lost.add(integers(W[s]), integers(merged[s]), integers(computed), exact), s.start)
     bits, rest, out = lost.encode(), wrong.encode(), torch.empty_like(W)
     found, fixed = binade.Found(bits, kind), patch.Patch(rest)
     for s in blocks:
