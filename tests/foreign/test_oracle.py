@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 import adaptr
+from adaptr.errors import TargetNotFound
 from adaptr.testing import shaken
 from peft_models import Convolutions, bert, gpt2, gpt_oss, llama, made, mixtral, outputs, scrambled, t5
 
@@ -149,6 +150,30 @@ def test_what_peft_wrote(peft: Any, name: str, tmp_path: Path) -> None:
     adaptr.convert(tmp_path / "a.adaptr.safetensors", tmp_path / "back", to="peft")
     again = peft.PeftModel.from_pretrained(made(build), tmp_path / "back").eval()
     assert _gap(outputs(again), want) <= 1e-5
+
+
+def test_a_core_of_one_axis_under_names_that_the_base_has_otherwise(peft: Any, tmp_path: Path) -> None:
+    """How many axes the convolution has is asked of the base, which here has the trained model as a part."""
+    _, cls, arguments = FROM_PEFT["convolutions-loha-tucker"]
+    theirs = peft.get_peft_model(made(Convolutions), getattr(peft, cls)(**arguments)).eval()
+    scrambled(theirs)
+    want = outputs(theirs)
+    theirs.save_pretrained(tmp_path / "peft")
+    whole = nn.ModuleDict({"part": made(Convolutions)})
+    whole["part"].base_model_prefix = ""  # as a model of transformers in another has it
+    adapter = adaptr.load(tmp_path / "peft", base=whole)
+    assert adapter.targets["one"].kind == "conv1d"
+    with adaptr.attach(whole, adapter):
+        assert _gap(outputs(whole["part"]), want) <= 1e-5
+
+
+def test_a_core_where_the_base_has_no_convolution(peft: Any, tmp_path: Path) -> None:
+    _, cls, arguments = FROM_PEFT["convolutions-loha-tucker"]
+    peft.get_peft_model(made(Convolutions), getattr(peft, cls)(**arguments)).save_pretrained(tmp_path / "peft")
+    other = made(Convolutions)
+    other.one = nn.Linear(3, 6)
+    with pytest.raises(TargetNotFound, match="`one` is no convolution"):
+        adaptr.load(tmp_path / "peft", base=other)
 
 
 #: Name to (model, method, arguments of `create`).

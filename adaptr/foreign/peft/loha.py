@@ -61,9 +61,8 @@ def _cored(model: nn.Module | None, path: str, shapes: Mapping[str, Any], values
         return placing.agreed(model, Target(path, "conv2d", shape, values))
     # a kernel of one axis is written with a second one of size 1
     known = placing.needed(model, path, "its core doesn't say whether the convolution has one axis or two")
-    kernel = getattr(known.get_submodule(path), "kernel_size", ())
-    kind = f"conv{len(kernel)}d"
-    return placing.agreed(model, Target(path, kind, (*shape[:2], *kernel), values))
+    kernel = placing.kernel(known, Target(path, "conv1d", shape[:3]))
+    return placing.agreed(model, Target(path, f"conv{len(kernel)}d", (*shape[:2], *kernel), values))
 
 
 def _piece(target: Target, name: str, key: str, shape: tuple[int, ...]) -> Piece:

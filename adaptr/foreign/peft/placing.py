@@ -45,6 +45,14 @@ def flattened(model: nn.Module | None, target: Target) -> Target:
     return dataclasses.replace(found, path=target.path, config=target.config)
 
 
+def kernel(model: nn.Module, target: Target) -> tuple[int, ...]:
+    """The kernel that the base has at `target`, under whatever name. Raises `TargetNotFound` for no convolution."""
+    _, found = _described(model, target)
+    if found is None or len(found.shape) < 3:
+        raise TargetNotFound(f"`{target.path}` is no convolution of the base, which the file's core is of")
+    return found.shape[2:]
+
+
 def _described(model: nn.Module, target: Target) -> tuple[Target, Target | None]:
     """`target` under the name that the base has for it, and what is there."""
     from adaptr import targets as places
