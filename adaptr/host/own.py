@@ -25,6 +25,8 @@ def alone(module: nn.Module) -> bool:
 def _does_more(module: nn.Module) -> bool:
     """Whether a linear layer, convolution or table has a forward of its own that gives something else."""
     weight = module._parameters.get("weight")
+    if isinstance(module, nn.Embedding) and module.max_norm is not None:
+        return True
     if original(module).forward in KNOWN or type(weight) is not nn.Parameter or is_packed(weight):
         return False
     if not isinstance(module, nn.Linear | nn.Embedding | nn.modules.conv._ConvNd):

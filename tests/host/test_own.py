@@ -137,6 +137,15 @@ def test_trying_leaves_no_trace(name: str) -> None:
     assert layer.__dict__ == before
 
 
+def test_a_table_that_shortens_its_rows_shortens_the_adapted_ones() -> None:
+    base, ids = nn.Sequential(nn.Embedding(16, 8, max_norm=1.0)), torch.arange(5)
+    adapter = shaken(adaptr.create(base, "lora", "0"), 1, 0.5)
+    with torch.no_grad():
+        wanted = merged(base, [(adapter, 1.0)])(ids)
+        with adaptr.attach(base, adapter):
+            assert_close(base(ids), wanted, to=1e-5)
+
+
 @pytest.mark.parametrize("name", ["opt", "bart", "whisper"])
 def test_tables_of_positions(name: str) -> None:
     base = tiny.model(name)
