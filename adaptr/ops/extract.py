@@ -1,8 +1,9 @@
 """An adapter from a fine-tuned checkpoint and the base it started from.
 
-Both are streamed, block by block, a tensor in each thread, so memory follows the largest change of a tensor. Weights
-become low-rank deltas with the error measured; what is no weight (norms, biases, tables that grew) goes along as the
-caller says, never silently.
+Both are streamed, block by block, a tensor in each thread. A large change is never held as a whole where few ranks
+of it are wanted: it is read again for each product with it; where much of a spectrum is wanted it is there, in fp64.
+Weights become low-rank deltas with the error measured; what is no weight (norms, biases, tables that grew) goes along
+as the caller says, never silently.
 """
 
 from __future__ import annotations

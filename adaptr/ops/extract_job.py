@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any, Literal
 from adaptr.adapter import Target
 from adaptr.algebra.dense import Dense
 from adaptr.algebra.lowrank import LowRank
-from adaptr.algebra.truncate import truncated
+from adaptr.algebra.operator import BLOCK
+from adaptr.algebra.truncate import SMALL, truncated
 from adaptr.checkpoint.open import Stored
 from adaptr.errors import NonFinite, NothingChanged
 from adaptr.meter import Meter, Progress
 from adaptr.ops import workers
 from adaptr.ops.aligned import Aligned
+from adaptr.ops.between import Between, between
 from adaptr.ops.blocks import working
 from adaptr.ops.change import FLOATS
 from adaptr.ops.diff_sides import value
@@ -113,8 +115,10 @@ class Job:
                 digests |= {name: digest} if digest else {}
             self.reading += time.thread_time() - started
             self.unchanged += pair.same
-        if pair.difference is not None and target is not None:
-            self._fit(name, target, pair.difference)
+        if not pair.finite:
+            raise self._nonfinite(name)
+        if not pair.same and target is not None and before is not None:
+            self._fit(name, target, before, after)
         elif not pair.same:
             self._changed(name, before, after)
 
@@ -141,7 +145,10 @@ class Job:
         import torch
 
         if not bool(torch.isfinite(tensor.sum(dtype=torch.float64))):
-            raise NonFinite(f"`{name}` in `{self.tuned.root}` holds NaN or infinity")
+            raise self._nonfinite(name)
+
+    def _nonfinite(self, name: str) -> NonFinite:
+        return NonFinite(f"`{name}` in `{self.tuned.root}` holds NaN or infinity")
 
     def _owner(self, name: str) -> Target | None:
         """The target whose bias a tensor is."""
@@ -163,12 +170,10 @@ class Job:
             else:
                 self._found.dropped.append(name)
 
-    def _fit(self, name: str, target: Target, D: Tensor) -> None:
+    def _fit(self, name: str, target: Target, before: Stored, after: Stored) -> None:
         started = time.thread_time()
-        self._require_finite(name, D)
-        D = D.transpose(-1, -2).contiguous() if target.transposed else D
-        op = Dense(D, experts=target.kind in {"experts", "experts_t"})
-        low, error, square = truncated(op, self.rank, self.energy)
+        with between(before, after, target.kind in {"experts", "experts_t"}) as stored:
+            low, error, square = self._truncated(stored, target.transposed)
         with self._lock:
             self._found.operators[target.path] = low
             for twin in self.twins.get(name, ()):
@@ -179,6 +184,15 @@ class Job:
                 self._found.tables.append(name)
             self.svd += time.thread_time() - started
 
+    def _truncated(self, D: Between, transposed: bool) -> tuple[LowRank, float, float]:
+        """D is held where it is small; the sides of a large one change places in its factors."""
+        if min(D.size) <= SMALL or math.prod(D.shape) <= BLOCK:
+            held = D.dense()
+            held = held.transpose(-1, -2).contiguous() if transposed else held
+            return truncated(Dense(held, experts=D.experts), self.rank, self.energy)
+        low, error, square = truncated(D, self.rank, self.energy)
+        return _turned(low) if transposed else low, error, square
+
 
 def _comparable(before: Stored | None, after: Stored) -> bool:
     """Whether the base has the tensor in the same shape, and it is of floats."""
@@ -187,4 +201,6 @@ def _comparable(before: Stored | None, after: Stored) -> bool:
 
 def _turned(low: LowRank) -> LowRank:
     """The transposed delta: of an output head that shares its tensor with a look-up table."""
-    return LowRank(low.A.t().contiguous(), low.B.t().contiguous(), low.scale)
+    A, B = low.A.mT.contiguous(), low.B.mT.contiguous()
+    shape = (*A.shape[:-1], B.shape[-1])
+    return LowRank.of(A, B, shape, low.experts) * low.scale

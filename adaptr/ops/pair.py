@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from adaptr.checkpoint.open import Stored
 from adaptr.checkpoint.stream import Rows
@@ -12,24 +11,21 @@ from adaptr.format.io import raw_bytes
 from adaptr.ops.blocks import working
 from adaptr.ops.verify import bits
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
 
 @dataclass(frozen=True)
 class Pair:
     """`digests`: sha256 of the bytes before ("" for none) and after. `same`: bit for bit, dtype included.
 
-    `difference`: after - before in fp32 (fp64 for fp64), None where it was not wanted or is nothing.
+    `finite`: whether the difference is, in fp32 (fp64 for fp64), where it was wanted.
     """
 
     digests: tuple[str, str]
     same: bool
-    difference: Tensor | None = None
+    finite: bool = True
 
 
 def compared(before: Stored | None, after: Stored, subtract: bool) -> Pair:
-    """Both read side by side. `subtract`: whether the difference is wanted; shapes must be the same then."""
+    """Both read side by side. `subtract`: whether the difference is looked at; shapes must be the same then."""
     if before is None or before.entry.shape != after.entry.shape:
         return Pair(("" if before is None else _digest(before), _digest(after)), same=False)
     import torch
@@ -38,7 +34,7 @@ def compared(before: Stored | None, after: Stored, subtract: bool) -> Pair:
         readers = [Rows(stored, file.fileno(), _all(stored)) for stored, file in ((before, one), (after, two))]
         hashes = [hashlib.sha256() for _ in readers]
         alike = readers[0].dtype == readers[1].dtype
-        same, work, found = alike, working(readers[1].dtype), None
+        same, work, finite = alike, working(readers[1].dtype), True
         for s in readers[1].blocks():
             old, new = (reader.read(s) for reader in readers)
             for digest, block in zip(hashes, (old, new), strict=True):
@@ -47,9 +43,8 @@ def compared(before: Stored | None, after: Stored, subtract: bool) -> Pair:
                 continue
             same = False
             if subtract:
-                found = torch.zeros(after.entry.shape, dtype=work) if found is None else found
-                torch.sub(new.to(work), old.to(work), out=found[s])
-    return Pair((hashes[0].hexdigest(), hashes[1].hexdigest()), same, found)
+                finite &= bool(torch.isfinite((new.to(work) - old.to(work)).sum(dtype=torch.float64)))
+    return Pair((hashes[0].hexdigest(), hashes[1].hexdigest()), same, finite)
 
 
 def _digest(stored: Stored) -> str:
