@@ -16,7 +16,7 @@ import io
 import pickle
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -387,8 +387,8 @@ def tensor_pairs(before: Adapter, after: Adapter) -> Iterator[tuple[Tensor, Tens
 
 
 def error_of_change(before: Adapter, after: Adapter) -> float:
-    """‖D' - D‖ / ‖D‖ over all targets, dense and in fp64, of weights or of biases; without a delta, the worst of the
-    parts, or of the tensors, of scales against 1.
+    """The largest ‖D' - D‖ / ‖D‖ of a target, dense and in fp64, of its weight or bias; without a delta, the worst of
+    the parts, or of the tensors, of scales against 1.
     """
     from adaptr.ops.deltas import deltas
 
@@ -398,15 +398,9 @@ def error_of_change(before: Adapter, after: Adapter) -> float:
         if before.parts:
             return max(error_of_change(before.part(name), after.part(name)) for name in before.parts)
         return _of_tensors(before, after)
-    weights = relative(_joined(now[path].dense() for path in was), _joined(was[path].dense() for path in was))
-    shifts = (_joined(found.biases[path] for path in was.biases) for found in (now, was))
-    return max(weights, relative(*shifts))
-
-
-def _joined(tensors: Iterable[Tensor]) -> Tensor:
-    import torch
-
-    return torch.cat([torch.zeros(1), *(tensor.flatten() for tensor in tensors)])
+    weights = [relative(now[path].dense(), was[path].dense()) for path in was]
+    shifts = [relative(now.biases[path], was.biases[path]) for path in was.biases]
+    return max([*weights, *shifts], default=0.0)
 
 
 def _of_tensors(before: Adapter, after: Adapter) -> float:
@@ -414,7 +408,7 @@ def _of_tensors(before: Adapter, after: Adapter) -> float:
     pairs = [(name, t, after.at(path)[name]) for path in before.targets for name, t in before.at(path).items()]
     pairs = [(name, t, now) for name, t, now in pairs if params[name].trains]
     if all(params[name].init == "ones" for name, _, _ in pairs):
-        return relative(_joined(now - 1 for _, _, now in pairs), _joined(t - 1 for _, t, _ in pairs))
+        return max(relative(now - 1, t - 1) for _, t, now in pairs)
     return max(relative(now, t) for _, t, now in pairs)
 
 

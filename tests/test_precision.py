@@ -245,10 +245,9 @@ SCHEMES = ("fp16", "bf16", "int8")
 
 
 def lost(before: Adapter, after: Adapter) -> float:
-    """‖D' - D‖ / ‖D‖ over all targets, dense and in fp64."""
+    """The largest ‖D' - D‖ / ‖D‖ of a target, dense and in fp64."""
     was, now = deltas(doubled(before)), deltas(after)
-    D, E = (torch.cat([found[path].dense(torch.float64).flatten() for path in was]) for found in (was, now))
-    return relative(E, D)
+    return max(relative(now[path].dense(torch.float64), was[path].dense(torch.float64)) for path in was)
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)

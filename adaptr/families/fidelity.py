@@ -1,7 +1,8 @@
 """What quantising cost an adapter: `{"error", "of"}`, as the manifest declares it. `of` says of what the error is:
 
-- `delta`: ‖D' - D‖ / ‖D‖ over all targets, for what has a delta of its own; of biases the same, the larger of the two.
-- `change`: ‖p' - p‖ / ‖p - 1‖ over all targets, of scales p, which change nothing where they are 1.
+- `delta`: the largest ‖D' - D‖ / ‖D‖ of a target's weight or bias, for what has a delta of its own. It bounds that over
+  all targets.
+- `change`: the largest ‖p' - p‖ / ‖p - 1‖ of scales p, which change nothing where they are 1.
 - `tensors`: the largest ‖t' - t‖ / ‖t‖ of a tensor. What becomes of the change depends on the base or on the input, and
   its error may be larger: rounding a magnitude costs little of a weight, but may cost much of a small change to it.
 - `parts`: the largest of what the parts declare of themselves, where not all have deltas, or their weights vary.
@@ -92,7 +93,7 @@ def _of_delta(method: Method, before: Adapter, after: Adapter) -> float:
         if b:
             gap = (sum(c[1:], c[0]) - sum(b[1:], b[0])).square().sum()
             biases.append((float(gap), float(sum(b[1:], b[0]).square().sum())))
-    return max(_ratio(weights), _ratio(biases))
+    return _largest([*weights, *biases])
 
 
 def _places(members: list[Member]) -> dict[str, None]:
@@ -132,13 +133,12 @@ def _gap(before: list[Operator], after: list[Operator]) -> tuple[float, float]:
 
 def _of_change(method: Method, before: Adapter, after: Adapter) -> float:
     pairs = [(one, other) for path in before.targets for one, other in _pairs(method, before, after, path)]
-    return _ratio([(float((b - a).square().sum()), float((a - 1).square().sum())) for a, b in pairs])
+    return _largest([(float((b - a).square().sum()), float((a - 1).square().sum())) for a, b in pairs])
 
 
 def _of_tensors(method: Method, before: Adapter, after: Adapter) -> float:
     pairs = [pair for path in before.targets for pair in _pairs(method, before, after, path)]
-    found = [_ratio([(float((b - a).square().sum()), float(a.square().sum()))]) for a, b in pairs]
-    return max(found, default=0.0)
+    return _largest([(float((b - a).square().sum()), float(a.square().sum())) for a, b in pairs])
 
 
 def _pairs(method: Method, before: Adapter, after: Adapter, path: str) -> Iterator[tuple[Tensor, Tensor]]:
@@ -147,9 +147,12 @@ def _pairs(method: Method, before: Adapter, after: Adapter, path: str) -> Iterat
     return ((tensor.double(), now[name].double()) for name, tensor in was.items() if method.params[name].trains)
 
 
-def _ratio(squares: list[tuple[float, float]]) -> float:
-    """√(Σ‖gap‖² / Σ‖size‖²)."""
-    gap, size = (math.fsum(part) for part in zip(*squares, strict=True)) if squares else (0.0, 0.0)
+def _largest(squares: list[tuple[float, float]]) -> float:
+    """The largest ‖gap‖ / ‖size‖."""
+    return max((_ratio(gap, size) for gap, size in squares), default=0.0)
+
+
+def _ratio(gap: float, size: float) -> float:
     if not gap:
         return 0.0
     return math.sqrt(gap / size) if size else math.inf
