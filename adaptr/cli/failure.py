@@ -14,6 +14,8 @@ from adaptr.errors import AdaptrError, MachineError, UsageError, WeightsIgnored,
 
 log = logging.getLogger("adaptr")
 INTERRUPTED = 130
+#: What shells report for a process that wrote where nobody reads any more, as `| head` leaves it.
+UNREAD = 141
 #: EX_SOFTWARE: adaptr itself is wrong, not what it was given.
 BUG = 70
 
@@ -40,6 +42,10 @@ def run(args: list[str]) -> int:
 def _run(args: list[str], out: Output) -> int:
     try:
         return int(cli.main(args or ["--help"], "adaptr", standalone_mode=False, obj=out) or 0)
+    except SystemExit as ended:
+        if ended.code == 1:  # so click ends where the reader is gone; 1 says that something differs
+            return UNREAD
+        raise
     except (KeyboardInterrupt, click.Abort):
         return _fail(out, "Interrupted", "interrupted; what was there before is still there", INTERRUPTED)
     except click.ClickException as error:

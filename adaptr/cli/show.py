@@ -46,7 +46,7 @@ WIDE = 100
 def write(blocks: Iterable[Block]) -> None:
     """Print blocks, a blank line before each but the first."""
     shown = [b for b in blocks if not _empty(b)]
-    put = _rich_writer() if sys.stdout.isatty() else _plain
+    put = _rich_writer() if sys.stdout is not None and sys.stdout.isatty() else _plain
     for number, block in enumerate(shown):
         if number and not (isinstance(block, str) and isinstance(shown[number - 1], str)):
             click.echo()

@@ -138,6 +138,19 @@ def test_a_closed_pipe_is_no_bug() -> None:
     assert ran.stdout.startswith("method")
 
 
+def test_a_reader_that_is_gone_is_no_difference() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as nobody:
+        ran = subprocess.run([sys.executable, "-m", "adaptr", "methods"], stdout=nobody, stderr=subprocess.PIPE)
+    assert (ran.returncode, ran.stderr) == (141, b"")
+
+
+def test_without_a_standard_output_a_command_does_its_work() -> None:
+    ran = subprocess.run(f"'{sys.executable}' -m adaptr methods >&-", shell=True, capture_output=True, text=True)
+    assert (ran.returncode, ran.stderr) == (0, "")
+
+
 WAITING = """
 import sys
 from pathlib import Path
