@@ -64,7 +64,7 @@ def _refuse(absent: Collection[str], unless: str) -> None:
     others = f" and {len(more)} more" if more else ""
     raise TensorAbsent(
         f"`adapter_config.json` promises {first}{others}, and the file has no tensor of it{unless}; without it this is "
-        "not what was trained, so save the adapter again, or correct the configuration"
+        "not what was trained, so save the adapter again, correct the configuration, or give the base it was trained on"
     )
 
 
