@@ -80,7 +80,7 @@ def _add(y: Tensor, h: Tensor, Bt: Tensor, alpha: float) -> None:
     if y.numel() == out:
         y.view(-1).addmv_(Bt.t(), h.view(-1), alpha=alpha)
     else:
-        y.view(-1, out).addmm_(h.view(-1, r), Bt, alpha=alpha)
+        y.view(-1, out).addmm_(h.view(y.numel() // out, r), Bt, alpha=alpha)  # a rank may be 0
 
 
 def scaled(

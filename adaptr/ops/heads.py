@@ -6,7 +6,7 @@ import sys
 from collections.abc import Collection, Iterator
 from typing import Any
 
-from adaptr.errors import CheckpointError, MissingExtra, TargetMismatch
+from adaptr.errors import CheckpointError, MissingExtra, NotPossible, TargetMismatch
 from adaptr.ops import tying
 from adaptr.ops.sizes import Config, Shapes, labelled, parameters, resized
 from adaptr.skeleton import imagined
@@ -18,14 +18,34 @@ def headed(config: Config, shapes: Shapes, new: Collection[str], wanted: Collect
     """`config` for a class that has the parameters `new` too, all of `shapes` being there; None where there is none.
 
     `wanted`: classes that adapters were trained on, or how their names end. Where several classes would do and none is
-    wanted, the class stays as it is and the labels alone are said.
+    wanted, the class stays as it is and the labels alone are said. Raises `NotPossible` where one is wanted that has
+    more than is there.
     """
     found = [made for made in _made(config, shapes, new) if made is not None]
-    chosen = [made for made in found if made[ARCHITECTURES][0].endswith(tuple(wanted))] or found
+    chosen = [made for made in found if made[ARCHITECTURES][0].endswith(tuple(wanted))]
+    if not chosen:
+        _refuse_lacking(config, shapes, new, wanted)
+    chosen = chosen or found
     if len(chosen) == 1 or not chosen:
         return chosen[0] if chosen else None
     said = [{**made, ARCHITECTURES: config[ARCHITECTURES]} for made in chosen]
     return said[0] if all(one == said[0] for one in said) else None
+
+
+def _refuse_lacking(config: Config, shapes: Shapes, new: Collection[str], wanted: Collection[str]) -> None:
+    """Raises `NotPossible` where the class that adapters were trained on has layers that were drawn and never saved."""
+    for name in _kin(config):
+        if not name.endswith(tuple(wanted)):
+            continue
+        own = {**config, ARCHITECTURES: [name]}
+        have = parameters(own)
+        lacking = _absent(own, have, shapes)
+        if have.keys() >= set(new) and lacking:
+            raise NotPossible(
+                f"the adapter was trained on a {name}, which also has `{lacking[0]}`: neither the base nor the adapter "
+                "holds it, so it was drawn at random in training and is lost; save it with the adapter "
+                "(`modules_to_save`), or take a base that has it"
+            )
 
 
 def _made(config: Config, shapes: Shapes, new: Collection[str]) -> Iterator[Config | None]:
@@ -51,8 +71,12 @@ def _fitted(config: Config, shapes: Shapes, head: Shapes, have: Shapes) -> Confi
 
 def _whole(config: Config, shapes: Shapes) -> bool:
     """Whether every parameter of the class is there, itself or by a tie."""
+    return not _absent(config, parameters(config), shapes)
+
+
+def _absent(config: Config, have: Collection[str], shapes: Shapes) -> list[str]:
     tied = {name: group for group in tying.groups(config) for name in group}
-    return all(name in shapes or any(other in shapes for other in tied.get(name, ())) for name in parameters(config))
+    return [name for name in have if name not in shapes and not any(o in shapes for o in tied.get(name, ()))]
 
 
 def possible(model: Any, names: Collection[str]) -> bool:

@@ -16,7 +16,7 @@ import tied_models as models
 import tiny
 from adaptr import api
 from adaptr.adapter import Adapter
-from adaptr.errors import TargetMismatch
+from adaptr.errors import NotPossible, TargetMismatch
 
 V, D = tiny.VOCAB, tiny.WIDTH
 KINDS: dict[str, Any] = {
@@ -197,3 +197,15 @@ def test_of_two_tokenizers_none_is_guessed(base: Path, tmp_path: Path) -> None:
     report = api.merge(base, pair, tmp_path / "out")
     assert (tmp_path / "out/tokenizer.json").read_text() == "{}"
     assert "differ" in report.notes[0]
+
+
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning")
+def test_layers_that_were_drawn_in_training_and_never_saved_are_named(tmp_path: Path) -> None:
+    """PEFT saves the classifier alone; the pooler of a model for masked words is new in each process."""
+    t.BertForMaskedLM(t.BertConfig(**tiny.COMMON)).save_pretrained(tmp_path / "base")
+    model = t.BertForSequenceClassification.from_pretrained(tmp_path / "base")
+    theirs = peft.get_peft_model(model, peft.LoraConfig(r=2, target_modules=["query"], task_type="SEQ_CLS"))
+    theirs.save_pretrained(tmp_path / "a")
+    with pytest.raises(NotPossible, match=r"`bert\.pooler\.dense\.\w+`: neither the base nor the adapter"):
+        api.merge(tmp_path / "base", [tmp_path / "a"], tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -173,4 +173,8 @@ def test_the_task_of_a_model_without_its_head_follows_the_names(tmp_path: Path) 
     adaptr.convert(tmp_path / "a", tmp_path / "back", to="peft", base=tmp_path / "base")
     said = json.loads((tmp_path / "back/adapter_config.json").read_text())
     assert said["task_type"] == "CAUSAL_LM"
+    # where the base lies is not in what adaptr writes
+    (tmp_path / "back/adapter_config.json").write_text(
+        json.dumps({**said, "base_model_name_or_path": str(tmp_path / "base")})
+    )
     AutoPeftModelForCausalLM.from_pretrained(tmp_path / "back")
