@@ -128,6 +128,27 @@ class Strategy:
         """Raises `BadConfig` for values that don't fit each other."""
 
 
+class Combination(Strategy):
+    """A strategy whose exact result is Σ c D: at each target it chooses the coefficients alone."""
+
+    def coefficients(self, ops: Operators, weights: Weights, cfg: Any, place: Place) -> Weights:
+        """The c at one target, one for each operator."""
+        raise NotImplementedError
+
+    def combine(self, ops: Operators, weights: Weights, cfg: Any, place: Place) -> Operator:
+        return weighted(ops, self.coefficients(ops, weights, cfg, place))
+
+    def make(
+        self, ops: Operators, weights: Weights, cfg: Any, place: Place, rank: int | None, energy: float | None
+    ) -> Made:
+        """The terms are kept beside what is formed of them, as forming rounds each, and they may cancel."""
+        if rank is not None or energy is not None:
+            return super().make(ops, weights, cfg, place, rank, energy)
+        exact = self.combine(ops, weights, cfg, place)
+        result = beside([exact])
+        return Made(result, 0.0, 0.0, *apart(result, ops, weights), exact=exact)
+
+
 def apart(result: Operator, ops: Operators, weights: Weights) -> tuple[float, float]:
     """(‖S‖², ‖R - S‖²) for the plain weighted sum S = Σ w D."""
     plain = weighted(ops, weights)

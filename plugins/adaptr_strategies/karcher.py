@@ -10,15 +10,14 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from adaptr.algebra.operator import Operator
 from adaptr.errors import NotPossible, UsageError
-from adaptr.strategies.base import Operators, Place, Strategy, Weights, beside, weighted
+from adaptr.strategies.base import Combination, Operators, Place, Weights
 
 #: Of directions: the length of a mean, and the angle from the opposite, from which on fp32 no longer tells where it is.
 CANCELLED = 1e-3
 
 
-class Karcher(Strategy):
+class Karcher(Combination):
     name = "karcher"
     scale_free = True
 
@@ -27,7 +26,7 @@ class Karcher(Strategy):
         steps: int = 100
         tolerance: float = 1e-12
 
-    def combine(self, ops: Operators, weights: Weights, cfg: Any, place: Place) -> Operator:
+    def coefficients(self, ops: Operators, weights: Weights, cfg: Any, place: Place) -> Weights:
         import torch
 
         if min(weights) < 0 or not sum(weights):
@@ -37,7 +36,7 @@ class Karcher(Strategy):
         there = (sizes > 0).double()
         share = torch.tensor(weights, dtype=torch.float64) * there
         if not share.sum():
-            return beside([weighted(ops, [0.0] * len(ops))])
+            return [0.0] * len(ops)
         share = share / share.sum()
         unit = 1 / sizes.where(sizes > 0, 1.0)
         c = _mean(gram * unit[:, None] * unit[None, :], share, cfg)
@@ -46,7 +45,7 @@ class Karcher(Strategy):
                 f"`karcher`: the deltas at `{place.path}` point in ways that cancel, and no direction is their mean; "
                 "use `linear`"
             )
-        return beside([weighted(ops, (c * unit * (share * sizes).sum()).tolist())])
+        return (c * unit * (share * sizes).sum()).tolist()
 
 
 def _mean(cosines: Any, share: Any, cfg: Any) -> Any:

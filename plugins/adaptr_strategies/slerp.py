@@ -10,34 +10,33 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from adaptr.algebra.operator import Operator
 from adaptr.errors import NotPossible, UsageError
-from adaptr.strategies.base import Operators, Place, Strategy, Weights, beside, weighted
+from adaptr.strategies.base import Combination, Operators, Place, Weights
 
 #: Angles at which the way between two directions is a straight line to fp64, and at which fp32 no longer tells it.
 SAME, OPPOSITE = 1e-6, 1e-3
 
 
-class Slerp(Strategy):
+class Slerp(Combination):
     name = "slerp"
     least = most = 2
     scale_free = True
 
-    def combine(self, ops: Operators, weights: Weights, cfg: Any, place: Place) -> Operator:
+    def coefficients(self, ops: Operators, weights: Weights, cfg: Any, place: Place) -> Weights:
         strengths = [*weights, *(weight for _, weight in place.absent)]
         if min(strengths) < 0 or not sum(strengths):
             raise UsageError(f"`slerp` goes from one delta to the other: weights {strengths}, wanted none negative")
         shares = [weight / sum(strengths) for weight in weights]
         if len(ops) == 1:
-            return beside([weighted(ops, shares)])
+            return shares
         sizes = ops[0].norm() * ops[1].norm()
         cosine = ops[0].inner(ops[1]) / sizes if sizes else 1.0
         angle = math.acos(max(-1.0, min(1.0, cosine)))
         if angle < SAME:
-            return beside([weighted(ops, shares)])
+            return shares
         if math.pi - angle < OPPOSITE:
             raise NotPossible(
                 f"`slerp`: the two deltas at `{place.path}` point in opposite ways, and no way between them is the "
                 "shortest; use `linear`"
             )
-        return beside([weighted(ops, [math.sin(share * angle) / math.sin(angle) for share in shares])])
+        return [math.sin(share * angle) / math.sin(angle) for share in shares]

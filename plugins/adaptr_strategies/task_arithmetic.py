@@ -8,16 +8,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from adaptr.algebra.operator import Operator
-from adaptr.strategies.base import Operators, Place, Strategy, Weights, beside, weighted
+from adaptr.strategies.base import Combination, Operators, Place, Weights
 
 
-class TaskArithmetic(Strategy):
+class TaskArithmetic(Combination):
     name = "task-arithmetic"
 
     @dataclass(frozen=True)
     class Config:
         lam: float = 1.0
 
-    def combine(self, ops: Operators, weights: Weights, cfg: Any, place: Place) -> Operator:
-        return beside([weighted(ops, [cfg.lam * w for w in weights])])
+    def coefficients(self, ops: Operators, weights: Weights, cfg: Any, place: Place) -> Weights:
+        return [cfg.lam * w for w in weights]

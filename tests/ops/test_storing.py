@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -80,15 +81,42 @@ def test_the_error_of_a_composition_is_that_of_what_is_stored(dtype: Any, option
     assert made.report.errors["fc"][0] == pytest.approx(made.report.error)
 
 
-def test_rounding_counts_where_terms_cancel() -> None:
-    """a - b of nearly equal adapters: fp32 holds the terms, and little of what is left of them."""
-    a = lora(torch.float32, 1)
-    near = {key: t + 1e-6 * torch.randn(t.shape) for key, t in a.tensors.items()}
-    b = a.replace(tensors=near, name="b")
-    made = adaptr.compose([(a, 1.0), (b, -1.0)])
-    error = real(made.adapter, dense(a) - dense(b))
-    assert error > 1e-3
+@pytest.mark.parametrize("strategy", ["linear", "cat", "task-arithmetic"])
+@pytest.mark.parametrize(("dtype", "by", "least"), [(torch.float32, 1e-6, 1e-3), (torch.bfloat16, 2**-7, 1e-6)])
+def test_rounding_counts_where_terms_cancel(strategy: str, dtype: torch.dtype, by: float, least: float) -> None:
+    """0.7 a - 0.7 b of nearly equal adapters: fp32 holds the terms, and little of what is left of them."""
+    a, b = lora(dtype, 1), nearly(lora(dtype, 1), by)
+    made = adaptr.compose([(a, 0.7), (b, -0.7)], strategy)
+    error = real(made.adapter, 0.7 * (dense(a) - dense(b)))
+    assert error > least
     assert made.report.error == pytest.approx(error, rel=1e-2)
+
+
+@pytest.mark.parametrize("strategy", ["slerp", "karcher"])
+def test_rounding_counts_where_directions_cancel(strategy: str) -> None:
+    """Of nearly opposite deltas little is left in the middle, by large coefficients."""
+    a = lora(torch.bfloat16, 1)
+    b = nearly(a, 0.01)
+    b = b.replace(tensors={key: -t if key.endswith("B") else t for key, t in b.tensors.items()})
+    made = adaptr.compose([(a, 0.5), (b, 0.5)], strategy)
+    size = float(dense(a).norm() + dense(b).norm()) / 2
+    one, two = dense(a) / dense(a).norm(), dense(b) / dense(b).norm()
+    if strategy == "karcher":
+        wanted = size * (one + two) / (one + two).norm()
+    else:
+        half = math.acos(float((one * two).sum())) / 2
+        wanted = math.sin(half) / math.sin(2 * half) * (dense(a) + dense(b))
+    error = real(made.adapter, wanted)
+    assert error > 1e-6
+    assert made.report.error == pytest.approx(error, rel=0.1)
+
+
+def nearly(a: Adapter, by: float) -> Adapter:
+    g = torch.Generator().manual_seed(7)
+    near = {
+        key: (t.double() * (1 + by * torch.randn(t.shape, generator=g))).to(t.dtype) for key, t in a.tensors.items()
+    }
+    return a.replace(tensors=near, name="b")
 
 
 def test_what_a_dtype_does_not_hold_is_refused() -> None:
