@@ -11,6 +11,8 @@ from adaptr.precision import widest
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from adaptr.strategies.base import Strategy
+
 Choice = Literal["refuse", "first", "average", "drop"]
 CHOICES: tuple[Choice, ...] = ("refuse", "first", "average", "drop")
 
@@ -20,21 +22,22 @@ WeightAt = Callable[[int, str], float]
 Parts = Mapping[int, Mapping[str, "Tensor"]]
 
 
-def biases(parts: Parts, weight: WeightAt, linear: bool, choice: Choice) -> dict[str, Tensor]:
+def biases(parts: Parts, weight: WeightAt, strategy: Strategy, choice: Choice) -> dict[str, Tensor]:
     """What is added to the bias at each target.
 
-    Where the strategy is the weighted sum, biases are summed as well, and so is the bias of one parent alone. Else
-    `choice` says. Raises `UsageError` if it is to refuse.
+    Where the strategy is the weighted sum, biases are summed as well; of the bias of one parent alone a strategy takes
+    what it would of a delta. Else `choice` says. Raises `UsageError` if it is to refuse.
     """
     found: dict[str, Tensor] = {}
     for path, owners in _owners(parts).items():
         mine = {n: parts[n][path] for n in owners}
-        if linear or len(mine) == 1:
+        if strategy.linear:
             found[path] = _total(path, mine, {n: weight(n, path) for n in mine})
-        elif choice == "refuse":
+        elif len(mine) > 1 and choice == "refuse":
             raise UsageError(_several("the bias", path, len(mine)))
-        elif choice == "first":
-            found[path] = mine[owners[0]] * weight(owners[0], path)
+        elif len(mine) == 1 or choice == "first":
+            others = sum(weight(n, path) for n in parts if n not in mine)
+            found[path] = mine[owners[0]] * strategy.alone(weight(owners[0], path), others)
         elif choice == "average":
             found[path] = _average(path, mine, weight)
     return found

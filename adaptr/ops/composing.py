@@ -53,8 +53,8 @@ class Work:
     def adapter(self, folder: Path | None) -> Adapter:
         """The result, its tensors beside each other in memory if they are low-rank, else in a file in `folder`."""
         changed = [path for path in self.targets if any(path in d and self.weight(n, path) for n, d in _numbered(self))]
-        choice, linear = self.recipe.replaced, self.strategy.linear
-        shifts = beside.biases({n: d.biases for n, d in _numbered(self)}, self.weight, linear, choice)
+        choice = self.recipe.replaced
+        shifts = beside.biases({n: d.biases for n, d in _numbered(self)}, self.weight, self.strategy, choice)
         whole = beside.replaced({n: d.replaced for n, d in _numbered(self)}, self.weight, choice, self.targets)
         if not changed and not shifts and not whole:
             raise UsageError("all weights are zero: the result would change nothing")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -11,7 +12,7 @@ from adaptr.algebra.lowrank import LowRank
 from adaptr.algebra.operator import Operator
 from adaptr.algebra.sum import Sum
 from adaptr.algebra.truncate import truncated
-from adaptr.errors import BadConfig, NotPossible
+from adaptr.errors import BadConfig, NotPossible, UsageError
 from adaptr.precision import widest
 
 if TYPE_CHECKING:
@@ -72,7 +73,8 @@ class Strategy:
     What its formula says of inputs and weights, which `adaptr.testing.StrategyLaws` holds it to: `ordered`: why the
     order of the inputs matters, "" where it does not. `jumps`: why the result at a weight that goes to 0 is not that
     without the input, "" where it is. `scale_free`: whether a common scale of all weights changes nothing; else the
-    result has that scale. `by_factors`: whether it depends on how a delta is written as B A.
+    result has that scale. `diluted`: whether inputs that don't change a target have their shares there. `by_factors`:
+    whether it depends on how a delta is written as B A.
     """
 
     name: ClassVar[str]
@@ -88,6 +90,7 @@ class Strategy:
     ordered: ClassVar[str] = ""
     jumps: ClassVar[str] = ""
     scale_free: ClassVar[bool] = False
+    diluted: ClassVar[bool] = False
     by_factors: ClassVar[bool] = False
 
     @dataclass(frozen=True)
@@ -110,6 +113,16 @@ class Strategy:
         low, error, size = truncated(result, rank, energy)
         wrong = size * error**2
         return Made(low, size, wrong, *((size, wrong) if self.linear else apart(low, ops, weights)))
+
+    def alone(self, weight: float, others: float) -> float:
+        """What is taken of a change that one input of this weight makes, others of the summed weight `others` not."""
+        if not self.scale_free or not weight:
+            return weight
+        if not self.diluted:
+            return math.copysign(1.0, weight)
+        if min(weight, others) < 0:
+            raise UsageError(f"`{self.name}` takes shares: weights {weight:g} and {others:g}, wanted none negative")
+        return weight / (weight + others)
 
     def search(self, loss: Callable[[Sequence[float]], float], count: int, cfg: Any) -> list[float]:
         """The weights that a strategy with `searches` finds. `loss`: of `count` weights, on its data."""

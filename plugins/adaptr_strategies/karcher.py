@@ -1,7 +1,8 @@
 """Karcher mean: the direction with the least squared angles to all D_i, at their mean size.  Karcher 1977.
 
 Every step stays in the span of the deltas, so it is computed on their inner products alone and exact on factors. Only
-where directions cancel there is no mean. Weights are shares of those inputs that change a target.
+where directions cancel there is no mean. Weights are shares, also of what changes nothing: that has no direction, and
+takes its share from the size.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ CANCELLED = 1e-3
 
 class Karcher(Combination):
     name = "karcher"
-    scale_free = True
+    scale_free = diluted = True
 
     @dataclass(frozen=True)
     class Config:
@@ -29,17 +30,17 @@ class Karcher(Combination):
     def coefficients(self, ops: Operators, weights: Weights, cfg: Any, place: Place) -> Weights:
         import torch
 
-        if min(weights) < 0 or not sum(weights):
-            raise UsageError(f"`karcher` is a mean: weights {list(weights)}, wanted none negative")
+        strengths = [*weights, *(weight for _, weight in place.absent)]
+        if min(strengths) < 0 or not sum(strengths):
+            raise UsageError(f"`karcher` is a mean: weights {strengths}, wanted none negative")
         gram = torch.tensor([[a.inner(b) for b in ops] for a in ops], dtype=torch.float64)
         sizes = gram.diagonal().sqrt()
         there = (sizes > 0).double()
-        share = torch.tensor(weights, dtype=torch.float64) * there
+        share = torch.tensor(weights, dtype=torch.float64) / sum(strengths) * there
         if not share.sum():
             return [0.0] * len(ops)
-        share = share / share.sum()
         unit = 1 / sizes.where(sizes > 0, 1.0)
-        c = _mean(gram * unit[:, None] * unit[None, :], share, cfg)
+        c = _mean(gram * unit[:, None] * unit[None, :], share / share.sum(), cfg)
         if c is None:
             raise NotPossible(
                 f"`karcher`: the deltas at `{place.path}` point in ways that cancel, and no direction is their mean; "

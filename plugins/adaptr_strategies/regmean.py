@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 class RegMean(Strategy):
     name = "regmean"
-    scale_free = True
+    scale_free = diluted = True
 
     @dataclass(frozen=True)
     class Config:

@@ -20,7 +20,7 @@ SAME, OPPOSITE = 1e-6, 1e-3
 class Slerp(Combination):
     name = "slerp"
     least = most = 2
-    scale_free = True
+    scale_free = diluted = True
 
     def coefficients(self, ops: Operators, weights: Weights, cfg: Any, place: Place) -> Weights:
         strengths = [*weights, *(weight for _, weight in place.absent)]

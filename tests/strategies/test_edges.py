@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -93,18 +94,48 @@ def test_slerp_goes_by_the_share_of_the_weights_alone() -> None:
         close(three, one)
 
 
+@pytest.mark.parametrize("name", ["karcher", "slerp"])
 @pytest.mark.parametrize("path", ["fc", "fd"])
-def test_slerp_does_not_jump_at_zero(path: str) -> None:
+def test_means_of_directions_do_not_jump_at_zero(name: str, path: str) -> None:
     """Neither where both inputs change the target nor where one does."""
     a, b = lora(1), lora(2, ["fc"])
-    nearly, none = (delta(adaptr.compose([(a, 2.0), (b, w)], "slerp").adapter, path) for w in (1e-9, 0.0))
+    nearly, none = (delta(adaptr.compose([(a, 2.0), (b, w)], name).adapter, path) for w in (1e-9, 0.0))
     close(none, delta(a, path))
     close(nearly, none)
 
 
-def test_slerp_to_nothing_is_the_straight_line() -> None:
+@pytest.mark.parametrize("name", ["karcher", "slerp"])
+def test_to_nothing_is_the_straight_line(name: str) -> None:
     a, b = lora(1), lora(2, ["fc"])
-    close(delta(adaptr.compose([(a, 3.0), (b, 1.0)], "slerp").adapter, "fd"), 0.75 * delta(a, "fd"))
+    close(delta(adaptr.compose([(a, 3.0), (b, 1.0)], name).adapter, "fd"), 0.75 * delta(a, "fd"))
+
+
+# ---------------------------------------------------------------- a bias that one input alone changes
+
+
+#: What takes a delta that stands alone by a number, and with which configuration nothing is left out.
+ALONE: dict[str, dict[str, Any]] = {
+    "linear": {}, "task-arithmetic": {}, "slerp": {}, "karcher": {},
+    "ties": {"density": 1.0}, "dare": {"density": 1.0}, "dare-ties": {"density": 1.0}, "knots": {"density": 1.0},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ALONE)
+def test_a_lone_bias_is_taken_as_a_lone_delta_is(name: str) -> None:
+    """At any scale of the weights: of `fd`, which one input alone changes, weight and bias have one coefficient."""
+    first, b = lora(1), lora(2, ["fc"])
+    shift = torch.arange(12.0)
+    a = first.replace(
+        tensors={**first.tensors, "fd:b": shift, "fc:b": shift},
+        targets={p: replace(t, config={**t.config, "bias": True}) for p, t in first.targets.items()},
+    )
+    for by in (1.0, 3.0):
+        made = adaptr.compose([(a, 0.75 * by), (b, 0.25 * by)], name, **ALONE[name]).adapter
+        D, old = delta(made, "fd"), delta(first, "fd")
+        taken = float((D * old).sum() / old.square().sum())
+        close(D, taken * old, 1e-3)
+        for path in ("fc", "fd"):
+            torch.testing.assert_close(made.at(path)["b"], taken * shift, rtol=1e-4, atol=1e-5)
 
 
 # ---------------------------------------------------------------- spectra
