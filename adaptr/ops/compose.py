@@ -19,7 +19,7 @@ from adaptr.format import digest
 from adaptr.format.io import write
 from adaptr.ops import about, beside, parents
 from adaptr.ops.belonging import require_named
-from adaptr.ops.composing import Work, weights
+from adaptr.ops.composing import Work, opened_base, weights
 from adaptr.ops.open import placed
 from adaptr.ops.parents import Parent
 from adaptr.ops.recipe import Recipe, arguments, checked
@@ -85,6 +85,9 @@ def compose(recipe: Recipe, folder: Path | None = None) -> Composition:
     given = [parents.opened(i.source, i.weight, recipe.base, i.digest) for i in recipe.inputs]
     parents.require_different(given)
     base = given[0].adapter.base if recipe.any_base else parents.require_one_base(given)
+    if recipe.base is not None:
+        given = [dataclasses.replace(parent, adapter=_called(parent.adapter, recipe.base)) for parent in given]
+    parents.require_one_spelling([parents.paths_of(parent) for parent in given], [parent.label for parent in given])
     if isinstance(recipe.base, str | Path):
         require_named(Path(recipe.base), [parent.adapter for parent in given], recipe.any_base)
     if strategy.searches:
@@ -98,6 +101,19 @@ def compose(recipe: Recipe, folder: Path | None = None) -> Composition:
     adapter = adapter.replace(base=base, name=recipe.name, lineage=lineage, **own, **told)
     report = _report(strategy, cfg, given, adapter, work, time.perf_counter() - started)
     return Composition(adapter, dataclasses.replace(report, lost=lost))
+
+
+def _called(adapter: Adapter, base: Any) -> Adapter:
+    """`adapter` with the names that the base has for its places."""
+    from adaptr.checkpoint.names import Names
+    from adaptr.checkpoint.open import Checkpoint
+    from adaptr.host.names import current
+
+    ground = opened_base(base)
+    if not isinstance(ground, Checkpoint):
+        return current(ground, adapter)
+    found = Names(ground).renamings({**dict.fromkeys(adapter.replaced), **adapter.targets})
+    return adapter.renamed(found) if found else adapter
 
 
 def _whole(strategy: Strategy, cfg: Any, given: Sequence[Parent], recipe: Recipe) -> Adapter:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from adaptr.adapter import Adapter, Base, Target, agree
-from adaptr.errors import ContentMismatch, TargetMismatch, UsageError, WrongBase
+from adaptr.errors import ContentMismatch, TargetAmbiguous, TargetMismatch, UsageError, WrongBase
 from adaptr.ops.belonging import same_name
 from adaptr.ops.naming import named, of_opened
 from adaptr.ops.open import open_adapter
@@ -76,7 +76,7 @@ def require_one_base(parents: Sequence[Parent]) -> Base:
     for parent in parents[1:]:
         _compare(parents[0], parent)
         known = _joined(known, parent.adapter.base)
-    alike = all(_paths(parent) == _paths(parents[0]) for parent in parents)
+    alike = all(paths_of(parent) == paths_of(parents[0]) for parent in parents)
     return known if alike else replace(known, content="")
 
 
@@ -87,7 +87,7 @@ def _compare(one: Parent, two: Parent) -> None:
             f"`{one.label}` and `{two.label}` belong to bases of different structure "
             f"({a.id or 'unnamed'}, {b.id or 'unnamed'}): their deltas can't be added"
         )
-    if a.content and b.content and _paths(one) == _paths(two) and a.content != b.content:
+    if a.content and b.content and paths_of(one) == paths_of(two) and a.content != b.content:
         raise ContentMismatch(
             f"`{one.label}` and `{two.label}` were trained on bases of the same structure and other weights "
             f"({a.id or 'unnamed'}, {b.id or 'unnamed'})"
@@ -105,8 +105,24 @@ def _joined(a: Base, b: Base) -> Base:
     return Base(**{name: getattr(a, name) or getattr(b, name) for name in fields})
 
 
-def _paths(parent: Parent) -> set[str]:
+def paths_of(parent: Parent) -> set[str]:
+    """The paths of all its targets."""
     return {target.path for _, target in parent.adapter.all_targets}
+
+
+def require_one_spelling(paths: Sequence[Iterable[str]], labels: Sequence[str]) -> None:
+    """Raises `TargetAmbiguous` where inputs name a place by the same words in another order, as `model.language_model`
+    and `language_model.model` of one model: which of two names is the base's own, the base alone says.
+    """
+    seen: dict[tuple[str, ...], tuple[str, str]] = {}
+    for mine, label in zip(paths, labels, strict=True):
+        for path in mine:
+            other, first = seen.setdefault(tuple(sorted(path.split("."))), (path, label))
+            if other != path:
+                raise TargetAmbiguous(
+                    f"`{other}` of `{first}` and `{path}` of `{label}` look like two names of one place, which would "
+                    "count as two; give the base (`--base`), which knows its own"
+                )
 
 
 def joined_targets(parents: Sequence[Sequence[Target]], labels: Sequence[str]) -> dict[str, Target]:

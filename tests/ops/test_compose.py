@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 import adaptr
+import renamed
 import tiny
 from adaptr.adapter import Adapter, Base, Target
 from adaptr.errors import (
@@ -20,6 +21,7 @@ from adaptr.errors import (
     NonFinite,
     NotPossible,
     ShapeError,
+    TargetAmbiguous,
     TargetMismatch,
     Unsupported,
     UsageError,
@@ -252,6 +254,27 @@ def test_bitfit_adds() -> None:
     assert made.method == "bitfit"
     for path, shift in deltas(made).biases.items():
         torch.testing.assert_close(shift, deltas(a).biases[path] + 0.5 * deltas(b).biases[path])
+
+
+def test_two_names_of_one_place_are_not_two_places() -> None:
+    a = lora(1)
+    paths = {path: f"language_model.{path}" for path in a.targets}
+    turned = lora(2).renamed({path: f"model.language_model.{path.removeprefix('model.')}" for path in a.targets})
+    with pytest.raises(TargetAmbiguous, match=r"two names of one place.*`--base`"):
+        adaptr.compose([a.renamed(paths), turned])
+    other = lora(2).renamed({path: f"decoder.{path}" for path in a.targets})
+    assert adaptr.compose([a.renamed(paths), other]).report.alone == 2 * len(a.targets)
+
+
+def test_two_names_of_one_place_are_one_by_the_base(tmp_path: Path) -> None:
+    model = renamed.model("llava")
+    model.save_pretrained(tmp_path)
+    a, b = (filled(adaptr.create(model, "lora", ["attn.q"], r=2), seed, f"a{seed}") for seed in (1, 2))
+    other = b.renamed({path: path.replace("model.language_model", "language_model.model") for path in b.targets})
+    for base in (tmp_path, model):
+        made = adaptr.compose([a, other], base=base)
+        assert made.report.alone == 0
+        assert_sum(made.adapter, [(a, 1.0), (b, 1.0)])
 
 
 def with_head(adapter: Adapter, value: float) -> Adapter:
