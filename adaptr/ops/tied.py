@@ -56,10 +56,11 @@ def contradicted(checkpoint: Checkpoint, changes: Mapping[str, Change]) -> list[
 def _refuse_unknown(ties: Ties, changes: Changes, tied: Tied) -> None:
     """Raises `TiedWeights` for a table or head of a model that says it ties and that transformers does not know."""
     config = ties.checkpoint.config
-    if tied == "both" or config.get(tying.FLAG) is not True or tying.known(config):
+    if tied == "both" or config.get(tying.FLAG) is not True:
         return
     for change in changes.values():
-        if change.stored is not None and change.stored.entry.shape[:1] == (config.get("vocab_size"),):
+        long = change.stored is not None and change.stored.entry.shape[:1] == (config.get("vocab_size"),)
+        if long and not tying.known(config):  # asked last, as it imports transformers
             raise TiedWeights(
                 f"`{change.name}` may be tied to another tensor: the configuration ties embeddings, and transformers, "
                 "which would know which, does not know this model. Say `--tied both` if it is the only one of them, or "
