@@ -166,17 +166,23 @@ def test_four_processes_fetch_the_same_blob(tmp_path: Path, stub: bool) -> None:
     assert not list((tmp_path / "store" / "ingest").iterdir())
 
 
+def arrived(root: Path) -> int:
+    return sum(path.stat().st_size for path in (root / "ingest").glob("*"))
+
+
 def test_a_killed_fetch_is_resumed(tmp_path: Path) -> None:
     root = tmp_path / "store"
     for _ in range(3):
         one = child(root, pause=0.02)
         assert one.stdout is not None
         assert one.stdout.readline() == "ready\n"
-        time.sleep(random.Random().uniform(0.05, 0.5))
+        until = time.monotonic() + 60
+        while not arrived(root) and time.monotonic() < until:  # a busy machine may not have written a byte yet
+            time.sleep(0.01)
+        time.sleep(random.Random().uniform(0.0, 0.4))
         one.send_signal(signal.SIGKILL)
         one.communicate()
-    left = sum(path.stat().st_size for path in (root / "ingest").iterdir())
-    assert left > 0
+    assert arrived(root) > 0
     out, err = child(root, pause=0.0).communicate(timeout=60)
     assert out.split() == ["ready", "3000000"], err
     assert not list((root / "ingest").iterdir())
