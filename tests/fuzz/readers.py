@@ -117,7 +117,7 @@ CHALLENGE = (
 )
 REFERENCES = (
     "oci://ghcr.io/acme/style:1.2", "hf://org/name@main#folder", f"https://h.io/x.safetensors#sha256={'0' * 64}",
-    "file:///work/#ref", f"oci://[::1]:5000/a@{ZERO}", "name:tag", f"http://h/l/#a@{ZERO}",
+    "file:///data/#ref", f"oci://[::1]:5000/a@{ZERO}", "name:tag", f"http://h/l/#a@{ZERO}",
 )  # fmt: skip
 KEY = "base_model.model.model.layers.0.self_attn.q_proj.lora_{}.weight"
 
