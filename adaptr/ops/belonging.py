@@ -30,6 +30,12 @@ EQUAL, DIFFERS, UNKNOWN = "equal", "differs", "unknown"
 SHORT = "short form"
 #: The adapter names a quantised form of the base, as QLoRA's trainers do; it merges into the base itself.
 QUANTIZED = "quantised form"
+_SAID = {
+    EQUAL: "by name alone",
+    SHORT: "by a short form of the name alone",
+    QUANTIZED: "a quantised form of this base, by name alone",
+    DIFFERS: "another name",
+}
 #: What such forms are called, behind the name of the model.
 _FORM = re.compile(r"([-_.](unsloth-bnb-4bit|bnb-[48]bit|[48]bit|int[48]|gptq|awq|nf4|fp8))+\Z")
 #: A name with an owner, as hubs and registries give them.
@@ -62,8 +68,7 @@ class Compared:
             return "the structure that it was trained on"
         if self.name == UNKNOWN:
             return "nothing known of its base"
-        how = {EQUAL: "by name alone", SHORT: "by a short form of the name alone"}.get(self.name, "another name")
-        return f"names `{self.named}`, {how}"
+        return f"names `{self.named}`, {_SAID[self.name]}"
 
     def as_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)

@@ -102,6 +102,7 @@ def test_a_quantised_form_of_the_base_is_said(here: Path, tmp_path: Path, form: 
     """QLoRA's trainers name what they loaded; what it is merged into is the model itself."""
     found = merged(here / "tiny", named(here, f"unsloth/tiny{form}", tmp_path / "a"), tmp_path / "out")
     assert found.name == "quantised form"
+    assert found.words.endswith(f"names `unsloth/tiny{form}`, a quantised form of this base, by name alone")
     with pytest.raises(WrongBase):
         merged(here / "tiny", named(here, f"unsloth/small{form}", tmp_path / "b"), tmp_path / "no")
 
