@@ -6,6 +6,7 @@ import bisect
 import itertools
 import os
 from collections.abc import Mapping
+from contextlib import ExitStack
 
 from adaptr.adapter import MATRIX_KINDS, Adapter, Target
 from adaptr.checkpoint.apart import pieces
@@ -75,10 +76,11 @@ def _sample(places: list[Place]) -> bytes:
     sizes = [(place.rows.stop - place.rows.start) * per_row for place in places]
     ends, numel = list(itertools.accumulate(sizes)), sum(sizes)
     raw = bytearray()
-    for i in range(0, numel, max(numel // SAMPLES, 1))[:SAMPLES]:
-        at = bisect.bisect_right(ends, i)
-        place, inside = places[at], i - ends[at] + sizes[at]
-        start = place.rows.start * per_row + inside
-        with open(place.stored.shard.path, "rb") as file:
-            raw += os.pread(file.fileno(), dtype.itemsize, place.stored.offset + start * dtype.itemsize)
+    with ExitStack() as opened:
+        files = [opened.enter_context(open(place.stored.shard.path, "rb")) for place in places]
+        for i in range(0, numel, max(numel // SAMPLES, 1))[:SAMPLES]:
+            at = bisect.bisect_right(ends, i)
+            place, inside = places[at], i - ends[at] + sizes[at]
+            start = place.rows.start * per_row + inside
+            raw += os.pread(files[at].fileno(), dtype.itemsize, place.stored.offset + start * dtype.itemsize)
     return value_bytes(torch.frombuffer(raw, dtype=dtype))
