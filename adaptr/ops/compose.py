@@ -85,14 +85,14 @@ def compose(recipe: Recipe, folder: Path | None = None) -> Composition:
     given = [parents.opened(i.source, i.weight, recipe.base, i.digest) for i in recipe.inputs]
     parents.require_different(given)
     base = given[0].adapter.base if recipe.any_base else parents.require_one_base(given)
-    if recipe.base is not None:
-        given = [dataclasses.replace(parent, adapter=_called(parent.adapter, recipe.base)) for parent in given]
+    ground = opened_base(recipe.base)
+    given = _called(given, ground)
     parents.require_one_spelling([parents.paths_of(parent) for parent in given], [parent.label for parent in given])
     if isinstance(recipe.base, str | Path):
         require_named(Path(recipe.base), [parent.adapter for parent in given], recipe.any_base)
     if strategy.searches:
         given = searched(strategy, cfg, given, recipe.base)
-    work = None if isinstance(strategy, Whole) else Work(recipe, strategy, cfg, given)
+    work = None if isinstance(strategy, Whole) else Work(recipe, strategy, cfg, given, ground)
     adapter = _whole(strategy, cfg, given, recipe) if work is None else work.adapter(folder)
     said = arguments(recipe, cfg, [parent.weight for parent in given], strategy.random)
     lineage = {"operation": "compose", "arguments": said, "parents": [dict(parent.named) for parent in given]}
@@ -103,17 +103,23 @@ def compose(recipe: Recipe, folder: Path | None = None) -> Composition:
     return Composition(adapter, dataclasses.replace(report, lost=lost))
 
 
-def _called(adapter: Adapter, base: Any) -> Adapter:
-    """`adapter` with the names that the base has for its places."""
+def _called(given: Sequence[Parent], ground: Any) -> list[Parent]:
+    """The inputs with the names that the base has for their places."""
     from adaptr.checkpoint.names import Names
     from adaptr.checkpoint.open import Checkpoint
     from adaptr.host.names import current
 
-    ground = opened_base(base)
-    if not isinstance(ground, Checkpoint):
-        return current(ground, adapter)
-    found = Names(ground).renamings({**dict.fromkeys(adapter.replaced), **adapter.targets})
-    return adapter.renamed(found) if found else adapter
+    if ground is None:
+        return list(given)
+    names = Names(ground) if isinstance(ground, Checkpoint) else None
+
+    def called(adapter: Adapter) -> Adapter:
+        if names is None:
+            return current(ground, adapter)
+        found = names.renamings({**dict.fromkeys(adapter.replaced_paths), **adapter.targets})
+        return adapter.renamed(found) if found else adapter
+
+    return [dataclasses.replace(parent, adapter=called(parent.adapter)) for parent in given]
 
 
 def _whole(strategy: Strategy, cfg: Any, given: Sequence[Parent], recipe: Recipe) -> Adapter:

@@ -32,11 +32,12 @@ ROUNDING = 1e-12
 
 
 class Work:
-    """All targets of a composition. `numbers`: the squared norms of what was made at each, without the operators."""
+    """All targets of a composition on `base`, a checkpoint or a live model, where methods need one. `numbers`: the
+    squared norms of what was made at each, without the operators.
+    """
 
-    def __init__(self, recipe: Recipe, strategy: Strategy, cfg: Any, given: Sequence[Parent]) -> None:
+    def __init__(self, recipe: Recipe, strategy: Strategy, cfg: Any, given: Sequence[Parent], base: Any) -> None:
         self.recipe, self.strategy, self.cfg, self.given = recipe, strategy, cfg, given
-        base = opened_base(recipe.base)
         self.deltas: list[Deltas] = [deltas(parent.adapter, base) for parent in given]
         #: Numbers of the inputs that count: at weight 0 one is as if not given.
         self.strong = [n for n, parent in enumerate(given) if parent.weight != 0]
