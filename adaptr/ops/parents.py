@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -114,15 +114,21 @@ def require_one_spelling(paths: Sequence[Iterable[str]], labels: Sequence[str]) 
     """Raises `TargetAmbiguous` where inputs name a place by the same words in another order, as `model.language_model`
     and `language_model.model` of one model: which of two names is the base's own, the base alone says.
     """
-    seen: dict[tuple[str, ...], tuple[str, str]] = {}
+    seen: dict[Hashable, tuple[str, str]] = {}
     for mine, label in zip(paths, labels, strict=True):
         for path in mine:
-            other, first = seen.setdefault(tuple(sorted(path.split("."))), (path, label))
+            other, first = seen.setdefault(_words(path), (path, label))
             if other != path:
                 raise TargetAmbiguous(
                     f"`{other}` of `{first}` and `{path}` of `{label}` look like two names of one place, which would "
                     "count as two; give the base (`--base`), which knows its own"
                 )
+
+
+def _words(path: str) -> Hashable:
+    """The words of a path in any order, its numbers in theirs: expert 1 of layer 0 is not expert 0 of layer 1."""
+    words = path.split(".")
+    return tuple(sorted(words)), tuple(word for word in words if word.isdecimal())
 
 
 def joined_targets(parents: Sequence[Sequence[Target]], labels: Sequence[str]) -> dict[str, Target]:

@@ -266,6 +266,15 @@ def test_two_names_of_one_place_are_not_two_places() -> None:
     assert adaptr.compose([a.renamed(paths), other]).report.alone == 2 * len(a.targets)
 
 
+def test_places_that_differ_in_the_order_of_their_numbers_are_two() -> None:
+    """Expert 1 of layer 0 and expert 0 of layer 1, as each expert's own layers are called."""
+    a = lora(1)
+    places = [f"model.layers.{i}.mlp.experts.{j}.w1" for i in range(2) for j in range(2)]
+    paths = dict(zip(a.targets, places, strict=False))
+    inputs = [lora(seed).renamed(paths) for seed in (1, 2)]
+    assert adaptr.compose(inputs).report.alone == 0
+
+
 def test_two_names_of_one_place_are_one_by_the_base(tmp_path: Path) -> None:
     model = renamed.model("llava")
     model.save_pretrained(tmp_path)
