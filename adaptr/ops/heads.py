@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from typing import Any
 
 from adaptr.errors import CheckpointError, MissingExtra, NotPossible, TargetMismatch
@@ -12,6 +13,8 @@ from adaptr.ops.sizes import Config, Shapes, labelled, parameters, resized
 from adaptr.skeleton import imagined
 
 ARCHITECTURES = "architectures"
+#: What building a class for a configuration that is another's may raise.
+UNBUILT = (CheckpointError, MissingExtra, TargetMismatch, RuntimeError, ValueError, TypeError)
 
 
 def headed(config: Config, shapes: Shapes, new: Collection[str], wanted: Collection[str] = ()) -> Config | None:
@@ -21,7 +24,7 @@ def headed(config: Config, shapes: Shapes, new: Collection[str], wanted: Collect
     wanted, the class stays as it is and the labels alone are said. Raises `NotPossible` where one is wanted that has
     more than is there.
     """
-    found = [made for made in _made(config, shapes, new) if made is not None]
+    found = list(_made(config, shapes, new))
     chosen = [made for made in found if made[ARCHITECTURES][0].endswith(tuple(wanted))]
     if not chosen:
         _refuse_lacking(config, shapes, new, wanted)
@@ -34,13 +37,10 @@ def headed(config: Config, shapes: Shapes, new: Collection[str], wanted: Collect
 
 def _refuse_lacking(config: Config, shapes: Shapes, new: Collection[str], wanted: Collection[str]) -> None:
     """Raises `NotPossible` where the class that adapters were trained on has layers that were drawn and never saved."""
-    for name in _kin(config):
-        if not name.endswith(tuple(wanted)):
-            continue
-        own = {**config, ARCHITECTURES: [name]}
-        have = parameters(own)
-        lacking = _absent(own, have, shapes)
-        if have.keys() >= set(new) and lacking:
+    for own, have in _classes(config, new):
+        name = own[ARCHITECTURES][0]
+        lacking = _absent(own, have, shapes) if name.endswith(tuple(wanted)) else []
+        if lacking:
             raise NotPossible(
                 f"the adapter was trained on a {name}, which also has `{lacking[0]}`: neither the base nor the adapter "
                 "holds it, so it was drawn at random in training and is lost; save it with the adapter "
@@ -48,18 +48,23 @@ def _refuse_lacking(config: Config, shapes: Shapes, new: Collection[str], wanted
             )
 
 
-def _made(config: Config, shapes: Shapes, new: Collection[str]) -> Iterator[Config | None]:
-    for name in _kin(config):
-        own = {**config, ARCHITECTURES: [name]}
-        try:
-            have = parameters(own)
-            if not have.keys() >= set(new):
-                continue
-            head = {one: shapes[one] for one in new}
+def _made(config: Config, shapes: Shapes, new: Collection[str]) -> Iterator[Config]:
+    for own, have in _classes(config, new):
+        head = {one: shapes[one] for one in new}
+        with suppress(*UNBUILT):
             made = own if all(have[one] == shapes[one] for one in new) else _fitted(own, shapes, head, have)
-            yield made if _whole(made, shapes) else None
-        except (CheckpointError, MissingExtra, TargetMismatch, RuntimeError, ValueError, TypeError):
-            continue
+            if not _absent(made, parameters(made), shapes):
+                yield made
+
+
+def _classes(config: Config, new: Collection[str]) -> Iterator[tuple[Config, Shapes]]:
+    """The configuration for each other class that has these parameters, and all that this class has."""
+    for name in _beside(type(imagined(config))):
+        own = {**config, ARCHITECTURES: [name]}
+        with suppress(*UNBUILT):
+            have = parameters(own)
+            if have.keys() >= set(new):
+                yield own, have
 
 
 def _fitted(config: Config, shapes: Shapes, head: Shapes, have: Shapes) -> Config:
@@ -69,12 +74,8 @@ def _fitted(config: Config, shapes: Shapes, head: Shapes, have: Shapes) -> Confi
     return resized(made, shapes, head)
 
 
-def _whole(config: Config, shapes: Shapes) -> bool:
-    """Whether every parameter of the class is there, itself or by a tie."""
-    return not _absent(config, parameters(config), shapes)
-
-
 def _absent(config: Config, have: Collection[str], shapes: Shapes) -> list[str]:
+    """The parameters of a class that are not there, neither themselves nor by a tie."""
     tied = {name: group for group in tying.groups(config) for name in group}
     return [name for name in have if name not in shapes and not any(o in shapes for o in tied.get(name, ()))]
 
@@ -95,11 +96,7 @@ def possible(model: Any, names: Collection[str]) -> bool:
     return False
 
 
-def _kin(config: Config) -> list[str]:
-    """The classes that transformers has beside a configuration's own."""
-    return _beside(type(imagined(config)))
-
-
 def _beside(model: type) -> list[str]:
+    """The classes that transformers has beside a model's own."""
     module = sys.modules[model.__module__]
     return sorted(n for n in getattr(module, "__all__", ()) if "For" in n and n != model.__name__)
