@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from adaptr.adapter import WHOLE, Adapter, Base
 from adaptr.format import digest
@@ -16,9 +16,6 @@ from adaptr.format.finite import nonfinite
 from adaptr.format.header import Entry
 from adaptr.format.io import open_tensors
 from adaptr.ops.open import Opened, open_adapter
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)
@@ -36,8 +33,8 @@ class Inspection:
 
     `trained`: numbers of the method's own tensors; `replaced`: whole parameters of the base; `nbytes`: of all tensors.
     `file_digest`: of the file that holds the tensors. `weights_digest`: the adapter's identity, the same in every
-    format.
-    `nonfinite`: tensors with NaN or infinity, None if nobody looked. `beside`: files in its folder with other weights.
+    format. `nonfinite`: tensors with NaN or infinity, None if nobody looked. `beside`: files in its folder with other
+    weights.
     """
 
     source: str
