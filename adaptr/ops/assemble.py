@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from adaptr import plugins
 from adaptr.adapter import MATRIX_KINDS, REPLACED, Adapter, Base, Target
+from adaptr.algebra.dense import Dense
 from adaptr.algebra.lowrank import LowRank
 from adaptr.algebra.operator import Operator
 from adaptr.errors import NoDelta, NothingChanged
@@ -91,7 +92,19 @@ def _at(
         r = low.A.shape[1 if low.experts else 0]
         factors = {name: cast(t, dtype, target.path) for name, t in _factors(low).items()}
         return {"r": r, "alpha": float(r), "bias": bias is not None}, {**factors, **extra}
-    return {"bias": bias is not None}, {"D": cast(op.dense(), dtype, target.path), **extra}
+    return {"bias": bias is not None}, {"D": cast(_formed(op), dtype, target.path), **extra}
+
+
+def _formed(op: Operator) -> Tensor:
+    """D in its dtype, rounded once: of terms that cancel, sums in fp32 leave little that is right."""
+    import torch
+
+    if isinstance(op, Dense):
+        return op.dense()
+    D = torch.empty(op.shape, dtype=op.dtype, device=op.device)
+    for s in op.blocks():
+        D[s] = op.rows(s, torch.float64)
+    return D
 
 
 def _nothing(method: str, target: Target, bias: Tensor | None) -> Operator:

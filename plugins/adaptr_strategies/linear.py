@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from adaptr.algebra.lowrank import LowRank
 from adaptr.algebra.operator import Operator
 from adaptr.strategies.base import Operators, Place, Strategy, Weights, beside, weighted
 
@@ -18,4 +19,5 @@ class Linear(Strategy):
     def combine(self, ops: Operators, weights: Weights, cfg: Any, place: Place) -> Operator:
         """Where the ranks add up to more than the sides have, what is superfluous is taken off, exactly."""
         total = beside([weighted(ops, weights)])
-        return total if total.rank < min(total.size) else total.truncate(min(total.size))[0]
+        superfluous = isinstance(total, LowRank) and total.rank == min(total.size)
+        return total.truncate(total.rank)[0] if superfluous else total

@@ -19,6 +19,7 @@ from adaptr import strategies
 from adaptr.algebra.dense import Dense
 from adaptr.algebra.lowrank import LowRank
 from adaptr.algebra.operator import Operator
+from adaptr.algebra.sum import Sum
 from adaptr.errors import InputError, NonFinite, NotPossible, Unsupported, UsageError
 from adaptr.strategies.base import Place
 from adaptr.testing import shaken
@@ -108,6 +109,18 @@ def test_means_of_directions_do_not_jump_at_zero(name: str, path: str) -> None:
 def test_to_nothing_is_the_straight_line(name: str) -> None:
     a, b = lora(1), lora(2, ["fc"])
     close(delta(adaptr.compose([(a, 3.0), (b, 1.0)], name).adapter, "fd"), 0.75 * delta(a, "fd"))
+
+
+# ---------------------------------------------------------------- sums of dense deltas
+
+
+def test_the_sum_of_dense_deltas_is_no_decomposition() -> None:
+    """Only of factors may there be more than the sides have."""
+    ops = [Dense(exact(op)) for op in low(SHAPE, (3, 3))]
+    strategy = strategies.get("linear")
+    found = strategy.make(ops, [0.5, 2.0], strategy.config({}), Place("layer"), None, None).operator
+    assert isinstance(found, Sum)
+    assert torch.equal(exact(found), 0.5 * exact(ops[0]) + 2.0 * exact(ops[1]))
 
 
 # ---------------------------------------------------------------- a bias that one input alone changes
