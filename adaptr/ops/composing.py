@@ -19,9 +19,9 @@ from adaptr.ops.deltas import Deltas, deltas
 from adaptr.ops.parents import Parent
 from adaptr.ops.recipe import Recipe
 from adaptr.ops.spool import Spool
-from adaptr.ops.storing import lost
+from adaptr.ops.storing import lost, stored
 from adaptr.precision import named
-from adaptr.strategies.base import Made, Place, Strategy
+from adaptr.strategies.base import Made, Operators, Place, Strategy, Weights, apart
 from adaptr.weighting import Layers
 
 if TYPE_CHECKING:
@@ -67,11 +67,13 @@ class Work:
         dtype = named(self.recipe.dtype)
 
         def one(path: str) -> Target:
-            made = self._made(path) if path in changed else None
-            op = None if made is None else made.operator
-            target, tensors = place(method, self.targets[path], op, shifts.get(path), dtype)
-            if made is not None:
-                self.numbers[path] = self._measured(made, tensors)
+            if path not in changed:
+                target, tensors = place(method, self.targets[path], None, shifts.get(path), dtype)
+            else:
+                ops, ours, where = self._here(path)
+                made = self._made(ops, ours, where)
+                target, tensors = place(method, self.targets[path], made.operator, shifts.get(path), dtype)
+                self.numbers[path] = self._measured(made, tensors, ops, ours)
             for name, tensor in tensors.items():
                 _put(spool, f"{path}:{name}", tensor)
             return target
@@ -84,8 +86,8 @@ class Work:
         version = plugins.method(method).version
         return Adapter(method, shared_config(method, chosen), chosen, spool, version)
 
-    def _made(self, path: str) -> Made:
-        """What the strategy makes at a target. An input at weight 0 counts as not given."""
+    def _here(self, path: str) -> tuple[list[Operator], list[float], Place]:
+        """The deltas at a target, their weights and all else of it. An input at weight 0 counts as not given."""
         strong = {n: weight for n in range(len(self.given)) if (weight := self.weight(n, path))}
         there = [n for n in strong if path in self.deltas[n]]
         ops = [self.deltas[n][path] for n in there]
@@ -93,18 +95,20 @@ class Work:
             _require_finite(op, self.given[n].label, path)
         named = tuple(self.given[n].weights for n in there)
         absent = tuple((n, weight) for n, weight in strong.items() if n not in there)
-        where = Place(path, self.recipe.seed, tuple(there), named, absent)
-        ours = [strong[n] for n in there]
+        return ops, [strong[n] for n in there], Place(path, self.recipe.seed, tuple(there), named, absent)
+
+    def _made(self, ops: Operators, ours: Weights, where: Place) -> Made:
+        """What the strategy makes at a target."""
         made = self.strategy.make(ops, ours, self.cfg, where, self.recipe.rank, self.recipe.energy)
         if not made.operator.finite():
             raise NonFinite(
-                f"strategy `{self.strategy.name}` makes NaN or infinity at `{path}`, of inputs that hold none: their "
-                "values are too large or too small for it"
+                f"strategy `{self.strategy.name}` makes NaN or infinity at `{where.path}`, of inputs that hold none: "
+                "their values are too large or too small for it"
             )
         return made
 
-    def _measured(self, made: Made, tensors: Mapping[str, Tensor]) -> Made:
-        """The numbers of what was made, with what storing it costs: truncated is orthogonal to rounded."""
+    def _measured(self, made: Made, tensors: Mapping[str, Tensor], ops: Operators, ours: Weights) -> Made:
+        """The numbers of what was made, with what storing it cost: truncated is orthogonal to rounded."""
         numbers: Made = replace(made, operator=None, exact=None)  # type: ignore[arg-type]
         if "D" in tensors and self.recipe.dtype is None:
             return numbers  # stored as it was made
@@ -112,9 +116,12 @@ class Work:
         size = made.size or exact.inner(exact)
         wrong = lost(exact, tensors, size)
         numbers = replace(numbers, size=size, wrong=made.wrong + wrong)
-        if self.strategy.linear and wrong:
-            numbers = replace(numbers, plain=made.plain or size, apart=made.apart + wrong)
-        return numbers
+        if not wrong:
+            return numbers
+        if self.strategy.linear:
+            return replace(numbers, plain=made.plain or size, apart=made.apart + wrong)
+        plain, gap = apart(stored(tensors, exact), ops, ours)
+        return replace(numbers, plain=plain, apart=gap)
 
     def _low(self, changed: Sequence[str]) -> bool:
         """Whether the result is low-rank: because it is cut, or because all inputs and the strategy are."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from adaptr.algebra.dense import Dense
 from adaptr.algebra.lowrank import LowRank
 from adaptr.algebra.operator import Operator
 from adaptr.errors import NonFinite, NotPossible
@@ -24,22 +25,30 @@ EXACT = 1e-6
 
 def cast(tensor: Tensor, dtype: torch.dtype | None, path: str) -> Tensor:
     """`tensor` as it is stored: in `dtype`, or as it is. Raises `NonFinite` where that dtype is too narrow for it."""
-    stored = tensor if dtype is None else tensor.to(dtype)
-    if stored.dtype is not tensor.dtype and not bool(stored.isfinite().all()) and bool(tensor.isfinite().all()):
+    made = tensor if dtype is None else tensor.to(dtype)
+    if made.dtype is not tensor.dtype and not bool(made.isfinite().all()) and bool(tensor.isfinite().all()):
         raise NonFinite(
             f"`{path}` would overflow: its tensors reach {float(tensor.abs().max()):.3g}, more than "
             f"{str(dtype).removeprefix('torch.')} holds; store it in a wider dtype"
         )
-    return stored
+    return made
 
 
-def lost(op: Operator, stored: Mapping[str, Tensor], size: float) -> float:
+def lost(op: Operator, tensors: Mapping[str, Tensor], size: float) -> float:
     """‖D' - D‖² for a delta D with ‖D‖² = `size` and the tensors of it as `lora` (scale 1) or `full` that are stored.
 
     0 for what is no more than the rounding of fp32.
     """
-    found = _of_dense(op, stored["D"]) if "D" in stored else _of_factors(op, stored["B"], stored["A"], size)
+    found = _of_dense(op, tensors["D"]) if "D" in tensors else _of_factors(op, tensors["B"], tensors["A"], size)
     return found if found > EXACT**2 * size else 0.0
+
+
+def stored(tensors: Mapping[str, Tensor], like: Operator) -> Operator:
+    """What lies in those tensors of a `lora` (scale 1) or `full`, as a change to the weight that `like` changes."""
+    if "D" in tensors:
+        return Dense(tensors["D"], experts=like.experts)
+    axis = 2 if like.experts else 1
+    return LowRank.of(tensors["B"].flatten(axis), tensors["A"].flatten(axis), like.shape, like.experts)
 
 
 def _of_dense(op: Operator, D: Tensor) -> float:
@@ -80,8 +89,8 @@ def _exact(op: Operator) -> tuple[Tensor, Tensor] | None:
 
 def measured(fitted: Fitted, op: Operator, adapter: Adapter, dtype: torch.dtype | None) -> Fitted:
     """`fitted` with what storing its operator in `adapter` cost, which is orthogonal to what truncating did."""
-    stored, square = adapter.at(fitted.path), fitted.norm**2
-    if not square or (dtype is None and "D" in stored):
+    tensors, square = adapter.at(fitted.path), fitted.norm**2
+    if not square or (dtype is None and "D" in tensors):
         return fitted
-    wrong = lost(op, stored, square)
+    wrong = lost(op, tensors, square)
     return replace(fitted, error=math.hypot(fitted.error, math.sqrt(wrong / square)))

@@ -92,6 +92,29 @@ def test_rounding_counts_where_terms_cancel(strategy: str, dtype: torch.dtype, b
     assert made.report.error == pytest.approx(error, rel=1e-2)
 
 
+@pytest.mark.parametrize("strategy", ["linear", "task-arithmetic"])
+def test_dense_terms_that_cancel_leave_what_is_right(strategy: str) -> None:
+    """Formed in fp64 and rounded once: nothing is lost, and none is reported."""
+    D = torch.randn(16, 24, generator=torch.Generator().manual_seed(1))
+    a = adaptr.create(Model(), "full", ["fc"]).replace(tensors={"fc:D": D}, base=adaptr.Base(), name="a")
+    b = nearly(a, 1e-6)
+    made = adaptr.compose([(a, 0.3), (b, -0.3)], strategy)
+    assert real(made.adapter, 0.3 * (dense(a) - dense(b))) < 1e-7
+    assert made.report.error == 0.0
+
+
+@pytest.mark.parametrize("options", [{}, {"rank": 2}, {"strategy": "ties"}, {"strategy": "iso-c"}])
+@pytest.mark.parametrize("by", [1.0, 1e-3])
+def test_the_distance_from_the_sum_is_that_of_what_is_stored(options: dict[str, Any], by: float) -> None:
+    """`by` 1e-3: the two cancel, and bf16 holds nothing of what is left."""
+    a, b = lora(torch.float32, 1), nearly(lora(torch.float32, 1), by)
+    given = [(a, 0.7), (b, -0.7)]
+    made = adaptr.compose(given, **{"strategy": "task-arithmetic", "dtype": "bf16", **options})
+    distance = real(made.adapter, 0.7 * (dense(a) - dense(b)))
+    assert made.report.distance == pytest.approx(distance, rel=1e-4)
+    assert made.report.errors["fc"][1] == pytest.approx(distance, rel=1e-4)
+
+
 @pytest.mark.parametrize("strategy", ["slerp", "karcher"])
 def test_rounding_counts_where_directions_cancel(strategy: str) -> None:
     """Of nearly opposite deltas little is left in the middle, by large coefficients."""
