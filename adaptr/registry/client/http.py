@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,8 +25,6 @@ ANSWER = 1 << 20
 CONNECT, STALL = 10.0, 30.0
 #: Bytes read from a connection at a time; the library's 64 KiB cost more for each than they bring.
 READ = 1 << 20
-#: Bytes a second that a server must send on average, over so many seconds of waiting for it.
-SLOWEST, PATIENCE = 1024, 15.0
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
@@ -69,7 +66,7 @@ class Answer:
         if encoding != "identity":
             raise RegistryError(f"`{self.origin}` sends `{shown(encoding)}`, though it was asked not to pack anything")
         with explained(self.url):
-            yield from _paced(self.response.iter_raw(), self.origin)
+            yield from self.response.iter_raw()
 
     def read(self, limit: int) -> bytes:
         """The whole body. Raises `RegistryError` when it is longer than `limit` bytes."""
@@ -93,23 +90,6 @@ class Answer:
                 f"`{self.origin}` answers {self.status} {shown(self.reason)}",
                 after=retry.asked(self.header("retry-after")),
             )
-
-
-def _paced(chunks: Iterator[bytes], origin: address.Origin) -> Iterator[bytes]:
-    """Chunks as they come. Raises `RegistryError` when hardly any do: trying again would not help."""
-    waited, got = 0.0, 0
-    while True:
-        started = time.monotonic()
-        chunk = next(chunks, None)
-        if chunk is None:
-            return
-        waited, got = waited + time.monotonic() - started, got + len(chunk)
-        if waited > PATIENCE:
-            if got < SLOWEST * waited:
-                pace = f"{got / waited:.0f} bytes a second"
-                raise RegistryError(f"`{origin}` sends {pace}; less than {SLOWEST} is not waited for")
-            waited, got = 0.0, 0
-        yield chunk
 
 
 @contextmanager
@@ -159,15 +139,18 @@ def _client() -> httpx.Client:
     import httpx
 
     from adaptr import __version__
+    from adaptr.registry.client import pace
 
     redaction.install()
     httpcore.HTTP11Connection.READ_NUM_BYTES = READ
-    return httpx.Client(
+    client = httpx.Client(
         headers={"Accept-Encoding": "identity", "User-Agent": f"adaptr/{__version__}"},
         cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
         timeout=httpx.Timeout(STALL, connect=CONNECT, pool=None),
         follow_redirects=False,
     )
+    pace.keep(client)
+    return client
 
 
 def close() -> None:
@@ -182,8 +165,12 @@ def explained(url: str) -> Iterator[None]:
     """Errors of the HTTP library as ours."""
     import httpx
 
+    from adaptr.registry.client import pace
+
     try:
         yield
+    except pace.TooSlow as error:
+        raise RegistryError(f"`{address.origin(url)}` {error}") from None
     except httpx.InvalidURL:
         raise RegistryError(f"`{shown(url.partition('?')[0])}` is no URL") from None
     except httpx.HTTPError as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import resource
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -213,29 +212,6 @@ def test_what_logs_show(text: str, want: str) -> None:
 )
 def test_this_machine(host: str, is_loopback: bool) -> None:
     assert address.loopback(host) == is_loopback
-
-
-def test_a_server_that_hardly_sends_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http, "PATIENCE", 0.05)
-
-    def dripping() -> Iterator[bytes]:
-        while True:
-            time.sleep(0.02)
-            yield b"x"
-
-    with pytest.raises(e.RegistryError, match="bytes a second"):
-        list(http._paced(dripping(), address.origin("http://127.0.0.1:9")))
-
-
-def test_a_slow_one_that_sends_enough_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http, "PATIENCE", 0.01)
-
-    def slow() -> Iterator[bytes]:
-        for _ in range(5):
-            time.sleep(0.01)
-            yield bytes(100)
-
-    assert sum(map(len, http._paced(slow(), address.origin("http://127.0.0.1:9")))) == 500
 
 
 @pytest.mark.parametrize("said", ["YWxpY2U6czNjcmV0eQ==", "s3crety", "token-of-old", "Bearer token-of-old"])
