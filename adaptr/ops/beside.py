@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from adaptr.errors import ShapeError, UsageError
 from adaptr.precision import widest
@@ -22,11 +22,11 @@ WeightAt = Callable[[int, str], float]
 Parts = Mapping[int, Mapping[str, "Tensor"]]
 
 
-def biases(parts: Parts, weight: WeightAt, strategy: Strategy, choice: Choice) -> dict[str, Tensor]:
+def biases(parts: Parts, weight: WeightAt, strategy: Strategy, cfg: Any, choice: Choice) -> dict[str, Tensor]:
     """What is added to the bias at each target.
 
     Where the strategy is the weighted sum, biases are summed as well; of the bias of one parent alone a strategy takes
-    what it would of a delta. Else `choice` says. Raises `UsageError` if it is to refuse.
+    what it would of a delta, with `cfg`. Else `choice` says. Raises `UsageError` if it is to refuse.
     """
     found: dict[str, Tensor] = {}
     for path, owners in _owners(parts).items():
@@ -37,7 +37,7 @@ def biases(parts: Parts, weight: WeightAt, strategy: Strategy, choice: Choice) -
             raise UsageError(_several("the bias", path, len(mine)))
         elif len(mine) == 1 or choice == "first":
             others = sum(weight(n, path) for n in parts if n not in mine)
-            found[path] = mine[owners[0]] * strategy.alone(weight(owners[0], path), others)
+            found[path] = mine[owners[0]] * strategy.alone(weight(owners[0], path), others, cfg)
         elif choice == "average":
             found[path] = _average(path, mine, weight)
     return found

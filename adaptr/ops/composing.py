@@ -55,7 +55,7 @@ class Work:
         """The result, its tensors beside each other in memory if they are low-rank, else in a file in `folder`."""
         changed = [path for path in self.targets if any(path in d and self.weight(n, path) for n, d in _numbered(self))]
         choice = self.recipe.replaced
-        shifts = beside.biases({n: d.biases for n, d in _numbered(self)}, self.weight, self.strategy, choice)
+        shifts = beside.biases({n: d.biases for n, d in _numbered(self)}, self.weight, self.strategy, self.cfg, choice)
         whole = beside.replaced({n: d.replaced for n, d in _numbered(self)}, self.weight, choice, self.targets)
         if not changed and not shifts and not whole:
             raise UsageError("all weights are zero: the result would change nothing")

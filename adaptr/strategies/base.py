@@ -74,7 +74,7 @@ class Strategy:
     order of the inputs matters, "" where it does not. `jumps`: why the result at a weight that goes to 0 is not that
     without the input, "" where it is. `scale_free`: whether a common scale of all weights changes nothing; else the
     result has that scale. `diluted`: whether inputs that don't change a target have their shares there. `by_factors`:
-    whether it depends on how a delta is written as B A.
+    whether it depends on how a delta is written as B A. `factor`: the field that the whole result is multiplied by.
     """
 
     name: ClassVar[str]
@@ -92,6 +92,7 @@ class Strategy:
     scale_free: ClassVar[bool] = False
     diluted: ClassVar[bool] = False
     by_factors: ClassVar[bool] = False
+    factor: ClassVar[str] = ""
 
     @dataclass(frozen=True)
     class Config:
@@ -114,15 +115,16 @@ class Strategy:
         wrong = size * error**2
         return Made(low, size, wrong, *((size, wrong) if self.linear else apart(low, ops, weights)))
 
-    def alone(self, weight: float, others: float) -> float:
+    def alone(self, weight: float, others: float, cfg: Any) -> float:
         """What is taken of a change that one input of this weight makes, others of the summed weight `others` not."""
+        by: float = getattr(cfg, self.factor) if self.factor else 1.0
         if not self.scale_free or not weight:
-            return weight
+            return by * weight
         if not self.diluted:
-            return math.copysign(1.0, weight)
+            return by * math.copysign(1.0, weight)
         if min(weight, others) < 0:
             raise UsageError(f"`{self.name}` takes shares: weights {weight:g} and {others:g}, wanted none negative")
-        return weight / (weight + others)
+        return by * weight / (weight + others)
 
     def search(self, loss: Callable[[Sequence[float]], float], count: int, cfg: Any) -> list[float]:
         """The weights that a strategy with `searches` finds. `loss`: of `count` weights, on its data."""

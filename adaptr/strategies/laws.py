@@ -6,7 +6,7 @@
         strategy = "mine"
 
 and gets a test a law, on small deltas that hypothesis draws. What the strategy declares of itself (`ordered`, `jumps`,
-`scale_free`, `by_factors`) says which laws are for it.
+`scale_free`, `diluted`, `by_factors`, `factor`) says which laws are for it.
 """
 
 from __future__ import annotations
@@ -256,6 +256,35 @@ class StrategyLaws:
 
         with pytest.raises(BadConfig, match="no_such_field"):
             self.own.config({**self.options(), "no_such_field": 1})
+
+    def test_law_12_its_factor_is_one_of_the_result(self) -> None:
+        field = self.own.factor
+        if not field:
+            return
+
+        def law(case: Case) -> None:
+            once, more = ({**self.options(), field: by} for by in (1.0, 2.5))
+            found = self.made(case.ops, case.weights, options=more)
+            assert_alike(found, 2.5 * self.made(case.ops, case.weights, options=once))
+
+        self.holds(law, self.cases())
+
+    def test_law_13_of_what_one_input_alone_changes_as_much_is_taken_as_it_says(self) -> None:
+        """So that a bias, which no strategy is asked for, and the delta beside it have one coefficient."""
+        own = self.own
+        if self.whole is None or isinstance(own, Whole):
+            return
+        options = {**self.options(), **self.whole, **({own.factor: 0.6} if own.factor else {})}
+
+        def law(case: Case) -> None:
+            op, (weight, other) = case.ops[0], case.weights[:2]
+            # absent under its own number: what is known of the inputs (Gram matrices) is alike
+            found = self.made([op], [weight], absent=[(0, other)], options=options)
+            if own.normalize:
+                weight, other = weight / (weight + other), other / (weight + other)
+            assert_alike(found, own.alone(weight, other, own.config(options)) * op.dense(_double()))
+
+        self.holds(law, self.cases())
 
 
 # ---------------------------------------------------------------- what the laws are made of

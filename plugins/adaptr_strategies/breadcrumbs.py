@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 class Breadcrumbs(Elementwise):
     name = "breadcrumbs"
+    factor = "alpha"
 
     @dataclass(frozen=True)
     class Config:

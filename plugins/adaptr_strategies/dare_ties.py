@@ -23,6 +23,7 @@ class DARETIES(Elementwise):
     random = True
     jumps = ALONE
     scale_free = True
+    factor = "lam"
 
     @dataclass(frozen=True)
     class Config:

@@ -24,6 +24,7 @@ class DELLA(Elementwise):
     random = True
     jumps = ALONE
     scale_free = True
+    factor = "lam"
 
     @dataclass(frozen=True)
     class Config:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 class IsoC(InCore):
     name = "iso-c"
     jumps = "every direction of the sum has the same strength, however small it is there"
+    factor = "alpha"
 
     @dataclass(frozen=True)
     class Config:

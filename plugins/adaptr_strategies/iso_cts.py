@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 class IsoCTS(InCore):
     name = "iso-cts"
     jumps = "every direction has the same strength, and every input gives as many, whatever its weight"
+    factor = "alpha"
 
     @dataclass(frozen=True)
     class Config:

@@ -21,6 +21,7 @@ class KnOTS(Strategy):
     space = "core"
     jumps = ALONE
     scale_free = True
+    factor = "lam"
 
     @dataclass(frozen=True)
     class Config:

@@ -13,6 +13,7 @@ from adaptr.strategies.base import Combination, Operators, Place, Weights
 
 class TaskArithmetic(Combination):
     name = "task-arithmetic"
+    factor = "lam"
 
     @dataclass(frozen=True)
     class Config:

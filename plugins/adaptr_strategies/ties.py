@@ -22,6 +22,7 @@ class TIES(Elementwise):
     name = "ties"
     jumps = ALONE
     scale_free = True
+    factor = "lam"
 
     @dataclass(frozen=True)
     class Config:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 class TSV(InCore):
     name = "tsv"
     jumps = "every input gives as many directions, whatever its weight"
+    factor = "alpha"
 
     @dataclass(frozen=True)
     class Config:

@@ -128,8 +128,9 @@ def test_the_sum_of_dense_deltas_is_no_decomposition() -> None:
 
 #: What takes a delta that stands alone by a number, and with which configuration nothing is left out.
 ALONE: dict[str, dict[str, Any]] = {
-    "linear": {}, "task-arithmetic": {}, "slerp": {}, "karcher": {},
-    "ties": {"density": 1.0}, "dare": {"density": 1.0}, "dare-ties": {"density": 1.0}, "knots": {"density": 1.0},
+    "linear": {}, "task-arithmetic": {"lam": 0.4}, "slerp": {}, "karcher": {},
+    "ties": {"density": 1.0, "lam": 0.6}, "dare": {"density": 1.0},
+    "dare-ties": {"density": 1.0}, "knots": {"density": 1.0},
 }  # fmt: skip
 
 

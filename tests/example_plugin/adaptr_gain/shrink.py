@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 class Shrink(InCore):
     name = "shrink"
+    factor = "s"
 
     @dataclass(frozen=True)
     class Config:
