@@ -21,14 +21,11 @@ from adaptr.ops.recipe import Recipe
 from adaptr.ops.spool import Spool
 from adaptr.ops.storing import lost, stored
 from adaptr.precision import named
-from adaptr.strategies.base import Made, Operators, Place, Strategy, Weights, apart
+from adaptr.strategies.base import ROUNDING, Made, Operators, Place, Strategy, Weights, apart
 from adaptr.weighting import Layers
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-#: Of weights: a sum below this share of their sizes is 0 but for rounding.
-ROUNDING = 1e-12
 
 
 class Work:

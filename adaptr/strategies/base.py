@@ -17,10 +17,12 @@ from adaptr.precision import widest
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
 
 Operators = Sequence[Operator]
 Weights = Sequence[float]
+
+#: What rounding in fp64 leaves where terms cancel, as a share of their sizes, with room for some thousand terms.
+ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
@@ -120,11 +122,14 @@ class Strategy:
         by: float = getattr(cfg, self.factor) if self.factor else 1.0
         if not self.scale_free or not weight:
             return by * weight
-        if not self.diluted:
-            return by * math.copysign(1.0, weight)
-        if min(weight, others) < 0:
-            raise UsageError(f"`{self.name}` takes shares: weights {weight:g} and {others:g}, wanted none negative")
-        return by * weight / (weight + others)
+        return by * (self.proportions([weight], [others])[0] if self.diluted else math.copysign(1.0, weight))
+
+    def proportions(self, weights: Weights, absent: Weights) -> list[float]:
+        """Each weight's share of all, those of inputs that don't change a target counted. Raises `UsageError`."""
+        every = [*weights, *absent]
+        if min(every) < 0 or not sum(every):
+            raise UsageError(f"`{self.name}` takes shares: weights {every}, wanted none negative and not all 0")
+        return [weight / sum(every) for weight in weights]
 
     def search(self, loss: Callable[[Sequence[float]], float], count: int, cfg: Any) -> list[float]:
         """The weights that a strategy with `searches` finds. `loss`: of `count` weights, on its data."""
@@ -205,9 +210,3 @@ def factored(op: Operator) -> LowRank:
 def own_dtype(ops: Operators) -> torch.dtype:
     """The widest dtype of the operators, at least fp32: what a result is stored in."""
     return widest(*(op.dtype for op in ops))
-
-
-def flat(op: Operator, s: slice, dtype: Any) -> Tensor:
-    """Rows of D as matrix rows (rows, in*k), experts one after the other."""
-    D = op.rows(s, dtype)
-    return D.reshape(-1, op.size[1])

@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from adaptr.algebra.core import Core
 from adaptr.algebra.operator import Operator
-from adaptr.strategies.base import Made, Operators, Place, Strategy, Weights, factored, own_dtype
+from adaptr.strategies.base import ROUNDING, Made, Operators, Place, Strategy, Weights, factored, own_dtype
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 #: Singular values below this share of the largest are zero.
 NOTHING = 1e-10
-#: What rounding in fp64 leaves, as a share of what was added, with room for some thousand terms.
-ROUNDING = 1e-12
 
 
 class InCore(Strategy):

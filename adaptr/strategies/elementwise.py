@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from adaptr import stream
 from adaptr.algebra.dense import Dense
 from adaptr.algebra.operator import Operator
-from adaptr.precision import widest
-from adaptr.strategies.base import Made, Operators, Place, Strategy, Weights, apart
+from adaptr.strategies.base import ROUNDING, Made, Operators, Place, Strategy, Weights, apart, own_dtype
 from adaptr.strategies.threshold import kth_largest
 
 if TYPE_CHECKING:
@@ -19,8 +18,6 @@ if TYPE_CHECKING:
 
 #: Elements of a block: 256 KiB of fp32 for each input, so that all of them stay in a core's cache.
 BLOCK = 1 << 16
-#: What rounding in fp64 leaves where terms cancel, as a share of their sizes.
-ROUNDING = 1e-12
 #: Why a mean of the values that agree jumps where a weight goes to 0.
 ALONE = "a value that agrees with no other keeps its size at any weight"
 
@@ -57,7 +54,7 @@ class Elementwise(Strategy):
     ) -> Made:
         import torch
 
-        work = widest(*(op.dtype for op in ops))
+        work = own_dtype(ops)
         D, size, plain, gap = torch.empty(ops[0].shape, dtype=work), 0.0, 0.0, 0.0
         whole, ready = rank is None and energy is None, self.prepare(ops, cfg)
         for s in blocks(*ops):

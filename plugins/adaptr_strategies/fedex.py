@@ -15,8 +15,7 @@ from adaptr.algebra.lowrank import LowRank
 from adaptr.algebra.operator import Operator
 from adaptr.algebra.sum import Sum
 from adaptr.errors import BadConfig, Unsupported
-from adaptr.precision import widest
-from adaptr.strategies.base import Operators, Place, Strategy, Weights
+from adaptr.strategies.base import Operators, Place, Strategy, Weights, own_dtype
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,7 +51,7 @@ def _mean(ops: list[LowRank], weights: Weights) -> LowRank:
     """Σ w B_i and Σ w A_i as factors, scales in B."""
     import torch
 
-    dtype = widest(*(op.dtype for op in ops))
+    dtype = own_dtype(ops)
 
     def total(parts: list[Tensor]) -> Tensor:
         return torch.stack([w * part.to(dtype) for w, part in zip(weights, parts, strict=True)]).sum(0)

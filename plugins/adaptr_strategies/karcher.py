@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from adaptr.errors import NotPossible, UsageError
+from adaptr.errors import NotPossible
 from adaptr.strategies.base import Combination, Operators, Place, Weights
 
 #: Of directions: the length of a mean, and the angle from the opposite, from which on fp32 no longer tells where it is.
@@ -30,13 +30,11 @@ class Karcher(Combination):
     def coefficients(self, ops: Operators, weights: Weights, cfg: Any, place: Place) -> Weights:
         import torch
 
-        strengths = [*weights, *(weight for _, weight in place.absent)]
-        if min(strengths) < 0 or not sum(strengths):
-            raise UsageError(f"`karcher` is a mean: weights {strengths}, wanted none negative")
+        shares = self.proportions(weights, [weight for _, weight in place.absent])
         gram = torch.tensor([[a.inner(b) for b in ops] for a in ops], dtype=torch.float64)
         sizes = gram.diagonal().sqrt()
         there = (sizes > 0).double()
-        share = torch.tensor(weights, dtype=torch.float64) / sum(strengths) * there
+        share = torch.tensor(shares, dtype=torch.float64) * there
         if not share.sum():
             return [0.0] * len(ops)
         unit = 1 / sizes.where(sizes > 0, 1.0)

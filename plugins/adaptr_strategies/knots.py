@@ -11,8 +11,8 @@ from typing import Any
 
 from adaptr.algebra.lowrank import LowRank
 from adaptr.algebra.operator import Operator
-from adaptr.strategies.base import Operators, Place, Strategy, Weights
-from adaptr.strategies.core import NOTHING, ROUNDING, common
+from adaptr.strategies.base import ROUNDING, Operators, Place, Strategy, Weights
+from adaptr.strategies.core import NOTHING, common
 from adaptr.strategies.elementwise import ALONE, elect
 
 

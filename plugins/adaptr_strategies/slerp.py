@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from adaptr.errors import NotPossible, UsageError
+from adaptr.errors import NotPossible
 from adaptr.strategies.base import Combination, Operators, Place, Weights
 
 #: Angles at which the way between two directions is a straight line to fp64, and at which fp32 no longer tells it.
@@ -23,10 +23,7 @@ class Slerp(Combination):
     scale_free = diluted = True
 
     def coefficients(self, ops: Operators, weights: Weights, cfg: Any, place: Place) -> Weights:
-        strengths = [*weights, *(weight for _, weight in place.absent)]
-        if min(strengths) < 0 or not sum(strengths):
-            raise UsageError(f"`slerp` goes from one delta to the other: weights {strengths}, wanted none negative")
-        shares = [weight / sum(strengths) for weight in weights]
+        shares = self.proportions(weights, [weight for _, weight in place.absent])
         if len(ops) == 1:
             return shares
         sizes = ops[0].norm() * ops[1].norm()
