@@ -296,6 +296,10 @@ def test_of_scales_it_declares_the_error_of_the_change(scheme: str) -> None:
     wrong = float((now - was).double().norm() / (was - 1).double().norm())
     assert small.quantization["of"] == "change"
     assert wrong <= small.quantization["error"] <= 1.01 * wrong
+    W = nn.functional.normalize(linear().fc.weight.detach().double(), dim=1)  # type: ignore[arg-type]
+    merge = plugins.method("ia3").merge
+    merged, exact = (merge(a, a.targets["fc"], of_weight(W), 1.0).weight for a in (small, doubled(adapter)))  # type: ignore[operator]
+    assert relative(merged - W, exact - W) == pytest.approx(wrong), "where rows are equally long it is the weight's"
 
 
 def test_what_depends_on_the_base_declares_the_error_of_its_tensors() -> None:

@@ -2,7 +2,8 @@
 
 - `delta`: the largest ‖D' - D‖ / ‖D‖ of a target's weight or bias, for what has a delta of its own. It bounds that over
   all targets.
-- `change`: the largest ‖p' - p‖ / ‖p - 1‖ of scales p, which change nothing where they are 1.
+- `change`: the largest ‖p' - p‖ / ‖p - 1‖ of scales p, which change nothing where they are 1. That of a weight's
+  change is the same where its rows (columns) are equally long; else it is smaller or larger.
 - `tensors`: the largest ‖t' - t‖ / ‖t‖ of a tensor. What becomes of the change depends on the base or on the input, and
   its error may be larger: rounding a magnitude costs little of a weight, but may cost much of a small change to it.
 - `parts`: the largest of what the parts declare of themselves, where not all have deltas, or their weights vary.
@@ -14,7 +15,8 @@ Rounded up.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from adaptr import plugins
@@ -30,6 +32,9 @@ if TYPE_CHECKING:
     from adaptr.adapter import Adapter, Target
     from adaptr.algebra.operator import Operator
     from adaptr.families.base import Member, Method
+
+    #: A method, its target and tensors there, and its strength.
+    Part = tuple[Method, Target, dict[str, Tensor], float]
 
 #: Of squares: what fp64 may lose of ‖D' - D‖² to cancellation, relative to ‖D‖². Added, so that no error is too small.
 ROUNDING = 1e-14
@@ -86,10 +91,11 @@ def _of_delta(method: Method, before: Adapter, after: Adapter) -> float:
     was, now = method.members(before), method.members(after)
     weights, biases = [], []
     for path in _places(was):
-        D, E = _deltas(was, path), _deltas(now, path)
+        first, then = list(_here(was, path)), list(_here(now, path))
+        D, E = _deltas(first), _deltas(then)
         if D:
             weights.append(_gap(D, E))
-        b, c = _shifts(was, path), _shifts(now, path)
+        b, c = _shifts(first), _shifts(then)
         if b:
             gap = (sum(c[1:], c[0]) - sum(b[1:], b[0])).square().sum()
             biases.append((float(gap), float(sum(b[1:], b[0]).square().sum())))
@@ -100,7 +106,8 @@ def _places(members: list[Member]) -> dict[str, None]:
     return dict.fromkeys(path for member in members for path in member.adapter.targets)
 
 
-def _here(members: list[Member], path: str) -> Iterator[tuple[Method, Target, dict[str, Tensor], float]]:
+def _here(members: list[Member], path: str) -> Iterator[Part]:
+    """What the members that have a target are there, in fp64."""
     import torch
 
     for _, adapter, strength in members:
@@ -109,14 +116,12 @@ def _here(members: list[Member], path: str) -> Iterator[tuple[Method, Target, di
             yield plugins.method(adapter.method), adapter.targets[path], p, strength(path)
 
 
-def _deltas(members: list[Member], path: str) -> list[Operator]:
-    return [m.operator(t, p) * w for m, t, p, w in _here(members, path) if isinstance(m, Delta)]
+def _deltas(parts: list[Part]) -> list[Operator]:
+    return [m.operator(t, p) * w for m, t, p, w in parts if isinstance(m, Delta)]
 
 
-def _shifts(members: list[Member], path: str) -> list[Tensor]:
-    found = [
-        m.shift(p, m.config(t.config), w) if isinstance(m, Delta) else p["b"] * w for m, t, p, w in _here(members, path)
-    ]
+def _shifts(parts: list[Part]) -> list[Tensor]:
+    found = [m.shift(p, m.config(t.config), w) if isinstance(m, Delta) else p["b"] * w for m, t, p, w in parts]
     return [shift for shift in found if shift is not None]
 
 
@@ -131,14 +136,10 @@ def _gap(before: list[Operator], after: list[Operator]) -> tuple[float, float]:
     return max(gap.inner(gap), 0.0) + ROUNDING * size, size
 
 
-def _of_change(method: Method, before: Adapter, after: Adapter) -> float:
-    pairs = [(one, other) for path in before.targets for one, other in _pairs(method, before, after, path)]
-    return _largest([(float((b - a).square().sum()), float((a - 1).square().sum())) for a, b in pairs])
-
-
-def _of_tensors(method: Method, before: Adapter, after: Adapter) -> float:
+def _of_values(method: Method, before: Adapter, after: Adapter, origin: float) -> float:
+    """The largest error of a tensor, against its distance from `origin`."""
     pairs = [pair for path in before.targets for pair in _pairs(method, before, after, path)]
-    return _largest([(float((b - a).square().sum()), float(a.square().sum())) for a, b in pairs])
+    return _largest([(float((b - a).square().sum()), float((a - origin).square().sum())) for a, b in pairs])
 
 
 def _pairs(method: Method, before: Adapter, after: Adapter, path: str) -> Iterator[tuple[Tensor, Tensor]]:
@@ -166,4 +167,8 @@ def _up(error: float, digits: int = 4) -> float:
     return float(f"{math.ceil(error * 10.0**places - 1e-6)}e{-places}")
 
 
-_MEASURES = {"delta": _of_delta, "change": _of_change, "tensors": _of_tensors}
+_MEASURES: dict[str, Callable[[Method, Adapter, Adapter], float]] = {
+    "delta": _of_delta,
+    "change": partial(_of_values, origin=1.0),
+    "tensors": partial(_of_values, origin=0.0),
+}
