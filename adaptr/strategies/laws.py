@@ -13,16 +13,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from adaptr import strategies
 from adaptr.adapter import Adapter, Target
-from adaptr.algebra.dense import Dense
-from adaptr.algebra.lowrank import LowRank
 from adaptr.algebra.operator import Operator
 from adaptr.errors import AdaptrError, BadConfig, Unsupported
+from adaptr.strategies import cases
 from adaptr.strategies.base import Place, Strategy
+from adaptr.strategies.cases import HOSTILE, KINDS, SHAPES, Case
 from adaptr.strategies.whole import Whole
 
 if TYPE_CHECKING:
@@ -31,18 +30,6 @@ if TYPE_CHECKING:
 #: Of results in fp32, relative to the largest value.
 CLOSE = 2e-5
 EXAMPLES = 8
-SHAPES = ((6, 5), (4, 7), (5, 5))
-#: How the second delta is made of the first, where it is.
-KINDS = ("free", "free", "same", "zero", "deficient", "wide", "orthogonal")
-HOSTILE = (*KINDS, "opposite", "signs", "tiny", "huge")
-
-
-@dataclass(frozen=True)
-class Case:
-    """Deltas of one shape and their weights."""
-
-    ops: tuple[Operator, ...]
-    weights: tuple[float, ...]
 
 
 class StrategyLaws:
@@ -110,7 +97,8 @@ class StrategyLaws:
         count = st.integers(max(own.least, 2), own.most or 3)
         weights = count.flatmap(lambda n: st.tuples(*[st.sampled_from(list(strengths or self.strengths))] * n))
         ranks = st.tuples(*[st.sampled_from(list(self.ranks))] * 3)
-        return st.builds(_case, weights, ranks, st.sampled_from(SHAPES), st.sampled_from(kinds), st.integers(0, 999))
+        shapes, seeds = st.sampled_from(SHAPES), st.integers(0, 999)
+        return st.builds(cases.drawn, weights, ranks, shapes, st.sampled_from(kinds), seeds)
 
     def holds(self, law: Callable[[Case], None], cases: Any, examples: int = EXAMPLES) -> None:
         """Try a law on cases, the same at each run, but for those that the strategy says are none of its own."""
@@ -187,7 +175,7 @@ class StrategyLaws:
     def test_law_6_a_scale_of_all_deltas_is_one_of_the_result(self) -> None:
         def law(case: Case) -> None:
             for by in (4.0, 2.0**-66, 2.0**60):
-                scaled = [op * by if self.own.by_factors else _times(op, by) for op in case.ops]
+                scaled = [op * by if self.own.by_factors else cases.times(op, by) for op in case.ops]
                 found = self.made(scaled, case.weights)
                 assert_alike(found / by, self.made(case.ops, case.weights))
 
@@ -210,7 +198,7 @@ class StrategyLaws:
 
         def law(case: Case) -> None:
             last = len(case.ops) - 1
-            zero = _times(case.ops[last], 0.0)
+            zero = cases.times(case.ops[last], 0.0)
             found = self.made([*case.ops[:last], zero], case.weights)
             weights = case.weights[:last]
             assert_alike(found, self.made(case.ops[:last], weights, absent=[(last, case.weights[last])]))
@@ -222,7 +210,7 @@ class StrategyLaws:
             return
 
         def law(case: Case) -> None:
-            for written in (_dense, _rescaled):
+            for written in (cases.dense, cases.rescaled):
                 found = self.made([written(op) for op in case.ops], case.weights)
                 assert_alike(found, self.made(case.ops, case.weights))
 
@@ -233,7 +221,7 @@ class StrategyLaws:
             return
 
         def law(case: Case) -> None:
-            stacks = [_stack(op) for op in case.ops]
+            stacks = [cases.stacked(op) for op in case.ops]
             try:
                 found = self.made(stacks, case.weights)
             except Unsupported:
@@ -285,81 +273,6 @@ class StrategyLaws:
             assert_alike(found, own.alone(weight, other, own.config(options)) * op.dense(_double()))
 
         self.holds(law, self.cases())
-
-
-# ---------------------------------------------------------------- what the laws are made of
-
-
-def _case(weights: tuple[float, ...], ranks: tuple[int, ...], shape: tuple[int, int], kind: str, seed: int) -> Case:
-    import torch
-
-    g = torch.Generator().manual_seed(seed)
-    ops = [_drawn(shape, r, g) for r, _ in zip(ranks, weights, strict=False)]
-    first, second = ops[0], ops[1]
-    if kind in {"same", "opposite"}:
-        second = first * 1.0 if kind == "same" else -first
-    elif kind == "zero":
-        second = LowRank(torch.zeros_like(second.B), second.A)
-    elif kind == "deficient":
-        second = LowRank(torch.cat([second.B, second.B], 1), torch.cat([second.A, second.A], 0))
-    elif kind == "wide":
-        second = _drawn(shape, max(shape) + 2, g)
-    elif kind == "orthogonal":
-        first.A[:, :2], second.A[:, 2:] = 0.0, 0.0
-    elif kind == "signs":
-        ops = [_signs(shape, g) for _ in weights]
-        first, second = ops[:2]
-    elif kind in {"tiny", "huge"}:
-        ops = [_times(op, 1e-25 if kind == "tiny" else 1e25) for op in ops]
-        first, second = ops[:2]
-    return Case((first, second, *ops[2:]), weights)
-
-
-def _drawn(shape: tuple[int, int], r: int, g: Any) -> LowRank:
-    import torch
-
-    return LowRank(torch.randn(shape[0], r, generator=g), torch.randn(r, shape[1], generator=g), 0.5)
-
-
-def _signs(shape: tuple[int, int], g: Any) -> LowRank:
-    """±1 everywhere: all magnitudes are alike, and sums cancel."""
-    import torch
-
-    sides = (torch.randint(0, 2, (n,), generator=g) * 2.0 - 1.0 for n in shape)
-    return LowRank(next(sides)[:, None], next(sides)[None, :])
-
-
-def _times(op: Operator, by: float) -> LowRank:
-    """`by` D, in the factors themselves."""
-    low = op.low_rank()
-    return LowRank(low.B * by, low.A, low.scale)
-
-
-def _dense(op: Operator) -> Operator:
-    return Dense(op.dense(_double()))
-
-
-def _rescaled(op: Operator) -> Operator:
-    """The same delta by other factors: B R and R⁻¹ A."""
-    import torch
-
-    low = op.low_rank()
-    r = low.A.shape[0]
-    R = torch.eye(r) + 0.5 * torch.diag(torch.ones(r - 1), 1)
-    return LowRank(low.B @ R * 2.0, torch.linalg.solve_triangular(R, low.A, upper=True), low.scale / 2.0)
-
-
-def _stack(op: Operator) -> LowRank:
-    """Three experts of other ranks: the delta, its first direction, nothing."""
-    import torch
-
-    low = op.low_rank()
-    one = low.B.clone()
-    one[:, 1:] = 0.0
-    B = torch.stack([low.B, one, torch.zeros_like(one)])
-    made = LowRank(B, low.A.expand(3, *low.A.shape).contiguous(), low.scale)
-    made.experts = True
-    return made
 
 
 def _double() -> Any:

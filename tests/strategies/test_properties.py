@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from adaptr import strategies
-from adaptr.strategies.laws import SHAPES
+from adaptr.strategies.cases import SHAPES
 from adaptr.testing import StrategyLaws
 
 #: Configurations in which a strategy does to small deltas what it is for.
