@@ -151,7 +151,7 @@ def _receive(part: Part, what: Descriptor, source: Source, count: Count) -> None
 
 def _adopt(part: Part, folder: Path, what: Descriptor) -> int:
     """Copy the longest part that somebody left of this blob; returns its size."""
-    left = [(entry.stat(follow_symlinks=False).st_size, entry.path) for entry in _parts(folder, what.digest.hex)]
+    left = [(found.st_size, path) for path in _parts(folder, what.digest.hex) if (found := seen(path))]
     fitting = sorted(one for one in left if 0 < one[0] <= what.size and one[1] != str(part.path))
     if not fitting:
         return 0
@@ -165,28 +165,41 @@ def _no_link(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC)
 
 
-def _parts(folder: Path, name: str) -> list[os.DirEntry[str]]:
+def _parts(folder: Path, name: str) -> list[str]:
     with os.scandir(folder) as entries:
-        return [e for e in entries if e.name.startswith(f"{name}.") and e.is_file(follow_symlinks=False)]
+        return [e.path for e in entries if e.name.startswith(f"{name}.") and e.is_file(follow_symlinks=False)]
 
 
 def sweep(folder: Path, name: str) -> None:
     """Remove what is left of a blob that is there now."""
-    for entry in _parts(folder, name):
+    for path in _parts(folder, name):
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(entry.path)
+            os.unlink(path)
 
 
 def sweep_old(folder: Path) -> None:
     """Remove what nobody has gone on with for `OLD` seconds: parts, and folders of links."""
     with os.scandir(folder) as entries:
-        left = [e for e in entries if e.stat(follow_symlinks=False).st_mtime < time.time() - OLD]
+        left = [e for e in entries if older(e, time.time() - OLD)]
     for entry in left:
         if entry.is_dir(follow_symlinks=False):
             shutil.rmtree(entry.path, ignore_errors=True)
         else:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(entry.path)
+
+
+def seen(path: str | os.PathLike[str]) -> os.stat_result | None:
+    """What is in a folder that processes share; None where another has removed it since it was listed."""
+    with contextlib.suppress(FileNotFoundError):
+        return os.lstat(path)
+    return None
+
+
+def older(path: str | os.PathLike[str], than: float) -> bool:
+    """Whether nobody has written it since `than`; what is gone isn't old."""
+    found = seen(path)
+    return found is not None and found.st_mtime < than
 
 
 def _require_room(folder: Path, what: Descriptor) -> None:

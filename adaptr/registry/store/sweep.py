@@ -13,6 +13,7 @@ from pathlib import Path
 from adaptr.errors import IntegrityError, NotFound
 from adaptr.registry.digest import Digest
 from adaptr.registry.store.index import name_of
+from adaptr.registry.store.ingest import older, seen
 from adaptr.registry.store.layout import Store
 
 DAY = 24 * 3600.0
@@ -39,16 +40,16 @@ def collect(store: Store, grace: float = DAY, dry: bool = False) -> Swept:
             for path in _files(store.root / "blobs" / "sha256")
             if path.name not in alive and _idle(store, path, old)
         ]
-        parts = [path for path in _all(store.root / "ingest") if path.lstat().st_mtime < old]
+        parts = [path for path in _all(store.root / "ingest") if older(path, old)]
         views = [path for path in _all(store.root / "views") if path.name not in alive]
-        size = sum(path.lstat().st_size for path in dead)
+        size = sum(found.st_size for path in dead if (found := seen(path)))
         if not dry:
             for path in (*dead, *parts, *views):
                 _remove(path)
             for path in dead:
                 (store.root / "stamps" / path.name).unlink(missing_ok=True)
             for path in _all(store.root / "locks"):
-                if path.name != "index.lock" and path.lstat().st_mtime < old:
+                if path.name != "index.lock" and older(path, old):
                     path.unlink(missing_ok=True)
     if not dry and dead:
         gone = {f"sha256:{path.name}" for path in dead}
@@ -82,9 +83,8 @@ def _subject(store: Store, digest: Digest) -> Digest | None:
 
 def _idle(store: Store, path: Path, old: float) -> bool:
     """Whether nobody has used a blob since `old`: its stamp is touched by whoever finds it there."""
-    stamp = store.root / "stamps" / path.name
-    used = stamp.stat().st_mtime if stamp.exists() else 0.0
-    return max(path.lstat().st_mtime, used) < old
+    stamp = seen(store.root / "stamps" / path.name)
+    return older(path, old) and (stamp is None or stamp.st_mtime < old)
 
 
 def _files(folder: Path) -> Iterator[Path]:

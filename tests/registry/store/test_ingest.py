@@ -8,8 +8,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
@@ -206,3 +208,24 @@ def test_a_full_disk_is_said_before_and_in_the_middle(tmp_path: Path, monkeypatc
         assert not store.has(WHAT.digest)
     finally:
         subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_parts_that_others_finish_meanwhile_stop_no_sweep(tmp_path: Path) -> None:
+    done = threading.Event()
+
+    def others() -> None:
+        while not done.is_set():
+            for path in (parts := [tmp_path / f"{WHAT.digest.hex}.{n}.part" for n in range(50)]):
+                path.touch()
+            for path in parts:
+                path.unlink(missing_ok=True)
+
+    with ThreadPoolExecutor(1) as pool:
+        working = pool.submit(others)
+        try:
+            for _ in range(300):
+                ingest.sweep_old(tmp_path)
+                ingest.sweep(tmp_path, WHAT.digest.hex)
+        finally:
+            done.set()
+        working.result()
