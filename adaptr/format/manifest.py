@@ -162,20 +162,23 @@ def adapter(found: Mapping[str, Any], tensors: Mapping[str, Any], source: str = 
         targets=_read_targets(found, ""),
         tensors=tensors,
         parts={name: _read_part(name, part) for name, part in _optional(found, "parts").items()},
-        base=_read_base(_optional(found, "base")),
-        name=_text(found.get("name", ""), "name"),
-        release=_text(found.get("release", ""), "release"),
-        summary=_text(found.get("summary", ""), "summary"),
-        license=_text(found.get("license", ""), "license"),
-        tags=_texts(found.get("tags", []), "tags"),
-        lineage=_optional(found, "lineage"),
-        training=_optional(found, "training"),
+        **about(found),
         quantization=_optional(found, "quantization"),
         foreign=_optional(found, "foreign"),
         requires=_texts(found.get("requires", []), "requires"),
         extra={key: value for key, value in found.items() if key not in OWN},
         source=source,
     )
+
+
+def about(found: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of an adapter that tell people what it is and where it comes from. Raises `FieldInvalid`."""
+    return {
+        "base": _read_base(_optional(found, "base")),
+        **{name: _text(found.get(name, ""), name) for name in TEXTS},
+        "tags": _texts(found.get("tags", []), "tags"),
+        **{name: _optional(found, name) for name in ("lineage", "training")},
+    }
 
 
 def same(found: Mapping[str, Any], adapter: Adapter) -> None:

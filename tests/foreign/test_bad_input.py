@@ -183,6 +183,27 @@ class Bomb:
         return (os.mkdir, (str(self.marker),))
 
 
+@pytest.mark.parametrize(
+    ("said", "what"),
+    [
+        ('{"name": 5}', "`name` is 5"),
+        ('{"license": null}', "`license` is None"),
+        ('{"tags": 1}', "`tags` is `1`"),
+        ('{"tags": "abc"}', "`tags` is `abc`"),
+        ('{"lineage": []}', "`lineage` is"),
+        ('{"training": "x"}', "`training` is"),
+        ('{"base": 7}', "`base` is `7`"),
+        ('{"base": {"content": []}}', "`base.content` is"),
+        ("[]", "not a JSON object"),
+    ],
+)
+def test_what_adaptr_is_said_to_have_written(tmp_path: Path, said: str, what: str) -> None:
+    path = folder(tmp_path / "a")
+    save_file(tensors(), path / "adapter_model.safetensors", {"adaptr.about": said})
+    with pytest.raises(e.ForeignError, match=what):
+        adaptr.load(path)
+
+
 @pytest.mark.parametrize("protocol", [2, 4])
 @pytest.mark.parametrize("zipped", [True, False])
 def test_pickles_are_not_executed(tmp_path: Path, zipped: bool, protocol: int) -> None:

@@ -135,10 +135,8 @@ def _completed(adapter: Adapter, source: Source, rewritten: Mapping[str, Any]) -
     """What the file says beyond tensors: its configuration as it is, and what adaptr wrote into it earlier."""
     from adaptr.foreign.peft.writing import derived
 
-    about = {name: value for name, value in source.about.items() if name in {"name", "release", "summary", "license"}}
-    rest = {name: source.about.get(name, {}) for name in ("lineage", "training")}
-    about.setdefault("license", told.license_of(source.told))
-    adapter = adapter.replace(**about, **rest, tags=tuple(source.about.get("tags", ())), base=_known(adapter, source))
+    said, license = source.about, source.about["license"] or told.license_of(source.told)
+    adapter = adapter.replace(**{**said, "license": license, "base": _known(adapter.base, said["base"])})
     adapter = adapter.replace(foreign={"peft": {"config": dict(source.config), **source.told}})
     if rewritten:
         fields = table.of_method(adapter.method).fields(adapter)
@@ -146,11 +144,10 @@ def _completed(adapter: Adapter, source: Source, rewritten: Mapping[str, Any]) -
     return adapter.replace(foreign={"peft": {**adapter.foreign["peft"], "derived": derived(adapter)}})
 
 
-def _known(adapter: Adapter, source: Source) -> Base:
-    said = source.about.get("base", {})
-    names = ("architecture", "structure", "content", "quantization")
-    known: dict[str, Any] = {name: said[name] for name in names if isinstance(said.get(name), str)}
-    return dataclasses.replace(adapter.base, **known)
+def _known(base: Base, said: Base) -> Base:
+    """The base that PEFT's configuration names, with what PEFT has no field for."""
+    found = {name: getattr(said, name) for name in ("architecture", "structure", "content", "quantization")}
+    return dataclasses.replace(base, **{name: text for name, text in found.items() if text})
 
 
 def _placed(adapter: Adapter, model: nn.Module | None) -> Adapter:

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adaptr.errors import ConfigMissing, ForeignError, NoAdapterTensors
+from adaptr.errors import ConfigMissing, ForeignError, FormatError, NoAdapterTensors
 from adaptr.foreign import detect
 from adaptr.foreign.peft import keys, told
 from adaptr.foreign.peft.table import PROMPT_TYPES
 from adaptr.foreign.stored import contents
 from adaptr.foreign.weights import Weights
+from adaptr.format import manifest as manifests
 from adaptr.untrusted import json_object
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 @dataclass(frozen=True)
 class Source:
     """A PEFT adapter as it is stored. `shapes`: of all tensors, by key, without loading them. `about`: what adaptr
-    wrote into it, `told`: what others did. `weights`: the base's.
+    wrote into it, as fields of an adapter; `told`: what others did. `weights`: the base's.
     """
 
     path: Path
@@ -75,6 +76,10 @@ def read(path: Path, base: Any = None) -> Source:
     )
 
 
-def _about(metadata: Mapping[str, str]) -> Mapping[str, Any]:
-    said = metadata.get(told.ABOUT, "{}").encode()
-    return json_object(said, f"the `{told.ABOUT}` entry of the file's metadata", ForeignError)
+def _about(metadata: Mapping[str, str]) -> dict[str, Any]:
+    what = f"the `{told.ABOUT}` entry of the file's metadata"
+    said = json_object(metadata.get(told.ABOUT, "{}").encode(), what, ForeignError)
+    try:
+        return manifests.about(said)
+    except FormatError as error:
+        raise ForeignError(f"{what}: {error}") from None
