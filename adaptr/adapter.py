@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from adaptr.algebra.operator import Operator
-    from adaptr.ops.expression import Expression
+    from adaptr.composing.expression import Expression
 
 #: Kinds whose weight is a matrix, with experts before and a kernel behind: logical shape (*e, out, in, *k).
 MATRIX_KINDS = frozenset({"linear", "linear_t", "embedding", "conv1d", "conv2d", "conv3d", "experts", "experts_t"})
@@ -289,7 +289,7 @@ class Adapter:
     def replace(self, **changes: Any) -> Adapter:
         return dataclasses.replace(self, **changes)
 
-    # ------------------------------------------------------------ arithmetic, lazily: see `adaptr.ops.expression`
+    # ------------------------------------------------------------ arithmetic, lazily: see `adaptr.composing.expression`
 
     def __getitem__(self, path: str) -> Operator:
         """The delta at a target: `adapter["model.layers.0.self_attn.q_proj"] @ x`."""
@@ -313,7 +313,7 @@ class Adapter:
         return self._expression() - other
 
     def _expression(self) -> Expression:
-        from adaptr.ops.expression import Expression
+        from adaptr.composing.expression import Expression
 
         return Expression(((self, 1.0),))
 

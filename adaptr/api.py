@@ -16,24 +16,24 @@ if TYPE_CHECKING:
     from torch import dtype as Dtype
     from torch import nn
 
+    from adaptr.artifacts.handling import Artifact, Sent
+    from adaptr.artifacts.history import History
+    from adaptr.artifacts.inspect import Inspection
+    from adaptr.bulk.change import Tied
+    from adaptr.composing.beside import Choice
+    from adaptr.composing.compose import Composition
+    from adaptr.composing.expression import Expression
+    from adaptr.converting.convert import Report
+    from adaptr.converting.serving import Served
+    from adaptr.diffing.report import DiffReport
+    from adaptr.extracting.extract import ExtractReport
+    from adaptr.extracting.job import Biases, Embeddings, Rest
     from adaptr.host import Handle, Session
+    from adaptr.merging.merge import MergeReport
+    from adaptr.merging.unmerge import UnmergeReport
+    from adaptr.merging.verify import VerifyReport
     from adaptr.meter import Progress
-    from adaptr.ops.artifacts import Artifact, Sent
-    from adaptr.ops.beside import Choice
-    from adaptr.ops.change import Tied
-    from adaptr.ops.compose import Composition
-    from adaptr.ops.convert import Report
-    from adaptr.ops.diff_report import DiffReport
-    from adaptr.ops.expression import Expression
-    from adaptr.ops.extract import ExtractReport
-    from adaptr.ops.extract_job import Biases, Embeddings, Rest
-    from adaptr.ops.history import History
-    from adaptr.ops.inspect import Inspection
-    from adaptr.ops.merge import MergeReport
-    from adaptr.ops.rank_report import RankReport
-    from adaptr.ops.serving import Served
-    from adaptr.ops.unmerge import UnmergeReport
-    from adaptr.ops.verify import VerifyReport
+    from adaptr.results.ranks import RankReport
     from adaptr.targets import Spec
 
 #: A path, a reference such as `oci://host/name:tag` or `hf://org/name`, or a name in the local store.
@@ -61,7 +61,7 @@ def load(source: Source, base: nn.Module | Source | None = None) -> Adapter:
     belongs to, how expert stacks and fused layers are stored. Tensors are read when used. Weights that lie beside it
     are not read: a `UserWarning` names them.
     """
-    from adaptr.ops.open import open_adapter
+    from adaptr.sources.open import open_adapter
 
     return open_adapter(_local(source), _base(base)).adapter
 
@@ -70,7 +70,7 @@ def inspect(source: Source, finite: bool = False, base: nn.Module | Source | Non
     """What an adapter is, from its header alone; `finite` also looks for NaN and infinity in its values. `base`: as for
     `load`.
     """
-    from adaptr.ops import inspect as inspection
+    from adaptr.artifacts import inspect as inspection
 
     found = inspection.inspect(_local(source), finite, _base(base))
     return dataclasses.replace(found, source=os.fspath(source))  # as it was named, not where the store has it
@@ -85,7 +85,7 @@ def convert(
     base: nn.Module | Source | None = None,
 ) -> Report:
     """Write the adapter at `source` to `out` in the format `to`, and report what was kept, renamed and lost."""
-    from adaptr.ops import convert as conversion
+    from adaptr.converting import convert as conversion
 
     return conversion.convert(_local(source), Path(out), to, lossy, force, _base(base))
 
@@ -103,8 +103,8 @@ def convert_method(
     base: nn.Module | Source | None = None,
     dtype: str | Dtype | None = None,
 ) -> RankReport:
-    """Write the adapter at `source` as another method, exactly or at a rank or energy; see `adaptr.ops.resize`."""
-    from adaptr.ops.resize import reexpress
+    """Write the adapter at `source` as another method, exactly or at a rank or energy; see `adaptr.converting`."""
+    from adaptr.converting.resize import reexpress
 
     return reexpress(
         _local(source), Path(out), method, to, rank, energy, lossy, force, _base(base), precision.called(dtype)
@@ -121,8 +121,8 @@ def serve(
     base: nn.Module | Source | None = None,
     dtype: str | Dtype | None = None,
 ) -> Served:
-    """Write the adapter at `source` as the PEFT folder that a server loads; see `adaptr.ops.serving`."""
-    from adaptr.ops import serving
+    """Write the adapter at `source` as the PEFT folder that a server loads; see `adaptr.converting.serving`."""
+    from adaptr.converting import serving
 
     return serving.serve(_local(source), Path(out), server, rank, force, _base(base), precision.called(dtype))
 
@@ -137,8 +137,8 @@ def resize(
     base: nn.Module | Source | None = None,
     dtype: str | Dtype | None = None,
 ) -> RankReport:
-    """Write the adapter at `source` as LoRA of a lower rank, with the error measured; see `adaptr.ops.resize`."""
-    from adaptr.ops.resize import resize
+    """Write the adapter at `source` as LoRA of a lower rank, with the error measured; see `adaptr.converting`."""
+    from adaptr.converting.resize import resize
 
     return resize(_local(source), Path(out), rank, energy, force, _base(base), precision.called(dtype))
 
@@ -158,8 +158,8 @@ def extract(
     force: bool = False,
     progress: Progress | None = None,
 ) -> ExtractReport:
-    """Write the LoRA that turns the checkpoint `base` into `tuned`; see `adaptr.ops.extract`."""
-    from adaptr.ops.extract import extract
+    """Write the LoRA that turns the checkpoint `base` into `tuned`; see `adaptr.extracting.extract`."""
+    from adaptr.extracting.extract import extract
 
     return extract(
         _local(base),
@@ -187,8 +187,8 @@ def diff(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> DiffReport:
-    """How two adapters, or an adapter and a checkpoint, or two checkpoints differ; see `adaptr.ops.diff`."""
-    from adaptr.ops.diff import diff
+    """How two adapters, or an adapter and a checkpoint, or two checkpoints differ; see `adaptr.diffing.diff`."""
+    from adaptr.diffing.diff import diff
 
     return diff(
         _local(a),
@@ -217,7 +217,7 @@ def create(
     children={"law": a, "code": b})`.
     """
     if children is not None:
-        from adaptr.ops import gather
+        from adaptr.composing import gather
 
         return gather.over(method, children, model, config, seed).replace(name=name)
     made = plugins.method(method).create(model, targets, config, overrides, seed)
@@ -248,7 +248,7 @@ def _given(one: Any, base: nn.Module | Path | None, tell: bool = True) -> Adapte
         _whole(base, one)
         return one
     if isinstance(one, str | os.PathLike):
-        from adaptr.ops.open import open_adapter
+        from adaptr.sources.open import open_adapter
 
         return open_adapter(_local(one), base, tell).adapter
     raise UsageError(f"wanted an adapter, or where one is, not `{shown(repr(one))}`")
@@ -274,7 +274,7 @@ def save(adapter: Adapter | Expression, path: str | os.PathLike[str], force: boo
     """
     from adaptr.files import require_file
     from adaptr.format import write
-    from adaptr.ops.open import reads
+    from adaptr.sources.open import reads
 
     parts = [adapter] if isinstance(adapter, Adapter) else [part for part, _ in adapter.terms]
     require_file(Path(path), force, reads(*(part for part in parts if not isinstance(part.tensors, dict))))
@@ -303,12 +303,12 @@ def compose(
     A weight is a number, a list of numbers from the first layer to the last, or either by pattern of the path.
     `config`: the strategy's fields. `rank`, `energy`: what the result is cut to. `dtype`: what it is stored in, without
     it the wider of fp32 and the inputs. `out`: where to write it. The result has the adapter and a report with the
-    errors, measured on what is stored; see `adaptr.ops.recipe` for the other options.
+    errors, measured on what is stored; see `adaptr.composing.recipe` for the other options.
     """
-    from adaptr.ops import compose as composition
-    from adaptr.ops import recipe_file
-    from adaptr.ops.open import placed, reads
-    from adaptr.ops.recipe import Input, Recipe
+    from adaptr.composing import compose as composition
+    from adaptr.composing import recipe_file
+    from adaptr.composing.recipe import Input, Recipe
+    from adaptr.sources.open import placed, reads
 
     if isinstance(adapters, str | os.PathLike):
         recipe = recipe_file.read(_local(adapters))
@@ -337,14 +337,14 @@ def merge(
     ignore_beside: bool = False,
     progress: Progress | None = None,
 ) -> MergeReport:
-    """Merge adapters into the checkpoint `base`, written to the folder `out`; see `adaptr.ops.merge`.
+    """Merge adapters into the checkpoint `base`, written to the folder `out`; see `adaptr.merging.merge`.
 
     `adapters`: one, or several: sources or adapters, alone or with a weight: `["style", ("tone.safetensors", 0.5)]`.
     `tied`: what happens to tied weights that change, "both" or "untie". `receipt`: keep what `unmerge` needs.
     `any_base`: go on although an adapter names another base.
     `ignore_beside`: merge an adapter without the other weights in its folder, which raise `WeightsBeside` else.
     """
-    from adaptr.ops.merge import merge
+    from adaptr.merging.merge import merge
 
     folder = _local(base)
     stack = _stack(adapters, folder)
@@ -356,7 +356,7 @@ def merge(
 
 def _left_out(stack: Sequence[tuple[Adapter, float]], ignore: bool) -> list[str]:
     """What lies beside the adapters of a stack. Raises `WeightsBeside` for anything unless it is to be ignored."""
-    from adaptr.ops.open import left_out
+    from adaptr.sources.open import left_out
 
     found = [said for adapter, _ in stack if (said := left_out(adapter))]
     if found and not ignore:
@@ -368,8 +368,8 @@ def _left_out(stack: Sequence[tuple[Adapter, float]], ignore: bool) -> list[str]
 
 
 def unmerge(merged: Source, out: Source, *, force: bool = False, progress: Progress | None = None) -> UnmergeReport:
-    """Take the adapters out of a merged checkpoint again, bit for bit; see `adaptr.ops.unmerge`."""
-    from adaptr.ops.unmerge import unmerge
+    """Take the adapters out of a merged checkpoint again, bit for bit; see `adaptr.merging.unmerge`."""
+    from adaptr.merging.unmerge import unmerge
 
     return unmerge(_local(merged), Path(out), force=force, progress=progress)
 
@@ -383,8 +383,8 @@ def verify(
     any_base: bool = False,
     progress: Progress | None = None,
 ) -> VerifyReport:
-    """Prove that `merged` is `base` with `adapters` merged in; see `adaptr.ops.verify`."""
-    from adaptr.ops.verify import verify
+    """Prove that `merged` is `base` with `adapters` merged in; see `adaptr.merging.verify`."""
+    from adaptr.merging.verify import verify
 
     folder = _local(base)
     return verify(_local(merged), folder, _stack(adapters, folder), tied=tied, any_base=any_base, progress=progress)
@@ -414,8 +414,8 @@ def _place(one: Any) -> bool:
 
 
 def log(source: Source) -> History:
-    """The lineage of an adapter or a merged checkpoint, followed by digest; see `adaptr.ops.history`."""
-    from adaptr.ops.history import history
+    """The lineage of an adapter or a merged checkpoint, followed by digest; see `adaptr.artifacts.history`."""
+    from adaptr.artifacts.history import history
 
     return history(_local(source))
 
@@ -431,12 +431,12 @@ def pull(
     force: bool = False,
     progress: Progress | None = None,
 ) -> Artifact:
-    """Pull an artifact into the local store, verified, and write its files to `out`; see `adaptr.ops.artifacts`.
+    """Pull an artifact into the local store, verified, and write its files to `out`; see `adaptr.artifacts.handling`.
 
     `to`: "adaptr" or "peft" to write it in that format. `lock`: pin it in `adaptr.lock`; `frozen`: refuse what is not
     pinned; `accept_change`: take what a moved reference names now.
     """
-    from adaptr.ops.artifacts import pull
+    from adaptr.artifacts.handling import pull
 
     place = None if out is None else Path(out)
     return pull(
@@ -447,7 +447,7 @@ def pull(
 def push(
     source: Source, reference: str, to: str = "as-is", *, force: bool = False, progress: Progress | None = None
 ) -> Sent:
-    """Publish an adapter or a base model at `reference`; see `adaptr.ops.artifacts`."""
-    from adaptr.ops.artifacts import push
+    """Publish an adapter or a base model at `reference`; see `adaptr.artifacts.handling`."""
+    from adaptr.artifacts.handling import push
 
     return push(os.fspath(source), reference, to, force=force, progress=progress)

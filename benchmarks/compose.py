@@ -44,7 +44,7 @@ def adaptr_compose(strategy: str, out: str, *folders: str) -> None:
     import torch  # noqa: F401 - imports are not the work
 
     import adaptr
-    import adaptr.ops.compose
+    import adaptr.composing.compose
 
     adaptr.load(folders[0])  # imports what reads PEFT's files
 

@@ -22,7 +22,7 @@ def adaptr_merge(base: str, adapter: str, out: str, receipt: str) -> None:
     import torch  # noqa: F401 - imports are not the work
 
     import adaptr
-    import adaptr.ops.merge
+    import adaptr.merging.merge
 
     started = time.perf_counter()
     report = adaptr.merge(base, [adapter], out, receipt=receipt == "receipt")

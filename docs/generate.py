@@ -17,8 +17,8 @@ from typing import Any
 import click
 
 from adaptr import errors, hookspecs, plugins, strategies
+from adaptr.cli import catalogue
 from adaptr.cli.group import COMMANDS, cli
-from adaptr.ops import catalogue
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTE = "<!-- Written by docs/generate.py; change the code and run `make docs`. -->\n\n"

@@ -11,8 +11,8 @@ from torch import nn
 
 import adaptr
 from adaptr import Adapter, Base, plugins, precision
+from adaptr.changes.deltas import deltas
 from adaptr.errors import BadConfig, NonFinite, Unsupported, UsageError
-from adaptr.ops.deltas import deltas
 from adaptr.view import of_weight
 
 HALF = (torch.float16, torch.bfloat16)

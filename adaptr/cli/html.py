@@ -15,8 +15,8 @@ from typing import Any
 
 from adaptr.errors import MissingExtra
 from adaptr.files import replacing, require_file
-from adaptr.ops.open import reads
 from adaptr.registry.local import here
+from adaptr.sources.open import reads
 
 #: Digits that a picture can show.
 DIGITS = 5

@@ -10,7 +10,7 @@ from typing import Any
 
 from adaptr.cli import html
 from adaptr.cli.commands.diff import verdict
-from adaptr.ops.diff_report import DiffReport, TargetDiff
+from adaptr.diffing.report import DiffReport, TargetDiff
 
 LAYER = re.compile(r"(?<=\.)(\d+)(?=\.|$)|^(\d+)(?=\.)")
 

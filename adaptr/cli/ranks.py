@@ -10,7 +10,7 @@ import click
 from adaptr.cli import show
 
 if TYPE_CHECKING:
-    from adaptr.ops.rank_report import Fitted, RankReport
+    from adaptr.results.ranks import Fitted, RankReport
 
 
 def options(function: Callable[..., Any]) -> Callable[..., Any]:

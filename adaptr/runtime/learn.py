@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 from adaptr import plugins
 from adaptr.adapter import Adapter
+from adaptr.composing import gather
+from adaptr.composing.examples import batch, encoded, examples
 from adaptr.errors import UsageError
 from adaptr.format import digest, write
 from adaptr.meter import Progress
-from adaptr.ops import gather
-from adaptr.ops.belonging import require_named
-from adaptr.ops.examples import batch, encoded, examples
-from adaptr.ops.open import open_adapter, placed, reads
-from adaptr.ops.searching import loaded
+from adaptr.models.belonging import require_named
+from adaptr.models.load import loaded
 from adaptr.registry.local import here, path_of
 from adaptr.runtime.names import names
+from adaptr.sources.open import open_adapter, placed, reads
 
 if TYPE_CHECKING:
     from torch import nn

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 from adaptr import plugins
 from adaptr.errors import UsageError
 from adaptr.host.site import Site
-from adaptr.ops.belonging import require_named
-from adaptr.ops.open import open_adapter
-from adaptr.ops.searching import loaded
+from adaptr.models.belonging import require_named
+from adaptr.models.load import loaded
 from adaptr.registry.local import path_of
+from adaptr.sources.open import open_adapter
 
 if TYPE_CHECKING:
     from torch import Tensor

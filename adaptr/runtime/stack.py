@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from adaptr import foreign, plugins, weighting
 from adaptr.adapter import Adapter
+from adaptr.composing import gather
 from adaptr.errors import AlreadyAttached, Unsupported, UsageError
 from adaptr.format import digest
 from adaptr.host.group import Group
 from adaptr.host.handle import Handle
 from adaptr.host.swap import arrange
-from adaptr.ops import gather
-from adaptr.ops.open import open_adapter
 from adaptr.registry.local import path_of
+from adaptr.sources.open import open_adapter
 from adaptr.weighting import Layers, Weight
 
 if TYPE_CHECKING:

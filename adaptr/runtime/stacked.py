@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from adaptr.composing import gather
 from adaptr.format import digest, write
-from adaptr.ops import gather
-from adaptr.ops.belonging import require_named
-from adaptr.ops.open import open_adapter, placed, reads
+from adaptr.models.belonging import require_named
 from adaptr.registry.local import here, path_of
 from adaptr.runtime.names import names
 from adaptr.runtime.stack import METHOD
+from adaptr.sources.open import open_adapter, placed, reads
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,8 @@ def stacked(
     any_base: bool = False,
     force: bool = False,
 ) -> StackReport:
-    """Write the adapters, (source, weight) each, to one file. Raises what `adaptr.ops.gather` does for some that don't
-    go together.
+    """Write the adapters, (source, weight) each, to one file. Raises what `adaptr.composing.gather` does for
+    some that don't go together.
     """
     place = placed(Path(out), force, reads(*(here(source) for source, _ in adapters), here(base)))
     base = path_of(base) if isinstance(base, str) else base

@@ -31,7 +31,7 @@ def error_of_change(before: Adapter, after: Adapter) -> float:
     """The largest ‖D' - D‖ / ‖D‖ of a target, dense and in fp64, of its weight or bias; without a delta, the worst of
     the parts, or of the tensors, of scales against 1.
     """
-    from adaptr.ops.deltas import deltas
+    from adaptr.changes.deltas import deltas
 
     try:
         was, now = deltas(before), deltas(after)

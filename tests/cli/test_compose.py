@@ -1,4 +1,4 @@
-"""compose as a command; what it computes is held by tests/ops."""
+"""compose as a command; what it computes is held by tests/composing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import adaptr as library
-from ops.test_compose import lora
+from composing.test_compose import lora
 
 KEYS = {
     "strategy", "config", "inputs", "method", "targets", "alone", "ranks", "error", "distance", "errors", "replaced",

@@ -1,4 +1,4 @@
-"""merge, verify and unmerge as commands; what they compute is held by tests/ops."""
+"""merge, verify and unmerge as commands; what they compute is held by tests/merging."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from adaptr import plugins
-from adaptr.ops import catalogue
+from adaptr.cli import catalogue
 
 KEYS = {
     "name", "family", "version", "title", "formula", "source", "arxiv", "notes", "params", "config", "targets", "kinds",

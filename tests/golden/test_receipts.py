@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 
 from adaptr import api
-from adaptr.ops import receipt
+from adaptr.merging import receipt
 
 HERE = Path(__file__).parent / "receipt-2"
 

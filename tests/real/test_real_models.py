@@ -89,7 +89,7 @@ def test_unmerge_gives_the_bases_bytes(real: Real, merged: Path, tmp_path: Path)
 def test_smollm2_knows_its_capital() -> None:
     if reason := real_models.missing(real_models.SMOLLM2):
         pytest.skip(reason)
-    from adaptr.ops.apply import apply
+    from adaptr.runtime.apply import apply
 
     answer = apply(real_models.smollm2(), [], ["The capital of France is"], max_new_tokens=3).answers[0]
     assert "Paris" in answer.text

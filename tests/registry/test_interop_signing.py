@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from adaptr.artifacts import trust
 from adaptr.errors import SignatureError
-from adaptr.ops import trust
 from adaptr.registry.store import Store
 
 from .test_signing import issued, key, no_password, pem, put, secret

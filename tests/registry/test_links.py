@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 import adaptr
+from adaptr.artifacts import handling
 from adaptr.errors import InputError
-from adaptr.ops import artifacts
 from adaptr.registry.store import Store
 from registry.test_local import file
 
@@ -24,8 +24,8 @@ def test_a_link_in_a_folder_is_never_followed(tmp_path: Path, name: str, form: s
     layout = tmp_path / "layout"
     for publish in (
         lambda: adaptr.push(tmp_path / "p", f"file://{layout}#x", form),
-        lambda: artifacts.copy(f"file://{tmp_path}/p", f"file://{layout}#x"),
-        lambda: artifacts.tag(str(tmp_path / "p"), "p"),
+        lambda: handling.copy(f"file://{tmp_path}/p", f"file://{layout}#x"),
+        lambda: handling.tag(str(tmp_path / "p"), "p"),
         lambda: adaptr.pull(f"file://{tmp_path}/p"),
     ):
         with pytest.raises(InputError, match=f"`{tmp_path}/p/{name}` is a link"):
@@ -38,4 +38,4 @@ def test_a_link_in_a_folder_is_never_followed(tmp_path: Path, name: str, form: s
 def test_a_link_that_is_named_itself_is_what_it_leads_to(tmp_path: Path) -> None:
     a = file(tmp_path / "a.adaptr.safetensors")
     (tmp_path / "latest").symlink_to(a)
-    assert artifacts.tag(str(tmp_path / "latest"), "x").digest == artifacts.tag(str(a), "y").digest
+    assert handling.tag(str(tmp_path / "latest"), "x").digest == handling.tag(str(a), "y").digest

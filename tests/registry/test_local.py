@@ -9,6 +9,7 @@ import pytest
 
 import adaptr
 import tiny
+from adaptr.artifacts import handling
 from adaptr.errors import (
     DigestMismatch,
     InputError,
@@ -20,7 +21,6 @@ from adaptr.errors import (
     UnsafePickle,
     UsageError,
 )
-from adaptr.ops import artifacts
 from adaptr.registry import local, pack, remotes, terms
 from adaptr.registry.digest import Digest
 from adaptr.registry.reference import Reference, parse
@@ -213,11 +213,11 @@ def test_files_are_written_as_they_are_or_for_peft(shelf: Shelf, tmp_path: Path)
 
 
 def test_names_in_the_store_are_adapters_everywhere_and_paths_come_first(shelf: Shelf, tmp_path: Path) -> None:
-    artifacts.tag(str(file(tmp_path / "a.adaptr.safetensors")), "style:1")
+    handling.tag(str(file(tmp_path / "a.adaptr.safetensors")), "style:1")
     assert adaptr.inspect("style:1").method == "lora"
     file(Path("style"), 2)
     assert adaptr.inspect("style").file == "style"
-    artifacts.remove("style:1")
+    handling.remove("style:1")
     with pytest.raises(InputError, match="there is nothing at `style:1`"):
         adaptr.inspect("style:1")
 
@@ -225,13 +225,13 @@ def test_names_in_the_store_are_adapters_everywhere_and_paths_come_first(shelf: 
 @pytest.mark.parametrize("there", ["a file", "a link to nowhere"])
 def test_a_path_that_exists_is_never_taken_for_a_name(shelf: Shelf, tmp_path: Path, there: str) -> None:
     """Also where what is at the path can't be read: the name would be another adapter, in silence."""
-    artifacts.tag(str(file(tmp_path / "a.adaptr.safetensors")), "style")
+    handling.tag(str(file(tmp_path / "a.adaptr.safetensors")), "style")
     if there == "a file":
         file(Path("style"), 2)
     else:
         Path("style").symlink_to("nowhere")
     assert local.path_of("style") == Path("style")
-    for use in (adaptr.inspect, lambda source: artifacts.tag(source, "again")):
+    for use in (adaptr.inspect, lambda source: handling.tag(source, "again")):
         if there == "a file":
             assert use("style")
         else:
@@ -261,7 +261,7 @@ def test_what_can_run_code_is_never_published(shelf: Shelf, tmp_path: Path) -> N
 def test_a_recipe_names_what_a_command_line_names(tmp_path: Path) -> None:
     """Found in 0.1.0: names of the store were paths there."""
     own = file(tmp_path / "a.adaptr.safetensors")
-    artifacts.tag(str(own), "style:1.2")
+    handling.tag(str(own), "style:1.2")
     recipe = tmp_path / "mine" / "r.yaml"
     recipe.parent.mkdir()
     recipe.write_text("inputs:\n  - adapter: style:1.2\n    weight: 0.5\n")

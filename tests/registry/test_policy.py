@@ -10,8 +10,8 @@ from types import SimpleNamespace
 import pytest
 
 import adaptr
+from adaptr.artifacts import handling
 from adaptr.errors import InputError, PolicyError, StoreUnsafe
-from adaptr.ops import artifacts
 from adaptr.registry import local, remotes, terms
 from adaptr.registry.reference import Reference, parse
 from adaptr.registry.signing import artifact, certificates, keys, policy
@@ -193,22 +193,22 @@ def test_another_name_launders_nothing(shelf: SimpleNamespace, before: list[str]
     """What was refused stays refused under any name, as long as it is here."""
     shelf.store.put(shelf.manifest, "", REF)  # as a pull leaves it that the policy refused
     if before:
-        artifacts.tag(shelf.manifest.digest, "mine")
+        handling.tag(shelf.manifest.digest, "mine")
     if before == ["rm"]:
         shelf.store.untag("mine")
     if before == ["other"]:
         shelf.store.put(put(shelf.store, name="mine:latest", **{terms.VERSION: "2"}), "mine:latest")
     say(shelf, rule())
     for use in (
-        lambda: artifacts.tag(shelf.manifest.digest, "fresh"),
+        lambda: handling.tag(shelf.manifest.digest, "fresh"),
         lambda: local.path_of(str(shelf.manifest.digest)),
-        lambda: artifacts.push(str(shelf.manifest.digest), "oci://elsewhere.test/a/b:1"),
+        lambda: handling.push(str(shelf.manifest.digest), "oci://elsewhere.test/a/b:1"),
         lambda: adaptr.pull(f"oci://elsewhere.test/a/b@{shelf.manifest.digest}"),
     ):
         with pytest.raises(PolicyError):
             use()
     artifact.sign(shelf.manifest, shelf.store, shelf.signer)
-    artifacts.tag(shelf.manifest.digest, "fresh")
+    handling.tag(shelf.manifest.digest, "fresh")
 
 
 def test_a_policy_is_read_whole_or_refused(shelf: SimpleNamespace) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from adaptr import api
+from adaptr.artifacts import search as ops
 from adaptr.errors import BadManifest, NotFound, UsageError
-from adaptr.ops import search as ops
 from adaptr.registry import search, terms
 from adaptr.registry.digest import Digest
 from adaptr.registry.manifest import Descriptor
@@ -41,10 +41,10 @@ def test_all_words_must_be_somewhere_and_names_come_first() -> None:
 
 
 def test_the_store(style: Path) -> None:
-    from adaptr.ops import artifacts
+    from adaptr.artifacts import handling
 
-    artifacts.tag(str(style), "blue:1")
-    artifacts.tag(str(style), "green:1")
+    handling.tag(str(style), "blue:1")
+    handling.tag(str(style), "green:1")
     assert references(ops.find(["gre"])) == ["green:1"]
     assert references(ops.find(["lora", "acme/base"])) == ["blue:1", "green:1"]
     assert references(ops.find(["nothing"])) == []

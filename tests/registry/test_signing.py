@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from adaptr.artifacts import handling, trust
 from adaptr.errors import DigestMismatch, InputError, OutputExists, SignatureError, UsageError
-from adaptr.ops import artifacts, trust
 from adaptr.registry import terms
 from adaptr.registry.manifest import Descriptor, Manifest
 from adaptr.registry.signing import artifact, bundle, disk, keys
@@ -478,7 +478,7 @@ def test_a_blob_that_was_changed_in_the_store_is_found(home: Store, mine: tuple[
 
 
 def test_signatures_need_neither_torch_nor_numpy() -> None:
-    code = "import sys, adaptr.ops.trust as t; print('torch' in sys.modules, 'numpy' in sys.modules)"
+    code = "import sys, adaptr.artifacts.trust as t; print('torch' in sys.modules, 'numpy' in sys.modules)"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.split() == ["False", "False"]
 
@@ -488,7 +488,7 @@ def test_a_link_to_nowhere_is_never_taken_for_a_name(
 ) -> None:
     """Another artifact would be signed, or proven, in its place."""
     monkeypatch.chdir(tmp_path)
-    artifacts.tag(str(VECTOR), "style")
+    handling.tag(str(VECTOR), "style")
     sign(Path("style"), mine[0])
     Path("style").symlink_to("nowhere")
     with pytest.raises(InputError):

@@ -11,7 +11,7 @@ import torch
 
 import adaptr
 import tiny
-from adaptr.ops import gather
+from adaptr.composing import gather
 from adaptr.testing import bits_equal, logits, shaken
 from registry.servers.registry import DockerRegistry
 

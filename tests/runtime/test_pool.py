@@ -314,12 +314,12 @@ def test_pages_come_back(data: st.DataObject) -> None:
 
 
 def test_names_in_the_store_are_adapters_here_too(model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from adaptr.ops import artifacts
+    from adaptr.artifacts import handling
 
     monkeypatch.setenv("ADAPTR_HOME", str(tmp_path / "home"))
     adapter, file = shaken(adaptr.create(model, "lora", ["attn.q"], r=2)), tmp_path / "a.safetensors"
     adaptr.save(adapter, file)
-    artifacts.tag(str(file), "style:1")
+    handling.tag(str(file), "style:1")
     ids = torch.arange(3, 9)[None]
     with adaptr.pool(model) as pool:
         pool.add("style", "style:1")

@@ -11,7 +11,7 @@ import torch
 
 import adaptr
 from adaptr import strategies
-from adaptr.ops.deltas import deltas
+from adaptr.changes.deltas import deltas
 from adaptr.strategies.whole import Whole
 
 SHARED = Path(os.environ.get("ADAPTR_SHARED", Path(__file__).resolve().parents[2].parent / "shared")) / "real"

@@ -13,7 +13,7 @@ from adaptr.cli.output import Output
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from adaptr.ops.apply import ApplyReport
+    from adaptr.runtime.apply import ApplyReport
 
 
 @options.command(
@@ -44,7 +44,7 @@ def command(output: Output, base: str, adapters: tuple[Weighted, ...], **given: 
     if given["greedy"] and given["temperature"]:
         raise click.UsageError("--greedy and --temperature exclude each other")
     prompts = _prompts(given["prompt"], given["file"])
-    from adaptr.ops import apply
+    from adaptr.runtime import apply
 
     report = apply.apply(
         base,

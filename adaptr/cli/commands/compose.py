@@ -13,7 +13,7 @@ from adaptr.cli.output import Output
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from adaptr.ops.compose import ComposeReport
+    from adaptr.composing.compose import ComposeReport
 
 RECIPES = (".yaml", ".yml")
 

@@ -12,7 +12,7 @@ from adaptr.cli.output import Output
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from adaptr.ops.convert import Report
+    from adaptr.converting.convert import Report
 
 
 @options.command(

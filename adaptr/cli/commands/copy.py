@@ -23,8 +23,8 @@ def command(output: Output, source: str, reference: str, force: bool) -> None:
 
     It goes through the store, so what is there is not fetched, and what TO has is not sent.
     """
-    from adaptr.ops import artifacts
+    from adaptr.artifacts import handling
 
     with bar(output, "copying") as progress:
-        sent = artifacts.copy(source, reference, force=force, progress=progress)
+        sent = handling.copy(source, reference, force=force, progress=progress)
     output.tell(sent.as_dict(), blocks(sent, "copied to"))

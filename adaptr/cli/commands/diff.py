@@ -14,7 +14,7 @@ from adaptr.cli.progress import bar
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from adaptr.ops.diff_report import DiffReport, TargetDiff
+    from adaptr.diffing.report import DiffReport, TargetDiff
 
 #: How many targets and fields the text shows unless asked for all.
 SHOWN = 20

@@ -13,7 +13,7 @@ from adaptr.cli.progress import bar
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from adaptr.ops.extract import ExtractReport
+    from adaptr.extracting.extract import ExtractReport
 
 
 @options.command(

@@ -12,7 +12,7 @@ from adaptr.cli.output import Output
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from adaptr.ops.search import Published
+    from adaptr.artifacts.search import Published
 
 
 @options.command(
@@ -28,7 +28,7 @@ def build(output: Output, namespace: str, repositories: tuple[str, ...]) -> None
     It is put at NAMESPACE/adaptr-index:adaptr-index. The manifest of every tag is read; no weights are. Registries that
     don't list their repositories need their names. One writer at a time: the last index replaces the one before.
     """
-    from adaptr.ops import search
+    from adaptr.artifacts import search
 
     done = search.build(namespace, repositories)
     output.tell(dict(done.as_dict()), _blocks(done))

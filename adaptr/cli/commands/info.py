@@ -12,7 +12,7 @@ from adaptr.cli.output import Output
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from adaptr.ops.artifacts import Known
+    from adaptr.artifacts.handling import Known
 
 #: How many files are listed.
 SHOWN = 12
@@ -29,9 +29,9 @@ def command(output: Output, reference: str) -> None:
 
     Its manifest and the header of its adapter file are read, a few kilobytes, and nothing is kept.
     """
-    from adaptr.ops import artifacts
+    from adaptr.artifacts import handling
 
-    found = artifacts.info(reference)
+    found = handling.info(reference)
     output.tell(found.as_dict(), _blocks(found))
 
 

@@ -15,7 +15,7 @@ from adaptr.cli.output import Output
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from adaptr.ops.inspect import Inspection
+    from adaptr.artifacts.inspect import Inspection
 
 #: How many names a list in the text shows; --json has all.
 SHOWN = 6

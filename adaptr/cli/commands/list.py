@@ -10,7 +10,7 @@ from adaptr.cli.output import Output
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from adaptr.ops.artifacts import Artifact
+    from adaptr.artifacts.handling import Artifact
 
 
 @options.command("list", "adaptr list", "adaptr list --json | jq -r '.artifacts[].name'")
@@ -19,9 +19,9 @@ def command(output: Output) -> None:
 
     The store is in `ADAPTR_HOME`, by default in the platform's folder for data. It is an OCI image layout.
     """
-    from adaptr.ops import artifacts
+    from adaptr.artifacts import handling
 
-    found = artifacts.listed()
+    found = handling.listed()
     output.tell({"artifacts": [one.as_dict() for one in found]}, _blocks(found))
 
 

@@ -14,7 +14,7 @@ from adaptr.errors import shown
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from adaptr.ops.history import History, Node
+    from adaptr.artifacts.history import History, Node
 
 #: Characters of an operation's arguments that are shown.
 WIDTH = 60

@@ -14,7 +14,7 @@ from adaptr.cli.progress import bar
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from adaptr.ops.merge import MergeReport
+    from adaptr.merging.merge import MergeReport
 
 
 @options.command(

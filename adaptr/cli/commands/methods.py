@@ -12,7 +12,7 @@ from adaptr.cli.output import Output
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from adaptr.ops.catalogue import Card
+    from adaptr.cli.catalogue import Card
 
 
 @options.command("methods", "adaptr methods", "adaptr methods lora", "adaptr methods --json | jq -r '.methods[].name'")
@@ -23,7 +23,7 @@ def command(output: Output, name: str | None) -> None:
     The table says what each method trains and whether it can be merged into the base's weights. With NAME: its tensors,
     configuration fields with their defaults, and where it goes when nothing is said.
     """
-    from adaptr.ops import catalogue
+    from adaptr.cli import catalogue
 
     if name is None:
         cards = catalogue.cards()

@@ -13,7 +13,7 @@ from adaptr.cli.progress import bar
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from adaptr.ops.artifacts import Artifact
+    from adaptr.artifacts.handling import Artifact
 
 
 @options.command(

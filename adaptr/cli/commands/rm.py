@@ -15,8 +15,8 @@ def command(output: Output, names: tuple[str, ...]) -> None:
 
     What no name leads to any more goes with the next `adaptr gc`.
     """
-    from adaptr.ops import artifacts
+    from adaptr.artifacts import handling
 
     for name in names:
-        artifacts.remove(name)
+        handling.remove(name)
     output.tell({"removed": list(names)}, [show.Facts({"removed": list(names)})])

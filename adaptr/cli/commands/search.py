@@ -12,7 +12,7 @@ from adaptr.cli.output import Output
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from adaptr.ops.search import Answers
+    from adaptr.artifacts.search import Answers
 
 
 @options.command(
@@ -31,7 +31,7 @@ def command(output: Output, words: tuple[str, ...], where: str) -> None:
     Without --in the store is searched. Registries can't be searched: of those the index is, which `adaptr index build`
     publishes; on the Hub, what is tagged `peft`.
     """
-    from adaptr.ops import search
+    from adaptr.artifacts import search
 
     found = search.find(words, where)
     output.tell(found.as_dict(), _blocks(found))

@@ -14,7 +14,7 @@ from adaptr.cli.output import Output
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from adaptr.ops.trust import Signed
+    from adaptr.artifacts.trust import Signed
 
 #: The environment variable with a key's password: arguments can be seen by everyone on the machine.
 PASSWORD = "ADAPTR_KEY_PASSWORD"
@@ -39,7 +39,7 @@ def command(output: Output, artifact: str, key: str, certificate: str | None, ou
     OpenSSF model-signing 1.0, which its own tool verifies. A key's password is asked for, or is in
     `ADAPTR_KEY_PASSWORD`.
     """
-    from adaptr.ops import trust
+    from adaptr.artifacts import trust
 
     signed = trust.sign(
         artifact,

@@ -17,7 +17,7 @@ def command(output: Output, source: str, name: str) -> None:
     ADAPTER is a name in the store, a reference, or a file or folder, which is copied in. A name of another adapter
     moves to this one.
     """
-    from adaptr.ops import artifacts
+    from adaptr.artifacts import handling
 
-    found = artifacts.tag(source, name)
+    found = handling.tag(source, name)
     output.tell(found.as_dict(), [show.Facts({"named": found.name, "digest": found.digest})])

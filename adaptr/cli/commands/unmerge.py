@@ -13,7 +13,7 @@ from adaptr.cli.progress import bar
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from adaptr.ops.unmerge import UnmergeReport
+    from adaptr.merging.unmerge import UnmergeReport
 
 
 @options.command("unmerge", "adaptr unmerge ./llama-style -o ./llama", "adaptr unmerge ./llama-style -o ./llama --json")

@@ -17,8 +17,8 @@ from adaptr.cli.progress import bar
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from adaptr.ops.change import Tied
-    from adaptr.ops.verify import VerifyReport
+    from adaptr.bulk.change import Tied
+    from adaptr.merging.verify import VerifyReport
 
 #: How many differing tensors are listed.
 SHOWN = 10
@@ -83,7 +83,7 @@ def command(
 
 
 def _signature(output: Output, what: str, keys: tuple[str, ...], roots: tuple[str, ...], signature: str | None) -> int:
-    from adaptr.ops import trust
+    from adaptr.artifacts import trust
 
     given = (Path(signature) if signature else None,)
     proven = trust.verify(what, [*map(Path, keys)], [*map(Path, roots)], *given)

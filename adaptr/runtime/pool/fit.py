@@ -11,6 +11,7 @@ from torch import nn
 from adaptr import plugins
 from adaptr import targets as places
 from adaptr.adapter import Adapter, Target
+from adaptr.changes.plan import members
 from adaptr.errors import ContentMismatch, TargetNotFound, Unsupported
 from adaptr.families.row import Row
 from adaptr.host.identity import content_of
@@ -18,7 +19,6 @@ from adaptr.host.layer import original, view_of
 from adaptr.host.names import current, formerly
 from adaptr.host.own import alone
 from adaptr.host.uses import use
-from adaptr.ops.stack import members
 from adaptr.precision import all_at_least
 from adaptr.view import View
 

@@ -24,13 +24,13 @@ from adaptr.foreign.detect import CONFIG
 from adaptr.host.attach import attached
 from adaptr.host.swap import mount, unmount
 from adaptr.host.uses import use
-from adaptr.ops.open import open_adapter
 from adaptr.registry.local import path_of
 from adaptr.runtime.pool.batch import Batch
 from adaptr.runtime.pool.fit import Place, check, fit
 from adaptr.runtime.pool.followed import Followed
 from adaptr.runtime.pool.lane import SERVED, Lane, Work
 from adaptr.runtime.pool.residents import Key, Residents
+from adaptr.sources.open import open_adapter
 
 if TYPE_CHECKING:
     from adaptr.runtime.pool.request import Answer, Request

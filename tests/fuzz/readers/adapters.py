@@ -14,11 +14,11 @@ import safetensors.torch
 
 import checkpoints
 from adaptr import foreign
+from adaptr.artifacts.history import history
+from adaptr.artifacts.inspect import inspect
 from adaptr.errors import AdaptrError
 from adaptr.foreign import detect
 from adaptr.foreign.peft import table, told
-from adaptr.ops.history import history
-from adaptr.ops.inspect import inspect
 from adaptr.registry import strict
 from fuzz import mutations
 from fuzz.readers.examples import Example, Reader, is_header, is_json

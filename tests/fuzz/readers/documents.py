@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from random import Random
 
-from adaptr.ops import recipe_file
+from adaptr.composing import recipe_file
 from adaptr.registry import lockfile
 from adaptr.registry.reference import parse
 from adaptr.registry.signing import policy

@@ -9,9 +9,9 @@ from random import Random
 
 import checkpoints
 from adaptr import api
+from adaptr.artifacts.history import history
 from adaptr.checkpoint import open_checkpoint
-from adaptr.ops import receipt
-from adaptr.ops.history import history
+from adaptr.merging import receipt
 from fuzz import mutations
 from fuzz.readers.examples import Example, Reader, is_header, is_json
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from adaptr import api
+from adaptr.artifacts import handling
 from adaptr.errors import DigestMismatch, NotFound, OutputExists, ReferenceMoved
-from adaptr.ops import artifacts
 from adaptr.registry import local, pack, terms
 from adaptr.registry.manifest import Manifest
 from adaptr.registry.reference import parse
@@ -58,7 +58,7 @@ def test_a_layout_is_written_extended_and_read(folder: Path, own: Path, store: S
     assert of("file").pull(parse(f"{place}#blue"), other) == first.digest
     assert api.load(f"{place}#green").method == "lora"
     assert {entry.name.partition("#")[0] for entry in (tmp_path / "layout").iterdir()} >= {"blobs", "index.json"}
-    found = artifacts.info(f"{place}#green")
+    found = handling.info(f"{place}#green")
     assert (found.method, found.tensors, found.rank) == ("lora", 2, "2")
 
 

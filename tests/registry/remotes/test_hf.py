@@ -181,9 +181,9 @@ def test_names_that_lead_elsewhere_are_refused(hub: Hub, store: Store) -> None:
 def test_info_reads_the_header_alone(hub: Hub, store: Store) -> None:
     big = packed({f"{LAYER}.lora_A.weight": (2, 200_000), f"{LAYER}.lora_B.weight": (8, 2)})
     hub.add("acme/big", {**PEFT, "adapter_model.safetensors": big})
-    from adaptr.ops import artifacts
+    from adaptr.artifacts import handling
 
-    found = artifacts.info("hf://acme/big")
+    found = handling.info("hf://acme/big")
     assert (found.method, found.rank, found.base, found.license) == ("lora", "2", "acme/base", "mit")
     assert (found.tensors, found.revision) == (2, hub.repositories["acme/big"].branches["main"])
     assert {one.range for one in hub.asked("/cdn/")} == {"bytes=0-65535"}

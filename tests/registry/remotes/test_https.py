@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from adaptr import api
+from adaptr.artifacts import handling
 from adaptr.errors import BadManifest, DigestMismatch, InputError, NotFound, PolicyError, RegistryError, TransferError
-from adaptr.ops import artifacts
 from adaptr.registry import local, pack
 from adaptr.registry.reference import parse
 from adaptr.registry.remotes import of
@@ -76,7 +76,7 @@ def test_what_is_not_there_or_no_adapter(web: Static, store: Store) -> None:
 
 
 def test_info_reads_the_start(published: str, web: Static) -> None:
-    found = artifacts.info(published)
+    found = handling.info(published)
     assert (found.method, found.tensors) == ("lora", 2)
     assert {span for _, span in web.log} == {
         "bytes=0-0",
@@ -93,7 +93,7 @@ def test_a_layout_on_a_static_server(folder: Path, own: Path, web: Static, tmp_p
     web.log.clear()
     assert local.pull(pulled.source, other).cached
     assert web.log == []
-    assert artifacts.info(f"{web.origin}/styles/#green").method == "lora"
+    assert handling.info(f"{web.origin}/styles/#green").method == "lora"
     with pytest.raises(NotFound, match="`blue`, `green`"):
         local.pull(parse(f"{web.origin}/styles/#red"), other)
 

@@ -1,0 +1,1 @@
+"""Artifacts as people handle them: pulled, pushed, signed, searched, followed by digest."""

@@ -1,0 +1,260 @@
+"""Artifacts as people handle them: pulled, pushed, copied, looked at, listed."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from adaptr.errors import InputError, NotFound, UsageError
+from adaptr.files import replacing_folder, require_apart, require_folder
+from adaptr.format import header as headers
+from adaptr.format import manifest as manifests
+from adaptr.format.header import Header
+from adaptr.format.io import from_header
+from adaptr.registry import local, lockfile, pack, remotes, terms
+from adaptr.registry.digest import Digest
+from adaptr.registry.reference import Reference, is_reference, parse
+from adaptr.registry.store import Store
+from adaptr.sources.open import reads
+
+if TYPE_CHECKING:
+    from adaptr.adapter import Adapter
+    from adaptr.meter import Progress
+
+#: The formats in which an artifact can be written and published.
+FORMATS = ("as-is", "adaptr", "peft")
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """An artifact that is here. `name`: in the store; `out`: where its files were written, if they were."""
+
+    name: str
+    digest: str
+    reference: str
+    size: int
+    files: Mapping[str, int]
+    annotations: Mapping[str, str]
+    cached: bool = False
+    moved_from: str = ""
+    out: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Sent:
+    """An artifact that was pushed. `attachments`: signatures and the like that went along."""
+
+    reference: str
+    digest: str
+    size: int
+    uploaded: int
+    skipped: int
+    attachments: int
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def pull(
+    reference: str,
+    out: Path | None = None,
+    form: str = "as-is",
+    *,
+    lock: bool = False,
+    frozen: bool = False,
+    accept_change: bool = False,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Artifact:
+    """Pull what a reference names; write its files to the folder `out`, in the format `form`."""
+    _known(form)
+    if out is not None:
+        require_folder(out, force, reads(local.here(reference)))
+    elif form != "as-is":
+        raise UsageError(f"`--as {form}` writes files: say where with `-o`")
+    where, store = _remote(reference), Store.default()
+    pulled = local.pull(where, store, frozen=frozen, accept_change=accept_change, progress=progress)
+    if lock or lockfile.read().exists:
+        local.lock(pulled, accept_change)
+    if out is not None:
+        _export(store, pulled.digest, out, form, force)
+    moved = pulled.before if pulled.before not in {None, pulled.digest} else ""
+    described = _described(store, pulled.digest, where.local, str(pulled.source))
+    return replace(described, cached=pulled.cached, moved_from=str(moved or ""), out="" if out is None else str(out))
+
+
+def push(
+    source: str, reference: str, form: str = "as-is", *, force: bool = False, progress: Progress | None = None
+) -> Sent:
+    """Publish an adapter: a file, a folder, a reference or a name in the store."""
+    _known(form)
+    where, store = _remote(reference), Store.default()
+    _require_outside(source, where)
+    digest = _packed(source, form, store)
+    pushed = remotes.of(where.scheme).push(store, digest, where, progress, force)
+    # named only now: what was refused there must not be taken for what is there
+    store.put(store.manifest(digest), where.local, str(where.at(digest)) if where.scheme == "oci" else "")
+    size = store.manifest(digest).size
+    return Sent(str(pushed.reference), digest, size, pushed.uploaded, pushed.skipped, len(store.referrers(digest)))
+
+
+def copy(source: str, reference: str, *, force: bool = False, progress: Progress | None = None) -> Sent:
+    """Bring an artifact from one place to another, through the store; the digest stays."""
+    _remote(source)
+    return push(source, reference, force=force, progress=progress)
+
+
+@dataclass(frozen=True)
+class Known:
+    """What an artifact is, as far as its manifest and its adapter's header say."""
+
+    reference: str
+    digest: str
+    revision: str
+    kind: str
+    method: str
+    rank: str
+    base: str
+    targets: int
+    tensors: int
+    numbers: int
+    license: str
+    files: Mapping[str, int]
+    annotations: Mapping[str, str]
+    lineage: Mapping[str, Any]
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def info(reference: str) -> Known:
+    """What an artifact is, without pulling it."""
+    where = _remote(reference)
+    found = remotes.of(where.scheme).info(where)
+    notes = found.manifest.annotations if found.manifest else found.annotations
+    header = headers.parse(found.header, 8 + len(found.header)) if found.header else None
+    adapter = _headed(header) if header else None
+    base = adapter.base if adapter else None
+    return Known(
+        reference=str(found.reference),
+        digest=found.digest,
+        revision=found.revision,
+        kind=notes.get(terms.KIND, ""),
+        method=adapter.method if adapter else notes.get(terms.METHOD, ""),
+        rank=notes.get(terms.RANK, ""),
+        base=base.id if base and base.id else notes.get(terms.BASE_MODEL, ""),
+        targets=len(adapter.all_targets) if adapter else 0,
+        tensors=len(header.entries) if header else 0,
+        numbers=sum(entry.numel for entry in header.entries.values()) if header else 0,
+        license=adapter.license if adapter else notes.get(terms.LICENSES, ""),
+        files=found.files,
+        annotations=notes,
+        lineage=adapter.lineage if adapter else {},
+    )
+
+
+def _headed(header: Header) -> Adapter | None:
+    """The adapter that a header describes, None for a file of another format."""
+    if manifests.KEY not in header.metadata:
+        return None
+    return from_header(header, dict.fromkeys(header.entries))  # type: ignore[arg-type]  # its tensors stay there
+
+
+def listed() -> list[Artifact]:
+    """What the store has, by name."""
+    store = Store.default()
+    return [_described(store, entry.digest, entry.name, entry.reference) for entry in store.names()]
+
+
+def tag(source: str, name: str) -> Artifact:
+    """Give an artifact a name in the store; one that is not there is packed first."""
+    store = Store.default()
+    named = parse(name)
+    if named.scheme or named.digest:
+        raise UsageError(f"`{name}` is no name in the store; wanted `name` or `name:tag`")
+    digest = _packed(source, "as-is", store)
+    store.put(store.manifest(digest), named.local)
+    return _described(store, digest, named.local, "")
+
+
+def remove(name: str) -> None:
+    """Take a name out of the store."""
+    Store.default().untag(name)
+
+
+def _known(form: str) -> None:
+    if form not in FORMATS:
+        raise UsageError(f"there is no format `{form}` for artifacts; known: {', '.join(FORMATS)}")
+
+
+def _remote(text: str) -> Reference:
+    if not is_reference(text):
+        raise UsageError(
+            f"`{text}` names no remote; wanted a reference such as `oci://host/name:tag` or `hf://org/name`"
+        )
+    return parse(text)
+
+
+def _require_outside(source: str, where: Reference) -> None:
+    """Raises `OutputExists` for a layout here that would lie in what is published, or in the store."""
+    if where.scheme == "file":
+        layout = Path(where.name)  # another tag in the layout that is read takes nothing away
+        require_apart(layout, [path for path in reads(local.here(source)) if path.resolve() != layout.resolve()])
+
+
+def _packed(source: str, form: str, store: Store) -> Digest:
+    """The manifest digest of `source` in the store, packed where it is a path, converted where `form` asks for it."""
+    digest = _stored(source, store)
+    if form == "as-is" or (digest is not None and store.manifest(digest).annotations.get(terms.FORMAT) == form):
+        if digest is not None:
+            return digest
+        return store.put(pack.stored(Path(source), store))
+    if digest is None and Path(source).is_dir():
+        pack.plain(Path(source))
+    with tempfile.TemporaryDirectory(prefix="adaptr-") as made:
+        out = Path(made) / "artifact"
+        _convert(Path(source) if digest is None else store.view(digest), out, form)
+        return store.put(pack.stored(out, store))
+
+
+def _stored(source: str, store: Store) -> Digest | None:
+    """The digest of what is, or was pulled, into the store; None for a path."""
+    if is_reference(source):
+        return local.pull(parse(source), store).digest
+    if os.path.lexists(source):
+        return None
+    try:
+        digest = store.resolve(source)
+    except (NotFound, UsageError):
+        raise InputError(f"there is nothing at `{source}`, and the store has no such name") from None
+    local.obey(parse(source), digest, store)
+    return digest
+
+
+def _export(store: Store, digest: Digest, out: Path, form: str, force: bool) -> None:
+    with replacing_folder(out, force) as folder:
+        if form in {"as-is", store.manifest(digest).annotations.get(terms.FORMAT)}:
+            store.export(digest, folder)
+        else:
+            _convert(store.view(digest), folder, form)
+
+
+def _convert(source: Path, out: Path, form: str) -> None:
+    from adaptr.converting.convert import convert
+
+    if form == "adaptr":
+        out.mkdir(parents=True, exist_ok=True)
+    convert(source, out / pack.NAME if form == "adaptr" else out, form, False, True, None)
+
+
+def _described(store: Store, digest: Digest, name: str, reference: str) -> Artifact:
+    manifest = store.manifest(digest)
+    files = {file: layer.size for file, layer in manifest.files().items()}
+    return Artifact(name, digest, reference, manifest.size, files, manifest.annotations)

@@ -1,0 +1,214 @@
+"""Where an adapter or a merged checkpoint comes from: its lineage, followed by digest as far as the files are at hand.
+
+A parent is named by the digest of its weights, the same in every format, and by that of its file. What was ever pulled
+or tagged is found in the store; otherwise it may lie beside its child. What is nowhere is still named.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from adaptr.artifacts.finding import STORE, Search
+from adaptr.errors import AdaptrError, InputError
+from adaptr.format import digest as digests
+from adaptr.home import home
+from adaptr.merging import receipt
+from adaptr.registry.store import Store
+from adaptr.sources.open import Opened, open_adapter
+
+#: Ancestors that are followed.
+MOST = 1000
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Node:
+    """One artifact of a history. `digest`: of its file, of its weights where it never was one; `weights`: of these, ""
+    if not known; `found`: where it is, "" if not here; `parents`: digests.
+    """
+
+    digest: str
+    name: str
+    operation: str
+    what: str
+    arguments: Mapping[str, Any]
+    found: str
+    parents: tuple[str, ...]
+    role: str = ""
+    weights: str = ""
+
+
+@dataclass(frozen=True)
+class History:
+    """All nodes, each before its parents; `cut`: whether there were more than are followed."""
+
+    nodes: Sequence[Node]
+    cut: bool = False
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"nodes": [asdict(node) for node in self.nodes], "cut": self.cut}
+
+
+def history(source: Path) -> History:
+    """The history of what is at `source`. Raises `InputError` where there is neither an adapter nor a receipt."""
+    search = Search(Store(home() / "store") if (home() / "store").is_dir() else None)
+    nodes: dict[str, Node] = {}
+    first = _merged(source, nodes) if _has_receipt(source) else _adapter(open_adapter(source), str(source), nodes)
+    folders = (*_receipts(source), source, source.parent) if source.is_dir() else (source.parent,)
+    queue: list[tuple[str, tuple[Path, ...]]] = [(parent, folders) for parent in first.parents]
+    cut, seen = False, {first.digest}
+    read: set[str] = set()
+    while queue:
+        digest, beside = queue.pop()
+        node = nodes[digest]
+        if digest in seen:
+            continue
+        seen.add(digest)
+        if node.found or not _DIGEST.fullmatch(digest):
+            queue += [(parent, beside) for parent in node.parents]
+            continue
+        if len(seen) > MOST:
+            cut = True
+            break
+        path, found = search.find((digest, node.weights), beside)
+        made = _follow(path, found, node, nodes, read)
+        near = (path.parent, *beside) if path is not None and found != STORE else beside
+        queue += [(parent, near) for parent in made.parents]
+    return History(_ordered(first.digest, nodes), cut)
+
+
+def _follow(path: Path | None, found: str, known: Node, nodes: dict[str, Node], read: set[str]) -> Node:
+    """The node of a parent: read if its file is here, else what its child said of it.
+
+    A file found by its weights alone is a copy. What it says of its parents counts once, which `read` remembers: a
+    conversion has the weights of its parent, and would be taken for its own ancestor.
+    """
+    if path is None:
+        return known
+    nodes[known.digest] = replace(known, found=found)
+    try:
+        opened = open_adapter(path, tell=False)
+    except AdaptrError:  # a file of another tool, alone: its lineage is not in it
+        return nodes[known.digest]
+    digest = digests.of_file(opened.file)
+    if digest != known.digest and digest in read | nodes.keys():
+        return nodes[known.digest]
+    read.add(digest)
+    return _adapter(opened, found, nodes, known)
+
+
+def _adapter(opened: Opened, found: str, nodes: dict[str, Node], known: Node | None = None) -> Node:
+    """Put an adapter into `nodes`, and what it says of its parents."""
+    digest = known.digest if known else digests.of_file(opened.file)
+    adapter = opened.adapter
+    lineage = adapter.lineage
+    parents = tuple(_named(lineage.get("parents", []), nodes))
+    what = f"{adapter.method}{'' if opened.format == 'adaptr' else f' ({opened.format})'}"
+    # other tools call all their files alike
+    place = opened.file if opened.format == "adaptr" else opened.file.parent
+    name = adapter.name or (known.name if known else "") or place.name
+    arguments = lineage.get("arguments", {})
+    node = Node(
+        digest,
+        name,
+        str(lineage.get("operation", "")),
+        what,
+        arguments if isinstance(arguments, Mapping) else {},
+        found,
+        parents,
+        known.role if known else "",
+        digests.of_adapter(adapter),
+    )
+    nodes[digest] = node
+    return node
+
+
+def _named(parents: Any, nodes: dict[str, Node]) -> Iterator[str]:
+    """The digests of parents; what their child says of them is kept until their file is found."""
+    for entry in parents if isinstance(parents, list) else []:
+        if not isinstance(entry, Mapping):
+            continue
+        weights = str(entry.get("weights", ""))
+        weights = weights if _DIGEST.fullmatch(weights) else ""
+        digest = str(entry.get("digest") or weights or entry.get("content") or entry.get("config") or "")
+        role = str(entry.get("role", ""))
+        name = str(entry.get("name") or entry.get("id") or "")
+        key = digest or f"{role}:{name}"
+        if key == ":":
+            continue
+        nodes.setdefault(key, Node(key, name, "", str(entry.get("format", "")), {}, "", (), role, weights))
+        yield key
+
+
+# ---------------------------------------------------------------- merged checkpoints
+
+
+def _has_receipt(source: Path) -> bool:
+    return source.is_dir() and (source / receipt.FOLDER / receipt.FILE).is_file()
+
+
+def _receipts(folder: Path) -> list[Path]:
+    """The receipt's folder of a checkpoint, and those of merges before: adapters lie beside receipts."""
+    found: list[Path] = []
+    at = folder / receipt.FOLDER
+    while (at / receipt.FILE).is_file() and len(found) < MOST:
+        found.append(at)
+        at = at / receipt.PARENT
+    return found
+
+
+def _merged(source: Path, nodes: dict[str, Node]) -> Node:
+    """A merged checkpoint: its adapters and its base, which may have been merged itself."""
+    made: Node | None = None
+    papers = [receipt.read_from(folder / receipt.FILE) for folder in _receipts(source)]
+    below = _base(papers[-1], nodes)
+    for number, paper in reversed(list(enumerate(papers))):
+        parents = [below, *_named(paper.adapters, nodes)]
+        weights = [entry["weight"] for entry in paper.adapters]
+        digest = digests.of_file(paper.path)
+        place = str(source) if number == 0 else ""
+        what = "checkpoint" if number == 0 else "checkpoint, by its receipt"
+        made = Node(
+            digest,
+            source.name if number == 0 else "",
+            "merge",
+            what,
+            {"weights": weights},
+            place or "receipt",
+            tuple(parents),
+        )
+        nodes[digest] = made
+        below = digest
+    assert made is not None
+    return made
+
+
+def _base(paper: receipt.Receipt, nodes: dict[str, Node]) -> str:
+    """The base below all merges: named by its configuration, or by the headers of its files."""
+    base = paper.document["base"]
+    digest = str(base.get("config") or next(iter(base["headers"].values()), "base:"))
+    nodes[digest] = Node(digest, "base", "", "checkpoint", {}, "", (), "base")
+    return digest
+
+
+def _ordered(first: str, nodes: Mapping[str, Node]) -> list[Node]:
+    """Every node before its parents, each line of descent together. Raises `InputError` for a circle."""
+    order: list[str] = []
+    state: dict[str, int] = {}
+    stack: list[tuple[str, bool]] = [(first, False)]
+    while stack:
+        digest, done = stack.pop()
+        if done:
+            state[digest] = 2
+            order.append(digest)
+        elif state.get(digest) == 1:
+            raise InputError(f"the lineage of {first} leads back to {digest}: it can't have been its own parent")
+        elif digest not in state:
+            state[digest] = 1
+            stack.append((digest, True))
+            stack += [(parent, False) for parent in nodes[digest].parents if state.get(parent) != 2]
+    return [nodes[digest] for digest in reversed(order)]

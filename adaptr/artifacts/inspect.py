@@ -1,0 +1,128 @@
+"""What an adapter is, from headers alone: neither weights nor torch nor the base are loaded, except for a `.bin`."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from adaptr.adapter import WHOLE, Adapter, Base
+from adaptr.format import digest
+from adaptr.format.finite import nonfinite
+from adaptr.format.header import Entry
+from adaptr.format.io import open_tensors
+from adaptr.sources.open import Opened, open_adapter
+
+
+@dataclass(frozen=True)
+class Group:
+    """Targets alike. `rank`: None for methods that have none."""
+
+    kind: str
+    count: int
+    rank: int | None
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """An adapter as its file describes it.
+
+    `trained`: numbers of the method's own tensors; `replaced`: whole parameters of the base; `nbytes`: of all tensors.
+    `file_digest`: of the file that holds the tensors. `weights_digest`: the adapter's identity, the same in every
+    format. `nonfinite`: tensors with NaN or infinity, None if nobody looked. `beside`: files in its folder with other
+    weights.
+    """
+
+    source: str
+    format: str
+    file: str
+    size: int
+    name: str
+    release: str
+    summary: str
+    license: str
+    tags: tuple[str, ...]
+    method: str
+    version: int
+    config: Mapping[str, Any]
+    parts: Mapping[str, str]
+    base: Base
+    targets: tuple[Group, ...]
+    tensors: int
+    trained: int
+    replaced: tuple[str, ...]
+    nbytes: int
+    dtypes: Mapping[str, int]
+    quantization: Mapping[str, Any]
+    lineage: Mapping[str, Any]
+    training: Mapping[str, Any]
+    file_digest: str
+    weights_digest: str
+    nonfinite: tuple[str, ...] | None
+    beside: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        found = dataclasses.asdict(self)
+        return found if self.beside else {name: value for name, value in found.items() if name != "beside"}
+
+
+def inspect(source: Path, finite: bool = False, base: Any = None) -> Inspection:
+    """Describe the adapter at `source`. `finite`: also read every value and name the tensors with NaN or infinity.
+    `base`: for what the file does not say.
+    """
+    found = open_adapter(source, base, tell=False)
+    adapter = found.adapter
+    entries = _entries(found)
+    own = {"name", "release", "summary", "license", "tags", "method", "version", "config", "base", "quantization"}
+    return Inspection(
+        source=str(source),
+        format=found.format,
+        file=found.file.name,
+        size=found.file.stat().st_size,
+        parts={name: part.method for name, part in adapter.parts.items()},
+        targets=_groups(adapter),
+        tensors=len(adapter.tensors),
+        trained=_trained(adapter),
+        replaced=tuple(key.rpartition(":")[0] for key in adapter.tensors if key.endswith(WHOLE)),
+        nbytes=sum(entry.nbytes for entry in entries.values()),
+        dtypes=dict(sorted(Counter(entry.dtype for entry in entries.values()).items())),
+        lineage=adapter.lineage,
+        training=adapter.training,
+        file_digest=digest.of_file(found.file),
+        weights_digest=digest.of_adapter(adapter),
+        nonfinite=tuple(nonfinite(adapter.tensors)) if finite else None,
+        beside=found.beside,
+        **{name: getattr(adapter, name) for name in own},
+    )
+
+
+def _headed(file: Path) -> bool:
+    with open(file, "rb") as stream:
+        return stream.read(9)[8:] == b"{"
+
+
+def _entries(found: Opened) -> Mapping[str, Entry]:
+    """Dtype, shape and size of what is stored."""
+    if _headed(found.file):
+        return open_tensors(found.file).header.entries
+    from adaptr.format.io import dtype_shape
+
+    tensors = found.adapter.tensors
+    return {key: Entry(*dtype_shape(tensors[key]), 0, tensors[key].nbytes) for key in tensors}
+
+
+def _groups(adapter: Adapter) -> tuple[Group, ...]:
+    counted = Counter((target.kind, target.config.get("r")) for _, target in adapter.all_targets)
+    order = sorted(counted, key=lambda group: (group[0], group[1] or 0))
+    return tuple(Group(kind, counted[kind, rank], rank) for kind, rank in order)
+
+
+def _trained(adapter: Adapter) -> int:
+    """The numbers of the method's own tensors, scales of quantised ones left out."""
+    keys = (key for key in adapter.tensors if not key.endswith((*WHOLE, ".scale")))
+    shape = getattr(adapter.tensors, "shape", lambda key: adapter.tensors[key].shape)
+    return sum(math.prod(shape(key)) for key in keys)

@@ -1,0 +1,1 @@
+"""What adapters do to a base's weights: planned tensor by tensor, or as one delta a target."""

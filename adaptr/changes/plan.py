@@ -1,0 +1,169 @@
+"""From adapters and a checkpoint to the list of tensors that change: everything that can be wrong is found here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from adaptr import plugins
+from adaptr.adapter import MATRIX_KINDS, REPLACED, Adapter
+from adaptr.bulk import buffers
+from adaptr.bulk.change import FLOATS, Change, Layer, Plan, Solid, Span, Tied
+from adaptr.changes import grounds
+from adaptr.changes.tied import settle
+from adaptr.checkpoint.apart import apart
+from adaptr.checkpoint.names import Names
+from adaptr.checkpoint.open import Checkpoint
+from adaptr.errors import NotPossible, TargetNotFound, Unsupported
+from adaptr.families.base import Member
+from adaptr.models.ties import Ties
+from adaptr.view import View
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def plan(
+    checkpoint: Checkpoint,
+    stack: Sequence[tuple[Adapter, float]],
+    tied: Tied = None,
+    replaced: Collection[str] | None = None,
+) -> Plan:
+    """The changes that `stack` makes to `checkpoint`. Nothing is read but headers and tables that an adapter brings
+    along; nothing is written. Whether it is the adapters' base is asked in `adaptr.models.belonging`.
+
+    `replaced`: the tensors that a merge has replaced, where `checkpoint` is what it made, and not the base that tells.
+
+    Raises `TargetNotFound`, `TargetMismatch`, `TiedWeights`, `NotMergeable`, `Unsupported`.
+    """
+    names = Names(checkpoint)
+    ties = Ties(names)
+    spans: dict[str, dict[tuple[int, int], list[Layer]]] = {}
+    biases: dict[str, list[Layer]] = {}
+    changes: dict[str, Change] = {}
+    targets = 0
+    for whole, weight in stack:
+        for _, adapter, strength in members(whole.replace(tensors=Solid(whole.tensors))):
+            targets += len(adapter.targets)
+            names.meet(adapter)
+            adapter, stacks = apart(names, adapter)
+            adapter = adapter.replace(tensors=Solid(adapter.tensors)) if stacks else adapter
+            brought = grounds.brought(ties, adapter, replaced)
+            for path, target in adapter.targets.items():
+                layer = Layer(adapter, target, weight * strength(stacks.get(path, path)))
+                if path in brought:
+                    for change in grounds.changes(ties, layer, brought[path]):
+                        _put(changes, change)
+                else:
+                    _add_weight(ties, layer, spans)
+                _add_bias(ties, layer, biases)
+            _add_replaced(ties, adapter, weight, strength, changes)
+        if whole.parts:
+            _add_replaced(ties, whole, weight, lambda path: 1.0, changes)
+    for name, ranges in spans.items():
+        _refuse_overlap(name, ranges)
+        found = tuple(Span(slice(*r), tuple(layers)) for r, layers in sorted(ranges.items()))
+        _put(changes, Change(name, ties.stored(name), "weight", found))
+    for name, layers in biases.items():
+        rows = slice(0, ties.stored(name).entry.shape[0])
+        _put(changes, Change(name, ties.stored(name), "bias", (Span(rows, tuple(layers)),)))
+    if not changes:
+        raise TargetNotFound("the adapters have no targets: merging would change nothing")
+    _refuse_dtypes(changes)
+    changes, untied = settle(ties, changes, tied)
+    changes |= buffers.grown(names, changes, replaced)
+    _refuse_mixed(changes)
+    return Plan(dict(sorted(changes.items())), untied, targets)
+
+
+def members(adapter: Adapter) -> list[Member]:
+    """The adapters that one is made of, with their strengths, or the adapter itself."""
+    return plugins.method(adapter.method).members(adapter)
+
+
+def _add_weight(ties: Ties, layer: Layer, spans: dict[str, dict[tuple[int, int], list[Layer]]]) -> None:
+    probe = _probe(layer)
+    if layer.target.kind in MATRIX_KINDS and probe.rows is not _no_rows:
+        name, place = ties.place(layer.target)
+        spans.setdefault(name, {}).setdefault((place.rows.start, place.rows.stop), []).append(layer)
+
+
+def _add_bias(ties: Ties, layer: Layer, biases: dict[str, list[Layer]]) -> None:
+    probe, names = _probe(layer), ties.names
+    name, bias = ties.bias(layer.target) if isinstance(layer.target.dims.get("out"), int) else ("", None)
+    if bias is not None and _moves_bias(layer):
+        biases.setdefault(name, []).append(layer)
+    elif bias is None and (probe.bias is not None or (names.fused_bias(layer.target) and _moves_bias(layer))):
+        raise Unsupported(
+            f"`{layer.adapter.label}` changes the bias of `{layer.target.path}`, which has none of its own in this "
+            "base; there is no place for it in the merged checkpoint, so keep the adapter attached"
+        )
+
+
+def _no_rows(s: slice) -> Tensor:
+    raise AssertionError("the weight of a probe is never read")
+
+
+def _probe(layer: Layer) -> View:
+    """What the method makes of a layer, unread: raises `NotMergeable` early, shows whether the weight is touched."""
+    return layer.merge(View(lambda: None, _no_rows))
+
+
+def _moves_bias(layer: Layer) -> bool:
+    """Whether the method adds to the bias, or scales it: asked with a bias of ones."""
+    import torch
+
+    ones = torch.ones(layer.target.shape[0])
+    moved = layer.merge(View(lambda: None, _no_rows, lambda: ones)).bias
+    return moved is not None and not torch.equal(moved, ones)
+
+
+def _add_replaced(
+    ties: Ties, adapter: Adapter, weight: float, strength: Callable[[str], float], changes: dict[str, Change]
+) -> None:
+    for path in adapter.replaced_paths:
+        if path in adapter.grounds.values():
+            continue  # under the adapter's own delta
+        value = adapter.tensors[f"{path}:{REPLACED}"]
+        strong = weight * strength(path)
+        if strong != 1.0:
+            raise NotPossible(f"`{path}` is replaced as a whole by `{adapter.label}`, which has no strength {strong:g}")
+        name, stored = ties.find(path)
+        _put(changes, Change(name, stored, "replaced", value=value))
+
+
+def _put(changes: dict[str, Change], change: Change) -> None:
+    if change.name in changes:
+        raise NotPossible(
+            f"`{change.name}` is replaced as a whole by one adapter and changed by another (or twice by one): which "
+            "comes first is not known, so drop it from one of them"
+        )
+    changes[change.name] = change
+
+
+def _refuse_overlap(name: str, ranges: Mapping[tuple[int, int], Sequence[Layer]]) -> None:
+    end = -1
+    for start, stop in sorted(ranges):
+        if start < end:
+            raise Unsupported(
+                f"adapters meet `{name}` both as a whole and as one of its fused parts; merge them in turn"
+            )
+        end = stop
+
+
+def _refuse_mixed(changes: Mapping[str, Change]) -> None:
+    """A look-up table and a tied head read one tensor in two ways."""
+    for change in changes.values():
+        for span in change.spans:
+            kinds = sorted({f"{layer.target.kind} {layer.target.shape}" for layer in span.layers})
+            if len(kinds) > 1:
+                raise Unsupported(f"adapters read `{change.name}` as {' and as '.join(kinds)}; merge them in turn")
+
+
+def _refuse_dtypes(changes: Mapping[str, Change]) -> None:
+    for change in changes.values():
+        if change.stored is not None and change.stored.entry.dtype not in FLOATS:
+            raise Unsupported(
+                f"`{change.name}` is stored as {change.stored.entry.dtype}; merging into packed or 8-bit weights would "
+                "requantise them, so merge into the unquantised base"
+            )

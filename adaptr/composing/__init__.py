@@ -1,0 +1,1 @@
+"""One adapter of several: recipes, strategies, and the search for weights."""

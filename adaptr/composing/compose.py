@@ -1,0 +1,174 @@
+"""Compose adapters: at each target the strategy makes one delta of several, and what that cost is measured.
+
+The result depends on the inputs, the recipe and nothing else: not on threads, names or places.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from adaptr.adapter import Adapter
+from adaptr.composing import beside, parents
+from adaptr.composing.making import Work, opened_base, weights
+from adaptr.composing.parents import Parent
+from adaptr.composing.recipe import Recipe, arguments, checked
+from adaptr.composing.searching import searched
+from adaptr.errors import UsageError
+from adaptr.format import digest
+from adaptr.format.io import write
+from adaptr.models.belonging import require_named
+from adaptr.results import about
+from adaptr.sources.open import placed
+from adaptr.strategies.base import Made, Strategy
+from adaptr.strategies.whole import Whole
+
+
+@dataclass(frozen=True)
+class ComposeReport:
+    """What a composition did.
+
+    `error`: ‖R - E‖ / ‖E‖ over all targets, E the strategy's own exact result. `distance`: the same against the plain
+    weighted sum, None where that says nothing. `errors`: target to both. `alone`: targets that not all inputs change.
+    `ranks`: lowest and highest, none where the result is no LoRA. `lost`: what the inputs said of themselves and the
+    result can't, as it does not hold for all.
+    """
+
+    strategy: str
+    config: Mapping[str, Any]
+    inputs: tuple[Mapping[str, Any], ...]
+    method: str
+    targets: int
+    alone: int
+    ranks: tuple[int, ...]
+    error: float
+    distance: float | None
+    errors: Mapping[str, tuple[float, float | None]]
+    replaced: tuple[str, ...]
+    seconds: float
+    lost: tuple[str, ...] = ()
+    out: str = ""
+    bytes: int = 0
+    digest: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True)
+class Composition:
+    """The composed adapter and what is to be said of it."""
+
+    adapter: Adapter
+    report: ComposeReport
+
+    def saved(self, out: Path, force: bool = False) -> Composition:
+        """The same, written to a file, or into a folder; the report has the file's size and digest."""
+        path = placed(out, force, ())
+        write(self.adapter, path, force)
+        file: dict[str, Any] = {"out": str(path), "bytes": path.stat().st_size, "digest": digest.of_file(path)}
+        return Composition(self.adapter, dataclasses.replace(self.report, **file))
+
+
+def compose(recipe: Recipe, folder: Path | None = None) -> Composition:
+    """Carry out a recipe. `folder`: where a result that may not fit into memory is kept meanwhile.
+
+    Raises `UsageError` for recipes that make no sense, `WrongBase` and its kin for inputs that don't belong together,
+    `NoDelta` for adapters that have none, `NonFinite`.
+    """
+    started = time.perf_counter()
+    strategy, cfg = checked(recipe)
+    given = [parents.opened(i.source, i.weight, recipe.base, i.digest) for i in recipe.inputs]
+    parents.require_different(given)
+    base = given[0].adapter.base if recipe.any_base else parents.require_one_base(given)
+    ground = opened_base(recipe.base)
+    given = _called(given, ground)
+    parents.require_one_spelling([parents.paths_of(parent) for parent in given], [parent.label for parent in given])
+    if isinstance(recipe.base, str | Path):
+        require_named(Path(recipe.base), [parent.adapter for parent in given], recipe.any_base)
+    if strategy.searches:
+        given = searched(strategy, cfg, given, recipe.base)
+    work = None if isinstance(strategy, Whole) else Work(recipe, strategy, cfg, given, ground)
+    adapter = _whole(strategy, cfg, given, recipe) if work is None else work.adapter(folder)
+    said = arguments(recipe, cfg, [parent.weight for parent in given], strategy.random)
+    lineage = {"operation": "compose", "arguments": said, "parents": [dict(parent.named) for parent in given]}
+    told, lost = about.joined([parent.adapter for parent in given])
+    own = {"release": "", "summary": "", "training": {}, "source": ""}
+    adapter = adapter.replace(base=base, name=recipe.name, lineage=lineage, **own, **told)
+    report = _report(strategy, cfg, given, adapter, work, time.perf_counter() - started)
+    return Composition(adapter, dataclasses.replace(report, lost=lost))
+
+
+def _called(given: Sequence[Parent], ground: Any) -> list[Parent]:
+    """The inputs with the names that the base has for their places."""
+    from adaptr.checkpoint.names import Names
+    from adaptr.checkpoint.open import Checkpoint
+    from adaptr.host.names import current
+
+    if ground is None:
+        return list(given)
+    names = Names(ground) if isinstance(ground, Checkpoint) else None
+
+    def called(adapter: Adapter) -> Adapter:
+        if names is None:
+            return current(ground, adapter)
+        found = names.renamings({**dict.fromkeys(adapter.replaced_paths), **adapter.targets})
+        return adapter.renamed(found) if found else adapter
+
+    return [dataclasses.replace(parent, adapter=called(parent.adapter)) for parent in given]
+
+
+def _whole(strategy: Strategy, cfg: Any, given: Sequence[Parent], recipe: Recipe) -> Adapter:
+    assert isinstance(strategy, Whole)
+    for parent in given:
+        if not isinstance(parent.weight, int | float):
+            raise UsageError(f"strategy `{strategy.name}` takes one number as the weight of `{parent.label}`")
+    weight = weights({}, recipe, strategy, given)
+    strengths = [weight(n, "") for n in range(len(given))]
+    made = strategy.whole([_dequantized(parent.adapter) for parent in given], strengths, cfg)
+    parts = {n: parent.adapter.replaced for n, parent in enumerate(given) if parent.weight != 0}
+    whole = beside.replaced(parts, weight, recipe.replaced, made.targets)
+    return made.replace(tensors={**made.tensors, **{f"{path}:=": tensor for path, tensor in whole.items()}})
+
+
+def _dequantized(adapter: Adapter) -> Adapter:
+    """The adapter with floats for its quantised tensors."""
+    if not adapter.quantization:
+        return adapter
+    tensors = {f"{path}:{name}": t for path in adapter.targets for name, t in adapter.at(path).items()}
+    return adapter.replace(tensors=tensors, quantization={})
+
+
+def _report(
+    strategy: Strategy, cfg: Any, given: Sequence[Parent], adapter: Adapter, work: Work | None, seconds: float
+) -> ComposeReport:
+    numbers = {} if work is None else work.numbers
+    total = [sum(getattr(made, name) for made in numbers.values()) for name in ("size", "wrong", "plain", "apart")]
+    ranks = {t.config["r"] for t in adapter.targets.values()} if adapter.method == "lora" else set()
+    return ComposeReport(
+        strategy=strategy.name,
+        config=vars(cfg),
+        inputs=tuple({"label": p.label, "weight": p.weight, **p.named} for p in given),
+        method=adapter.method,
+        targets=len(adapter.all_targets),
+        alone=0 if work is None else work.alone,
+        ranks=(min(ranks), max(ranks)) if ranks else (),
+        error=_share(total[1], total[0]) or 0.0,
+        distance=_share(total[3], total[2]) if not strategy.linear or total[1] else None,
+        errors={path: _errors(numbers[path]) for path in adapter.targets if path in numbers},
+        replaced=tuple(sorted(adapter.replaced)),
+        seconds=seconds,
+    )
+
+
+def _errors(made: Made) -> tuple[float, float | None]:
+    return _share(made.wrong, made.size) or 0.0, _share(made.apart, made.plain)
+
+
+def _share(part: float, whole: float) -> float | None:
+    return math.sqrt(max(part, 0.0) / whole) if whole else None

@@ -1,0 +1,96 @@
+"""A recipe: all that a composition depends on, as a value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from adaptr import strategies
+from adaptr.adapter import Adapter
+from adaptr.composing.beside import CHOICES, Choice
+from adaptr.errors import UsageError
+from adaptr.format import digest
+from adaptr.precision import named
+from adaptr.strategies.base import Strategy
+from adaptr.strategies.whole import Whole
+from adaptr.weighting import Weight
+
+
+@dataclass(frozen=True)
+class Input:
+    """One adapter of a recipe: a path or an adapter, its weight, and the digest it must have, if that is said."""
+
+    source: str | Path | Adapter
+    weight: Weight = 1.0
+    digest: str = ""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Inputs, strategy and options.
+
+    `rank`, `energy`: what the result is cut to, where that is wanted. `normalize`: whether weights are divided by their
+    sum; None for what the strategy says. `replaced`: what becomes of biases and whole parameters of several inputs.
+    `base`: a checkpoint folder or a live model, for methods whose delta depends on it. `any_base`: go on although the
+    inputs name their base differently. `dtype`: what the result's deltas are stored in, by name; None for the wider of
+    fp32 and the inputs.
+    """
+
+    inputs: tuple[Input, ...]
+    strategy: str = "linear"
+    config: Mapping[str, Any] = field(default_factory=dict)
+    rank: int | None = None
+    energy: float | None = None
+    normalize: bool | None = None
+    seed: int = 0
+    replaced: Choice = "refuse"
+    base: Any = None
+    any_base: bool = False
+    name: str = ""
+    dtype: str | None = None
+
+
+def checked(recipe: Recipe) -> tuple[Strategy, Any]:
+    """The strategy and its configuration. Raises `UsageError` for what is wrong before anything is read."""
+    strategy = strategies.get(recipe.strategy)
+    cfg = strategy.config(recipe.config)
+    count, least, most = len(recipe.inputs), strategy.least, strategy.most
+    if count < least or (most and count > most):
+        wanted = f"{most}" if least == most else f"{least} or more"
+        raise UsageError(f"strategy `{strategy.name}` takes {wanted} adapters, got {count}")
+    if recipe.rank is not None and recipe.rank < 1:
+        raise UsageError(f"the rank is {recipe.rank}, wanted at least 1")
+    if recipe.energy is not None and not 0 < recipe.energy <= 1:
+        raise UsageError(f"the energy is {recipe.energy}, wanted a share above 0 and up to 1")
+    if strategy.rank_wanted and recipe.rank is None and recipe.energy is None:
+        raise UsageError(f"strategy `{strategy.name}` wants a rank or a share of the energy: `--rank` or `--energy`")
+    if strategy.searches and recipe.normalize:
+        raise UsageError(
+            f"strategy `{strategy.name}` finds weights that are right as they are; divided by their sum they would be "
+            "others: leave out `--normalize`"
+        )
+    named(recipe.dtype)
+    if recipe.dtype is not None and isinstance(strategy, Whole):
+        raise UsageError(f"strategy `{strategy.name}` keeps the tensors' own dtypes: leave out `dtype`")
+    if recipe.replaced not in CHOICES:
+        raise UsageError(f"`replaced` is `{recipe.replaced}`, wanted {', '.join(CHOICES)}")
+    return strategy, cfg
+
+
+def arguments(recipe: Recipe, cfg: Any, weights: list[Weight], random: bool) -> dict[str, Any]:
+    """What the lineage says of a recipe besides its inputs. Files are named by digest, never by their place."""
+    config = {key: _portable(value) for key, value in vars(cfg).items()}
+    given: dict[str, Any] = {"rank": recipe.rank, "energy": recipe.energy, "normalize": recipe.normalize}
+    given["dtype"] = recipe.dtype
+    if recipe.replaced != "refuse":
+        given["replaced"] = recipe.replaced
+    if random:
+        given["seed"] = recipe.seed
+    said = {key: value for key, value in given.items() if value is not None}
+    return {"strategy": recipe.strategy, "config": config, "weights": weights, **said}
+
+
+def _portable(value: Any) -> Any:
+    return digest.of_file(value) if isinstance(value, str) and value and Path(value).is_file() else value

@@ -1,0 +1,175 @@
+"""Recipes as YAML files. Errors name the line; paths are meant from the file's own folder.
+
+strategy: ties
+config: {density: 0.2}
+inputs:
+  - adapter: style.safetensors
+    weight: 0.7
+  - adapter: ./tone
+    weight: {"*": 0.3, "*.mlp.*": [0, 1]}
+    digest: sha256:...            # refused if the file is another one
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from adaptr import strategies, weighting
+from adaptr.composing.recipe import Input, Recipe, checked
+from adaptr.errors import RecipeError, UsageError, shown
+
+SUFFIXES = frozenset({".yaml", ".yml"})
+MAX_BYTES = 1 << 20
+FIELDS = tuple(field.name for field in dataclasses.fields(Recipe))
+INPUT_FIELDS = ("adapter", "weight", "digest")
+#: What each field must be; a float may be written as an integer.
+KINDS: Mapping[str, tuple[type, ...]] = {
+    "strategy": (str,),
+    "config": (dict,),
+    "rank": (int,),
+    "energy": (float, int),
+    "normalize": (bool,),
+    "seed": (int,),
+    "replaced": (str,),
+    "base": (str,),
+    "any_base": (bool,),
+    "name": (str,),
+    "dtype": (str,),
+    "adapter": (str,),
+    "digest": (str,),
+}
+
+
+def read(path: Path) -> Recipe:
+    """The recipe in a file. Raises `RecipeError`, with the line, for whatever is wrong in it."""
+    return _Reader(path).recipe()
+
+
+class _Reader:
+    """A YAML document whose parts know their line."""
+
+    def __init__(self, path: Path) -> None:
+        import yaml
+
+        from adaptr.untrusted.plain_yaml import Plain
+
+        self.path = path
+        text = _text(path)
+        try:
+            self._loader = Plain(text)
+            self._root = self._loader.get_single_node()
+        except yaml.MarkedYAMLError as error:
+            mark = error.problem_mark or error.context_mark
+            raise self._error(mark.line if mark else 0, f"no YAML: {error.problem}") from None
+        except yaml.YAMLError as error:
+            raise self._error(0, f"no YAML: {shown(' '.join(str(error).split()), 200)}") from None
+
+    def recipe(self) -> Recipe:
+        found = self._fields(self._root, FIELDS, "a recipe")
+        if "inputs" not in found:
+            raise self._error(0, "a recipe wants `inputs`: a list of adapters with their weights")
+        given = {name: self._value(name, node) for name, node in found.items() if name != "inputs"}
+        if "base" in given:
+            given["base"] = self._beside(given["base"])
+        recipe = Recipe(self._inputs(found["inputs"]), **given)
+        self._check(recipe, found)
+        return recipe
+
+    def _check(self, recipe: Recipe, found: Mapping[str, Any]) -> None:
+        """All that can be known to be wrong, each at the line of its field."""
+        plain = Recipe(recipe.inputs)
+        steps: dict[str, Callable[[], Any]] = {
+            "strategy": lambda: strategies.get(recipe.strategy),
+            "config": lambda: strategies.get(recipe.strategy).config(recipe.config),
+            **{n: partial(_alone, plain, n, getattr(recipe, n)) for n in ("rank", "energy", "replaced", "dtype")},
+            "inputs": lambda: checked(recipe),
+        }
+        for name, step in steps.items():
+            try:
+                step()
+            except UsageError as error:
+                node = found.get(name, found.get("strategy", found["inputs"]))
+                raise self._error(node.start_mark.line, str(error)) from error
+
+    def _inputs(self, node: Any) -> tuple[Input, ...]:
+        if node.id != "sequence" or not node.value:
+            raise self._error(node.start_mark.line, "`inputs` must be a list of one or more adapters")
+        return tuple(self._input(item) for item in node.value)
+
+    def _input(self, node: Any) -> Input:
+        found = self._fields(node, INPUT_FIELDS, "an input")
+        if "adapter" not in found:
+            raise self._error(node.start_mark.line, "an input wants `adapter`: a file or folder")
+        source = self._value("adapter", found["adapter"])
+        weight: Any = 1.0
+        if "weight" in found:
+            try:
+                weight = weighting.check(self._any("weight", found["weight"]), source)
+            except UsageError as error:
+                raise self._error(found["weight"].start_mark.line, str(error)) from None
+        digest = self._value("digest", found["digest"]) if "digest" in found else ""
+        return Input(self._beside(source), weight, digest)
+
+    def _fields(self, node: Any, known: Collection[str], what: str) -> dict[str, Any]:
+        """Key to node of a mapping with no other keys than these, each once."""
+        if node is None or node.id != "mapping":
+            line = 0 if node is None else node.start_mark.line
+            raise self._error(line, f"{what} must be a mapping with {', '.join(known)}")
+        found: dict[str, Any] = {}
+        for key, value in node.value:
+            if key.value not in known:
+                near = difflib.get_close_matches(str(key.value), known, n=1, cutoff=0.5)
+                hint = f"did you mean `{near[0]}`?" if near else f"it has {', '.join(known)}"
+                raise self._error(key.start_mark.line, f"{what} has no field `{shown(key.value)}`; {hint}")
+            found[key.value] = value
+        return found
+
+    def _any(self, name: str, node: Any) -> Any:
+        import yaml
+
+        try:
+            return self._loader.construct_object(node, deep=True)
+        except yaml.MarkedYAMLError as error:
+            raise self._error(node.start_mark.line, f"`{name}` can't be read: {error.problem}") from None
+
+    def _value(self, name: str, node: Any) -> Any:
+        value = self._any(name, node)
+        wrong_bool = isinstance(value, bool) and bool not in KINDS[name]
+        if not isinstance(value, KINDS[name]) or wrong_bool:
+            want = " or ".join(kind.__name__ for kind in KINDS[name])
+            raise self._error(node.start_mark.line, f"`{name}` is `{shown(repr(value))}`, wanted {want}")
+        return value
+
+    def _beside(self, name: str) -> Path:
+        """As commands take it: a reference, a path (here from where the recipe is), or a name in the store."""
+        from adaptr.registry.local import named, path_of
+        from adaptr.registry.reference import is_reference
+
+        if is_reference(name):
+            return path_of(name)
+        path = self.path.parent / name
+        return path if os.path.lexists(path) else named(name) or path
+
+    def _error(self, line: int, message: str) -> RecipeError:
+        return RecipeError(f"`{self.path}`, line {line + 1}: {message}")
+
+
+def _alone(plain: Recipe, name: str, value: Any) -> None:
+    checked(dataclasses.replace(plain, **{name: value}))
+
+
+def _text(path: Path) -> str:
+    from adaptr.untrusted import whole
+
+    raw = whole(path, MAX_BYTES)
+    try:
+        return raw.decode()
+    except UnicodeDecodeError as error:
+        line = raw[: error.start].count(b"\n") + 1
+        raise RecipeError(f"`{path}`, line {line}: not UTF-8") from None

@@ -1,0 +1,1 @@
+"""One adapter in another format, method or rank, and as a server wants it."""

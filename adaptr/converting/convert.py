@@ -1,0 +1,120 @@
+"""Write an adapter in another format, and say what became of everything in it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from adaptr import foreign
+from adaptr.adapter import Adapter
+from adaptr.converting.exporting import exported
+from adaptr.errors import NonFinite
+from adaptr.files import require_folder
+from adaptr.foreign.peft import told
+from adaptr.format import digest
+from adaptr.format.finite import nonfinite
+from adaptr.format.io import public_part, write
+from adaptr.sources.naming import of_opened
+from adaptr.sources.open import Opened, open_adapter, placed, reads
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a conversion did.
+
+    `kept`: tensors whose key is the same; `renamed`: the others, (old key, new key); `lost`: what has no place.
+    `unplaced`: whether targets are numbered layers, because the source names no modules and no base was given.
+    `beside`: files in the source's folder with other weights, which are left out.
+    """
+
+    source: str
+    source_format: str
+    out: str
+    format: str
+    method: str
+    targets: int
+    tensors: int
+    kept: tuple[str, ...]
+    renamed: tuple[tuple[str, str], ...]
+    lost: tuple[str, ...]
+    unplaced: bool
+    digest: str
+    beside: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        found = dataclasses.asdict(self)
+        return found if self.beside else {name: value for name, value in found.items() if name != "beside"}
+
+
+def convert(
+    source: Path, out: Path, to: str = "adaptr", lossy: bool = False, force: bool = False, base: Any = None
+) -> Report:
+    """Read `source`, write it to `out` in format `to`. The same input gives the same bytes.
+
+    Another tool's format gets the names of the base's live model (`exporting`). Raises `OutputExists` unless `force`,
+    `LossyConversion` unless `lossy`, `NonFinite` for NaN and infinity, and what `exported` does.
+    """
+    format_of = None if to == "adaptr" else foreign.get(to)
+    out = placed_as(format_of, out, force, reads(source, base))
+    found = open_adapter(source, base, tell=False)
+    require_finite(found.adapter, source)
+    adapter = public_part(found.adapter).replace(lineage=_lineage(found, to, lossy))
+    if format_of is None:
+        written = foreign.Written(write(adapter, out, force), {key: key for key in adapter.tensors})
+    else:
+        adapter = exported(adapter, base)
+        written = format_of.write(adapter, out, lossy, force)
+    return _report(found, adapter, out, to, written)
+
+
+def placed_as(format_of: foreign.Format | None, out: Path, force: bool, inputs: list[Path]) -> Path:
+    """Where an adapter is written: adaptr's is a file, that of another tool a folder. Raises `OutputExists`."""
+    if format_of is None:
+        return placed(out, force, inputs)
+    require_folder(out, force, inputs)
+    return out
+
+
+def require_finite(adapter: Adapter, source: Path) -> None:
+    """Raises `NonFinite` for an adapter with NaN or infinity in it."""
+    bad = nonfinite(adapter.tensors)
+    if bad:
+        raise NonFinite(f"`{bad[0]}` in `{source}` holds NaN or infinity ({len(bad)} tensors do); it is broken")
+
+
+def _lineage(found: Opened, to: str, lossy: bool) -> dict[str, Any]:
+    """Where the output comes from."""
+    return {"operation": "convert", "arguments": {"to": to, "lossy": lossy}, "parents": [of_opened(found)]}
+
+
+def _unkept(found: Opened) -> tuple[str, ...]:
+    """What lies beside the source and is neither in the adapter nor can be."""
+    return ("model card (too large, or no text)",) if found.format == "peft" and told.unkept(found.file.parent) else ()
+
+
+def _traced(adapter: Adapter, names: Mapping[str, str]) -> list[tuple[str, str]]:
+    """(key in the source, key in the output). One tensor can become several, and several one."""
+    came: Mapping[str, str] = getattr(adapter.tensors, "sources", {})
+    return sorted({(came.get(key, key), name) for key, name in names.items()})
+
+
+def _report(found: Opened, adapter: Adapter, out: Path, to: str, written: foreign.Written) -> Report:
+    names = _traced(adapter, written.renamed)
+    return Report(
+        source=str(adapter.source or found.file),
+        source_format=found.format,
+        out=str(out),
+        format=to,
+        method=adapter.method,
+        targets=len(adapter.all_targets),
+        tensors=len(adapter.tensors),
+        kept=tuple(old for old, new in names if old == new),
+        renamed=tuple((old, new) for old, new in names if old != new),
+        lost=(*written.lost, *_unkept(found)),
+        unplaced="attention.0" in adapter.targets,
+        digest=digest.of_file(written.file),
+        beside=found.beside,
+    )

@@ -1,0 +1,1 @@
+"""How two adapters or checkpoints differ."""

@@ -1,0 +1,1 @@
+"""From two checkpoints to the LoRA between them."""

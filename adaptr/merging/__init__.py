@@ -1,0 +1,1 @@
+"""Adapters into a checkpoint, and out of it again bit for bit, with proof."""

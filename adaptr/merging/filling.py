@@ -1,0 +1,172 @@
+"""The changed tensors of a merge: computed in fp32 over the whole stack, rounded once, written into their slots.
+
+The receipt is made in the same pass: while a block is in the cache, its algebraic inverse is computed too, and what
+that gets wrong is noted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import zlib
+from typing import TYPE_CHECKING, Any
+
+from adaptr.bulk import workers
+from adaptr.bulk.blocks import Inverse, Kept, Weight, in_order, merged_bias
+from adaptr.bulk.change import Change, Plan
+from adaptr.checkpoint.rewrite import Slot
+from adaptr.checkpoint.stream import Rows, copy_range, write_all
+from adaptr.format.io import TORCH_NAMES, raw_bytes
+from adaptr.merging import receipt
+from adaptr.merging.measured import Measured, require_finite
+from adaptr.merging.remainder import Remainder
+from adaptr.meter import Meter
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+#: Every eighth block is looked at for the report's sizes and shares.
+SAMPLE = 8
+
+Note = dict[str, Any]
+
+
+class Filling:
+    """Fills the slots of changed tensors. `notes`: what the receipt says of each; `total`: what was measured.
+
+    `blobs`: where the patches go, or None for a receipt without them.
+    """
+
+    def __init__(self, todo: Plan, blobs: receipt.Spool | None, meter: Meter) -> None:
+        self.todo, self.blobs, self.meter = todo, blobs, meter
+        self.notes: dict[str, Note] = {}
+        self.total = Measured()
+        self._lock = threading.Lock()
+
+    def fill(self, slots: list[Slot]) -> None:
+        order = workers.spread(slots)
+        found = workers.run(self._one, order)
+        for index in sorted(found, key=lambda i: order[i].name):
+            note, measured = found[index]
+            self.total.add(measured)
+            self.notes[order[index].name] = note
+
+    def _one(self, slot: Slot) -> tuple[Note, Measured]:
+        change = self.todo.changes[slot.name]
+        ways = {"weight": self._weight, "bias": self._bias, "replaced": self._replaced, "copy": self._copy}
+        return ways[change.what](slot, change)
+
+    def _weight(self, slot: Slot, change: Change) -> tuple[Note, Measured]:
+        import torch
+
+        assert change.stored is not None
+        note, measured, sha = _note(change), Measured(), hashlib.sha256()
+        left = Remainder(getattr(torch, TORCH_NAMES[slot.entry.dtype])) if self._restores(change) else None
+        with open(change.stored.shard.path, "rb") as file:
+            for rows, span in in_order(change.spans, change.stored.entry.shape[0]):
+                part = Rows(change.stored, file.fileno(), rows)
+                at = slot.offset + rows.start * part.row_bytes
+                if span is None:
+                    self._pass_over(part, slot.target, at, sha)
+                    continue
+                merging = _Span(slot.name, Weight(span, part), measured, left)
+                for s in merging.weight.blocks():
+                    old = part.read(s)
+                    sha.update(raw_bytes(old))
+                    write_all(slot.target, at + s.start * part.row_bytes, raw_bytes(merging.merge(old, s)))
+                    self.meter.add(old.numel() * old.element_size())
+                self._put_kept(slot.name, rows.start, merging.kept, note)
+        for what, blob in left.encode().items() if left else ():
+            self._put(f"{slot.name}:{what}", blob)
+        return {**note, "digest": "sha256:" + sha.hexdigest()}, measured
+
+    def _restores(self, change: Change) -> bool:
+        """Whether the receipt is to give back what the tensor was."""
+        return self.blobs is not None and not change.added
+
+    def _pass_over(self, part: Rows, target: int, at: int, sha: Any) -> None:
+        """Rows of a changed tensor that stay."""
+        for s in part.blocks():
+            block = raw_bytes(part.read(s))
+            sha.update(block)
+            self.meter.add(write_all(target, at + s.start * part.row_bytes, block))
+
+    def _bias(self, slot: Slot, change: Change) -> tuple[Note, Measured]:
+        assert change.stored is not None
+        with open(change.stored.shard.path, "rb") as file:
+            old = Rows(change.stored, file.fileno(), change.spans[0].rows).read(slice(None))
+        value = merged_bias(change.spans[0].layers, old)
+        new = value.to(old.dtype).contiguous()
+        measured = Measured()
+        measured.look(slot.name, old, new, value)
+        self.meter.add(write_all(slot.target, slot.offset, raw_bytes(new)))
+        return {"added": True} if change.added else self._keep_old(slot.name, change, raw_bytes(old)), measured
+
+    def _replaced(self, slot: Slot, change: Change) -> tuple[Note, Measured]:
+        import torch
+
+        assert change.value is not None
+        new = change.value.to(getattr(torch, TORCH_NAMES[slot.entry.dtype])).contiguous()
+        require_finite(slot.name, new, change.value)
+        self.meter.add(write_all(slot.target, slot.offset, raw_bytes(new)))
+        if change.stored is None or change.added:
+            return {"added": True}, Measured(moved=True)
+        with open(change.stored.shard.path, "rb") as file:
+            file.seek(change.stored.offset)
+            old = file.read(change.stored.entry.nbytes)
+        return self._keep_old(slot.name, change, old), Measured(moved=old != bytes(raw_bytes(new)))
+
+    def _copy(self, slot: Slot, change: Change) -> tuple[Note, Measured]:
+        assert change.stored is not None
+        with open(change.stored.shard.path, "rb") as file:
+            copy_range(file.fileno(), change.stored.offset, slot.target, slot.offset, slot.entry.nbytes)
+        self.meter.add(slot.entry.nbytes)
+        return {"added": True}, Measured()
+
+    def _keep_old(self, name: str, change: Change, old: bytes | memoryview) -> Note:
+        """Biases and replaced parameters: the receipt holds the old bytes."""
+        self._put(f"{name}:old", zlib.compress(old, 6))
+        return {**_note(change), "digest": "sha256:" + hashlib.sha256(old).hexdigest(), "old": True}
+
+    def _put_kept(self, name: str, row: int, kept: Kept, note: Note) -> None:
+        for number, tensors in kept.items():
+            for key, tensor in tensors.items():
+                blob = f"{name}:{row}.{number}.{key}"
+                note.setdefault("kept", {})[blob] = list(tensor.shape)
+                self._put(blob, raw_bytes(tensor.float()))
+
+    def _put(self, key: str, blob: bytes | memoryview) -> None:
+        if self.blobs is not None and blob:
+            with self._lock:
+                self.blobs.put(key, blob)
+
+
+class _Span:
+    """The rows of a tensor that one stack of layers changes, block by block."""
+
+    def __init__(self, name: str, weight: Weight, measured: Measured, left: Remainder | None) -> None:
+        self.name, self.weight, self.measured, self.left = name, weight, measured, left
+        self.kept = Kept()
+        self.inverse: Inverse | None = None
+        if left is not None and weight.invertible:
+            weight.keep_whole(self.kept)
+            self.inverse = Inverse(weight, self.kept)
+        self._number = 0
+
+    def merge(self, old: Tensor, s: slice) -> Tensor:
+        """A block of the merged weight, as stored; notes what its inverse does not tell."""
+        value = self.weight.merged(s)
+        new = value.to(old.dtype).contiguous()
+        self.measured.look(self.name, old, new, value, sampled=self._number % SAMPLE == 0)
+        self._number += 1
+        if self.left is not None:
+            if self.inverse and self.weight.keeps:
+                self.weight.keep(s, self.kept)
+            self.left.add(old, new, self.inverse, s, self.weight.rows.flat(s))
+        return new
+
+
+def _note(change: Change) -> Note:
+    assert change.stored is not None
+    note: Note = {"dtype": change.stored.entry.dtype, "shape": list(change.stored.entry.shape)}
+    return {**note, "added": True} if change.added else note

@@ -1,0 +1,186 @@
+"""Merge adapters into a checkpoint by streaming it: no model is built, memory does not grow with the model.
+
+Tensors that nobody touches are copied by the kernel, the others filled block by block (`adaptr.merging.filling`).
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from adaptr.adapter import Adapter
+from adaptr.bulk import workers
+from adaptr.bulk.change import Plan, Tied
+from adaptr.changes.plan import plan
+from adaptr.checkpoint.open import INDEX, Checkpoint, Shard, open_checkpoint
+from adaptr.checkpoint.rewrite import Layout, NewTensor, copy_side_files, layout, new_index, rewrite
+from adaptr.checkpoint.side_files import CONFIG
+from adaptr.checkpoint.stream import digest_of
+from adaptr.errors import NothingChanged
+from adaptr.files import replacing_folder, require_folder
+from adaptr.merging import lineage, receipt
+from adaptr.merging.configuration import configured
+from adaptr.merging.filling import Filling
+from adaptr.merging.measured import Measured
+from adaptr.merging.receipt_check import LARGEST_FILE
+from adaptr.merging.tokenizers import carried
+from adaptr.meter import Meter, Progress
+from adaptr.models.belonging import Compared, require_base
+from adaptr.models.sizes import Config
+from adaptr.sources.open import reads
+from adaptr.untrusted import whole
+
+
+@dataclass(frozen=True)
+class MergeReport:
+    """What a merge did.
+
+    `relative_delta`: ‖W' - W‖ / ‖W‖ over the changed weights. `unchanged`: the share of their elements that the
+    change was too small to move. Both are measured on every eighth block. `compared`: of each adapter, what tells that
+    it belongs to this base.
+    """
+
+    out: str
+    targets: int
+    tensors: int
+    bytes: int
+    relative_delta: float
+    unchanged: float
+    adapters: list[dict[str, Any]]
+    tied: str | None
+    added: list[str]
+    receipt_bytes: int
+    seconds: float
+    notes: list[str] = field(default_factory=list)
+    compared: list[Compared] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def merge(
+    base: str | Path,
+    adapters: Sequence[tuple[Adapter, float]],
+    out: str | Path,
+    *,
+    force: bool = False,
+    tied: Tied = None,
+    exact: bool = True,
+    any_base: bool = False,
+    progress: Progress | None = None,
+) -> MergeReport:
+    """Write the checkpoint `base` with `adapters` (and their weights) merged in to the folder `out`.
+
+    `exact`: the receipt holds what a bit-exact `unmerge` needs. `any_base`: go on although an adapter says that it is
+    of another base. Raises before anything is written if an adapter does not fit; `NothingChanged` if the result would
+    be the base; `NonFinite` for NaN or infinity. `out` appears whole or not at all.
+    """
+    started = time.perf_counter()
+    require_folder(Path(out), force, reads(base, *(adapter for adapter, _ in adapters)))
+    checkpoint = open_checkpoint(base)
+    named = lineage.name_adapters(checkpoint, adapters)
+    todo = plan(checkpoint, adapters, tied)
+    compared = require_base(checkpoint, [adapter for adapter, _ in adapters], any_base)
+    config, said = configured(checkpoint, todo, [adapter for adapter, _ in adapters])
+    tokenizer, brought = carried(checkpoint, [adapter for adapter, _ in adapters])
+    new = _new_tensors(checkpoint, todo)
+    with replacing_folder(Path(out), force) as folder, receipt.Spool(folder) as blobs:
+        lineage.keep_parent(checkpoint, folder)
+        (folder / receipt.FOLDER).mkdir(exist_ok=True)
+        named = lineage.save_adapters(adapters, named, folder / receipt.FOLDER)
+        meter = Meter(checkpoint.nbytes, "merging", progress)
+        filling = Filling(todo, blobs if exact else None, meter)
+        layouts = [(shard, layout(shard, new)) for shard in checkpoint.shards]
+        rewrite(layouts, folder, frozenset(todo.changes), filling.fill, meter.add)
+        if not filling.total.moved:
+            raise NothingChanged(_nothing(filling.total))
+        _side_files(checkpoint, folder, config, tokenizer, new, layouts, blobs)
+        document = {"adapters": named, "tensors": filling.notes, "exact": exact, "tied": tied or ""}
+        if exact:
+            document["untouched"] = _digests(checkpoint, todo)
+        receipt_bytes = receipt.write(folder, {**document, "base": lineage.describe_base(checkpoint)}, blobs)
+        written = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    total = filling.total
+    return MergeReport(
+        out=str(out),
+        targets=todo.targets,
+        tensors=len(todo.changes),
+        bytes=written,
+        relative_delta=total.relative,
+        unchanged=total.share_unchanged,
+        adapters=named,
+        tied=tied,
+        added=sorted(new),
+        receipt_bytes=receipt_bytes,
+        seconds=time.perf_counter() - started,
+        notes=[*said, *brought, *_remarks(total)],
+        compared=compared,
+    )
+
+
+def _digests(checkpoint: Checkpoint, todo: Plan) -> dict[str, str]:
+    """The digests of the tensors that stay, so that `unmerge` can tell whether they did."""
+    stay = [stored for name, stored in checkpoint.tensors.items() if name not in todo.changes]
+    stay.sort(key=lambda stored: (-stored.entry.nbytes, stored.name))
+    found = workers.run(digest_of, stay)
+    return {stored.name: found[number] for number, stored in enumerate(stay)}
+
+
+def _new_tensors(checkpoint: Checkpoint, todo: Plan) -> dict[str, NewTensor]:
+    """Tensors that the base does not have, or has in another shape."""
+    from adaptr.format.io import dtype_shape
+
+    new: dict[str, NewTensor] = {}
+    for name, change in todo.changes.items():
+        if change.value is not None:
+            dtype, shape = dtype_shape(change.value)
+            shard = change.stored.shard if change.stored else checkpoint.shards[-1]
+            dtype = change.stored.entry.dtype if change.stored else dtype
+            if change.stored is None or change.added or change.stored.entry.shape != shape:
+                new[name] = NewTensor(dtype, shape, shard)
+        elif change.added:
+            assert change.stored is not None
+            new[name] = NewTensor(change.stored.entry.dtype, change.stored.entry.shape, change.stored.shard)
+    return new
+
+
+def _side_files(
+    checkpoint: Checkpoint,
+    folder: Path,
+    config: Config,
+    tokenizer: Mapping[str, bytes],
+    new: Mapping[str, NewTensor],
+    layouts: Sequence[tuple[Shard, Layout]],
+    blobs: receipt.Spool,
+) -> None:
+    """Configuration and the rest; what had to change is kept in the receipt as it was."""
+    instead = dict(tokenizer)
+    if config != checkpoint.config:
+        instead[CONFIG] = (json.dumps(config, indent=2, sort_keys=True) + "\n").encode()
+    if new and checkpoint.index:
+        instead[INDEX] = new_index(checkpoint, new)
+    for name in (name for name in instead if (checkpoint.root / name).is_file()):
+        blobs.put(f"file:{name}", whole(checkpoint.root / name, LARGEST_FILE))
+    for shard, made in layouts:
+        if made.raw != shard.raw:
+            blobs.put(f"header:{shard.path.name}", shard.raw)
+    copy_side_files(checkpoint, folder, instead)
+
+
+def _nothing(total: Measured) -> str:
+    if total.relative:
+        return (
+            f"the merged checkpoint would equal the base: the change is {total.relative:.1e} of the weights, below "
+            "what their dtype can hold; use a base of higher precision, or keep the adapter attached"
+        )
+    return "the merged checkpoint would equal the base: the adapter's delta is zero (untrained, or of weight 0)"
+
+
+def _remarks(total: Measured) -> list[str]:
+    if total.share_unchanged <= 0.5:
+        return []
+    return ["most elements did not move: the change is small for the base's dtype; a wider dtype would keep more"]

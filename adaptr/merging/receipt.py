@@ -1,0 +1,160 @@
+"""The receipt of a merge: what makes it traceable, and what makes `unmerge` bit-exact without the base.
+
+`OUT/adaptr/receipt.safetensors` holds a canonical JSON document (who was merged, by digest; the sha256 of every base
+tensor that changed) and, unless the merge was asked to leave them out, the patches; the adapters lie beside it, named
+by digest.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from adaptr.checkpoint.stream import copy_range
+from adaptr.errors import FieldInvalid, FieldMissing, FormatError, FormatTooNew, InputError, NotMerged, shown
+from adaptr.format import canonical
+from adaptr.format import header as headers
+from adaptr.merging.receipt_check import FILE_BLOB, wrong
+from adaptr.untrusted import opened
+
+FOLDER = "adaptr"
+FILE = "receipt.safetensors"
+#: Where the receipt folder of a base lies that was merged itself.
+PARENT = "parent"
+KEY = "adaptr-receipt"
+FORMAT = 3
+#: Formats that are read. In 2 the inverse is in plain fp32, whose bits only the machine that merged has for sure.
+KNOWN = (2, FORMAT)
+FIELDS = ("format", "adapters", "base", "tensors", "exact")
+
+
+class Spool:
+    """Blobs written as they come, in any order, and read back in the order of their keys."""
+
+    def __init__(self, folder: Path) -> None:
+        self.file: BinaryIO = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed with the spool
+        self.ranges: dict[str, tuple[int, int]] = {}
+
+    def __enter__(self) -> Spool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
+
+    def put(self, key: str, blob: bytes | memoryview) -> None:
+        self.ranges[key] = (self.file.tell(), len(blob))
+        self.file.write(blob)
+
+    def write_to(self, file: BinaryIO, keys: Iterable[str]) -> None:
+        """Append the blobs in the order of `keys`."""
+        self.file.flush()
+        file.flush()
+        at = os.fstat(file.fileno()).st_size
+        for key in keys:
+            start, count = self.ranges[key]
+            copy_range(self.file.fileno(), start, file.fileno(), at, count)
+            at += count
+
+
+def write(folder: Path, document: Mapping[str, Any], blobs: Spool) -> int:
+    """Write the receipt into a merged checkpoint's folder; returns its size in bytes."""
+    path = folder / FOLDER / FILE
+    path.parent.mkdir(exist_ok=True)
+    shapes = {key: ("U8", (count,)) for key, (_, count) in blobs.ranges.items()}
+    raw, header = headers.build(shapes, {KEY: canonical.dumps({"format": FORMAT, **document})})
+    with open(path, "wb") as file:
+        file.write(raw)
+        blobs.write_to(file, header.entries)
+    return path.stat().st_size
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """A receipt as read. `exact`: it holds what unmerging needs."""
+
+    path: Path
+    document: Mapping[str, Any]
+    header: headers.Header
+
+    @property
+    def exact(self) -> bool:
+        return bool(self.document["exact"])
+
+    @property
+    def portable(self) -> bool:
+        """Whether it was made for any machine, not for the one that merged."""
+        return bool(self.document["format"] != KNOWN[0])
+
+    @property
+    def adapters(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.document["adapters"]
+        return found
+
+    def adapter_file(self, number: int) -> Path:
+        return self.path.parent / adapter_name(self.adapters[number]["digest"])
+
+    def has_adapter(self, number: int) -> bool:
+        return self.adapter_file(number).is_file()
+
+    @property
+    def files(self) -> list[str]:
+        """The base's files, other than weights, that the merge changed."""
+        return [key.removeprefix(FILE_BLOB) for key in self.header.entries if key.startswith(FILE_BLOB)]
+
+    @property
+    def added(self) -> set[str]:
+        """Tensors that the base does not have."""
+        return {name for name, note in self.document["tensors"].items() if note.get("added")}
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """The digest of each tensor of the base that the receipt knows: all, or in older ones those that changed."""
+        changed = {name: note["digest"] for name, note in self.document["tensors"].items() if not note.get("added")}
+        return {**self.document.get("untouched", {}), **changed}
+
+    def blob(self, key: str) -> bytes:
+        """One blob; empty if there is none of that key."""
+        entry = self.header.entries.get(key)
+        if entry is None:
+            return b""
+        with open(self.path, "rb") as file:
+            file.seek(self.header.data + entry.start)
+            return file.read(entry.nbytes)
+
+
+def adapter_name(digest: str) -> str:
+    return digest.removeprefix("sha256:")[:16] + ".adaptr.safetensors"
+
+
+def read(folder: Path) -> Receipt:
+    """The receipt of a merged checkpoint. Raises `NotMerged` if there is none."""
+    path = folder / FOLDER / FILE
+    if not path.is_file():
+        raise NotMerged(
+            f"`{folder}` has no receipt (`{FOLDER}/{FILE}`): it was not merged by adaptr, or moved without it"
+        )
+    return read_from(path)
+
+
+def read_from(path: Path) -> Receipt:
+    """The receipt in a file. Raises `InputError` and its kin if it is not one."""
+    with opened(path) as file:
+        header = headers.read(file, path.stat().st_size)
+    try:
+        document = headers.load_json(header.metadata.get(KEY, "").encode())
+    except FormatError:
+        raise InputError(f"`{path}` has no readable receipt under `{KEY}`") from None
+    if any(field not in document for field in FIELDS):
+        raise FieldMissing(f"`{path}` lacks one of {', '.join(FIELDS)}")
+    if document["format"] == 1:
+        raise NotMerged(f"`{path}` has receipt format 1, whose inverse rounds otherwise; use the base itself")
+    if document["format"] not in KNOWN:
+        raise FormatTooNew(f"`{path}` has receipt format {document['format']!r}, this adaptr reads {KNOWN}")
+    bad = wrong(document, header)
+    if bad:
+        raise FieldInvalid(f"`{path}`: `{shown(bad)}` is not what a receipt holds there")
+    return Receipt(path, document, header)

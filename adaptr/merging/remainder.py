@@ -1,0 +1,59 @@
+"""What an algebraic inverse leaves to be known of a base: bits of elements that moved up, and a patch for the rest."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from adaptr.errors import DigestMismatch
+from adaptr.merging.binade import Found, Lost, kind_of
+from adaptr.merging.patch import Differences, Patch, integer
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from adaptr.bulk.blocks import Inverse
+    from adaptr.merging.receipt import Receipt
+
+
+class Remainder:
+    """The remainder of one tensor, collected block by block in the order of the elements."""
+
+    def __init__(self, dtype: Any) -> None:
+        kind = kind_of(dtype)
+        self.patch, self.bits = Differences(), Lost(kind) if kind else None
+
+    def add(self, true: Tensor, merged: Tensor, inverse: Inverse | None, s: slice, at: int) -> None:
+        """Rows `s` of the storage as they were and are, from flat index `at` on. None: there is no inverse."""
+        computed = inverse.below(merged, s) if inverse else merged
+        if inverse is None or self.bits is None:
+            self.patch.add(true, computed, at)
+            return
+        found = self.bits.add(_integers(true), _integers(merged), _integers(computed), inverse.exact)
+        self.patch.note(*found, at)
+
+    def encode(self) -> dict[str, bytes]:
+        """The blobs, by what they are called."""
+        return {"patch": self.patch.encode(), "bits": self.bits.encode() if self.bits else b""}
+
+
+class Completion:
+    """The remainder of one tensor, given back block by block in the order of the elements."""
+
+    def __init__(self, paper: Receipt, name: str, dtype: Any) -> None:
+        """Raises `DigestMismatch` if the remainder is damaged, here or when it is applied."""
+        self.patch, bits, kind = Patch(paper.blob(f"{name}:patch")), paper.blob(f"{name}:bits"), kind_of(dtype)
+        if bits and (kind is None or not paper.portable):
+            raise DigestMismatch(f"the receipt has bits for `{name}`, where there can be none")
+        self.bits = Found(bits, kind) if kind and paper.portable else None
+
+    def below(self, merged: Tensor, inverse: Inverse | None, s: slice, at: int) -> Tensor:
+        """Rows `s` of the storage as they were. `merged` may be changed. None: there is no inverse."""
+        computed = inverse.below(merged, s) if inverse else merged
+        if inverse and self.bits:
+            self.bits.apply(_integers(merged), _integers(computed), inverse.exact)
+        self.patch.apply(computed, at)
+        return computed
+
+
+def _integers(block: Tensor) -> Any:
+    return block.view(-1).view(integer(block.element_size())).numpy()

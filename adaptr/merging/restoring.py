@@ -1,0 +1,134 @@
+"""The tensors that a merge changed, made again what they were: by their adapters' inverse and what that gets wrong."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from adaptr.adapter import Adapter
+from adaptr.bulk import workers
+from adaptr.bulk.blocks import Inverse, Kept, Weight, in_order
+from adaptr.bulk.change import Change, Plan
+from adaptr.changes.plan import plan
+from adaptr.checkpoint.open import Checkpoint, Shard
+from adaptr.checkpoint.rewrite import Layout, Slot
+from adaptr.checkpoint.side_files import CONFIG
+from adaptr.checkpoint.stream import CHUNK, Rows, write_all
+from adaptr.errors import DigestMismatch, shown
+from adaptr.format import header as headers
+from adaptr.format.header import Entry
+from adaptr.format.io import raw_bytes
+from adaptr.merging.receipt import Receipt
+from adaptr.merging.remainder import Completion
+from adaptr.meter import Meter
+
+#: How many bytes zlib makes of one at most.
+DEFLATE = 1040
+
+
+def _base_of(checkpoint: Checkpoint, paper: Receipt) -> Checkpoint:
+    """The merged checkpoint as merging saw its base: the same tensors and the same configuration."""
+    raw = paper.blob(f"file:{CONFIG}")
+    tensors = {name: stored for name, stored in checkpoint.tensors.items() if name not in paper.added}
+    return replace(checkpoint, tensors=tensors, config=headers.load_json(raw) if raw else checkpoint.config)
+
+
+def layouts(checkpoint: Checkpoint, paper: Receipt) -> list[tuple[Shard, Layout]]:
+    """Each shard with the header that the base had. Raises `DigestMismatch` for one that the merged can't come from."""
+    notes = paper.document["tensors"]
+    found = []
+    for shard in checkpoint.shards:
+        raw = paper.blob(f"header:{shard.path.name}") or shard.raw
+        entries = headers.parse(raw[8:], len(raw)).entries
+        for name, entry in entries.items():
+            if not _possible(name, entry, notes.get(name, {}), shard.header.entries.get(name), paper):
+                raise DigestMismatch(f"the receipt says of `{shown(name)}` what the merged checkpoint can't come from")
+        found.append((shard, Layout(raw, entries)))
+    return found
+
+
+def _possible(name: str, entry: Entry, note: Mapping[str, Any], merged: Entry | None, paper: Receipt) -> bool:
+    """Whether a tensor of the base can be had: from the receipt's copy, or as what it is in the merged checkpoint."""
+    if note.get("old"):
+        packed = paper.header.entries.get(f"{name}:old")
+        return packed is not None and entry.nbytes <= packed.nbytes * DEFLATE
+    return merged is not None and (entry.dtype, entry.shape) == (merged.dtype, merged.shape)
+
+
+class Job:
+    """The tensors to restore."""
+
+    def __init__(
+        self, checkpoint: Checkpoint, paper: Receipt, stack: list[tuple[Adapter, float]], meter: Meter
+    ) -> None:
+        self.paper, self.meter = paper, meter
+        notes: Mapping[str, Any] = paper.document["tensors"]
+        self.todo = {name: note for name, note in notes.items() if not note.get("added")}
+        replaced = {name for name, note in self.todo.items() if note.get("old")}
+        tied = paper.document.get("tied") or None
+        self.plan: Plan = plan(_base_of(checkpoint, paper), stack, tied, replaced=replaced)
+        strange = self.todo.keys() ^ {name for name in self.plan.changes if name not in paper.added}
+        if strange:
+            raise DigestMismatch(
+                f"the receipt of `{checkpoint.root.name}` and its adapters disagree on whether `{min(strange)}` changed"
+            )
+
+    def fill(self, slots: list[Slot]) -> None:
+        workers.run(self._one, workers.spread(slots))
+
+    def _one(self, slot: Slot) -> None:
+        note = self.todo[slot.name]
+        if note.get("old"):
+            self._old(slot)
+            return
+        try:
+            self._weight(slot, self.plan.changes[slot.name], note)
+        except (RuntimeError, ValueError, LookupError, TypeError) as error:  # of shapes that don't fit
+            raise DigestMismatch(f"what the receipt keeps for `{slot.name}` does not fit it: {error}") from error
+
+    def _old(self, slot: Slot) -> None:
+        """A tensor whose old bytes are in the receipt."""
+        coder, packed, done = zlib.decompressobj(), self.paper.blob(f"{slot.name}:old"), 0
+        try:
+            while piece := coder.decompress(packed, CHUNK):
+                packed, done = coder.unconsumed_tail, done + len(piece)
+                if done > slot.entry.nbytes:
+                    break
+                self.meter.add(write_all(slot.target, slot.offset + done - len(piece), piece))
+        except zlib.error as error:
+            raise DigestMismatch(f"the receipt's copy of `{slot.name}` is damaged: {error}") from None
+        if done != slot.entry.nbytes:
+            raise DigestMismatch(
+                f"the receipt holds {done} bytes or more for `{slot.name}`, wanted {slot.entry.nbytes}"
+            )
+
+    def _weight(self, slot: Slot, change: Change, note: Mapping[str, Any]) -> None:
+        if change.stored is None or change.what != "weight":
+            raise ValueError("it was replaced as a whole, and there is no copy of it")
+        with open(change.stored.shard.path, "rb") as file:
+            dtype = Rows(change.stored, file.fileno(), slice(0, 0)).dtype
+            rest = Completion(self.paper, slot.name, dtype)
+            for rows, span in in_order(change.spans, change.stored.entry.shape[0]):
+                part = Rows(change.stored, file.fileno(), rows)
+                weight = Weight(span, part, self.paper.portable) if span is not None else None
+                kept = self._kept(slot.name, rows.start, note)
+                inverse = Inverse(weight, kept) if weight is not None and weight.invertible else None
+                for s in weight.blocks() if weight else part.blocks():
+                    block = part.read(s)
+                    if weight is not None:
+                        block = rest.below(block, inverse, s, part.flat(s))
+                    at = slot.offset + (rows.start + s.start) * part.row_bytes
+                    self.meter.add(write_all(slot.target, at, raw_bytes(block)))
+
+    def _kept(self, name: str, row: int, note: Mapping[str, Any]) -> Kept:
+        import torch
+
+        kept: Kept = {}
+        for key, shape in note.get("kept", {}).items():
+            start, number, param = key.removeprefix(f"{name}:").split(".", 2)
+            if int(start) == row:
+                values = torch.frombuffer(bytearray(self.paper.blob(key)), dtype=torch.float32)
+                kept.setdefault(int(number), {})[param] = values.reshape(shape)
+        return kept

@@ -1,0 +1,97 @@
+"""Take adapters out of a merged checkpoint again, bit for bit, by its receipt alone."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from adaptr.adapter import Adapter
+from adaptr.checkpoint.open import Checkpoint, open_checkpoint
+from adaptr.checkpoint.rewrite import copy_side_files, rewrite
+from adaptr.errors import NotMerged
+from adaptr.files import replacing_folder, require_folder
+from adaptr.format import digest, read
+from adaptr.merging import lineage, receipt
+from adaptr.merging.proof import Proof, prove
+from adaptr.merging.receipt import Receipt
+from adaptr.merging.restoring import Job, layouts
+from adaptr.meter import Meter, Progress
+from adaptr.sources.open import reads
+
+
+@dataclass(frozen=True)
+class UnmergeReport:
+    """What was restored. `tensors`: how many were recomputed. `compared`: how many tensors, recomputed or left, are the
+    base's by digest; `taken`: how many are as in the merged checkpoint and have no digest in its receipt.
+    """
+
+    out: str
+    tensors: int
+    bytes: int
+    adapters: list[dict[str, Any]]
+    seconds: float
+    compared: int
+    taken: int
+    notes: list[str]
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def unmerge(
+    merged: str | Path, out: str | Path, *, force: bool = False, progress: Progress | None = None
+) -> UnmergeReport:
+    """Write the base of `merged` to the folder `out`.
+
+    Raises `NotMerged` without an exact receipt, and `DigestMismatch` if a tensor, a header or the configuration is not
+    the base's, in which case nothing is written.
+    """
+    started = time.perf_counter()
+    require_folder(Path(out), force, reads(merged))
+    checkpoint = open_checkpoint(merged)
+    paper = receipt.read(checkpoint.root)
+    if not paper.exact:
+        raise NotMerged(
+            f"`{checkpoint.root}` was merged with `--no-receipt`: its receipt names the base but can't restore it"
+        )
+    stack = [(_adapter(paper, number), float(entry["weight"])) for number, entry in enumerate(paper.adapters)]
+    with replacing_folder(Path(out), force) as folder:
+        meter = Meter(checkpoint.nbytes, "unmerging", progress)
+        job = Job(checkpoint, paper, stack, meter)
+        rewrite(layouts(checkpoint, paper), folder, frozenset(job.todo), job.fill, meter.add)
+        _side_files(checkpoint, paper, folder)
+        lineage.restore_parent(paper, folder)
+        proof = prove(folder, paper)
+        written = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    seconds, notes = time.perf_counter() - started, _notes(proof)
+    return UnmergeReport(str(out), len(job.todo), written, paper.adapters, seconds, proof.compared, proof.taken, notes)
+
+
+def _adapter(paper: Receipt, number: int) -> Adapter:
+    """An adapter from beside the receipt, checked against its digest."""
+    path = paper.adapter_file(number)
+    if not paper.has_adapter(number):
+        raise NotMerged(f"`{path}` is not there: unmerging needs the adapters beside the receipt")
+    digest.require(path, paper.adapters[number]["digest"])
+    return read(path)
+
+
+def _side_files(checkpoint: Checkpoint, paper: Receipt, folder: Path) -> None:
+    """Configuration, tokenizer and the rest, as the base had them; what the merge brought along stays behind."""
+    had = paper.document["base"].get("files")
+    brought = [path.name for path in checkpoint.side_files() if had is not None and path.name not in had]
+    copy_side_files(checkpoint, folder, {name: paper.blob(f"file:{name}") for name in paper.files}, brought)
+
+
+def _notes(proof: Proof) -> list[str]:
+    notes = []
+    if proof.taken:
+        notes.append(
+            f"{proof.taken} tensors that the merge did not change are as in the merged checkpoint; the receipt has no "
+            "digests of them (adaptr 0.1.0 kept none), so they were not compared with the base's"
+        )
+    if proof.other:
+        notes.append(f"not as the base had them: {', '.join(proof.other)}")
+    return notes

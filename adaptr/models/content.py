@@ -1,0 +1,86 @@
+"""Is it the base that the adapter was trained on? Told by samples of its weights."""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+import os
+from collections.abc import Mapping
+from contextlib import ExitStack
+
+from adaptr.adapter import MATRIX_KINDS, Adapter, Target
+from adaptr.bulk.change import FLOATS
+from adaptr.checkpoint.apart import pieces
+from adaptr.checkpoint.names import Names, Place
+from adaptr.checkpoint.open import Checkpoint, Stored
+from adaptr.errors import ContentMismatch
+from adaptr.format.io import TORCH_NAMES
+from adaptr.models.ties import weight_place
+from adaptr.paths import paths_of
+
+
+def check_content(checkpoint: Checkpoint, names: Names, adapter: Adapter) -> bool:
+    """Find an adapter's places in a checkpoint, and hold its weights there against the adapter's digest of them, which
+    has names in it: those that the adapter has, or those that the model has. Whether there was anything to compare.
+
+    Raises `ContentMismatch`, and `TargetAmbiguous` for a name that fits two places.
+    """
+    names.meet(adapter)
+    wanted = adapter.base.content
+    found = content_of(names, adapter.targets) if wanted and not adapter.base.quantization else ""
+    if found and found != wanted and wanted != content_of(names, adapter.targets, names.renamings(paths_of(adapter))):
+        raise ContentMismatch(
+            f"the weights of `{checkpoint.root.name}` at the targets of `{adapter.label}` are not those it was trained "
+            f"on ({adapter.base.id or 'unnamed base'}); use the right revision of the base"
+        )
+    return bool(found)
+
+
+def content_of(names: Names, targets: Mapping[str, Target], called: Mapping[str, str] | None = None) -> str:
+    """The same digest over samples as of a live model (`adaptr.host.identity`); "" where there is nothing to read.
+    `called`: what a target is called in the digest, where that is not its path.
+    """
+    from adaptr.host.identity import digest_of
+
+    places = {path: _places_of_weight(names, target) for path, target in targets.items()}
+    read = {p: _sample(found) for p, found in places.items() if found and all(map(_is_float, found))}
+    return digest_of({(called or {}).get(path, path): values for path, values in read.items()})
+
+
+def _is_float(place: Place) -> bool:
+    return place.stored.entry.dtype in FLOATS
+
+
+def _places_of_weight(names: Names, target: Target) -> list[Place]:
+    """Where the weight of a target's module is, for modules that have one, in its order if it is in several tensors."""
+    apart = pieces(names, target)
+    if apart:
+        return [_whole(piece.stored) for piece in apart]
+    if target.kind in MATRIX_KINDS:
+        return [weight_place(names, target)]
+    stored = names.find(f"{target.path}.weight")
+    return [_whole(stored)] if stored is not None else []
+
+
+def _whole(stored: Stored) -> Place:
+    return Place(stored, slice(0, stored.entry.shape[0]))
+
+
+def _sample(places: list[Place]) -> bytes:
+    import torch
+
+    from adaptr.host.identity import SAMPLES, value_bytes
+
+    entry, dtype = places[0].stored.entry, getattr(torch, TORCH_NAMES[places[0].stored.entry.dtype])
+    per_row = entry.numel // entry.shape[0]
+    sizes = [(place.rows.stop - place.rows.start) * per_row for place in places]
+    ends, numel = list(itertools.accumulate(sizes)), sum(sizes)
+    raw = bytearray()
+    with ExitStack() as opened:
+        files = [opened.enter_context(open(place.stored.shard.path, "rb")) for place in places]
+        for i in range(0, numel, max(numel // SAMPLES, 1))[:SAMPLES]:
+            at = bisect.bisect_right(ends, i)
+            place, inside = places[at], i - ends[at] + sizes[at]
+            start = place.rows.start * per_row + inside
+            raw += os.pread(files[at].fileno(), dtype.itemsize, place.stored.offset + start * dtype.itemsize)
+    return value_bytes(torch.frombuffer(raw, dtype=dtype))

@@ -1,0 +1,42 @@
+"""Base models as transformers loads them, from this machine only."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from adaptr.errors import CheckpointError, MissingExtra
+
+Source = str | os.PathLike[str]
+
+
+def loaded(base: Any) -> tuple[Any, Any]:
+    """(model, tokenizer) of a folder, or of a live model that says where its tokenizer is."""
+    transformers = quiet_transformers()
+    folder = base if isinstance(base, str | Path) else base.config._name_or_path
+    tokenizer = explained(folder, transformers.AutoTokenizer.from_pretrained)
+    if not isinstance(base, str | Path):
+        return base, tokenizer
+    return explained(folder, transformers.AutoModelForCausalLM.from_pretrained).eval(), tokenizer
+
+
+def quiet_transformers() -> Any:
+    try:
+        import transformers
+    except ImportError as error:
+        raise MissingExtra("running a model needs transformers: `pip install 'adaptr[train]'`") from error
+    transformers.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    return transformers
+
+
+def explained(base: Source, load: Callable[..., Any], **options: Any) -> Any:
+    """What `load` gives for the base, from this machine only."""
+    try:
+        return load(base, local_files_only=True, **options)
+    except (OSError, ValueError) as error:
+        first, *more = str(error).strip().split("\n")
+        reason = " ".join([first, *map(str.strip, more)]) if first.rstrip().endswith(":") else first
+        raise CheckpointError(f"`{base}` can't be loaded by transformers: {reason}") from error

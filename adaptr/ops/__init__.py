@@ -1,1 +1,0 @@
-"""What people do with adapters: merge, unmerge, verify, convert."""

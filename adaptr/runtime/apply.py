@@ -1,0 +1,176 @@
+"""Run a base model with adapters attached: generate or classify. The model comes from transformers.
+
+Adapters are attached through their hooks, never merged, so methods without a weight work as well.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from adaptr import foreign, plugins
+from adaptr.errors import CheckpointError, Unsupported, UsageError
+from adaptr.models.belonging import require_named
+from adaptr.models.load import explained, quiet_transformers
+from adaptr.registry.local import path_of
+from adaptr.runtime import answer
+from adaptr.runtime.answer import Answer
+from adaptr.sources.open import open_adapter
+
+if TYPE_CHECKING:
+    from adaptr.adapter import Adapter
+
+Source = str | os.PathLike[str]
+
+TASKS = ("auto", "generate", "classify")
+DTYPES = {"auto": "auto", "fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+#: What an architecture's name ends in, and what such a model does.
+_HEADS = {
+    "ForSequenceClassification": "classify",
+    "ForCausalLM": "generate",
+    "LMHeadModel": "generate",
+    "ForConditionalGeneration": "generate",
+}
+#: What PEFT's task types mean here; others are tasks that this can't run. `FEATURE_EXTRACTION` says nothing.
+_TASK_TYPES = {"SEQ_CLS": "classify", "CAUSAL_LM": "generate", "SEQ_2_SEQ_LM": "generate"}
+#: The last layer of a classifier, among the parameters that an adapter replaces.
+_CLASSIFIER = re.compile(r"(.*\.)?(classifier|score|classifier\.out_proj)\.weight")
+#: Files that tokenizers come in; vocabularies of a kind of their own have any name.
+_TOKENIZERS = ("*tokeniz*", "vocab*", "*.model", "*.tiktoken", "*.bpe")
+
+
+@dataclass(frozen=True)
+class ApplyReport:
+    """The answers, and with what they were made."""
+
+    base: str
+    architecture: str
+    task: str
+    dtype: str
+    adapters: tuple[Mapping[str, Any], ...]
+    answers: tuple[Answer, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+
+def apply(
+    base: Source,
+    adapters: Sequence[tuple[Source, float]],
+    prompts: Sequence[str],
+    *,
+    task: str = "auto",
+    max_new_tokens: int = 64,
+    temperature: float = 0.0,
+    seed: int = 0,
+    dtype: str = "auto",
+    any_base: bool = False,
+) -> ApplyReport:
+    """Answer `prompts` with the model at `base` and `adapters` ((source, weight) each) attached in their order.
+
+    `temperature` 0 takes the likeliest token; above, tokens are drawn with `seed`. Raises `MissingExtra` without
+    transformers, `CheckpointError` for a base that can't be loaded or lacks weights, `Unsupported` if the model does
+    neither task, `WrongBase` for an adapter that names another base and says nothing else of it, unless `any_base`, and
+    whatever attaching raises.
+    """
+    transformers = quiet_transformers()
+    if not prompts:
+        raise UsageError("there is no prompt")
+    base = path_of(base)
+    loaded = [(open_adapter(path_of(source), base).adapter, weight) for source, weight in adapters]
+    require_named(Path(base), [adapter for adapter, _ in loaded], any_base)
+    config = explained(base, transformers.AutoConfig.from_pretrained)
+    chosen = _task(base, task, config, [a for a, _ in loaded])
+    tokenizer = _tokenizer(transformers, base)  # before the model, which takes longer to load
+    model = _model(transformers, base, chosen, config, [a for a, _ in loaded], dtype)
+    with _attached(model, loaded):
+        if chosen == "classify":
+            answers = [answer.classify(model, tokenizer, prompt) for prompt in prompts]
+        else:
+            answers = [answer.generate(model, tokenizer, p, max_new_tokens, temperature, seed) for p in prompts]
+    return ApplyReport(
+        base=str(base),
+        architecture=type(model).__name__,
+        task=chosen,
+        dtype=str(model.dtype).removeprefix("torch."),
+        adapters=tuple(
+            {"source": str(s), "method": a.method, "weight": w} for (s, _), (a, w) in zip(adapters, loaded, strict=True)
+        ),
+        answers=tuple(answers),
+    )
+
+
+def _tokenizer(transformers: Any, base: Source) -> Any:
+    folder = Path(base)
+    if folder.is_dir() and not any(path for pattern in _TOKENIZERS for path in folder.glob(pattern)):
+        raise CheckpointError(
+            f"`{base}` has no tokenizer (`tokenizer.json` or its kin), so prompts can't be read; put the one that the "
+            "model was trained with into the folder"
+        )
+    return explained(base, transformers.AutoTokenizer.from_pretrained)
+
+
+def _task(base: Source, asked: str, config: Any, adapters: Sequence[Adapter]) -> str:
+    if asked != "auto":
+        return asked
+    for adapter in adapters:
+        said = adapter.foreign.get("peft", {}).get("config", {}).get("task_type") or "FEATURE_EXTRACTION"
+        if said not in {*_TASK_TYPES, "FEATURE_EXTRACTION"}:
+            raise Unsupported(
+                f"`{adapter.label}` was trained for {said}, which is neither generating nor classifying text"
+            )
+        if said in _TASK_TYPES or _labels(adapter):
+            return _TASK_TYPES.get(said, "classify")
+    names = config.architectures or []
+    found = next((task for name in names for end, task in _HEADS.items() if name.endswith(end)), None)
+    if found is None:
+        raise Unsupported(
+            f"`{base}` is a {' or '.join(names) or 'model of unknown architecture'}, which neither generates text nor "
+            "classifies it; say what to do with `--task`"
+        )
+    return found
+
+
+def _labels(adapter: Adapter) -> int:
+    """How many classes the classifier has that the adapter brings along; 0 without one."""
+    return next((t.shape[0] for path, t in adapter.replaced.items() if _CLASSIFIER.fullmatch(path)), 0)
+
+
+def _model(transformers: Any, base: Source, task: str, config: Any, adapters: Sequence[Adapter], dtype: str) -> Any:
+    kind = "Seq2SeqLM" if config.is_encoder_decoder else "CausalLM"
+    auto = getattr(transformers, f"AutoModelFor{'SequenceClassification' if task == 'classify' else kind}")
+    labels = next((n for a in adapters if (n := _labels(a))), 0)
+    if task == "classify" and labels and labels != config.num_labels:
+        config.num_labels = labels
+    model, info = explained(base, auto.from_pretrained, config=config, dtype=_dtype(dtype), output_loading_info=True)
+    brought = {path for a in adapters for path in a.replaced}
+    missing = sorted(set(info["missing_keys"]) - brought)
+    if missing:
+        others = f" and {len(missing) - 1} more" if missing[1:] else ""
+        raise CheckpointError(
+            f"`{base}` has no weights for `{missing[0]}`{others}, which a {type(model).__name__} needs, and no adapter "
+            "brings them; their random values would make the answers noise"
+        )
+    return model.eval()
+
+
+def _dtype(name: str) -> Any:
+    import torch
+
+    return "auto" if name == "auto" else getattr(torch, DTYPES[name])
+
+
+@contextmanager
+def _attached(model: Any, adapters: Sequence[tuple[Adapter, float]]) -> Iterator[None]:
+    with ExitStack() as stack:
+        for adapter, weight in adapters:
+            foreign.require(adapter, model)
+            hooks = plugins.hooks(adapter.method)
+            stack.enter_context(hooks.apply(model=model, adapter=adapter, weight=weight))
+        yield

@@ -1,0 +1,1 @@
+"""Adapters as they are given: opened in whatever format they are, and named by digest."""

@@ -1,0 +1,294 @@
+"""Figures of a diff against the dense matrices they are about."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+import checkpoints
+from adaptr import api, errors
+from adaptr.adapter import Adapter, Target
+from adaptr.algebra.dense import Dense
+from adaptr.algebra.lowrank import LowRank
+from adaptr.diffing.base import intruders
+from adaptr.diffing.diff import diff
+from adaptr.diffing.measure import measure, sampled
+from adaptr.diffing.report import TargetDiff
+from checkpoints import bare, lora_at
+
+PLACE = Target("model.layers.0.q_proj", "linear", (12, 10))
+
+
+def low(seed: int, r: int = 2, out: int = 12, into: int = 10) -> LowRank:
+    g = torch.Generator().manual_seed(seed)
+    return LowRank(torch.randn(out, r, generator=g), torch.randn(r, into, generator=g), 0.5)
+
+
+def measured(a: LowRank | Dense | None, b: LowRank | Dense | None, shape: tuple[int, int] = (12, 10)) -> TargetDiff:
+    return measure(Target("q", "linear", shape), a, b, seed=0)
+
+
+def entropy_rank(D: Tensor) -> float:
+    s = torch.linalg.svdvals(D)
+    p = s[s > 1e-9] / s.sum()
+    return float((-(p * p.log()).sum()).exp())
+
+
+def read_basis(D: Tensor, r: int) -> Tensor:
+    return torch.linalg.svd(D).Vh[:r]
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10**6), st.integers(1, 4), st.integers(1, 4))
+def test_every_figure_is_that_of_the_dense_matrices(seed: int, ra: int, rb: int) -> None:
+    a, b = low(seed, ra), low(seed + 1, rb)
+    A, B = a.dense(torch.float64), b.dense(torch.float64)
+    found = measured(a, b)
+    close = {"rel": 1e-5, "abs": 1e-6}
+    assert found.norm_a == pytest.approx(float(A.norm()), **close)
+    assert found.norm_b == pytest.approx(float(B.norm()), **close)
+    assert found.difference == pytest.approx(float((A - B).norm()), **close)
+    assert found.cosine == pytest.approx(float((A * B).sum() / A.norm() / B.norm()), **close)
+    assert (found.rank_a, found.rank_b) == (ra, rb)
+    assert found.effective_a == pytest.approx(entropy_rank(A), **close)
+    assert found.effective_sum == pytest.approx(entropy_rank(A + B), **close)
+    assert found.spectrum_a == pytest.approx(torch.linalg.svdvals(A)[:ra].tolist(), **close)
+    Va, Vb = read_basis(A, ra), read_basis(B, rb)
+    cosines = torch.linalg.svdvals(Va @ Vb.T)
+    assert found.overlap_in == pytest.approx(float(cosines.square().mean()), **close)
+    assert [math.cos(math.radians(x)) for x in found.angles_in] == pytest.approx(cosines.tolist(), abs=1e-5)
+    assert found.on_a == pytest.approx(float((B @ Va.T @ Va).norm() / A.norm()), **close)
+    assert found.on_b == pytest.approx(float((A @ Vb.T @ Vb).norm() / B.norm()), **close)
+    rest = torch.linalg.svdvals(A + B)[max(ra, rb) :]
+    assert found.cut == pytest.approx(float(rest.norm() / (A + B).norm()), **close)
+    assert found.conflicts == pytest.approx(float((A * B < 0).double().mean()), abs=0.02)
+    assert found.approximation == 0
+
+
+def test_the_same_change_in_other_factors_is_the_same() -> None:
+    a = low(0)
+    R = torch.tensor([[2.0, 1.0], [0.0, -3.0]])
+    found = measured(a, LowRank(a.B @ R, torch.linalg.inv(R) @ a.A, a.scale))
+    assert found.state == "same"
+    assert found.cosine == pytest.approx(1)
+    assert max(found.angles_in) < 0.1
+
+
+def test_opposite_changes_conflict_everywhere() -> None:
+    found = measured(low(0), -low(0))
+    assert found.cosine == pytest.approx(-1)
+    assert found.conflicts == 1
+    assert found.cut is None or found.spectrum_sum[0] < 1e-6
+
+
+def test_one_side_alone_has_its_size_and_spectrum() -> None:
+    found = measured(None, low(3))
+    assert (found.state, found.norm_a, found.rank_b, found.cosine, found.on_a) == ("only b", 0, 2, None, None)
+    assert len(found.spectrum_b) == 2
+
+
+def test_a_zero_change_beside_another() -> None:
+    found = measured(low(0) * 0.0, low(1))
+    assert (found.state, found.cosine, found.on_a, found.rank_a) == ("only b", None, None, 0)
+
+
+def test_large_changes_without_factors_are_approximated_and_say_so() -> None:
+    g = torch.Generator().manual_seed(0)
+    D = Dense(torch.randn(600, 520, generator=g))
+    found = measured(D, low(1, 3, 600, 520), (600, 520))
+    assert 0.5 < found.approximation < 1
+    assert found.norm_a == pytest.approx(float(D.D.double().norm()), rel=1e-6)
+    assert found.cosine == pytest.approx(D.inner(low(1, 3, 600, 520)) / found.norm_a / found.norm_b, rel=1e-6)
+
+
+def test_stacks_of_experts_are_batches() -> None:
+    g = torch.Generator().manual_seed(0)
+    ops = [LowRank(torch.randn(3, 6, 2, generator=g), torch.randn(3, 2, 5, generator=g)) for _ in range(2)]
+    found = measure(Target("mlp.experts.up", "experts", (3, 6, 5)), *ops, seed=0)
+    A, B = (op.dense(torch.float64) for op in ops)
+    assert found.cosine == pytest.approx(float((A * B).sum() / A.norm() / B.norm()), rel=1e-6)
+    proj = torch.stack([(v := read_basis(D, 2)).T @ v for D in A])
+    assert found.on_a == pytest.approx(float((B @ proj).norm() / A.norm()), rel=1e-6)
+
+
+def test_sampled_rows_depend_on_seed_and_name_alone() -> None:
+    one = sampled(1000, 0, "q")
+    assert one == sampled(1000, 0, "q")
+    assert one != sampled(1000, 1, "q")
+    assert one != sampled(1000, 0, "k")
+    assert sum(s.stop - s.start for s in one) == 32
+    assert sampled(20, 0, "q") == [slice(0, 20)]
+
+
+def test_intruders_are_new_directions_of_the_changed_weight() -> None:
+    W = torch.diag(torch.arange(12.0, 0.0, -1.0))
+    U = torch.linalg.eigh(W @ W.T).eigenvectors
+    spread = torch.ones(12, 1) / 12**0.5  # near no axis: its largest cosine is 0.29
+    assert intruders(W, LowRank(200 * spread, spread.T), U, 3) == 1
+    assert intruders(W, LowRank(5 * torch.eye(12)[:, :1], torch.eye(12)[:1]), U, 3) == 0
+
+
+# ---------------------------------------------------------------- of files
+
+
+def saved(tmp_path: Path, name: str, adapter: Adapter) -> Path:
+    api.save(adapter, tmp_path / f"{name}.safetensors")
+    return tmp_path / f"{name}.safetensors"
+
+
+def test_an_adapter_is_equal_to_its_copy(tmp_path: Path) -> None:
+    a, b = (saved(tmp_path, n, lora_at(PLACE)) for n in "ab")
+    found = diff(a, b)
+    assert (found.equal, found.same_change, found.header, found.counts) == (True, True, (), {"same": 1})
+
+
+def test_the_header_says_what_differs_and_needs_no_weights(tmp_path: Path) -> None:
+    a = saved(tmp_path, "a", lora_at(PLACE).replace(name="one"))
+    b = saved(tmp_path, "b", lora_at(PLACE, r=3).replace(name="two"))
+    found = diff(a, b, header=True)
+    fields = {f.name: (f.a, f.b) for f in found.header}
+    assert fields["name"] == ("one", "two")
+    assert fields["method.config.r"] == (2, 3)
+    assert fields[f"targets.{PLACE.path}.config.r"] == (2, 3)
+    assert "weights" in fields
+    assert (found.equal, found.same_change, found.targets) == (False, None, ())
+
+
+def test_another_name_alone_is_a_difference_but_the_same_change(tmp_path: Path) -> None:
+    a = saved(tmp_path, "a", lora_at(PLACE))
+    b = saved(tmp_path, "b", lora_at(PLACE).replace(name="other"))
+    found = diff(a, b)
+    assert (found.equal, found.same_change) == (False, True)
+    assert [f.name for f in found.header] == ["name"]
+
+
+def test_targets_of_one_side_and_biases(tmp_path: Path) -> None:
+    other = Target("model.layers.1.q_proj", "linear", (12, 10))
+    one, two = lora_at(PLACE, bias=True), lora_at(other, seed=1)
+    a, b = saved(tmp_path, "a", one), saved(tmp_path, "b", two)
+    found = diff(a, b)
+    assert {t.path: t.state for t in found.targets} == {PLACE.path: "only a", other.path: "only b"}
+    assert [(o.path, o.what, o.state) for o in found.others] == [(f"{PLACE.path}.bias", "bias", "only a")]
+    assert found.interference is not None
+    assert "different weights" in found.interference.words[0]
+
+
+@pytest.mark.parametrize(("weight", "word"), [(1.0, "do the same"), (-1.0, "cancel")])
+def test_the_summary_says_what_the_figures_say(tmp_path: Path, weight: float, word: str) -> None:
+    one = lora_at(PLACE)
+    two = one.replace(tensors={k: t * (1.01 * weight if k.endswith(":B") else 1.0) for k, t in one.tensors.items()})
+    found = diff(saved(tmp_path, "a", one), saved(tmp_path, "b", two)).interference
+    assert found is not None
+    assert found.cosine == pytest.approx(weight)
+    assert found.kept == pytest.approx(2.0 if weight > 0 else 0.0, abs=1e-3)
+    assert any(word in text for text in found.words)
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
+    """A base, a LoRA for it, and the base with it merged."""
+    root = tmp_path_factory.mktemp("pair")
+    base = checkpoints.saved("llama", root / "base")
+    adapter = checkpoints.randomised(base)
+    api.save(adapter, root / "lora.safetensors")
+    api.merge(base, [adapter], root / "tuned", receipt=False)
+    return base, root / "lora.safetensors", root / "tuned"
+
+
+def test_an_adapter_does_what_its_merged_checkpoint_does(pair: tuple[Path, Path, Path]) -> None:
+    base, lora, tuned = pair
+    found = diff(lora, tuned, base, intruders=4)
+    assert {t.path for t in found.targets} == set(api.load(lora).targets)
+    assert all(t.cosine == pytest.approx(1, abs=1e-5) for t in found.targets)
+    assert all(t.difference < 1e-5 * t.norm_a for t in found.targets)
+    W = checkpoints.tensors_of(base)[f"{found.targets[0].path}.weight"]
+    assert found.targets[0].relative_a == pytest.approx(found.targets[0].norm_a / float(W.norm()), rel=1e-5)
+    assert all(t.intruders_a == t.intruders_b is not None for t in found.targets)
+
+
+def test_checkpoints_differ_where_they_were_tuned(pair: tuple[Path, Path, Path]) -> None:
+    base, lora, tuned = pair
+    found = diff(base, tuned)
+    assert {t.path: t.state for t in found.targets} == dict.fromkeys(api.load(lora).targets, "only b")
+    assert found.interference is not None
+    assert "effective rank" in found.interference.words[0]
+    assert diff(base, base).equal
+    assert diff(tuned, tuned, base).equal
+
+
+def test_norms_of_checkpoints_are_named(pair: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    base, _, _ = pair
+    tensors = checkpoints.tensors_of(base)
+    tensors["model.norm.weight"] = tensors["model.norm.weight"] + 0.5
+    other = bare(tmp_path / "other", tensors, json.loads((base / "config.json").read_text()))
+    found = diff(base, other)
+    assert [(o.path, o.state) for o in found.others] == [("model.norm.weight", "only b")]
+    assert not found.equal
+
+
+def test_a_transform_is_compared_against_its_base(pair: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    base, lora, _ = pair
+    dora = saved(tmp_path, "dora", checkpoints.randomised(base, "dora"))
+    with pytest.raises(errors.NoDelta, match="base"):
+        diff(dora, lora)
+    found = diff(dora, dora, base)
+    assert found.same_change
+    assert all(t.norm_a > 0 for t in found.targets)
+
+
+# ---------------------------------------------------------------- what can't be compared
+
+
+def test_other_shapes_are_other_models(tmp_path: Path) -> None:
+    a = saved(tmp_path, "a", lora_at(PLACE))
+    b = saved(tmp_path, "b", lora_at(Target(PLACE.path, "linear", (12, 11))))
+    with pytest.raises(errors.ShapeError, match=r"\(12, 10\).*\(12, 11\)"):
+        diff(a, b)
+
+
+def test_other_structures_are_other_bases(tmp_path: Path) -> None:
+    from adaptr.adapter import Base
+
+    one = lora_at(PLACE)
+    a = saved(tmp_path, "a", one.replace(base=Base(structure="sha256:1")))
+    b = saved(tmp_path, "b", one.replace(base=Base(structure="sha256:2")))
+    with pytest.raises(errors.WrongBase, match="--header"):
+        diff(a, b)
+
+
+def test_not_a_number_is_refused(tmp_path: Path) -> None:
+    one = lora_at(PLACE)
+    bad = one.replace(tensors={**one.tensors, f"{PLACE.path}:A": torch.full((2, 10), math.nan)})
+    with pytest.raises(errors.NonFinite, match="q_proj"):
+        diff(saved(tmp_path, "a", one), saved(tmp_path, "b", bad))
+
+
+def test_what_needs_a_base_says_so(pair: tuple[Path, Path, Path]) -> None:
+    base, lora, tuned = pair
+    with pytest.raises(errors.UsageError, match="--base"):
+        diff(lora, tuned)
+    with pytest.raises(errors.UsageError, match="--base"):
+        diff(lora, lora, intruders=2)
+    with pytest.raises(errors.UsageError, match="header"):
+        diff(base, tuned, header=True)
+
+
+def test_prompts_have_no_weights_to_compare(tmp_path: Path, pair: tuple[Path, Path, Path]) -> None:
+    prompt = saved(tmp_path, "prompt", checkpoints.randomised(pair[0], "prompt", targets=None))
+    with pytest.raises(errors.NoDelta, match="prompt"):
+        diff(prompt, prompt)
+
+
+def test_a_missing_tensor_is_named(pair: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    base, _, _ = pair
+    tensors = checkpoints.tensors_of(base)
+    tensors.pop("model.norm.weight")
+    with pytest.raises(errors.CheckpointError, match=r"model\.norm\.weight"):
+        diff(base, bare(tmp_path / "less", tensors))
