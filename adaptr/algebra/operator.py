@@ -11,6 +11,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
+from functools import reduce
+from operator import add
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from adaptr.errors import NotPossible, ShapeError
@@ -158,20 +160,22 @@ class Operator:
         import torch
 
         x = at_least(x, self.live_dtype)
-        parts = [self._matrices(s, x) for s in self.blocks()]
         if self.experts:
-            return torch.einsum("e...i,eoi->e...o", x, torch.cat(parts))
-        return torch.cat([x @ D.mT for D in parts], dim=-1)
+            return self._by_expert("e...i,eoi->e...o", x)
+        return torch.cat([x @ self._matrices(s, x).mT for s in self.blocks()], dim=-1)
 
     def back(self, y: Tensor) -> Tensor:
         """y D, the transposed product: (..., out) to (..., in*k)."""
-        import torch
-
         y = at_least(y, self.live_dtype)
         if self.experts:
-            return torch.einsum("e...o,eoi->e...i", y, self._matrices(ALL, y))
-        parts: list[Tensor] = [y[..., s] @ self._matrices(s, y) for s in self.blocks()]
-        return torch.stack(parts).sum(0) if len(parts) > 1 else parts[0]
+            return self._by_expert("e...o,eoi->e...i", y)
+        parts: Iterator[Tensor] = (y[..., s] @ self._matrices(s, y) for s in self.blocks())
+        return reduce(add, parts)  # one at a time: all of them may be more than D
+
+    def _by_expert(self, sum_of: str, x: Tensor) -> Tensor:
+        import torch
+
+        return torch.cat([torch.einsum(sum_of, x[s], self._matrices(s, x)) for s in self.blocks()])
 
     def _matrices(self, s: slice, like: Tensor) -> Tensor:
         return self.rows(s, like.dtype).flatten(2 if self.experts else 1)

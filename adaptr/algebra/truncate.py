@@ -3,17 +3,19 @@
 Factors: SVD in the core, exact. Small matrices: dense SVD, exact. The rest: a randomised range finder with power
 iterations, which only takes products with D; its error is measured, not estimated, as what is kept is a projection of D
 (Halko, Martinsson and Tropp 2011, arXiv:0909.4061). Where much of the spectrum is wanted that costs more than all of it
-by the eigenvectors of D Dᵀ, in fp64.
+by the eigenvectors of D Dᵀ, in fp64. D is read in blocks of rows, or of whole matrices of a stack.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from adaptr import stream
 from adaptr.algebra.core import Core, cut
 from adaptr.algebra.lowrank import LowRank
-from adaptr.algebra.operator import Operator
+from adaptr.algebra.operator import BLOCK, Operator
 from adaptr.errors import NotPossible
 
 if TYPE_CHECKING:
@@ -45,10 +47,53 @@ def truncated(op: Operator, rank: int | None, energy: float | None) -> tuple[Low
 def _whole(op: Operator, rank: int | None, energy: float | None) -> tuple[LowRank, float, float]:
     import torch
 
-    D = op.dense(torch.float64).flatten(2 if op.experts else 1)
-    U, S, Vh = torch.linalg.svd(D, full_matrices=False)
+    if not op.experts and len(list(op.blocks())) > 1:
+        return _by_triangle(op, rank, energy)
+    blocks = (op.rows(s, torch.float64).flatten(2 if op.experts else 1) for s in op.blocks())
+    U, S, Vh = map(torch.cat, zip(*(_leading(D, rank or min(op.size)) for D in blocks), strict=True))
     k, error = cut(S, rank, energy)
     return _balanced(op, U[..., :k], S[..., :k], Vh[..., :k, :]), error, float(S.square().sum())
+
+
+def _leading(D: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The SVD of each matrix, with all values and the first k vectors."""
+    import torch
+
+    U, S, Vh = torch.linalg.svd(D, full_matrices=False)
+    return U[..., :k].clone(), S, Vh[..., :k, :].clone()
+
+
+def _by_triangle(op: Operator, rank: int | None, energy: float | None) -> tuple[LowRank, float, float]:
+    """From R of D = Q R, or of Dᵀ where that is the tall one: as exact as the SVD of D, which is read in blocks."""
+    import torch
+
+    R = torch.empty((0, min(op.size)), dtype=torch.float64, device=op.device)
+    for part in _thin(op):
+        R = torch.linalg.qr(torch.cat([R, part]), mode="r").R
+    _, S, Vh = torch.linalg.svd(R, full_matrices=False)
+    k, error = cut(S, rank, energy)
+    return _completed(op, Vh[:k].mT, S[:k]), error, float(S.square().sum())
+
+
+def _thin(op: Operator) -> Iterator[Tensor]:
+    """D, or Dᵀ where that is the tall one, in fp64 and blocks of rows that are taller than wide."""
+    import torch
+
+    if op.size[0] > op.size[1]:
+        return (op.rows(s, torch.float64).flatten(1) for s in _blocks(op, op.size[1]))
+    step = max(BLOCK // op.size[0], op.size[0])
+    return (op.cols(slice(i, i + step), torch.float64).mT for i in range(0, op.size[1], step))
+
+
+def _blocks(op: Operator, rows: int = 0) -> list[slice]:
+    """The blocks of an operator, together where they are small, or fewer than so many rows."""
+    found = list(op.blocks())
+    if op.experts or len(found) < 2:
+        return found
+    height = found[0].stop - found[0].start
+    together = max(1, max(rows, BLOCK // op.size[1]) // height)
+    ends = [*found[::together], slice(op.size[0], None)]
+    return [slice(one.start, two.start) for one, two in pairwise(ends)]
 
 
 def _randomised(op: Operator, rank: int | None, energy: float | None) -> tuple[LowRank, float, float]:
@@ -67,15 +112,40 @@ def _randomised(op: Operator, rank: int | None, energy: float | None) -> tuple[L
 def _by_gram(op: Operator, rank: int | None, energy: float | None, total: float) -> tuple[LowRank, float, float]:
     import torch
 
-    D = op.dense(torch.float64).flatten(2 if op.experts else 1)
-    tall = op.size[0] > op.size[1]
-    D = D.mT if tall else D
-    squares, Q = torch.linalg.eigh(D @ D.mT)
+    squares, Q = torch.linalg.eigh(_gram(op))
     S = squares.flip(-1).clamp(min=0).sqrt()
     k, error = cut(S, rank, energy, total)
-    Q, S = Q.flip(-1)[..., :k], S[..., :k]
-    Vh = (Q.mT @ D) / S.clamp(min=torch.finfo(S.dtype).tiny).unsqueeze(-1)
-    return _balanced(op, *((Vh.mT, S, Q.mT) if tall else (Q, S, Vh))), error, total
+    return _completed(op, Q.flip(-1)[..., :k], S[..., :k]), error, total
+
+
+def _gram(op: Operator) -> Tensor:
+    """D Dᵀ or, where that is smaller, Dᵀ D, in fp64: (*e, side, side)."""
+    import torch
+
+    head, side = op.shape[:1] if op.experts else (), min(op.size)
+    G = torch.zeros((*head, side, side), dtype=torch.float64, device=op.device)
+    blocks = _blocks(op)
+    for n, s in enumerate(blocks):
+        D = op.rows(s, torch.float64).flatten(2 if op.experts else 1)
+        if op.experts:
+            G[s] = D.mT @ D if op.size[0] > op.size[1] else D @ D.mT
+        elif op.size[0] > op.size[1]:
+            G += D.mT @ D
+        else:
+            for t in blocks[n:]:
+                part = D @ op.rows(t, torch.float64).flatten(1).mT
+                G[s, t], G[t, s] = part, part.mT
+    return G
+
+
+def _completed(op: Operator, Q: Tensor, S: Tensor) -> LowRank:
+    """The singular vectors Q (*e, side, k) of the smaller side and the values S, with those of the other side."""
+    import torch
+
+    some = S.clamp(min=torch.finfo(S.dtype).tiny).unsqueeze(-1)
+    if op.size[0] > op.size[1]:
+        return _balanced(op, (op.product(Q.mT) / some).mT, S, Q.mT)
+    return _balanced(op, Q, S, op.back(Q.mT) / some)
 
 
 def _range(op: Operator, k: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from adaptr.algebra.operator import Operator, in_dtype
 from adaptr.bulk.blocks import working
@@ -21,18 +22,20 @@ if TYPE_CHECKING:
 class Between(Operator):
     """D = after - before in fp32 (fp64 for fp64), of the shape that they are stored in.
 
-    A decomposition reads both files a dozen times, which costs less than holding D: its products are the work.
+    A decomposition reads both files a dozen times, which costs less than holding D: its products are the work. They are
+    put in place block by block: parts kept till the end would lie in the memory that blocks leave, and the next would
+    find no room there.
     """
 
     __slots__ = ("_after", "_before", "_none", "_shape")
 
-    def __init__(self, before: Rows, after: Rows, experts: bool) -> None:
+    def __init__(self, before: Rows, after: Rows, shape: tuple[int, ...], experts: bool) -> None:
+        """Both by rows of the matrix, or of the matrices of a stack, which lie one below the other."""
         import torch
 
         self._before, self._after = before, after
         self._none = torch.empty(0, dtype=working(after.dtype))
-        self._shape = (after.count, *after.tail)
-        self.scale, self.experts = 1.0, experts
+        self._shape, self.scale, self.experts = shape, 1.0, experts
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -44,44 +47,71 @@ class Between(Operator):
         return (self._none,)
 
     def rows(self, s: slice, dtype: torch.dtype | None = None) -> Tensor:
-        new, old = (rows.read(s).to(self._none.dtype) for rows in (self._after, self._before))
-        return in_dtype(new - old, dtype)
+        start, stop, _ = s.indices(self.shape[0])
+        height = self.size[0] if self.experts else 1
+        return self._read(slice(start * height, stop * height), dtype).reshape(-1, *self.shape[1:])
+
+    def cols(self, s: slice | Tensor, dtype: torch.dtype | None = None) -> Tensor:
+        import torch
+
+        count = len(range(self.size[1])[s]) if isinstance(s, slice) else s.numel()
+        found = torch.empty((self.size[0], count), dtype=dtype or self.dtype)
+        for b in self.blocks():
+            found[b] = self.rows(b, dtype)[:, s]
+        return found
 
     def blocks(self) -> Iterator[slice]:
         """Those of reading: each thread has a few at a time, in fp32 and in fp64."""
-        return iter(self._after.blocks())
+        return super().blocks() if self.experts else iter(self._after.blocks())
 
     def product(self, x: Tensor) -> Tensor:
-        return self._by_expert("e...i,eoi->e...o", x) if self.experts else super().product(x)
+        import torch
+
+        x = at_least(x, self.live_dtype)
+        found = torch.empty((*x.shape[:-1], self.size[0]), dtype=x.dtype)
+        for at, s, D in self._parts(x.dtype):
+            found[(*at, s)] = x[at] @ D.mT
+        return found
 
     def back(self, y: Tensor) -> Tensor:
         import torch
 
-        if self.experts:
-            return self._by_expert("e...o,eoi->e...i", y)
         y = at_least(y, self.live_dtype)
         found = torch.zeros((*y.shape[:-1], self.size[1]), dtype=y.dtype)
-        for s in self.blocks():
-            found += y[..., s] @ self._matrices(s, y)
+        for at, s, D in self._parts(y.dtype):
+            found[at] += y[(*at, s)] @ D
         return found
 
-    def _by_expert(self, sum_of: str, x: Tensor) -> Tensor:
+    def norm(self) -> float:
         import torch
 
-        x = at_least(x, self.live_dtype)
-        return torch.cat([torch.einsum(sum_of, x[s], self._matrices(s, x)) for s in self.blocks()])
+        flat = (D.flatten() for _, _, D in self._parts(torch.float64))
+        return math.sqrt(sum(float(part @ part) for part in flat))
 
-    def norm(self) -> float:
-        parts = (self.rows(s).flatten().double() for s in self.blocks())
-        return math.sqrt(sum(float(part @ part) for part in parts))
+    def _parts(self, dtype: torch.dtype) -> Iterator[tuple[tuple[Any, ...], slice, Tensor]]:
+        """Each block of rows of each matrix: where its vectors are in a batch, which rows, and the rows of D."""
+        step, out = self._after.blocks()[0].stop, self.size[0]
+        for e in range(self.shape[0] if self.experts else 1):
+            for i in range(0, out, step):
+                s = slice(i, min(i + step, out))
+                D = self._read(slice(e * out + s.start, e * out + s.stop), dtype).flatten(1)
+                yield ((e, ...) if self.experts else (...,)), s, D
+
+    def _read(self, s: slice, dtype: torch.dtype | None) -> Tensor:
+        new, old = (rows.read(s).to(self._none.dtype) for rows in (self._after, self._before))
+        return in_dtype(new - old, dtype)
 
 
 @contextmanager
 def between(before: Stored, after: Stored, experts: bool) -> Iterator[Between]:
     """after - before while both files are open. `experts`: the first axis counts experts."""
     with open(before.shard.path, "rb") as one, open(after.shard.path, "rb") as two:
-        old, new = (
-            Rows(stored, file.fileno(), slice(0, stored.entry.shape[0]))
-            for stored, file in ((before, one), (after, two))
-        )
-        yield Between(old, new, experts)
+        old, new = (_rows(stored, file.fileno(), experts) for stored, file in ((before, one), (after, two)))
+        yield Between(old, new, after.entry.shape, experts)
+
+
+def _rows(stored: Stored, file: int, experts: bool) -> Rows:
+    shape = stored.entry.shape
+    if experts:
+        shape = (shape[0] * shape[1], *shape[2:])
+    return Rows(replace(stored, entry=stored.entry._replace(shape=shape)), file, slice(0, shape[0]))

@@ -13,7 +13,7 @@ from adaptr.adapter import Target
 from adaptr.algebra.dense import Dense
 from adaptr.algebra.lowrank import LowRank
 from adaptr.algebra.operator import BLOCK
-from adaptr.algebra.truncate import SMALL, truncated
+from adaptr.algebra.truncate import truncated
 from adaptr.bulk import workers
 from adaptr.bulk.blocks import working
 from adaptr.bulk.change import FLOATS
@@ -186,7 +186,7 @@ class Job:
 
     def _truncated(self, D: Between, transposed: bool) -> tuple[LowRank, float, float]:
         """D is held where it is small; the sides of a large one change places in its factors."""
-        if min(D.size) <= SMALL or math.prod(D.shape) <= BLOCK:
+        if math.prod(D.shape) <= BLOCK:
             held = D.dense()
             held = held.transpose(-1, -2).contiguous() if transposed else held
             return truncated(Dense(held, experts=D.experts), self.rank, self.energy)

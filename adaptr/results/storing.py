@@ -61,6 +61,8 @@ def _of_dense(op: Operator, D: Tensor) -> float:
 def _of_factors(op: Operator, B: Tensor, A: Tensor, size: float) -> float:
     import torch
 
+    if isinstance(op, LowRank) and op.scale == 1.0 and _same(op.B, B) and _same(op.A, A):
+        return 0.0
     axis = 2 if op.experts else 1
     after, other = B.flatten(axis).double(), A.flatten(axis).double()
     exact = _exact(op)
@@ -73,6 +75,12 @@ def _of_factors(op: Operator, B: Tensor, A: Tensor, size: float) -> float:
         return 0.0
     gap = LowRank.of(torch.cat([left, after], -1), torch.cat([exact[1], right], -2), op.shape, op.experts)
     return gap.inner(gap)
+
+
+def _same(one: Tensor, two: Tensor) -> bool:
+    import torch
+
+    return one.dtype is two.dtype and torch.equal(one, two)
 
 
 def _exact(op: Operator) -> tuple[Tensor, Tensor] | None:

@@ -86,6 +86,24 @@ def test_a_sum_with_noise_is_found_without_being_formed() -> None:
     assert error == pytest.approx(measured(signal + noise, found), rel=1e-6)
 
 
+@pytest.mark.parametrize("block", [30, 200])
+@pytest.mark.parametrize("shape", [(9, 40), (40, 9), (15, 15), (3, 7, 10), (3, 10, 7)])
+@pytest.mark.parametrize("way", ["_whole", "_by_gram"])
+def test_all_of_a_spectrum_in_blocks(
+    way: str, shape: tuple[int, ...], block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Read in blocks it is what it is in one piece, to the last value, with one that is zero."""
+    op = Dense(cases.Source(3).tensor(*shape), experts=len(shape) == 3)
+    op.D[..., -1, :] = op.D[..., :, -1] = 0
+    monkeypatch.setattr("adaptr.algebra.operator.BLOCK", block)
+    monkeypatch.setattr(truncate, "BLOCK", 2 * block)
+    for k in (4, min(op.size)):
+        found, error, square = getattr(truncate, way)(op, k, None, *[op.norm() ** 2] * (way == "_by_gram"))
+        assert square == pytest.approx(op.norm() ** 2)
+        assert error == pytest.approx(optimum(op.dense(), k), abs=1e-7)
+        assert error == pytest.approx(measured(op, found), abs=1e-7)
+
+
 def test_nothing_to_keep() -> None:
     zero = LowRank(torch.zeros(5, 2), torch.zeros(2, 4))
     found, error = zero.truncate(1)
