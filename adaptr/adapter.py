@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from adaptr import kinds
 from adaptr.errors import TargetNotFound, shown
 
 if TYPE_CHECKING:
@@ -19,12 +20,6 @@ if TYPE_CHECKING:
 
     from adaptr.algebra.operator import Operator
     from adaptr.composing.expression import Expression
-
-#: Kinds whose weight is a matrix, with experts before and a kernel behind: logical shape (*e, out, in, *k).
-MATRIX_KINDS = frozenset({"linear", "linear_t", "embedding", "conv1d", "conv2d", "conv3d", "experts", "experts_t"})
-#: Kinds whose weight is stored as (in, out): Hugging Face's Conv1D, look-up tables, and some expert stacks.
-TRANSPOSED_KINDS = frozenset({"linear_t", "embedding", "experts_t"})
-KINDS = MATRIX_KINDS | {"norm", "attention", "module", "model"}
 
 #: The field of `training` that counts the steps a method's schedule has taken.
 TAKEN = "taken"
@@ -38,9 +33,10 @@ class Target:
     """A place in the base model that an adapter changes.
 
     `path`: the module's path as the model names it (the parameter's path for expert stacks, "" for the model itself).
-    `kind`: one of `KINDS`. `shape`: the logical shape: (out, in) of a linear layer whatever its storage; (heads, width)
-    of an attention; (width,) of a norm or block; 0 where a size is not known, as in files that say one side of a layer.
-    `config`: the method's configuration, resolved for this target.
+    `kind`: one of `adaptr.kinds`; what it means is asked by the properties here. `shape`: the logical shape: (out, in)
+    of a linear layer whatever its storage; (heads, width) of an attention; (width,) of a norm or block; 0 where a size
+    is not known, as in files that say one side of a layer. `config`: the method's configuration, resolved for this
+    target.
     """
 
     path: str
@@ -51,25 +47,63 @@ class Target:
     @property
     def dims(self) -> dict[str, int | tuple[int, ...]]:
         """Sizes of the named axes that this target binds."""
-        if self.kind in {"experts", "experts_t"}:
+        if self.stacked:
             e, out, into = self.shape
             return {"e": (e,), "out": out, "in": into, "k": ()}
-        if self.kind in MATRIX_KINDS:
+        if self.is_matrix:
             out, into, *kernel = self.shape
             return {"e": (), "out": out, "in": into, "k": tuple(kernel)}
-        if self.kind == "attention":
+        if self.is_attention:
             heads, width = self.shape
             return {"h": heads, "d": width}
         return {"out": self.shape[0], "d": self.shape[0]}
 
     @property
+    def stacked(self) -> bool:
+        """Whether it is a stack of experts, whose path is a parameter's."""
+        return kinds.TABLE_OF[self.kind].stacked
+
+    @property
+    def is_matrix(self) -> bool:
+        """Whether its weight is a matrix, with experts before and a kernel behind."""
+        return kinds.TABLE_OF[self.kind].matrix
+
+    @property
+    def is_linear(self) -> bool:
+        return self.kind in kinds.LAYERS
+
+    @property
+    def looked_up(self) -> bool:
+        """Whether its input are indices of rows."""
+        return kinds.TABLE_OF[self.kind].looked_up
+
+    @property
+    def biased(self) -> bool:
+        """Whether it can have a bias."""
+        return kinds.TABLE_OF[self.kind].biased
+
+    @property
+    def is_attention(self) -> bool:
+        return self.kind == kinds.ATTENTION
+
+    @property
+    def is_model(self) -> bool:
+        return self.kind == kinds.MODEL
+
+    @property
+    def is_place(self) -> bool:
+        """Whether it is a module whose output is changed, whatever its weights are."""
+        return self.kind == kinds.PLACE
+
+    @property
     def transposed(self) -> bool:
-        return self.kind in TRANSPOSED_KINDS
+        """Whether its weight is stored as (in, out)."""
+        return kinds.TABLE_OF[self.kind].transposed
 
     @property
     def stored_shape(self) -> tuple[int, ...]:
         """The shape of the weight in a checkpoint."""
-        if self.kind == "experts_t":
+        if self.stacked and self.transposed:
             return (self.shape[0], self.shape[2], self.shape[1])
         return (self.shape[1], self.shape[0]) if self.transposed else self.shape
 
@@ -226,8 +260,8 @@ class Adapter:
     @property
     def grounds(self) -> dict[str, str]:
         """{target: parameter} of the weights that the adapter brings under its own delta: values to begin from."""
-        mine = {p: p if t.kind in {"experts", "experts_t"} else f"{p}.weight" for p, t in self.targets.items()}
-        own = {p: name for p, name in mine.items() if self.targets[p].kind in MATRIX_KINDS}
+        mine = {p: p if t.stacked else f"{p}.weight" for p, t in self.targets.items()}
+        own = {p: name for p, name in mine.items() if self.targets[p].is_matrix}
         return {p: name for p, name in own.items() if f"{name}:{REPLACED}" in self.tensors}
 
     @property

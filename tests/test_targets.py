@@ -6,10 +6,9 @@ import pytest
 
 import adaptr
 import tiny
-from adaptr import errors, roles, targets
-from adaptr.adapter import MATRIX_KINDS
+from adaptr import errors, kinds, roles, targets
 
-LAYERS = MATRIX_KINDS | {"norm"}
+LAYERS = kinds.MATRIX | {"norm"}
 
 LLAMA = {
     "attn.q": "self_attn.q_proj",
@@ -290,7 +289,7 @@ def test_places_of_two_towers_have_their_own_widths() -> None:
 )
 def test_patterns(word: str, count: int) -> None:
     model = tiny.shell("llama")
-    matrices = MATRIX_KINDS if count in {7} else LAYERS
+    matrices = kinds.MATRIX if count in {7} else LAYERS
     assert len(targets.resolve(model, word, matrices)) == count
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from adaptr.adapter import MATRIX_KINDS, Adapter, Target
+from adaptr.adapter import Adapter, Target
 from adaptr.algebra.difference import Difference
 from adaptr.algebra.operator import Operator
 from adaptr.algebra.sum import Sum
@@ -61,7 +61,7 @@ class Deltas(Mapping[str, Operator]):
             after = layer.merge(after)
         target = self.targets[path]
         rowwise = all(layer.method.rowwise for layer in layers)
-        experts = target.kind in {"experts", "experts_t"}
+        experts = target.stacked
         return Difference(before, after, target.shape, experts=experts, rowwise=rowwise)
 
     def __iter__(self) -> Iterator[str]:
@@ -152,7 +152,7 @@ def _needs_base(layer: Layer) -> bool:
 
 
 def _has_weight(layer: Layer) -> bool:
-    return layer.target.kind in MATRIX_KINDS and not isinstance(layer.method, SelectBias)
+    return layer.target.is_matrix and not isinstance(layer.method, SelectBias)
 
 
 def _operator(layer: Layer) -> Operator:

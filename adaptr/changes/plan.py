@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from adaptr import plugins
-from adaptr.adapter import MATRIX_KINDS, REPLACED, Adapter
+from adaptr.adapter import REPLACED, Adapter
 from adaptr.bulk import buffers
 from adaptr.bulk.change import FLOATS, Change, Layer, Plan, Solid, Span, Tied
 from adaptr.changes import grounds
@@ -83,7 +83,7 @@ def members(adapter: Adapter) -> list[Member]:
 
 def _add_weight(ties: Ties, layer: Layer, spans: dict[str, dict[tuple[int, int], list[Layer]]]) -> None:
     probe = _probe(layer)
-    if layer.target.kind in MATRIX_KINDS and probe.rows is not _no_rows:
+    if layer.target.is_matrix and probe.rows is not _no_rows:
         name, place = ties.place(layer.target)
         spans.setdefault(name, {}).setdefault((place.rows.start, place.rows.stop), []).append(layer)
 

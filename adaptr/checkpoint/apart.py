@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from adaptr import plugins
+from adaptr import kinds, plugins
 from adaptr.adapter import Adapter, Target, agree
 from adaptr.checkpoint.open import Stored
 from adaptr.errors import TargetMismatch
@@ -31,7 +31,7 @@ class Piece:
 
     def target(self, whole: Target) -> Target:
         shape = (self.rows.stop - self.rows.start, whole.shape[2])
-        return Target(self.stored.name.removesuffix(".weight"), "linear", shape, whole.config)
+        return Target(self.stored.name.removesuffix(".weight"), kinds.LINEAR, shape, whole.config)
 
 
 def pieces(names: Names, target: Target) -> list[Piece]:
@@ -39,7 +39,7 @@ def pieces(names: Names, target: Target) -> list[Piece]:
 
     Raises `TargetMismatch` for other sizes.
     """
-    made = names.conversion(target.path) if target.kind == "experts" else None
+    made = names.conversion(target.path) if target.stacked and not target.transposed else None
     found: list[Piece] = []
     for number, sources in enumerate(made.experts if made is not None else []):
         start = 0

@@ -62,7 +62,7 @@ class Names:
 
     def _stored(self, path: str, target: Target | None) -> bool:
         """Whether a place is in the checkpoint as it is called."""
-        stack = target is not None and target.kind in {"experts", "experts_t"}
+        stack = target is not None and target.stacked
         return not stack and (path if target is None else f"{path}.weight") in self.checkpoint.tensors
 
     def find(self, name: str) -> Stored | None:
@@ -121,7 +121,7 @@ class Names:
 
     def weight(self, target: Target) -> Place:
         """The weight of a target. Raises `TargetNotFound`, or `TargetMismatch` for another shape or layout."""
-        stack = target.kind in {"experts", "experts_t"}
+        stack = target.stacked
         name = target.path if stack else f"{target.path}.weight"
         made = self.conversion(name) if stack or name not in self.checkpoint.tensors else None
         stored = self.find(name) if made is None else None
@@ -140,7 +140,13 @@ class Names:
             )
         model = self.checkpoint.config.get("model_type")
         square = len(set(stored.entry.shape)) == 1
-        if square and target.kind == "linear" and model in CONV1D_MODELS and not is_embedding(stored.name):
+        if (
+            square
+            and target.is_linear
+            and not target.transposed
+            and model in CONV1D_MODELS
+            and not is_embedding(stored.name)
+        ):
             raise TargetMismatch(
                 f"`{stored.name}` is stored (in, out) in a {model} model, the adapter says (out, in), and a square "
                 "matrix hides the difference; import the adapter with its base (`--base`) so that the layout is known"
@@ -148,7 +154,7 @@ class Names:
 
     def bias(self, target: Target) -> Stored | None:
         """The bias beside a target's weight, if there is one. Raises `TargetMismatch` for another length."""
-        if target.kind in {"experts", "experts_t", "embedding"}:
+        if not target.biased:
             return None
         stored = self._beside(target, f"{target.path}.bias")
         if stored is not None and not agree(stored.entry.shape, target.shape[:1]):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptr import targets as places
-from adaptr.adapter import MATRIX_KINDS, Adapter
+from adaptr.adapter import Adapter
 from adaptr.checkpoint.names import Names
 from adaptr.checkpoint.open import open_checkpoint
 from adaptr.errors import AdaptrError, CheckpointError, MissingExtra, TargetNotFound, Unsupported
@@ -106,6 +106,6 @@ def _in_files(adapter: Adapter, base: Path) -> Adapter:
     """Where transformers does not know the model, the names of its tensors are all there is to hold others against."""
     names = Names(open_checkpoint(base))
     for target in adapter.targets.values():
-        if target.kind in MATRIX_KINDS:
+        if target.is_matrix:
             weight_place(names, target)
     return adapter

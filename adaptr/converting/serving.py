@@ -125,7 +125,7 @@ def _require_servable(adapter: Adapter, server: str) -> None:
                 f"`{server}` loads plain LoRA alone, and `{part.method}` of `{adapter.label}` is none. Possible where "
                 "it has a weight: `adaptr convert --method lora --rank R --base BASE` first, which measures the error"
             )
-        other = next((t for t in part.targets.values() if t.kind not in {"linear", "linear_t"}), None)
+        other = next((t for t in part.targets.values() if not t.is_linear), None)
         if other is not None:
             raise Unsupported(f"`{other.path}` is of kind `{other.kind}`; `{server}` gets LoRA on linear layers alone")
     whole = [key[:-2] for key in adapter.tensors if key.endswith(":=")]

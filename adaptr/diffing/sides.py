@@ -100,7 +100,7 @@ class CheckpointSide:
         target = self.targets[path]
         probe = Adapter("full", {}, {path: target}, {})
         before, after = of(self.base, probe)(target), of(self.tuned, probe)(target)
-        found = solid(Difference(before, after, target.shape, experts=target.kind in {"experts", "experts_t"}))
+        found = solid(Difference(before, after, target.shape, experts=target.stacked))
         return found if found.norm() else None
 
     def others(self) -> Mapping[str, tuple[str, Tensor]]:

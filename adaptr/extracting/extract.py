@@ -168,7 +168,7 @@ def _require_possible(rank: int | None, weights: Mapping[str, Target]) -> None:
 
 
 def _sides(target: Target) -> tuple[int, int]:
-    shape = target.shape[1:] if target.kind in {"experts", "experts_t"} else target.shape
+    shape = target.shape[1:] if target.stacked else target.shape
     width = 1
     for n in shape[1:]:
         width *= n

@@ -127,7 +127,7 @@ class Job:
         target = self.weights.get(name)
         if target is None or not _comparable(before, after):
             return None
-        return target if target.kind != "embedding" or self.choice.embeddings == "low-rank" else None
+        return target if not target.looked_up or self.choice.embeddings == "low-rank" else None
 
     def _changed(self, name: str, before: Stored | None, after: Stored) -> None:
         """Sort a tensor that is not the base's, and no low-rank delta, into what becomes of it."""
@@ -138,7 +138,7 @@ class Job:
         if before is not None and owner is not None and _comparable(before, after):
             self._bias(name, owner, value(before), new)
         else:
-            table = target is not None and target.kind == "embedding"
+            table = target is not None and target.looked_up
             self._keep(name, new, choice.embeddings != "drop" if table else choice.rest == "replace")
 
     def _require_finite(self, name: str, tensor: Tensor) -> None:
@@ -172,7 +172,7 @@ class Job:
 
     def _fit(self, name: str, target: Target, before: Stored, after: Stored) -> None:
         started = time.thread_time()
-        with between(before, after, target.kind in {"experts", "experts_t"}) as stored:
+        with between(before, after, target.stacked) as stored:
             low, error, square = self._truncated(stored, target.transposed)
         with self._lock:
             self._found.operators[target.path] = low
@@ -180,7 +180,7 @@ class Job:
                 self._found.operators[twin.path] = low if twin.kind == target.kind else _turned(low)
                 self._found.twins = True
             self._found.fitted.append(Fitted(target.path, low.rank, math.sqrt(square), error))
-            if target.kind == "embedding":
+            if target.looked_up:
                 self._found.tables.append(name)
             self.svd += time.thread_time() - started
 

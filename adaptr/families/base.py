@@ -313,7 +313,7 @@ class Method:
 
         shapes = self.shapes(target)
         made = {
-            name: fresh(self.init_rule(name, target), shape, generator, target.kind in {"experts", "experts_t"})
+            name: fresh(self.init_rule(name, target), shape, generator, target.stacked)
             for name, shape in shapes.items()
             if self.params[name].init != "custom"
         }

@@ -10,7 +10,7 @@ import functools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from adaptr.adapter import MATRIX_KINDS
+from adaptr import kinds
 from adaptr.errors import Unsupported
 from adaptr.families.base import Method
 from adaptr.precision import Wide, wide
@@ -32,7 +32,7 @@ class Delta(Method):
     """Sum of the base and an operator. Order-free; deltas of several adapters add."""
 
     family: ClassVar[str] = "delta"
-    kinds: ClassVar[frozenset[str]] = MATRIX_KINDS
+    kinds: ClassVar[frozenset[str]] = kinds.MATRIX
 
     colwise: ClassVar[bool] = True
     #: Whether `delta` hands the tensors on as they are, with no arithmetic on them.
@@ -58,11 +58,11 @@ class Delta(Method):
     def operator(self, target: Target, p: Mapping[str, Tensor]) -> Operator:
         """D at a target, which says whether a stack of experts is one."""
         found = self.formed(p, self.config(target.config))
-        found.experts = target.kind in {"experts", "experts_t"}
+        found.experts = target.stacked
         return found
 
     def at_target(self, model: nn.Module, target: Target, values: dict[str, Any]) -> dict[str, Any]:
-        if target.kind == "embedding" and values.get("bias"):
+        if target.looked_up and values.get("bias"):
             raise Unsupported(f"`{self.name}` with a `bias` at `{target.path}`: a look-up table can't have one")
         return values
 

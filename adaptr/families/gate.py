@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from adaptr import plugins
+from adaptr import kinds, plugins
 from adaptr.adapter import Adapter, Target
 from adaptr.errors import NotMergeable, NotPossible, Unsupported, UsageError
 from adaptr.families import composite
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from adaptr.host import Handle, Session
 
 #: Where a weight for each token has a meaning.
-KINDS = frozenset({"linear", "linear_t", "embedding"})
+KINDS = kinds.LAYERS | {kinds.TABLE}
 
 
 class Gate(Method):

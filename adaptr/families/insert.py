@@ -11,6 +11,7 @@ import copy
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from adaptr import kinds
 from adaptr.errors import NotMergeable
 from adaptr.families.base import REASONS, Method
 from adaptr.precision import Wide, at_least
@@ -24,7 +25,7 @@ class Insert(Method):
     """A small network at a place in the model."""
 
     family: ClassVar[str] = "insert"
-    kinds: ClassVar[frozenset[str]] = frozenset({"module"})
+    kinds: ClassVar[frozenset[str]] = frozenset({kinds.PLACE})
     unmergeable: ClassVar[str] = "non-linear"
     possible: ClassVar[str] = "keep it attached; concatenate it with adapters at the same places"
 

@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from adaptr import kinds
 from adaptr.errors import TargetMismatch, Unsupported
 from adaptr.families.base import Method
 
@@ -38,7 +39,7 @@ class Tokens(Method):
 class SoftPrompt(Tokens):
     """Virtual tokens at the embeddings: a model-level target."""
 
-    kinds: ClassVar[frozenset[str]] = frozenset({"model"})
+    kinds: ClassVar[frozenset[str]] = frozenset({kinds.MODEL})
     targets: ClassVar[tuple[str, ...]] = ("model",)
     possible: ClassVar[str] = "keep it attached; concatenate it with another prompt"
 
@@ -50,7 +51,7 @@ class SoftPrompt(Tokens):
 class Prefix(Tokens):
     """Virtual keys and values: a target per attention module."""
 
-    kinds: ClassVar[frozenset[str]] = frozenset({"attention"})
+    kinds: ClassVar[frozenset[str]] = frozenset({kinds.ATTENTION})
     targets: ClassVar[tuple[str, ...]] = ("attention",)
     possible: ClassVar[str] = "keep it attached; concatenate it with another prefix"
 
@@ -82,7 +83,7 @@ def placed(model: nn.Module, adapter: Adapter) -> Adapter:
             f"adapter `{adapter.label}` numbers layers, and an encoder-decoder model has three attentions a number; "
             "the tool that wrote it gave them to half of the decoder's layers, twice each"
         )
-    modules = places.resolve(model, "attention", {"attention"})
+    modules = places.resolve(model, "attention", {kinds.ATTENTION})
     if len(modules) != len(numbered):
         raise TargetMismatch(f"adapter `{adapter.label}` is for {len(numbered)} layers, the base has {len(modules)}")
     return adapter.renamed({path: modules[number].path for path, number in numbered.items()})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from adaptr.adapter import MATRIX_KINDS
+from adaptr import kinds
 from adaptr.families.base import Method
 from adaptr.families.delta import add_bias
 from adaptr.precision import wide
@@ -22,7 +22,7 @@ class SelectBias(Method):
     """Biases: b' = b + w db, with db under the parameter `b`. Exact, additive, order-free."""
 
     family: ClassVar[str] = "select"
-    kinds: ClassVar[frozenset[str]] = MATRIX_KINDS - {"embedding", "experts", "experts_t"} | {"norm"}
+    kinds: ClassVar[frozenset[str]] = kinds.BIASED
 
     def view(self, base: View, p: Mapping[str, Tensor], cfg: Any, weight: float) -> View:
         def call(x: Tensor) -> Tensor:

@@ -12,7 +12,8 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from adaptr import errors as e
-from adaptr.adapter import KINDS, WHOLE, Adapter, Base, Part, Target
+from adaptr import kinds
+from adaptr.adapter import WHOLE, Adapter, Base, Part, Target
 from adaptr.errors import shown
 from adaptr.format import again, canonical
 
@@ -24,14 +25,6 @@ FEATURES = frozenset({"memory", "parts", "quantized", "replaced"})
 KEY = "adaptr"
 MAX_INT = 2**53 - 1
 
-#: How many numbers the shape of each kind has.
-RANKS = {
-    **dict.fromkeys(("linear", "linear_t", "embedding", "attention"), 2),
-    **dict.fromkeys(("norm", "module", "model"), 1),
-    **dict.fromkeys(("experts", "experts_t", "conv1d"), 3),
-    "conv2d": 4,
-    "conv3d": 5,
-}
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 PART = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
@@ -222,11 +215,12 @@ def _read_target(path: str, value: Any, prefix: str) -> Target:
     where = f"{prefix}.{shown(path)}"
     found = _closed(value, where, {"kind", "shape", "config"})
     kind, shape = _get(found, "kind", f"{where}."), _get(found, "shape", f"{where}.")
-    if not isinstance(kind, str) or kind not in KINDS:
-        raise e.FieldInvalid(f"`{where}.kind` is `{shown(kind)}`; known: {', '.join(sorted(KINDS))}")
-    if not isinstance(shape, list) or len(shape) != RANKS[kind] or not all(_is_size(n) for n in shape):
-        raise e.FieldInvalid(f"`{where}.shape` is {shown(shape)}, wanted {RANKS[kind]} sizes (0 is not known)")
-    if (kind == "model") != (path == ""):
+    if not isinstance(kind, str) or kind not in kinds.ALL:
+        raise e.FieldInvalid(f"`{where}.kind` is `{shown(kind)}`; known: {', '.join(sorted(kinds.ALL))}")
+    axes = kinds.TABLE_OF[kind].axes
+    if not isinstance(shape, list) or len(shape) != axes or not all(_is_size(n) for n in shape):
+        raise e.FieldInvalid(f"`{where}.shape` is {shown(shape)}, wanted {axes} sizes (0 is not known)")
+    if (kind == kinds.MODEL) != (path == ""):
         raise e.FieldInvalid(f"`{where}`: the empty path is the model itself, of kind `model`; this is `{kind}`")
     return Target(path, kind, tuple(shape), _object(_get(found, "config", f"{where}."), f"{where}.config"))
 

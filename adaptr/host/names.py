@@ -17,7 +17,7 @@ from typing import Any
 
 from torch import nn
 
-from adaptr.adapter import MATRIX_KINDS, Adapter, Target, agree
+from adaptr.adapter import Adapter, Target, agree
 from adaptr.errors import TargetAmbiguous
 from adaptr.host.experts import part_of
 from adaptr.host.identity import content_of
@@ -129,7 +129,7 @@ def _in_a_part(model: nn.Module, spellings: Spellings, paths: Paths) -> dict[str
 
 def _fits(model: nn.Module, path: str, target: Target | None) -> bool:
     """Whether the layer at `path` has the shape of `target`, as far as it can be told."""
-    if target is None or target.kind not in MATRIX_KINDS:
+    if target is None or not target.is_matrix:
         return True
     try:
         found = describe(path, submodule(model, path))

@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping
 from contextlib import ExitStack
 
-from adaptr.adapter import MATRIX_KINDS, Adapter, Target
+from adaptr.adapter import Adapter, Target
 from adaptr.bulk.change import FLOATS
 from adaptr.checkpoint.apart import pieces
 from adaptr.checkpoint.names import Names, Place
@@ -56,7 +56,7 @@ def _places_of_weight(names: Names, target: Target) -> list[Place]:
     apart = pieces(names, target)
     if apart:
         return [_whole(piece.stored) for piece in apart]
-    if target.kind in MATRIX_KINDS:
+    if target.is_matrix:
         return [weight_place(names, target)]
     stored = names.find(f"{target.path}.weight")
     return [_whole(stored)] if stored is not None else []

@@ -6,7 +6,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from adaptr.adapter import MATRIX_KINDS, Base, Target, agree
+from adaptr import kinds
+from adaptr.adapter import Base, Target, agree
 from adaptr.checkpoint.names import Names, is_embedding
 from adaptr.checkpoint.open import Checkpoint
 from adaptr.roles import CONV1D_MODELS
@@ -52,7 +53,7 @@ def _of_model(checkpoint: Checkpoint) -> Layers | None:
     found: dict[str, Target] = {}
     for path, module in model.named_modules():
         target = describe(path, module)
-        stored = names.find(path + WEIGHT) if target is not None and target.kind in MATRIX_KINDS else None
+        stored = names.find(path + WEIGHT) if target is not None and target.is_matrix else None
         # a head that shares the embedding's tensor comes after it, and is the same tensor
         if target is None or stored is None or stored.name in found:
             continue
@@ -88,8 +89,8 @@ def _by_name(
         if len(shape) == 2 and name.endswith(WEIGHT):
             path = (called or {}).get(name, name).removesuffix(WEIGHT)
             table = is_embedding(name) or path.rpartition(".")[2] in TABLES
-            kind = "embedding" if table else "linear_t" if turned else "linear"
-            size = (shape[1], shape[0]) if kind != "linear" else shape
+            kind = kinds.TABLE if table else kinds.layer(turned)
+            size = (shape[1], shape[0]) if kinds.TABLE_OF[kind].transposed else shape
             found[name] = Target(path, kind, size)
         elif len(shape) > 2 and name.endswith(WEIGHT):
             path = (called or {}).get(name, name).removesuffix(WEIGHT)

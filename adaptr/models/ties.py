@@ -19,8 +19,6 @@ from adaptr.checkpoint.stream import same_bytes
 from adaptr.errors import TargetMismatch, TargetNotFound
 from adaptr.models import tying
 
-EXPERTS = frozenset({"experts", "experts_t"})
-
 
 @dataclass(frozen=True)
 class Tie:
@@ -84,7 +82,7 @@ class Ties:
 
     def place(self, target: Target) -> tuple[str, Place]:
         """The same for the weight of a target. Raises `TargetNotFound`, `TargetMismatch`."""
-        name = target.path if target.kind in EXPERTS else f"{target.path}.weight"
+        name = target.path if target.stacked else f"{target.path}.weight"
         try:
             place = self.names.weight(target)
         except TargetNotFound:
@@ -92,13 +90,13 @@ class Ties:
             if not use:
                 raise
             return use, Place(_fitting(self.read(use), target), slice(0, self.read(use).entry.shape[0]))
-        use = self.use(name, place.stored) if place.whole and target.kind not in EXPERTS else ""
+        use = self.use(name, place.stored) if place.whole and not target.stacked else ""
         return use or place.stored.name, place
 
     def bias(self, target: Target) -> tuple[str, Stored | None]:
         """The same for its bias: ("", None) where it has none. Raises `TargetMismatch`."""
         stored = self.names.bias(target)
-        use = self.use(f"{target.path}.bias", stored) if target.kind not in {*EXPERTS, "embedding"} else ""
+        use = self.use(f"{target.path}.bias", stored) if target.biased else ""
         return (use, self.read(use)) if use else (stored.name if stored is not None else "", stored)
 
     def stored(self, name: str) -> Stored:

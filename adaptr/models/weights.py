@@ -69,7 +69,7 @@ def _of_model(model: nn.Module, adapter: Adapter) -> Weights:
 
 def _logical(target: Target, read: Callable[[slice], Tensor], bias: Callable[[], Tensor | None]) -> View:
     """Rows of the logical weight from rows of the storage."""
-    if target.kind == "experts_t":
+    if target.stacked and target.transposed:
         return View(_uncallable, lambda s: read(s).transpose(1, 2), bias)
     if target.transposed:
         return View(_uncallable, lambda s: read(ALL).t()[s], bias)

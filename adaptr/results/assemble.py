@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from adaptr import plugins
-from adaptr.adapter import MATRIX_KINDS, REPLACED, Adapter, Base, Target
+from adaptr.adapter import REPLACED, Adapter, Base, Target
 from adaptr.algebra.dense import Dense
 from adaptr.algebra.lowrank import LowRank
 from adaptr.algebra.operator import Operator
@@ -111,7 +111,7 @@ def _nothing(method: str, target: Target, bias: Tensor | None) -> Operator:
     """No change of the weight, for a target whose bias changes."""
     import torch
 
-    if target.kind not in MATRIX_KINDS or 0 in target.shape:
+    if not target.is_matrix or 0 in target.shape:
         raise NoDelta(
             f"only the bias of `{target.path}` ({target.kind}) changes, and `{method}` can't hold that there; "
             "compose the biases apart (`bitfit`)"

@@ -123,7 +123,7 @@ def _whole(path: Path) -> Path:
 
 
 def _placed(adapter: Adapter, base: Any) -> Adapter:
-    if base is None or not any(target.kind == "attention" for target in adapter.targets.values()):
+    if base is None or not any(target.is_attention for target in adapter.targets.values()):
         return adapter
     from adaptr.families.prompt import placed
     from adaptr.skeleton import skeleton

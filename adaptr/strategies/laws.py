@@ -15,7 +15,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from adaptr import strategies
+from adaptr import kinds, strategies
 from adaptr.adapter import Adapter, Target
 from adaptr.algebra.operator import Operator
 from adaptr.errors import AdaptrError, BadConfig, Unsupported
@@ -83,7 +83,7 @@ class StrategyLaws:
         """An adapter without deltas that has the numbers of one, for strategies on whole adapters: a prompt."""
         P = op.dense()
         config = {"tokens": len(P), "rows": len(P)}
-        return Adapter("prompt", config, {"": Target("", "model", (P.shape[1],), config)}, {":P": P})
+        return Adapter("prompt", config, {"": Target("", kinds.MODEL, (P.shape[1],), config)}, {":P": P})
 
     def values(self, adapter: Adapter) -> Tensor:
         (tensor,) = adapter.tensors.values()

@@ -50,7 +50,7 @@ def composed(model: nn.Module, stack: Sequence[tuple[Adapter, float]], target: T
 def _write(model: nn.Module, target: Target, W: Tensor, b: Tensor | None) -> None:
     import torch
 
-    if target.kind in {"experts", "experts_t"}:
+    if target.stacked:
         model.get_parameter(target.path).copy_(W.transpose(1, 2) if target.transposed else W)
         return
     module = model.get_submodule(target.path)

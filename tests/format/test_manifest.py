@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from adaptr import Adapter, Base, Target
 from adaptr import errors as e
-from adaptr.adapter import KINDS, Part
+from adaptr.adapter import Part
 from adaptr.format import canonical
 from adaptr.format import manifest as manifests
 from adaptr.format.header import Header
@@ -71,10 +71,6 @@ def test_equal_adapters_give_equal_text():
 def test_features_in_use_are_required():
     found = manifests.document(full().replace(requires=()))
     assert found["requires"] == ["parts", "quantized", "replaced"]
-
-
-def test_each_kind_has_a_rank():
-    assert set(manifests.RANKS) == KINDS
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), 2**53, {1: "x"}, "\ud800", object(), {"a": {"\ud800": 1}}])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from adaptr import kinds
 from adaptr.adapter import Target
 from adaptr.errors import ConfigConflict, Unsupported
 from adaptr.foreign.peft import config as fields_of
@@ -43,7 +44,7 @@ def read(source: Source, model: nn.Module | None) -> Draft:
         (r, width), out = shapes["A"], shapes["B"][0]
         if r > shared["begun"] or shapes["B"][1] != r or shapes["E"] != (r, 1):
             raise ConfigConflict(f"`{path}`: triplets of shapes {shapes} are not {shared['begun']} or fewer")
-        kind = "linear_t" if fields_of.flag(source.config, "fan_in_fan_out") else "linear"
+        kind = kinds.layer(fields_of.flag(source.config, "fan_in_fan_out"))
         target = placing.flattened(model, Target(path, kind, (out, width), {**shared, "r": r}))
         targets[path] = target
         shapes["A"] = (r, *target.shape[1:])
@@ -87,7 +88,7 @@ def fields(adapter: Adapter) -> dict[str, Any]:
         **{theirs: shared[mine] for mine, theirs in SCHEDULE.items()},
         "total_step": max(shared["steps"], 1),
         "rank_pattern": trimmed or None,
-        "fan_in_fan_out": any(t.kind == "linear_t" for t in adapter.targets.values()),
+        "fan_in_fan_out": any(t.kind == kinds.LINEAR_T for t in adapter.targets.values()),
         "target_modules": placing.ordered(adapter.targets),
     }
 

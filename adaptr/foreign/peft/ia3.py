@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from adaptr import kinds
 from adaptr.adapter import Target
 from adaptr.errors import ConfigConflict, TensorUnknown
 from adaptr.foreign.peft import config as fields_of
@@ -34,7 +35,7 @@ def read(source: Source, model: nn.Module | None) -> Draft:
         n = max(shape)
         known = (n, 0) if side == "out" else (0, n)
         conv = len(shape) > 2
-        kind = f"conv{len(shape) - 2}d" if conv else "linear_t" if _flat(source) else "linear"
+        kind = kinds.convolution(len(shape) - 2) if conv else kinds.layer(_flat(source))
         place = Target(path, kind, (*known, *(0 for _ in shape[2:])), {"side": side})
         targets[path] = placing.agreed(model, place)
         draft.pieces[f"{path}:l"] = Piece(slots["ia3_l"], (n,))
@@ -67,7 +68,7 @@ def fields(adapter: Adapter) -> dict[str, Any]:
         "peft_type": "IA3",
         "target_modules": placing.ordered(adapter.targets),
         "feedforward_modules": placing.ordered(inward),
-        "fan_in_fan_out": any(t.kind == "linear_t" for t in adapter.targets.values()),
+        "fan_in_fan_out": any(t.kind == kinds.LINEAR_T for t in adapter.targets.values()),
     }
 
 

@@ -10,6 +10,7 @@ import functools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from adaptr import kinds
 from adaptr.adapter import Target
 from adaptr.errors import Unsupported
 from adaptr.foreign.peft.draft import Piece
@@ -48,13 +49,13 @@ def undone(
     source: Source, init: str, target: Target, pieces: Mapping[str, Piece]
 ) -> tuple[dict[str, Any], dict[str, Piece]]:
     """Configuration and pieces, of twice the rank, that do to the base what `target` did to the changed one."""
-    if target.kind != "linear" and (target.kind, init) != ("linear_t", "pissa"):
+    if target.kind != kinds.LINEAR and (target.kind, init) != (kinds.LINEAR_T, "pissa"):
         raise Unsupported(f"`{target.path}`: `{init}` of a {target.kind} layer can't be undone")
     assert source.weights is not None
     stored = source.weights.weight(target.path).detach().float()
     values = dict(target.config)
     scale = values["alpha"] / (values["r"] ** 0.5 if values["rslora"] else values["r"])
-    A, B = _factors(init, stored.t() if target.kind == "linear_t" else stored, values["r"], scale)
+    A, B = _factors(init, stored.t() if target.transposed else stored, values["r"], scale)
     a, b = pieces["A"], pieces["B"]
     doubled = {"r": 2 * values["r"], "alpha": values["alpha"] * (2**0.5 if values["rslora"] else 2)}
     return {**values, **doubled}, {

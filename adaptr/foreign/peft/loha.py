@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from adaptr import kinds
 from adaptr.adapter import Target
 from adaptr.errors import ConfigConflict
 from adaptr.foreign.peft import config as fields_of
@@ -49,7 +50,7 @@ def _flat(model: nn.Module | None, path: str, shapes: Mapping[str, Any], values:
     a, b = shapes["w1_a"], shapes["w1_b"]
     if len(a) != 2 or len(b) != 2 or a[1] != values["r"]:
         raise ConfigConflict(f"`{path}`: factors of shapes {a} and {b} are not those of rank {values['r']}")
-    return placing.flattened(model, Target(path, "linear", (a[0], b[1]), values))
+    return placing.flattened(model, Target(path, kinds.LINEAR, (a[0], b[1]), values))
 
 
 def _cored(model: nn.Module | None, path: str, shapes: Mapping[str, Any], values: dict[str, Any]) -> Target:
@@ -58,11 +59,11 @@ def _cored(model: nn.Module | None, path: str, shapes: Mapping[str, Any], values
         raise ConfigConflict(f"`{path}`: a core of shape {core} is not one of rank {values['r']}")
     shape = (shapes["w1_a"][1], shapes["d1"][1], *core[2:])
     if core[3] != 1:
-        return placing.agreed(model, Target(path, "conv2d", shape, values))
+        return placing.agreed(model, Target(path, kinds.convolution(2), shape, values))
     # a kernel of one axis is written with a second one of size 1
     known = placing.needed(model, path, "its core doesn't say whether the convolution has one axis or two")
-    kernel = placing.kernel(known, Target(path, "conv1d", shape[:3]))
-    return placing.agreed(model, Target(path, f"conv{len(kernel)}d", (*shape[:2], *kernel), values))
+    kernel = placing.kernel(known, Target(path, kinds.convolution(1), shape[:3]))
+    return placing.agreed(model, Target(path, kinds.convolution(len(kernel)), (*shape[:2], *kernel), values))
 
 
 def _piece(target: Target, name: str, key: str, shape: tuple[int, ...]) -> Piece:

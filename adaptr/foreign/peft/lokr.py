@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from adaptr import kinds
 from adaptr.adapter import Target
 from adaptr.errors import ConfigConflict, Unsupported
 from adaptr.foreign.peft import config as fields_of
@@ -68,8 +69,8 @@ def _target(model: nn.Module | None, path: str, shapes: Shapes, values: dict[str
         b, d, kernel = shapes["w2_a"][0], shapes["w2_b"][1], []
     values = {**values, "a": a, "b": b, "c": c, "d": d}
     if kernel:
-        return placing.agreed(model, Target(path, f"conv{len(kernel)}d", (a * b, c * d, *kernel), values))
-    target = placing.flattened(model, Target(path, "linear", (a * b, c * d), values))
+        return placing.agreed(model, Target(path, kinds.convolution(len(kernel)), (a * b, c * d, *kernel), values))
+    target = placing.flattened(model, Target(path, kinds.LINEAR, (a * b, c * d), values))
     inner = math.prod(target.shape[2:])
     if d % inner:
         raise ConfigConflict(f"`{path}`: `lokr_w2_b` has {d} columns, wanted a multiple of the kernel's {inner}")

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from adaptr import kinds
 from adaptr.adapter import Target
 from adaptr.errors import ConfigConflict, Unsupported
 from adaptr.foreign.peft import config as fields_of
@@ -130,10 +131,10 @@ def _raw(source: Source, model: nn.Module | None, path: str, slots: dict[str, st
 
 def _kind(config: Mapping[str, Any], slot: str, axes: int) -> str:
     if slot == "lora_embedding_A":
-        return "embedding"
+        return kinds.TABLE
     if axes > 2:
-        return f"conv{axes - 2}d"
-    return "linear_t" if fields_of.flag(config, "fan_in_fan_out") else "linear"
+        return kinds.convolution(axes - 2)
+    return kinds.layer(fields_of.flag(config, "fan_in_fan_out"))
 
 
 # ---------------------------------------------------------------- writing
@@ -146,8 +147,8 @@ def fields(adapter: Adapter) -> dict[str, Any]:
     rslora = not mixed and next(iter(configs.values()))["rslora"]
     ranks = {path: c["r"] for path, c in configs.items()}
     alphas = {path: _plain_alpha(c) if mixed else c["alpha"] for path, c in configs.items()}
-    modules = placing.ordered(p for p, t in adapter.targets.items() if t.kind not in stacks.KINDS)
-    parameters = placing.ordered(p for p, t in adapter.targets.items() if t.kind in stacks.KINDS)
+    modules = placing.ordered(p for p, t in adapter.targets.items() if not t.stacked)
+    parameters = placing.ordered(p for p, t in adapter.targets.items() if t.stacked)
     made = {
         "peft_type": "LORA",
         "r": fields_of.common(ranks),
@@ -158,7 +159,7 @@ def fields(adapter: Adapter) -> dict[str, Any]:
         "use_rslora": rslora,
         "use_dora": adapter.method == "dora",
         "lora_bias": _bias(configs),
-        "fan_in_fan_out": any(t.kind == "linear_t" for t in adapter.targets.values()),
+        "fan_in_fan_out": any(t.kind == kinds.LINEAR_T for t in adapter.targets.values()),
         "target_modules": modules,
     }
     return {**made, "target_parameters": parameters} if parameters else made
@@ -186,7 +187,7 @@ def tensors(adapter: Adapter) -> dict[str, tuple[str, Tensor | Same]]:
     """{adaptr's key: (PEFT's key, tensor)}."""
     made: dict[str, tuple[str, Tensor | Same]] = {}
     for path, target in adapter.targets.items():
-        if target.kind in stacks.KINDS:
+        if target.stacked:
             at, flat = stacks.nested(adapter, path), stacks.flat(adapter.at(path))
             made |= {f"{path}:{name}": (keys.written(at, _slot(name, target.kind)), t) for name, t in flat.items()}
             continue
@@ -198,6 +199,6 @@ def tensors(adapter: Adapter) -> dict[str, tuple[str, Tensor | Same]]:
 
 
 def _slot(name: str, kind: str) -> str:
-    if kind == "embedding" and name in "AB":
+    if kinds.TABLE_OF[kind].looked_up and name in "AB":
         return f"lora_embedding_{name}"
     return {"A": "lora_A", "B": "lora_B", "b": "lora_B.bias", "m": "lora_magnitude_vector"}[name]

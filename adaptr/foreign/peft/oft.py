@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from adaptr import kinds
 from adaptr.adapter import Target
 from adaptr.errors import ConfigConflict, Unsupported
 from adaptr.foreign.peft import config as fields_of
@@ -41,7 +42,7 @@ def read(source: Source, model: nn.Module | None) -> Draft:
         width = 0 if share else blocks * b
         if share:
             placing.needed(model, path, "a shared block doesn't say how wide the layer is")
-        kind = "linear_t" if fields_of.flag(source.config, "fan_in_fan_out") else "linear"
+        kind = kinds.layer(fields_of.flag(source.config, "fan_in_fan_out"))
         targets[path] = placing.agreed(model, Target(path, kind, (0, width), values))
         pieces[f"{path}:Q"] = Piece(key, shape, then=None if terms else _negated)
     return Draft("oft", fields_of.complete("oft", {"terms": terms, "share": share}), targets, pieces)
@@ -76,7 +77,7 @@ def fields(adapter: Adapter) -> dict[str, Any]:
         "block_share": configs[0]["share"],
         "use_cayley_neumann": bool(terms),
         **({"num_cayley_neumann_terms": terms, "peft_version": "0.18.0"} if terms else {}),
-        "fan_in_fan_out": any(t.kind == "linear_t" for t in adapter.targets.values()),
+        "fan_in_fan_out": any(t.kind == kinds.LINEAR_T for t in adapter.targets.values()),
         "target_modules": placing.ordered(adapter.targets),
     }
 

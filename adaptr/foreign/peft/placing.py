@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from adaptr import kinds
 from adaptr.adapter import Target
 from adaptr.errors import ConfigMissing, TargetNotFound
 
@@ -77,7 +78,7 @@ def stacks(model: nn.Module, owner: str) -> list[Target]:
     """The expert stacks of the module at `owner`, in the order in which it has them."""
     from adaptr import targets as places
 
-    return places.resolve(model, rf"re:{re.escape(owner)}\.[^.]+", {"experts", "experts_t"})
+    return places.resolve(model, rf"re:{re.escape(owner)}\.[^.]+", kinds.STACKS)
 
 
 def ordered(paths: Iterable[str]) -> list[str]:

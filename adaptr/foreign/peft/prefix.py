@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from adaptr import kinds
 from adaptr.adapter import Target
 from adaptr.errors import ConfigConflict, Unsupported
 from adaptr.foreign.peft import config as fields_of
@@ -36,7 +37,7 @@ def read(source: Source, model: nn.Module | None) -> Draft:
             f"{(tokens, layers * 2 * heads * width)}"
         )
     values = {"tokens": tokens, "position_offset": "shift"}
-    targets = [Target(f"attention.{n}", "attention", (heads, width), values) for n in range(layers)]
+    targets = [Target(f"attention.{n}", kinds.ATTENTION, (heads, width), values) for n in range(layers)]
     pieces = {
         f"{target.path}:{name}": Piece(
             key, (heads, tokens, width), (tokens, 2 * layers, heads, width), 2 * n + side, (1, 0, 2)

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from adaptr import roles
-from adaptr.adapter import MATRIX_KINDS
 from adaptr.foreign.peft import config as fields_of
 from adaptr.foreign.peft import selecting
 
@@ -41,7 +40,7 @@ class Promised:
     @classmethod
     def of(cls, config: Mapping[str, Any], adapter: Adapter) -> Promised:
         """Prompts and prefixes adapt no module that could be missed."""
-        layers = (path for path, target in adapter.targets.items() if target.kind in MATRIX_KINDS)
+        layers = (path for path, target in adapter.targets.items() if target.is_matrix)
         return cls(config, frozenset(layers), frozenset(adapter.replaced_paths))
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from adaptr import kinds
 from adaptr.adapter import Target
 from adaptr.errors import ConfigConflict, NoAdapterTensors
 from adaptr.foreign.peft import config as fields_of
@@ -30,7 +31,7 @@ def read(source: Source, model: nn.Module | None) -> Draft:
     if shape != (rows, width):
         raise ConfigConflict(f"`{key}` has shape {shape}, the configuration wants {(rows, width)}")
     values = {"tokens": tokens, "rows": rows, "init": "normal"}
-    return Draft("prompt", values, {"": Target("", "model", (width,), values)}, {":P": Piece(key, shape)})
+    return Draft("prompt", values, {"": Target("", kinds.MODEL, (width,), values)}, {":P": Piece(key, shape)})
 
 
 def embeddings(source: Source) -> tuple[str, tuple[int, ...]]:

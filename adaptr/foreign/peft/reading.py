@@ -151,7 +151,7 @@ def _known(base: Base, said: Base) -> Base:
 
 
 def _placed(adapter: Adapter, model: nn.Module | None) -> Adapter:
-    if model is None or not any(t.kind == "attention" for t in adapter.targets.values()):
+    if model is None or not any(t.is_attention for t in adapter.targets.values()):
         return adapter
     from adaptr.families.prompt import placed
 

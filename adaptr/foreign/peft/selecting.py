@@ -81,7 +81,7 @@ def _linear(config: Mapping[str, Any], base: Any) -> list[str]:
     if not isinstance(base, nn.Module):
         return []
     described = ((path, module, places.describe(path, module)) for path, module in base.named_modules())
-    found = {path: module for path, module, target in described if target and target.kind in {"linear", "linear_t"}}
+    found = {path: module for path, module, target in described if target and target.is_linear}
     heads = [base.get_output_embeddings()] if hasattr(base, "get_output_embeddings") else []  # type: ignore[operator]
     if heads == [None] and config.get("task_type") == "SEQ_CLS":
         heads = [getattr(base, name) for name in ("score", "classifier") if hasattr(base, name)][:1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
+from adaptr import kinds
 from adaptr.adapter import Target
 from adaptr.errors import ConfigConflict, Unsupported
 from adaptr.foreign.peft import config as fields_of
@@ -31,7 +32,7 @@ def read(source: Source, model: nn.Module | None) -> Draft:
         (n,), places = source.shapes[found["v"]], source.shapes[found["i"]]
         if places != (2, n):
             raise ConfigConflict(f"`{found['i']}` has shape {places}, wanted (2, {n})")
-        place = placing.agreed(model, Target(path, "linear", (0, 0)))
+        place = placing.agreed(model, Target(path, kinds.LINEAR, (0, 0)))
         rows, cols = place.shape
         targets[path] = Target(path, place.kind, place.shape, {**shared, "n": n, "rows": rows, "cols": cols})
         pieces[f"{path}:v"] = Piece(found["v"], (n,))
@@ -54,7 +55,7 @@ def fields(adapter: Adapter) -> dict[str, Any]:
     ranks = set()
     for path, target in adapter.targets.items():
         r, rest = divmod(target.config["n"], sum(target.shape))
-        if rest or target.config["alpha"] != 1.0 or target.kind != "linear":
+        if rest or target.config["alpha"] != 1.0 or target.kind != kinds.LINEAR:
             raise Unsupported(
                 f"`{path}`: PEFT's SHiRA has r (out + in) values of strength 1 on linear layers; this has "
                 f"{target.config['n']} of strength {target.config['alpha']} on a {target.kind}"

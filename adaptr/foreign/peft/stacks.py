@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from adaptr import kinds
 from adaptr import targets as places
 from adaptr.adapter import Target
 from adaptr.errors import ConfigConflict, LossyConversion, Unsupported
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from adaptr.adapter import Adapter
     from adaptr.foreign.peft.source import Source
 
-KINDS = frozenset({"experts", "experts_t"})
 #: The first version of PEFT whose factors of stacks have the sides of the layer, not of its storage.
 SIDES_NAMED = (0, 19)
 #: The order in which models have their expert stacks, for writing without the model.
@@ -68,7 +68,7 @@ def is_matrix(source: Source, model: nn.Module | None, path: str, found: Mapping
 def matrix(source: Source, model: nn.Module | None, path: str, found: Mapping[str, str]) -> Target:
     """The matrix at `path` as a linear layer. Raises `TargetNotFound` or `ConfigConflict` where the base's differs."""
     out, into = source.shapes[found["B"]][0], source.shapes[found["A"]][1]
-    target = Target(path, "linear", (out, into))
+    target = Target(path, kinds.LINEAR, (out, into))
     if model is None:
         return target
     stored = places.parameter(model, f"{path}.weight")

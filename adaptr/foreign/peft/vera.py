@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from adaptr import kinds
 from adaptr.adapter import Target
 from adaptr.errors import ConfigConflict, NoAdapterTensors, Unsupported
 from adaptr.foreign.peft import config as fields_of
@@ -91,7 +92,7 @@ def _drawn(config: Mapping[str, Any], out_max: int, in_max: int) -> tuple[Piece,
 def _place(source: Source, model: nn.Module | None, path: str, key: str) -> Target:
     """The layer at `path` as the base has it: the file has its outputs alone, in `key`."""
     placing.needed(model, path, "a VeRA file doesn't say how wide its layers are")
-    return placing.agreed(model, Target(path, "linear", (source.shapes[key][0], 0)))
+    return placing.agreed(model, Target(path, kinds.LINEAR, (source.shapes[key][0], 0)))
 
 
 def fields(adapter: Adapter) -> dict[str, Any]:
@@ -107,7 +108,7 @@ def fields(adapter: Adapter) -> dict[str, Any]:
         "vera_dropout": first["dropout"],
         "d_initial": first["d_initial"],
         "save_projection": True,
-        "fan_in_fan_out": any(t.kind == "linear_t" for t in adapter.targets.values()),
+        "fan_in_fan_out": any(t.kind == kinds.LINEAR_T for t in adapter.targets.values()),
         "target_modules": placing.ordered(adapter.targets),
     }
 

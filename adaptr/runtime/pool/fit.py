@@ -22,7 +22,6 @@ from adaptr.host.uses import use
 from adaptr.precision import all_at_least
 from adaptr.view import View
 
-KINDS = frozenset({"linear", "linear_t"})
 #: All of a target that a model is asked for: its path, kind and shape.
 Place = tuple[str, str, tuple[int, ...]]
 
@@ -47,7 +46,7 @@ def check(model: nn.Module, adapter: Adapter, matched: set[Place] | None = None)
 
 def _match(model: nn.Module, part: Adapter, matched: set[Place]) -> None:
     for path, target in part.targets.items():
-        if target.kind not in KINDS:
+        if not target.is_linear:
             raise Unsupported(
                 f"`{part.label}` adapts `{path or 'the model'}`, of kind `{target.kind}`; rows of a batch have "
                 "adapters of their own at linear layers alone: attach this one to a model of its own"

@@ -55,6 +55,6 @@ class LoRA(Delta):
         return bound(base, p._parameters, self.scale(cfg) * weight, call)
 
     def init_rule(self, param: str, target: Target) -> str:
-        if target.kind == "embedding":
+        if target.looked_up:
             return {"A": "zeros", "B": "normal:1"}.get(param, "zeros")
         return super().init_rule(param, target)

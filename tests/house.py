@@ -1,0 +1,214 @@
+"""The house in numbers: kinds, families and methods that are named where nobody should know them, `Any` in signatures,
+circles of imports, lines a room.
+
+    python tests/house.py [ROOT]
+
+`tests/test_house.py` holds what must stay at zero, and what may only fall.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+from adaptr import kinds
+
+ROOT = Path(__file__).resolve().parent.parent
+KINDS = kinds.ALL
+#: Kinds that are no other word: naming one anywhere is naming a kind.
+PLAIN = frozenset({"linear_t", "conv1d", "conv2d", "conv3d", "experts_t"})
+FAMILIES = frozenset({"delta", "transform", "insert", "prompt", "select", "gate", "composite"})
+#: The classes of families, which nobody else asks for: `Delta` ...
+OF_A_FAMILY = "Delta Transform Insert Tokens SoftPrompt Prefix SelectBias Gate Composite"
+#: The contract, which says what the words mean; the sites, which put adapters where a kind says; the methods.
+KNOW_KINDS = ("adaptr/kinds.py", "adaptr/targets.py", "adaptr/host/", "adaptr/sites/", "plugins/adaptr_plugins/")
+KNOW_FAMILIES = ("adaptr/families/", "plugins/adaptr_plugins/")
+#: Formats of others are tables of methods by nature.
+KNOW_METHODS = ("adaptr/capabilities.py", "adaptr/foreign/", "plugins/adaptr_plugins/", "plugins/adaptr_formats/")
+
+
+def files(root: Path = ROOT) -> list[Path]:
+    places = ("adaptr", "plugins")
+    return sorted(file for place in places for file in (root / place).rglob("*.py") if "__pycache__" not in file.parts)
+
+
+def parsed(root: Path = ROOT) -> dict[str, ast.Module]:
+    """Path from the root to what is in the file."""
+    return {str(file.relative_to(root)): ast.parse(file.read_text("utf-8")) for file in files(root)}
+
+
+def methods(root: Path = ROOT) -> frozenset[str]:
+    found = (root / "plugins/adaptr_plugins").glob("*/*.py")
+    return frozenset(file.stem.replace("_", "-") for file in found if not file.stem.startswith("_"))
+
+
+# ---------------------------------------------------------------- words that only some may know
+
+
+def kinds_named(root: Path = ROOT) -> list[str]:
+    return _named(root, KNOW_KINDS, _kinds)
+
+
+def families_named(root: Path = ROOT) -> list[str]:
+    return _named(root, KNOW_FAMILIES, _families)
+
+
+def methods_named(root: Path = ROOT) -> list[str]:
+    """Where a method is chosen by its name; what an argument is when nothing is said, is no choice."""
+    known = methods(root)
+    return _named(root, KNOW_METHODS, lambda tree: _compared(tree, "method", known))
+
+
+def _named(root: Path, allowed: tuple[str, ...], find: object) -> list[str]:
+    found = []
+    for path, tree in parsed(root).items():
+        if not path.startswith(allowed):
+            found += [f"{path}:{line}" for line in sorted(set(find(tree)))]  # type: ignore[operator]
+    return found
+
+
+def _kinds(tree: ast.Module) -> Iterator[int]:
+    yield from (n.lineno for n in ast.walk(tree) if isinstance(n, ast.Constant) and n.value in PLAIN)
+    yield from _compared(tree, "kind", KINDS)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Set | ast.Tuple | ast.List) and len(node.elts) > 1 and _texts(node) <= KINDS:
+            yield node.lineno
+        if isinstance(node, ast.Call) and _last(node.func) == "Target" and len(node.args) > 1:
+            yield from (n.lineno for n in ast.walk(node.args[1]) if isinstance(n, ast.Constant) and n.value in KINDS)
+
+
+def _families(tree: ast.Module) -> Iterator[int]:
+    yield from _compared(tree, "family", FAMILIES)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Set | ast.Tuple | ast.List) and len(node.elts) > 1 and _texts(node) <= FAMILIES:
+            yield node.lineno
+        asks = isinstance(node, ast.Call) and _last(node.func) in {"isinstance", "issubclass"}
+        if asks and {_last(n) for n in ast.walk(node.args[1])} & frozenset(OF_A_FAMILY.split()):
+            yield node.lineno
+
+
+def _compared(tree: ast.Module, what: str, words: frozenset[str]) -> Iterator[int]:
+    """Lines on which something called `what` is held against one of `words`, or one of them is looked up."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Compare):
+            sides = [node.left, *node.comparators]
+            asked = any(what in (_last(n) or "") for side in sides for n in ast.walk(side))
+            if asked and any(isinstance(n, ast.Constant) and n.value in words for s in sides for n in ast.walk(s)):
+                yield node.lineno
+        if isinstance(node, ast.Dict) and node.keys and _texts(node) and _texts(node) <= words:
+            yield node.lineno
+
+
+def _texts(node: ast.Set | ast.Tuple | ast.List | ast.Dict) -> frozenset[str]:
+    """The texts of a display; one that is none, or that is made, is no word of anybody."""
+    elements = node.keys if isinstance(node, ast.Dict) else node.elts
+    return frozenset(str(e.value) if isinstance(e, ast.Constant) else "" for e in elements)
+
+
+def _last(node: ast.AST | None) -> str:
+    return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
+
+
+# ---------------------------------------------------------------- what types don't say
+
+
+def anys(root: Path = ROOT) -> dict[str, int]:
+    """How often the signatures of a file say `Any` of an argument or of what is returned. What is inside a container
+    doesn't count: configurations and documents are mappings to anything.
+    """
+    found = {path: sum(map(_any_in, ast.walk(tree))) for path, tree in parsed(root).items()}
+    return {path: count for path, count in found.items() if count}
+
+
+def _any_in(node: ast.AST) -> int:
+    if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        return 0
+    every = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs, node.args.vararg, node.args.kwarg]
+    said = [arg.annotation for arg in every if arg is not None] + [node.returns]
+    return sum(any(_last(side) == "Any" for side in _sides(one)) for one in said if one is not None)
+
+
+def _sides(annotation: ast.expr) -> list[ast.expr]:
+    """`X | None` as X and None."""
+    if isinstance(annotation, ast.BinOp):
+        return [*_sides(annotation.left), *_sides(annotation.right)]
+    return [annotation]
+
+
+# ---------------------------------------------------------------- circles
+
+
+def imports(root: Path = ROOT) -> dict[str, set[str]]:
+    """Module to the modules that it imports anywhere but for type checkers."""
+    trees = {_module(path): (path, tree) for path, tree in parsed(root).items()}
+    graph: dict[str, set[str]] = defaultdict(set)
+    for module, (path, tree) in trees.items():
+        for name in _imported(tree, module if path.endswith("__init__.py") else module.rpartition(".")[0]):
+            found = name if name in trees else name.rpartition(".")[0]
+            if found in trees and found != module:
+                graph[module].add(found)
+    return graph
+
+
+def _module(path: str) -> str:
+    return path.removeprefix("plugins/").removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+
+
+def _imported(tree: ast.AST, package: str) -> Iterator[str]:
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and _last(node.test) == "TYPE_CHECKING":
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            beside = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            start = ".".join([*beside, *([node.module] if node.module else [])])
+            yield from (f"{start}.{alias.name}" for alias in node.names)
+        else:
+            yield from _imported(node, package)
+
+
+def circles(root: Path = ROOT) -> list[list[str]]:
+    """Groups of modules that import one another, largest first."""
+    graph = imports(root)
+    reach = {module: _reached(graph, module) for module in graph}
+    found = {frozenset(o for o in reach[m] if m in reach.get(o, ())) for m in graph if m in reach[m]}
+    return sorted((sorted(group) for group in found), key=len, reverse=True)
+
+
+def _reached(graph: dict[str, set[str]], start: str) -> set[str]:
+    seen: set[str] = set()
+    ahead = list(graph.get(start, ()))
+    while ahead:
+        module = ahead.pop()
+        if module not in seen:
+            seen.add(module)
+            ahead += graph.get(module, ())
+    return seen
+
+
+def rooms(root: Path = ROOT) -> dict[str, int]:
+    """Lines of each room: a package at the top, or the files that are in none."""
+    found: dict[str, int] = defaultdict(int)
+    for file in files(root):
+        parts = file.relative_to(root).parts
+        room = parts[:2] if len(parts) > 2 else parts[:1]
+        found["/".join(room)] += len(file.read_text("utf-8").splitlines())
+    return dict(found)
+
+
+def main(root: Path) -> None:
+    for name, lines in sorted(rooms(root).items()):
+        print(f"{lines:7} lines  {name}")
+    for what, places in (("kinds", kinds_named), ("families", families_named), ("methods", methods_named)):
+        found = places(root)
+        print(f"{len(found):7} {what} named where nobody should know them", *found, sep="\n          ")
+    print(f"{sum(anys(root).values()):7} `Any` in signatures")
+    print(f"{len(circles(root)):7} circles", *(" ".join(c) for c in circles(root)), sep="\n          ")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT)

@@ -1,0 +1,62 @@
+"""What the house promises in numbers: who knows of kinds, families and methods, what types don't say, no circles."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import house
+
+#: `Any` in signatures; may only fall.
+ANY = 586
+#: Modules that import one another: only these, and none larger.
+CIRCLES = 5
+
+
+def write(root: Path, path: str, text: str) -> None:
+    (root / path).parent.mkdir(parents=True, exist_ok=True)
+    (root / path).write_text(text)
+
+
+def test_nobody_names_a_kind() -> None:
+    assert house.kinds_named() == []
+
+
+def test_any_is_said_no_more_often_than_before() -> None:
+    assert sum(house.anys().values()) <= ANY
+
+
+def test_no_new_circles() -> None:
+    assert len(house.circles()) <= CIRCLES
+
+
+def test_a_kind_is_found(tmp_path: Path) -> None:
+    write(tmp_path, "adaptr/a.py", 'x = target.kind == "linear"\ny = {"norm", "model"}\nTarget("", "model", ())\n')
+    write(tmp_path, "adaptr/b.py", 'z = "experts_t"\nstrategy = "linear"\nname = ("a", "model")\n')
+    write(tmp_path, "adaptr/host/c.py", 'z = "experts_t"\n')
+    assert house.kinds_named(tmp_path) == ["adaptr/a.py:1", "adaptr/a.py:2", "adaptr/a.py:3", "adaptr/b.py:1"]
+
+
+def test_a_family_is_found(tmp_path: Path) -> None:
+    write(
+        tmp_path, "adaptr/a.py", 'isinstance(m, Delta | Gate)\nm.family != "gate"\nf = {"insert", "prompt"}\ng = "gate"'
+    )
+    assert house.families_named(tmp_path) == ["adaptr/a.py:1", "adaptr/a.py:2", "adaptr/a.py:3"]
+
+
+def test_a_method_is_found(tmp_path: Path) -> None:
+    write(tmp_path, "plugins/adaptr_plugins/delta/lora.py", 'name = "lora"\n')
+    write(tmp_path, "adaptr/a.py", 'adapter.method == "lora"\nRATES = {"lora": 1}\ndef f(method="lora"): ...\n')
+    assert house.methods_named(tmp_path) == ["adaptr/a.py:1", "adaptr/a.py:2"]
+
+
+def test_anys_are_counted(tmp_path: Path) -> None:
+    write(tmp_path, "adaptr/a.py", "def f(a: Any, b: dict[str, Any], *c: Any, d: Any | None = None) -> Any: ...\n")
+    assert house.anys(tmp_path) == {"adaptr/a.py": 4}
+
+
+def test_a_circle_is_found_wherever_it_is_imported(tmp_path: Path) -> None:
+    write(tmp_path, "adaptr/a.py", "from adaptr import b\n")
+    write(tmp_path, "adaptr/b.py", "def f():\n    from adaptr.a import x\n")
+    write(tmp_path, "adaptr/c.py", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from adaptr import d\n")
+    write(tmp_path, "adaptr/d.py", "import adaptr.c\n")
+    assert house.circles(tmp_path) == [["adaptr.a", "adaptr.b"]]
