@@ -6,10 +6,10 @@ Names are resolved when first used, so that importing adaptr costs nothing. `ada
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from adaptr import evaluator
+from adaptr.version import __version__
 
 _HOME = {
     # values
@@ -105,6 +105,7 @@ if TYPE_CHECKING:
         verify,
     )
     from adaptr.errors import AdaptrError
+    from adaptr.evaluator import Evaluator
     from adaptr.families.base import Method
     from adaptr.families.composite import Composite
     from adaptr.families.delta import Delta
@@ -124,7 +125,18 @@ if TYPE_CHECKING:
     from adaptr.view import View
 
 
+def _evaluator() -> Evaluator:
+    from adaptr.composing import evaluating
+
+    return evaluating
+
+
+evaluator.evaluator = _evaluator
+
+
 def __getattr__(name: str) -> Any:
+    import importlib
+
     if name in _HOME:
         value = getattr(importlib.import_module(_HOME[name]), name)
     elif name in _MODULES:

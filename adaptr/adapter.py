@@ -13,13 +13,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from adaptr import kinds
+from adaptr.dequantize import SCALE, dequantize
 from adaptr.errors import TargetNotFound, shown
+from adaptr.expression import Expression
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from adaptr.algebra.operator import Operator
-    from adaptr.composing.expression import Expression
 
 #: The field of `training` that counts the steps a method's schedule has taken.
 TAKEN = "taken"
@@ -194,18 +195,14 @@ class Adapter:
             raise TargetNotFound(f"adapter `{self.label}` has no target `{path}`")
         names = (key.rpartition(":")[2] for key in self._keys_at.get(path, ()))
         raw = {**{name: self.tensors[f"{path}:{name}"] for name in names}, **self._shared}
-        if not self.quantization:
-            return raw
-        from adaptr.families.quantized import dequantize
-
-        return dequantize(raw)
+        return dequantize(raw) if self.quantization else raw
 
     def shapes(self, path: str) -> dict[str, tuple[int, ...]]:
         """The shapes of the tensors at a target, from the file's header where they are in a file."""
         shape = getattr(self.tensors, "shape", lambda key: tuple(self.tensors[key].shape))
         keys = [*self._keys_at.get(path, ()), *(f":{name}" for name in self._shared)]
         found = {key.rpartition(":")[2]: shape(key) for key in keys}
-        return {name: size for name, size in found.items() if not (self.quantization and name.endswith(".scale"))}
+        return {name: size for name, size in found.items() if not (self.quantization and name.endswith(SCALE))}
 
     def held(self) -> Adapter:
         """This adapter with all its tensors in memory, read at once where they are in a file."""
@@ -323,32 +320,31 @@ class Adapter:
     def replace(self, **changes: Any) -> Adapter:
         return dataclasses.replace(self, **changes)
 
-    # ------------------------------------------------------------ arithmetic, lazily: see `adaptr.composing.expression`
+    # ------------------------------------------------------------ arithmetic, lazily: see `adaptr.expression`
 
     def __getitem__(self, path: str) -> Operator:
         """The delta at a target: `adapter["model.layers.0.self_attn.q_proj"] @ x`."""
-        return self._expression()[path]
+        return self._alone[path]
 
     def __mul__(self, weight: float) -> Expression:
-        return self._expression() * weight
+        return self._alone * weight
 
     __rmul__ = __mul__
 
     def __truediv__(self, number: float) -> Expression:
-        return self._expression() / number
+        return self._alone / number
 
     def __neg__(self) -> Expression:
-        return -self._expression()
+        return -self._alone
 
     def __add__(self, other: Adapter | Expression) -> Expression:
-        return self._expression() + other
+        return self._alone + other
 
     def __sub__(self, other: Adapter | Expression) -> Expression:
-        return self._expression() - other
+        return self._alone - other
 
-    def _expression(self) -> Expression:
-        from adaptr.composing.expression import Expression
-
+    @property
+    def _alone(self) -> Expression:
         return Expression(((self, 1.0),))
 
 

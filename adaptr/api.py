@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from adaptr.bulk.change import Tied
     from adaptr.composing.beside import Choice
     from adaptr.composing.compose import Composition
-    from adaptr.composing.expression import Expression
     from adaptr.converting.convert import Report
     from adaptr.converting.serving import Served
     from adaptr.diffing.report import DiffReport
+    from adaptr.expression import Expression
     from adaptr.extracting.extract import ExtractReport
     from adaptr.extracting.job import Biases, Embeddings, Rest
     from adaptr.host import Handle, Session

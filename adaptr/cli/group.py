@@ -7,7 +7,7 @@ import importlib
 
 import click
 
-from adaptr import __version__
+from adaptr.version import __version__
 
 #: Section of the help to {command: summary}. A test holds each summary against its command's docstring.
 SECTIONS: dict[str, dict[str, str]] = {

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from adaptr.dequantize import SCALE
 from adaptr.errors import NonFinite, UsageError
 from adaptr.families.fidelity import declared
-from adaptr.precision import wide
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 CASTS = {"fp16": "float16", "bf16": "bfloat16"}
 SCHEMES = (*CASTS, "int8")
-SCALE = ".scale"
 
 
 def quantize(method: Method, adapter: Adapter, scheme: str) -> Adapter:
@@ -72,17 +71,3 @@ def _rank_axis(method: Method, name: str, config: Mapping[str, Any]) -> int:
     plain = [t for t in tokens if t not in {"*k", "*e", "*1"}]
     own = [t for t in plain if t not in {"out", "in", "d", "h"} and not t.isdigit()]
     return tokens.index(own[0]) if own and "*e" not in tokens else 0
-
-
-def dequantize(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Floats again: integers times their scale, casts to fp32."""
-    found = {}
-    for name, tensor in stored.items():
-        if name.endswith(SCALE):
-            continue
-        scale = stored.get(name + SCALE)
-        if scale is not None:
-            found[name] = tensor.float() * scale
-        else:
-            found[name] = wide(tensor)
-    return found

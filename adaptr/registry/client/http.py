@@ -138,8 +138,8 @@ def _client() -> httpx.Client:
     import httpcore
     import httpx
 
-    from adaptr import __version__
     from adaptr.registry.client import pace
+    from adaptr.version import __version__
 
     redaction.install()
     httpcore.HTTP11Connection.READ_NUM_BYTES = READ

@@ -1,7 +1,7 @@
 """Adapters as people write them: `0.7 * a + 0.3 * b`, `a - b`, `-a`. Nothing is computed before it is asked for.
 
-An expression is a weighted sum of deltas. `expression[path]` is an operator in factor space; saving the expression
-carries out the `linear` composition.
+An expression is a weighted sum of deltas, and holds its terms alone. `expression[path]` is an operator in factor space;
+where an adapter is wanted (`adaptr.save`, `attach`, `merge`, ...), it stands for its `linear` composition.
 """
 
 from __future__ import annotations
@@ -11,15 +11,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from adaptr.adapter import Adapter
-from adaptr.algebra.operator import Operator
-from adaptr.changes.deltas import deltas
-from adaptr.errors import TargetNotFound, UsageError
-from adaptr.strategies.base import weighted
+from adaptr import evaluator
+from adaptr.errors import UsageError
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from adaptr.adapter import Adapter
+    from adaptr.algebra.operator import Operator
     from adaptr.checkpoint.open import Checkpoint
 
 
@@ -36,12 +35,7 @@ class Expression:
 
     def __getitem__(self, path: str) -> Operator:
         """The delta at a target. Raises `TargetNotFound` if no term changes it."""
-        found = [(deltas(adapter, self.base), weight) for adapter, weight in self.terms]
-        here = [(d[path], weight) for d, weight in found if path in d]
-        if not here:
-            names = ", ".join(f"`{adapter.label}`" for adapter, _ in self.terms)
-            raise TargetNotFound(f"{names} change no weight at `{path}`")
-        return weighted([op for op, _ in here], [weight for _, weight in here])
+        return evaluator.evaluator().operator(self, path)
 
     def __mul__(self, weight: float) -> Expression:
         if isinstance(weight, bool) or not isinstance(weight, int | float):
@@ -68,11 +62,7 @@ class Expression:
 
     def adapter(self, rank: int | None = None, energy: float | None = None) -> Adapter:
         """The sum as an adapter: the `linear` composition, cut to a rank or an energy where one is given."""
-        from adaptr.composing.compose import compose
-        from adaptr.composing.recipe import Input, Recipe
-
-        inputs = tuple(Input(adapter, weight) for adapter, weight in self.terms)
-        return compose(Recipe(inputs, rank=rank, energy=energy, base=self.base)).adapter
+        return evaluator.evaluator().adapter(self, rank, energy)
 
 
 def _joined(terms: Sequence[tuple[Adapter, float]]) -> tuple[tuple[Adapter, float], ...]:
