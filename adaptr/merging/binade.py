@@ -13,11 +13,25 @@ Plane p holds bit p of each element that moved up more than p binades, in the or
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from adaptr.errors import DigestMismatch
-from adaptr.merging.patch import places
+from adaptr.kernels import fastest
+from adaptr.kernels.plain import (
+    BF16,
+    DEEP,
+    FP16,
+    FP32,
+    Kernels,
+    Kind,
+    Summed,
+    binades,
+    deeper,
+    higher,
+    neighbours,
+    places,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,18 +39,7 @@ if TYPE_CHECKING:
     #: The computed element at flat indices, before it was rounded, in the widest type that it was computed in.
     Exact = Callable[[NDArray[Any]], NDArray[Any]]
 
-DEEP = 8
-
-
-class Kind(NamedTuple):
-    """A dtype's elements as integers: their bytes, the mask of the exponent, and how far that is shifted."""
-
-    size: int
-    mask: int
-    shift: int
-
-
-KINDS = {"bfloat16": Kind(2, 0x7F80, 7), "float16": Kind(2, 0x7C00, 10), "float32": Kind(4, 0x7F800000, 23)}
+KINDS = {"bfloat16": BF16, "float16": FP16, "float32": FP32}
 
 
 def kind_of(dtype: Any) -> Kind | None:
@@ -47,26 +50,22 @@ def kind_of(dtype: Any) -> Kind | None:
 class Lost:
     """The bits of one tensor's elements, collected block by block."""
 
-    def __init__(self, kind: Kind) -> None:
-        self.kind = kind
+    def __init__(self, kind: Kind, kernels: Kernels | None = None) -> None:
+        """`kernels`: None for the fastest that there are."""
+        self.kind, self.kernels = kind, kernels or fastest()
         self._planes = [_Packed() for _ in range(DEEP)]
 
     def add(self, true: Any, merged: Any, computed: Any, exact: Exact) -> tuple[Any, Any]:
         """A block of elements as integers; where it is still wrong with these bits, and the exclusive-or there."""
-        at = places(_higher(merged, computed, self.kind) | (true != computed))
-        want, found = true.take(at), computed.take(at)
-        k = _binades(merged.take(at), found, self.kind)
-        up = places((k > 0) & (k <= DEEP))
-        k = k.take(up)
-        half, lowest = _neighbours(exact(at.take(up)), k, self.kind)
-        code = want.take(up) - lowest
-        code[(code < 0) | (code >= 2 * half)] = 0
-        for plane, deep in _deep(k):
-            self._planes[plane].put(code[deep] >> plane & 1)
-        found[up] = lowest + code
-        wrong = want ^ found
-        left = places(wrong != 0)
-        return at.take(left), wrong.take(left)
+        at = self.kernels.find(true, merged, computed, self.kind)
+        return self.note(true, Summed(merged, at, computed.take(at), _truncated(exact(at), self.kind)))
+
+    def note(self, true: Any, found: Summed) -> tuple[Any, Any]:
+        """The same, already found."""
+        coded = self.kernels.code(true, *found, self.kind)
+        for plane, bits in zip(self._planes, coded.planes, strict=False):
+            plane.put(bits)
+        return coded.at, coded.wrong
 
     def encode(self) -> bytes:
         """The bits as bytes; empty if there are none."""
@@ -86,54 +85,22 @@ class Found:
         """Put a block of computed elements, as integers, right in place, but for what the patch holds."""
         import numpy as np
 
-        at = places(_higher(merged, computed, self.kind))
-        k = _binades(merged.take(at), computed.take(at), self.kind)
+        at = places(higher(merged, computed, self.kind))
+        k = binades(merged.take(at), computed.take(at), self.kind)
         at, k = at[k <= DEEP], k[k <= DEEP]
         code = np.zeros(at.size, np.int32)
-        for plane, deep in _deep(k):
+        for plane, deep in deeper(k):
             if plane >= len(self._planes):
                 raise DigestMismatch("the bits of the receipt are damaged: a plane is missing")
             code[deep] |= self._planes[plane].take(code[deep].size).astype(np.int32) << plane
-        computed[at] = _neighbours(exact(at), k, self.kind)[1] + code
-
-
-def _higher(merged: Any, computed: Any, kind: Kind) -> Any:
-    mask = merged.dtype.type(kind.mask)
-    return (merged & mask) > (computed & mask)
-
-
-def _binades(merged: Any, computed: Any, kind: Kind) -> Any:
-    mask = merged.dtype.type(kind.mask)
-    return ((merged & mask) - (computed & mask)) >> kind.shift
-
-
-def _neighbours(exact: Any, k: Any, kind: Kind) -> tuple[Any, Any]:
-    """How many neighbours an element may be on each side of the computed one, and the lowest of them all."""
-    import numpy as np
-
-    half = np.left_shift(np.int32(1), k - 1, dtype=np.int32)
-    return half, _truncated(exact, kind) - (half - 1)
-
-
-def _deep(k: Any) -> Iterator[tuple[int, Any]]:
-    """The planes, and which elements have a bit in each."""
-    import numpy as np
-
-    top = int(k.max()) if k.size else 0
-    deep: Any = slice(None)
-    for plane in range(top):
-        if plane == 1:
-            deep = np.flatnonzero(k > plane)
-        elif plane:
-            deep = deep[k.take(deep) > plane]
-        yield plane, deep
+        computed[at] = neighbours(_truncated(exact(at), self.kind), k)[1] + code
 
 
 def _truncated(exact: Any, kind: Kind) -> Any:
     """The elements cut off towards zero to their dtype, as integers."""
     import numpy as np
 
-    if kind.shift == KINDS["bfloat16"].shift:
+    if kind == BF16:
         return exact.view(np.int32) >> 16
     with np.errstate(over="ignore", invalid="ignore"):
         near = exact.astype(f"f{kind.size}")

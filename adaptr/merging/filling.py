@@ -98,7 +98,9 @@ class Filling:
         value = merged_bias(change.spans[0].layers, old)
         new = value.to(old.dtype).contiguous()
         measured = Measured()
-        measured.look(slot.name, old, new, value)
+        require_finite(slot.name, new, value)
+        measured.look(old, new)
+        measured.sample(old, new, value - old.to(value.dtype))
         self.meter.add(write_all(slot.target, slot.offset, raw_bytes(new)))
         return {"added": True} if change.added else self._keep_old(slot.name, change, raw_bytes(old)), measured
 
@@ -155,10 +157,27 @@ class _Span:
 
     def merge(self, old: Tensor, s: slice) -> Tensor:
         """A block of the merged weight, as stored; notes what its inverse does not tell."""
-        value = self.weight.merged(s)
-        new = value.to(old.dtype).contiguous()
-        self.measured.look(self.name, old, new, value, sampled=self._number % SAMPLE == 0)
+        new = self._summed(old, s)
+        if new is None:
+            value = self.weight.merged(s)
+            new = self._stepwise(old, value, s)
+        self.measured.look(old, new)
+        if self._number % SAMPLE == 0:
+            change = self.weight.added(s) if self.weight.additive else value - old.to(value.dtype)
+            self.measured.sample(old, new, change)
         self._number += 1
+        return new
+
+    def _summed(self, old: Tensor, s: slice) -> Tensor | None:
+        """A block of a weight that something is added to, all in one pass where there is such a way."""
+        if self.left is None or self.inverse is None or not self.weight.additive:
+            return None
+        return self.left.sum(old, self.weight.added(s), self.weight.rows.flat(s))
+
+    def _stepwise(self, old: Tensor, value: Tensor, s: slice) -> Tensor:
+        """The same from a block of the merged weight, before it is rounded."""
+        new = value.to(old.dtype).contiguous()
+        require_finite(self.name, new, value)
         if self.left is not None:
             if self.inverse and self.weight.keeps:
                 self.weight.keep(s, self.kept)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from adaptr.errors import DigestMismatch
 from adaptr.merging.binade import Found, Lost, kind_of
-from adaptr.merging.patch import Differences, Patch, integer
+from adaptr.merging.patch import Differences, Patch, integers
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,13 +22,29 @@ class Remainder:
         kind = kind_of(dtype)
         self.patch, self.bits = Differences(), Lost(kind) if kind else None
 
+    def sum(self, true: Tensor, added: Tensor, at: int) -> Tensor | None:
+        """true + added, rounded, with its remainder: both in one pass. None, and nothing done, if there is no such way.
+
+        Else as `add`, of a weight whose inverse is that it is taken off again.
+        """
+        import torch
+
+        if self.bits is None:
+            return None
+        was = integers(true)
+        found = self.bits.kernels.add(was, added.reshape(-1).numpy(), self.bits.kind)
+        if found is None:
+            return None
+        self.patch.note(*self.bits.note(was, found), at)
+        return torch.from_numpy(found.merged).view(true.dtype).view(true.shape)
+
     def add(self, true: Tensor, merged: Tensor, inverse: Inverse | None, s: slice, at: int) -> None:
         """Rows `s` of the storage as they were and are, from flat index `at` on. None: there is no inverse."""
         computed = inverse.below(merged, s) if inverse else merged
         if inverse is None or self.bits is None:
             self.patch.add(true, computed, at)
             return
-        found = self.bits.add(_integers(true), _integers(merged), _integers(computed), inverse.exact)
+        found = self.bits.add(integers(true), integers(merged), integers(computed), inverse.exact)
         self.patch.note(*found, at)
 
     def encode(self) -> dict[str, bytes]:
@@ -50,10 +66,6 @@ class Completion:
         """Rows `s` of the storage as they were. `merged` may be changed. None: there is no inverse."""
         computed = inverse.below(merged, s) if inverse else merged
         if inverse and self.bits:
-            self.bits.apply(_integers(merged), _integers(computed), inverse.exact)
+            self.bits.apply(integers(merged), integers(computed), inverse.exact)
         self.patch.apply(computed, at)
         return computed
-
-
-def _integers(block: Tensor) -> Any:
-    return block.view(-1).view(integer(block.element_size())).numpy()

@@ -374,6 +374,10 @@ def test_more_than_half_precision_holds(tmp_path: Path) -> None:
     adapter = c.lora_at(Target("q", "linear", (8, 8)), scale=1e4)
     with pytest.raises(NonFinite, match=r"`q\.weight` would overflow.*float16 holds"):
         api.merge(base, [adapter], tmp_path / "out")
+    brink = c.bare(tmp_path / "brink", {"q.weight": torch.full((8, 8), torch.finfo(BF16).max, dtype=BF16)})
+    above = Adapter("full", {}, {"q": Target("q", "linear", (8, 8))}, {"q:D": torch.full((8, 8), 1e36)}, name="q")
+    with pytest.raises(NonFinite, match=r"`q\.weight` would overflow.*bfloat16 holds"):
+        api.merge(brink, [above], tmp_path / "out")
     head = replacing({"classifier.weight": torch.full((2, tiny.WIDTH), 1e6)})
     with pytest.raises(NonFinite, match=r"`classifier\.weight` would overflow"):
         api.merge(c.saved("bert", tmp_path / "bert", F16), [head], tmp_path / "out")
