@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -287,3 +288,29 @@ def test_the_name_of_a_repository_says_how_it_is_reached() -> None:
 def test_nothing_there(tmp_path: Path) -> None:
     with pytest.raises(e.InputError, match="nothing at"):
         adaptr.load(tmp_path / "absent")
+
+
+def test_an_initial_rank_is_no_reason_to_fill_the_memory(tmp_path: Path) -> None:
+    """PEFT lists which of so many triplets are left; found by fuzzing: 15 GB of them."""
+    weights = {
+        f"{Q}.lora_A": torch.ones(2, 6),
+        f"{Q}.lora_B": torch.ones(10, 2),
+        f"{Q}.lora_E": torch.ones(2, 1),
+    }
+    config = {"peft_type": "ADALORA", "init_r": 2**53, "lora_alpha": 8, "target_modules": ["q_proj"], "total_step": 9}
+    tracemalloc.start()
+    try:
+        with pytest.raises(e.Unsupported, match="rank_pattern"):
+            adaptr.load(folder(tmp_path / "a", config, weights))
+        assert tracemalloc.get_traced_memory()[1] < 100 << 20  # what is imported counts
+    finally:
+        tracemalloc.stop()
+    made = adaptr.load(folder(tmp_path / "b", {**config, "init_r": 4}, weights))
+    assert made.targets["layers.0.q_proj"].config["begun"] == 4
+
+
+@pytest.mark.parametrize("shape", [(6,), (1, 6, 1), ()])
+def test_blocks_of_another_number_of_axes(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    config = {"peft_type": "OFT", "oft_block_size": 4, "target_modules": ["q_proj"], "peft_version": "0.19.0"}
+    with pytest.raises(e.ConfigConflict, match="wanted \\(blocks, entries\\)"):
+        adaptr.load(folder(tmp_path / "a", config, {f"{Q}.oft_R.weight": torch.ones(shape)}))

@@ -30,6 +30,8 @@ SCHEDULE = {
     "beta2": "beta2",
     "orthogonal": "orth_reg_weight",
 }
+#: Entries of a `rank_pattern`: a thousand layers that began at rank 4096.
+LONGEST = 1 << 22
 _WHOLE = {"target_r", "tinit", "tfinal", "interval"}
 
 
@@ -75,11 +77,7 @@ def fields(adapter: Adapter) -> dict[str, Any]:
     if len(begun) > 1 or len(alphas) > 1:
         raise Unsupported("PEFT's AdaLoRA has one initial rank and one alpha for all targets; this adapter has several")
     n, shared = begun.pop(), next(iter(configs.values()))
-    trimmed = {
-        f"{path}.lora_E": [i < c["r"] for i in range(n)]
-        for path, c in configs.items()
-        if any(c["r"] < n for c in configs.values())
-    }
+    trimmed = _trimmed({path: c["r"] for path, c in configs.items()}, n)
     return {
         "peft_type": "ADALORA",
         "init_r": n,
@@ -91,6 +89,17 @@ def fields(adapter: Adapter) -> dict[str, Any]:
         "fan_in_fan_out": any(t.kind == kinds.LINEAR_T for t in adapter.targets.values()),
         "target_modules": placing.ordered(adapter.targets),
     }
+
+
+def _trimmed(ranks: Mapping[str, int], begun: int) -> dict[str, list[bool]]:
+    """PEFT's `rank_pattern`: for each layer which of its first triplets are left, {} where all are."""
+    if all(r == begun for r in ranks.values()):
+        return {}
+    if begun * len(ranks) > LONGEST:  # a number in a file is no reason to fill the memory
+        raise Unsupported(
+            f"an initial rank of {begun} at {len(ranks)} layers makes a `rank_pattern` of more than {LONGEST} entries"
+        )
+    return {f"{path}.lora_E": [i < r for i in range(begun)] for path, r in ranks.items()}
 
 
 def lost(adapter: Adapter) -> list[str]:

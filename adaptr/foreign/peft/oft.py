@@ -34,7 +34,10 @@ def read(source: Source, model: nn.Module | None) -> Draft:
     pieces: dict[str, Piece] = {}
     for path, slots in keys.grouped(source.keys).items():
         key = keys.chosen(path, slots, {"Q": "oft_R"})["Q"]
-        blocks, entries = shape = source.shapes[key]
+        shape = source.shapes[key]
+        if len(shape) != 2:
+            raise ConfigConflict(f"`{key}` has shape {shape}, wanted (blocks, entries)")
+        blocks, entries = shape
         b = (1 + math.isqrt(1 + 8 * entries)) // 2
         if b * (b - 1) // 2 != entries:
             raise ConfigConflict(f"`{key}` has {entries} columns, which are no skew matrix's entries")
