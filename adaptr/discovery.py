@@ -1,7 +1,8 @@
 """Plugins of one sort, found by name: a built-in file first, an installed entry point on a miss.
 
-A built-in is `<package>/<name>.py`, `-` written `_`, with a class whose `name` is that name; only the file that is
-asked for is imported. Third parties give the class as an entry point of the same name.
+A built-in is a file of its sort's package, `<name>.py` with `-` written `_`; only the file that is asked for is
+imported. Third parties give theirs as an entry point of the same name. Everything that multiplies is found here:
+methods, strategies, remotes, formats, PEFT's types, commands.
 """
 
 from __future__ import annotations
@@ -12,33 +13,50 @@ import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+from adaptr import installed
 from adaptr.errors import UsageError
 
 
 @dataclass(frozen=True)
 class Sort:
-    """A sort of plugin: how people call it, the package of the built-ins, the entry-point group, where its list is."""
+    """A sort of plugin: how people call it, the package of the built-ins, the entry-point group, where its list is.
+
+    `unknown`: the error for a name that nobody has. `within`: where in the package its files are.
+    """
 
     what: str
     package: str
     group: str
     listing: str
+    unknown: type[UsageError] = UsageError
+    within: tuple[str, ...] = ("[!_]*.py", "[!_]*/__init__.py")
 
     def names(self) -> list[str]:
         """All names, built-in and installed, without importing any of them."""
-        return sorted({*self.files(), *_points(self.group)})
+        return sorted({*self.files(), *self.points()})
 
     def files(self) -> Mapping[str, str]:
         """Name to module path of the built-ins."""
-        return _files(self.package)
+        return {name: module for name, (module, _) in _files(self.package, self.within).items()}
+
+    def sources(self) -> Mapping[str, Path]:
+        """Name to source of the built-ins."""
+        return {name: file for name, (_, file) in _files(self.package, self.within).items()}
+
+    def points(self) -> Mapping[str, installed.Point]:
+        """Name to entry point of what is installed."""
+        return _points(self.group)
+
+    def has(self, name: str) -> bool:
+        """Whether there is one of that name. What is installed is only looked at where no built-in has it."""
+        return name in self.files() or name in self.points()
 
     def load(self, name: str, base: type) -> Any:
-        """An object of the class called `name`. Raises `UsageError`: unknown, with near names, or no `base`."""
-        found = self._builtin(name) or self._installed(name)
-        if found is None:
-            raise UsageError(self._unknown(name))
+        """An object of the class called `name`. Raises `unknown`, with near names, or `UsageError` for no `base`."""
+        found = self.found(name)
         if not (isinstance(found, type) and issubclass(found, base)):
             raise UsageError(f"{self.what} `{name}`: the plugin gives {found!r}, wanted a subclass of {base.__name__}")
         called = getattr(found, "name", "")
@@ -46,20 +64,27 @@ class Sort:
             raise UsageError(f"{self.what} `{name}`: the plugin calls itself `{called}`; both names must agree")
         return found()
 
-    def _builtin(self, name: str) -> type | None:
-        if name not in self.files():
-            return None
-        module = importlib.import_module(self.files()[name])
+    def found(self, name: str) -> Any:
+        """What a built-in file or an entry point gives under `name`: a class, if it is as it should be."""
+        if name in self.files():
+            return self._builtin(name)
+        if name in self.points():
+            return self._installed(name, self.points()[name])
+        raise self.unknown(self._unknown(name))
+
+    def module(self, name: str) -> ModuleType:
+        """The module of a built-in."""
+        return importlib.import_module(self.files()[name])
+
+    def _builtin(self, name: str) -> Any:
+        module = self.module(name)
         mine = (v for v in vars(module).values() if isinstance(v, type) and v.__module__ == module.__name__)
         return next((v for v in mine if getattr(v, "name", None) == name), None)
 
-    def _installed(self, name: str) -> Any:
-        point = _points(self.group).get(name)
-        if point is None:
-            return None
+    def _installed(self, name: str, point: installed.Point) -> Any:
         try:
             return point.load()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise UsageError(f"{self.what} `{name}`: its plugin `{point.value}` failed to load: {error!r}") from error
 
     def _unknown(self, name: str) -> str:
@@ -69,14 +94,15 @@ class Sort:
 
 
 @functools.cache
-def _files(package: str) -> Mapping[str, str]:
-    root = Path(importlib.import_module(package).__path__[0])
-    files = (f for f in sorted(root.glob("*.py")) if not f.name.startswith("_"))
-    return {f.stem.replace("_", "-"): f"{package}.{f.stem}" for f in files}
+def _files(package: str, within: tuple[str, ...]) -> Mapping[str, tuple[str, Path]]:
+    root = installed.folder(package)
+    found = {}
+    for file in sorted(file for pattern in within for file in root.glob(pattern)):
+        parts = file.relative_to(root).with_suffix("").parts
+        path = parts[:-1] if parts[-1] == "__init__" else parts
+        found[path[-1].replace("_", "-")] = (".".join((package, *path)), file)
+    return found
 
 
-@functools.cache
-def _points(group: str) -> Mapping[str, Any]:
-    from importlib.metadata import entry_points
-
-    return {point.name: point for point in entry_points(group=group)}
+def _points(group: str) -> Mapping[str, installed.Point]:
+    return installed.points(group)

@@ -1,28 +1,25 @@
 """From a method's name to the method: built-in file first, installed entry point on a miss.
 
-Only the named method is imported. Built-ins are found by file name (`adaptr_plugins/<family>/<name>.py`); third
-parties by the entry-point group `adaptr.methods`, whose name is the method's name and whose value is the method class.
+Built-ins are `adaptr_plugins/<family>/<name>.py`; third parties give the class as an entry point of `adaptr.methods`.
 """
 
 from __future__ import annotations
 
-import difflib
 import functools
-import importlib
 import inspect
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pluggy
 
 from adaptr import hookspecs
+from adaptr.discovery import Sort
 from adaptr.errors import UnknownMethod, UsageError
 
 if TYPE_CHECKING:
     from adaptr.families.base import Method
 
-GROUP = "adaptr.methods"
+SORT = Sort("method", "adaptr_plugins", "adaptr.methods", "`adaptr methods`", UnknownMethod, within=("*/[!_]*.py",))
 _observers: list[object] = []
 
 
@@ -80,65 +77,25 @@ def method(name: str) -> Method:
     """The method object of that name. Raises `UnknownMethod`, with near names, or `UsageError` if the plugin is not
     one.
     """
-    found = _builtin(name) or _installed(name)
-    if found is None:
-        raise UnknownMethod(_unknown(name))
-    return _validated(found, name)
+    return _validated(SORT.found(name), name)
 
 
 def known(name: str) -> bool:
     """Whether there is a method of that name. Installed plugins are only looked for where no built-in has it."""
-    return name in builtin_files() or name in _entry_points()
+    return SORT.has(name)
 
 
 def names() -> list[str]:
     """All method names, built-in and installed, without importing any of them."""
-    return sorted({*builtin_files(), *_entry_points()})
+    return SORT.names()
 
 
-@functools.cache
 def builtin_files() -> Mapping[str, str]:
-    """Method name to module path of the built-ins. The file name is the method's name, `-` written `_`."""
-    import adaptr_plugins
-
-    root = Path(adaptr_plugins.__path__[0])
-    files = (f for f in sorted(root.glob("*/*.py")) if not f.name.startswith("_"))
-    return {f.stem.replace("_", "-"): f"adaptr_plugins.{f.parent.name}.{f.stem}" for f in files}
+    """Method name to module path of the built-ins."""
+    return SORT.files()
 
 
-def _builtin(name: str) -> type | None:
-    if name not in builtin_files():
-        return None
-    module = importlib.import_module(builtin_files()[name])
-    mine = (v for v in vars(module).values() if isinstance(v, type) and v.__module__ == module.__name__)
-    return next((v for v in mine if getattr(v, "name", None) == name), None)
-
-
-def _installed(name: str) -> type | None:
-    point = _entry_points().get(name)
-    if point is None:
-        return None
-    try:
-        found: type = point.load()
-    except Exception as error:
-        raise UsageError(f"method `{name}`: its plugin `{point.value}` failed to load: {error!r}") from error
-    return found
-
-
-@functools.cache
-def _entry_points() -> Mapping[str, Any]:
-    from importlib.metadata import entry_points
-
-    return {point.name: point for point in entry_points(group=GROUP)}
-
-
-def _unknown(name: str) -> str:
-    near = difflib.get_close_matches(name.lower(), names(), n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(f'`{n}`' for n in near)}?" if near else "see `adaptr methods`"
-    return f"there is no method `{name}`; {hint}"
-
-
-def _validated(found: type, name: str) -> Method:
+def _validated(found: Any, name: str) -> Method:
     from adaptr.families.base import Method
 
     if not (isinstance(found, type) and issubclass(found, Method)):

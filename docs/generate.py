@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import inspect
 import re
 import sys
@@ -17,8 +16,8 @@ from typing import Any
 import click
 
 from adaptr import errors, hookspecs, plugins, strategies
-from adaptr.cli import catalogue
-from adaptr.cli.group import COMMANDS, cli
+from adaptr.cli import catalogue, listing
+from adaptr.cli.group import cli
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTE = "<!-- Written by docs/generate.py; change the code and run `make docs`. -->\n\n"
@@ -61,8 +60,8 @@ def commands() -> str:
     names = ["-h", "--help"]
     top = click.Context(cli, info_name="adaptr", terminal_width=WIDTH, max_content_width=WIDTH, help_option_names=names)
     parts = ["# The command line\n", fenced(cli.get_help(top))]
-    for name in COMMANDS:
-        command = importlib.import_module(f"adaptr.cli.commands.{name}").command
+    for name in sorted(listing.SORT.files()):
+        command = listing.load(name)
         context = click.Context(command, info_name=name, parent=top)
         parts += [f"## adaptr {name}\n", fenced(command.get_help(context))]
         for sub, one in getattr(command, "commands", {}).items():

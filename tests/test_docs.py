@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from adaptr import hookspecs, plugins, strategies
-from adaptr.cli.group import COMMANDS
+from adaptr.cli import listing
 
 ROOT = Path(__file__).resolve().parents[1]
 generate = runpy.run_path(str(ROOT / "docs" / "generate.py"))
@@ -24,7 +24,7 @@ def test_generated_documents_are_up_to_date(path: Path) -> None:
 @pytest.mark.parametrize(
     ("document", "names"),
     [
-        ("cli.md", [f"adaptr {name}" for name in COMMANDS]),
+        ("cli.md", [f"adaptr {name}" for name in listing.SORT.files()]),
         ("methods.md", plugins.builtin_files()),
         ("strategies.md", strategies.SORT.files()),
         ("hooks.md", hookspecs.HOOKS),

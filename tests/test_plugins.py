@@ -146,7 +146,7 @@ class Shared(Delta):
 @pytest.fixture
 def points(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
     found: dict[str, Any] = {}
-    monkeypatch.setattr(plugins, "_entry_points", lambda: found)
+    monkeypatch.setattr("adaptr.discovery._points", lambda group: found if group == "adaptr.methods" else {})
     yield found
     plugins.method.cache_clear()
     plugins.manager.cache_clear()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 import os
@@ -27,14 +28,18 @@ class Command(click.Command):
                 formatter.write(f"{'':>{formatter.current_indent}}{line}\n")
 
 
-def command(name: str, *examples: str) -> Callable[[Callable[..., Any]], Command]:
-    """A command of that name with `--json`, `--quiet` and `-v`; its function gets the `Output` first."""
+def command(name: str, *examples: str, summary: str = "") -> Callable[[Callable[..., Any]], Command]:
+    """A command of that name with `--json`, `--quiet` and `-v`; its function gets the `Output` first.
+
+    Its help is `summary`, which may be the first line of the function's docstring instead, and the docstring.
+    """
 
     def declared(function: Callable[..., Any]) -> Command:
         for option in (_flag("verbose", "-v", "--verbose"), _flag("quiet", "-q", "--quiet"), _flag("json", "--json")):
             function = option(function)
         made = click.command(name, cls=Command)(click.pass_obj(function))
         made.examples = examples
+        made.help = "\n\n".join(filter(None, (summary, inspect.cleandoc(made.help or ""))))
         return made
 
     return declared

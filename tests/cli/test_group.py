@@ -1,21 +1,20 @@
 from __future__ import annotations
 
-import importlib
 import shlex
 from collections.abc import Callable
-from pathlib import Path
 
 import click
 import pytest
 
-import adaptr.cli.commands as package
-from adaptr.cli.group import COMMANDS, cli
+from adaptr.cli import listing
+from adaptr.cli.group import cli
 from adaptr.cli.options import Command
+
+COMMANDS = sorted(listing.SORT.files())
 
 
 def command(name: str) -> Command:
-    found: Command = importlib.import_module(f"adaptr.cli.commands.{name}").command
-    return found
+    return listing.load(name)  # type: ignore[return-value]
 
 
 def leaves(name: str) -> dict[str, Command]:
@@ -28,15 +27,15 @@ def leaves(name: str) -> dict[str, Command]:
     )
 
 
-def test_every_file_is_a_command_and_every_command_a_file() -> None:
-    files = {f.stem for f in Path(package.__path__[0]).glob("*.py") if f.stem != "__init__"}
-    assert files == set(COMMANDS)
-
-
 @pytest.mark.parametrize("name", COMMANDS)
-def test_the_summary_in_the_table_is_the_commands_own(name: str) -> None:
-    assert (command(name).help or "").split("\n")[0] == COMMANDS[name]
+def test_the_help_of_a_command_begins_with_its_summary_and_it_has_the_name_of_its_file(name: str) -> None:
+    listed = {one.name: one.summary for section in listing.sections().values() for one in section}
+    assert (command(name).help or "").split("\n")[0] == listed[name]
     assert command(name).name == name
+
+
+def test_the_sections_of_the_built_in_commands_are_those_of_the_help() -> None:
+    assert tuple(listing.sections()) == listing.SECTIONS
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -15,12 +15,16 @@ if TYPE_CHECKING:
 
     from adaptr.runtime.apply import ApplyReport
 
+SUMMARY = "Run a base model with adapters on a prompt."
+SECTION = "Run"
+
 
 @options.command(
     "apply",
     "adaptr apply ./smollm2 style.safetensors --prompt 'The capital of France is'",
     "adaptr apply ./smollm2 style.safetensors=0.5 peft-folder/ --prompt Hello --temperature 0.8 --seed 1",
     "adaptr apply ./distilbert emotion/ --task classify --file sentences.txt --json",
+    summary=SUMMARY,
 )
 @click.argument("base", type=click.Path())
 @click.argument("adapters", nargs=-1, type=ADAPTER, metavar="[ADAPTER[=W]]...")
@@ -36,10 +40,8 @@ if TYPE_CHECKING:
 @click.option("--dtype", type=click.Choice(("auto", "fp32", "bf16", "fp16")), default="auto", show_default=True)
 @options.any_base_option
 def command(output: Output, base: str, adapters: tuple[Weighted, ...], **given: Any) -> None:
-    """Run a base model with adapters on a prompt.
-
-    BASE is a folder with a transformers model. Adapters are attached in their order, each at its weight, and the model
-    generates text or names a class. Without adapters it is the base that answers.
+    """BASE is a folder with a transformers model. Adapters are attached in their order, each at its weight, and the
+    model generates text or names a class. Without adapters it is the base that answers.
     """
     if given["greedy"] and given["temperature"]:
         raise click.UsageError("--greedy and --temperature exclude each other")

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
     from adaptr.composing.compose import ComposeReport
 
+SUMMARY = "Make one adapter of several."
+SECTION = "Change"
+
 RECIPES = (".yaml", ".yml")
 
 
@@ -24,6 +27,7 @@ RECIPES = (".yaml", ".yml")
     "adaptr compose a.safetensors b.safetensors --strategy ties --density 0.2 --rank 16 -o mixed.safetensors",
     "adaptr compose good.safetensors bad.safetensors=-0.5 --strategy task-arithmetic -o less-bad.safetensors",
     "adaptr compose recipe.yaml -o mixed.safetensors",
+    summary=SUMMARY,
 )
 @click.argument("adapters", nargs=-1, required=True, type=ADAPTER, metavar="ADAPTER[=W]...|RECIPE.yaml")
 @options.output_option("The adapter to write.")
@@ -46,11 +50,9 @@ RECIPES = (".yaml", ".yml")
 @click.option("--any-base", is_flag=True, help="Go on although the adapters name their base differently.")
 @click.option("--name", default="", help="The name of the result.")
 def command(output: Output, adapters: tuple[Weighted, ...], out: str, force: bool, **given: Any) -> None:
-    """Make one adapter of several.
-
-    At each target the strategy makes one delta of the adapters' deltas, in factor space where there are factors; what
-    it approximates is measured. `docs/strategies.md` lists the strategies and their fields. A recipe is a YAML file
-    with inputs, strategy and options; the same recipe gives the same bytes.
+    """At each target the strategy makes one delta of the adapters' deltas, in factor space where there are factors;
+    what it approximates is measured. `docs/strategies.md` lists the strategies and their fields. A recipe is a YAML
+    file with inputs, strategy and options; the same recipe gives the same bytes.
     """
     from adaptr import api
 

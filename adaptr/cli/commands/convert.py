@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
     from adaptr.converting.convert import Report
 
+SUMMARY = "Write an adapter in another format, or as another method."
+SECTION = "Change"
+
 
 @options.command(
     "convert",
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     "adaptr convert loha.safetensors --method lora -o lora.safetensors",
     "adaptr convert style.safetensors --for vllm --rank 16 --base ./llama -o ./served",
     "adaptr convert dora.safetensors --method lora --rank 32 --base ./llama -o lora.safetensors",
+    summary=SUMMARY,
 )
 @click.argument("source", metavar="ADAPTER", type=click.Path())
 @options.output_option("The file or folder to write.")
@@ -38,9 +42,7 @@ if TYPE_CHECKING:
 @click.option("--for", "server", metavar="SERVER", help="A PEFT folder that SERVER loads: vllm, sglang or lorax.")
 @ranks.options
 def command(output: Output, source: str, method: str | None, server: str | None, **given: Any) -> None:
-    """Write an adapter in another format, or as another method.
-
-    The format of ADAPTER is found by looking. The report says what was kept, renamed and lost; losing anything needs
+    """The format of ADAPTER is found by looking. The report says what was kept, renamed and lost; losing anything needs
     --lossy. There and back again gives the same bytes in every tensor. With --method the change is the same, exactly;
     where there is no exact form, --rank or --energy give the nearest, and its error is printed.
     """

@@ -9,20 +9,21 @@ from adaptr.cli.commands.push import blocks
 from adaptr.cli.output import Output
 from adaptr.cli.progress import bar
 
+SUMMARY = "Bring an artifact from one reference to another; its digest stays."
+SECTION = "Share"
+
 
 @options.command(
     "copy",
     "adaptr copy oci://ghcr.io/acme/style:1.2 oci://registry.example.com/acme/style:1.2",
     "adaptr copy hf://acme/style oci://ghcr.io/acme/style:main",
+    summary=SUMMARY,
 )
 @click.argument("source", metavar="FROM")
 @click.argument("reference", metavar="TO")
 @click.option("--force", is_flag=True, help="Move a tag that names another artifact.")
 def command(output: Output, source: str, reference: str, force: bool) -> None:
-    """Bring an artifact from one reference to another; its digest stays.
-
-    It goes through the store, so what is there is not fetched, and what TO has is not sent.
-    """
+    """It goes through the store, so what is there is not fetched, and what TO has is not sent."""
     from adaptr.artifacts import handling
 
     with bar(output, "copying") as progress:

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
     from adaptr.diffing.report import DiffReport, TargetDiff
 
+SUMMARY = "Say how two adapters differ, and what composing them would do."
+SECTION = "Look"
+
 #: How many targets and fields the text shows unless asked for all.
 SHOWN = 20
 #: Letters of the longest bar.
@@ -29,6 +32,7 @@ WIDTH = 16
     "adaptr diff lora.safetensors ./llama-tuned --base ./llama --intruders 10",
     "adaptr diff ./llama ./llama-tuned --json | jq .interference",
     "adaptr diff old.safetensors new.safetensors --header",
+    summary=SUMMARY,
 )
 @click.argument("a", type=click.Path())
 @click.argument("b", type=click.Path())
@@ -46,10 +50,8 @@ WIDTH = 16
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the rows that are sampled for signs.")
 def command(output: Output, a: str, b: str, html: str | None, force: bool, everything: bool, **given: Any) -> int:
-    """Say how two adapters differ, and what composing them would do.
-
-    A and B are adapters in any known format, or checkpoints: a checkpoint counts as its change to BASE (to A, if both
-    are checkpoints and there is no BASE). Exit code 0 if they are equal, 1 if they differ.
+    """A and B are adapters in any known format, or checkpoints: a checkpoint counts as its change to BASE (to A, if
+    both are checkpoints and there is no BASE). Exit code 0 if they are equal, 1 if they differ.
     """
     from adaptr import api
 

@@ -15,12 +15,16 @@ if TYPE_CHECKING:
 
     from adaptr.extracting.extract import ExtractReport
 
+SUMMARY = "Make a LoRA of a fine-tuned checkpoint minus its base."
+SECTION = "Change"
+
 
 @options.command(
     "extract",
     "adaptr extract ./llama ./llama-tuned --rank 16 -o tuned.safetensors",
     "adaptr extract ./llama ./llama-tuned --energy 0.95 -o tuned.safetensors --embeddings replace",
     "adaptr extract ./bert ./bert-tuned --rank 8 --rest drop -o weights-only.safetensors",
+    summary=SUMMARY,
 )
 @click.argument("base", type=click.Path())
 @click.argument("tuned", type=click.Path())
@@ -49,10 +53,8 @@ if TYPE_CHECKING:
 )
 @click.option("--base-name", default="", metavar="NAME", help="What BASE is called on a hub, such as org/model.")
 def command(output: Output, base: str, tuned: str, **given: Any) -> None:
-    """Make a LoRA of a fine-tuned checkpoint minus its base.
-
-    Both are streamed, tensor by tensor. Each weight's change is cut to the rank by a randomised SVD, and the error that
-    this causes is measured; tensors that did not change are left out.
+    """Both are streamed, tensor by tensor. Each weight's change is cut to the rank by a randomised SVD, and the error
+    that this causes is measured; tensors that did not change are left out.
     """
     from adaptr import api
 

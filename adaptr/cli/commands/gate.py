@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from adaptr.runtime.learn import LearnReport
     from adaptr.runtime.scalings import Scalings
 
+SUMMARY = "Train a gate over adapters, or show what one does."
+SECTION = "Run"
+
 
 @options.command(
     "train",
@@ -91,7 +94,7 @@ def show_(output: Output, gate: str, base: str, prompt: str, page: str | None, f
     output.tell(found.as_dict(), _shown(found, page))
 
 
-command = options.group("gate", train, show_, help="Train a gate over adapters, or show what one does.")
+command = options.group("gate", train, show_, help=SUMMARY)
 
 
 def _learnt(report: LearnReport) -> Iterator[show.Block]:

@@ -9,17 +9,17 @@ import click
 from adaptr.cli import options, show
 from adaptr.cli.output import Output
 
+SUMMARY = "Remove from the store what no name leads to."
+SECTION = "Store"
 
-@options.command("gc", "adaptr gc", "adaptr gc --dry-run", "adaptr gc --grace 0")
+
+@options.command("gc", "adaptr gc", "adaptr gc --dry-run", "adaptr gc --grace 0", summary=SUMMARY)
 @click.option(
     "--grace", type=click.FloatRange(0), default=24.0, show_default=True, metavar="HOURS", help="Spare what is younger."
 )
 @click.option("--dry-run", "dry", is_flag=True, help="Only say what would go.")
 def command(output: Output, grace: float, dry: bool) -> None:
-    """Remove from the store what no name leads to.
-
-    What another process may be fetching right now is spared by --grace.
-    """
+    """What another process may be fetching right now is spared by --grace."""
     from adaptr.registry.store import Store
     from adaptr.registry.store.sweep import collect
 

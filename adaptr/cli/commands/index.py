@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
     from adaptr.artifacts.search import Published
 
+SUMMARY = "Publish what a registry's namespace holds, for `adaptr search`."
+SECTION = "Share"
+
 
 @options.command(
     "build",
@@ -45,4 +48,4 @@ def _blocks(done: Published) -> Iterator[show.Block]:
     )
 
 
-command = options.group("index", build, help="Publish what a registry's namespace holds, for `adaptr search`.")
+command = options.group("index", build, help=SUMMARY)

@@ -14,21 +14,19 @@ if TYPE_CHECKING:
 
     from adaptr.artifacts.handling import Known
 
+SUMMARY = "Say what an artifact is, without pulling it."
+SECTION = "Share"
+
 #: How many files are listed.
 SHOWN = 12
 
 
 @options.command(
-    "info",
-    "adaptr info oci://ghcr.io/acme/style:1.2",
-    "adaptr info hf://org/name --json | jq .method",
+    "info", "adaptr info oci://ghcr.io/acme/style:1.2", "adaptr info hf://org/name --json | jq .method", summary=SUMMARY
 )
 @click.argument("reference")
 def command(output: Output, reference: str) -> None:
-    """Say what an artifact is, without pulling it.
-
-    Its manifest and the header of its adapter file are read, a few kilobytes, and nothing is kept.
-    """
+    """Its manifest and the header of its adapter file are read, a few kilobytes, and nothing is kept."""
     from adaptr.artifacts import handling
 
     found = handling.info(reference)

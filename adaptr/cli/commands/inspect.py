@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
     from adaptr.artifacts.inspect import Inspection
 
+SUMMARY = "Say what an adapter is, from its header alone."
+SECTION = "Look"
+
 #: How many names a list in the text shows; --json has all.
 SHOWN = 6
 
@@ -26,14 +29,13 @@ SHOWN = 6
     "adaptr inspect style.safetensors",
     "adaptr inspect ./peft-folder --finite",
     "adaptr inspect style.safetensors --json | jq .method",
+    summary=SUMMARY,
 )
 @click.argument("source", metavar="ADAPTER", type=click.Path())
 @click.option("--finite", is_flag=True, help="Also read every value; exit code 1 if one is NaN or infinite.")
 @click.option("--base", type=click.Path(), metavar="BASE", help="The base model, for what the adapter does not say.")
 def command(output: Output, source: str, finite: bool, base: str | None) -> int:
-    """Say what an adapter is, from its header alone.
-
-    ADAPTER is a file or folder in any known format. The weights are not loaded, and the base is needed
+    """ADAPTER is a file or folder in any known format. The weights are not loaded, and the base is needed
     only for files that leave open what is in them.
     """
     from adaptr import api

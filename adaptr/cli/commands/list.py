@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 
     from adaptr.artifacts.handling import Artifact
 
+SUMMARY = "List what the store has."
+SECTION = "Store"
 
-@options.command("list", "adaptr list", "adaptr list --json | jq -r '.artifacts[].name'")
+
+@options.command("list", "adaptr list", "adaptr list --json | jq -r '.artifacts[].name'", summary=SUMMARY)
 def command(output: Output) -> None:
-    """List what the store has.
-
-    The store is in `ADAPTR_HOME`, by default in the platform's folder for data. It is an OCI image layout.
-    """
+    """The store is in `ADAPTR_HOME`, by default in the platform's folder for data. It is an OCI image layout."""
     from adaptr.artifacts import handling
 
     found = handling.listed()

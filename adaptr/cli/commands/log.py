@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
     from adaptr.artifacts.history import History, Node
 
+SUMMARY = "Show where an adapter or a merged checkpoint comes from."
+SECTION = "Share"
+
 #: Characters of an operation's arguments that are shown.
 WIDTH = 60
 
@@ -25,14 +28,13 @@ WIDTH = 60
     "adaptr log mixed.safetensors",
     "adaptr log oci://ghcr.io/acme/style:1.2",
     "adaptr log ./llama-style --json | jq '.nodes[].operation'",
+    summary=SUMMARY,
 )
 @click.argument("artifact")
 def command(output: Output, artifact: str) -> None:
-    """Show where an adapter or a merged checkpoint comes from.
-
-    Every output names its parents by digest. They are looked up in the store and beside what was made of them, and so
-    on up; what is not here is still named. Each line has an adapter's weights digest, as `adaptr inspect` shows it, how
-    it was made, and where it is.
+    """Every output names its parents by digest. They are looked up in the store and beside what was made of them, and
+    so on up; what is not here is still named. Each line has an adapter's weights digest, as `adaptr inspect` shows it,
+    how it was made, and where it is.
     """
     from adaptr import api
 

@@ -10,21 +10,23 @@ from adaptr.cli import options, show
 from adaptr.cli.output import Output
 from adaptr.errors import printable
 
+SUMMARY = "Keep an account for a registry, once it has proved right."
+SECTION = "Share"
+
 
 @options.command(
     "login",
     "adaptr login ghcr.io --user alice",
     "adaptr login registry.acme.example:5000 --user ci --password-stdin",
+    summary=SUMMARY,
 )
 @click.argument("host")
 @click.option("-u", "--user", default="", help="The account; asked for without it.")
 @click.option("--password-stdin", is_flag=True, help="Read the password, or access token, from standard input.")
 def command(output: Output, host: str, user: str, password_stdin: bool) -> None:
-    """Keep an account for a registry, once it has proved right.
-
-    It is kept where other tools look for it too: the file in `ADAPTR_AUTH_FILE`, the containers' auth.json that knows
-    the host, or Docker's config.json, with its credential helpers. If another server checks the passwords of HOST, it
-    is named before anything is sent, and no other one will get this password later.
+    """It is kept where other tools look for it too: the file in `ADAPTR_AUTH_FILE`, the containers' auth.json that
+    knows the host, or Docker's config.json, with its credential helpers. If another server checks the passwords of
+    HOST, it is named before anything is sent, and no other one will get this password later.
     """
     from adaptr.registry.client import login
 

@@ -7,14 +7,14 @@ import click
 from adaptr.cli import options, show
 from adaptr.cli.output import Output
 
+SUMMARY = "Forget the account for a registry."
+SECTION = "Share"
 
-@options.command("logout", "adaptr logout ghcr.io")
+
+@options.command("logout", "adaptr logout ghcr.io", summary=SUMMARY)
 @click.argument("host")
 def command(output: Output, host: str) -> None:
-    """Forget the account for a registry.
-
-    It is taken out of every file and credential helper where adaptr would look for it.
-    """
+    """It is taken out of every file and credential helper where adaptr would look for it."""
     from adaptr.registry.client import login
 
     places = login.logout(host)

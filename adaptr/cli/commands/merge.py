@@ -16,12 +16,16 @@ if TYPE_CHECKING:
 
     from adaptr.merging.merge import MergeReport
 
+SUMMARY = "Merge adapters into a base checkpoint, tensor by tensor."
+SECTION = "Merge"
+
 
 @options.command(
     "merge",
     "adaptr merge ./llama style.safetensors -o ./llama-style",
     "adaptr merge ./llama style.safetensors=0.7 peft-folder/=0.3 -o ./mixed",
     "adaptr merge ./gpt2 head.safetensors -o ./out --tied untie --no-receipt",
+    summary=SUMMARY,
 )
 @click.argument("base", type=click.Path())
 @click.argument("adapters", nargs=-1, required=True, type=ADAPTER, metavar="ADAPTER[=W]...")
@@ -31,9 +35,7 @@ if TYPE_CHECKING:
 @options.any_base_option
 @click.option("--ignore-beside", is_flag=True, help="Leave out other weights that lie in an adapter's folder.")
 def command(output: Output, base: str, adapters: tuple[Weighted, ...], **given: Any) -> None:
-    """Merge adapters into a base checkpoint, tensor by tensor.
-
-    BASE is a folder with safetensors; it is streamed, so memory does not grow with the model. All adapters go in at
+    """BASE is a folder with safetensors; it is streamed, so memory does not grow with the model. All adapters go in at
     once, each at its weight, computed in fp32 and rounded once. The folder OUT is complete or not there, and loads like
     BASE.
     """

@@ -14,14 +14,21 @@ if TYPE_CHECKING:
 
     from adaptr.cli.catalogue import Card
 
+SUMMARY = "List the adapter methods, or describe one."
+SECTION = "Look"
 
-@options.command("methods", "adaptr methods", "adaptr methods lora", "adaptr methods --json | jq -r '.methods[].name'")
+
+@options.command(
+    "methods",
+    "adaptr methods",
+    "adaptr methods lora",
+    "adaptr methods --json | jq -r '.methods[].name'",
+    summary=SUMMARY,
+)
 @click.argument("name", required=False)
 def command(output: Output, name: str | None) -> None:
-    """List the adapter methods, or describe one.
-
-    The table says what each method trains and whether it can be merged into the base's weights. With NAME: its tensors,
-    configuration fields with their defaults, and where it goes when nothing is said.
+    """The table says what each method trains and whether it can be merged into the base's weights. With NAME: its
+    tensors, configuration fields with their defaults, and where it goes when nothing is said.
     """
     from adaptr.cli import catalogue
 

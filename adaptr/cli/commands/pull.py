@@ -15,12 +15,16 @@ if TYPE_CHECKING:
 
     from adaptr.artifacts.handling import Artifact
 
+SUMMARY = "Bring an artifact from a registry, the Hub or a server into the store."
+SECTION = "Share"
+
 
 @options.command(
     "pull",
     "adaptr pull oci://ghcr.io/acme/style:1.2",
     "adaptr pull hf://org/name@main -o ./style --as peft",
     "adaptr pull oci://ghcr.io/acme/style:1.2 --lock",
+    summary=SUMMARY,
 )
 @click.argument("reference")
 @click.option("-o", "--out", type=click.Path(), metavar="DIR", help="Also write its files to this new folder.")
@@ -30,10 +34,9 @@ if TYPE_CHECKING:
 @click.option("--accept-change", is_flag=True, help="Take what the reference names now, whatever was pinned.")
 @click.option("--force", is_flag=True, help="Replace what is at DIR, if adaptr wrote it.")
 def command(output: Output, reference: str, **given: Any) -> None:
-    """Bring an artifact from a registry, the Hub or a server into the store.
-
-    Every byte is checked against its digest; what was cut off goes on where it stopped. What is there already and named
-    by digest, commit or adaptr.lock asks no network. Then the other commands take the reference where they take a path.
+    """Every byte is checked against its digest; what was cut off goes on where it stopped. What is there already and
+    named by digest, commit or adaptr.lock asks no network. Then the other commands take the reference where they take a
+    path.
     """
     from adaptr import api
 

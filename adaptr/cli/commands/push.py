@@ -15,21 +15,23 @@ if TYPE_CHECKING:
 
     from adaptr.artifacts.handling import Sent
 
+SUMMARY = "Publish an adapter at a reference."
+SECTION = "Share"
+
 
 @options.command(
     "push",
     "adaptr push style.safetensors oci://ghcr.io/acme/style:1.2",
     "adaptr push ./peft-folder hf://acme/style",
     "adaptr push style.safetensors oci://ghcr.io/acme/style:1.2-peft --as peft",
+    summary=SUMMARY,
 )
 @click.argument("source", metavar="ADAPTER")
 @click.argument("reference")
 @click.option("--as", "to", type=click.Choice(("as-is", "adaptr", "peft")), default="as-is", show_default=True)
 @click.option("--force", is_flag=True, help="Move a tag that names another artifact.")
 def command(output: Output, source: str, reference: str, **given: Any) -> None:
-    """Publish an adapter at a reference.
-
-    ADAPTER is a file, a folder or a name in the store. Pickles are never published. The same adapter has the same
+    """ADAPTER is a file, a folder or a name in the store. Pickles are never published. The same adapter has the same
     digest wherever it is pushed, and what is there already is not sent again.
     """
     from adaptr import api

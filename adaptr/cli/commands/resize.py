@@ -9,21 +9,23 @@ import click
 from adaptr.cli import options, ranks
 from adaptr.cli.output import Output
 
+SUMMARY = "Write an adapter as LoRA of a lower rank."
+SECTION = "Change"
+
 
 @options.command(
     "resize",
     "adaptr resize style.safetensors --rank 8 -o style-8.safetensors",
     "adaptr resize ./peft-folder --energy 0.99 -o small.safetensors",
     "adaptr resize dora.safetensors --rank 32 --base ./llama -o lora.safetensors",
+    summary=SUMMARY,
 )
 @click.argument("source", metavar="ADAPTER", type=click.Path())
 @options.output_option("The file to write.")
 @ranks.options
 @click.option("--base", type=click.Path(), metavar="BASE", help="The base model, for methods that have no delta alone.")
 def command(output: Output, source: str, **given: Any) -> None:
-    """Write an adapter as LoRA of a lower rank.
-
-    The optimum at each target, computed on the factors; the error is measured and printed. Of ranks and energy, the
+    """The optimum at each target, computed on the factors; the error is measured and printed. Of ranks and energy, the
     smaller result counts where both are given.
     """
     from adaptr import api

@@ -7,14 +7,14 @@ import click
 from adaptr.cli import options, show
 from adaptr.cli.output import Output
 
+SUMMARY = "Take names out of the store."
+SECTION = "Store"
 
-@options.command("rm", "adaptr rm style:1.2", "adaptr rm ghcr.io/acme/style:1.2 && adaptr gc")
+
+@options.command("rm", "adaptr rm style:1.2", "adaptr rm ghcr.io/acme/style:1.2 && adaptr gc", summary=SUMMARY)
 @click.argument("names", nargs=-1, required=True)
 def command(output: Output, names: tuple[str, ...]) -> None:
-    """Take names out of the store.
-
-    What no name leads to any more goes with the next `adaptr gc`.
-    """
+    """What no name leads to any more goes with the next `adaptr gc`."""
     from adaptr.artifacts import handling
 
     for name in names:

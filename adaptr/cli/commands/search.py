@@ -14,22 +14,24 @@ if TYPE_CHECKING:
 
     from adaptr.artifacts.search import Answers
 
+SUMMARY = "Find artifacts that have all words in their name or in what is said of them."
+SECTION = "Share"
+
 
 @options.command(
     "search",
     "adaptr search sql",
     "adaptr search sql llama --in hf://",
     "adaptr search sql --in oci://registry.example.com/acme --json | jq -r '.found[].reference'",
+    summary=SUMMARY,
 )
 @click.argument("words", nargs=-1, required=True, metavar="WORD...")
 @click.option(
     "--in", "where", default="", metavar="REF", help="Where: hf://, hf://org, oci://host/namespace, a layout."
 )
 def command(output: Output, words: tuple[str, ...], where: str) -> None:
-    """Find artifacts that have all words in their name or in what is said of them.
-
-    Without --in the store is searched. Registries can't be searched: of those the index is, which `adaptr index build`
-    publishes; on the Hub, what is tagged `peft`.
+    """Without --in the store is searched. Registries can't be searched: of those the index is, which `adaptr index
+    build` publishes; on the Hub, what is tagged `peft`.
     """
     from adaptr.artifacts import search
 

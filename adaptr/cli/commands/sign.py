@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
     from adaptr.artifacts.trust import Signed
 
+SUMMARY = "Sign an artifact, a file or a folder."
+SECTION = "Share"
+
 #: The environment variable with a key's password: arguments can be seen by everyone on the machine.
 PASSWORD = "ADAPTR_KEY_PASSWORD"
 
@@ -25,6 +28,7 @@ PASSWORD = "ADAPTR_KEY_PASSWORD"
     "adaptr sign acme/style:1.2 --key acme.key",
     "adaptr sign ./peft-folder --key acme.key --certificate acme.pem",
     "adaptr sign style.safetensors --key acme.key -o style.sig",
+    summary=SUMMARY,
 )
 @click.argument("artifact")
 @click.option("--key", required=True, type=click.Path(), metavar="K", help="The private key, an elliptic curve in PEM.")
@@ -32,11 +36,9 @@ PASSWORD = "ADAPTR_KEY_PASSWORD"
 @click.option("-o", "--out", type=click.Path(), metavar="FILE", help="Write the signature here (too).")
 @click.option("--force", is_flag=True, help="Replace what is at FILE.")
 def command(output: Output, artifact: str, key: str, certificate: str | None, out: str | None, force: bool) -> None:
-    """Sign an artifact, a file or a folder.
-
-    ARTIFACT is a name in the store or a reference, whose signature is kept with it and goes along with `adaptr push`;
-    or a file or folder, whose signature is written beside it (`FILE.sig`, `FOLDER/model.sig`). The format is that of
-    OpenSSF model-signing 1.0, which its own tool verifies. A key's password is asked for, or is in
+    """ARTIFACT is a name in the store or a reference, whose signature is kept with it and goes along with `adaptr
+    push`; or a file or folder, whose signature is written beside it (`FILE.sig`, `FOLDER/model.sig`). The format is
+    that of OpenSSF model-signing 1.0, which its own tool verifies. A key's password is asked for, or is in
     `ADAPTR_KEY_PASSWORD`.
     """
     from adaptr.artifacts import trust

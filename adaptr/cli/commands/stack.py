@@ -15,11 +15,15 @@ if TYPE_CHECKING:
 
     from adaptr.runtime.stacked import StackReport
 
+SUMMARY = "Put several adapters in one file, to be applied together."
+SECTION = "Change"
+
 
 @options.command(
     "stack",
     "adaptr stack style.safetensors peft-folder/=0.3 -o mixture.safetensors",
     "adaptr stack lora.safetensors dora.safetensors prefix.safetensors -o all.safetensors --base ./smollm2",
+    summary=SUMMARY,
 )
 @click.argument("adapters", nargs=-1, required=True, type=ADAPTER, metavar="ADAPTER[=W]...")
 @options.output_option("The file to write.")
@@ -28,9 +32,7 @@ if TYPE_CHECKING:
 def command(
     output: Output, adapters: tuple[Weighted, ...], out: str, force: bool, base: str | None, any_base: bool
 ) -> None:
-    """Put several adapters in one file, to be applied together.
-
-    Adapters of any methods keep what they are, in their order and each at its weight; `compose` makes one adapter of
+    """Adapters of any methods keep what they are, in their order and each at its weight; `compose` makes one adapter of
     several instead. The file has the digest of each, and is refused where one is not what it was.
     """
     from adaptr.runtime.stacked import stacked

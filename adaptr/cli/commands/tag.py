@@ -7,14 +7,17 @@ import click
 from adaptr.cli import options, show
 from adaptr.cli.output import Output
 
+SUMMARY = "Give an adapter a name in the store."
+SECTION = "Store"
 
-@options.command("tag", "adaptr tag style.safetensors style:1.2", "adaptr tag oci://ghcr.io/acme/style:1.2 style")
+
+@options.command(
+    "tag", "adaptr tag style.safetensors style:1.2", "adaptr tag oci://ghcr.io/acme/style:1.2 style", summary=SUMMARY
+)
 @click.argument("source", metavar="ADAPTER")
 @click.argument("name")
 def command(output: Output, source: str, name: str) -> None:
-    """Give an adapter a name in the store.
-
-    ADAPTER is a name in the store, a reference, or a file or folder, which is copied in. A name of another adapter
+    """ADAPTER is a name in the store, a reference, or a file or folder, which is copied in. A name of another adapter
     moves to this one.
     """
     from adaptr.artifacts import handling

@@ -15,14 +15,20 @@ if TYPE_CHECKING:
 
     from adaptr.merging.unmerge import UnmergeReport
 
+SUMMARY = "Take the adapters out of a merged checkpoint, bit for bit."
+SECTION = "Merge"
 
-@options.command("unmerge", "adaptr unmerge ./llama-style -o ./llama", "adaptr unmerge ./llama-style -o ./llama --json")
+
+@options.command(
+    "unmerge",
+    "adaptr unmerge ./llama-style -o ./llama",
+    "adaptr unmerge ./llama-style -o ./llama --json",
+    summary=SUMMARY,
+)
 @click.argument("merged", type=click.Path())
 @options.output_option("The folder of the restored base.")
 def command(output: Output, merged: str, **place: Any) -> None:
-    """Take the adapters out of a merged checkpoint, bit for bit.
-
-    MERGED is what `adaptr merge` wrote. The receipt in it is enough: neither the base nor the adapters are needed.
+    """MERGED is what `adaptr merge` wrote. The receipt in it is enough: neither the base nor the adapters are needed.
     Every tensor is checked against the base's digest.
     """
     from adaptr import api

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from adaptr.bulk.change import Tied
     from adaptr.merging.verify import VerifyReport
 
+SUMMARY = "Prove a merge, a signature, or that the store is whole."
+SECTION = "Merge"
+
 #: How many differing tensors are listed.
 SHOWN = 10
 
@@ -31,6 +34,7 @@ SHOWN = 10
     "adaptr verify oci://ghcr.io/acme/style:1.2 --key acme.pub",
     "adaptr verify ./peft-folder --certificate-chain acme-ca.pem",
     "adaptr verify --repair",
+    summary=SUMMARY,
 )
 @click.argument("what", required=False)
 @click.option("--base", type=click.Path(), metavar="BASE", help="What was merged into.")
@@ -55,10 +59,8 @@ def command(
     signature: str | None,
     repair: bool,
 ) -> int:
-    """Prove a merge, a signature, or that the store is whole.
-
-    With `--base` and `--adapter`: that a checkpoint is its base with these adapters merged. The merge is computed again
-    and compared with what is there, and everything else with BASE. Exit code 1 says that they differ, and where.
+    """With `--base` and `--adapter`: that a checkpoint is its base with these adapters merged. The merge is computed
+    again and compared with what is there, and everything else with BASE. Exit code 1 says that they differ, and where.
 
     With `--key` or `--certificate-chain`: that a file, folder or artifact is what somebody trusted signed. Exit code 7
     says that it is not.
