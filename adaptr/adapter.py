@@ -16,6 +16,7 @@ from adaptr import kinds
 from adaptr.dequantize import SCALE, dequantize
 from adaptr.errors import TargetNotFound, shown
 from adaptr.expression import Expression
+from adaptr.live import Tensors
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -189,12 +190,12 @@ class Adapter:
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(Adapter)}
         return InTraining(**values, memory=memory) if memory else Adapter(**values)
 
-    def at(self, path: str) -> dict[str, Tensor]:
+    def at(self, path: str) -> Tensors:
         """The tensors at a target, by parameter name. Quantised ones are returned as floats."""
         if path not in self.targets:
             raise TargetNotFound(f"adapter `{self.label}` has no target `{path}`")
         names = (key.rpartition(":")[2] for key in self._keys_at.get(path, ()))
-        raw = {**{name: self.tensors[f"{path}:{name}"] for name in names}, **self._shared}
+        raw = Tensors({**{name: self.tensors[f"{path}:{name}"] for name in names}, **self._shared})
         return dequantize(raw) if self.quantization else raw
 
     def shapes(self, path: str) -> dict[str, tuple[int, ...]]:

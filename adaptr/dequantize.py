@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from adaptr.live import Tensors
 from adaptr.precision import wide
 
 if TYPE_CHECKING:
@@ -14,9 +15,9 @@ if TYPE_CHECKING:
 SCALE = ".scale"
 
 
-def dequantize(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def dequantize(stored: Mapping[str, Tensor]) -> Tensors:
     """Floats again: integers times their scale, casts to fp32."""
-    found = {}
+    found = Tensors()
     for name, tensor in stored.items():
         if name.endswith(SCALE):
             continue

@@ -5,10 +5,11 @@ Products of numbers in half precision lose half their digits, and in fp16 they v
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from adaptr.errors import UsageError
+from adaptr.live import Live, Plain, Tensors
 
 if TYPE_CHECKING:
     import torch
@@ -40,17 +41,17 @@ def at_least(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     return found.to(torch.promote_types(found.dtype, dtype))
 
 
-def all_at_least(tensors: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
+def all_at_least(tensors: Mapping[str, Tensor], dtype: torch.dtype) -> Tensors:
     """Each of `tensors` in a dtype that loses nothing of it nor of `dtype`."""
-    return {name: at_least(tensor, dtype) for name, tensor in tensors.items()}
+    return Tensors({name: at_least(tensor, dtype) for name, tensor in tensors.items()})
 
 
-class Wide(Mapping[str, "Tensor"]):
+class Wide(Plain):
     """The same tensors, each in fp32 or better, or in at least `dtype`, when it is asked for."""
 
     __slots__ = ("dtype", "tensors")
 
-    def __init__(self, tensors: Mapping[str, Tensor], dtype: torch.dtype | None = None) -> None:
+    def __init__(self, tensors: Live, dtype: torch.dtype | None = None) -> None:
         self.tensors, self.dtype = tensors, dtype
 
     def __getitem__(self, name: str) -> Tensor:
@@ -59,8 +60,16 @@ class Wide(Mapping[str, "Tensor"]):
 
     @property
     def training(self) -> bool:
-        """As live tensors say it."""
-        return getattr(self.tensors, "training", False)
+        return self.tensors.training
+
+    def sources(self, strength: float) -> tuple[object, ...]:
+        return self.tensors.sources(strength)
+
+    def derived(self, name: str, sources: tuple[object, ...], make: Callable[[], Tensor]) -> Tensor:
+        return self.tensors.derived(name, sources, make)
+
+    def taken(self) -> Tensor:
+        return self.tensors.taken()
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.tensors)

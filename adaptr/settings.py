@@ -25,7 +25,7 @@ def validated(what: str, config: type, values: Mapping[str, Any]) -> Any:
 
 
 @functools.cache
-def hints(config: type) -> Mapping[str, Any]:
+def hints(config: type[Any]) -> Mapping[str, Any]:
     """The types of a configuration's fields, by name."""
     found = typing.get_type_hints(config)
     return {f.name: found[f.name] for f in dataclasses.fields(config)}

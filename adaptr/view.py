@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     Rows = Callable[[slice], Tensor]
+    #: A layer's forward.
+    Call = Callable[[Tensor], Tensor]
     Op = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
 ALL = slice(None)

@@ -35,7 +35,7 @@ class Weight:
         self.turned = self.target.transposed
         self.columns = self.turned and len(self.target.shape) == 2
         self.work = working(rows.dtype)
-        self.additive = all(layer.method.additive for layer in self.layers)
+        self.additive = all(layer.method.can.delta for layer in self.layers)
         # views refer to rows and dtype and not to the weight: a cycle would keep the tensors of every span
         self._view = self._stack(self._nothing() if self.additive else self.stored())
         self._sum: tuple[slice, Tensor] | None = None
@@ -47,7 +47,7 @@ class Weight:
 
     def blocks(self) -> list[slice]:
         side = "colwise" if self.columns else "rowwise"
-        if all(getattr(layer.method, side) for layer in self.layers):
+        if all(getattr(layer.method.can, side) for layer in self.layers):
             return self.rows.blocks()
         return [slice(0, self.rows.count)]
 
@@ -118,14 +118,12 @@ class Weight:
     @property
     def invertible(self) -> bool:
         """Whether the inverse can be had: on every machine, or where the receipt was made."""
-        return all(layer.travels if self.portable else layer.method.invertible for layer in self.layers)
+        return all(layer.travels if self.portable else layer.method.can.inverse for layer in self.layers)
 
     @property
     def keeps(self) -> bool:
         """Whether any layer's inverse needs more than the adapter."""
-        from adaptr.families.base import Method
-
-        return any(type(layer.method).keep is not Method.keep for layer in self.layers)
+        return any(layer.method.supplies("keep") for layer in self.layers)
 
 
 class Inverse:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from adaptr import plugins
 from adaptr.adapter import Adapter, Target
 from adaptr.checkpoint.open import Stored
+from adaptr.live import Tensors
 from adaptr.view import View
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class Layer:
         return found
 
     @property
-    def _own(self) -> Mapping[str, Tensor]:
+    def _own(self) -> Tensors:
         return self.adapter.at(self.target.path)
 
     def keep_whole(self) -> dict[str, Tensor]:

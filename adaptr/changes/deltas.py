@@ -17,10 +17,11 @@ from adaptr.algebra.operator import Operator
 from adaptr.algebra.sum import Sum
 from adaptr.bulk.change import Layer
 from adaptr.changes.plan import members
+from adaptr.contract import REASONS
 from adaptr.errors import NoDelta, TargetNotFound
-from adaptr.families.base import REASONS
 from adaptr.families.delta import Delta
 from adaptr.families.select import SelectBias
+from adaptr.live import Plain
 from adaptr.models.weights import Weights, of
 from adaptr.precision import wide
 
@@ -168,7 +169,7 @@ def _own_shift(layer: Layer) -> Tensor | None:
     return shift
 
 
-class _At(Mapping[str, "Tensor"]):
+class _At(Plain):
     """The tensors at a target, read one by one: most methods have no bias, and need none of the others to say so."""
 
     def __init__(self, adapter: Adapter, path: str) -> None:

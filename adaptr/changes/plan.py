@@ -14,8 +14,8 @@ from adaptr.changes.tied import settle
 from adaptr.checkpoint.apart import apart
 from adaptr.checkpoint.names import Names
 from adaptr.checkpoint.open import Checkpoint
+from adaptr.contract import Member
 from adaptr.errors import NotPossible, TargetNotFound, Unsupported
-from adaptr.families.base import Member
 from adaptr.models.ties import Ties
 from adaptr.view import View
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from adaptr import plugins
-from adaptr.families.base import REASONS, Method
+from adaptr.contract import REASONS
+from adaptr.families.base import Method
 from adaptr.families.composite import Composite
 from adaptr.params import Param
 

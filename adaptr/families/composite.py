@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from adaptr import plugins
 from adaptr.adapter import Adapter, Target
+from adaptr.contract import C, Member
 from adaptr.errors import NotMergeable, UsageError
 from adaptr.families import fidelity
-from adaptr.families.base import Member, Method
+from adaptr.families.base import Method
 from adaptr.view import View
 from adaptr.weighting import Layers, Weight
 
@@ -27,13 +28,13 @@ if TYPE_CHECKING:
 Parts = Mapping[str, tuple[str, "Spec", Mapping[str, Any]]]
 
 
-class Composite(Method):
+class Composite(Method[C]):
     """Children of several methods that belong together."""
 
     family: ClassVar[str] = "composite"
     identity: ClassVar[bool] = False
 
-    def parts(self, cfg: Any) -> Parts:
+    def parts(self, cfg: C) -> Parts:
         """Part name to (method, targets or None for its default, configuration)."""
         raise NotImplementedError
 

@@ -6,29 +6,30 @@ them, or lose it. Where it makes nothing of them and hands them on, `as_stored` 
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from adaptr import kinds
+from adaptr.capabilities import Capabilities
+from adaptr.contract import C
 from adaptr.errors import Unsupported
 from adaptr.families.base import Method
+from adaptr.live import Live
 from adaptr.precision import Wide, wide
 from adaptr.view import View
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from torch import Tensor, nn
-
-    Call = Callable[[Tensor], Tensor]
 
     from adaptr.adapter import Target
     from adaptr.algebra.operator import Operator
     from adaptr.families.row import Row
+    from adaptr.view import Call
 
 
-class Delta(Method):
+class Delta(Method[C]):
     """Sum of the base and an operator. Order-free; deltas of several adapters add."""
 
     family: ClassVar[str] = "delta"
@@ -38,24 +39,24 @@ class Delta(Method):
     #: Whether `delta` hands the tensors on as they are, with no arithmetic on them.
     as_stored: ClassVar[bool] = False
 
-    def delta(self, p: Mapping[str, Tensor], cfg: Any) -> Operator:
+    def delta(self, p: Live, cfg: C) -> Operator:
         """The operator D for these tensors."""
         raise NotImplementedError
 
-    @property
-    def additive(self) -> bool:
-        """A method with a way of its own through a weight may look at that weight."""
+    def capabilities(self) -> Capabilities:
+        """A method with a way of its own through a weight may look at that weight: it has no delta then."""
         own = type(self)
-        return all(getattr(own, way) is getattr(Delta, way) for way in ("view", "inverse", "merge", "unmerge"))
+        plain = all(getattr(own, way) is getattr(Delta, way) for way in ("view", "inverse", "merge", "unmerge"))
+        return dataclasses.replace(super().capabilities(), adds=plain, delta=plain, row=plain)
 
-    def travels(self, p: Mapping[str, Tensor], cfg: Any) -> bool:
-        return self.additive and (self.as_stored or self.portable) and self.formed(p, cfg).portable
+    def travels(self, p: Live, cfg: C) -> bool:
+        return self.can.delta and (self.as_stored or self.portable) and self.formed(p, cfg).portable
 
-    def formed(self, p: Mapping[str, Tensor], cfg: Any) -> Operator:
+    def formed(self, p: Live, cfg: C) -> Operator:
         """D, with all arithmetic on the tensors in fp32 or better."""
         return self.delta(p if self.as_stored else Wide(p), cfg)
 
-    def operator(self, target: Target, p: Mapping[str, Tensor]) -> Operator:
+    def operator(self, target: Target, p: Live) -> Operator:
         """D at a target, which says whether a stack of experts is one."""
         found = self.formed(p, self.config(target.config))
         found.experts = target.stacked
@@ -66,16 +67,16 @@ class Delta(Method):
             raise Unsupported(f"`{self.name}` with a `bias` at `{target.path}`: a look-up table can't have one")
         return values
 
-    def delta_bias(self, p: Mapping[str, Tensor], cfg: Any) -> Tensor | None:
+    def delta_bias(self, p: Live, cfg: C) -> Tensor | None:
         """What is added to the bias, if anything."""
         return None
 
-    def shift(self, p: Mapping[str, Tensor], cfg: Any, weight: float = 1.0) -> Tensor | None:
+    def shift(self, p: Live, cfg: C, weight: float = 1.0) -> Tensor | None:
         """What is added to the bias at a strength, in fp32 or better."""
         found = self.delta_bias(Wide(p), cfg)
         return found if found is None or weight == 1.0 else wide(found) * weight
 
-    def view(self, base: View, p: Mapping[str, Tensor], cfg: Any, weight: float) -> View:
+    def view(self, base: View, p: Live, cfg: C, weight: float) -> View:
         drop = getattr(cfg, "dropout", 0.0)
 
         def call(x: Tensor) -> Tensor:
@@ -101,8 +102,8 @@ class Delta(Method):
             parts=tuple(p[name] for name in p),
         )
 
-    def row(self, target: Target, base: View, p: Mapping[str, Tensor]) -> Row:
-        if not self.additive:
+    def row(self, target: Target, base: View, p: Live) -> Row:
+        if not self.can.row:
             raise Unsupported(f"`{self.name}` has a way of its own through a weight, which can't be one row of a batch")
         from adaptr.families.row import Row
 
@@ -111,18 +112,16 @@ class Delta(Method):
         B, A = found.factors()
         return Row(A, B * found.scale, shift=self.shift(p, cfg))
 
-    def live(self, base: View, p: Any, cfg: Any, weight: float, call: Call) -> Call:
+    def live(self, base: View, p: Live, cfg: C, weight: float, call: Call) -> Call:
         """The forward of an attached adapter: `call`, or what a method has for the hottest path of all."""
         return call
 
-    def inverse(
-        self, merged: View, p: Mapping[str, Tensor], cfg: Any, kept: Mapping[str, Tensor], weight: float
-    ) -> View:
+    def inverse(self, merged: View, p: Live, cfg: C, kept: Mapping[str, Tensor], weight: float) -> View:
         return self.view(merged, p, cfg, -weight)
 
 
-def _dropped(x: Tensor, rate: float, p: Any) -> Tensor | None:
-    if not getattr(p, "training", False) or not x.is_floating_point():
+def _dropped(x: Tensor, rate: float, p: Live) -> Tensor | None:
+    if not p.training or not x.is_floating_point():
         return None
     from torch.nn.functional import dropout
 

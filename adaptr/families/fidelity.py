@@ -31,10 +31,12 @@ if TYPE_CHECKING:
 
     from adaptr.adapter import Adapter, Target
     from adaptr.algebra.operator import Operator
-    from adaptr.families.base import Member, Method
+    from adaptr.contract import Member
+    from adaptr.families.base import Method
+    from adaptr.live import Live
 
     #: A method, its target and tensors there, and its strength.
-    Part = tuple[Method, Target, dict[str, Tensor], float]
+    Part = tuple[Method, Target, Live, float]
 
 #: Of squares: what fp64 may lose of ‖D' - D‖² to cancellation, relative to ‖D‖². Added, so that no error is too small.
 ROUNDING = 1e-14

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from adaptr import kinds, plugins
 from adaptr.adapter import Adapter, Target
+from adaptr.contract import REASONS, C, Member
 from adaptr.errors import NotMergeable, NotPossible, Unsupported, UsageError
 from adaptr.families import composite
-from adaptr.families.base import REASONS, Member, Method
+from adaptr.families.base import Method
 from adaptr.families.delta import Delta
+from adaptr.live import Live
 from adaptr.view import View
 
 if TYPE_CHECKING:
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 KINDS = kinds.LAYERS | {kinds.TABLE}
 
 
-class Gate(Method):
+class Gate(Method[C]):
     """A small network, or a table, that weighs experts."""
 
     family: ClassVar[str] = "gate"
@@ -40,15 +42,15 @@ class Gate(Method):
     #: Whether the base runs before each forward, for `scalings` to read its last hidden states.
     passes: ClassVar[bool] = False
 
-    def mix(self, x: Tensor, p: Any, cfg: Any) -> Tensor:
+    def mix(self, x: Tensor, p: Any, cfg: C) -> Tensor:
         """The experts' weights at one layer, (n) or for each token (..., n), from its input x and the gate there."""
         raise NotImplementedError
 
-    def scalings(self, hidden: Tensor, p: Mapping[str, Tensor], cfg: Any) -> Tensor:
+    def scalings(self, hidden: Tensor, p: Live, cfg: C) -> Tensor:
         """The weights (batch, tokens, sites, n) from the base's last hidden states (batch, tokens, d)."""
         raise NotImplementedError
 
-    def number(self, cfg: Any, path: str) -> int:
+    def number(self, cfg: C, path: str) -> int:
         """Which of the sites in `scalings` a layer is."""
         return 0
 
@@ -89,13 +91,13 @@ class Gate(Method):
     def members(self, adapter: Adapter) -> list[Member]:
         if self.unmergeable:
             return super().members(adapter)
-        experts = self.config(adapter.config).experts
+        experts = vars(self.config(adapter.config))["experts"]
         return [
             Member(name, adapter.part(name), lambda path, i=i: self.fixed(adapter, path)[i])  # type: ignore[misc]
             for i, name in enumerate(experts)
         ]
 
-    def view(self, base: View, p: Any, cfg: Any, weight: float) -> View:
+    def view(self, base: View, p: Any, cfg: C, weight: float) -> View:
         import torch
 
         signal = p.signal
@@ -149,7 +151,7 @@ class Gate(Method):
         """Where the gate's own tensors are: at each layer with experts."""
         return sites
 
-    def start(self, target: Target, children: Adapter, cfg: Any, generator: Generator | None) -> dict[str, Tensor]:
+    def start(self, target: Target, children: Adapter, cfg: C, generator: Generator | None) -> dict[str, Tensor]:
         """The gate's tensors at one place."""
         from adaptr.view import of_weight
 

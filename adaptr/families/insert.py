@@ -12,8 +12,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from adaptr import kinds
+from adaptr.contract import REASONS, C
 from adaptr.errors import NotMergeable
-from adaptr.families.base import REASONS, Method
+from adaptr.families.base import Method
+from adaptr.live import Live
 from adaptr.precision import Wide, at_least
 from adaptr.view import View
 
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-class Insert(Method):
+class Insert(Method[C]):
     """A small network at a place in the model."""
 
     family: ClassVar[str] = "insert"
@@ -29,16 +31,16 @@ class Insert(Method):
     unmergeable: ClassVar[str] = "non-linear"
     possible: ClassVar[str] = "keep it attached; concatenate it with adapters at the same places"
 
-    def forward(self, h: Tensor, x: Tensor, p: Mapping[str, Tensor], cfg: Any) -> Tensor:
+    def forward(self, h: Tensor, x: Tensor, p: Live, cfg: C) -> Tensor:
         """The new output, from the layer's output h (..., d) and input x."""
         raise NotImplementedError
 
-    def view(self, base: View, p: Mapping[str, Tensor], cfg: Any, weight: float) -> View:
+    def view(self, base: View, p: Live, cfg: C, weight: float) -> View:
         def call(*args: Any, **kwargs: Any) -> Any:
             output = base(*args, **kwargs)
             h = first_of(output)
             x = args[0] if args else next(iter(kwargs.values()))
-            taken = p.taken() if getattr(cfg, "reads", "") else x  # type: ignore[attr-defined]
+            taken = p.taken() if getattr(cfg, "reads", "") else x
             inner = at_least(h, next(iter(p[name] for name in p)).dtype)
             y = self.forward(inner, taken.to(inner.dtype), Wide(p, inner.dtype), cfg)
             return with_first(output, (y if weight == 1.0 else inner + weight * (y - inner)).to(h.dtype))
@@ -81,9 +83,9 @@ def activation(name: str) -> Any:
     return getattr(functional, name)
 
 
-def bottleneck(z: Tensor, p: Mapping[str, Tensor], act: str, rate: float = 0.0) -> Tensor:
+def bottleneck(z: Tensor, p: Live, act: str, rate: float = 0.0) -> Tensor:
     """U g(D z + b_d) + b_u for z (..., d), D (m, d), U (d, m). `rate`: dropout before U while training."""
     from torch.nn.functional import dropout, linear
 
     inner = activation(act)(linear(z, p["D"], p["b_d"]))
-    return linear(dropout(inner, rate, getattr(p, "training", False)), p["U"], p["b_u"])
+    return linear(dropout(inner, rate, p.training), p["U"], p["b_u"])

@@ -7,12 +7,13 @@ supplies `params` and either `prompt(p, cfg)` or `keys_values(p, cfg)`.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from adaptr import kinds
+from adaptr.contract import C
 from adaptr.errors import TargetMismatch, Unsupported
 from adaptr.families.base import Method
+from adaptr.live import Live
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from adaptr.host import Handle, Session
 
 
-class Tokens(Method):
+class Tokens(Method[C]):
     """What soft prompts and prefixes share: no weight holds them, and they are there or not."""
 
     family: ClassVar[str] = "prompt"
@@ -36,19 +37,19 @@ class Tokens(Method):
             )
 
 
-class SoftPrompt(Tokens):
+class SoftPrompt(Tokens[C]):
     """Virtual tokens at the embeddings: a model-level target."""
 
     kinds: ClassVar[frozenset[str]] = frozenset({kinds.MODEL})
     targets: ClassVar[tuple[str, ...]] = ("model",)
     possible: ClassVar[str] = "keep it attached; concatenate it with another prompt"
 
-    def prompt(self, p: Mapping[str, Tensor], cfg: Any) -> Tensor:
+    def prompt(self, p: Live, cfg: C) -> Tensor:
         """The embeddings (tokens, d) that go in front."""
         raise NotImplementedError
 
 
-class Prefix(Tokens):
+class Prefix(Tokens[C]):
     """Virtual keys and values: a target per attention module."""
 
     kinds: ClassVar[frozenset[str]] = frozenset({kinds.ATTENTION})
@@ -61,7 +62,7 @@ class Prefix(Tokens):
     def apply(self, model: nn.Module, adapter: Adapter, weight: float) -> Handle:
         return super().apply(model, placed(model, adapter), weight)
 
-    def keys_values(self, p: Mapping[str, Tensor], cfg: Any) -> tuple[Tensor, Tensor]:
+    def keys_values(self, p: Live, cfg: C) -> tuple[Tensor, Tensor]:
         """Keys and values (h, tokens, d) that go in front, keys as after the position encoding."""
         raise NotImplementedError
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from adaptr import kinds
+from adaptr.contract import C
 from adaptr.families.base import Method
 from adaptr.families.delta import add_bias
+from adaptr.live import Live
 from adaptr.precision import wide
 from adaptr.view import View
 
@@ -18,25 +20,26 @@ if TYPE_CHECKING:
     from adaptr.families.row import Row
 
 
-class SelectBias(Method):
+class SelectBias(Method[C]):
     """Biases: b' = b + w db, with db under the parameter `b`. Exact, additive, order-free."""
 
     family: ClassVar[str] = "select"
     kinds: ClassVar[frozenset[str]] = kinds.BIASED
 
-    def view(self, base: View, p: Mapping[str, Tensor], cfg: Any, weight: float) -> View:
+    def view(self, base: View, p: Live, cfg: C, weight: float) -> View:
         def call(x: Tensor) -> Tensor:
             y: Tensor = base(x)
-            return y + base.along(wide(p["b"]) * weight).to(y.dtype)
+            return y + base.along(self.shift(p, cfg, weight)).to(y.dtype)
 
-        return base.then(call=call, bias=lambda: add_bias(base.bias, wide(p["b"]) * weight))
+        return base.then(call=call, bias=lambda: add_bias(base.bias, self.shift(p, cfg, weight)))
 
-    def row(self, target: Target, base: View, p: Mapping[str, Tensor]) -> Row:
+    def shift(self, p: Live, cfg: C, weight: float = 1.0) -> Tensor:
+        return wide(p["b"]) * weight
+
+    def row(self, target: Target, base: View, p: Live) -> Row:
         from adaptr.families.row import Row
 
         return Row(shift=p["b"])
 
-    def inverse(
-        self, merged: View, p: Mapping[str, Tensor], cfg: Any, kept: Mapping[str, Tensor], weight: float
-    ) -> View:
+    def inverse(self, merged: View, p: Live, cfg: C, kept: Mapping[str, Tensor], weight: float) -> View:
         return self.view(merged, p, cfg, -weight)

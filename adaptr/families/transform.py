@@ -6,44 +6,43 @@ that weight and the transformed one. T gets weight and parameters in fp32 or bet
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
+from adaptr.contract import C
 from adaptr.families.base import Method
+from adaptr.live import Live, Tensors
 from adaptr.precision import Wide, wide
 from adaptr.view import ALL, View
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from torch import Tensor
 
-    Call = Callable[[Tensor], Tensor]
+    from adaptr.view import Call
 
 
-class Transform(Method):
+class Transform(Method[C]):
     """A function of the base's weight."""
 
     family: ClassVar[str] = "transform"
     #: Row i of T(W) depends on row i of W and of the parameters alone, so that weights can be merged block by block.
     rowwise: ClassVar[bool] = False
 
-    def weight(self, W: Tensor, p: Mapping[str, Tensor], cfg: Any) -> Tensor:
+    def weight(self, W: Tensor, p: Live, cfg: C) -> Tensor:
         """T(W) of the logical weight (out, in, *k)."""
         raise NotImplementedError
 
-    def bias(self, b: Tensor, p: Mapping[str, Tensor], cfg: Any) -> Tensor:
+    def bias(self, b: Tensor, p: Live, cfg: C) -> Tensor:
         """The transformed bias: most methods leave it."""
         return b
 
-    def forward(self, base: View, x: Tensor, p: Mapping[str, Tensor], cfg: Any) -> Tensor:
+    def forward(self, base: View, x: Tensor, p: Live, cfg: C) -> Tensor:
         """The transformed layer's output. Override where there is a way without forming T(W)."""
         assert base.op is not None
         W, b, own = base.weight, base.bias, Wide(p)
         T = self.weight(wide(W), own, cfg).to(W.dtype)
         return base.op(x, T, None if b is None else self.bias(wide(b), own, cfg).to(b.dtype))
 
-    def view(self, base: View, p: Mapping[str, Tensor], cfg: Any, weight: float) -> View:
+    def view(self, base: View, p: Live, cfg: C, weight: float) -> View:
         def call(x: Tensor) -> Tensor:
             if weight == 1.0:
                 return self.forward(base, x, p, cfg)
@@ -64,16 +63,16 @@ class Transform(Method):
             call=self.live(base, p, cfg, weight, call), rows=rows, bias=bias, parts=tuple(p[name] for name in p)
         )
 
-    def live(self, base: View, p: Any, cfg: Any, weight: float, call: Call) -> Call:
+    def live(self, base: View, p: Live, cfg: C, weight: float, call: Call) -> Call:
         """The forward of an attached adapter: `call`, or what a method has for the hottest path of all."""
         return call
 
-    def sliced(self, p: Mapping[str, Tensor], cfg: Any, s: slice) -> dict[str, Tensor]:
+    def sliced(self, p: Live, cfg: C, s: slice) -> Tensors:
         """The parameters that belong to rows `s`, in fp32 or better."""
         if s == ALL:
-            return {name: wide(p[name]) for name in p}
+            return Tensors({name: wide(p[name]) for name in p})
         values = vars(cfg)
-        found = {}
+        found = Tensors()
         for name in p:
             axis = self.params[name].row_axis(values)
             found[name] = wide(p[name] if axis is None else p[name][(ALL,) * axis + (s,)])

@@ -108,7 +108,7 @@ def _extended(
         return base(module, q, k, v, mask, **kwargs)
     if kwargs.get("cache") is not None:
         raise Unsupported("prefixes don't work with a paged attention cache")
-    pairs = [s.method.keys_values(s, s.cfg) for s in cast(Any, states).values()]
+    pairs = [_keys_values(s) for s in cast(Any, states).values()]
     K = torch.cat([pair[0] for pair in pairs], dim=1).to(k)
     V = torch.cat([pair[1] for pair in pairs], dim=1).to(v)
     columns, T = K.shape[1], q.shape[2]
@@ -132,6 +132,13 @@ def _extended(
 
 
 # ---------------------------------------------------------------- prefixes trained with shifted positions
+
+
+def _keys_values(state: State) -> tuple[Tensor, Tensor]:
+    """What goes in front, keys turned back where they were trained shifted."""
+    K, V = state.method.keys_values(state, state.cfg)
+    R = state._buffers.get("rotation")
+    return K if R is None else K @ R.to(K), V
 
 
 def _shift(model: nn.Module, module: nn.Module, state: State) -> Undo:

@@ -92,7 +92,7 @@ class Session(Handle):
 
     def __init__(self, model: nn.Module, adapter: Adapter, key: str) -> None:
         super().__init__(model, adapter, key)
-        self.scheduled: bool = plugins.method(adapter.method).scheduled
+        self.scheduled: bool = plugins.method(adapter.method).can.schedule
         self.steps: int = adapter.training.get(TAKEN, 0) if self.scheduled else 0
         self.gradients: Gradients | None = None
         self.memory: dict[str, Tensor] = dict(adapter.memory)

@@ -54,6 +54,10 @@ class State(nn.Module):
         """Those that learn of which all targets have one."""
         return [name for name in self.learning if self.method.params[name].shared]
 
+    @property
+    def slots(self) -> Mapping[str, Tensor | None]:
+        return self._parameters
+
     def __getitem__(self, name: str) -> Tensor:
         return self._parameters[name]  # type: ignore[return-value]
 

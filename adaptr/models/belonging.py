@@ -17,8 +17,8 @@ from typing import Any
 from adaptr.adapter import Adapter
 from adaptr.checkpoint.names import Names
 from adaptr.checkpoint.open import Checkpoint, read_json
+from adaptr.contract import Member
 from adaptr.errors import AdaptrError, ContentMismatch, WrongBase
-from adaptr.families.base import Member
 from adaptr.models.content import check_content
 from adaptr.plugins import method
 from adaptr.public import CACHED

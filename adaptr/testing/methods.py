@@ -72,7 +72,7 @@ class Laws:
         before = self.output(model)
         with api.attach(model, self.fresh(model)):
             after = self.output(model)
-        if method.identity:
+        if method.can.identity:
             assert_close(after, before)
         else:
             assert "identity" in (sys.modules[type(method).__module__].__doc__ or ""), "the docstring must say why not"
@@ -103,7 +103,7 @@ class Laws:
     def test_law_4_unmerge_gives_the_base_back(self) -> None:
         model = self.model()
         adapter = self.adapter(model)
-        if not mergeable(adapter) or not plugins.method(self.method).invertible:
+        if not mergeable(adapter) or not plugins.method(self.method).can.inverse:
             return
         for target in adapter.targets.values():
             W, b, back, bias = round_trip(model, adapter, target)

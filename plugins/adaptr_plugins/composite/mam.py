@@ -12,16 +12,17 @@ from typing import Any
 from adaptr import Composite
 
 
-class MAM(Composite):
+@dataclass(frozen=True)
+class Config:
+    tokens: int = 30
+    m: int = 512
+    s: float = 4.0
+
+
+class MAM(Composite[Config]):
     name = "mam"
 
-    @dataclass(frozen=True)
-    class Config:
-        tokens: int = 30
-        m: int = 512
-        s: float = 4.0
-
-    def parts(self, cfg: Any) -> Any:
+    def parts(self, cfg: Config) -> Any:
         return {
             "prefix": ("prefix", None, {"tokens": cfg.tokens}),
             "parallel": ("parallel", None, {"m": cfg.m, "s": cfg.s}),

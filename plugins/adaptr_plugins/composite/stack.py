@@ -21,16 +21,17 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-class Stack(Composite):
+@dataclass(frozen=True)
+class Config:
+    order: list[str] = field(default_factory=list)
+    weights: dict[str, Any] = field(default_factory=dict)
+    off: list[str] = field(default_factory=list)
+
+
+class Stack(Composite[Config]):
     name = "stack"
 
-    @dataclass(frozen=True)
-    class Config:
-        order: list[str] = field(default_factory=list)
-        weights: dict[str, Any] = field(default_factory=dict)
-        off: list[str] = field(default_factory=list)
-
-    def parts(self, cfg: Any) -> Any:
+    def parts(self, cfg: Config) -> Any:
         return {}
 
     def weights(self, adapter: Adapter) -> Mapping[str, Any]:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from adaptr import Delta, LowRank, Param, Target
+from adaptr import Delta, Live, LowRank, Param, Target
 from adaptr.errors import BadConfig
 from adaptr.precision import wide
 
@@ -30,7 +30,23 @@ EPSILON = 1e-5
 KEPT = ":kept"
 
 
-class AdaLoRA(Delta):
+@dataclass(frozen=True)
+class Config:
+    r: int = 12
+    alpha: float = 16.0
+    begun: int = 0
+    dropout: float = 0.0
+    target_r: int = 8
+    tinit: int = 0
+    tfinal: int = 0
+    interval: int = 1
+    steps: int = 0
+    beta1: float = 0.85
+    beta2: float = 0.85
+    orthogonal: float = 0.5
+
+
+class AdaLoRA(Delta[Config]):
     name = "adalora"
     params = {
         "A": Param("r in *k", init="normal:0.02"),
@@ -41,21 +57,6 @@ class AdaLoRA(Delta):
     targets = ("all-linear",)
     portable = True
     least = {"r": 0}
-
-    @dataclass(frozen=True)
-    class Config:
-        r: int = 12
-        alpha: float = 16.0
-        begun: int = 0
-        dropout: float = 0.0
-        target_r: int = 8
-        tinit: int = 0
-        tfinal: int = 0
-        interval: int = 1
-        steps: int = 0
-        beta1: float = 0.85
-        beta2: float = 0.85
-        orthogonal: float = 0.5
 
     def config(self, values: Mapping[str, Any]) -> Any:
         cfg = super().config(values)
@@ -69,7 +70,7 @@ class AdaLoRA(Delta):
     def at_target(self, model: nn.Module, target: Target, values: dict[str, Any]) -> dict[str, Any]:
         return {"begun": values.get("r", 12), **values}
 
-    def delta(self, p: Mapping[str, Tensor], cfg: Any) -> LowRank:
+    def delta(self, p: Live, cfg: Config) -> LowRank:
         A, B = p["A"], p["B"]
         scale = cfg.alpha / ((cfg.begun or cfg.r) + EPSILON)
         return LowRank.of(B, A.flatten(1) * p["E"], (len(B), *A.shape[1:])) * scale
@@ -107,7 +108,7 @@ class AdaLoRA(Delta):
         fixed = session.steps >= cfg.steps - cfg.tfinal
         return {key: found for key, found in session.memory.items() if not fixed or key.endswith(KEPT)}
 
-    def _budget(self, session: Session, cfg: Any, t: int) -> int:
+    def _budget(self, session: Session, cfg: Config, t: int) -> int:
         """How many triplets are left at step t: falls with the cube from all of them to `target_r` a target."""
         n = len(session.states)
         begin, end = sum(len(state["E"]) for state in session.states.values()), cfg.target_r * n
@@ -118,7 +119,7 @@ class AdaLoRA(Delta):
         left = 1 - (t - cfg.tinit) / (cfg.steps - cfg.tfinal - cfg.tinit)
         return int((begin - end) * left**3 + end)
 
-    def _weigh(self, session: Session, cfg: Any) -> None:
+    def _weigh(self, session: Session, cfg: Config) -> None:
         """Smoothed sensitivity |w g| and its uncertainty, for each number; fp16 would hold neither."""
         import torch
 

@@ -5,28 +5,28 @@ Subtracted, negated and added as any other delta; stored in the dtype of the sub
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from adaptr import Delta, Dense, Param
+from adaptr import Delta, Dense, Live, Param
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-class Full(Delta):
+@dataclass(frozen=True)
+class Config:
+    bias: bool = False
+
+
+class Full(Delta[Config]):
     name = "full"
     params = {"D": Param("*e out in *k"), "b": Param("out", when="bias")}
     targets = ("all-linear",)
     as_stored = True
 
-    @dataclass(frozen=True)
-    class Config:
-        bias: bool = False
-
-    def delta(self, p: Mapping[str, Tensor], cfg: Any) -> Dense:
+    def delta(self, p: Live, cfg: Config) -> Dense:
         return Dense(p["D"])
 
-    def delta_bias(self, p: Mapping[str, Tensor], cfg: Any) -> Tensor | None:
+    def delta_bias(self, p: Live, cfg: Config) -> Tensor | None:
         return p["b"] if cfg.bias else None

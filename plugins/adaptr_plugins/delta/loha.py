@@ -7,17 +7,23 @@ The Hadamard product of two rank-r matrices has a rank of up to r². Convolution
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from adaptr import Delta, Hadamard, LowRank, Param
+from adaptr import Delta, Hadamard, Live, LowRank, Param
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-class LoHa(Delta):
+@dataclass(frozen=True)
+class Config:
+    r: int = 8
+    alpha: float = 8.0
+    tucker: bool = False
+
+
+class LoHa(Delta[Config]):
     name = "loha"
     params = {
         "w1_a": Param("out r", init="kaiming"),
@@ -33,16 +39,10 @@ class LoHa(Delta):
     targets = ("all-linear",)
     portable = True
 
-    @dataclass(frozen=True)
-    class Config:
-        r: int = 8
-        alpha: float = 8.0
-        tucker: bool = False
-
-    def delta(self, p: Mapping[str, Tensor], cfg: Any) -> Hadamard:
+    def delta(self, p: Live, cfg: Config) -> Hadamard:
         return Hadamard(self.factor(p, cfg, "1"), self.factor(p, cfg, "2"), cfg.alpha / cfg.r)
 
-    def factor(self, p: Mapping[str, Tensor], cfg: Any, side: str) -> LowRank:
+    def factor(self, p: Live, cfg: Config, side: str) -> LowRank:
         B = p[f"w{side}_a"]
         A = through(p[f"t{side}"], p[f"d{side}"]) if cfg.tucker else p[f"w{side}_b"]
         return LowRank.of(B, A.flatten(1), (len(B), *A.shape[1:]))

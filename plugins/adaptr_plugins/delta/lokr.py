@@ -8,19 +8,33 @@ same rule. The sizes are stored and never derived from `factor` again: rules for
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from adaptr import Delta, Dense, Kron, LowRank, Operator, Param, Target
+from adaptr import Delta, Dense, Kron, Live, LowRank, Operator, Param, Target
 from adaptr.errors import ShapeError
 from adaptr_plugins.delta.loha import through
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
 
-class LoKr(Delta):
+@dataclass(frozen=True)
+class Config:
+    r: int = 8
+    alpha: float = 8.0
+    factor: int = -1
+    decompose_both: bool = False
+    tucker: bool = False
+    a: int = 1
+    b: int = 1
+    c: int = 1
+    d: int = 1
+    w1_full: bool = True
+    w2_full: bool = True
+
+
+class LoKr(Delta[Config]):
     name = "lokr"
     params = {
         "w1": Param("a c", when="w1_full"),
@@ -36,25 +50,11 @@ class LoKr(Delta):
     targets = ("all-linear",)
     portable = True
 
-    @dataclass(frozen=True)
-    class Config:
-        r: int = 8
-        alpha: float = 8.0
-        factor: int = -1
-        decompose_both: bool = False
-        tucker: bool = False
-        a: int = 1
-        b: int = 1
-        c: int = 1
-        d: int = 1
-        w1_full: bool = True
-        w2_full: bool = True
-
-    def delta(self, p: Mapping[str, Tensor], cfg: Any) -> Kron:
+    def delta(self, p: Live, cfg: Config) -> Kron:
         w1: Operator = Dense(p["w1"]) if cfg.w1_full else LowRank(p["w1_a"], p["w1_b"])
         return Kron(w1, Dense(p["w2"]) if cfg.w2_full else self.right(p, cfg), cfg.alpha / cfg.r)
 
-    def right(self, p: Mapping[str, Tensor], cfg: Any) -> LowRank:
+    def right(self, p: Live, cfg: Config) -> LowRank:
         B = p["w2_a"]
         A = through(p["t2"], p["d2"]) if cfg.tucker else p["w2_b"]
         return LowRank.of(B, A.flatten(1), (len(B), *A.shape[1:]))
@@ -67,7 +67,7 @@ class LoKr(Delta):
         sizes = {"a": a, "b": b, "c": c, "d": d, "w1_full": w1_full, "w2_full": cfg.r >= max(b, d) / 2}
         return {**values, **sizes}
 
-    def axes(self, target: Target, cfg: Any) -> dict[str, int]:
+    def axes(self, target: Target, cfg: Config) -> dict[str, int]:
         found, want = (cfg.a * cfg.b, cfg.c * cfg.d), target.shape[:2]
         if found != want:
             raise ShapeError(

@@ -7,17 +7,27 @@ looked up is the zero one. Expert stacks have one pair for each expert. `rslora`
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from adaptr import Delta, LowRank, Param, Target, View
+from adaptr import Delta, Live, LowRank, Param, Target, View
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from adaptr.view import Call
 
-class LoRA(Delta):
+
+@dataclass(frozen=True)
+class Config:
+    r: int = 8
+    alpha: float = 16.0
+    dropout: float = 0.0
+    rslora: bool = False
+    bias: bool = False
+
+
+class LoRA(Delta[Config]):
     name = "lora"
     params = {
         "A": Param("*e r in *k", init="kaiming"),
@@ -27,32 +37,25 @@ class LoRA(Delta):
     targets = ("all-linear",)
     as_stored = True
 
-    @dataclass(frozen=True)
-    class Config:
-        r: int = 8
-        alpha: float = 16.0
-        dropout: float = 0.0
-        rslora: bool = False
-        bias: bool = False
-
-    def scale(self, cfg: Any) -> float:
+    def scale(self, cfg: Config) -> float:
         return cfg.alpha / (math.sqrt(cfg.r) if cfg.rslora else cfg.r)
 
-    def delta(self, p: Mapping[str, Tensor], cfg: Any) -> LowRank:
+    def delta(self, p: Live, cfg: Config) -> LowRank:
         return LowRank(p["B"], p["A"], self.scale(cfg))
 
-    def delta_bias(self, p: Mapping[str, Tensor], cfg: Any) -> Tensor | None:
+    def delta_bias(self, p: Live, cfg: Config) -> Tensor | None:
         return p["b"] * self.scale(cfg) if cfg.bias else None
 
-    def factors(self, cfg: Any) -> tuple[str, str, float] | None:
+    def factors(self, cfg: Config) -> tuple[str, str, float] | None:
         return None if cfg.bias else ("B", "A", self.scale(cfg))
 
-    def live(self, base: View, p: Any, cfg: Any, weight: float, call: Any) -> Any:
-        if base.plain is None or cfg.bias or cfg.dropout or not hasattr(p, "_parameters"):
+    def live(self, base: View, p: Live, cfg: Config, weight: float, call: Call) -> Call:
+        slots = p.slots
+        if base.plain is None or cfg.bias or cfg.dropout or slots is None:
             return call
         from adaptr.algebra.fused import bound
 
-        return bound(base, p._parameters, self.scale(cfg) * weight, call)
+        return bound(base, slots, self.scale(cfg) * weight, call)
 
     def init_rule(self, param: str, target: Target) -> str:
         if target.looked_up:

@@ -12,31 +12,32 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from adaptr import Delta, Param, Sparse, Target, View
+from adaptr import Delta, Live, Param, Sparse, Target, View
 from adaptr.errors import InputError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-class SHiRA(Delta):
+@dataclass(frozen=True)
+class Config:
+    r: int = 8
+    alpha: float = 1.0
+    mask: Literal["rand", "wm", "struct"] = "rand"
+    seed: int = 0
+    n: int = 0
+    rows: int = 1
+    cols: int = 1
+
+
+class SHiRA(Delta[Config]):
     name = "shira"
     params = {"v": Param("entries"), "i": Param("entries", init="custom", trains=False)}
     kinds = frozenset({"linear", "linear_t", "embedding"})
     targets = ("all-linear",)
     as_stored = True
 
-    @dataclass(frozen=True)
-    class Config:
-        r: int = 8
-        alpha: float = 1.0
-        mask: Literal["rand", "wm", "struct"] = "rand"
-        seed: int = 0
-        n: int = 0
-        rows: int = 1
-        cols: int = 1
-
-    def delta(self, p: Mapping[str, Tensor], cfg: Any) -> Sparse:
+    def delta(self, p: Live, cfg: Config) -> Sparse:
         _require_places(p["i"], cfg.rows * cfg.cols)
         return Sparse(p["i"], p["v"], (cfg.rows, cfg.cols), cfg.alpha)
 
@@ -45,7 +46,7 @@ class SHiRA(Delta):
         n = values.get("n") or self.config(values).r * (rows + cols)
         return {**values, "n": min(n, rows * cols), "rows": rows, "cols": cols}
 
-    def axes(self, target: Target, cfg: Any) -> dict[str, int]:
+    def axes(self, target: Target, cfg: Config) -> dict[str, int]:
         return {"entries": cfg.n or min(cfg.r * sum(target.shape), target.shape[0] * target.shape[1])}
 
     def init_custom(self, target: Target, base: View, made: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -70,13 +71,13 @@ def _require_places(i: Tensor, count: int) -> None:
         raise InputError(f"`shira`: the places `i` are not increasing whole numbers below {count}")
 
 
-def _random(target: Target, base: View, cfg: Any, n: int) -> Tensor:
+def _random(target: Target, base: View, cfg: Config, n: int) -> Tensor:
     from adaptr import stream
 
     return stream.choose(cfg.seed, f"shira.{target.path}", cfg.rows * cfg.cols, n)
 
 
-def _largest(target: Target, base: View, cfg: Any, n: int) -> Tensor:
+def _largest(target: Target, base: View, cfg: Config, n: int) -> Tensor:
     """Where |W| is largest; of equals, the first."""
     import torch
 
@@ -84,7 +85,7 @@ def _largest(target: Target, base: View, cfg: Any, n: int) -> Tensor:
     return torch.sort(order[:n]).values
 
 
-def _structured(target: Target, base: View, cfg: Any, n: int) -> Tensor:
+def _structured(target: Target, base: View, cfg: Config, n: int) -> Tensor:
     """The diagonal, then rows at equal distances, filled up to n from the first on."""
     import torch
 

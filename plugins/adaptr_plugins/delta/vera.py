@@ -9,11 +9,11 @@ against `sha256`; only d and b are stored. Files of other tools bring their own 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from adaptr import Delta, LowRank, Param, Target
+from adaptr import Delta, Live, LowRank, Param, Target
 from adaptr.errors import DigestMismatch
 
 if TYPE_CHECKING:
@@ -23,7 +23,20 @@ if TYPE_CHECKING:
 _DRAWN: dict[tuple[int, int, int, int], tuple[Tensor, Tensor]] = {}
 
 
-class VeRA(Delta):
+@dataclass(frozen=True)
+class Config:
+    r: int = 256
+    dropout: float = 0.0
+    d_initial: float = 0.1
+    in_max: int = 1
+    out_max: int = 1
+    width: int = 1
+    stored: bool = False
+    seed: int = 0
+    sha256: str = ""
+
+
+class VeRA(Delta[Config]):
     name = "vera"
     params = {
         "A": Param("r in_max", init="custom", when="stored", trains=False, shared=True),
@@ -35,25 +48,13 @@ class VeRA(Delta):
     targets = ("all-linear",)
     portable = True
 
-    @dataclass(frozen=True)
-    class Config:
-        r: int = 256
-        dropout: float = 0.0
-        d_initial: float = 0.1
-        in_max: int = 1
-        out_max: int = 1
-        width: int = 1
-        stored: bool = False
-        seed: int = 0
-        sha256: str = ""
-
-    def delta(self, p: Mapping[str, Tensor], cfg: Any) -> LowRank:
+    def delta(self, p: Live, cfg: Config) -> LowRank:
         A, B = self.projections(p, cfg)
         d, b = p["d"], p["b"]
         A, B = A.to(d.device), B.to(d.device)
         return LowRank(b.unsqueeze(-1) * B[: len(b)], d.unsqueeze(-1) * A[:, : cfg.width])
 
-    def projections(self, p: Mapping[str, Tensor], cfg: Any) -> tuple[Tensor, Tensor]:
+    def projections(self, p: Live, cfg: Config) -> tuple[Tensor, Tensor]:
         """A (r, in_max) and B (out_max, r): the stored ones, or those of the seed."""
         return (p["A"], p["B"]) if cfg.stored else drawn(cfg)
 
@@ -71,7 +72,7 @@ class VeRA(Delta):
         return {**values, "width": target.shape[1]}
 
 
-def drawn(cfg: Any) -> tuple[Tensor, Tensor]:
+def drawn(cfg: Config) -> tuple[Tensor, Tensor]:
     """A (r, in_max) and B (out_max, r), fp32. Raises `DigestMismatch` if they are not those that `sha256` promises."""
     key = (cfg.seed, cfg.r, cfg.in_max, cfg.out_max)
     if key not in _DRAWN:
@@ -85,13 +86,14 @@ def drawn(cfg: Any) -> tuple[Tensor, Tensor]:
     return _DRAWN[key]
 
 
-def _draw(cfg: Any) -> tuple[Tensor, Tensor]:
+def _draw(cfg: Config) -> tuple[Tensor, Tensor]:
     """Uniform in +-√2 √(3 / fan in), the fan of A being in_max and that of B r."""
     from adaptr import stream
 
     def uniform(name: str, shape: tuple[int, int]) -> Tensor:
         bound = (2.0 * 3.0 / shape[1]) ** 0.5
-        return ((stream.uniform(cfg.seed, f"vera.{name}", shape) * 2 - 1) * bound).float()
+        drawn: Tensor = (stream.uniform(cfg.seed, f"vera.{name}", shape) * 2 - 1) * bound
+        return drawn.float()
 
     return uniform("A", (cfg.r, cfg.in_max)), uniform("B", (cfg.out_max, cfg.r))
 

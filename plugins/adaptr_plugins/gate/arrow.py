@@ -17,23 +17,24 @@ if TYPE_CHECKING:
     from torch import Generator, Tensor
 
 
-class Arrow(Gate):
+@dataclass(frozen=True)
+class Config:
+    experts: list[str] = field(default_factory=list)
+    top_k: int = 2
+    temperature: float = 1.0
+
+
+class Arrow(Gate[Config]):
     name = "arrow"
     kinds = frozenset({"linear", "linear_t"})
     params = {"v": Param("n in", init="custom", trains=False)}
 
-    @dataclass(frozen=True)
-    class Config:
-        experts: list[str] = field(default_factory=list)
-        top_k: int = 2
-        temperature: float = 1.0
-
-    def axes(self, target: Target, cfg: Any) -> dict[str, int]:
+    def axes(self, target: Target, cfg: Config) -> dict[str, int]:
         if cfg.temperature <= 0 or cfg.top_k < 1:
             raise BadConfig(f"`arrow`: temperature {cfg.temperature:g}, top_k {cfg.top_k}: wanted them above 0")
         return {"n": len(cfg.experts)}
 
-    def start(self, target: Target, children: Adapter, cfg: Any, generator: Generator | None) -> dict[str, Tensor]:
+    def start(self, target: Target, children: Adapter, cfg: Config, generator: Generator | None) -> dict[str, Tensor]:
         import torch
 
         v = torch.zeros(self.shapes(target)["v"], device="meta" if generator is None else None)
@@ -46,7 +47,7 @@ class Arrow(Gate):
                 v[i] = torch.nn.functional.normalize(nearest.A.flatten().float(), dim=0)
         return {"v": v}
 
-    def mix(self, x: Tensor, p: Any, cfg: Any) -> Tensor:
+    def mix(self, x: Tensor, p: Any, cfg: Config) -> Tensor:
         v: Tensor = p["v"]
         likeness = (x.to(v.dtype) @ v.t()).abs()
         absent = [i for i in range(p.count) if i not in p.present]

@@ -16,26 +16,27 @@ if TYPE_CHECKING:
     from torch import Generator, Tensor
 
 
-class LoRASoups(Gate):
+@dataclass(frozen=True)
+class Config:
+    experts: list[str] = field(default_factory=list)
+
+
+class LoRASoups(Gate[Config]):
     name = "lora-soups"
     unmergeable = ""
     possible = "keep it attached"
     params = {"a": Param("n", init="custom")}
 
-    @dataclass(frozen=True)
-    class Config:
-        experts: list[str] = field(default_factory=list)
-
-    def axes(self, target: Target, cfg: Any) -> dict[str, int]:
+    def axes(self, target: Target, cfg: Config) -> dict[str, int]:
         return {"n": len(cfg.experts)}
 
-    def start(self, target: Target, children: Adapter, cfg: Any, generator: Generator | None) -> dict[str, Tensor]:
+    def start(self, target: Target, children: Adapter, cfg: Config, generator: Generator | None) -> dict[str, Tensor]:
         import torch
 
         n = len(cfg.experts)
         return {"a": torch.full((n,), 1 / n, device="meta" if generator is None else None)}
 
-    def mix(self, x: Tensor, p: Any, cfg: Any) -> Tensor:
+    def mix(self, x: Tensor, p: Any, cfg: Config) -> Tensor:
         a: Tensor = p["a"]
         return a
 

@@ -8,18 +8,33 @@ h is the last hidden state of a pass of the base alone, g a classifier of `depth
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from adaptr import Gate, Param, Target, targets
+from adaptr import Gate, Live, Param, Target, targets
 from adaptr.errors import BadConfig, Unsupported
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-class XLoRA(Gate):
+@dataclass(frozen=True)
+class Config:
+    experts: list[str] = field(default_factory=list)
+    sites: list[str] = field(default_factory=list)
+    layerwise: bool = True
+    depth: int = 1
+    size: int = 2048
+    dropout: float = 0.2
+    softmax: bool = True
+    temperature: float = 1.0
+    top_k: int = 0
+    softmax_topk: bool = False
+    scale: float = 1.0
+    probe: float = 0.0
+
+
+class XLoRA(Gate[Config]):
     name = "xlora"
     passes = True
     kinds = Gate.kinds | {"model"}
@@ -32,22 +47,7 @@ class XLoRA(Gate):
         "b": Param("outs", init="zeros"),
     }
 
-    @dataclass(frozen=True)
-    class Config:
-        experts: list[str] = field(default_factory=list)
-        sites: list[str] = field(default_factory=list)
-        layerwise: bool = True
-        depth: int = 1
-        size: int = 2048
-        dropout: float = 0.2
-        softmax: bool = True
-        temperature: float = 1.0
-        top_k: int = 0
-        softmax_topk: bool = False
-        scale: float = 1.0
-        probe: float = 0.0
-
-    def axes(self, target: Target, cfg: Any) -> dict[str, int]:
+    def axes(self, target: Target, cfg: Config) -> dict[str, int]:
         n = len(cfg.experts)
         if cfg.depth < 1 or cfg.temperature <= 0 or not 0 <= cfg.top_k <= n:
             raise BadConfig(
@@ -63,10 +63,10 @@ class XLoRA(Gate):
     def places(self, model: nn.Module, sites: list[Target]) -> list[Target]:
         return targets.resolve(model, "model", {"model"})
 
-    def number(self, cfg: Any, path: str) -> int:
+    def number(self, cfg: Config, path: str) -> int:
         return cfg.sites.index(path) if cfg.layerwise else 0
 
-    def scalings(self, hidden: Tensor, p: Mapping[str, Tensor], cfg: Any) -> Tensor:
+    def scalings(self, hidden: Tensor, p: Live, cfg: Config) -> Tensor:
         z = hidden
         if cfg.depth > 1:
             z = _layer(z, p["W_in"], p["b_in"], cfg, p)
@@ -74,11 +74,12 @@ class XLoRA(Gate):
             z = _layer(z, p["W_h"][i], p["b_h"][i], cfg, p)
         from torch.nn.functional import linear
 
-        s = linear(z, p["W"], p["b"]).unflatten(-1, (-1, len(cfg.experts)))
+        s = linear(z, p["W"], p["b"])
+        s = s.reshape(*s.shape[:-1], -1, len(cfg.experts))
         s = (s / cfg.temperature).softmax(-1) if cfg.softmax else s
         return cfg.scale * (_largest(s, cfg) if cfg.top_k or cfg.softmax_topk else s)
 
-    def mix(self, x: Tensor, p: Any, cfg: Any) -> Tensor:
+    def mix(self, x: Tensor, p: Any, cfg: Config) -> Tensor:
         if p.signal.value is None:
             raise Unsupported(
                 "`xlora`: a layer was called outside of its model, where there are no weights for it; to recompute "
@@ -88,13 +89,13 @@ class XLoRA(Gate):
         return s
 
 
-def _layer(z: Tensor, W: Tensor, b: Tensor, cfg: Any, p: Any) -> Tensor:
+def _layer(z: Tensor, W: Tensor, b: Tensor, cfg: Config, p: Live) -> Tensor:
     from torch.nn.functional import dropout, linear, relu
 
-    return dropout(relu(linear(z, W, b)), cfg.dropout, getattr(p, "training", False))
+    return dropout(relu(linear(z, W, b)), cfg.dropout, p.training)
 
 
-def _largest(s: Tensor, cfg: Any) -> Tensor:
+def _largest(s: Tensor, cfg: Config) -> Tensor:
     """The `top_k` largest weights of each token, and their softmax where that is wanted."""
     import torch
 

@@ -7,18 +7,24 @@ With `init="zero_up"` a fresh adapter is exactly the identity.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
-from adaptr import Insert, Param, Target
+from adaptr import Insert, Live, Param, Target
 from adaptr.families.insert import bottleneck
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-class Houlsby(Insert):
+@dataclass(frozen=True)
+class Config:
+    m: int = 64
+    activation: Literal["relu", "gelu", "gelu_new", "silu", "tanh"] = "gelu"
+    init: Literal["truncated", "zero_up"] = "truncated"
+
+
+class Houlsby(Insert[Config]):
     name = "houlsby"
     params = {
         "D": Param("m d", init="truncated:0.01"),
@@ -29,13 +35,7 @@ class Houlsby(Insert):
     targets = ("attn_out", "ffn_out")
     identity = False
 
-    @dataclass(frozen=True)
-    class Config:
-        m: int = 64
-        activation: Literal["relu", "gelu", "gelu_new", "silu", "tanh"] = "gelu"
-        init: Literal["truncated", "zero_up"] = "truncated"
-
-    def forward(self, h: Tensor, x: Tensor, p: Mapping[str, Tensor], cfg: Any) -> Tensor:
+    def forward(self, h: Tensor, x: Tensor, p: Live, cfg: Config) -> Tensor:
         return h + bottleneck(h, p, cfg.activation)
 
     def init_rule(self, param: str, target: Target) -> str:

@@ -6,18 +6,26 @@ U starts at zero, so a fresh adapter is exactly the identity.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from adaptr import Insert, Param, Target, roles
+from adaptr import Insert, Live, Param, Target, roles
 from adaptr.families.insert import bottleneck
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-class Parallel(Insert):
+@dataclass(frozen=True)
+class Config:
+    m: int = 512
+    s: float = 4.0
+    activation: Literal["relu", "gelu", "gelu_new", "silu", "tanh"] = "relu"
+    dropout: float = 0.0
+    reads: str = ""
+
+
+class Parallel(Insert[Config]):
     name = "parallel"
     params = {
         "D": Param("m d", init="kaiming"),
@@ -27,16 +35,8 @@ class Parallel(Insert):
     }
     targets = ("ffn_out",)
 
-    @dataclass(frozen=True)
-    class Config:
-        m: int = 512
-        s: float = 4.0
-        activation: Literal["relu", "gelu", "gelu_new", "silu", "tanh"] = "relu"
-        dropout: float = 0.0
-        reads: str = ""
-
     def at_target(self, model: nn.Module, target: Target, values: dict[str, Any]) -> dict[str, Any]:
         return {"reads": roles.ffn_input(target.path), **values}
 
-    def forward(self, h: Tensor, x: Tensor, p: Mapping[str, Tensor], cfg: Any) -> Tensor:
+    def forward(self, h: Tensor, x: Tensor, p: Live, cfg: Config) -> Tensor:
         return h + cfg.s * bottleneck(x, p, cfg.activation, cfg.dropout)

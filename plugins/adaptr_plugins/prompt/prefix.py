@@ -9,24 +9,24 @@ change what is attended.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
-from adaptr import Param, Prefix
+from adaptr import Live, Param, Prefix
 from adaptr.precision import wide
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-class PrefixTuning(Prefix):
+@dataclass(frozen=True)
+class Config:
+    tokens: int = 10
+    position_offset: Literal["none", "shift"] = "none"
+
+
+class PrefixTuning(Prefix[Config]):
     name = "prefix"
     params = {"K": Param("h tokens d", init="normal:1"), "V": Param("h tokens d", init="normal:1")}
 
-    @dataclass(frozen=True)
-    class Config:
-        tokens: int = 10
-        position_offset: Literal["none", "shift"] = "none"
-
-    def keys_values(self, p: Any, cfg: Any) -> tuple[Tensor, Tensor]:
-        R, K = getattr(p, "rotation", None), wide(p["K"])
-        return (K if R is None else K @ R.to(K)), p["V"]
+    def keys_values(self, p: Live, cfg: Config) -> tuple[Tensor, Tensor]:
+        return wide(p["K"]), p["V"]

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from adaptr import Param, SoftPrompt
+from adaptr import Live, Param, SoftPrompt
 from adaptr.errors import BadConfig
 
 if TYPE_CHECKING:
@@ -22,17 +22,18 @@ if TYPE_CHECKING:
     from adaptr.targets import Spec
 
 
-class Prompt(SoftPrompt):
+@dataclass(frozen=True)
+class Config:
+    tokens: int = 20
+    rows: int = 20
+    init: Literal["vocab", "normal"] = "vocab"
+
+
+class Prompt(SoftPrompt[Config]):
     name = "prompt"
     params = {"P": Param("rows d", init="normal:0.02")}
 
-    @dataclass(frozen=True)
-    class Config:
-        tokens: int = 20
-        rows: int = 20
-        init: Literal["vocab", "normal"] = "vocab"
-
-    def prompt(self, p: Mapping[str, Tensor], cfg: Any) -> Tensor:
+    def prompt(self, p: Live, cfg: Config) -> Tensor:
         return p["P"][: cfg.tokens]
 
     def complete(self, model: nn.Module, values: dict[str, Any], places: Sequence[Target]) -> dict[str, Any]:

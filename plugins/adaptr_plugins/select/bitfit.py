@@ -5,23 +5,19 @@ Stored as differences, which add; a module without a bias is not a target.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from adaptr import Param, SelectBias, Target
+from adaptr.contract import Nothing
 
 if TYPE_CHECKING:
     from torch import nn
 
 
-class BitFit(SelectBias):
+class BitFit(SelectBias[Nothing]):
     name = "bitfit"
     params = {"b": Param("out")}
     targets = ("re:.*",)
-
-    @dataclass(frozen=True)
-    class Config:
-        pass
 
     def accepts(self, model: nn.Module, target: Target) -> bool:
         return model.get_submodule(target.path)._parameters.get("bias") is not None

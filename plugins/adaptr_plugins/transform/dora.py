@@ -8,18 +8,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from adaptr import LowRank, Param, Row, Target, Transform, View
+from adaptr import Live, LowRank, Param, Row, Target, Transform, View
 from adaptr.families.transform import lerp
 from adaptr.precision import Wide, wide, widest
 from adaptr.view import ALL
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
+    from adaptr.view import Call
 
-class DoRA(Transform):
+
+@dataclass(frozen=True)
+class Config:
+    r: int = 8
+    alpha: float = 16.0
+    dropout: float = 0.0
+    rslora: bool = False
+
+
+class DoRA(Transform[Config]):
     name = "dora"
     params = {
         "A": Param("r in *k", init="kaiming"),
@@ -31,24 +42,17 @@ class DoRA(Transform):
     rowwise = True
     portable = True
 
-    @dataclass(frozen=True)
-    class Config:
-        r: int = 8
-        alpha: float = 16.0
-        dropout: float = 0.0
-        rslora: bool = False
-
-    def scale(self, cfg: Any) -> float:
+    def scale(self, cfg: Config) -> float:
         return cfg.alpha / (cfg.r**0.5 if cfg.rslora else cfg.r)
 
-    def low_rank(self, p: Mapping[str, Tensor], cfg: Any) -> LowRank:
+    def low_rank(self, p: Live, cfg: Config) -> LowRank:
         return LowRank(p["B"], p["A"], self.scale(cfg))
 
-    def weight(self, W: Tensor, p: Mapping[str, Tensor], cfg: Any) -> Tensor:
+    def weight(self, W: Tensor, p: Live, cfg: Config) -> Tensor:
         V = self.low_rank(p, cfg).add_rows(W, slice(None))
         return V * over_rows(p["m"].to(V.dtype) / row_norms(V.detach()), V)
 
-    def view(self, base: View, p: Mapping[str, Tensor], cfg: Any, weight: float) -> View:
+    def view(self, base: View, p: Live, cfg: Config, weight: float) -> View:
         made = super().view(base, p, cfg, weight)
         if base.exact is None:
             return made
@@ -60,7 +64,7 @@ class DoRA(Transform):
 
         return made.then(rows=rows)
 
-    def raised(self, W: Tensor, p: Mapping[str, Tensor], cfg: Any, exact: Any) -> tuple[Tensor, Tensor]:
+    def raised(self, W: Tensor, p: Live, cfg: Config, exact: torch.dtype | None) -> tuple[Tensor, Tensor]:
         """V = W + s B A and m / ‖V‖. `exact`: as a View says it."""
         if exact is None:
             V = self.low_rank(p, cfg).add_rows(W, ALL)
@@ -70,7 +74,7 @@ class DoRA(Transform):
         V = self.low_rank(p, cfg).exact(exact).add_rows(W, ALL)
         return V, (p["m"].double() / nonzero(norms(V))).to(V.dtype)
 
-    def forward(self, base: View, x: Tensor, p: Any, cfg: Any) -> Tensor:
+    def forward(self, base: View, x: Tensor, p: Live, cfg: Config) -> Tensor:
         op = self.low_rank(p, cfg)
         if op.A.ndim != 2 or not x.is_floating_point() or (cfg.dropout and p.training):
             return self.general(base, x, p, cfg)
@@ -82,18 +86,18 @@ class DoRA(Transform):
             return (y - b) * g + b
         return y * g if y.requires_grad or g.requires_grad else y.mul_(g)
 
-    def live(self, base: View, p: Any, cfg: Any, weight: float, call: Any) -> Any:
-        if base.plain is None or p["A"].ndim != 2 or cfg.dropout or weight != 1.0 or not hasattr(p, "_parameters"):
+    def live(self, base: View, p: Live, cfg: Config, weight: float, call: Call) -> Call:
+        slots = p.slots
+        if base.plain is None or p["A"].ndim != 2 or cfg.dropout or weight != 1.0 or slots is None:
             return call
         from adaptr.algebra.fused import scaled
 
-        return scaled(base, p._parameters, self.scale(cfg), lambda: self.kept_gain(base, p, cfg), call)
+        return scaled(base, slots, self.scale(cfg), lambda: self.kept_gain(base, p, cfg), call)
 
-    def kept_gain(self, base: View, p: Any, cfg: Any) -> Tensor:
-        found: Tensor = p.derived("g", (*base.sources(), *p.sources(1.0)), lambda: self.gain(base, p, cfg))
-        return found
+    def kept_gain(self, base: View, p: Live, cfg: Config) -> Tensor:
+        return p.derived("g", (*base.sources(), *p.sources(1.0)), lambda: self.gain(base, p, cfg))
 
-    def general(self, base: View, x: Tensor, p: Any, cfg: Any) -> Tensor:
+    def general(self, base: View, x: Tensor, p: Live, cfg: Config) -> Tensor:
         """Convolutions, look-up tables, dropout: y = base(x) + (g - 1)∘(W x') + g∘(s B A x'), x' the dropped-out x."""
         from torch.nn.functional import dropout
 
@@ -113,7 +117,7 @@ class DoRA(Transform):
         out = y - direct + both * base.along(g.to(y.dtype))
         return out if b is None else out + base.along(b)
 
-    def gain(self, base: View, p: Mapping[str, Tensor], cfg: Any) -> Tensor:
+    def gain(self, base: View, p: Live, cfg: Config) -> Tensor:
         """m / ‖W + s B A‖ per output row, from ‖W‖² + 2 s (W Aᵀ)∘B + s² (B A Aᵀ)∘B."""
         W, A, B, s = base.weight.detach(), p["A"].detach(), p["B"].detach(), self.scale(cfg)
         dtype = widest(W.dtype, A.dtype)
@@ -122,7 +126,7 @@ class DoRA(Transform):
         squares = (W * W).sum(1) + (cross * B).sum(1)
         return wide(p["m"]) / nonzero(squares.clamp(min=0).sqrt())
 
-    def row(self, target: Target, base: View, p: Mapping[str, Tensor]) -> Row:
+    def row(self, target: Target, base: View, p: Live) -> Row:
         """y = g ∘ (base(x) - b + s B A x) + b."""
         cfg, p = self.config(target.config), Wide(p)
         g, b = self.gain(base, p, cfg), base.bias
@@ -132,12 +136,10 @@ class DoRA(Transform):
     def init_custom(self, target: Target, base: View, made: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return {"m": row_norms(base.weight).float()}
 
-    def keep(self, base: View, p: Mapping[str, Tensor], cfg: Any, rows: slice) -> dict[str, Tensor]:
+    def keep(self, base: View, p: Live, cfg: Config, rows: slice) -> dict[str, Tensor]:
         return {"g": self.raised(base.rows(rows), self.sliced(p, cfg, rows), cfg, base.exact)[1]}
 
-    def inverse(
-        self, merged: View, p: Mapping[str, Tensor], cfg: Any, kept: Mapping[str, Tensor], weight: float
-    ) -> View:
+    def inverse(self, merged: View, p: Live, cfg: Config, kept: Mapping[str, Tensor], weight: float) -> View:
         def rows(s: slice) -> Tensor:
             W = merged.rows(s)
             g = over_rows(kept["g"][s] * weight, W)

@@ -11,14 +11,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from adaptr import Param, Row, Target, Transform, View, roles
+from adaptr import Live, Param, Row, Target, Transform, View, roles
+from adaptr.live import Tensors
 from adaptr.precision import wide
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-class IA3(Transform):
+@dataclass(frozen=True)
+class Config:
+    side: Literal["out", "in"] = "out"
+
+
+class IA3(Transform[Config]):
     name = "ia3"
     params = {"l": Param("{side}", init="ones")}
     kinds = frozenset({"linear", "linear_t", "conv1d", "conv2d", "conv3d"})
@@ -26,21 +32,17 @@ class IA3(Transform):
     rowwise = True
     portable = True
 
-    @dataclass(frozen=True)
-    class Config:
-        side: Literal["out", "in"] = "out"
-
     def at_target(self, model: nn.Module, target: Target, values: dict[str, Any]) -> dict[str, Any]:
         return {"side": "in" if roles.has(target.path, "mlp.down") else "out", **values}
 
-    def weight(self, W: Tensor, p: Mapping[str, Tensor], cfg: Any) -> Tensor:
+    def weight(self, W: Tensor, p: Live, cfg: Config) -> Tensor:
         kernel = (1 for _ in W.shape[2:])
         return W * (p["l"].view(-1, 1, *kernel) if cfg.side == "out" else p["l"].view(1, -1, *kernel)).to(W.dtype)
 
-    def bias(self, b: Tensor, p: Mapping[str, Tensor], cfg: Any) -> Tensor:
+    def bias(self, b: Tensor, p: Live, cfg: Config) -> Tensor:
         return b * p["l"].to(b.dtype) if cfg.side == "out" else b
 
-    def forward(self, base: View, x: Tensor, p: Mapping[str, Tensor], cfg: Any) -> Tensor:
+    def forward(self, base: View, x: Tensor, p: Live, cfg: Config) -> Tensor:
         if cfg.side == "in":
             groups = x.shape[base.axis] // p["l"].numel()  # of a grouped convolution: each group has the same l
             scaled: Tensor = base(x * base.along(p["l"].repeat(groups)).to(x.dtype))
@@ -48,13 +50,11 @@ class IA3(Transform):
         y: Tensor = base(x)
         return y * base.along(p["l"]).to(y.dtype)
 
-    def row(self, target: Target, base: View, p: Mapping[str, Tensor]) -> Row:
+    def row(self, target: Target, base: View, p: Live) -> Row:
         return Row(into=p["l"]) if self.config(target.config).side == "in" else Row(gain=p["l"])
 
-    def inverse(
-        self, merged: View, p: Mapping[str, Tensor], cfg: Any, kept: Mapping[str, Tensor], weight: float
-    ) -> View:
+    def inverse(self, merged: View, p: Live, cfg: Config, kept: Mapping[str, Tensor], weight: float) -> View:
         # where 1 + w (l - 1) is zero nothing can be recovered: the receipt's patch holds those elements
         factor = 1 + weight * (wide(p["l"]) - 1)
-        inverse = {"l": 1 / factor.where(factor != 0, 1.0)}
+        inverse = Tensors({"l": 1 / factor.where(factor != 0, 1.0)})
         return self.view(merged, inverse, cfg, 1.0)

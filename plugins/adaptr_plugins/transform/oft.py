@@ -15,27 +15,29 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from adaptr import Param, Target, Transform, View
+from adaptr import Live, Param, Target, Transform, View
 from adaptr.errors import BadConfig
 from adaptr.precision import at_least, wide, widest
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor, nn
 
 
-class OFT(Transform):
+@dataclass(frozen=True)
+class Config:
+    b: int = 32
+    terms: int = 0
+    share: bool = False
+
+
+class OFT(Transform[Config]):
     name = "oft"
     params = {"Q": Param("blocks skew")}
     kinds = frozenset({"linear", "linear_t", "conv1d", "conv2d", "conv3d"})
     targets = ("all-linear",)
     rowwise = True
     portable = True
-
-    @dataclass(frozen=True)
-    class Config:
-        b: int = 32
-        terms: int = 0
-        share: bool = False
 
     def config(self, values: Mapping[str, Any]) -> Any:
         cfg = super().config(values)
@@ -46,17 +48,17 @@ class OFT(Transform):
     def at_target(self, model: nn.Module, target: Target, values: dict[str, Any]) -> dict[str, Any]:
         return {**values, "b": _divisor(target, self.config(values).b)}
 
-    def axes(self, target: Target, cfg: Any) -> dict[str, int]:
+    def axes(self, target: Target, cfg: Config) -> dict[str, int]:
         width = _width(target)
         if width % cfg.b:
             raise BadConfig(f"`oft`: `b` is {cfg.b}, wanted a divisor of {width}, the width of `{target.path}`")
         return {"blocks": 1 if cfg.share else width // cfg.b, "skew": cfg.b * (cfg.b - 1) // 2}
 
-    def view(self, base: View, p: Mapping[str, Tensor], cfg: Any, weight: float) -> View:
+    def view(self, base: View, p: Live, cfg: Config, weight: float) -> View:
         def R() -> Tensor:
             # a live state keeps what is derived from its tensors
             make = lambda: rotation(wide(p["Q"]) * weight, cfg)
-            return p.derived("R", (weight, p["Q"]), make) if hasattr(p, "derived") else make()
+            return p.derived("R", (weight, p["Q"]), make)
 
         def call(x: Tensor) -> Tensor:
             if base.axis == -1:
@@ -66,30 +68,29 @@ class OFT(Transform):
             assert base.op is not None
             return base.op(x, turned(base.weight, R()), base.bias)
 
-        turn = lambda W: turned(W, R())
+        turn: Callable[[Tensor], Tensor] = lambda W: turned(W, R())
         if base.exact is not None:
             turn = exactly(rotation(p["Q"].double() * weight, cfg), base.exact)
         return base.then(call=call, rows=lambda s: turn(base.rows(s)), parts=(p["Q"],))
 
-    def keep_whole(self, p: Mapping[str, Tensor], cfg: Any, weight: float) -> dict[str, Tensor]:
+    def keep_whole(self, p: Live, cfg: Config, weight: float) -> dict[str, Tensor]:
         """The inverse rotation: solving is done otherwise on other machines."""
         return {"R": inverted(p, cfg, weight)}
 
-    def inverse(
-        self, merged: View, p: Mapping[str, Tensor], cfg: Any, kept: Mapping[str, Tensor], weight: float
-    ) -> View:
-        if merged.exact is None:
+    def inverse(self, merged: View, p: Live, cfg: Config, kept: Mapping[str, Tensor], weight: float) -> View:
+        dtype = merged.exact
+        if dtype is None:
             return merged.then(rows=lambda s: turned(merged.rows(s), inverted(p, cfg, weight)))
-        turn = functools.cache(lambda: exactly(kept["R"], merged.exact))
+        turn = functools.cache(lambda: exactly(kept["R"], dtype))
         return merged.then(rows=lambda s: turn()(merged.rows(s)))
 
 
-def inverted(p: Mapping[str, Tensor], cfg: Any, weight: float) -> Tensor:
+def inverted(p: Live, cfg: Config, weight: float) -> Tensor:
     """The inverse of R, not its transpose: a truncated series is only nearly orthogonal."""
     return rotation(p["Q"].double() * weight, cfg).inverse()
 
 
-def exactly(R: Tensor, dtype: Any) -> Callable[[Tensor], Tensor]:
+def exactly(R: Tensor, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
     """W to W Rᵀ over all of in*k, with the same bits for the same R on every machine."""
     from adaptr.algebra import exact
 
@@ -102,7 +103,7 @@ def exactly(R: Tensor, dtype: Any) -> Callable[[Tensor], Tensor]:
     return turn
 
 
-def rotation(Q: Tensor, cfg: Any) -> Tensor:
+def rotation(Q: Tensor, cfg: Config) -> Tensor:
     """R (blocks, b, b) from the entries of Q above the diagonal, (blocks, b (b - 1) / 2)."""
     import torch
 
@@ -111,7 +112,8 @@ def rotation(Q: Tensor, cfg: Any) -> Tensor:
     upper = Q.new_zeros(len(Q), b, b).index_put((torch.arange(len(Q), device=Q.device).unsqueeze(1), i, j), Q)
     S, one = upper - upper.mT, torch.eye(b, dtype=Q.dtype, device=Q.device)
     if not cfg.terms:
-        return torch.linalg.solve(one - S, one + S, left=False)
+        exact: Tensor = torch.linalg.solve(one - S, one + S, left=False)
+        return exact
     R, power = one + 2 * S, S
     for _ in range(cfg.terms - 3):
         power = power @ S

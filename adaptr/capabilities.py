@@ -1,0 +1,58 @@
+"""What a method can, as a value: the core asks `method.can`, and neither a class, nor a family, nor a name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+#: Forms that a change can have as an operator and be written in: factors, all of its numbers, a bias alone.
+LOW_RANK, DENSE, BIAS = "low-rank", "dense", "bias"
+FORMS = frozenset({LOW_RANK, DENSE, BIAS})
+#: The method that results are written as where none is asked for, by their form.
+WRITTEN: Mapping[str, str] = {LOW_RANK: "lora", DENSE: "full", BIAS: "bitfit"}
+#: The method that puts several adapters on one another in one file.
+STACK = "stack"
+#: The gate that is learnt where none is asked for.
+GATE = "xlora"
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What can be asked of a method without an adapter of it.
+
+    What adapters do to a model:
+    `merge`: some weight does what it does. `adds`: all that it does is to add, whatever the base and the input are.
+    `delta`: of that, an operator D to a weight, which `operator` gives; `weighs`: a weight changes, not biases alone.
+    `identity`: a fresh adapter leaves the model as it is. `rowwise`, `colwise`: a block of rows, or of columns, of the
+    merged weight needs only that block of the base. `inverse`: what it does to a weight can be undone. `portable`: what
+    it computes of a weight has the same bits on every machine.
+
+    What it can be computed as: `row`: as a row of a batch among other adapters. `factors`: as s B A of its very
+    tensors, where its configuration allows it.
+
+    How it is made: `learns`: it has tensors that train. `schedule`: it does something of its own after steps. `over`:
+    it is made over adapters that are given; `parts`: it arranges adapters, each of which does what it does alone;
+    `gates`: it weighs them. `forms`: what an operator may be for `written` to make its tensors of it. `averages`: the
+    mean of its tensors is one of what it does. `tokens`: the axis along which its tensors hold virtual tokens, None
+    for none.
+    """
+
+    merge: bool
+    adds: bool
+    delta: bool
+    weighs: bool
+    identity: bool
+    rowwise: bool
+    colwise: bool
+    inverse: bool
+    portable: bool
+    row: bool
+    factors: bool
+    learns: bool
+    schedule: bool
+    over: bool
+    parts: bool
+    gates: bool
+    forms: frozenset[str]
+    averages: bool
+    tokens: int | None

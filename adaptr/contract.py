@@ -1,0 +1,265 @@
+"""What a method supplies, typed: its table, its formulas, what becomes of it in training. Read after `hookspecs`.
+
+`Contract[C]` has C, a frozen dataclass, for its configuration: `class LoRA(Delta[Config])`. Formulas get the tensors of
+one target as `Live` and their configuration as C. What is not supplied is what most methods do. A family
+(`adaptr.families`) answers the five verbs with these members, and asks its methods for one or two formulas.
+"""
+
+from __future__ import annotations
+
+import functools
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple
+
+from adaptr import weighting
+from adaptr.adapter import Adapter, Target
+from adaptr.capabilities import Capabilities
+from adaptr.errors import Unsupported, UsageError
+from adaptr.live import Live
+from adaptr.params import Param
+from adaptr.view import View
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+    from torch import Tensor, nn
+    from typing_extensions import TypeVar
+
+    from adaptr.algebra.operator import Operator
+    from adaptr.families.row import Row
+    from adaptr.host import Session
+    from adaptr.targets import Spec
+
+    C = TypeVar("C", bound=DataclassInstance, default=Any)  # a method that does not say has any
+else:
+    C = typing.TypeVar("C")
+
+#: What `merge` answers for methods that have no weight, by the kind of reason.
+REASONS = {
+    "non-linear": "it applies a non-linear function to the activation, so no change to the base weights reproduces it",
+    "gated": "its weights are others for each token, so no change to the base weights reproduces it",
+    "tokens": "it adds key/value or token positions, not weights",
+}
+
+
+class Member(NamedTuple):
+    """An adapter inside another one, and how strong it is at each path."""
+
+    name: str
+    adapter: Adapter
+    strength: Callable[[str], float]
+
+
+@dataclass(frozen=True)
+class Nothing:
+    """The configuration of a method that has none."""
+
+
+class Contract(Generic[C]):
+    """All that the core may ask of a method.
+
+    `name`: the one spelling used everywhere. `version`: of the mathematics; files carry it. `params`: its tensors at
+    one target. `kinds`: target kinds it works on. `targets`: roles adapted when nothing is said. `unmergeable`: a key
+    of `REASONS` if no weight does what it does, and `possible`: what can be done instead.
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[int] = 1
+    family: ClassVar[str] = ""
+    Config: ClassVar[type[Any]] = Nothing
+    params: ClassVar[Mapping[str, Param]] = {}
+    kinds: ClassVar[frozenset[str]] = frozenset()
+    targets: ClassVar[tuple[str, ...]] = ()
+    #: The smallest size of an axis where it is not 1.
+    least: ClassVar[Mapping[str, int]] = {}
+    unmergeable: ClassVar[str] = ""
+    possible: ClassVar[str] = "keep it attached"
+
+    # what can't be seen from what it supplies: see `Capabilities`
+
+    rowwise: ClassVar[bool] = True
+    colwise: ClassVar[bool] = False
+    #: Whether a fresh adapter leaves the model as it is; a method that does not says why in its docstring.
+    identity: ClassVar[bool] = True
+    #: Whether what it computes of a weight and back, beyond operators and what it keeps, is single operations on
+    #: elements: these have the same bits on every machine, where sums, products of matrices and functions have not. If
+    #: not, a receipt holds every bit that a merge changes.
+    portable: ClassVar[bool] = False
+    averages: ClassVar[bool] = False
+    tokens: ClassVar[int | None] = None
+    #: Of methods that are made of others: whether those learn too.
+    trains_parts: ClassVar[bool] = True
+    #: How fast it learns, where nothing is said: a learning rate of AdamW.
+    rate: ClassVar[float] = 1e-3
+
+    def __init_subclass__(cls, **more: Any) -> None:
+        """The configuration is what stands in the brackets behind the family, or a class of that name inside."""
+        super().__init_subclass__(**more)
+        said = [one for base in cls.__dict__.get("__orig_bases__", ()) for one in typing.get_args(base)]
+        given = next((one for one in said if isinstance(one, type)), None)
+        if given is not None and "Config" not in cls.__dict__:
+            cls.Config = given
+
+    @functools.cached_property
+    def can(self) -> Capabilities:
+        """What the method can."""
+        return self.capabilities()
+
+    def capabilities(self) -> Capabilities:
+        """Derived from what the class supplies, where that says it, and declared where it can't."""
+        return Capabilities(
+            merge=not self.unmergeable,
+            adds=self.supplies("operator") or self.supplies("shift"),
+            delta=self.supplies("operator"),
+            weighs=not self.unmergeable and (self.supplies("operator") or not self.supplies("shift")),
+            identity=self.identity,
+            rowwise=self.rowwise,
+            colwise=self.colwise,
+            inverse=self.supplies("inverse"),
+            portable=self.portable,
+            row=self.supplies("row"),
+            factors=self.supplies("factors"),
+            learns=any(param.trains for param in self.params.values()),
+            schedule=self.supplies("after_step"),
+            over=self.supplies("over"),
+            parts=self.supplies("parts"),
+            gates=self.supplies("mix"),
+            forms=self.forms,
+            averages=self.averages,
+            tokens=self.tokens,
+        )
+
+    @classmethod
+    def supplies(cls, member: str) -> bool:
+        """Whether the class has a member of its own where the contract has one that does nothing or refuses."""
+        return getattr(cls, member) is not getattr(Contract, member)
+
+    # ------------------------------------------------------------ on weights
+
+    def view(self, base: View, p: Live, cfg: C, weight: float) -> View:
+        """The layer `base` with the adapter in it."""
+        raise NotImplementedError
+
+    def inverse(self, merged: View, p: Live, cfg: C, kept: Mapping[str, Tensor], weight: float) -> View:
+        """The layer below `merged`."""
+        raise Unsupported(f"`{self.name}` has no inverse; keep the base's tensors")
+
+    def keep(self, base: View, p: Live, cfg: C, rows: slice) -> dict[str, Tensor]:
+        """What `inverse` needs beyond the adapter, for `rows` of the weight: usually nothing."""
+        return {}
+
+    def keep_whole(self, p: Live, cfg: C, weight: float) -> dict[str, Tensor]:
+        """The same for all rows at once: what follows from the adapter, but not on every machine to the bit."""
+        return {}
+
+    def travels(self, p: Live, cfg: C) -> bool:
+        """Whether its inverse has the same bits on every machine, of a View that is `exact`."""
+        return self.can.inverse and self.portable
+
+    def operator(self, target: Target, p: Live) -> Operator:
+        """D at a target, where the method adds one to the weight that does not depend on the weight."""
+        raise Unsupported(f"`{self.name}` has no delta of its own")
+
+    def shift(self, p: Live, cfg: C, weight: float = 1.0) -> Tensor | None:
+        """What is added to the bias at a strength, in fp32 or better; None for nothing."""
+        return None
+
+    def factors(self, cfg: C) -> tuple[str, str, float] | None:
+        """The names of B and A, and s, where all that the method does is to add s B A, made of these very tensors.
+
+        Adapters that say so are computed together where several meet. None for all others.
+        """
+        return None
+
+    def row(self, target: Target, base: View, p: Live) -> Row:
+        """What one row of a batch needs at a linear layer, where each row has its own adapter.
+
+        `base`: the layer without adapters. Raises `Unsupported` where the method can't be said so.
+        """
+        raise Unsupported(self.no_row)
+
+    @property
+    def no_row(self) -> str:
+        """Why there is no row, "" where there is one."""
+        if self.can.row:
+            return ""
+        other = "what it does to a weight is neither of low rank nor a scale of features"
+        reason = REASONS.get(self.unmergeable, other)
+        return (
+            f"`{self.name}` can't be one row of a batch among other adapters: {reason}. Possible: attach it to a model "
+            "of its own, or `adaptr convert --method lora --rank R`, which measures the error, where it has a weight."
+        )
+
+    # ------------------------------------------------------------ the way back
+
+    #: What an operator may be for `written` to make tensors of it.
+    forms: ClassVar[frozenset[str]] = frozenset()
+
+    def written(self, op: Operator | None, bias: Tensor | None) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """Configuration and tensors at a target that make the change `op` of the weight and `bias` of the bias."""
+        raise Unsupported(f"no delta can be written as `{self.name}`: its tensors don't follow from what they do")
+
+    # ------------------------------------------------------------ made of others
+
+    def parts(self, cfg: C) -> Mapping[str, tuple[str, Spec, Mapping[str, Any]]]:
+        """Of an arrangement of other methods: part name to (method, targets or None for its default, configuration)."""
+        return {}
+
+    def mix(self, x: Tensor, p: Any, cfg: C) -> Tensor:
+        """Of a gate: the experts' weights at one layer from its input."""
+        raise Unsupported(f"`{self.name}` weighs no other adapters")
+
+    def members(self, adapter: Adapter) -> list[Member]:
+        """The adapters that `adapter` is made of, in their order, with their strengths: usually itself."""
+        return [Member("", adapter, lambda path: 1.0)]
+
+    def over(self, model: nn.Module | None, children: Adapter, config: Mapping[str, Any], seed: int = 0) -> Adapter:
+        """A fresh adapter over others, which `children` has as its parts. `model`: the base, None where unknown."""
+        raise UsageError(f"`{self.name}` is made of no other adapters: leave `children` out")
+
+    # ------------------------------------------------------------ a fresh adapter
+
+    def complete(self, model: nn.Module, values: dict[str, Any], places: Sequence[Target]) -> dict[str, Any]:
+        """Fill in configuration fields that follow from the model and from all the places together."""
+        return values
+
+    def accepts(self, model: nn.Module, target: Target) -> bool:
+        """Whether a module that matches is one this method can use."""
+        return True
+
+    def at_target(self, model: nn.Module, target: Target, values: dict[str, Any]) -> dict[str, Any]:
+        """Configuration for one target where it depends on the place."""
+        return values
+
+    def axes(self, target: Target, cfg: C) -> dict[str, int]:
+        """Sizes of axes that follow from target and configuration together. Raises `BadConfig` if they don't fit."""
+        return {}
+
+    def init_rule(self, param: str, target: Target) -> str:
+        """How a tensor starts at a target."""
+        return self.params[param].init
+
+    def init_custom(self, target: Target, base: View, made: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The tensors whose `init` is "custom", from the base and from those that are `made`."""
+        return {}
+
+    # ------------------------------------------------------------ in training
+
+    def penalty(self, session: Session) -> Tensor | float:
+        """What a training loss has added to it, beyond the task's own: usually nothing."""
+        return 0.0
+
+    def after_step(self, session: Session) -> None:
+        """What a schedule does after each optimiser step, while gradients are still there: usually nothing.
+
+        `session.steps` counts from 1; `session.memory` is the method's own between steps, tensors by `<path>:<name>`.
+        """
+
+    def remembered(self, session: Session) -> Mapping[str, Tensor]:
+        """What is saved with an adapter in training, for going on: all of the session's memory, or what is needed."""
+        return session.memory
+
+    def check_weight(self, weight: float) -> None:
+        """Raises `UsageError` or `Unsupported` for a strength that this method can't be applied with."""
+        weighting.number(weight, self.name)

@@ -1,0 +1,73 @@
+"""`Live`: the tensors of an adapter at one target, as formulas see them.
+
+On a live model the host has one for each target; for everything else, merging above all, there is a plain one. Nobody
+asks which it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Protocol
+
+from adaptr.errors import Unsupported
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Live(Protocol):
+    """Parameter name to tensor, as `adapter.at(path)` has them, and what a live layer knows beside them."""
+
+    @property
+    def training(self) -> bool:
+        """Whether the layer trains: dropout is for then."""
+
+    @property
+    def slots(self) -> Mapping[str, Tensor | None] | None:
+        """Where a live layer has its tensors in each call, as they may be moved or replaced; None where they stay."""
+
+    def __getitem__(self, name: str, /) -> Tensor: ...
+
+    def __iter__(self) -> Iterator[str]: ...
+
+    def __len__(self) -> int: ...
+
+    def __contains__(self, name: object, /) -> bool: ...
+
+    def sources(self, strength: float) -> tuple[object, ...]:
+        """All that the adapter's part of the layer depends on, at a strength."""
+
+    def derived(self, name: str, sources: tuple[object, ...], make: Callable[[], Tensor]) -> Tensor:
+        """What `make` computes from `sources`, tensors and others; a live layer keeps it until one of them changes."""
+
+    def taken(self) -> Tensor:
+        """The input of the module that the target's configuration `reads`, in this call."""
+
+
+class Plain(Mapping[str, "Tensor"]):
+    """Tensors that are on no model: nothing is kept, nothing trains, and there is no call."""
+
+    __slots__ = ()
+
+    @property
+    def training(self) -> bool:
+        return False
+
+    @property
+    def slots(self) -> Mapping[str, Tensor | None] | None:
+        return None
+
+    def sources(self, strength: float) -> tuple[object, ...]:
+        return (strength, *self.values())
+
+    def derived(self, name: str, sources: tuple[object, ...], make: Callable[[], Tensor]) -> Tensor:
+        return make()
+
+    def taken(self) -> Tensor:
+        raise Unsupported("the input of another module is only there in a call of a live model: attach the adapter")
+
+
+class Tensors(dict[str, "Tensor"], Plain):
+    """A dictionary of them."""
+
+    __slots__ = ()
