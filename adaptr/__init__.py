@@ -18,8 +18,6 @@ _HOME = {
     "Target": "adaptr.adapter",
     "Param": "adaptr.params",
     "View": "adaptr.view",
-    "Live": "adaptr.live",
-    "Capabilities": "adaptr.capabilities",
     # families, for plugins
     "Method": "adaptr.families.base",
     "Delta": "adaptr.families.delta",
@@ -106,7 +104,6 @@ if TYPE_CHECKING:
         unmerge,
         verify,
     )
-    from adaptr.capabilities import Capabilities
     from adaptr.errors import AdaptrError
     from adaptr.evaluator import Evaluator
     from adaptr.families.base import Method
@@ -118,7 +115,6 @@ if TYPE_CHECKING:
     from adaptr.families.row import Row
     from adaptr.families.select import SelectBias
     from adaptr.families.transform import Transform
-    from adaptr.live import Live
     from adaptr.params import Param
     from adaptr.runtime.pool import Request, pool
     from adaptr.runtime.stack import stack

@@ -12,10 +12,10 @@ import torch
 
 import adaptr
 import tiny
-from adaptr import Delta, Live, LowRank, Param, Row, View, plugins
+from adaptr import Delta, LowRank, Param, Row, View, plugins
 from adaptr.contract import Nothing
 from adaptr.errors import Unsupported
-from adaptr.live import Tensors
+from adaptr.live import Live, Tensors
 from adaptr.precision import Wide
 
 

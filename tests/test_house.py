@@ -8,8 +8,8 @@ import house
 
 #: `Any` in signatures; may only fall.
 ANY = 472
-#: Modules that import one another: only these, and none larger.
-CIRCLES = 5
+#: Modules that import one another; may only become fewer.
+CIRCLES = 29
 
 
 def write(root: Path, path: str, text: str) -> None:
@@ -26,7 +26,7 @@ def test_any_is_said_no_more_often_than_before() -> None:
 
 
 def test_no_new_circles() -> None:
-    assert len(house.circles()) <= CIRCLES
+    assert sum(map(len, house.circles())) <= CIRCLES
 
 
 def test_a_kind_is_found(tmp_path: Path) -> None:

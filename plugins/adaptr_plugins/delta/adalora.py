@@ -13,8 +13,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from adaptr import Delta, Live, LowRank, Param, Target
+from adaptr import Delta, LowRank, Param, Target
 from adaptr.errors import BadConfig
+from adaptr.live import Live
 from adaptr.precision import wide
 
 if TYPE_CHECKING:

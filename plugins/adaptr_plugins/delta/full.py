@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from adaptr import Delta, Dense, Live, Param
+from adaptr import Delta, Dense, Param
+from adaptr.live import Live
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from adaptr import Delta, Hadamard, Live, LowRank, Param
+from adaptr import Delta, Hadamard, LowRank, Param
+from adaptr.live import Live
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -11,8 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from adaptr import Delta, Dense, Kron, Live, LowRank, Operator, Param, Target
+from adaptr import Delta, Dense, Kron, LowRank, Operator, Param, Target
 from adaptr.errors import ShapeError
+from adaptr.live import Live
 from adaptr_plugins.delta.loha import through
 
 if TYPE_CHECKING:

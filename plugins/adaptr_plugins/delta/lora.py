@@ -10,7 +10,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from adaptr import Delta, Live, LowRank, Param, Target, View
+from adaptr import Delta, LowRank, Param, Target, View
+from adaptr.live import Live
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -12,8 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from adaptr import Delta, Live, Param, Sparse, Target, View
+from adaptr import Delta, Param, Sparse, Target, View
 from adaptr.errors import InputError
+from adaptr.live import Live
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

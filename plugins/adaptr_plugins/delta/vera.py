@@ -13,8 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from adaptr import Delta, Live, LowRank, Param, Target
+from adaptr import Delta, LowRank, Param, Target
 from adaptr.errors import DigestMismatch
+from adaptr.live import Live
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -11,8 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from adaptr import Gate, Live, Param, Target, targets
+from adaptr import Gate, Param, Target, targets
 from adaptr.errors import BadConfig, Unsupported
+from adaptr.live import Live
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -10,8 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from adaptr import Insert, Live, Param, Target
+from adaptr import Insert, Param, Target
 from adaptr.families.insert import bottleneck
+from adaptr.live import Live
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from adaptr import Insert, Live, Param, Target, roles
+from adaptr import Insert, Param, Target, roles
 from adaptr.families.insert import bottleneck
+from adaptr.live import Live
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -11,7 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from adaptr import Live, Param, Prefix
+from adaptr import Param, Prefix
+from adaptr.live import Live
 from adaptr.precision import wide
 
 if TYPE_CHECKING:

@@ -12,8 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from adaptr import Live, Param, SoftPrompt
+from adaptr import Param, SoftPrompt
 from adaptr.errors import BadConfig
+from adaptr.live import Live
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

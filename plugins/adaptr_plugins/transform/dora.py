@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from adaptr import Live, LowRank, Param, Row, Target, Transform, View
+from adaptr import LowRank, Param, Row, Target, Transform, View
 from adaptr.families.transform import lerp
+from adaptr.live import Live
 from adaptr.precision import Wide, wide, widest
 from adaptr.view import ALL
 

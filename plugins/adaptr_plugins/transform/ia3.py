@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from adaptr import Live, Param, Row, Target, Transform, View, roles
-from adaptr.live import Tensors
+from adaptr import Param, Row, Target, Transform, View, roles
+from adaptr.live import Live, Tensors
 from adaptr.precision import wide
 
 if TYPE_CHECKING:

@@ -15,8 +15,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from adaptr import Live, Param, Target, Transform, View
+from adaptr import Param, Target, Transform, View
 from adaptr.errors import BadConfig
+from adaptr.live import Live
 from adaptr.precision import at_least, wide, widest
 
 if TYPE_CHECKING:
