@@ -54,6 +54,8 @@ def _run(args: list[str], out: Output) -> int:
         return _fail(out, type(error).__name__, str(error), error.exit_code, error)
     except OSError as error:
         return _fail(out, "MachineError", _system(error), MachineError.exit_code, error)
+    except MemoryError as error:
+        return _fail(out, "MachineError", _memory(), MachineError.exit_code, error)
     except Exception as error:
         return _fail(out, "Bug", _bug(out, error), BUG, error)
 
@@ -80,6 +82,10 @@ def _usage(error: click.ClickException) -> str:
 def _system(error: OSError) -> str:
     what = f"`{error.filename}`: " if error.filename else ""
     return f"{what}{error.strerror or error}"
+
+
+def _memory() -> str:
+    return "this machine has not enough memory for it; what was there before is still there"
 
 
 def _bug(out: Output, error: Exception) -> str:

@@ -74,6 +74,11 @@ class Lost:
         return b"".join([head, *(plane.done() for plane in used)]) if used else b""
 
 
+def longest(count: int) -> int:
+    """Bytes that the bits of `count` elements can have at most."""
+    return DEEP * (count // 8 + 1) + 8 * (DEEP + 1)
+
+
 class Found:
     """The bits of one tensor's elements, given back block by block."""
 

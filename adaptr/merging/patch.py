@@ -111,6 +111,14 @@ def integers(block: Tensor) -> Any:
     return block.view(-1).view(integer(block.element_size())).numpy()
 
 
+def longest(count: int, size: int) -> int:
+    """Bytes that the patch of `count` elements of `size` bytes can have at most.
+
+    A gap and a value for each, and what zlib adds where it can't pack: 5 bytes for each 16 KiB, and its ends.
+    """
+    return (1 + size) * count * 1025 // 1024 + 1024
+
+
 class Patch:
     """A patch being applied to a tensor, block by block in the order of the elements."""
 

@@ -9,13 +9,22 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from adaptr.checkpoint.stream import copy_range
-from adaptr.errors import FieldInvalid, FieldMissing, FormatError, FormatTooNew, InputError, NotMerged, shown
+from adaptr.checkpoint.stream import CHUNK, copy_range
+from adaptr.errors import (
+    DigestMismatch,
+    FieldInvalid,
+    FieldMissing,
+    FormatError,
+    FormatTooNew,
+    InputError,
+    NotMerged,
+    shown,
+)
 from adaptr.format import canonical
 from adaptr.format import header as headers
 from adaptr.merging.receipt_check import FILE_BLOB, wrong
@@ -116,14 +125,27 @@ class Receipt:
         changed = {name: note["digest"] for name, note in self.document["tensors"].items() if not note.get("added")}
         return {**self.document.get("untouched", {}), **changed}
 
-    def blob(self, key: str) -> bytes:
-        """One blob; empty if there is none of that key."""
+    def blob(self, key: str, most: int) -> bytes:
+        """One blob; empty if there is none of that key.
+
+        `most`: how many bytes what it is of can need. Raises `DigestMismatch` for more, before they are read.
+        """
+        entry = self.header.entries.get(key)
+        if entry is not None and entry.nbytes > most:
+            raise DigestMismatch(
+                f"the receipt says it has {entry.nbytes} bytes under `{shown(key)}`, which can be {most} at most"
+            )
+        return b"".join(self.pieces(key))
+
+    def pieces(self, key: str) -> Iterator[bytes]:
+        """One blob, a piece at a time: none if there is none of that key."""
         entry = self.header.entries.get(key)
         if entry is None:
-            return b""
-        with open(self.path, "rb") as file:
+            return
+        with opened(self.path) as file:
             file.seek(self.header.data + entry.start)
-            return file.read(entry.nbytes)
+            for at in range(0, entry.nbytes, CHUNK):
+                yield file.read(min(CHUNK, entry.nbytes - at))
 
 
 def adapter_name(digest: str) -> str:

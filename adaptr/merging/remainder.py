@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from adaptr.errors import DigestMismatch
+from adaptr.merging import binade, patch
 from adaptr.merging.binade import Found, Lost, kind_of
 from adaptr.merging.patch import Differences, Patch, integers
 
@@ -55,9 +56,10 @@ class Remainder:
 class Completion:
     """The remainder of one tensor, given back block by block in the order of the elements."""
 
-    def __init__(self, paper: Receipt, name: str, dtype: Any) -> None:
-        """Raises `DigestMismatch` if the remainder is damaged, here or when it is applied."""
-        self.patch, bits, kind = Patch(paper.blob(f"{name}:patch")), paper.blob(f"{name}:bits"), kind_of(dtype)
+    def __init__(self, paper: Receipt, name: str, dtype: Any, count: int) -> None:
+        """Of `count` elements. Raises `DigestMismatch` if the remainder is damaged, here or when it is applied."""
+        self.patch, kind = Patch(paper.blob(f"{name}:patch", patch.longest(count, dtype.itemsize))), kind_of(dtype)
+        bits = paper.blob(f"{name}:bits", binade.longest(count))
         if bits and (kind is None or not paper.portable):
             raise DigestMismatch(f"the receipt has bits for `{name}`, where there can be none")
         self.bits = Found(bits, kind) if kind and paper.portable else None

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -21,8 +22,10 @@ from adaptr.format import header as headers
 from adaptr.format.header import Entry
 from adaptr.format.io import raw_bytes
 from adaptr.merging.receipt import Receipt
+from adaptr.merging.receipt_check import FILE_BLOB
 from adaptr.merging.remainder import Completion
 from adaptr.meter import Meter
+from adaptr.untrusted import MAX_DOCUMENT
 
 #: How many bytes zlib makes of one at most.
 DEFLATE = 1040
@@ -30,7 +33,7 @@ DEFLATE = 1040
 
 def _base_of(checkpoint: Checkpoint, paper: Receipt) -> Checkpoint:
     """The merged checkpoint as merging saw its base: the same tensors and the same configuration."""
-    raw = paper.blob(f"file:{CONFIG}")
+    raw = paper.blob(f"{FILE_BLOB}{CONFIG}", MAX_DOCUMENT)
     tensors = {name: stored for name, stored in checkpoint.tensors.items() if name not in paper.added}
     return replace(checkpoint, tensors=tensors, config=headers.load_json(raw) if raw else checkpoint.config)
 
@@ -40,7 +43,7 @@ def layouts(checkpoint: Checkpoint, paper: Receipt) -> list[tuple[Shard, Layout]
     notes = paper.document["tensors"]
     found = []
     for shard in checkpoint.shards:
-        raw = paper.blob(f"header:{shard.path.name}") or shard.raw
+        raw = paper.blob(f"header:{shard.path.name}", 8 + headers.MAX_HEADER) or shard.raw
         entries = headers.parse(raw[8:], len(raw)).entries
         for name, entry in entries.items():
             if not _possible(name, entry, notes.get(name, {}), shard.header.entries.get(name), paper):
@@ -90,10 +93,10 @@ class Job:
 
     def _old(self, slot: Slot) -> None:
         """A tensor whose old bytes are in the receipt."""
-        coder, packed, done = zlib.decompressobj(), self.paper.blob(f"{slot.name}:old"), 0
+        done = 0
         try:
-            while piece := coder.decompress(packed, CHUNK):
-                packed, done = coder.unconsumed_tail, done + len(piece)
+            for piece in _unpacked(self.paper.pieces(f"{slot.name}:old")):
+                done += len(piece)
                 if done > slot.entry.nbytes:
                     break
                 self.meter.add(write_all(slot.target, slot.offset + done - len(piece), piece))
@@ -108,12 +111,12 @@ class Job:
         if change.stored is None or change.what != "weight":
             raise ValueError("it was replaced as a whole, and there is no copy of it")
         with open(change.stored.shard.path, "rb") as file:
-            dtype = Rows(change.stored, file.fileno(), slice(0, 0)).dtype
-            rest = Completion(self.paper, slot.name, dtype)
-            for rows, span in in_order(change.spans, change.stored.entry.shape[0]):
+            dtype, entry = Rows(change.stored, file.fileno(), slice(0, 0)).dtype, change.stored.entry
+            rest = Completion(self.paper, slot.name, dtype, math.prod(entry.shape))
+            for rows, span in in_order(change.spans, entry.shape[0]):
                 part = Rows(change.stored, file.fileno(), rows)
                 weight = Weight(span, part, self.paper.portable) if span is not None else None
-                kept = self._kept(slot.name, rows.start, note)
+                kept = self._kept(slot.name, rows.start, note, _most_kept(entry.shape))
                 inverse = Inverse(weight, kept) if weight is not None and weight.invertible else None
                 for s in weight.blocks() if weight else part.blocks():
                     block = part.read(s)
@@ -122,13 +125,30 @@ class Job:
                     at = slot.offset + (rows.start + s.start) * part.row_bytes
                     self.meter.add(write_all(slot.target, at, raw_bytes(block)))
 
-    def _kept(self, name: str, row: int, note: Mapping[str, Any]) -> Kept:
+    def _kept(self, name: str, row: int, note: Mapping[str, Any], most: int) -> Kept:
         import torch
 
         kept: Kept = {}
         for key, shape in note.get("kept", {}).items():
             start, number, param = key.removeprefix(f"{name}:").split(".", 2)
             if int(start) == row:
-                values = torch.frombuffer(bytearray(self.paper.blob(key)), dtype=torch.float32)
+                values = torch.frombuffer(bytearray(self.paper.blob(key, most)), dtype=torch.float32)
                 kept.setdefault(int(number), {})[param] = values.reshape(shape)
         return kept
+
+
+def _unpacked(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """What zlib packed, a piece at a time. Raises `zlib.error`."""
+    coder = zlib.decompressobj()
+    for packed in pieces:
+        while not coder.eof and (piece := coder.decompress(packed, CHUNK)):
+            yield piece
+            packed = coder.unconsumed_tail
+        if coder.eof:
+            return
+
+
+def _most_kept(shape: tuple[int, ...]) -> int:
+    """Bytes of fp32 kept of a weight at most: gains and rotations have no more than the longer side squared."""
+    count, short = math.prod(shape), max(min(shape, default=1), 1)
+    return 4 * count * max(*shape, count // max(shape[0], 1)) // short

@@ -16,6 +16,7 @@ from adaptr.format import digest, read
 from adaptr.merging import lineage, receipt
 from adaptr.merging.proof import Proof, prove
 from adaptr.merging.receipt import Receipt
+from adaptr.merging.receipt_check import FILE_BLOB
 from adaptr.merging.restoring import Job, layouts
 from adaptr.meter import Meter, Progress
 from adaptr.sources.open import reads
@@ -82,7 +83,10 @@ def _side_files(checkpoint: Checkpoint, paper: Receipt, folder: Path) -> None:
     """Configuration, tokenizer and the rest, as the base had them; what the merge brought along stays behind."""
     had = paper.document["base"].get("files")
     brought = [path.name for path in checkpoint.side_files() if had is not None and path.name not in had]
-    copy_side_files(checkpoint, folder, {name: paper.blob(f"file:{name}") for name in paper.files}, brought)
+    copy_side_files(checkpoint, folder, {}, [*brought, *paper.files])
+    for name in paper.files:
+        with open(folder / name, "wb") as file:
+            file.writelines(paper.pieces(f"{FILE_BLOB}{name}"))
 
 
 def _notes(proof: Proof) -> list[str]:

@@ -11,6 +11,7 @@ from adaptr.errors import InputError, MachineError, shown
 
 #: What a configuration, a lock file, an index of shards may have, in bytes, unless a reader says less.
 MAX_DOCUMENT = 64 << 20
+PIECE = 1 << 20
 
 
 def opened(path: Path) -> BufferedReader:
@@ -47,7 +48,16 @@ def whole(path: Path, limit: int = MAX_DOCUMENT) -> bytes:
     """All bytes of a regular file. Raises `InputError`, also for one of more than `limit` bytes."""
     with opened(path) as file:
         size = os.fstat(file.fileno()).st_size
-        raw = file.read(limit + 1) if size <= limit else b""
+        raw = _up_to(file, limit + 1) if size <= limit else b""
     if size > limit or len(raw) > limit:
         raise InputError(f"`{path}` is longer than {limit} bytes, which is the most that is read of such a file")
     return raw
+
+
+def _up_to(file: BufferedReader, most: int) -> bytes:
+    """What there is, in pieces: to read `most` bytes at once is to ask for so much memory first."""
+    found, left = [], most
+    while piece := file.read(min(left, PIECE)):
+        found.append(piece)
+        left -= len(piece)
+    return b"".join(found)

@@ -84,6 +84,13 @@ def test_an_unexpected_error_says_that_it_is_a_bug(failing: Callable, adaptr: Ca
     assert "Traceback" in loud.err
 
 
+def test_too_little_memory_is_the_machine_s(failing: Callable, adaptr: Callable) -> None:
+    failing(MemoryError())
+    ran = adaptr("methods")
+    assert ran.code == 8
+    assert "not enough memory" in ran.err
+
+
 def test_an_error_of_the_system_is_the_machines(failing: Callable, adaptr: Callable) -> None:
     failing(OSError(28, "No space left on device", "/full/disk"))
     ran = adaptr("methods")

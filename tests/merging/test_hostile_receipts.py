@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import shutil
+import tracemalloc
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -18,11 +20,13 @@ from adaptr import api
 from adaptr.checkpoint import open_checkpoint
 from adaptr.errors import AdaptrError, DigestMismatch, FieldInvalid, InputError, NotMerged
 from adaptr.format import header as headers
-from adaptr.merging import receipt, receipt_check
+from adaptr.merging import patch, receipt, receipt_check
+from adaptr.merging.patch import Differences
 
 Q = "model.layers.0.self_attn.q_proj.weight"
 NORM = "model.norm.weight"
 Blobs = dict[str, bytes]
+GOLDEN = Path(__file__).parents[1] / "golden"
 
 
 @pytest.fixture
@@ -36,10 +40,17 @@ def merged(base: Path, tmp_path: Path) -> Path:
     return tmp_path / "out"
 
 
+def blobs_of(found: receipt.Receipt) -> Blobs:
+    return {key: b"".join(found.pieces(key)) for key in found.header.entries}
+
+
 def forged(merged: Path, change: Callable[[dict[str, Any], Blobs], Any]) -> None:
     """The receipt of `merged` with another document or other blobs."""
     found = receipt.read(merged)
-    document, blobs = json.loads(json.dumps(found.document)), {key: found.blob(key) for key in found.header.entries}
+    document, blobs = (
+        json.loads(json.dumps(found.document)),
+        {key: b"".join(found.pieces(key)) for key in found.header.entries},
+    )
     change(document, blobs)
     raw, header = headers.build(
         {key: ("U8", (len(b),)) for key, b in blobs.items()}, {receipt.KEY: json.dumps(document)}
@@ -200,6 +211,64 @@ def test_what_an_inverse_needs_and_does_not_get(base: Path, tmp_path: Path, kept
     for key in kept:
         forged(tmp_path / "out", lambda d, blobs, key=key: blobs.update({key: bytes(8)}))  # type: ignore[misc]
     assert Q in refused(tmp_path / "out", DigestMismatch)
+
+
+def long(folder: Path, key: str, size: int) -> None:
+    """A receipt that says it holds `size` bytes under `key`, where its file has a hole."""
+    found = receipt.read(folder)
+    blobs = blobs_of(found)
+    sizes = {**{k: len(blob) for k, blob in blobs.items()}, key: size}
+    raw, header = headers.build({k: ("U8", (n,)) for k, n in sizes.items()}, dict(found.header.metadata))
+    with open(found.path, "wb") as file:
+        file.write(raw)
+        for k, entry in header.entries.items():
+            file.seek(header.data + entry.start)
+            file.write(blobs[k] if k != key else b"")
+        file.truncate(header.end)
+
+
+def peak_of(work: Callable[[], object]) -> int:
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("size", [1 << 29, 1 << 40])
+@pytest.mark.parametrize(
+    "key", [f"{Q}:patch", f"{Q}:bits", f"{Q}:old", f"{Q}:0.0.g", "header:model.safetensors", "file:config.json"]
+)
+def test_no_blob_is_read_that_is_longer_than_it_can_be(base: Path, tmp_path: Path, key: str, size: int) -> None:
+    """A tiny file says it holds half a gigabyte, or a terabyte: nothing of that size is asked for."""
+    merged = tmp_path / "out"
+    api.merge(base, [c.randomised(base, "dora", "attn.q")], merged)
+    assert f"{Q}:0.0.g" in receipt.read(merged).header.entries
+    if key.endswith(":old"):
+        forged(merged, lambda d, blobs: d["tensors"][Q].update(old=True))
+    long(merged, key, size)
+    assert peak_of(lambda: refused(merged, AdaptrError)) < 20e6  # type: ignore[type-abstract]
+
+
+@pytest.mark.parametrize("key", ["fp16.weight:patch", "dora.weight:patch", "dora.weight:0.0.g"])
+def test_nor_of_a_receipt_of_format_2(key: str, tmp_path: Path) -> None:
+    merged = shutil.copytree(GOLDEN / "receipt-2/merged", tmp_path / "out")
+    long(merged, key, 1 << 40)
+    assert key in refused(merged, DigestMismatch)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("count", [1, 255, 70000])
+def test_no_patch_is_longer_than_the_longest(count: int, dtype: torch.dtype) -> None:
+    raw = os.urandom(count * dtype.itemsize)
+    found = Differences()
+    true = torch.frombuffer(bytearray(raw), dtype=dtype)
+    found.add(true, torch.zeros(count, dtype=dtype), 0)
+    assert 0 < len(found.encode()) <= patch.longest(count, dtype.itemsize)
+    far = Differences()
+    far.note(torch.tensor([count - 1]).numpy(), true[-1:].view(patch.integer(dtype.itemsize)).numpy(), 0)
+    assert len(far.encode()) <= patch.longest(count, dtype.itemsize)
 
 
 def test_an_adapter_that_is_not_there(merged: Path) -> None:

@@ -129,7 +129,7 @@ def rewrite(merged: Path, change: Callable[[dict[str, Any]], Any], rename: dict[
     document = json.loads(json.dumps(found.document))
     change(document)
     names = {key: (rename or {}).get(key, key) for key in found.header.entries}
-    blobs = {names[key]: found.blob(key) for key in found.header.entries}
+    blobs = {names[key]: b"".join(found.pieces(key)) for key in found.header.entries}
     shapes = {key: ("U8", (len(blob),)) for key, blob in blobs.items()}
     raw, header = headers.build(shapes, {receipt.KEY: canonical.dumps(document)})
     paper(merged).write_bytes(raw + b"".join(blobs[key] for key in header.entries))
