@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from adaptr.errors import BadManifest, RefusedMediaType, shown
-from adaptr.registry import pack, strict, terms
+from adaptr.registry import archives, pack, strict, terms
 from adaptr.registry.manifest import Manifest
 from adaptr.registry.store import Store
 
@@ -26,13 +26,18 @@ def refuse_pickles(manifest: Manifest) -> None:
 def require_sound(manifest: Manifest, store: Store) -> None:
     """Check an artifact whose blobs are in the store.
 
-    Raises a `FormatError` for a safetensors file that is not strictly one, `BadManifest` where the manifest says
-    something of the adapter that its file does not.
+    Raises a `FormatError` for a safetensors file that is not strictly one, `RefusedMediaType` for an archive of
+    whatever name, `BadManifest` where the manifest says something of the adapter that its file does not.
     """
     files = {name: store.path(layer.digest) for name, layer in manifest.files().items()}
     for name, path in files.items():
         if name.endswith(".safetensors"):
             strict.header(name, path)
+        elif packed := archives.kind(path):
+            raise RefusedMediaType(
+                f"`{name}` is a {packed} archive by its bytes, which adaptr never unpacks; get it with the tool that "
+                "made it (`oras pull`, `kit unpack`) and give the folder"
+            )
     if manifest.annotations.get(terms.KIND) in {terms.ADAPTER, terms.STACK}:
         _require_agreement(manifest, pack.said(files))
 
