@@ -15,7 +15,7 @@ from adaptr import Base, api
 from adaptr.cli import group
 from adaptr.files import record, replacing_folder
 from cli.conftest import Ran, randomised
-from registry.test_signing import key
+from registry.signers import key
 
 #: Command line to what it reads; `OUT` is where it writes. Names are in the folder of `kit`.
 FILES = {

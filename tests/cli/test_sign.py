@@ -13,7 +13,7 @@ from adaptr.registry.store import Store
 
 @pytest.fixture
 def pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
-    from registry.test_signing import key
+    from registry.signers import key
 
     monkeypatch.setenv("ADAPTR_HOME", str(tmp_path / "home"))
     monkeypatch.delenv("ADAPTR_POLICY", raising=False)

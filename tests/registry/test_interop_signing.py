@@ -14,8 +14,7 @@ import pytest
 from adaptr.artifacts import trust
 from adaptr.errors import SignatureError
 from adaptr.registry.store import Store
-
-from .test_signing import issued, key, no_password, pem, put, secret
+from registry.signers import issued, key, no_password, pem, put, secret
 
 pytestmark = pytest.mark.skipif(
     os.environ.get("ADAPTR_INTEROP", "0") == "0", reason="installs model_signing, which takes minutes: make interop"

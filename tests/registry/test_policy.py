@@ -17,8 +17,7 @@ from adaptr.registry.reference import Reference, parse
 from adaptr.registry.signing import artifact, certificates, keys, policy
 from adaptr.registry.signing.bundle import Signer
 from adaptr.registry.store import Store
-
-from .test_signing import issued, key, no_password, pem, put
+from registry.signers import issued, key, no_password, pem, put
 
 REF = "oci://registry.test/acme/style:1.2"
 
