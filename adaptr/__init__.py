@@ -63,6 +63,7 @@ _HOME = {
     "verify": "adaptr.api",
     "pull": "adaptr.api",
     "push": "adaptr.api",
+    "checkpointing": "adaptr.host.call",
     "stack": "adaptr.runtime.stack",
     "pool": "adaptr.runtime.pool",
     "Request": "adaptr.runtime.pool",
@@ -115,6 +116,7 @@ if TYPE_CHECKING:
     from adaptr.families.row import Row
     from adaptr.families.select import SelectBias
     from adaptr.families.transform import Transform
+    from adaptr.host.call import checkpointing
     from adaptr.params import Param
     from adaptr.runtime.pool import Request, pool
     from adaptr.runtime.stack import stack

@@ -34,7 +34,7 @@ class Capabilities:
     it is made over adapters that are given; `parts`: it arranges adapters, each of which does what it does alone;
     `gates`: it weighs them. `forms`: what an operator may be for `written` to make its tensors of it. `averages`: the
     mean of its tensors is one of what it does. `tokens`: the axis along which its tensors hold virtual tokens, None
-    for none.
+    for none. `context`: its formulas read what a forward knows.
     """
 
     merge: bool
@@ -54,5 +54,6 @@ class Capabilities:
     parts: bool
     gates: bool
     forms: frozenset[str]
+    context: bool
     averages: bool
     tokens: int | None

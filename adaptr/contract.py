@@ -86,6 +86,8 @@ class Contract(Generic[C]):
     #: elements: these have the same bits on every machine, where sums, products of matrices and functions have not. If
     #: not, a receipt holds every bit that a merge changes.
     portable: ClassVar[bool] = False
+    #: Whether its formulas read what a forward knows (`p.context`); a model pays for that only where one does.
+    context: ClassVar[bool] = False
     averages: ClassVar[bool] = False
     tokens: ClassVar[int | None] = None
     #: Of methods that are made of others: whether those learn too.
@@ -126,6 +128,7 @@ class Contract(Generic[C]):
             parts=self.supplies("parts"),
             gates=self.supplies("mix"),
             forms=self.forms,
+            context=self.context,
             averages=self.averages,
             tokens=self.tokens,
         )

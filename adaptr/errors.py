@@ -31,7 +31,9 @@ AdaptrError
 ├── WrongBase .................... 4  adapter and base don't belong together
 │   └── TargetNotFound, TargetAmbiguous, TargetMismatch, ContentMismatch, TiedWeights
 ├── NotPossible .................. 5  the method can't do this
-│   └── NotMergeable, NoDelta, NotMerged, Unsupported, AlreadyAttached, NothingChanged
+│   ├── NotMergeable, NoDelta, NotMerged, AlreadyAttached, NothingChanged
+│   └── Unsupported                   what is wanted, the method or this model has no way to do
+│       └── MissingContext            a formula asks for what the forward it runs in doesn't know
 ├── RegistryError ................ 6  registry or network
 │   ├── NotFound                      no such artifact, tag or repository
 │   ├── AuthError                     who you are is unknown or not enough
@@ -359,6 +361,10 @@ class NotMerged(NotPossible):
 
 class Unsupported(NotPossible):
     """The method does not work on this kind of target."""
+
+
+class MissingContext(Unsupported):
+    """A formula asks for what the forward it runs in doesn't know, or runs in none."""
 
 
 class AlreadyAttached(NotPossible):

@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Protocol
 
-from adaptr.errors import Unsupported
+from adaptr.errors import MissingContext, Unsupported
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from adaptr.host.context import Context
 
 
 class Live(Protocol):
@@ -43,6 +45,17 @@ class Live(Protocol):
     def taken(self) -> Tensor:
         """The input of the module that the target's configuration `reads`, in this call."""
 
+    @property
+    def place(self) -> str:
+        """Where the adapter is in the model."""
+
+    @property
+    def context(self) -> Context:
+        """What the forward that this is asked in knows, for a method with `context = True`. Raises `MissingContext`."""
+
+    def draw(self, n: int, stream: int = 0) -> Tensor:
+        """A whole number below n, the same for this forward and place: `Context.draw`."""
+
 
 class Plain(Mapping[str, "Tensor"]):
     """Tensors that are on no model: nothing is kept, nothing trains, and there is no call."""
@@ -65,6 +78,17 @@ class Plain(Mapping[str, "Tensor"]):
 
     def taken(self) -> Tensor:
         raise Unsupported("the input of another module is only there in a call of a live model: attach the adapter")
+
+    @property
+    def place(self) -> str:
+        return ""
+
+    @property
+    def context(self) -> Context:
+        raise MissingContext("what a forward knows is only there in a call of a live model: attach the adapter")
+
+    def draw(self, n: int, stream: int = 0) -> Tensor:
+        raise MissingContext("numbers are drawn in calls of a live model: attach the adapter")
 
 
 class Tensors(dict[str, "Tensor"], Plain):

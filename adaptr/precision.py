@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from adaptr.host.context import Context
+
 #: The dtypes that results can be asked for in, by the names that people give them.
 NAMES = {"fp64": "float64", "fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 
@@ -70,6 +72,17 @@ class Wide(Plain):
 
     def taken(self) -> Tensor:
         return self.tensors.taken()
+
+    @property
+    def place(self) -> str:
+        return self.tensors.place
+
+    @property
+    def context(self) -> Context:
+        return self.tensors.context
+
+    def draw(self, n: int, stream: int = 0) -> Tensor:
+        return self.tensors.draw(n, stream)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.tensors)

@@ -13,7 +13,7 @@ NAMES = [
     "Adapter", "AdaptrError", "Base", "Composite", "Core", "Delta", "Dense", "Diagonal", "Elementwise", "Gate",
     "Hadamard", "InCore", "Insert", "Kron", "LowRank", "Method", "Operator", "Param", "Prefix", "Request", "Row",
     "SelectBias", "SoftPrompt", "Sparse", "Strategy", "Sum", "Target", "Transform", "View", "Whole", "__version__",
-    "attach",
+    "attach", "checkpointing",
     "compose", "convert", "convert_method", "create", "diff", "errors", "extract", "hookspecs", "inspect", "load",
     "merge", "plugins", "pool", "pull", "push", "quantize", "resize", "roles", "save", "stack", "strategies",
     "targets", "train", "unmerge", "verify",

@@ -16,6 +16,7 @@ from adaptr import targets as places
 from adaptr.adapter import Adapter, Target
 from adaptr.errors import AlreadyAttached, ContentMismatch, TargetNotFound
 from adaptr.host import attention, fastpath, prompt
+from adaptr.host.entrance import Entrance, open_for
 from adaptr.host.experts import part_of
 from adaptr.host.freeze import freeze
 from adaptr.host.gradients import Gradients
@@ -80,6 +81,8 @@ def install(handle: H, weight: float, trainable: bool, states: Iterable[tuple[st
     try:
         for path, target, state in states:
             handle.states[path] = state
+            if state.method.can.context:
+                state.enters(entrance_of(handle), handle.draws)
             handle.hosts[path] = host_of(model, target)
             handle._undo.append(put(model, handle.key, target, state))
         for path, replacement in replacements(model, adapter, weight, trainable):
@@ -93,6 +96,14 @@ def install(handle: H, weight: float, trainable: bool, states: Iterable[tuple[st
         handle.gradients = Gradients(handle)
         handle._undo.append(handle.gradients.remove)
     return handle
+
+
+def entrance_of(handle: Handle) -> Entrance:
+    """Where forwards of the handle's model begin; made for the first state that asks."""
+    if handle.entrance is None:
+        handle.entrance, undo = open_for(handle.model, handle.draws)
+        handle._undo.append(undo)
+    return handle.entrance
 
 
 def _forget(model: nn.Module, key: str) -> None:

@@ -53,7 +53,8 @@ def together(base: View, run: Sequence[State]) -> View:
     """
     one = len(run) > 1 and _fit(base, run)
     for state in run:
-        state.__dict__["heeded"] = one
+        if state.heeded is not one:
+            state.__dict__["heeded"] = one
     if not one:
         return _in_turn(base, run)
     kept: dict[tuple[float, ...], View] = {}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -73,30 +73,50 @@ class Carrying:
 
         if not torch.is_grad_enabled():  # nothing will be computed once more, of which some ways of doing so warn
             return function(*args)
-        return self.checkpoint(functools.partial(_within, chain(), function), *args, **kwargs)
+        return self.checkpoint(functools.partial(_within, function, adaptr_chain=chain()), *args, **kwargs)
 
 
-def _within(then: Chain, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    before = chain()
-    restore(then)
-    try:
-        return function(*args, **kwargs)
-    finally:
-        restore(before)
+def _within(function: Callable[..., Any], *args: Any, adaptr_chain: Chain) -> Any:
+    with Restored(adaptr_chain):
+        return function(*args)
 
 
-def carry(model: nn.Module) -> None:
-    """Let the blocks of `model` that are checkpointed now do it so; recomputing may be switched on at any time."""
-    for module in model.modules():
+class Restored:
+    """While it is entered, what belonged to another call is all there is."""
+
+    def __init__(self, then: Chain) -> None:
+        self.then = then
+
+    def __enter__(self) -> None:
+        self.before = chain()
+        restore(self.then)
+
+    def __exit__(self, *_: object) -> None:
+        restore(self.before)
+
+
+def checkpointing() -> tuple[Restored, Restored]:
+    """`context_fn` for code that calls `torch.utils.checkpoint.checkpoint` itself: recomputing finds what was there."""
+    return Restored(chain()), Restored(chain())
+
+
+def checkpointed(model: nn.Module) -> list[nn.Module]:
+    """The blocks of a model that can be checkpointed."""
+    return [module for module in model.modules() if hasattr(module, "gradient_checkpointing")]
+
+
+def carry(blocks: Iterable[nn.Module]) -> None:
+    """Let those of `blocks` that are checkpointed now do it so; recomputing may be switched on at any time."""
+    for module in blocks:
         found = module.__dict__.get(CHECKPOINT)
         if found is not None and not isinstance(found, Carrying):
             module.__dict__[CHECKPOINT] = Carrying(found)
 
 
-def reentrant(model: nn.Module) -> bool:
-    """Whether blocks of `model` are checkpointed so that each runs a backward of its own."""
-    blocks = (m for m in model.modules() if m.training and getattr(m, "gradient_checkpointing", False))
-    return any(_is_reentrant(block.__dict__.get(CHECKPOINT)) for block in blocks)
+def reentrant(blocks: Iterable[nn.Module]) -> bool:
+    """Whether some of `blocks` are checkpointed so that each runs a backward of its own."""
+    at_work = (m for m in blocks if m.training and getattr(m, "gradient_checkpointing", False))
+    return any(_is_reentrant(block.__dict__.get(CHECKPOINT)) for block in at_work)
 
 
 def _is_reentrant(checkpoint: Any) -> bool:
@@ -104,9 +124,9 @@ def _is_reentrant(checkpoint: Any) -> bool:
     return isinstance(inner, functools.partial) and bool(inner.keywords.get("use_reentrant"))
 
 
-def carry_no_more(model: nn.Module) -> None:
+def carry_no_more(blocks: Iterable[nn.Module]) -> None:
     """Undo `carry`."""
-    for module in model.modules():
+    for module in blocks:
         found = module.__dict__.get(CHECKPOINT)
         if isinstance(found, Carrying):
             module.__dict__[CHECKPOINT] = found.checkpoint

@@ -20,7 +20,8 @@ from adaptr import targets as places
 from adaptr.adapter import Adapter, Target
 from adaptr.errors import AlreadyAttached, Unsupported
 from adaptr.host.attach import check, install, key_of, place, widened
-from adaptr.host.call import carry, carry_no_more, put, reentrant, restore, take
+from adaptr.host.call import carry, carry_no_more, checkpointed, put, reentrant, restore, take
+from adaptr.host.entrance import renew
 from adaptr.host.freeze import freeze
 from adaptr.host.handle import Handle, Session, Undo
 from adaptr.host.layer import unpack
@@ -134,7 +135,7 @@ def _mount(model: nn.Module, method: Gate, state: State, signal: Signal) -> Undo
     def undo() -> None:
         for hook in hooks:
             hook.remove()
-        carry_no_more(model)
+        carry_no_more(checkpointed(model))
         del model._modules[SLOT]
 
     return undo
@@ -154,8 +155,9 @@ class _Pass:
     """The base alone, before the forward itself; then the gate, which reads its last hidden states."""
 
     def __init__(self, model: Any, backbone: Any, state: State, signal: Signal) -> None:
-        self.state, self.signal = state, signal
+        self.model, self.state, self.signal = model, state, signal
         self.names = list(inspect.signature(type(backbone).forward).parameters)[1:]
+        self.blocks = checkpointed(backbone)
         self.generates = bool(getattr(model, "can_generate", lambda: False)())
 
     def __call__(self, backbone: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -168,14 +170,15 @@ class _Pass:
             own |= {"past_key_values": beside, "use_cache": beside is not None}
         learned = next(self.state.parameters())
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():
-            if learned.requires_grad and reentrant(backbone):
+            if learned.requires_grad and reentrant(self.blocks):
                 raise Unsupported(
                     f"`{self.state.method.name}`: its weights come from outside of the blocks that are recomputed, and "
                     "with `use_reentrant=True` each block would run backward through them again; say "
                     '`gradient_checkpointing_enable({"use_reentrant": False})`'
                 )
-            carry(backbone)
+            carry(self.blocks)
         before = put(self.signal, PASS)
+        renew(self.model)
         try:
             with torch.no_grad():
                 hidden = backbone.forward(**own)[0]

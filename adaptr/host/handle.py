@@ -11,6 +11,8 @@ from adaptr import plugins
 from adaptr.adapter import TAKEN, Adapter
 from adaptr.errors import UsageError
 from adaptr.host.composed import CACHE
+from adaptr.host.draws import Draws
+from adaptr.host.entrance import Entrance
 from adaptr.host.gradients import Gradients
 from adaptr.host.replace import Replacement
 from adaptr.host.state import State
@@ -31,6 +33,8 @@ class Handle:
         self.replacements: dict[str, Replacement] = {}
         self.strength = 1.0
         self.given: dict[str, str] = {}
+        self.entrance: Entrance | None = None
+        self.draws = Draws()
         self._undo: list[Undo] = []
 
     def __enter__(self) -> Self:

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from adaptr.adapter import Target
-from adaptr.errors import Unsupported
+from adaptr.errors import MissingContext, Unsupported
 from adaptr.host.call import put, take
+from adaptr.host.draws import Draws, place_of
 from adaptr.host.experts import Part
 from adaptr.host.watch import Watch
+
+if TYPE_CHECKING:
+    from adaptr.host.context import Context
+    from adaptr.host.entrance import Entrance
 
 _SERIALS = itertools.count()  # ids of objects are used again
 
@@ -34,6 +39,9 @@ class State(nn.Module):
         self.heeded: bool
         self.serial: int
         self.part: Part | None
+        self.entrance: Entrance | None
+        self.draws: Draws
+        self.number: int
         self.__dict__.update(  # past nn.Module's own way of setting, which costs more than all the rest here
             method=method,
             target=target,
@@ -41,6 +49,7 @@ class State(nn.Module):
             cfg=method.config(target.config),
             memo={},
             part=None,  # where its layer is a part of a stack
+            entrance=None,  # where a forward's context is found, for methods that ask for one
             serial=next(_SERIALS),
             heeded=False,  # whether the View in use looks at the strength in each call
             learning=[name for name in tensors if trainable and method.params[name].trains],
@@ -94,6 +103,34 @@ class State(nn.Module):
                 "this call"
             )
         return found
+
+    @property
+    def context(self) -> Context:
+        """What the forward that this is asked in knows. Raises `MissingContext` outside of one."""
+        found = None if self.entrance is None else self.entrance.now()
+        if found is None:
+            where = self.target.path or "the model"
+            raise MissingContext(
+                f"`{self.method.name}` at `{where}` asks what the forward knows, and this call came past it: call the "
+                "model, or a stack of it; where you checkpoint blocks yourself, say `context_fn=adaptr.checkpointing`, "
+                "or use `activation_checkpointing_enable`"
+                if self.method.can.context
+                else f"`{self.method.name}` asks what the forward knows without `context = True` on its class"
+            )
+        return found
+
+    @property
+    def place(self) -> str:
+        """Where the adapter is in the model."""
+        return self.target.path
+
+    def draw(self, n: int, stream: int = 0) -> Tensor:
+        """A whole number below n, the same for this forward and place (`Context.draw`)."""
+        return self.context.draw(self, n, stream)
+
+    def enters(self, entrance: Entrance, draws: Draws) -> None:
+        """Find the context of forwards at `entrance`, and draw by `draws`."""
+        self.__dict__.update(entrance=entrance, draws=draws, number=place_of(self.target.path))
 
     def sources(self, strength: float) -> tuple[Any, ...]:
         """All that this adapter's part of a layer depends on."""

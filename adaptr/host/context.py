@@ -1,0 +1,183 @@
+"""What one forward of a model, or of a stack of it, knows: read by formulas as `p.context` (decision 0018)."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import torch
+from torch import Tensor
+
+from adaptr.errors import MissingContext, Unsupported
+from adaptr.host.call import find
+from adaptr.host.draws import hashed
+
+if TYPE_CHECKING:
+    from adaptr.host.draws import Draws
+    from adaptr.host.state import State
+
+T = TypeVar("T")
+#: Where state between forwards lives on a cache.
+CARRIED = "_adaptr_carried"
+
+
+class Context:
+    """Of a call with `given` arguments, by name. `two`: whether it is of a model of two stacks, and of neither of them.
+
+    `mask`: as given, (batch, all tokens), ready-made (batch, 1, tokens, all), or None. `cache`: or None. `offset`:
+    tokens in the cache, a number or a tensor. `taps`: what modules have put out. `carried`: what earlier forwards over
+    this cache have left, by name. `left`: what this one leaves.
+    """
+
+    def __init__(self, given: Mapping[str, Any], two: bool, numbers: Mapping[Draws, Tensor], reentrant: bool) -> None:
+        self._ids: Tensor | None = None if two else given.get("input_ids")
+        self._embeds: Tensor | None = None if two else given.get("inputs_embeds")
+        self._two, self._numbers, self._reentrant = two, numbers, reentrant
+        self._positions: Tensor | None = given.get("position_ids")
+        self.mask: Any = given.get("attention_mask")
+        self.cache: Any = None if two else given.get("past_key_values")
+        past = 0 if self.cache is None else self.cache.get_seq_length()
+        # a static cache answers with the counter that its first layer advances in place
+        self.offset: int | Tensor = past.clone() if isinstance(past, Tensor) else past
+        self.taps: dict[Any, Any] = {}
+        self.carried: dict[str, Any] = dict(getattr(self.cache, CARRIED, {}))
+        if self.carried and not torch.compiler.is_compiling() and not bool(self.offset):
+            self.carried = {}  # emptied, to be used again
+        self.left: dict[str, Any] = {}
+
+    # ------------------------------------------------------------ tokens
+
+    @property
+    def ids(self) -> Tensor:
+        """(batch, tokens). Raises `MissingContext` where the call had embeddings."""
+        if self._ids is None:
+            raise self._missing("ids of tokens")
+        return self._ids
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(batch, tokens) of this call."""
+        found = self._tokens.shape
+        return found[0], found[1]
+
+    @property
+    def device(self) -> torch.device:
+        return self._tokens.device
+
+    @property
+    def _tokens(self) -> Tensor:
+        found: Tensor | None = self._embeds if self._ids is None else self._ids
+        if found is None:
+            raise self._missing("tokens")
+        return found
+
+    def _missing(self, what: str) -> MissingContext:
+        why = (
+            "a model with an encoder and a decoder has two sequences, and here it is neither's turn"
+            if self._two
+            else "the call gave none"
+        )
+        return MissingContext(f"this forward knows no {what}: {why}")
+
+    def within(self, given: Mapping[str, Any], two: bool) -> Context:
+        """The context of a call inside of this one: this, where it is about the same tokens, or one of its own."""
+        if self._continues(given):
+            return self
+        made = Context(given, two, self._numbers, self._reentrant)
+        if made.cache is self.cache and not self._two:
+            made.left = self.left
+        return made
+
+    def renewed(self) -> Context:
+        """The same for another pass over the same tokens, which tells this one nothing."""
+        made = copy.copy(self)
+        made.taps, made.left = {}, {}
+        return made
+
+    def _continues(self, given: Mapping[str, Any]) -> bool:
+        ids, embeds = given.get("input_ids"), given.get("inputs_embeds")
+        if self._two or (self._ids is None and self._embeds is None):
+            return False
+        if ids is not None or embeds is None:
+            return ids is not None and ids is self._ids
+        return tuple(embeds.shape[:2]) == self.shape
+
+    def real(self) -> Tensor:
+        """(batch, tokens) of bool: which columns of this call are no padding."""
+        return self.once("real", self._real)
+
+    def _real(self) -> Tensor:
+        (batch, length), mask = self.shape, self.mask
+        if isinstance(mask, dict):  # by kind of layer; a token that is no padding sees itself in each
+            mask = next((m for m in mask.values() if m is not None), None)
+        if mask is None:
+            return torch.ones(batch, length, dtype=torch.bool, device=self.device)
+        if mask.ndim == 2:
+            return cast(Tensor, mask[:, -length:].bool())
+        if mask.ndim != 4:
+            raise Unsupported(f"padding can't be read off a mask of shape {tuple(mask.shape)}; give (batch, tokens)")
+        at = (torch.arange(length, device=self.device) + self.offset).clamp(max=mask.shape[-1] - 1)
+        seen = mask[:, 0].gather(2, at.expand(mask.shape[0], length)[..., None])[..., 0]
+        return cast(Tensor, seen if seen.dtype == torch.bool else seen == 0).expand(batch, length)
+
+    def positions(self) -> Tensor:
+        """(batch, tokens): as given, or counted without padding where a mask says what that is."""
+        return self.once("positions", self._counted)
+
+    def _counted(self) -> Tensor:
+        batch, length = self.shape
+        if self._positions is not None:
+            return self._positions.expand(batch, length)
+        if isinstance(self.mask, Tensor) and self.mask.ndim == 2:
+            return (self.mask.long().cumsum(1) - 1).clamp(min=0)[:, -length:]
+        return (torch.arange(length, device=self.device) + self.offset).expand(batch, length)
+
+    # ------------------------------------------------------------ what places of this forward tell each other
+
+    def put(self, name: Any, value: T) -> T:
+        """What a place has put out, for others in this forward. The first stands: a recomputation makes it again."""
+        if self._reentrant:
+            raise Unsupported(
+                f"what `{name}` puts out has no graph where blocks are checkpointed with `use_reentrant=True`; say "
+                '`activation_checkpointing_enable({"use_reentrant": False})`'
+            )
+        return cast(T, self.taps.setdefault(name, value))
+
+    def tapped(self, name: Any) -> Any:
+        """What was `put`. Raises `MissingContext` if nothing was, in this forward."""
+        if name not in self.taps:
+            raise MissingContext(
+                f"nothing has put out `{name}` in this forward; its place did not run before it is read"
+            )
+        return self.taps[name]
+
+    def once(self, name: Any, make: Callable[[], T]) -> T:
+        """A value without gradients, made once a forward. A trace makes it each time: graphs join what is the same."""
+        if torch.compiler.is_compiling():
+            return make()
+        if name not in self.taps:
+            self.taps[name] = make()
+        return cast(T, self.taps[name])
+
+    def leave(self, name: str, value: Any) -> None:
+        """Let later forwards over this call's cache find `value` among what is `carried`."""
+        self.left[name] = value
+
+    # ------------------------------------------------------------ draws and strengths
+
+    def draw(self, site: State, n: int, stream: int = 0) -> Tensor:
+        """A whole number below n (int64, no dimensions, on this call's device), the same for this forward and site.
+
+        `stream`: tells draws of one site apart. Raises `MissingContext` where the model is not in training.
+        """
+        number = self._numbers.get(site.draws)
+        if number is None:
+            raise MissingContext("nothing is drawn in a forward of a model that is not in training: call `train()`")
+        found = hashed(number, site.draws.seed, site.number, stream) % n
+        x = self._ids if self._embeds is None else self._embeds
+        return found if x is None else found.to(x.device)
+
+    def strengths(self, site: State) -> Tensor | None:
+        """(batch,): how strong the site's adapter is for each row of the batch, where `Handle.rows` says so."""
+        return cast("Tensor | None", find(site.draws))
