@@ -18,8 +18,9 @@ import torch
 import adaptr
 import tiny
 from adaptr import LowRank, Param, errors, hookspecs, plugins
+from adaptr.capabilities import LOW_RANK
 from adaptr.families.delta import Delta
-from adaptr.testing import logits
+from adaptr.testing import logits, shaken
 
 EXAMPLE = Path(__file__).parent / "example_plugin"
 
@@ -143,6 +144,27 @@ class Shared(Delta):
         return LowRank(p["v"].unsqueeze(-1) * p["B"], p["u"].unsqueeze(-1) * p["A"])
 
 
+class Halves(Delta):
+    """W' = W + 2 B A: a delta of low rank has a way back to its tensors."""
+
+    name = "halves"
+    params = {"A": Param("r in", init="kaiming"), "B": Param("out r")}
+    kinds = frozenset({"linear"})
+    forms = frozenset({LOW_RANK})
+
+    @dataclass(frozen=True)
+    class Config:
+        r: int = 4
+
+    def delta(self, p: Any, cfg: Any) -> LowRank:
+        return LowRank(p["B"], p["A"], 2.0)
+
+    def written(self, op: Any, bias: Any) -> Any:
+        low = op.low_rank()
+        B, A = low.factors()
+        return {"r": len(A)}, {"A": A, "B": B * (low.scale / 2)}
+
+
 @pytest.fixture
 def points(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
     found: dict[str, Any] = {}
@@ -171,6 +193,17 @@ def test_a_broken_plugin_is_named_with_its_fault(points: dict[str, Any], name: s
 def test_an_override_without_a_decorator_is_a_hook(points: dict[str, Any]) -> None:
     points["overriding"] = _Point("overriding", Overriding)
     assert plugins.hooks("overriding").quantize(adapter=None, scheme="x") == "mine"
+
+
+def test_a_method_of_ones_own_can_be_what_a_delta_is_written_as(points: dict[str, Any], tmp_path: Path) -> None:
+    points["halves"] = _Point("halves", Halves)
+    lora, out = tmp_path / "lora.safetensors", tmp_path / "halves.safetensors"
+    adaptr.save(shaken(adaptr.create(tiny.model("llama"), "lora", ["attn.q"], r=3)), lora)
+    report = adaptr.convert_method(lora, out, "halves")
+    assert (report.method, report.exact) == ("halves", True)
+    found, wanted = adaptr.load(out), adaptr.load(lora)
+    for path in wanted.targets:
+        assert torch.allclose(found[path].dense(), wanted[path].dense(), atol=1e-6)
 
 
 def test_a_built_in_wins_over_an_installed_plugin_of_its_name(points: dict[str, Any]) -> None:

@@ -45,3 +45,15 @@ class Dense(Operator):
     def norm(self) -> float:
         parts = (self.D[s].flatten().double() for s in self.blocks())
         return abs(self.scale) * math.sqrt(sum(float(part @ part) for part in parts))
+
+
+def formed(op: Operator) -> Tensor:
+    """D in its dtype, rounded once: of terms that cancel, sums in fp32 leave little that is right."""
+    import torch
+
+    if isinstance(op, Dense):
+        return op.dense()
+    D = torch.empty(op.shape, dtype=op.dtype, device=op.device)
+    for s in op.blocks():
+        D[s] = op.rows(s, torch.float64)
+    return D

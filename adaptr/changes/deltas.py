@@ -19,11 +19,8 @@ from adaptr.bulk.change import Layer
 from adaptr.changes.plan import members
 from adaptr.contract import REASONS
 from adaptr.errors import NoDelta, TargetNotFound
-from adaptr.families.delta import Delta
-from adaptr.families.select import SelectBias
 from adaptr.live import Plain
 from adaptr.models.weights import Weights, of
-from adaptr.precision import wide
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -54,14 +51,14 @@ class Deltas(Mapping[str, Operator]):
         if path not in self._changed:
             raise TargetNotFound(f"adapter `{self.adapter.label}` changes no weight at `{path}`")
         layers = [layer for layer in self._layers[path] if _has_weight(layer)]
-        if all(isinstance(layer.method, Delta) for layer in layers):
+        if all(layer.method.can.delta for layer in layers):
             found = [_operator(layer) for layer in layers]
             return found[0] if len(found) == 1 else Sum(*found)
         before = after = self._base(path)
         for layer in layers:
             after = layer.merge(after)
         target = self.targets[path]
-        rowwise = all(layer.method.rowwise for layer in layers)
+        rowwise = all(layer.method.can.rowwise for layer in layers)
         experts = target.stacked
         return Difference(before, after, target.shape, experts=experts, rowwise=rowwise)
 
@@ -89,7 +86,7 @@ class Deltas(Mapping[str, Operator]):
     def _shift(self, path: str) -> Tensor | None:
         """What is added to the bias at `path`, None for nothing."""
         layers = self._layers[path]
-        if all(isinstance(layer.method, Delta | SelectBias) for layer in layers):
+        if all(layer.method.can.adds for layer in layers):
             own = [shift for shift in map(_own_shift, layers) if shift is not None]
             return sum(own[1:], own[0]) if own else None
         before = after = self._base(path)
@@ -138,7 +135,7 @@ def _whole(part: Adapter, strength: Callable[[str], float]) -> dict[str, Tensor]
 
 def _require_delta(layer: Layer, based: bool) -> None:
     method = layer.method
-    if method.unmergeable:
+    if not method.can.merge:
         reason, possible = REASONS[method.unmergeable], method.possible
         raise NoDelta(f"`{method.name}` of `{layer.adapter.label}` has no delta: {reason}. Possible: {possible}.")
     if not based and _needs_base(layer):
@@ -149,11 +146,11 @@ def _require_delta(layer: Layer, based: bool) -> None:
 
 
 def _needs_base(layer: Layer) -> bool:
-    return not isinstance(layer.method, Delta | SelectBias)
+    return not layer.method.can.adds
 
 
 def _has_weight(layer: Layer) -> bool:
-    return layer.target.is_matrix and not isinstance(layer.method, SelectBias)
+    return layer.target.is_matrix and layer.method.can.weighs
 
 
 def _operator(layer: Layer) -> Operator:
@@ -163,8 +160,6 @@ def _operator(layer: Layer) -> Operator:
 
 def _own_shift(layer: Layer) -> Tensor | None:
     p = _At(layer.adapter, layer.target.path)
-    if isinstance(layer.method, SelectBias):
-        return wide(p["b"]) * layer.weight
     shift: Tensor | None = layer.method.shift(p, layer.method.config(layer.target.config), layer.weight)
     return shift
 

@@ -11,7 +11,6 @@ from adaptr.bulk.change import Change, Tied
 from adaptr.checkpoint.names import Names
 from adaptr.checkpoint.open import Checkpoint
 from adaptr.errors import NotPossible, TiedWeights, Unsupported
-from adaptr.families.delta import Delta
 from adaptr.models import tying
 from adaptr.models.ties import Tie, Ties
 
@@ -104,9 +103,9 @@ def _factors(change: Change) -> tuple[Tensor, Tensor, float] | None:
     if change.what not in {"weight", "replaced"} or len(change.layers) != 1:
         return None
     (layer,) = change.layers
-    if not isinstance(layer.method, Delta):
+    if not layer.method.can.delta:
         return None
-    found = layer.method.delta(layer.adapter.at(layer.target.path), layer.method.config(layer.target.config))
+    found = layer.method.operator(layer.target, layer.adapter.at(layer.target.path))
     if not isinstance(found, LowRank):
         return None
     B, A = (found.A.mT, found.B.mT) if layer.target.transposed else (found.B, found.A)

@@ -12,7 +12,6 @@ from typing import Any
 from adaptr import plugins
 from adaptr.contract import REASONS
 from adaptr.families.base import Method
-from adaptr.families.composite import Composite
 from adaptr.params import Param
 
 #: How a tensor starts that does not train.
@@ -78,7 +77,7 @@ def card(name: str) -> Card:
         targets=method.targets,
         kinds=tuple(sorted(method.kinds)),
         parts=parts,
-        identity=method.identity,
+        identity=method.can.identity,
         refusal=_refusal(method, parts),
         possible=method.possible,
     )
@@ -121,13 +120,11 @@ def _fields(method: Method) -> dict[str, dict[str, Any]]:
 
 
 def _parts(method: Method) -> dict[str, str]:
-    if not isinstance(method, Composite):
-        return {}
     return {name: part[0] for name, part in method.parts(method.Config()).items()}
 
 
 def _refusal(method: Method, parts: Mapping[str, str]) -> str:
-    if method.unmergeable:
+    if not method.can.merge:
         return REASONS[method.unmergeable]
-    refused = [name for name in parts.values() if plugins.method(name).unmergeable]
+    refused = [name for name in parts.values() if not plugins.method(name).can.merge]
     return f"its {' and '.join(refused)} cannot be merged" if refused else ""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from adaptr.adapter import Adapter
+from adaptr.capabilities import LOW_RANK, WRITTEN
 from adaptr.composing import beside, parents
 from adaptr.composing.making import Work, opened_base, weights
 from adaptr.composing.parents import Parent
@@ -149,7 +150,8 @@ def _report(
 ) -> ComposeReport:
     numbers = {} if work is None else work.numbers
     total = [sum(getattr(made, name) for made in numbers.values()) for name in ("size", "wrong", "plain", "apart")]
-    ranks = {t.config["r"] for t in adapter.targets.values()} if adapter.method == "lora" else set()
+    factored = adapter.method == WRITTEN[LOW_RANK]
+    ranks = {t.config["r"] for t in adapter.targets.values()} if factored else set()
     return ComposeReport(
         strategy=strategy.name,
         config=vars(cfg),

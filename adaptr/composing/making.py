@@ -10,18 +10,21 @@ from typing import TYPE_CHECKING, Any
 
 from adaptr import plugins
 from adaptr.adapter import REPLACED, Adapter, Target
+from adaptr.algebra.dense import Dense
 from adaptr.algebra.lowrank import LowRank
 from adaptr.algebra.operator import Operator
 from adaptr.bulk import workers
 from adaptr.bulk.spool import Spool
+from adaptr.capabilities import DENSE, WRITTEN
 from adaptr.changes.deltas import Deltas, deltas
 from adaptr.composing import beside, parents
 from adaptr.composing.parents import Parent
 from adaptr.composing.recipe import Recipe
 from adaptr.errors import NonFinite, NotPossible, UsageError
+from adaptr.live import Tensors
 from adaptr.precision import named
 from adaptr.results.assemble import fitting, place, shared_config
-from adaptr.results.storing import lost, stored
+from adaptr.results.storing import lost
 from adaptr.strategies.base import ROUNDING, Made, Operators, Place, Strategy, Weights, apart
 from adaptr.weighting import Layers
 
@@ -58,7 +61,7 @@ class Work:
         if not changed and not shifts and not whole:
             raise UsageError("all weights are zero: the result would change nothing")
         method = fitting(bool(changed), bool(shifts), self._low(changed))
-        spool: dict[str, Tensor] | Spool = Spool(folder) if method == "full" else {}
+        spool: dict[str, Tensor] | Spool = Spool(folder) if method == WRITTEN[DENSE] else {}
         todo = [path for path in self.targets if path in changed or path in shifts]
         todo = sorted(todo, key=lambda path: -math.prod(self.targets[path].shape))  # big ones first
 
@@ -71,7 +74,8 @@ class Work:
                 ops, ours, where = self._here(path)
                 made = self._made(ops, ours, where)
                 target, tensors = place(method, self.targets[path], made.operator, shifts.get(path), dtype)
-                self.numbers[path] = self._measured(made, tensors, ops, ours)
+                stored = plugins.method(method).operator(target, Tensors(tensors))
+                self.numbers[path] = self._measured(made, stored, ops, ours)
             for name, tensor in tensors.items():
                 _put(spool, f"{path}:{name}", tensor)
             return target
@@ -105,20 +109,20 @@ class Work:
             )
         return made
 
-    def _measured(self, made: Made, tensors: Mapping[str, Tensor], ops: Operators, ours: Weights) -> Made:
+    def _measured(self, made: Made, stored: Operator, ops: Operators, ours: Weights) -> Made:
         """The numbers of what was made, with what storing it cost: truncated is orthogonal to rounded."""
         numbers: Made = replace(made, operator=None, exact=None)  # type: ignore[arg-type]
-        if "D" in tensors and self.recipe.dtype is None:
+        if isinstance(stored, Dense) and self.recipe.dtype is None:
             return numbers  # stored as it was made
         exact = made.exact or made.operator
         size = made.size or exact.inner(exact)
-        wrong = lost(exact, tensors, size)
+        wrong = lost(exact, stored, size)
         numbers = replace(numbers, size=size, wrong=made.wrong + wrong)
         if not wrong:
             return numbers
         if self.strategy.linear:
             return replace(numbers, plain=made.plain or size, apart=made.apart + wrong)
-        plain, gap = apart(stored(tensors, exact), ops, ours)
+        plain, gap = apart(stored, ops, ours)
         return replace(numbers, plain=plain, apart=gap)
 
     def _low(self, changed: Sequence[str]) -> bool:

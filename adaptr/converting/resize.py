@@ -17,6 +17,7 @@ from adaptr.algebra.core import Core
 from adaptr.algebra.dense import Dense
 from adaptr.algebra.operator import Operator
 from adaptr.bulk import workers
+from adaptr.capabilities import BIAS, DENSE, LOW_RANK, WRITTEN
 from adaptr.changes.deltas import Deltas, deltas
 from adaptr.checkpoint.open import open_checkpoint
 from adaptr.converting.convert import placed_as, require_finite
@@ -36,9 +37,6 @@ from adaptr.sources.open import Opened, open_adapter, reads
 if TYPE_CHECKING:
     import torch
 
-#: What deltas can be written as. Other methods have no way back from a delta to their tensors.
-FORMS = ("lora", "full")
-
 
 def resize(
     source: Path,
@@ -56,7 +54,7 @@ def resize(
     would change nothing; `NoDelta` for what has no delta, a transform without `base` included.
     """
     require_size(rank, energy, needed=True)
-    return _written(source, out, "adaptr", "lora", rank, energy, False, force, base, "resize", dtype)
+    return _written(source, out, "adaptr", WRITTEN[LOW_RANK], rank, energy, False, force, base, "resize", dtype)
 
 
 def reexpress(
@@ -79,14 +77,14 @@ def reexpress(
     of that rank, with the error measured. Raises `UnknownMethod`, and `Unsupported` for a method that no delta can be
     written as.
     """
-    plugins.method(method)
-    if method not in FORMS:
+    forms = plugins.method(method).can.forms - {BIAS}
+    if not forms:
         raise Unsupported(
             f"no delta can be written as `{method}`: its tensors don't follow from what they do; possible: "
-            f"{', '.join(f'`{form}`' for form in FORMS)}"
+            f"{', '.join(f'`{WRITTEN[form]}`' for form in (LOW_RANK, DENSE))}"
         )
     require_size(rank, energy, needed=False)
-    if method == "full" and (rank is not None or energy is not None):
+    if LOW_RANK not in forms and (rank is not None or energy is not None):
         raise UsageError("a full delta has no rank; leave out `--rank` and `--energy`")
     return _written(source, out, to, method, rank, energy, lossy, force, base, "convert", dtype)
 
@@ -142,7 +140,7 @@ def _written(
         exact=error < EXACT,
         error=error,
         worst=ranks.worst(fitted) if error >= EXACT else (),
-        ranks=ranks.ranks(fitted) if method == "lora" else {},
+        ranks=ranks.ranks(fitted) if LOW_RANK in plugins.method(method).can.forms else {},
         numbers_before=_numbers(found.adapter),
         numbers=_numbers(made),
         biases=sum(key.endswith(":b") for key in made.tensors),
@@ -172,11 +170,11 @@ def _made(
     if operation == "resize":
         _require_smaller(changes, rank)
 
+    dense = LOW_RANK not in plugins.method(method).can.forms
+
     def one(path: str) -> tuple[Operator, Fitted]:
         op = solid(changes[path])
-        made, error = (
-            (Dense(op.dense(), experts=op.experts), 0.0) if method == "full" else lowered(op, rank, energy, path)
-        )
+        made, error = (Dense(op.dense(), experts=op.experts), 0.0) if dense else lowered(op, rank, energy, path)
         return made, Fitted(path, made.rank, op.norm(), error)
 
     paths = list(changes)
@@ -190,6 +188,7 @@ def _made(
         base=adapter.base,
         name=adapter.name,
         dtype=dtype,
+        method=method if operators else None,
     )
     fitted = [storing.measured(results[i][1], operators[path], made, dtype) for i, path in enumerate(paths)]
     return made.replace(**about.kept(adapter)), fitted

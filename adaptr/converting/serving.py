@@ -21,12 +21,13 @@ from typing import TYPE_CHECKING, Any
 
 from adaptr import foreign, precision
 from adaptr.adapter import Adapter, Target
+from adaptr.algebra.lowrank import LowRank
+from adaptr.capabilities import LOW_RANK, WRITTEN
 from adaptr.changes.deltas import Deltas, deltas
 from adaptr.changes.plan import members
 from adaptr.converting.convert import require_finite
 from adaptr.converting.served_names import named
 from adaptr.errors import NotPossible, Unsupported, UsageError
-from adaptr.families.delta import Delta
 from adaptr.files import require_folder
 from adaptr.format import digest
 from adaptr.plugins import method
@@ -120,7 +121,7 @@ def _flags(server: str, rank: int) -> str:
 
 def _require_servable(adapter: Adapter, server: str) -> None:
     for _, part, _ in members(adapter):
-        if not isinstance(method(part.method), Delta):
+        if not method(part.method).can.delta:
             raise Unsupported(
                 f"`{server}` loads plain LoRA alone, and `{part.method}` of `{adapter.label}` is none. Possible where "
                 "it has a weight: `adaptr convert --method lora --rank R --base BASE` first, which measures the error"
@@ -170,11 +171,11 @@ def _plain(adapter: Adapter, most: int, dtype: torch.dtype | None) -> tuple[Adap
         fill = r - A.shape[0]
         targets[path] = dataclasses.replace(changes.targets[path], config=_config(config))
         tensors[f"{path}:A"], tensors[f"{path}:B"] = pad(A, (0, 0, 0, fill)), pad(B, (0, fill))
-    return Adapter("lora", _config(config), targets, tensors, base=adapter.base, name=adapter.name), error
+    return Adapter(WRITTEN[LOW_RANK], _config(config), targets, tensors, base=adapter.base, name=adapter.name), error
 
 
 def _config(values: Mapping[str, Any]) -> dict[str, Any]:
-    return dict(vars(method("lora").config(values)))
+    return dict(vars(method(WRITTEN[LOW_RANK]).config(values)))
 
 
 def _cut(changes: Deltas, most: int, dtype: torch.dtype | None) -> tuple[dict[str, tuple[Tensor, Tensor]], float]:
@@ -196,6 +197,6 @@ def _cut(changes: Deltas, most: int, dtype: torch.dtype | None) -> tuple[dict[st
         B, A = found.factors(found.dtype)
         stored = {"A": A.contiguous(), "B": (B * found.scale).contiguous()}
         stored = {name: storing.cast(tensor, dtype, path) for name, tensor in stored.items()}
-        lost += storing.lost(found, stored, size)
+        lost += storing.lost(found, LowRank(stored["B"], stored["A"]), size)
         pairs[path] = stored["A"], stored["B"]
     return pairs, math.sqrt(lost / total) if total else 0.0

@@ -22,8 +22,6 @@ from typing import TYPE_CHECKING, Any
 from adaptr import plugins
 from adaptr.algebra.sum import Sum
 from adaptr.errors import NotPossible
-from adaptr.families.delta import Delta
-from adaptr.families.select import SelectBias
 from adaptr.precision import all_at_least
 
 if TYPE_CHECKING:
@@ -69,10 +67,10 @@ def worst(said: list[Mapping[str, Any]]) -> dict[str, Any]:
 
 def summed(method: Method, adapter: Adapter) -> bool:
     """Whether all that the adapter does is to add deltas, whatever the base and the input are."""
-    if method.unmergeable or not _comparable(adapter, "delta"):
+    if not method.can.merge or not _comparable(adapter, "delta"):
         return False
     found = [plugins.method(member.adapter.method) for member in method.members(adapter)]
-    return bool(found) and all(isinstance(one, Delta | SelectBias) for one in found)
+    return bool(found) and all(one.can.adds for one in found)
 
 
 def _comparable(adapter: Adapter, of: str) -> bool:
@@ -119,11 +117,11 @@ def _here(members: list[Member], path: str) -> Iterator[Part]:
 
 
 def _deltas(parts: list[Part]) -> list[Operator]:
-    return [m.operator(t, p) * w for m, t, p, w in parts if isinstance(m, Delta)]
+    return [m.operator(t, p) * w for m, t, p, w in parts if m.can.delta]
 
 
 def _shifts(parts: list[Part]) -> list[Tensor]:
-    found = [m.shift(p, m.config(t.config), w) if isinstance(m, Delta) else p["b"] * w for m, t, p, w in parts]
+    found = [m.shift(p, m.config(t.config), w) for m, t, p, w in parts]
     return [shift for shift in found if shift is not None]
 
 

@@ -17,7 +17,6 @@ from adaptr.contract import REASONS, C, Member
 from adaptr.errors import NotMergeable, NotPossible, Unsupported, UsageError
 from adaptr.families import composite
 from adaptr.families.base import Method
-from adaptr.families.delta import Delta
 from adaptr.live import Live
 from adaptr.view import View
 
@@ -159,7 +158,7 @@ class Gate(Method[C]):
 
     def _accept(self, name: str, part: Adapter) -> None:
         method = plugins.method(part.method)
-        if not isinstance(method, Delta):
+        if not method.can.delta:
             raise Unsupported(
                 f"`{self.name}` weighs deltas, and the expert `{name}` is `{part.method}` of the family "
                 f"`{method.family}`; convert it to `lora` where that is possible, or stack it"

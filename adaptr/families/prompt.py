@@ -27,6 +27,7 @@ class Tokens(Method[C]):
 
     family: ClassVar[str] = "prompt"
     unmergeable: ClassVar[str] = "tokens"
+    averages: ClassVar[bool] = True
     identity: ClassVar[bool] = False
 
     def check_weight(self, weight: float) -> None:
@@ -42,6 +43,7 @@ class SoftPrompt(Tokens[C]):
 
     kinds: ClassVar[frozenset[str]] = frozenset({kinds.MODEL})
     targets: ClassVar[tuple[str, ...]] = ("model",)
+    tokens: ClassVar[int | None] = 0
     possible: ClassVar[str] = "keep it attached; concatenate it with another prompt"
 
     def prompt(self, p: Live, cfg: C) -> Tensor:
@@ -54,6 +56,7 @@ class Prefix(Tokens[C]):
 
     kinds: ClassVar[frozenset[str]] = frozenset({kinds.ATTENTION})
     targets: ClassVar[tuple[str, ...]] = ("attention",)
+    tokens: ClassVar[int | None] = 1
     possible: ClassVar[str] = "keep it attached; concatenate it with another prefix"
 
     def train(self, model: nn.Module, adapter: Adapter) -> Session:

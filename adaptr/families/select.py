@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 from adaptr import kinds
+from adaptr.capabilities import Capabilities
 from adaptr.contract import C
 from adaptr.families.base import Method
 from adaptr.families.delta import add_bias
@@ -24,7 +26,14 @@ class SelectBias(Method[C]):
     """Biases: b' = b + w db, with db under the parameter `b`. Exact, additive, order-free."""
 
     family: ClassVar[str] = "select"
+    averages: ClassVar[bool] = True
     kinds: ClassVar[frozenset[str]] = kinds.BIASED
+
+    def capabilities(self) -> Capabilities:
+        """A method with a way of its own may look at what it changes."""
+        own = type(self)
+        plain = all(getattr(own, way) is getattr(SelectBias, way) for way in ("view", "inverse", "merge", "unmerge"))
+        return dataclasses.replace(super().capabilities(), adds=plain, row=plain)
 
     def view(self, base: View, p: Live, cfg: C, weight: float) -> View:
         def call(x: Tensor) -> Tensor:

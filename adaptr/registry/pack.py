@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from adaptr.capabilities import STACK
 from adaptr.errors import InputError, UnsafePickle
 from adaptr.format import canonical
 from adaptr.registry import names, strict, terms
@@ -229,7 +230,7 @@ def _annotations(adapter: Adapter, form: str) -> Iterator[tuple[str, str]]:
     base = adapter.base
     said = {
         terms.SPEC_VERSION: terms.SPEC,
-        terms.KIND: terms.STACK if adapter.method == "stack" else terms.ADAPTER,
+        terms.KIND: terms.STACK if adapter.method == STACK else terms.ADAPTER,
         terms.FORMAT: form,
         terms.METHOD: adapter.method,
         terms.RANK: ",".join(map(str, ranks[:8])),

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from adaptr import plugins
 from adaptr.adapter import REPLACED, Adapter, Base, Target
-from adaptr.algebra.dense import Dense
 from adaptr.algebra.lowrank import LowRank
 from adaptr.algebra.operator import Operator
+from adaptr.capabilities import BIAS, DENSE, LOW_RANK, WRITTEN
 from adaptr.errors import NoDelta, NothingChanged
 from adaptr.results.storing import cast
 
@@ -32,18 +32,20 @@ def assemble(
     name: str = "",
     lineage: Mapping[str, Any] | None = None,
     dtype: torch.dtype | None = None,
+    method: str | None = None,
 ) -> Adapter:
     """An adapter with W' = W + D at each of `targets`, their paths being the keys of all three mappings.
 
     `biases`: what is added to the bias at a target. `replaced`: parameter path to the whole new tensor. `dtype`: what
-    the deltas are stored in, None for what they come in. Raises `NothingChanged` for no change at all, `NoDelta` for a
+    the deltas are stored in, None for what they come in. `method`: one that can be written from these operators, None
+    for the one that is written where none is asked for. Raises `NothingChanged` for no change at all, `NoDelta` for a
     bias at a place that the method can't hold one, `NonFinite` for what `dtype` can't hold.
     """
     biases = biases or {}
     if not operators and not biases and not replaced:
         raise NothingChanged("there is neither a delta nor a bias nor a replaced parameter to put into an adapter")
     low = all(isinstance(op, LowRank) for op in operators.values())
-    method = fitting(bool(operators), bool(biases), low)
+    method = method or fitting(bool(operators), bool(biases), low)
     chosen: dict[str, Target] = {}
     tensors: dict[str, Tensor] = {}
     for path, target in targets.items():
@@ -65,9 +67,8 @@ def assemble(
 
 def fitting(deltas: bool, biases: bool, low: bool) -> str:
     """The method for what there is: deltas of weights (low-rank ones?), changes of biases, or neither."""
-    if not deltas:
-        return "bitfit" if biases else "lora"
-    return "lora" if low else "full"
+    form = (LOW_RANK if low else DENSE) if deltas else BIAS if biases else LOW_RANK
+    return WRITTEN[form]
 
 
 def place(
@@ -81,30 +82,11 @@ def place(
 def _at(
     method: str, target: Target, op: Operator | None, bias: Tensor | None, dtype: torch.dtype | None
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    if method == "bitfit":
-        assert bias is not None
-        return {}, {"b": bias}
-    if op is None:
+    made = plugins.method(method)
+    if op is None and made.can.forms != {BIAS}:
         op = _nothing(method, target, bias)
-    extra = {} if bias is None else {"b": bias}
-    if method == "lora":
-        low = op.low_rank()
-        r = low.A.shape[1 if low.experts else 0]
-        factors = {name: cast(t, dtype, target.path) for name, t in _factors(low).items()}
-        return {"r": r, "alpha": float(r), "bias": bias is not None}, {**factors, **extra}
-    return {"bias": bias is not None}, {"D": cast(_formed(op), dtype, target.path), **extra}
-
-
-def _formed(op: Operator) -> Tensor:
-    """D in its dtype, rounded once: of terms that cancel, sums in fp32 leave little that is right."""
-    import torch
-
-    if isinstance(op, Dense):
-        return op.dense()
-    D = torch.empty(op.shape, dtype=op.dtype, device=op.device)
-    for s in op.blocks():
-        D[s] = op.rows(s, torch.float64)
-    return D
+    config, tensors = made.written(op, bias)
+    return config, {name: t if t is bias else cast(t, dtype, target.path) for name, t in tensors.items()}
 
 
 def _nothing(method: str, target: Target, bias: Tensor | None) -> Operator:
@@ -120,12 +102,6 @@ def _nothing(method: str, target: Target, bias: Tensor | None) -> Operator:
     out, into, *kernel = target.shape
     ones = (1 for _ in kernel)
     return LowRank(bias.new_zeros(out, 1, *ones), torch.zeros((1, into, *kernel), dtype=bias.dtype))
-
-
-def _factors(low: LowRank) -> dict[str, Tensor]:
-    """A and B with the scale in B, in one dtype."""
-    B = low.B.to(low.dtype)
-    return {"A": low.A.to(low.dtype).contiguous(), "B": (B if low.scale == 1.0 else B * low.scale).contiguous()}
 
 
 def shared_config(method: str, targets: Mapping[str, Target]) -> dict[str, Any]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from adaptr import plugins
 from adaptr.algebra.dense import Dense
 from adaptr.algebra.lowrank import LowRank
 from adaptr.algebra.operator import Operator
@@ -34,21 +34,17 @@ def cast(tensor: Tensor, dtype: torch.dtype | None, path: str) -> Tensor:
     return made
 
 
-def lost(op: Operator, tensors: Mapping[str, Tensor], size: float) -> float:
-    """‖D' - D‖² for a delta D with ‖D‖² = `size` and the tensors of it as `lora` (scale 1) or `full` that are stored.
-
-    0 for what is no more than the rounding of fp32.
+def lost(op: Operator, stored: Operator, size: float) -> float:
+    """‖D' - D‖² for a delta D with ‖D‖² = `size` and what is stored of it. 0 for what is no more than the rounding of
+    fp32.
     """
-    found = _of_dense(op, tensors["D"]) if "D" in tensors else _of_factors(op, tensors["B"], tensors["A"], size)
+    if isinstance(stored, Dense):
+        found = _of_dense(op, stored.dense())
+    elif isinstance(stored, LowRank):
+        found = _of_factors(op, stored.B * stored.scale if stored.scale != 1.0 else stored.B, stored.A, size)
+    else:
+        found = max(stored.inner(stored) - 2 * stored.inner(op) + size, 0.0)
     return found if found > EXACT**2 * size else 0.0
-
-
-def stored(tensors: Mapping[str, Tensor], like: Operator) -> Operator:
-    """What lies in those tensors of a `lora` (scale 1) or `full`, as a change to the weight that `like` changes."""
-    if "D" in tensors:
-        return Dense(tensors["D"], experts=like.experts)
-    axis = 2 if like.experts else 1
-    return LowRank.of(tensors["B"].flatten(axis), tensors["A"].flatten(axis), like.shape, like.experts)
 
 
 def _of_dense(op: Operator, D: Tensor) -> float:
@@ -97,8 +93,9 @@ def _exact(op: Operator) -> tuple[Tensor, Tensor] | None:
 
 def measured(fitted: Fitted, op: Operator, adapter: Adapter, dtype: torch.dtype | None) -> Fitted:
     """`fitted` with what storing its operator in `adapter` cost, which is orthogonal to what truncating did."""
-    tensors, square = adapter.at(fitted.path), fitted.norm**2
-    if not square or (dtype is None and "D" in tensors):
+    square = fitted.norm**2
+    stored = plugins.method(adapter.method).operator(adapter.targets[fitted.path], adapter.at(fitted.path))
+    if not square or (dtype is None and isinstance(stored, Dense)):
         return fitted
-    wrong = lost(op, tensors, square)
+    wrong = lost(op, stored, square)
     return replace(fitted, error=math.hypot(fitted.error, math.sqrt(wrong / square)))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from adaptr import plugins
 from adaptr.adapter import Adapter
+from adaptr.capabilities import GATE
 from adaptr.composing import gather
 from adaptr.composing.examples import batch, encoded, examples
 from adaptr.errors import UsageError
@@ -26,8 +27,6 @@ from adaptr.sources.open import open_adapter, placed, reads
 if TYPE_CHECKING:
     from torch import nn
 
-#: What learns, and how fast when nothing is said.
-RATES = {"xlora": 1e-3, "lora-soups": 1e-2}
 Rows = list[tuple[list[int], list[int]]]
 
 
@@ -59,7 +58,7 @@ def learn(
     data: str | Path,
     out: str | Path,
     *,
-    method: str = "xlora",
+    method: str = GATE,
     steps: int = 100,
     size: int = 4,
     rate: float | None = None,
@@ -78,8 +77,8 @@ def learn(
     import torch
 
     started = time.perf_counter()
-    if method not in RATES:
-        raise UsageError(f"`{method}` is no gate that learns: {', '.join(RATES)}")
+    if not _learns(method):
+        raise UsageError(f"`{method}` is no gate that learns: {', '.join(filter(_learns, plugins.names()))}")
     place = placed(Path(out), force, reads(here(base), *map(here, experts), data))
     base = path_of(base)
     named = {name: open_adapter(path_of(source), base).adapter for name, source in names(experts).items()}
@@ -91,7 +90,7 @@ def learn(
     losses = {"base": _loss(model, held, size)}
     losses |= {f"{name} alone": _attached_loss(model, child, held, size) for name, child in named.items()}
     losses["gate, fresh"] = _attached_loss(model, gate, held, size)
-    rate = RATES[method] if rate is None else rate
+    rate = plugins.method(method).rate if rate is None else rate
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         trained, count = _trained(model, gate, kept, steps, size, rate, progress)
@@ -113,6 +112,11 @@ def learn(
         digest=digest.of_file(file),
         seconds=time.perf_counter() - started,
     )
+
+
+def _learns(method: str) -> bool:
+    can = plugins.method(method).can
+    return can.gates and can.learns
 
 
 def _split(rows: Rows, share: float, seed: int) -> tuple[Rows, Rows]:

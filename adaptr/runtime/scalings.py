@@ -74,7 +74,7 @@ def scalings(gate: str | Path, base: str | Path, prompt: str, any_base: bool = F
     base = path_of(base)
     adapter = open_adapter(path_of(gate), base).adapter
     require_named(base, [adapter], any_base)
-    if plugins.method(adapter.method).family != "gate":
+    if not plugins.method(adapter.method).can.gates:
         raise UsageError(f"`{gate}` is `{adapter.method}`, no gate: it has no weights to show")
     model, tokenizer = loaded(base)
     given = tokenizer(prompt, return_tensors="pt")

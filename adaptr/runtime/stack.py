@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from adaptr import foreign, plugins, weighting
 from adaptr.adapter import Adapter
+from adaptr.capabilities import STACK
 from adaptr.composing import gather
 from adaptr.errors import AlreadyAttached, Unsupported, UsageError
 from adaptr.format import digest
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 Child = Adapter | str | os.PathLike[str]
 Given = Child | tuple[Child, Weight]
-METHOD = "stack"
 
 
 def stack(model: nn.Module, adapters: Mapping[str, Given] | Child) -> Stack:
@@ -51,7 +51,7 @@ def _given(model: nn.Module, adapters: Mapping[str, Given] | Child) -> tuple[dic
         pairs = {name: one if isinstance(one, tuple) else (one, 1.0) for name, one in adapters.items()}
         return {name: (_opened(model, one), weight) for name, (one, weight) in pairs.items()}, []
     saved = _opened(model, adapters)
-    if saved.method != METHOD:
+    if saved.method != STACK:
         raise UsageError(f"`{saved.label}` is no stack but one `{saved.method}`; name it: `{{'a': adapter}}`")
     order, weights, off = (saved.config[key] for key in ("order", "weights", "off"))
     return {name: (saved.part(name), weighting.restored(weights.get(name, 1.0), name)) for name in order}, list(off)
@@ -68,7 +68,7 @@ class Stack(Handle):
     """
 
     def __init__(self, model: nn.Module) -> None:
-        super().__init__(model, Adapter(METHOD, {}, {}, {}), METHOD)
+        super().__init__(model, Adapter(STACK, {}, {}, {}), STACK)
         self._adapters: dict[str, Adapter] = {}
         self._handles: dict[str, Handle] = {}  # of those that are attached
         self._weights: dict[str, Weight] = {}
@@ -100,7 +100,7 @@ class Stack(Handle):
     def adapted(self, name: str = "") -> Adapter:
         """All of it as one adapter of the method `stack`: to be saved, attached, merged as a whole."""
         config = {"order": list(self), "weights": dict(self._weights), "off": sorted(self._off)}
-        return gather.over(METHOD, self._adapters, config=config).replace(name=name)
+        return gather.over(STACK, self._adapters, config=config).replace(name=name)
 
     # ------------------------------------------------------------ changing weights
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from adaptr.capabilities import STACK
 from adaptr.composing import gather
 from adaptr.format import digest, write
 from adaptr.models.belonging import require_named
 from adaptr.registry.local import here, path_of
 from adaptr.runtime.names import names
-from adaptr.runtime.stack import METHOD
 from adaptr.sources.open import open_adapter, placed, reads
 
 
@@ -48,7 +48,7 @@ def stacked(
     weights = dict(zip(named, (weight for _, weight in adapters), strict=True))
     if isinstance(base, Path):
         require_named(base, list(children.values()), any_base)
-    made = gather.over(METHOD, children, config={"weights": weights}, any_base=any_base).replace(
+    made = gather.over(STACK, children, config={"weights": weights}, any_base=any_base).replace(
         name=Path(out).name.split(".")[0]
     )
     file = write(made, place, force)

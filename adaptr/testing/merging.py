@@ -16,8 +16,7 @@ if TYPE_CHECKING:
 
 
 def mergeable(adapter: Adapter) -> bool:
-    own = plugins.method(adapter.method)
-    return not own.unmergeable and not any(plugins.method(part.method).unmergeable for part in parts_of(adapter))
+    return all(plugins.method(one.method).can.merge for one in [adapter, *parts_of(adapter)])
 
 
 def merged(model: nn.Module, stack: Sequence[tuple[Adapter, float]]) -> nn.Module:
@@ -81,7 +80,7 @@ def assert_refused(adapter: Adapter, model: nn.Module) -> None:
 
     from adaptr.host import view_of
 
-    refused = [a for a in [adapter, *parts_of(adapter)] if plugins.method(a.method).unmergeable]
+    refused = [a for a in [adapter, *parts_of(adapter)] if not plugins.method(a.method).can.merge]
     assert refused
     for part in refused:
         for target in part.targets.values():

@@ -20,8 +20,6 @@ from adaptr.strategies.whole import Whole, require_alike
 if TYPE_CHECKING:
     from torch import Tensor
 
-FAMILIES = frozenset({"insert", "prompt", "select"})
-
 
 class Average(Whole):
     name = "average"
@@ -30,7 +28,7 @@ class Average(Whole):
     def whole(self, adapters: Sequence[Adapter], weights: Weights, cfg: Any) -> Adapter:
         first = adapters[0]
         for method in (p.method for p in first.parts.values()) if first.parts else (first.method,):
-            if plugins.method(method).family not in FAMILIES:
+            if not plugins.method(method).can.averages:
                 raise Unsupported(
                     f"`average` of `{method}` would average its factors apart, which is not the average of what they "
                     "do; use `linear`"

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from adaptr import plugins
 from adaptr.adapter import Adapter, Target
 from adaptr.errors import Unsupported
-from adaptr.families.prompt import SoftPrompt, Tokens
 from adaptr.strategies.base import Weights
 from adaptr.strategies.whole import Whole, require_alike
 
@@ -28,17 +27,17 @@ class Concat(Whole):
     def whole(self, adapters: Sequence[Adapter], weights: Weights, cfg: Any) -> Adapter:
         first = adapters[0]
         method = plugins.method(first.method)
-        if not isinstance(method, Tokens):
+        axis = method.can.tokens
+        if axis is None:
             raise Unsupported(f"`concat` puts virtual tokens one after the other; `{first.method}` has none")
         require_alike(self.name, adapters, frozenset({"tokens", "rows"}))
         for weight in weights:
             method.check_weight(weight)
-        soft = isinstance(method, SoftPrompt)
         tensors: dict[str, Tensor] = {}
         targets: dict[str, Target] = {}
         for path, target in first.targets.items():
-            parts = [_tokens(a, path, soft) for a in adapters]
-            tensors.update({f"{path}:{n}": _joined([p[n] for p in parts], soft) for n in parts[0]})
+            parts = [_tokens(a, path, axis) for a in adapters]
+            tensors.update({f"{path}:{n}": _joined([p[n] for p in parts], axis) for n in parts[0]})
             targets[path] = dataclasses.replace(target, config=_counted(target.config, adapters))
         return first.replace(config=_counted(first.config, adapters), targets=targets, tensors=tensors)
 
@@ -48,14 +47,12 @@ def _counted(config: Any, adapters: Sequence[Adapter]) -> dict[str, Any]:
     return {**config, "tokens": tokens, **({"rows": tokens} if "rows" in config else {})}
 
 
-def _tokens(adapter: Adapter, path: str, soft: bool) -> dict[str, Tensor]:
-    """The tensors at a target, without the rows that nobody reads."""
-    found = adapter.at(path)
-    return {n: t[: adapter.config["tokens"]] for n, t in found.items()} if soft else found
+def _tokens(adapter: Adapter, path: str, axis: int) -> dict[str, Tensor]:
+    """The tensors at a target, without the tokens that nobody reads."""
+    return {n: t.narrow(axis, 0, adapter.config["tokens"]) for n, t in adapter.at(path).items()}
 
 
-def _joined(parts: list[Tensor], soft: bool) -> Tensor:
-    """Prompts are (tokens, d), prefixes (h, tokens, d)."""
+def _joined(parts: list[Tensor], axis: int) -> Tensor:
     import torch
 
-    return torch.cat(parts, dim=0 if soft else 1)
+    return torch.cat(parts, dim=axis)

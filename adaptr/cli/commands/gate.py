@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from adaptr.capabilities import GATE
 from adaptr.cli import options, show
 from adaptr.cli.output import Output
 from adaptr.cli.progress import bar
@@ -35,13 +36,13 @@ SECTION = "Run"
     "--data", required=True, type=click.Path(), metavar="FILE", help=".tsv, .txt or .jsonl: an example a line."
 )
 @options.output_option("The gate to write, with its experts.")
-@click.option("--method", type=click.Choice(("xlora", "lora-soups")), default="xlora", show_default=True)
+@click.option("--method", default=GATE, show_default=True, metavar="METHOD", help="A gate that learns.")
 @click.option("--set", "fields", multiple=True, metavar="FIELD=VALUE", help="A field of the method's configuration.")
 @click.option("--steps", type=click.IntRange(1), default=100, show_default=True, metavar="N")
 @click.option(
     "--batch", "size", type=click.IntRange(1), default=4, show_default=True, metavar="N", help="Examples a step."
 )
-@click.option("--rate", type=click.FloatRange(0, min_open=True), metavar="R", help="[default: 0.001; lora-soups 0.01]")
+@click.option("--rate", type=click.FloatRange(0, min_open=True), metavar="R", help="[default: the method's own]")
 @click.option(
     "--held-out", type=click.FloatRange(0, 1), default=0.1, show_default=True, metavar="SHARE", help="Not learnt from."
 )

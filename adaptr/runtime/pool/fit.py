@@ -67,7 +67,7 @@ def _place(target: Target) -> Place:
 def _members(adapter: Adapter) -> list[Any]:
     """The adapters that one is made of. Raises `Unsupported` where rows can't have what they do."""
     method = plugins.method(adapter.method)
-    if adapter.parts and method.family != "composite":
+    if adapter.parts and not method.can.parts:
         raise Unsupported(method.no_row)
     found = members(adapter)
     whole = [path for part in (adapter, *(part for _, part, _ in found)) for path in _replaced(part)]

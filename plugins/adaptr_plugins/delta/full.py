@@ -6,9 +6,11 @@ Subtracted, negated and added as any other delta; stored in the dtype of the sub
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from adaptr import Delta, Dense, Param
+from adaptr import Delta, Dense, Operator, Param
+from adaptr.algebra.dense import formed
+from adaptr.capabilities import DENSE
 from adaptr.live import Live
 
 if TYPE_CHECKING:
@@ -25,9 +27,15 @@ class Full(Delta[Config]):
     params = {"D": Param("*e out in *k"), "b": Param("out", when="bias")}
     targets = ("all-linear",)
     as_stored = True
+    forms = frozenset({DENSE})
 
     def delta(self, p: Live, cfg: Config) -> Dense:
         return Dense(p["D"])
+
+    def written(self, op: Operator | None, bias: Tensor | None) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        assert op is not None
+        tensors = {"D": formed(op)}
+        return {"bias": bias is not None}, tensors if bias is None else {**tensors, "b": bias}
 
     def delta_bias(self, p: Live, cfg: Config) -> Tensor | None:
         return p["b"] if cfg.bias else None

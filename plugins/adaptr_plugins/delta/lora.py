@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from adaptr import Delta, LowRank, Param, Target, View
+from adaptr import Delta, LowRank, Operator, Param, Target, View
+from adaptr.capabilities import LOW_RANK
 from adaptr.live import Live
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class LoRA(Delta[Config]):
     }
     targets = ("all-linear",)
     as_stored = True
+    forms = frozenset({LOW_RANK})
 
     def scale(self, cfg: Config) -> float:
         return cfg.alpha / (math.sqrt(cfg.r) if cfg.rslora else cfg.r)
@@ -46,6 +48,16 @@ class LoRA(Delta[Config]):
 
     def delta_bias(self, p: Live, cfg: Config) -> Tensor | None:
         return p["b"] * self.scale(cfg) if cfg.bias else None
+
+    def written(self, op: Operator | None, bias: Tensor | None) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """Scales go into B: alpha is the rank."""
+        assert op is not None
+        low = op.low_rank()
+        r = low.A.shape[1 if low.experts else 0]
+        A, B = low.A.to(low.dtype), low.B.to(low.dtype)
+        tensors = {"A": A.contiguous(), "B": (B if low.scale == 1.0 else B * low.scale).contiguous()}
+        config = {"r": r, "alpha": float(r), "bias": bias is not None}
+        return config, tensors if bias is None else {**tensors, "b": bias}
 
     def factors(self, cfg: Config) -> tuple[str, str, float] | None:
         return None if cfg.bias else ("B", "A", self.scale(cfg))

@@ -25,6 +25,7 @@ class LoRASoups(Gate[Config]):
     name = "lora-soups"
     unmergeable = ""
     possible = "keep it attached"
+    rate = 1e-2
     params = {"a": Param("n", init="custom")}
 
     def axes(self, target: Target, cfg: Config) -> dict[str, int]:

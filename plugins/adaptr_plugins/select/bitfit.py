@@ -5,19 +5,26 @@ Stored as differences, which add; a module without a bias is not a target.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from adaptr import Param, SelectBias, Target
+from adaptr import Operator, Param, SelectBias, Target
+from adaptr.capabilities import BIAS
 from adaptr.contract import Nothing
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 
 class BitFit(SelectBias[Nothing]):
     name = "bitfit"
     params = {"b": Param("out")}
     targets = ("re:.*",)
+    forms = frozenset({BIAS})
+
+    def written(self, op: Operator | None, bias: Tensor | None) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        assert op is None
+        assert bias is not None
+        return {}, {"b": bias}
 
     def accepts(self, model: nn.Module, target: Target) -> bool:
         return model.get_submodule(target.path)._parameters.get("bias") is not None
