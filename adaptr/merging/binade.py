@@ -39,6 +39,9 @@ if TYPE_CHECKING:
     #: The computed element at flat indices, before it was rounded, in the widest type that it was computed in.
     Exact = Callable[[NDArray[Any]], NDArray[Any]]
 
+#: Bits that wait until they are packed.
+PIECE = 1 << 16
+
 KINDS = {"bfloat16": BF16, "float16": FP16, "float32": FP32}
 
 
@@ -114,28 +117,35 @@ def _truncated(exact: Any, kind: Kind) -> Any:
 
 
 class _Packed:
-    """Bits being packed."""
+    """Bits being packed, many at a time: most blocks have only a few for the upper planes."""
 
     def __init__(self) -> None:
         import numpy as np
 
-        self.count = 0
+        self.count = self._held = 0
         self._parts: list[bytes] = []
-        self._rest = np.empty(0, bool)
+        self._room = np.empty(PIECE, np.uint8)
 
     def put(self, bits: Any) -> None:
+        self.count += bits.size
+        if self._held + bits.size > PIECE:
+            bits = self._packed(bits)
+        self._room[self._held : self._held + bits.size] = bits
+        self._held += bits.size
+
+    def _packed(self, bits: Any) -> Any:
+        """Pack all that there is; what does not fill a byte is given back."""
         import numpy as np
 
-        self.count += bits.size
-        bits = np.concatenate([self._rest, bits.astype(bool)])
-        whole = bits.size & ~7
+        bits = np.concatenate([self._room[: self._held], bits])
+        whole, self._held = bits.size & ~7, 0
         self._parts.append(np.packbits(bits[:whole]).tobytes())
-        self._rest = bits[whole:]
+        return bits[whole:]
 
     def done(self) -> bytes:
         import numpy as np
 
-        return b"".join([*self._parts, np.packbits(self._rest).tobytes()])
+        return b"".join([*self._parts, np.packbits(self._room[: self._held]).tobytes()])
 
 
 class _Unpacked:

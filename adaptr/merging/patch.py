@@ -76,13 +76,11 @@ def _gaps(passed: Any) -> Bytes:
     """Numbers of elements passed over, as bytes: 255 of them as `SKIP`."""
     import numpy as np
 
-    far = np.flatnonzero(passed >= SKIP)
-    if not far.size:
-        few: Bytes = passed.astype(np.uint8)
-        return few
-    skips = passed[far] // SKIP
-    passed[far] -= skips * SKIP
-    return np.insert(passed.astype(np.uint8), np.repeat(far, skips), SKIP)
+    skips = passed // SKIP
+    ends = np.cumsum(skips + 1) - 1
+    gaps: Bytes = np.full(int(ends[-1]) + 1, SKIP, np.uint8)
+    gaps[ends] = passed - skips * SKIP
+    return gaps
 
 
 class _Packed:
