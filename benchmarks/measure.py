@@ -15,10 +15,11 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Sample:
-    """One finished process: seconds, seconds without imports where it says so, peak memory in MB, its own figures."""
+    """One finished process: seconds, without imports if it says so, of processor time; peak memory in MB; its own."""
 
     seconds: float
     work: float
+    cpu: float
     peak: float
     said: Mapping[str, float]
 
@@ -49,7 +50,8 @@ def process(command: list[str], threads: int | None = None, cores: int | None = 
         raise SystemExit(f"{' '.join(command)} ended with {child.returncode}")
     last = out.strip().rpartition("\n")[2]
     said = json.loads(last) if last.startswith("{") else {}
-    return Sample(seconds, said.get("work", seconds), said.get("peak", usage.ru_maxrss / 1024), said)
+    cpu = usage.ru_utime + usage.ru_stime
+    return Sample(seconds, said.get("work", seconds), cpu, said.get("peak", usage.ru_maxrss / 1024), said)
 
 
 def interleave(work: Mapping[str, Callable[[], object]], rounds: int, warm: int = 1) -> dict[str, list[float]]:
