@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from adaptr import evaluator
+from adaptr import api, evaluator
 from adaptr.version import __version__
 
 _HOME = {
@@ -45,27 +45,7 @@ _HOME = {
     "Elementwise": "adaptr.strategies.elementwise",
     "Whole": "adaptr.strategies.whole",
     # operations
-    "load": "adaptr.api",
-    "save": "adaptr.api",
-    "create": "adaptr.api",
-    "attach": "adaptr.api",
-    "train": "adaptr.api",
-    "quantize": "adaptr.api",
-    "compose": "adaptr.api",
-    "inspect": "adaptr.api",
-    "convert": "adaptr.api",
-    "convert_method": "adaptr.api",
-    "diff": "adaptr.api",
-    "extract": "adaptr.api",
-    "resize": "adaptr.api",
-    "merge": "adaptr.api",
-    "unmerge": "adaptr.api",
-    "verify": "adaptr.api",
-    "pull": "adaptr.api",
-    "push": "adaptr.api",
-    "checkpointing": "adaptr.host.call",
-    "stack": "adaptr.runtime.stack",
-    "pool": "adaptr.runtime.pool",
+    **api.HOME,
     "Request": "adaptr.runtime.pool",
     "AdaptrError": "adaptr.errors",
 }
@@ -74,57 +54,74 @@ _MODULES = ("errors", "hookspecs", "plugins", "roles", "strategies", "targets")
 __all__ = ["__version__", *_HOME, *_MODULES]
 
 if TYPE_CHECKING:
-    from adaptr import errors, hookspecs, plugins, roles, strategies, targets
-    from adaptr.adapter import Adapter, Base, Target
-    from adaptr.algebra.core import Core
-    from adaptr.algebra.dense import Dense
-    from adaptr.algebra.diagonal import Diagonal
-    from adaptr.algebra.hadamard import Hadamard
-    from adaptr.algebra.kron import Kron
-    from adaptr.algebra.lowrank import LowRank
-    from adaptr.algebra.operator import Operator
-    from adaptr.algebra.sparse import Sparse
-    from adaptr.algebra.sum import Sum
-    from adaptr.api import (
-        attach,
-        compose,
-        convert,
-        convert_method,
-        create,
-        diff,
-        extract,
-        inspect,
-        load,
-        merge,
-        pull,
-        push,
-        quantize,
-        resize,
-        save,
-        train,
-        unmerge,
-        verify,
-    )
-    from adaptr.errors import AdaptrError
+    from collections.abc import Sequence
+
+    from adaptr import errors as errors
+    from adaptr import hookspecs as hookspecs
+    from adaptr import plugins as plugins
+    from adaptr import roles as roles
+    from adaptr import strategies as strategies
+    from adaptr import targets as targets
+    from adaptr.adapter import Adapter as Adapter
+    from adaptr.adapter import Base as Base
+    from adaptr.adapter import Target as Target
+    from adaptr.algebra.core import Core as Core
+    from adaptr.algebra.dense import Dense as Dense
+    from adaptr.algebra.diagonal import Diagonal as Diagonal
+    from adaptr.algebra.hadamard import Hadamard as Hadamard
+    from adaptr.algebra.kron import Kron as Kron
+    from adaptr.algebra.lowrank import LowRank as LowRank
+    from adaptr.algebra.operator import Operator as Operator
+    from adaptr.algebra.sparse import Sparse as Sparse
+    from adaptr.algebra.sum import Sum as Sum
+    from adaptr.artifacts.handling import list as list
+    from adaptr.artifacts.handling import pull as pull
+    from adaptr.artifacts.handling import push as push
+    from adaptr.artifacts.handling import tag as tag
+    from adaptr.artifacts.history import log as log
+    from adaptr.artifacts.inspect import inspect as inspect
+    from adaptr.artifacts.search import search as search
+    from adaptr.artifacts.trust import sign as sign
+    from adaptr.composing.compose import compose as compose
+    from adaptr.converting.convert import convert as convert
+    from adaptr.converting.resize import convert_method as convert_method
+    from adaptr.converting.resize import resize as resize
+    from adaptr.converting.serving import serve as serve
+    from adaptr.diffing.diff import diff as diff
+    from adaptr.errors import AdaptrError as AdaptrError
     from adaptr.evaluator import Evaluator
-    from adaptr.families.base import Method
-    from adaptr.families.composite import Composite
-    from adaptr.families.delta import Delta
-    from adaptr.families.gate import Gate
-    from adaptr.families.insert import Insert
-    from adaptr.families.prompt import Prefix, SoftPrompt
-    from adaptr.families.row import Row
-    from adaptr.families.select import SelectBias
-    from adaptr.families.transform import Transform
-    from adaptr.host.call import checkpointing
-    from adaptr.params import Param
-    from adaptr.runtime.pool import Request, pool
-    from adaptr.runtime.stack import stack
-    from adaptr.strategies.base import Strategy
-    from adaptr.strategies.core import InCore
-    from adaptr.strategies.elementwise import Elementwise
-    from adaptr.strategies.whole import Whole
-    from adaptr.view import View
+    from adaptr.extracting.extract import extract as extract
+    from adaptr.families.base import Method as Method
+    from adaptr.families.composite import Composite as Composite
+    from adaptr.families.delta import Delta as Delta
+    from adaptr.families.gate import Gate as Gate
+    from adaptr.families.insert import Insert as Insert
+    from adaptr.families.prompt import Prefix as Prefix
+    from adaptr.families.prompt import SoftPrompt as SoftPrompt
+    from adaptr.families.row import Row as Row
+    from adaptr.families.select import SelectBias as SelectBias
+    from adaptr.families.transform import Transform as Transform
+    from adaptr.host.call import checkpointing as checkpointing
+    from adaptr.merging.merge import merge as merge
+    from adaptr.merging.unmerge import unmerge as unmerge
+    from adaptr.merging.verify import verify as verify
+    from adaptr.params import Param as Param
+    from adaptr.runtime.apply import apply as apply
+    from adaptr.runtime.attaching import attach as attach
+    from adaptr.runtime.attaching import create as create
+    from adaptr.runtime.attaching import quantize as quantize
+    from adaptr.runtime.attaching import train as train
+    from adaptr.runtime.learn import learn as learn
+    from adaptr.runtime.pool import Request as Request
+    from adaptr.runtime.pool import pool as pool
+    from adaptr.runtime.stack import stack as stack
+    from adaptr.sources.open import load as load
+    from adaptr.sources.saving import save as save
+    from adaptr.strategies.base import Strategy as Strategy
+    from adaptr.strategies.core import InCore as InCore
+    from adaptr.strategies.elementwise import Elementwise as Elementwise
+    from adaptr.strategies.whole import Whole as Whole
+    from adaptr.view import View as View
 
 
 def _evaluator() -> Evaluator:
@@ -149,5 +146,5 @@ def __getattr__(name: str) -> Any:
     return value
 
 
-def __dir__() -> list[str]:
+def __dir__() -> Sequence[str]:
     return sorted(__all__)

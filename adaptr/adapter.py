@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from adaptr import kinds
+from adaptr.called import called
 from adaptr.dequantize import SCALE, dequantize
 from adaptr.errors import TargetNotFound, shown
 from adaptr.expression import Expression
@@ -264,7 +265,7 @@ class Adapter:
 
     @property
     def label(self) -> str:
-        return self.name or self.source or self.method
+        return self.name or called(self.source) or self.method
 
     def part(self, name: str) -> Adapter:
         """One method of a composite as an adapter of its own, sharing the tensors."""

@@ -52,6 +52,8 @@ from __future__ import annotations
 
 import reprlib
 
+from adaptr.called import called
+
 
 def shown(value: object, limit: int = 80) -> str:
     """How something from a file appears in a message: cut, and with nothing that a terminal would obey."""
@@ -75,13 +77,14 @@ def _escaped(text: str) -> str:
 class AdaptrError(Exception):
     """Root of all errors that adaptr raises on purpose.
 
-    Messages quote files, so what a terminal would obey, and what can't be printed at all, is escaped.
+    Messages quote files, so what a terminal would obey, and what can't be printed at all, is escaped; places of the
+    store are called as they were given.
     """
 
     exit_code = 1
 
     def __str__(self) -> str:
-        return printable(super().__str__())
+        return printable(called(super().__str__()))
 
 
 class UsageError(AdaptrError):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adaptr.errors import InputError, NotFound, UsageError
+from adaptr.errors import UsageError
 from adaptr.files import replacing_folder, require_apart, require_folder
 from adaptr.format import header as headers
 from adaptr.format import manifest as manifests
@@ -17,9 +17,11 @@ from adaptr.format.header import Header
 from adaptr.format.io import from_header
 from adaptr.registry import local, lockfile, pack, remotes, terms
 from adaptr.registry.digest import Digest
-from adaptr.registry.reference import Reference, is_reference, parse
+from adaptr.registry.reference import Reference, parse
 from adaptr.registry.store import Store
+from adaptr.sources.given import Given, What, one
 from adaptr.sources.open import reads
+from adaptr.sources.resolve import Source, remote
 
 if TYPE_CHECKING:
     from adaptr.adapter import Adapter
@@ -64,8 +66,8 @@ class Sent:
 
 def pull(
     reference: str,
-    out: Path | None = None,
-    form: str = "as-is",
+    out: str | os.PathLike[str] | None = None,
+    to: str = "as-is",
     *,
     lock: bool = False,
     frozen: bool = False,
@@ -73,31 +75,38 @@ def pull(
     force: bool = False,
     progress: Progress | None = None,
 ) -> Artifact:
-    """Pull what a reference names; write its files to the folder `out`, in the format `form`."""
-    _known(form)
-    if out is not None:
-        require_folder(out, force, reads(local.here(reference)))
-    elif form != "as-is":
-        raise UsageError(f"`--as {form}` writes files: say where with `-o`")
-    where, store = _remote(reference), Store.default()
+    """Pull an artifact into the local store, verified, and write its files to the folder `out`.
+
+    `to`: "adaptr" or "peft" to write it in that format. `lock`: pin it in `adaptr.lock`; `frozen`: refuse what is not
+    pinned; `accept_change`: take what a moved reference names now.
+    """
+    _known(to)
+    place = None if out is None else Path(out)
+    if place is not None:
+        require_folder(place, force, reads(reference))
+    elif to != "as-is":
+        raise UsageError(f"`--as {to}` writes files: say where with `-o`")
+    where, store = remote(reference), Store.default()
     pulled = local.pull(where, store, frozen=frozen, accept_change=accept_change, progress=progress)
     if lock or lockfile.read().exists:
         local.lock(pulled, accept_change)
-    if out is not None:
-        _export(store, pulled.digest, out, form, force)
+    if place is not None:
+        _export(store, pulled.digest, reference, place, to, force)
     moved = pulled.before if pulled.before not in {None, pulled.digest} else ""
     described = _described(store, pulled.digest, where.local, str(pulled.source))
     return replace(described, cached=pulled.cached, moved_from=str(moved or ""), out="" if out is None else str(out))
 
 
 def push(
-    source: str, reference: str, form: str = "as-is", *, force: bool = False, progress: Progress | None = None
+    source: Given, reference: str, to: str = "as-is", *, force: bool = False, progress: Progress | None = None
 ) -> Sent:
-    """Publish an adapter: a file, a folder, a reference or a name in the store."""
-    _known(form)
-    where, store = _remote(reference), Store.default()
-    _require_outside(source, where)
-    digest = _packed(source, form, store)
+    """Publish an adapter or a base model at `reference`: a file, a folder, a reference, a name in the store, or an
+    adapter in memory. `to`: "adaptr" or "peft" for that format.
+    """
+    _known(to)
+    where, store, what = remote(reference), Store.default(), one(source)
+    _require_outside(what, where)
+    digest = _packed(what, to, store)
     pushed = remotes.of(where.scheme).push(store, digest, where, progress, force)
     # named only now: what was refused there must not be taken for what is there
     store.put(store.manifest(digest), where.local, str(where.at(digest)) if where.scheme == "oci" else "")
@@ -107,7 +116,7 @@ def push(
 
 def copy(source: str, reference: str, *, force: bool = False, progress: Progress | None = None) -> Sent:
     """Bring an artifact from one place to another, through the store; the digest stays."""
-    _remote(source)
+    remote(source)
     return push(source, reference, force=force, progress=progress)
 
 
@@ -136,7 +145,7 @@ class Known:
 
 def info(reference: str) -> Known:
     """What an artifact is, without pulling it."""
-    where = _remote(reference)
+    where = remote(reference)
     found = remotes.of(where.scheme).info(where)
     notes = found.manifest.annotations if found.manifest else found.annotations
     header = headers.parse(found.header, 8 + len(found.header)) if found.header else None
@@ -167,19 +176,19 @@ def _headed(header: Header) -> Adapter | None:
     return from_header(header, dict.fromkeys(header.entries))  # type: ignore[arg-type]  # its tensors stay there
 
 
-def listed() -> list[Artifact]:
+def list() -> Sequence[Artifact]:
     """What the store has, by name."""
     store = Store.default()
     return [_described(store, entry.digest, entry.name, entry.reference) for entry in store.names()]
 
 
-def tag(source: str, name: str) -> Artifact:
+def tag(source: Given, name: str) -> Artifact:
     """Give an artifact a name in the store; one that is not there is packed first."""
     store = Store.default()
     named = parse(name)
     if named.scheme or named.digest:
         raise UsageError(f"`{name}` is no name in the store; wanted `name` or `name:tag`")
-    digest = _packed(source, "as-is", store)
+    digest = _packed(one(source), "as-is", store)
     store.put(store.manifest(digest), named.local)
     return _described(store, digest, named.local, "")
 
@@ -194,64 +203,51 @@ def _known(form: str) -> None:
         raise UsageError(f"there is no format `{form}` for artifacts; known: {', '.join(FORMATS)}")
 
 
-def _remote(text: str) -> Reference:
-    if not is_reference(text):
-        raise UsageError(
-            f"`{text}` names no remote; wanted a reference such as `oci://host/name:tag` or `hf://org/name`"
-        )
-    return parse(text)
-
-
-def _require_outside(source: str, where: Reference) -> None:
+def _require_outside(what: What, where: Reference) -> None:
     """Raises `OutputExists` for a layout here that would lie in what is published, or in the store."""
     if where.scheme == "file":
         layout = Path(where.name)  # another tag in the layout that is read takes nothing away
-        require_apart(layout, [path for path in reads(local.here(source)) if path.resolve() != layout.resolve()])
+        require_apart(layout, [path for path in reads(what) if path.resolve() != layout.resolve()])
 
 
-def _packed(source: str, form: str, store: Store) -> Digest:
-    """The manifest digest of `source` in the store, packed where it is a path, converted where `form` asks for it."""
-    digest = _stored(source, store)
-    if form == "as-is" or (digest is not None and store.manifest(digest).annotations.get(terms.FORMAT) == form):
-        if digest is not None:
-            return digest
-        return store.put(pack.stored(Path(source), store))
-    if digest is None and Path(source).is_dir():
-        pack.plain(Path(source))
+def _packed(what: What, form: str, store: Store) -> Digest:
+    """The manifest digest of `what` in the store, packed where it is none yet, converted where `form` asks for it."""
+    if not isinstance(what, Source):
+        return _written(what, "adaptr" if form == "as-is" else form, store)
+    what.require_there()
+    if what.place is None:
+        digest = what.artifact()
+        same = form in {"as-is", store.manifest(digest).annotations.get(terms.FORMAT)}
+        return digest if same else _written(what, form, store)
+    if form == "as-is":
+        return store.put(pack.stored(what.place, store))
+    if what.place.is_dir():
+        pack.plain(what.place)
+    return _written(what, form, store)
+
+
+def _written(what: What, form: str, store: Store) -> Digest:
+    """An adapter written in a format, and packed."""
     with tempfile.TemporaryDirectory(prefix="adaptr-") as made:
         out = Path(made) / "artifact"
-        _convert(Path(source) if digest is None else store.view(digest), out, form)
+        _convert(what, out, form)
         return store.put(pack.stored(out, store))
 
 
-def _stored(source: str, store: Store) -> Digest | None:
-    """The digest of what is, or was pulled, into the store; None for a path."""
-    if is_reference(source):
-        return local.pull(parse(source), store).digest
-    if os.path.lexists(source):
-        return None
-    try:
-        digest = store.resolve(source)
-    except (NotFound, UsageError):
-        raise InputError(f"there is nothing at `{source}`, and the store has no such name") from None
-    local.obey(parse(source), digest, store)
-    return digest
-
-
-def _export(store: Store, digest: Digest, out: Path, form: str, force: bool) -> None:
+def _export(store: Store, digest: Digest, given: str, out: Path, form: str, force: bool) -> None:
     with replacing_folder(out, force) as folder:
         if form in {"as-is", store.manifest(digest).annotations.get(terms.FORMAT)}:
             store.export(digest, folder)
         else:
-            _convert(store.view(digest), folder, form)
+            _convert(Source(given, local.view(digest, given)), folder, form)
 
 
-def _convert(source: Path, out: Path, form: str) -> None:
+def _convert(what: What, out: Path, form: str) -> None:
     from adaptr.converting.convert import convert
 
     if form == "adaptr":
         out.mkdir(parents=True, exist_ok=True)
-    convert(source, out / pack.NAME if form == "adaptr" else out, form, False, True, None)
+    convert(what, out / pack.NAME if form == "adaptr" else out, form, force=True)
 
 
 def _described(store: Store, digest: Digest, name: str, reference: str) -> Artifact:

@@ -13,12 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from adaptr.artifacts.finding import STORE, Search
+from adaptr.called import called
 from adaptr.errors import AdaptrError, InputError
 from adaptr.format import digest as digests
 from adaptr.home import home
 from adaptr.merging import receipt
 from adaptr.registry.store import Store
+from adaptr.sources.given import Given, label, one
 from adaptr.sources.open import Opened, open_adapter
+from adaptr.sources.resolve import Source
 
 #: Ancestors that are followed.
 MOST = 1000
@@ -53,13 +56,19 @@ class History:
         return {"nodes": [asdict(node) for node in self.nodes], "cut": self.cut}
 
 
-def history(source: Path) -> History:
-    """The history of what is at `source`. Raises `InputError` where there is neither an adapter nor a receipt."""
+def log(source: Given) -> History:
+    """The lineage of an adapter or a merged checkpoint, followed by digest. Raises `InputError` where there is neither
+    an adapter nor a receipt.
+    """
+    what = one(source)
     search = Search(Store(home() / "store") if (home() / "store").is_dir() else None)
     nodes: dict[str, Node] = {}
-    first = _merged(source, nodes) if _has_receipt(source) else _adapter(open_adapter(source), str(source), nodes)
-    folders = (*_receipts(source), source, source.parent) if source.is_dir() else (source.parent,)
-    queue: list[tuple[str, tuple[Path, ...]]] = [(parent, folders) for parent in first.parents]
+    path = what.path if isinstance(what, Source) else None
+    if path is not None and _has_receipt(path):
+        first = _merged(path, label(what), nodes)
+    else:
+        first = _adapter(open_adapter(what), label(what), nodes)
+    queue: list[tuple[str, tuple[Path, ...]]] = [(parent, _folders(path)) for parent in first.parents]
     cut, seen = False, {first.digest}
     read: set[str] = set()
     while queue:
@@ -81,6 +90,13 @@ def history(source: Path) -> History:
     return History(_ordered(first.digest, nodes), cut)
 
 
+def _folders(path: Path | None) -> tuple[Path, ...]:
+    """Where the parents of what is at `path` may lie."""
+    if path is None:
+        return ()
+    return (*_receipts(path), path, path.parent) if path.is_dir() else (path.parent,)
+
+
 def _follow(path: Path | None, found: str, known: Node, nodes: dict[str, Node], read: set[str]) -> Node:
     """The node of a parent: read if its file is here, else what its child said of it.
 
@@ -94,7 +110,7 @@ def _follow(path: Path | None, found: str, known: Node, nodes: dict[str, Node], 
         opened = open_adapter(path, tell=False)
     except AdaptrError:  # a file of another tool, alone: its lineage is not in it
         return nodes[known.digest]
-    digest = digests.of_file(opened.file)
+    digest = digests.of_file(opened.file or path)
     if digest != known.digest and digest in read | nodes.keys():
         return nodes[known.digest]
     read.add(digest)
@@ -103,14 +119,12 @@ def _follow(path: Path | None, found: str, known: Node, nodes: dict[str, Node], 
 
 def _adapter(opened: Opened, found: str, nodes: dict[str, Node], known: Node | None = None) -> Node:
     """Put an adapter into `nodes`, and what it says of its parents."""
-    digest = known.digest if known else digests.of_file(opened.file)
-    adapter = opened.adapter
+    adapter, file = opened.adapter, opened.file
+    digest = known.digest if known else digests.of_adapter(adapter) if file is None else digests.of_file(file)
     lineage = adapter.lineage
     parents = tuple(_named(lineage.get("parents", []), nodes))
     what = f"{adapter.method}{'' if opened.format == 'adaptr' else f' ({opened.format})'}"
-    # other tools call all their files alike
-    place = opened.file if opened.format == "adaptr" else opened.file.parent
-    name = adapter.name or (known.name if known else "") or place.name
+    name = adapter.name or (known.name if known else "") or _file_name(opened)
     arguments = lineage.get("arguments", {})
     node = Node(
         digest,
@@ -125,6 +139,13 @@ def _adapter(opened: Opened, found: str, nodes: dict[str, Node], known: Node | N
     )
     nodes[digest] = node
     return node
+
+
+def _file_name(opened: Opened) -> str:
+    """What the file is called, and of another tool, which calls all its files alike, the folder."""
+    if opened.file is None:
+        return ""
+    return Path(called(opened.file if opened.format == "adaptr" else opened.file.parent)).name
 
 
 def _named(parents: Any, nodes: dict[str, Node]) -> Iterator[str]:
@@ -161,7 +182,7 @@ def _receipts(folder: Path) -> list[Path]:
     return found
 
 
-def _merged(source: Path, nodes: dict[str, Node]) -> Node:
+def _merged(source: Path, given: str, nodes: dict[str, Node]) -> Node:
     """A merged checkpoint: its adapters and its base, which may have been merged itself."""
     made: Node | None = None
     papers = [receipt.read_from(folder / receipt.FILE) for folder in _receipts(source)]
@@ -170,11 +191,11 @@ def _merged(source: Path, nodes: dict[str, Node]) -> Node:
         parents = [below, *_named(paper.adapters, nodes)]
         weights = [entry["weight"] for entry in paper.adapters]
         digest = digests.of_file(paper.path)
-        place = str(source) if number == 0 else ""
+        place = given if number == 0 else ""
         what = "checkpoint" if number == 0 else "checkpoint, by its receipt"
         made = Node(
             digest,
-            source.name if number == 0 else "",
+            Path(called(source)).name if number == 0 else "",
             "merge",
             what,
             {"weights": weights},

@@ -8,14 +8,19 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from adaptr.adapter import WHOLE, Adapter, Base
 from adaptr.format import digest
 from adaptr.format.finite import nonfinite
 from adaptr.format.header import Entry
 from adaptr.format.io import open_tensors
+from adaptr.sources.given import Given, one
 from adaptr.sources.open import Opened, open_adapter
+from adaptr.sources.resolve import Place, grounded
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 @dataclass(frozen=True)
@@ -70,19 +75,19 @@ class Inspection:
         return found if self.beside else {name: value for name, value in found.items() if name != "beside"}
 
 
-def inspect(source: Path, finite: bool = False, base: Any = None) -> Inspection:
-    """Describe the adapter at `source`. `finite`: also read every value and name the tensors with NaN or infinity.
-    `base`: for what the file does not say.
+def inspect(source: Given, finite: bool = False, base: nn.Module | Place | None = None) -> Inspection:
+    """What an adapter is, from its header alone; `finite` also looks for NaN and infinity in its values. `base`: as for
+    `load`. An adapter in memory has no file.
     """
-    found = open_adapter(source, base, tell=False)
+    found = open_adapter(one(source), grounded(base), tell=False)
     adapter = found.adapter
     entries = _entries(found)
     own = {"name", "release", "summary", "license", "tags", "method", "version", "config", "base", "quantization"}
     return Inspection(
-        source=str(source),
+        source=found.given,
         format=found.format,
-        file=found.file.name,
-        size=found.file.stat().st_size,
+        file="" if found.file is None else found.file.name,
+        size=0 if found.file is None else found.file.stat().st_size,
         parts={name: part.method for name, part in adapter.parts.items()},
         targets=_groups(adapter),
         tensors=len(adapter.tensors),
@@ -92,7 +97,7 @@ def inspect(source: Path, finite: bool = False, base: Any = None) -> Inspection:
         dtypes=dict(sorted(Counter(entry.dtype for entry in entries.values()).items())),
         lineage=adapter.lineage,
         training=adapter.training,
-        file_digest=digest.of_file(found.file),
+        file_digest="" if found.file is None else digest.of_file(found.file),
         weights_digest=digest.of_adapter(adapter),
         nonfinite=tuple(nonfinite(adapter.tensors)) if finite else None,
         beside=found.beside,
@@ -107,7 +112,7 @@ def _headed(file: Path) -> bool:
 
 def _entries(found: Opened) -> Mapping[str, Entry]:
     """Dtype, shape and size of what is stored."""
-    if _headed(found.file):
+    if found.file is not None and _headed(found.file):
         return open_tensors(found.file).header.entries
     from adaptr.format.io import dtype_shape
 

@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from adaptr.errors import UsageError
-from adaptr.registry import remotes, search
+from adaptr.registry import remotes
+from adaptr.registry import search as indexes
 from adaptr.registry.reference import Reference, is_reference, parse
 from adaptr.registry.remotes import Found
 from adaptr.registry.store import Store
@@ -39,10 +40,11 @@ class Published:
         return asdict(self)
 
 
-def find(words: Sequence[str], where: str = "") -> Answers:
+def search(words: str | Sequence[str], where: str = "") -> Answers:
     """Artifacts that fit all words: in the store, or in what `where` names: the Hub, an index, a layout."""
+    words = words.split() if isinstance(words, str) else tuple(words)
     if not where:
-        found = search.fitting(search.in_store(Store.default()), words)
+        found = indexes.fitting(indexes.in_store(Store.default()), words)
     else:
         place = _place(where)
         found = remotes.of(place.scheme).search(place, words)
@@ -65,8 +67,8 @@ def build(where: str, repositories: Sequence[str] = ()) -> Published:
     if place.scheme != "oci":
         raise UsageError(f"`{where}` is no namespace of a registry; wanted `oci://host/namespace`")
     store = Store.default()
-    built = search.gathered(connected(place.host), place.name, repositories)
-    digest = store.put(search.stored(built, store))
-    pushed = remotes.of("oci").push(store, digest, search.place(place))
+    built = indexes.gathered(connected(place.host), place.name, repositories)
+    digest = store.put(indexes.stored(built, store))
+    pushed = remotes.of("oci").push(store, digest, indexes.place(place))
     names = {parse(one.reference).name for one in built.artifacts}
     return Published(str(pushed.reference), digest, len(built.artifacts), len(names), built.skipped)

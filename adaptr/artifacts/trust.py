@@ -8,13 +8,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from adaptr.errors import InputError, NotFound, UsageError
+from adaptr.errors import UsageError
 from adaptr.files import record, replacing, require_file
-from adaptr.registry import local
-from adaptr.registry.reference import is_reference, parse
 from adaptr.registry.signing import artifact, bundle, certificates, disk, keys
 from adaptr.registry.signing.bundle import Signer, Trust, Verified
 from adaptr.registry.store import Store
+from adaptr.sources.resolve import Place, Source, resolve
 from adaptr.untrusted import whole
 
 
@@ -49,26 +48,29 @@ class Proven:
 
 
 def sign(
-    source: str,
-    key: Path,
-    certificate: Path | None = None,
-    out: Path | None = None,
+    source: Place,
+    key: str | os.PathLike[str],
+    certificate: str | os.PathLike[str] | None = None,
+    out: str | os.PathLike[str] | None = None,
     *,
-    password: Callable[[], str],
+    password: Callable[[], str] = str,
     force: bool = False,
 ) -> Signed:
     """Sign what is at a path, or an artifact: by reference, or by name in the store.
 
-    Raises `InputError` for a key that is none, `OutputExists`.
+    `key`: a private key; `password` gives its password, where it has one. `certificate`: that of the key and its
+    issuers'. `out`: where the signature goes, without it beside what is signed. Raises `InputError` for a key that is
+    none, `OutputExists`.
     """
-    path = Path(source) if _is_path(source) else None
-    target = out or (None if path is None else disk.beside(path))
+    what, secret, chain = resolve(source), Path(key), None if certificate is None else Path(certificate)
+    what.require_there()
+    target = Path(out) if out is not None else None if what.place is None else disk.beside(what.place)
     if target is not None:
-        require_file(target, force, [key, *filter(None, [certificate]), *_signed_files(path)])
-    signer = Signer(keys.private(key, password), () if certificate is None else tuple(certificates.read(certificate)))
-    if path is None or target is None:
-        return _sign_artifact(source, signer, target, force)
-    return _sign_path(path, signer, target, force)
+        require_file(target, force, [secret, *filter(None, [chain]), *_signed_files(what.place)])
+    signer = Signer(keys.private(secret, password), () if chain is None else tuple(certificates.read(chain)))
+    if what.place is None or target is None:
+        return _sign_artifact(what, signer, target, force)
+    return _sign_path(what.place, signer, target, force)
 
 
 def _signed_files(path: Path | None) -> list[Path]:
@@ -86,13 +88,13 @@ def _sign_path(path: Path, signer: Signer, target: Path, force: bool) -> Signed:
     return _signed(str(path), "", "", target, signer, disk.hashed(path, target))
 
 
-def _sign_artifact(source: str, signer: Signer, out: Path | None, force: bool) -> Signed:
+def _sign_artifact(source: Source, signer: Signer, out: Path | None, force: bool) -> Signed:
     store = Store.default()
-    manifest = store.manifest(_digest(source, store))
+    manifest = store.manifest(source.artifact(held=False))
     made, raw = artifact.sign(manifest, store, signer)
     if out is not None:
         _write(out, raw, force)
-    return _signed(source, manifest.digest, made.digest, out, signer, artifact.stated(manifest).files)
+    return _signed(source.given, manifest.digest, made.digest, out, signer, artifact.stated(manifest).files)
 
 
 def _signed(
@@ -107,8 +109,8 @@ def _write(out: Path, raw: bytes, force: bool) -> None:
         file.write(raw + b"\n")
 
 
-def verify(
-    source: str, public: Sequence[Path] = (), roots: Sequence[Path] = (), signature: Path | None = None
+def proven(
+    source: Place, public: Sequence[Path] = (), roots: Sequence[Path] = (), signature: Path | None = None
 ) -> Proven:
     """Check the signatures of what is at a path, or of an artifact. Raises `SignatureError` if none is right."""
     if not (public or roots):
@@ -116,33 +118,21 @@ def verify(
     trust = Trust(
         tuple(keys.public(path) for path in public), tuple(one for path in roots for one in certificates.read(path))
     )
-    if _is_path(source):
-        path = Path(source)
-        return _proven(source, "", [disk.verify(path, signature or disk.beside(path), trust)])
+    what = resolve(source)
+    what.require_there()
+    if what.place is not None:
+        return _proven(what.given, "", [disk.verify(what.place, signature or disk.beside(what.place), trust)])
     store = Store.default()
-    manifest = store.manifest(_digest(source, store))
+    manifest = store.manifest(what.artifact(held=False))
     if signature is None:
         found = artifact.verify(manifest, store, trust)
     else:
         found = [artifact.check(manifest, whole(signature, bundle.MAX), trust)]
     for layer in manifest.layers:  # the signature is of digests: what is here must have them
         store.path(layer.digest)
-    return _proven(source, manifest.digest, found)
+    return _proven(what.given, manifest.digest, found)
 
 
 def _proven(source: str, digest: str, found: Sequence[Verified]) -> Proven:
     signers = [{"key": one.fingerprint, "certificate": one.signer} for one in found]
     return Proven(source, digest, len(found[0].statement.files), found[0].statement.claims, signers)
-
-
-def _is_path(source: str) -> bool:
-    return not is_reference(source) and os.path.lexists(source)
-
-
-def _digest(source: str, store: Store) -> Any:
-    if is_reference(source):
-        return local.pull(parse(source), store).digest
-    try:
-        return store.resolve(source)
-    except (NotFound, UsageError):
-        raise InputError(f"there is nothing at `{source}`, and the store has no such name") from None

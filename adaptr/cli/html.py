@@ -15,7 +15,6 @@ from typing import Any
 
 from adaptr.errors import MissingExtra
 from adaptr.files import replacing, require_file
-from adaptr.registry.local import here
 from adaptr.sources.open import reads
 
 #: Digits that a picture can show.
@@ -24,7 +23,7 @@ DIGITS = 5
 
 def require(path: Path, force: bool, *inputs: str | None) -> None:
     """Raises `OutputExists`, or `MissingExtra` without the plotting library, before anything is computed."""
-    require_file(path, force, reads(*map(here, inputs)))
+    require_file(path, force, reads(*inputs))
     _libraries()
 
 

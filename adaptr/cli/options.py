@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import inspect
 import json
-import math
-import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -13,6 +11,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from adaptr.cli.output import Output
+from adaptr.errors import UsageError
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -108,18 +107,12 @@ class AdapterParam(click.ParamType):  # type: ignore[type-arg]
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Weighted:
         if isinstance(value, Weighted):
             return value
-        head, sign, tail = str(value).rpartition("=")
-        if not sign or os.path.exists(value) or head.endswith("#sha256"):  # that `=` pins a file's digest
-            return Weighted(str(value), 1.0)
+        from adaptr.sources.resolve import weighted
+
         try:
-            weight = float(tail)
-        except ValueError:
-            if os.path.exists(head):
-                self.fail(f"the weight `{tail}` of `{head}` is not a number", param, ctx)
-            return Weighted(str(value), 1.0)
-        if not math.isfinite(weight):
-            self.fail(f"the weight `{tail}` of `{head}` is not a finite number", param, ctx)
-        return Weighted(head, weight)
+            return Weighted(*weighted(str(value)))
+        except UsageError as error:
+            self.fail(str(error), param, ctx)
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         return [CompletionItem(incomplete, type="file")]

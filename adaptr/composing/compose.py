@@ -7,27 +7,37 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from adaptr.adapter import Adapter
 from adaptr.capabilities import LOW_RANK, WRITTEN
-from adaptr.composing import beside, parents
+from adaptr.composing import beside, parents, recipe_file
+from adaptr.composing.beside import Choice
 from adaptr.composing.making import Work, opened_base, weights
 from adaptr.composing.parents import Parent
-from adaptr.composing.recipe import Recipe, arguments, checked
+from adaptr.composing.recipe import Input, Recipe, arguments, checked
 from adaptr.composing.searching import searched
 from adaptr.errors import UsageError
+from adaptr.expression import Expression
 from adaptr.format import digest
 from adaptr.format.io import write
 from adaptr.models.belonging import require_named
+from adaptr.precision import called
 from adaptr.results import about
-from adaptr.sources.open import placed
+from adaptr.sources.given import One, Several, several
+from adaptr.sources.open import placed, reads
+from adaptr.sources.resolve import Place, grounded
 from adaptr.strategies.base import Made, Strategy
 from adaptr.strategies.whole import Whole
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
 
 
 @dataclass(frozen=True)
@@ -76,24 +86,85 @@ class Composition:
         return Composition(self.adapter, dataclasses.replace(self.report, **file))
 
 
-def compose(recipe: Recipe, folder: Path | None = None) -> Composition:
-    """Carry out a recipe. `folder`: where a result that may not fit into memory is kept meanwhile.
+def compose(
+    adapters: Several | Recipe,
+    strategy: str = "linear",
+    out: str | os.PathLike[str] | None = None,
+    *,
+    rank: int | None = None,
+    energy: float | None = None,
+    normalize: bool | None = None,
+    seed: int = 0,
+    replaced: Choice = "refuse",
+    base: nn.Module | Place | None = None,
+    any_base: bool = False,
+    name: str = "",
+    dtype: str | torch.dtype | None = None,
+    force: bool = False,
+    **config: Any,
+) -> Composition:
+    """One adapter of several: `compose([("style", 0.7), ("tone", 0.3)], "ties", density=0.2)`; or a recipe, or its
+    file, `.yaml` or `.yml`.
+
+    A weight is a number, a list of numbers from the first layer to the last, or either by pattern of the path.
+    `config`: the strategy's fields. `rank`, `energy`: what the result is cut to. `dtype`: what it is stored in, without
+    it the wider of fp32 and the inputs. `out`: where to write it. The result has the adapter and a report with the
+    errors, measured on what is stored; see `adaptr.composing.recipe` for the other options.
 
     Raises `UsageError` for recipes that make no sense, `WrongBase` and its kin for inputs that don't belong together,
     `NoDelta` for adapters that have none, `NonFinite`.
     """
+    options: dict[str, Any] = {"rank": rank, "energy": energy, "normalize": normalize, "seed": seed, "name": name}
+    options |= {"replaced": replaced, "base": base, "any_base": any_base, "dtype": called(dtype)}
+    options |= {"strategy": strategy, "config": config}
+    file = recipe_file.named(adapters)
+    if isinstance(adapters, Recipe) or file is not None:
+        _require_nothing_beside(options)
+    if isinstance(adapters, Recipe):
+        recipe = adapters
+    elif file is not None:
+        recipe = recipe_file.read(file.path)
+    else:
+        recipe = Recipe(tuple(Input(each.what, each.weight) for each in _terms(several(adapters, least=0))), **options)
+    if out is None:
+        return composed(recipe)
+    sources = [file, *(one.source for one in recipe.inputs), recipe.base, recipe.config.get("data")]
+    place = placed(Path(out), force, reads(*sources))
+    return composed(recipe, place.parent).saved(place, force)
+
+
+def _require_nothing_beside(options: Mapping[str, Any]) -> None:
+    """Raises `UsageError` for an option beside a recipe, which would be lost."""
+    plain = Recipe(())
+    beside = next((name for name, value in options.items() if value != getattr(plain, name)), None)
+    if beside is not None:
+        raise UsageError(f"a recipe says everything itself: leave out `{beside}`")
+
+
+def _terms(given: Sequence[One]) -> Iterator[One]:
+    """An expression that is given without a base is its terms: they are inputs like others."""
+    for each in given:
+        if isinstance(each.what, Expression) and each.what.base is None and isinstance(each.weight, int | float):
+            yield from (One(adapter, weight * each.weight) for adapter, weight in each.what.terms)
+        else:
+            yield each
+
+
+def composed(recipe: Recipe, folder: Path | None = None) -> Composition:
+    """Carry out a recipe. `folder`: where a result that may not fit into memory is kept meanwhile."""
     started = time.perf_counter()
     strategy, cfg = checked(recipe)
-    given = [parents.opened(i.source, i.weight, recipe.base, i.digest) for i in recipe.inputs]
+    root = grounded(recipe.base)
+    given = [parents.opened(i.source, i.weight, root, i.digest) for i in recipe.inputs]
     parents.require_different(given)
     base = given[0].adapter.base if recipe.any_base else parents.require_one_base(given)
-    ground = opened_base(recipe.base)
+    ground = opened_base(root)
     given = _called(given, ground)
     parents.require_one_spelling([parents.paths_of(parent) for parent in given], [parent.label for parent in given])
-    if isinstance(recipe.base, str | Path):
-        require_named(Path(recipe.base), [parent.adapter for parent in given], recipe.any_base)
+    if isinstance(root, Path):
+        require_named(root, [parent.adapter for parent in given], recipe.any_base)
     if strategy.searches:
-        given = searched(strategy, cfg, given, recipe.base)
+        given = searched(strategy, cfg, given, root)
     work = None if isinstance(strategy, Whole) else Work(recipe, strategy, cfg, given, ground)
     adapter = _whole(strategy, cfg, given, recipe) if work is None else work.adapter(folder)
     said = arguments(recipe, cfg, [parent.weight for parent in given], strategy.random)

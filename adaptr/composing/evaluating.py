@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from adaptr.changes.deltas import deltas
-from adaptr.composing.compose import compose
+from adaptr.composing.compose import composed
 from adaptr.composing.recipe import Input, Recipe
 from adaptr.errors import TargetNotFound
 from adaptr.strategies.base import weighted
@@ -29,4 +29,4 @@ def operator(expression: Expression, path: str) -> Operator:
 def adapter(expression: Expression, rank: int | None, energy: float | None) -> Adapter:
     """The `linear` composition of the terms."""
     inputs = tuple(Input(adapter, weight) for adapter, weight in expression.terms)
-    return compose(Recipe(inputs, rank=rank, energy=energy, base=expression.base)).adapter
+    return composed(Recipe(inputs, rank=rank, energy=energy, base=expression.base)).adapter

@@ -156,7 +156,7 @@ def is_low_rank(op: Operator) -> bool:
 
 def opened_base(base: Any) -> Any:
     """A base as deltas want it: checkpoints opened, models as they are."""
-    if base is None or not isinstance(base, str | Path):
+    if base is None or not isinstance(base, Path):
         return base
     from adaptr.checkpoint.open import open_checkpoint
 

@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from adaptr.adapter import Adapter, Base, Target, agree
 from adaptr.errors import ContentMismatch, TargetAmbiguous, TargetMismatch, UsageError, WrongBase
 from adaptr.models.belonging import same_name
-from adaptr.sources.naming import named, of_opened
+from adaptr.sources.given import Given, one
+from adaptr.sources.naming import of_opened
 from adaptr.sources.open import open_adapter
 from adaptr.weighting import Weight, check
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 @dataclass(frozen=True)
@@ -33,15 +37,10 @@ class Parent:
         return self.adapter.label
 
 
-def opened(source: Any, weight: Any, base: Any = None, want: str = "") -> Parent:
-    """An input: an adapter, or the path of one in any format. Raises `UsageError` if `want` is another digest, of its
-    weights or of its file.
-    """
-    if isinstance(source, Adapter):
-        parent = Parent(source, check(weight, source.label), named(source))
-    else:
-        found = open_adapter(Path(source), base)
-        parent = Parent(found.adapter, check(weight, str(source)), of_opened(found))
+def opened(source: Given, weight: Any, base: nn.Module | Path | None = None, want: str = "") -> Parent:
+    """An input. Raises `UsageError` if `want` is another digest, of its weights or of its file."""
+    found = open_adapter(one(source), base)
+    parent = Parent(found.adapter, check(weight, found.given), of_opened(found))
     known = (parent.named.get("digest"), parent.weights)
     if want and want not in known:
         raise UsageError(f"`{parent.label}` has digest {known[0] or known[1]}, the recipe wants {want}")

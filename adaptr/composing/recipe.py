@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from adaptr import strategies
-from adaptr.adapter import Adapter
 from adaptr.composing.beside import CHOICES, Choice
 from adaptr.errors import UsageError
 from adaptr.format import digest
 from adaptr.precision import named
+from adaptr.sources.given import Given
 from adaptr.strategies.base import Strategy
 from adaptr.strategies.whole import Whole
 from adaptr.weighting import Weight
@@ -20,9 +20,9 @@ from adaptr.weighting import Weight
 
 @dataclass(frozen=True)
 class Input:
-    """One adapter of a recipe: a path or an adapter, its weight, and the digest it must have, if that is said."""
+    """One adapter of a recipe, its weight, and the digest it must have, if that is said."""
 
-    source: str | Path | Adapter
+    source: Given
     weight: Weight = 1.0
     digest: str = ""
 
@@ -33,7 +33,7 @@ class Recipe:
 
     `rank`, `energy`: what the result is cut to, where that is wanted. `normalize`: whether weights are divided by their
     sum; None for what the strategy says. `replaced`: what becomes of biases and whole parameters of several inputs.
-    `base`: a checkpoint folder or a live model, for methods whose delta depends on it. `any_base`: go on although the
+    `base`: a checkpoint or a live model, for methods whose delta depends on it. `any_base`: go on although the
     inputs name their base differently. `dtype`: what the result's deltas are stored in, by name; None for the wider of
     fp32 and the inputs.
     """

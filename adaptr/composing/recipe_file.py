@@ -1,4 +1,5 @@
-"""Recipes as YAML files. Errors name the line; paths are meant from the file's own folder.
+"""Recipes as YAML files. Errors name the line; what the command line names a recipe may name, and paths are meant from
+the file's own folder.
 
 strategy: ties
 config: {density: 0.2}
@@ -23,6 +24,7 @@ from typing import Any
 from adaptr import strategies, weighting
 from adaptr.composing.recipe import Input, Recipe, checked
 from adaptr.errors import RecipeError, UsageError, shown
+from adaptr.sources.resolve import Source, resolve
 
 SUFFIXES = frozenset({".yaml", ".yml"})
 MAX_BYTES = 1 << 20
@@ -44,6 +46,13 @@ KINDS: Mapping[str, tuple[type, ...]] = {
     "adapter": (str,),
     "digest": (str,),
 }
+
+
+def named(given: object) -> Source | None:
+    """The file where a recipe is given, by the end of its name; None for anything else."""
+    if not isinstance(given, str | os.PathLike | Source):
+        return None
+    return resolve(given) if Path(str(given)).suffix in SUFFIXES else None
 
 
 def read(path: Path) -> Recipe:
@@ -76,7 +85,7 @@ class _Reader:
             raise self._error(0, "a recipe wants `inputs`: a list of adapters with their weights")
         given = {name: self._value(name, node) for name, node in found.items() if name != "inputs"}
         if "base" in given:
-            given["base"] = self._beside(given["base"])
+            given["base"] = resolve(given["base"], self.path.parent)
         recipe = Recipe(self._inputs(found["inputs"]), **given)
         self._check(recipe, found)
         return recipe
@@ -114,7 +123,7 @@ class _Reader:
             except UsageError as error:
                 raise self._error(found["weight"].start_mark.line, str(error)) from None
         digest = self._value("digest", found["digest"]) if "digest" in found else ""
-        return Input(self._beside(source), weight, digest)
+        return Input(resolve(source, self.path.parent), weight, digest)
 
     def _fields(self, node: Any, known: Collection[str], what: str) -> dict[str, Any]:
         """Key to node of a mapping with no other keys than these, each once."""
@@ -145,16 +154,6 @@ class _Reader:
             want = " or ".join(kind.__name__ for kind in KINDS[name])
             raise self._error(node.start_mark.line, f"`{name}` is `{shown(repr(value))}`, wanted {want}")
         return value
-
-    def _beside(self, name: str) -> Path:
-        """As commands take it: a reference, a path (here from where the recipe is), or a name in the store."""
-        from adaptr.registry.local import named, path_of
-        from adaptr.registry.reference import is_reference
-
-        if is_reference(name):
-            return path_of(name)
-        path = self.path.parent / name
-        return path if os.path.lexists(path) else named(name) or path
 
     def _error(self, line: int, message: str) -> RecipeError:
         return RecipeError(f"`{self.path}`, line {line + 1}: {message}")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from adaptr import foreign
 from adaptr.adapter import Adapter
+from adaptr.called import called
 from adaptr.converting.exporting import exported
 from adaptr.errors import NonFinite
 from adaptr.files import require_folder
@@ -17,8 +19,13 @@ from adaptr.foreign.peft import told
 from adaptr.format import digest
 from adaptr.format.finite import nonfinite
 from adaptr.format.io import public_part, write
+from adaptr.sources.given import Given, one
 from adaptr.sources.naming import of_opened
 from adaptr.sources.open import Opened, open_adapter, placed, reads
+from adaptr.sources.resolve import Place, grounded
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 @dataclass(frozen=True)
@@ -50,17 +57,25 @@ class Report:
 
 
 def convert(
-    source: Path, out: Path, to: str = "adaptr", lossy: bool = False, force: bool = False, base: Any = None
+    source: Given,
+    out: str | os.PathLike[str],
+    to: str = "adaptr",
+    lossy: bool = False,
+    force: bool = False,
+    base: nn.Module | Place | None = None,
 ) -> Report:
-    """Read `source`, write it to `out` in format `to`. The same input gives the same bytes.
+    """Write the adapter at `source` to `out` in the format `to`, and report what was kept, renamed and lost. The same
+    input gives the same bytes.
 
     Another tool's format gets the names of the base's live model (`exporting`). Raises `OutputExists` unless `force`,
     `LossyConversion` unless `lossy`, `NonFinite` for NaN and infinity, and what `exported` does.
     """
+    what = one(source)
     format_of = None if to == "adaptr" else foreign.get(to)
-    out = placed_as(format_of, out, force, reads(source, base))
-    found = open_adapter(source, base, tell=False)
-    require_finite(found.adapter, source)
+    out = placed_as(format_of, Path(out), force, reads(what, base))
+    base = grounded(base)
+    found = open_adapter(what, base, tell=False)
+    require_finite(found)
     adapter = public_part(found.adapter).replace(lineage=_lineage(found, to, lossy))
     if format_of is None:
         written = foreign.Written(write(adapter, out, force), {key: key for key in adapter.tensors})
@@ -78,11 +93,11 @@ def placed_as(format_of: foreign.Format | None, out: Path, force: bool, inputs: 
     return out
 
 
-def require_finite(adapter: Adapter, source: Path) -> None:
+def require_finite(found: Opened) -> None:
     """Raises `NonFinite` for an adapter with NaN or infinity in it."""
-    bad = nonfinite(adapter.tensors)
+    bad = nonfinite(found.adapter.tensors)
     if bad:
-        raise NonFinite(f"`{bad[0]}` in `{source}` holds NaN or infinity ({len(bad)} tensors do); it is broken")
+        raise NonFinite(f"`{bad[0]}` in `{found.given}` holds NaN or infinity ({len(bad)} tensors do); it is broken")
 
 
 def _lineage(found: Opened, to: str, lossy: bool) -> dict[str, Any]:
@@ -92,7 +107,9 @@ def _lineage(found: Opened, to: str, lossy: bool) -> dict[str, Any]:
 
 def _unkept(found: Opened) -> tuple[str, ...]:
     """What lies beside the source and is neither in the adapter nor can be."""
-    return ("model card (too large, or no text)",) if found.format == "peft" and told.unkept(found.file.parent) else ()
+    if found.file is None or found.format != "peft" or not told.unkept(found.file.parent):
+        return ()
+    return ("model card (too large, or no text)",)
 
 
 def _traced(adapter: Adapter, names: Mapping[str, str]) -> list[tuple[str, str]]:
@@ -104,7 +121,7 @@ def _traced(adapter: Adapter, names: Mapping[str, str]) -> list[tuple[str, str]]
 def _report(found: Opened, adapter: Adapter, out: Path, to: str, written: foreign.Written) -> Report:
     names = _traced(adapter, written.renamed)
     return Report(
-        source=str(adapter.source or found.file),
+        source=called(found.file or found.given),
         source_format=found.format,
         out=str(out),
         format=to,

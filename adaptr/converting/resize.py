@@ -6,6 +6,7 @@ and replaced parameters go along as they are.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,26 +27,30 @@ from adaptr.diffing.sides import solid
 from adaptr.errors import BadConfig, NoDelta, NotPossible, Unsupported, UsageError
 from adaptr.format import digest
 from adaptr.format.io import write
-from adaptr.precision import named
+from adaptr.precision import called, named
 from adaptr.results import about, ranks, storing
 from adaptr.results.assemble import assemble
 from adaptr.results.ranks import Fitted, RankReport
 from adaptr.results.storing import EXACT
+from adaptr.sources.given import Given, one
 from adaptr.sources.naming import of_opened
 from adaptr.sources.open import Opened, open_adapter, reads
+from adaptr.sources.resolve import Place, grounded
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
 
 def resize(
-    source: Path,
-    out: Path,
+    source: Given,
+    out: str | os.PathLike[str],
+    *,
     rank: int | None = None,
     energy: float | None = None,
     force: bool = False,
-    base: Any = None,
-    dtype: str | None = None,
+    base: nn.Module | Place | None = None,
+    dtype: str | torch.dtype | None = None,
 ) -> RankReport:
     """Write the adapter at `source` as LoRA of at most `rank`, or of the ranks that keep a share `energy` of ‖D‖².
 
@@ -57,17 +62,18 @@ def resize(
     return _written(source, out, "adaptr", WRITTEN[LOW_RANK], rank, energy, False, force, base, "resize", dtype)
 
 
-def reexpress(
-    source: Path,
-    out: Path,
-    method: str,
+def convert_method(
+    source: Given,
+    out: str | os.PathLike[str],
+    method: str = "lora",
     to: str = "adaptr",
+    *,
     rank: int | None = None,
     energy: float | None = None,
     lossy: bool = False,
     force: bool = False,
-    base: Any = None,
-    dtype: str | None = None,
+    base: nn.Module | Place | None = None,
+    dtype: str | torch.dtype | None = None,
 ) -> RankReport:
     """Write the adapter at `source` as another method, in format `to`.
 
@@ -100,25 +106,26 @@ def require_size(rank: int | None, energy: float | None, needed: bool) -> None:
 
 
 def _written(
-    source: Path,
-    out: Path,
+    source: Given,
+    out: str | os.PathLike[str],
     to: str,
     method: str,
     rank: int | None,
     energy: float | None,
     lossy: bool,
     force: bool,
-    base: Any,
+    base: nn.Module | Place | None,
     operation: str,
-    dtype: str | None,
+    dtype: str | torch.dtype | None,
 ) -> RankReport:
     started = time.perf_counter()
-    stored_as = named(dtype)
+    what, stored_as = one(source), named(dtype)
     format_of = None if to == "adaptr" else foreign.get(to)
-    out = placed_as(format_of, out, force, reads(source, base))
-    found = open_adapter(source, base)
-    require_finite(found.adapter, source)
-    asked = {"method": method, "rank": rank, "energy": energy, "dtype": dtype}
+    out = placed_as(format_of, Path(out), force, reads(what, base))
+    base = grounded(base)
+    found = open_adapter(what, base)
+    require_finite(found)
+    asked = {"method": method, "rank": rank, "energy": energy, "dtype": called(dtype)}
     asked |= {"to": to} if operation == "convert" else {}
     arguments = {key: value for key, value in asked.items() if value is not None}
     made, fitted = _made(found, method, rank, energy, base, operation, stored_as)
@@ -131,7 +138,7 @@ def _written(
         file, lost = written.file, written.lost
     error = ranks.total_error(fitted)
     return RankReport(
-        source=str(source),
+        source=found.given,
         out=str(out),
         format=to,
         method_before=found.adapter.method,

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 import re
 from collections import defaultdict
 from collections.abc import Mapping
@@ -32,12 +33,14 @@ from adaptr.files import require_folder
 from adaptr.format import digest
 from adaptr.plugins import method
 from adaptr.results import about, storing
+from adaptr.sources.given import Given, one
 from adaptr.sources.naming import of_opened
 from adaptr.sources.open import open_adapter, reads
+from adaptr.sources.resolve import Place, grounded
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
+    from torch import Tensor, nn
 
 #: The ranks that vLLM's `--max-lora-rank` can be.
 VLLM_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
@@ -66,39 +69,44 @@ class Served:
 
 
 def serve(
-    source: Path,
-    out: Path,
+    source: Given,
+    out: str | os.PathLike[str],
     server: str,
+    *,
     rank: int | None = None,
     force: bool = False,
-    base: Any = None,
-    dtype: str | None = None,
+    base: nn.Module | Place | None = None,
+    dtype: str | torch.dtype | None = None,
 ) -> Served:
-    """Write the adapter at `source` for `server`. `rank`: the highest that it takes; larger ones are cut to it.
-    `base`: a folder or a live model, whose names the layers get. `dtype`: what it is stored in, None for the wider of
-    fp32 and the source. The error is that of what is stored.
+    """Write the adapter at `source` as the PEFT folder that `server` loads: vllm, sglang or lorax.
+
+    `rank`: the highest that it takes; larger ones are cut to it. `base`: a folder or a live model, whose names the
+    layers get. `dtype`: what it is stored in, None for the wider of fp32 and the source. The error is that of what is
+    stored.
 
     Raises `UsageError` for an unknown server or a rank that it can't be told, `Unsupported` for what no LoRA says and,
     without a base, for names that are none of a model that is served, a `WrongBase` for those that the base does not
     have, `OutputExists`.
     """
+    what, stored_as = one(source), precision.called(dtype)
     most = _highest(server, rank)
-    require_folder(out, force, reads(source, base))
-    found = open_adapter(source, base)
-    require_finite(found.adapter, source)
+    require_folder(out := Path(out), force, reads(what, base))
+    base = grounded(base)
+    found = open_adapter(what, base)
+    require_finite(found)
     _require_servable(found.adapter, server)
-    adapter, error = _plain(found.adapter, most, precision.named(dtype))
+    adapter, error = _plain(found.adapter, most, precision.named(stored_as))
     adapter = named(adapter, server, base)
     if server == "lorax":
         _require_each_block(adapter)
-    said = {"for": server, "rank": rank, **({"dtype": dtype} if dtype else {})}
+    said = {"for": server, "rank": rank, **({"dtype": stored_as} if stored_as else {})}
     lineage = {"operation": "convert", "arguments": said, "parents": [of_opened(found)]}
     written = foreign.get("peft").write(
         adapter.replace(lineage=lineage, **about.kept(found.adapter)), out, False, force
     )
     r = int(adapter.config["r"])
     return Served(
-        str(source), str(out), server, found.adapter.method, r, len(adapter.targets), error, _flags(server, r),
+        found.given, str(out), server, found.adapter.method, r, len(adapter.targets), error, _flags(server, r),
         digest.of_file(written.file),
     )  # fmt: skip
 

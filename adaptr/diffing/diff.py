@@ -16,7 +16,9 @@ from adaptr.diffing.header import header_fields
 from adaptr.diffing.report import DiffReport, Other, State, TargetDiff
 from adaptr.errors import ShapeError, UsageError, WrongBase
 from adaptr.meter import Meter, Progress
+from adaptr.sources.given import Given, What, label, one
 from adaptr.sources.open import Opened, open_adapter
+from adaptr.sources.resolve import Place, Source, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,16 +29,16 @@ if TYPE_CHECKING:
 
 
 def diff(
-    a: Path,
-    b: Path,
-    base: Path | None = None,
+    a: Given,
+    b: Given,
+    base: Place | None = None,
     *,
     header: bool = False,
     intruders: int = 0,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> DiffReport:
-    """Compare `a` and `b`, each an adapter or a checkpoint.
+    """How `a` and `b` differ, each an adapter or a checkpoint.
 
     A checkpoint counts as its change to `base`, or, against another checkpoint, to `a` where no base is given.
     `header`: compare what they say, not the weights. `intruders`: so many leading singular vectors of W + D are looked
@@ -46,22 +48,31 @@ def diff(
     `ShapeError` for targets of different shapes, `NoDelta` where an adapter has no weights to compare, `NonFinite`.
     """
     started = time.perf_counter()
+    given = one(a), one(b)
+    found = _diffed(given, None if base is None else resolve(base).path, header, intruders, seed, progress)
+    return replace(
+        found, a=label(given[0]), b=label(given[1]), seconds=0.0 if header else time.perf_counter() - started
+    )
+
+
+def _diffed(
+    given: tuple[What, What], base: Path | None, header: bool, intruders: int, seed: int, progress: Progress | None
+) -> DiffReport:
     from adaptr.diffing import sides
 
-    models = [sides.is_checkpoint(source) for source in (a, b)]
+    models = [isinstance(source, Source) and sides.is_checkpoint(source.path) for source in given]
     if header:
         if any(models):
             raise UsageError("`--header` compares what adapters say of themselves; a checkpoint has no such header")
-        fields = header_fields(open_adapter(a, base), open_adapter(b, base))
-        return DiffReport(str(a), str(b), not fields, None, fields)
+        fields = header_fields(*(open_adapter(source, base) for source in given))
+        return DiffReport("", "", not fields, None, fields)
     if intruders and base is None and not any(models):
         raise UsageError("intruder dimensions are told against the base's weights; give `--base BASE`")
-    return replace(_compared(a, b, base, models, intruders, seed, progress), seconds=time.perf_counter() - started)
+    return _compared(given, base, models, intruders, seed, progress)
 
 
 def _compared(
-    a: Path,
-    b: Path,
+    given: tuple[What, What],
     base: Path | None,
     models: Sequence[bool],
     intruders: int,
@@ -73,22 +84,24 @@ def _compared(
 
     if models[0] != models[1] and base is None:
         raise UsageError("an adapter against a checkpoint wants the base that both change: give `--base BASE`")
-    opened = [None if model else open_adapter(source, base) for source, model in zip((a, b), models, strict=True)]
+    opened = [None if model else open_adapter(source, base) for source, model in zip(given, models, strict=True)]
     adapters = [found for found in opened if found is not None]
     fields = header_fields(*adapters) if len(adapters) == 2 else ()
     notes = _require_one_base(adapters)
-    root = base if base is not None else a if all(models) else None
+    roots = [
+        source.path if model and isinstance(source, Source) else None
+        for source, model in zip(given, models, strict=True)
+    ]
+    root = base if base is not None else roots[0] if all(models) else None
     ground = open_checkpoint(root) if root is not None else None
-    sides = _sides(a, b, opened, ground)
+    sides = _sides(_labels(*given), roots, opened, ground)
     targets = _targets(*sides, ground, intruders, seed, progress)
     others = _others(sides[0].others(), sides[1].others())
     labels = [side.label for side in sides]
     found = interference(targets, *labels)
     same = not others and all(t.state == "same" for t in targets)
     equal = same and not fields
-    return DiffReport(
-        str(a), str(b), equal, same, fields, targets, others, found, seed, RUNS * RUN, (*notes, *_notes(targets))
-    )
+    return DiffReport("", "", equal, same, fields, targets, others, found, seed, RUNS * RUN, (*notes, *_notes(targets)))
 
 
 def _require_one_base(adapters: Sequence[Opened]) -> tuple[str, ...]:
@@ -107,11 +120,15 @@ def _require_one_base(adapters: Sequence[Opened]) -> tuple[str, ...]:
     return ()
 
 
-def _sides(a: Path, b: Path, opened: Sequence[Opened | None], ground: Checkpoint | None) -> tuple[Side, Side]:
+def _sides(
+    labels: tuple[str, str],
+    roots: Sequence[Path | None],
+    opened: Sequence[Opened | None],
+    ground: Checkpoint | None,
+) -> tuple[Side, Side]:
     from adaptr.changes.deltas import deltas
     from adaptr.diffing.sides import AdapterSide, CheckpointSide, called
 
-    labels = _labels(a, b)
     named: dict[str, Target] = {}
     sides: dict[int, Side] = {}
     changes = {i: deltas(found.adapter, ground) for i, found in enumerate(opened) if found is not None}
@@ -119,20 +136,24 @@ def _sides(a: Path, b: Path, opened: Sequence[Opened | None], ground: Checkpoint
     for i, change in changes.items():
         sides[i] = AdapterSide(labels[i], change, names[i])
         named |= sides[i].targets
-    for i, source in enumerate((a, b)):
-        if i not in sides:
+    for i, root in enumerate(roots):
+        if root is not None:
             assert ground is not None
-            sides[i] = CheckpointSide(labels[i], ground, open_checkpoint(source), named)
+            sides[i] = CheckpointSide(labels[i], ground, open_checkpoint(root), named)
     return sides[0], sides[1]
 
 
-def _labels(a: Path, b: Path) -> tuple[str, str]:
-    """The last names of two paths, longer where these are the same."""
-    one, two = a.absolute().parts, b.absolute().parts
+def _labels(a: What, b: What) -> tuple[str, str]:
+    """The last names of two paths, longer where these are the same; what is no path as people call it."""
+    one, two = _parts(a), _parts(b)
     n = 1
     while n < min(len(one), len(two)) and one[-n:] == two[-n:]:
         n += 1
     return "/".join(one[-n:]), "/".join(two[-n:])
+
+
+def _parts(what: What) -> tuple[str, ...]:
+    return what.path.absolute().parts if isinstance(what, Source) and what.here is not None else (label(what),)
 
 
 def _targets(

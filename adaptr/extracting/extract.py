@@ -9,11 +9,12 @@ as the caller says, never silently.
 from __future__ import annotations
 
 import dataclasses
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from adaptr.adapter import Base, Target
 from adaptr.algebra.lowrank import LowRank
@@ -30,11 +31,15 @@ from adaptr.models.belonging import public_name
 from adaptr.models.content import content_of
 from adaptr.models.layers import Layers, layers
 from adaptr.models.ties import Ties
-from adaptr.precision import named
+from adaptr.precision import called, named
 from adaptr.results import ranks, storing
 from adaptr.results.assemble import assemble
 from adaptr.results.ranks import Fitted
 from adaptr.sources.open import placed, reads
+from adaptr.sources.resolve import Place, resolve
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
@@ -69,16 +74,16 @@ class ExtractReport:
 
 
 def extract(
-    base: Path,
-    tuned: Path,
-    out: Path,
+    base: Place,
+    tuned: Place,
+    out: str | os.PathLike[str],
     *,
     rank: int | None = None,
     energy: float | None = None,
     embeddings: Embeddings = "low-rank",
     biases: Biases = "delta",
     rest: Rest = "replace",
-    dtype: str | None = None,
+    dtype: str | torch.dtype | None = None,
     base_name: str = "",
     force: bool = False,
     progress: Progress | None = None,
@@ -97,9 +102,10 @@ def extract(
     started = time.perf_counter()
     require_size(rank, energy, needed=True)
     stored_as = named(dtype)
-    out = placed(out, force, reads(base, tuned))
-    one = open_checkpoint(base)
-    pair = aligned(one, open_checkpoint(tuned))
+    before, after = resolve(base), resolve(tuned)
+    file = placed(Path(out), force, reads(before, after))
+    one = open_checkpoint(before.path)
+    pair = aligned(one, open_checkpoint(after.path))
     _require_same_model(pair.base, pair.tuned)
     found_layers = _apart(layers(pair.base), pair)
     weights = found_layers.weights
@@ -108,7 +114,7 @@ def extract(
     found = job.run()
     known = _base(one, found_layers, found.operators, base_name)
     asked: dict[str, Any] = {"rank": rank, "energy": energy, "embeddings": embeddings, "biases": biases, "rest": rest}
-    asked |= {"dtype": dtype}
+    asked |= {"dtype": called(dtype)}
     adapter = assemble(
         found.operators,
         {target.path: target for target in _all(found_layers)},
@@ -123,11 +129,11 @@ def extract(
         dtype=stored_as,
     )
     found.fitted[:] = [storing.measured(f, found.operators[f.path], adapter, stored_as) for f in found.fitted]
-    write(adapter, out, force)
+    write(adapter, file, force)
     return ExtractReport(
-        base=str(base),
-        tuned=str(tuned),
-        out=str(out),
+        base=before.given,
+        tuned=after.given,
+        out=str(file),
         targets=len(found.operators),
         error=ranks.total_error(found.fitted),
         worst=ranks.worst(found.fitted),
@@ -137,7 +143,7 @@ def extract(
         dropped=tuple(found.dropped),
         unchanged=job.unchanged,
         numbers=sum(t.numel() for t in adapter.tensors.values()),
-        digest=digest.of_file(out),
+        digest=digest.of_file(file),
         reading=job.reading,
         svd=job.svd,
         seconds=time.perf_counter() - started,

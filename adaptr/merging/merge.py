@@ -6,9 +6,10 @@ Tensors that nobody touches are copied by the kernel, the others filled block by
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,9 @@ from adaptr.merging.tokenizers import carried
 from adaptr.meter import Meter, Progress
 from adaptr.models.belonging import Compared, require_base
 from adaptr.models.sizes import Config
-from adaptr.sources.open import reads
+from adaptr.sources.given import Several, stacked
+from adaptr.sources.open import reads, require_alone
+from adaptr.sources.resolve import Place, resolve
 from adaptr.untrusted import whole
 
 
@@ -63,24 +66,47 @@ class MergeReport:
 
 
 def merge(
-    base: str | Path,
-    adapters: Sequence[tuple[Adapter, float]],
-    out: str | Path,
+    base: Place,
+    adapters: Several,
+    out: str | os.PathLike[str],
     *,
     force: bool = False,
     tied: Tied = None,
-    exact: bool = True,
+    receipt: bool = True,
     any_base: bool = False,
+    ignore_beside: bool = False,
     progress: Progress | None = None,
 ) -> MergeReport:
-    """Write the checkpoint `base` with `adapters` (and their weights) merged in to the folder `out`.
+    """Write the checkpoint `base` with `adapters` merged in to the folder `out`, which appears whole or not at all.
 
-    `exact`: the receipt holds what a bit-exact `unmerge` needs. `any_base`: go on although an adapter says that it is
-    of another base. Raises before anything is written if an adapter does not fit; `NothingChanged` if the result would
-    be the base; `NonFinite` for NaN or infinity. `out` appears whole or not at all.
+    `adapters`: one, or several: sources or adapters, alone or with a weight: `["style", ("tone.safetensors", 0.5)]`.
+    `tied`: what happens to tied weights that change, "both" or "untie". `receipt`: keep what a bit-exact `unmerge`
+    needs. `any_base`: go on although an adapter says that it is of another base. `ignore_beside`: merge an adapter
+    without the other weights in its folder, which raise `WeightsBeside` else.
+
+    Raises before anything is written if an adapter does not fit; `NothingChanged` if the result would be the base;
+    `NonFinite` for NaN or infinity.
     """
+    folder = resolve(base).path
+    stack = stacked(adapters, folder)
+    left = require_alone((adapter for adapter, _ in stack), ignore_beside)
+    report = _merged(folder, stack, Path(out), force, tied, receipt, any_base, progress)
+    return replace(report, notes=[*report.notes, *left])
+
+
+def _merged(
+    base: Path,
+    adapters: Sequence[tuple[Adapter, float]],
+    out: Path,
+    force: bool,
+    tied: Tied,
+    exact: bool,
+    any_base: bool,
+    progress: Progress | None,
+) -> MergeReport:
+    """`exact`: the receipt holds what a bit-exact `unmerge` needs."""
     started = time.perf_counter()
-    require_folder(Path(out), force, reads(base, *(adapter for adapter, _ in adapters)))
+    require_folder(out, force, reads(base, *(adapter for adapter, _ in adapters)))
     checkpoint = open_checkpoint(base)
     named = lineage.name_adapters(checkpoint, adapters)
     todo = plan(checkpoint, adapters, tied)
@@ -88,7 +114,7 @@ def merge(
     config, said = configured(checkpoint, todo, [adapter for adapter, _ in adapters])
     tokenizer, brought = carried(checkpoint, [adapter for adapter, _ in adapters])
     new = _new_tensors(checkpoint, todo)
-    with replacing_folder(Path(out), force) as folder, receipt.Spool(folder) as blobs:
+    with replacing_folder(out, force) as folder, receipt.Spool(folder) as blobs:
         lineage.keep_parent(checkpoint, folder)
         (folder / receipt.FOLDER).mkdir(exist_ok=True)
         named = lineage.save_adapters(adapters, named, folder / receipt.FOLDER)

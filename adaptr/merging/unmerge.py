@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from adaptr.merging.receipt_check import FILE_BLOB
 from adaptr.merging.restoring import Job, layouts
 from adaptr.meter import Meter, Progress
 from adaptr.sources.open import reads
+from adaptr.sources.resolve import Place, resolve
 
 
 @dataclass(frozen=True)
@@ -42,16 +44,17 @@ class UnmergeReport:
 
 
 def unmerge(
-    merged: str | Path, out: str | Path, *, force: bool = False, progress: Progress | None = None
+    merged: Place, out: str | os.PathLike[str], *, force: bool = False, progress: Progress | None = None
 ) -> UnmergeReport:
-    """Write the base of `merged` to the folder `out`.
+    """Take the adapters out of a merged checkpoint again, bit for bit: the base of `merged` goes to the folder `out`.
 
     Raises `NotMerged` without an exact receipt, and `DigestMismatch` if a tensor, a header or the configuration is not
     the base's, in which case nothing is written.
     """
     started = time.perf_counter()
-    require_folder(Path(out), force, reads(merged))
-    checkpoint = open_checkpoint(merged)
+    source = resolve(merged).path
+    require_folder(Path(out), force, reads(source))
+    checkpoint = open_checkpoint(source)
     paper = receipt.read(checkpoint.root)
     if not paper.exact:
         raise NotMerged(

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adaptr.adapter import Adapter
 from adaptr.bulk import workers
 from adaptr.bulk.blocks import Weight, in_order, merged_bias
 from adaptr.bulk.change import Change, Tied
@@ -21,6 +19,8 @@ from adaptr.merging.patch import integer
 from adaptr.meter import Meter, Progress
 from adaptr.models.aligned import under_names_of
 from adaptr.models.belonging import Compared, require_base
+from adaptr.sources.given import Several, stacked
+from adaptr.sources.resolve import Place, resolve
 from adaptr.view import ALL
 
 if TYPE_CHECKING:
@@ -70,28 +70,30 @@ class VerifyReport:
 
 
 def verify(
-    merged: str | Path,
-    base: str | Path,
-    adapters: Sequence[tuple[Adapter, float]],
+    merged: Place,
+    base: Place,
+    adapters: Several,
     *,
     tied: Tied = None,
     tolerance: float = TOLERANCE,
     any_base: bool = False,
     progress: Progress | None = None,
 ) -> VerifyReport:
-    """Compare `merged` with what merging `adapters` into `base` gives.
+    """Prove that `merged` is `base` with `adapters` merged in: the merge is computed again and compared.
 
     A changed tensor passes if its error, relative to the change the adapters make, is at most `tolerance`, and no
     element is off by more than a few roundings; untouched and replaced tensors must be equal bit for bit. Missing and
     unexpected tensors fail; what the model reads as one is one, whatever `merged` calls it. `tied`: as the merge was
     told; if not given, as its receipt says. `any_base`: go on although an adapter says that it is of another base.
     """
-    expected = open_checkpoint(base)
-    found = under_names_of(expected, open_checkpoint(merged))
+    folder, there = resolve(base).path, resolve(merged)
+    stack = stacked(adapters, folder)
+    expected = open_checkpoint(folder)
+    found = under_names_of(expected, open_checkpoint(there.path))
     paper = _told(found)
     tied = tied or (paper.document.get("tied") if paper else None) or None
-    todo = plan(expected, adapters, tied)
-    compared = require_base(expected, [adapter for adapter, _ in adapters], any_base)
+    todo = plan(expected, stack, tied)
+    compared = require_base(expected, [adapter for adapter, _ in stack], any_base)
     meter = Meter(expected.nbytes, "verifying", progress)
     check = _Check(found, todo.changes, meter, portable=paper is None or paper.portable)
     names = sorted({*expected.tensors, *todo.changes})
@@ -101,7 +103,7 @@ def verify(
     differences = [d for d in seen if d.different] + extra
     worst = max((d.error for d in differences), default=0.0)
     return VerifyReport(
-        merged=str(merged),
+        merged=str(there),
         ok=all(d.error <= tolerance and d.roundings <= ROUNDINGS for d in differences),
         exact=not differences,
         tensors=len(names),

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import logging
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from adaptr.called import call
 from adaptr.errors import BadReference, DigestMismatch, NotFound, ReferenceMoved, TransferError
-from adaptr.files.linked import snapshot
 from adaptr.home import home
 from adaptr.registry import lockfile, remotes
 from adaptr.registry.digest import Digest
 from adaptr.registry.lockfile import Pin
-from adaptr.registry.reference import Reference, is_reference, parse
+from adaptr.registry.reference import Reference, parse
 from adaptr.registry.store import Store
 
 if TYPE_CHECKING:
@@ -36,51 +35,37 @@ class Pulled:
     cached: bool
 
 
-def path_of(source: str | os.PathLike[str], progress: Progress | None = None) -> Path:
-    """The path of what `source` names: itself, or for a reference or a name in the store, a folder with its files.
-
-    A path that exists is never taken for a name; of a folder of the Hub's cache it is the snapshot.
-    """
-    if not isinstance(source, str):
-        return snapshot(Path(source))
-    if is_reference(source):
-        reference = parse(source)
-        if _is_here(reference):
-            return Path(reference.name)
-        store = Store.default()
-        return store.view(pull(reference, store, progress=progress).digest)
-    found = None if os.path.lexists(source) else named(source)
-    return snapshot(Path(source)) if found is None else found
-
-
-def here(source: Any) -> Any:
-    """The path of a source that lies on this machine without being pulled; what else it is, as it is."""
-    if not isinstance(source, str) or not is_reference(source):
-        return source
-    reference = parse(source)
-    return Path(reference.name) if reference.scheme == "file" else None
-
-
-def _is_here(reference: Reference) -> bool:
+def is_here(reference: Reference) -> bool:
     """Whether a `file://` names an adapter itself, not an OCI layout."""
     place = Path(reference.name)
     plain = not reference.tag and reference.digest is None
     return reference.scheme == "file" and plain and not (place / "oci-layout").is_file()
 
 
-def named(text: str) -> Path | None:
-    """The view of an artifact in the store by that name; None, and no store made, where there is none."""
+def has(name: str) -> bool:
+    """Whether the store has an artifact of that name; no store is made for the question."""
     if not (home() / "store").is_dir():
-        return None
-    store = Store.default()
+        return False
     try:
-        digest = store.lookup(text)
+        return Store.default().lookup(name) is not None
     except BadReference:
-        return None
-    if digest is None:
-        return None
-    obey(store.reference_of(digest) or parse(text), digest, store)
-    return store.view(digest)
+        return False
+
+
+def named(name: str, held: bool = True) -> Digest:
+    """What the store has under a name. Raises `NotFound`, and `PolicyError` where it is `held` against the policy."""
+    store = Store.default()
+    digest = store.resolve(name)
+    if held:
+        obey(store.reference_of(digest) or parse(name), digest, store)
+    return digest
+
+
+def view(digest: Digest, given: str) -> Path:
+    """The folder with an artifact's files, which messages call as it was given."""
+    folder = Store.default().view(digest)
+    call(folder, given)
+    return folder
 
 
 def pull(
@@ -89,35 +74,43 @@ def pull(
     *,
     frozen: bool = False,
     accept_change: bool = False,
+    held: bool = True,
     progress: Progress | None = None,
 ) -> Pulled:
     """Bring what a reference names into the store, unless it is there.
 
     A reference with a digest or commit, or with a pin in `adaptr.lock`, that is in the store asks no network. Raises
-    `ReferenceMoved` where the lock file pins something else than the remote has, unless `accept_change`, and whatever
-    the remote raises.
+    `ReferenceMoved` where the lock file pins something else than the remote has, unless `accept_change`, `PolicyError`
+    where it is `held` against the policy, and whatever the remote raises.
     """
+    pulled = _brought(reference, store, frozen, accept_change, progress)
+    if held:
+        obey(reference, pulled.digest, store)
+    if not pulled.cached:
+        store.put(store.manifest(pulled.digest), reference.local, str(pulled.source))
+        if pulled.before not in {None, pulled.digest}:
+            log.warning("`%s` moved: it was %s, it is %s now", reference, pulled.before, pulled.digest)
+    return pulled
+
+
+def _brought(
+    reference: Reference, store: Store, frozen: bool, accept_change: bool, progress: Progress | None
+) -> Pulled:
+    """What a reference names, its blobs in the store: those that were there, or fetched."""
     lock = lockfile.read()
     pin = None if accept_change else lock.pin(reference, frozen)
     known = _known(reference, store, pin)
     if known is not None and (pin is not None or reference.digest is not None or _fixed(reference, store, known)):
-        obey(reference, known, store)
         return Pulled(reference, known, pin.source if pin else reference, known, True)
     source = pin.source if pin else _resolved(reference, known)
     if source is None:
         assert known is not None
-        obey(reference, known, store)
         return Pulled(reference, known, store.reference_of(known) or reference, known, True)
     if known is not None and _same(source, known, store):
-        obey(reference, known, store)
         return Pulled(reference, known, source, known, True)
     digest = remotes.of(reference.scheme).pull(source, store, progress)
     if pin is not None and digest != pin.digest:
         raise DigestMismatch(f"`{reference}` is pinned to {pin.digest} in `{lock.path}`; `{source}` gave {digest}")
-    obey(reference, digest, store)
-    store.put(store.manifest(digest), reference.local, str(source))
-    if known not in {None, digest}:
-        log.warning("`%s` moved: it was %s, it is %s now", reference, known, digest)
     return Pulled(reference, digest, source, known, False)
 
 

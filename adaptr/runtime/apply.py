@@ -6,7 +6,6 @@ Adapters are attached through their hooks, never merged, so methods without a we
 from __future__ import annotations
 
 import dataclasses
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -14,19 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adaptr import foreign, plugins
+from adaptr import foreign, plugins, weighting
 from adaptr.errors import CheckpointError, Unsupported, UsageError
 from adaptr.models.belonging import require_named
 from adaptr.models.load import explained, quiet_transformers
-from adaptr.registry.local import path_of
 from adaptr.runtime import answer
 from adaptr.runtime.answer import Answer
-from adaptr.sources.open import open_adapter
+from adaptr.sources.given import Several, opened, several
+from adaptr.sources.resolve import Place, resolve
 
 if TYPE_CHECKING:
     from adaptr.adapter import Adapter
-
-Source = str | os.PathLike[str]
 
 TASKS = ("auto", "generate", "classify")
 DTYPES = {"auto": "auto", "fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
@@ -61,9 +58,9 @@ class ApplyReport:
 
 
 def apply(
-    base: Source,
-    adapters: Sequence[tuple[Source, float]],
-    prompts: Sequence[str],
+    base: Place,
+    adapters: Several = (),
+    prompts: str | Sequence[str] = (),
     *,
     task: str = "auto",
     max_new_tokens: int = 64,
@@ -72,7 +69,9 @@ def apply(
     dtype: str = "auto",
     any_base: bool = False,
 ) -> ApplyReport:
-    """Answer `prompts` with the model at `base` and `adapters` ((source, weight) each) attached in their order.
+    """Answer `prompts`, one or several, with the model at `base` and `adapters` attached in their order.
+
+    `adapters`: none, one or several, alone or with a weight.
 
     `temperature` 0 takes the likeliest token; above, tokens are drawn with `seed`. Raises `MissingExtra` without
     transformers, `CheckpointError` for a base that can't be loaded or lacks weights, `Unsupported` if the model does
@@ -80,35 +79,37 @@ def apply(
     whatever attaching raises.
     """
     transformers = quiet_transformers()
-    if not prompts:
+    asked = [prompts] if isinstance(prompts, str) else list(prompts)
+    if not asked:
         raise UsageError("there is no prompt")
-    base = path_of(base)
-    loaded = [(open_adapter(path_of(source), base).adapter, weight) for source, weight in adapters]
-    require_named(Path(base), [adapter for adapter, _ in loaded], any_base)
+    root = resolve(base)
+    base = root.path
+    given = several(adapters, least=0)
+    loaded = [(opened(each.what, base), weighting.number(each.weight, each.label)) for each in given]
+    require_named(base, [adapter for adapter, _ in loaded], any_base)
     config = explained(base, transformers.AutoConfig.from_pretrained)
     chosen = _task(base, task, config, [a for a, _ in loaded])
     tokenizer = _tokenizer(transformers, base)  # before the model, which takes longer to load
     model = _model(transformers, base, chosen, config, [a for a, _ in loaded], dtype)
     with _attached(model, loaded):
         if chosen == "classify":
-            answers = [answer.classify(model, tokenizer, prompt) for prompt in prompts]
+            answers = [answer.classify(model, tokenizer, prompt) for prompt in asked]
         else:
-            answers = [answer.generate(model, tokenizer, p, max_new_tokens, temperature, seed) for p in prompts]
+            answers = [answer.generate(model, tokenizer, p, max_new_tokens, temperature, seed) for p in asked]
     return ApplyReport(
-        base=str(base),
+        base=root.given,
         architecture=type(model).__name__,
         task=chosen,
         dtype=str(model.dtype).removeprefix("torch."),
         adapters=tuple(
-            {"source": str(s), "method": a.method, "weight": w} for (s, _), (a, w) in zip(adapters, loaded, strict=True)
+            {"source": each.label, "method": a.method, "weight": w} for each, (a, w) in zip(given, loaded, strict=True)
         ),
         answers=tuple(answers),
     )
 
 
-def _tokenizer(transformers: Any, base: Source) -> Any:
-    folder = Path(base)
-    if folder.is_dir() and not any(path for pattern in _TOKENIZERS for path in folder.glob(pattern)):
+def _tokenizer(transformers: Any, base: Path) -> Any:
+    if base.is_dir() and not any(path for pattern in _TOKENIZERS for path in base.glob(pattern)):
         raise CheckpointError(
             f"`{base}` has no tokenizer (`tokenizer.json` or its kin), so prompts can't be read; put the one that the "
             "model was trained with into the folder"
@@ -116,7 +117,7 @@ def _tokenizer(transformers: Any, base: Source) -> Any:
     return explained(base, transformers.AutoTokenizer.from_pretrained)
 
 
-def _task(base: Source, asked: str, config: Any, adapters: Sequence[Adapter]) -> str:
+def _task(base: Path, asked: str, config: Any, adapters: Sequence[Adapter]) -> str:
     if asked != "auto":
         return asked
     for adapter in adapters:
@@ -142,7 +143,7 @@ def _labels(adapter: Adapter) -> int:
     return next((t.shape[0] for path, t in adapter.replaced.items() if _CLASSIFIER.fullmatch(path)), 0)
 
 
-def _model(transformers: Any, base: Source, task: str, config: Any, adapters: Sequence[Adapter], dtype: str) -> Any:
+def _model(transformers: Any, base: Path, task: str, config: Any, adapters: Sequence[Adapter], dtype: str) -> Any:
     kind = "Seq2SeqLM" if config.is_encoder_decoder else "CausalLM"
     auto = getattr(transformers, f"AutoModelFor{'SequenceClassification' if task == 'classify' else kind}")
     labels = next((n for a in adapters if (n := _labels(a))), 0)

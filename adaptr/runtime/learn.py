@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -20,9 +21,9 @@ from adaptr.format import digest, write
 from adaptr.meter import Progress
 from adaptr.models.belonging import require_named
 from adaptr.models.load import loaded
-from adaptr.registry.local import here, path_of
-from adaptr.runtime.names import names
-from adaptr.sources.open import open_adapter, placed, reads
+from adaptr.sources.given import Several, by_name, opened, without_weights
+from adaptr.sources.open import placed, reads
+from adaptr.sources.resolve import Place, resolve
 
 if TYPE_CHECKING:
     from torch import nn
@@ -53,10 +54,10 @@ class LearnReport:
 
 
 def learn(
-    base: str | Path,
-    experts: Sequence[str | Path],
-    data: str | Path,
-    out: str | Path,
+    base: Place,
+    experts: Several,
+    data: str | os.PathLike[str],
+    out: str | os.PathLike[str],
     *,
     method: str = GATE,
     steps: int = 100,
@@ -79,9 +80,10 @@ def learn(
     started = time.perf_counter()
     if not _learns(method):
         raise UsageError(f"`{method}` is no gate that learns: {', '.join(filter(_learns, plugins.names()))}")
-    place = placed(Path(out), force, reads(here(base), *map(here, experts), data))
-    base = path_of(base)
-    named = {name: open_adapter(path_of(source), base).adapter for name, source in names(experts).items()}
+    given = by_name(without_weights(experts, "a gate finds the weights of its experts itself"))
+    place = placed(Path(out), force, reads(base, *(each.what for each in given.values()), data))
+    base = resolve(base).path
+    named = {name: opened(each.what, base) for name, each in given.items()}
     require_named(base, list(named.values()), any_base)
     rows = examples(Path(data))
     model, tokenizer = loaded(base)

@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptr import plugins
@@ -14,8 +13,8 @@ from adaptr.errors import UsageError
 from adaptr.host.site import Site
 from adaptr.models.belonging import require_named
 from adaptr.models.load import loaded
-from adaptr.registry.local import path_of
-from adaptr.sources.open import open_adapter
+from adaptr.sources.given import Given, label, one, opened
+from adaptr.sources.resolve import Place, resolve
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -63,7 +62,7 @@ def recorded(gate: Handle) -> Iterator[dict[str, list[Tensor]]]:
         site.signal.log = None
 
 
-def scalings(gate: str | Path, base: str | Path, prompt: str, any_base: bool = False) -> Scalings:
+def scalings(gate: Given, base: Place, prompt: str, any_base: bool = False) -> Scalings:
     """The weights that the gate at `gate` gives to each token of `prompt`.
 
     Raises `UsageError` for what is no gate, `WrongBase` for one that names another base and says nothing else of it,
@@ -71,11 +70,11 @@ def scalings(gate: str | Path, base: str | Path, prompt: str, any_base: bool = F
     """
     import torch
 
-    base = path_of(base)
-    adapter = open_adapter(path_of(gate), base).adapter
+    base, what = resolve(base).path, one(gate)
+    adapter = opened(what, base)
     require_named(base, [adapter], any_base)
     if not plugins.method(adapter.method).can.gates:
-        raise UsageError(f"`{gate}` is `{adapter.method}`, no gate: it has no weights to show")
+        raise UsageError(f"`{label(what)}` is `{adapter.method}`, no gate: it has no weights to show")
     model, tokenizer = loaded(base)
     given = tokenizer(prompt, return_tensors="pt")
     ids = given["input_ids"]
@@ -90,7 +89,7 @@ def scalings(gate: str | Path, base: str | Path, prompt: str, any_base: bool = F
     experts = tuple(adapter.config["experts"])
     sites = tuple(path for path, _ in model.named_modules() if path in log)
     return Scalings(
-        gate=str(gate),
+        gate=label(what),
         method=adapter.method,
         prompt=prompt,
         tokens=tuple(tokenizer.decode([i]) for i in ids[0].tolist()),

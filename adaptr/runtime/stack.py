@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from adaptr import foreign, plugins, weighting
@@ -15,50 +14,53 @@ from adaptr.format import digest
 from adaptr.host.group import Group
 from adaptr.host.handle import Handle
 from adaptr.host.swap import arrange
-from adaptr.registry.local import path_of
-from adaptr.sources.open import open_adapter
+from adaptr.sources.given import Given, One, Several, by_name, is_one, opened, several
 from adaptr.weighting import Layers, Weight
 
 if TYPE_CHECKING:
     from torch import nn
 
-Child = Adapter | str | os.PathLike[str]
-Given = Child | tuple[Child, Weight]
 
-
-def stack(model: nn.Module, adapters: Mapping[str, Given] | Child) -> Stack:
+def stack(model: nn.Module, adapters: Several) -> Stack:
     """Attach several adapters of any methods: `stack(model, {"style": a, "tone": (b, 0.5)})`, or a saved stack.
+
+    Adapters that are given without a name are called as their files are.
 
     A weight is a number, a list of numbers from the first layer to the last, or either by pattern of the path. Adapters
     are attached in their order, all or none. Raises what attaching raises, and `AlreadyAttached` for weights that are
     there twice, under whatever names.
     """
-    given, off = _given(model, adapters)
+    given, off, whole = _children(model, adapters)
     made = Stack(model)
     try:
         for name, (adapter, weight) in given.items():
             made.add(name, adapter, weight)
         for name in off:
             made.off(name)
+        if whole != 1.0:
+            made.weight = whole
     except BaseException:
         made.detach()
         raise
     return made
 
 
-def _given(model: nn.Module, adapters: Mapping[str, Given] | Child) -> tuple[dict[str, tuple[Adapter, Any]], list[str]]:
-    if isinstance(adapters, Mapping):
-        pairs = {name: one if isinstance(one, tuple) else (one, 1.0) for name, one in adapters.items()}
-        return {name: (_opened(model, one), weight) for name, (one, weight) in pairs.items()}, []
-    saved = _opened(model, adapters)
-    if saved.method != STACK:
-        raise UsageError(f"`{saved.label}` is no stack but one `{saved.method}`; name it: `{{'a': adapter}}`")
+def _children(model: nn.Module, adapters: Several) -> tuple[dict[str, tuple[Adapter, Any]], list[str], float]:
+    """(adapter, weight) by name, the names of those that are off, and the weight of all."""
+    given = several(adapters, least=0)
+    if len(given) == 1 and not given[0].name:
+        saved = opened(given[0].what, model)
+        if saved.method == STACK:
+            return *_saved(saved), weighting.number(given[0].weight, saved.label)
+        if is_one(adapters):
+            raise UsageError(f"`{saved.label}` is no stack but one `{saved.method}`; name it: `{{'a': adapter}}`")
+        given = [One(saved, given[0].weight)]
+    return {name: (opened(each.what, model), each.weight) for name, each in by_name(given).items()}, [], 1.0
+
+
+def _saved(saved: Adapter) -> tuple[dict[str, tuple[Adapter, Any]], list[str]]:
     order, weights, off = (saved.config[key] for key in ("order", "weights", "off"))
     return {name: (saved.part(name), weighting.restored(weights.get(name, 1.0), name)) for name in order}, list(off)
-
-
-def _opened(model: nn.Module, child: Child) -> Adapter:
-    return child if isinstance(child, Adapter) else open_adapter(path_of(child), model).adapter
 
 
 class Stack(Handle):
@@ -158,8 +160,9 @@ class Stack(Handle):
 
     # ------------------------------------------------------------ changing adapters
 
-    def add(self, name: str, adapter: Adapter, weight: Weight = 1.0) -> None:
+    def add(self, name: str, adapter: Given, weight: Weight = 1.0) -> None:
         """Put an adapter on top of the others."""
+        adapter = opened(adapter, self.model)
         if name in self._adapters:
             raise AlreadyAttached(f"the stack has an adapter called `{name}` already; `swap` puts another in its place")
         own = self._digest(name, adapter)
@@ -178,9 +181,10 @@ class Stack(Handle):
         self._off.discard(name)
         del self._adapters[name], self._weights[name], self._digests[name]
 
-    def swap(self, name: str, adapter: Adapter) -> None:
+    def swap(self, name: str, adapter: Given) -> None:
         """Put another adapter in the place of one, at its weight. If it does not fit, nothing is changed."""
         self._require(name)
+        adapter = opened(adapter, self.model)
         own, before = self._digest(name, adapter), self._adapters[name]
         self._detach(name)
         self._adapters[name] = adapter

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from adaptr import weighting
 from adaptr.capabilities import STACK
 from adaptr.composing import gather
 from adaptr.format import digest, write
 from adaptr.models.belonging import require_named
-from adaptr.registry.local import here, path_of
-from adaptr.runtime.names import names
-from adaptr.sources.open import open_adapter, placed, reads
+from adaptr.sources.given import Several, by_name, opened, several
+from adaptr.sources.open import placed, reads
+from adaptr.sources.resolve import Place, grounded
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 @dataclass(frozen=True)
@@ -31,21 +35,21 @@ class StackReport:
 
 
 def stacked(
-    adapters: Sequence[tuple[str | Path, float]],
-    out: str | Path,
+    adapters: Several,
+    out: str | os.PathLike[str],
     *,
-    base: Any = None,
+    base: nn.Module | Place | None = None,
     any_base: bool = False,
     force: bool = False,
 ) -> StackReport:
-    """Write the adapters, (source, weight) each, to one file. Raises what `adaptr.composing.gather` does for
+    """Write the adapters, each at its weight, to one file. Raises what `adaptr.composing.gather` does for
     some that don't go together.
     """
-    place = placed(Path(out), force, reads(*(here(source) for source, _ in adapters), here(base)))
-    base = path_of(base) if isinstance(base, str) else base
-    named = names([source for source, _ in adapters])
-    children = {name: open_adapter(path_of(source), base).adapter for name, source in named.items()}
-    weights = dict(zip(named, (weight for _, weight in adapters), strict=True))
+    given = by_name(several(adapters))
+    place = placed(Path(out), force, reads(*(each.what for each in given.values()), base))
+    base = grounded(base)
+    children = {name: opened(each.what, base) for name, each in given.items()}
+    weights = {name: weighting.check(each.weight, each.label) for name, each in given.items()}
     if isinstance(base, Path):
         require_named(base, list(children.values()), any_base)
     made = gather.over(STACK, children, config={"weights": weights}, any_base=any_base).replace(

@@ -8,28 +8,22 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from adaptr.adapter import Adapter
 from adaptr.foreign.detect import CONFIG
 from adaptr.format import digest
 from adaptr.sources.open import Opened
 from adaptr.untrusted import whole
 
 
-def named(adapter: Adapter, form: str = "", file: Path | None = None) -> dict[str, Any]:
-    """The entry of a lineage's `parents`. `form`, `file`: the format and the file it was read from, if it was."""
+def of_opened(found: Opened) -> dict[str, Any]:
+    """The entry of a lineage's `parents`, of an adapter that was just opened."""
     known = {
-        "weights": digest.of_adapter(adapter),
-        "format": form or "memory",
-        "name": adapter.name,
-        "digest": "" if file is None else digest.of_file(file),
-        "config": "" if file is None or form == "adaptr" else _config(file),
+        "weights": digest.of_adapter(found.adapter),
+        "format": found.format,
+        "name": found.adapter.name,
+        "digest": "" if found.file is None else digest.of_file(found.file),
+        "config": "" if found.file is None or found.format == "adaptr" else _config(found.file),
     }
     return {key: value for key, value in known.items() if value}
-
-
-def of_opened(found: Opened) -> dict[str, Any]:
-    """The same, of an adapter that was just opened."""
-    return named(found.adapter, found.format, found.file)
 
 
 def _config(file: Path) -> str:

@@ -7,41 +7,77 @@ import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from adaptr import foreign
 from adaptr.adapter import Adapter
-from adaptr.errors import InputError, OutputExists, WeightsIgnored
+from adaptr.called import called
+from adaptr.errors import InputError, OutputExists, WeightsBeside, WeightsIgnored
+from adaptr.expression import Expression
 from adaptr.files import require_file
 from adaptr.foreign import beside, detect
+from adaptr.sources.resolve import Place, Source, grounded, resolve
+
+if TYPE_CHECKING:
+    from torch import nn
 
 NAME = "adapter.adaptr.safetensors"
 
 
+#: The format of what is no file.
+MEMORY = "memory"
+
+
 @dataclass(frozen=True)
 class Opened:
-    """An adapter, the name of its format, and the file with its tensors. `beside`: files that hold other weights."""
+    """An adapter, the name of its format, and the file with its tensors, None where it was given as a value.
+
+    `given`: what people called it. `beside`: files that hold other weights.
+    """
 
     adapter: Adapter
     format: str
-    file: Path
+    file: Path | None
+    given: str
     beside: tuple[str, ...] = ()
 
 
-def open_adapter(source: Path, base: Any = None, tell: bool = True) -> Opened:
-    """The adapter at `source`: an adaptr file, a folder with one, or anything that a format plugin reads.
+def load(source: Place | Adapter | Expression, base: nn.Module | Place | None = None) -> Adapter:
+    """The adapter at `source`: an adaptr file, a folder that holds one, or a file or folder of another tool.
+
+    `base`, a folder with a `config.json` or a live model, says what a foreign file leaves open: which modules a prefix
+    belongs to, how expert stacks and fused layers are stored. Tensors are read when used. Weights that lie beside it
+    are not read: a `UserWarning` names them. An `Adapter` is itself, an expression its `linear` composition.
+    """
+    one = source if isinstance(source, Adapter | Expression) else resolve(source)
+    return open_adapter(one, grounded(base)).adapter
+
+
+def open_adapter(
+    source: Path | Source | Adapter | Expression, base: nn.Module | Path | None = None, tell: bool = True
+) -> Opened:
+    """The adapter at `source`: an adaptr file, a folder with one, or anything that a format plugin reads; or a value.
 
     `base`: a folder with a `config.json` or a live model, for what a file does not say. Raises `InputError` where there
     is nothing or a folder holds several adapters, a `ForeignError` that names what is there if it can't be read.
     `tell`: warn of weights that lie beside it (`WeightsIgnored`), for who does not say so otherwise.
     """
-    found = _opened(source, base)
-    if found.beside and tell:
-        warnings.warn(f"{beside.said(found.file, found.beside)}; they are not used", WeightsIgnored, stacklevel=3)
+    if isinstance(source, Expression):
+        source = (source if source.base is not None else Expression(source.terms, base)).adapter()
+    if isinstance(source, Adapter):
+        if source.foreign:
+            foreign.require(source, base)
+        return Opened(source, MEMORY, None, source.label)
+    found = (
+        _opened(source.path, source.given, base) if isinstance(source, Source) else _opened(source, str(source), base)
+    )
+    if found.beside and tell and found.file is not None:
+        said = called(beside.said(found.file, found.beside))
+        warnings.warn(f"{said}; they are not used", WeightsIgnored, stacklevel=3)
     return found
 
 
-def _opened(source: Path, base: Any) -> Opened:
+def _opened(source: Path, given: str, base: nn.Module | Path | None) -> Opened:
     own = adaptr_file(source)
     require_one(source, own)
     if own is not None:
@@ -52,10 +88,11 @@ def _opened(source: Path, base: Any) -> Opened:
         if any(part.digest for part in found.parts.values()):
             digest.require_parts(own, open_tensors(own).header, found.parts)
         foreign.require(found, base)
-        return Opened(_placed(found, base), "adaptr", own, beside.weights(own) if source.is_dir() else ())
+        return Opened(_placed(found, base), "adaptr", own, given, beside.weights(own) if source.is_dir() else ())
     form = foreign.of(source)
     adapter = form.read(source, base)
-    return Opened(adapter, form.name, Path(adapter.source), beside.weights(Path(adapter.source)))
+    file = Path(adapter.source)
+    return Opened(adapter, form.name, file, given, beside.weights(file))
 
 
 def left_out(adapter: Adapter) -> str:
@@ -64,7 +101,18 @@ def left_out(adapter: Adapter) -> str:
     if file is None or not file.is_file() or not (file.name == NAME or (file.parent / detect.CONFIG).is_file()):
         return ""
     names = beside.weights(file)
-    return beside.said(file, names) if names else ""
+    return called(beside.said(file, names)) if names else ""
+
+
+def require_alone(adapters: Iterable[Adapter], ignore: bool) -> list[str]:
+    """What lies beside adapters that are merged. Raises `WeightsBeside` for anything unless it is to be ignored."""
+    found = [said for adapter in adapters if (said := left_out(adapter))]
+    if found and not ignore:
+        raise WeightsBeside(
+            f"{found[0]}; they were trained with it, and without them the merged model is another: put them where they "
+            "belong, or say `--ignore-beside`"
+        )
+    return [f"{said}; they are not merged" for said in found]
 
 
 def adaptr_file(source: Path) -> Path | None:
@@ -111,9 +159,22 @@ def placed(out: Path, force: bool, reads: Iterable[Path]) -> Path:
 
 
 def reads(*sources: Any) -> list[Path]:
-    """The files and folders that are read for adapters and bases, as paths or loaded; live models are no files."""
-    paths = [Path(one.source) if isinstance(one, Adapter) and one.source else one for one in sources]
-    return [_whole(Path(path)) for path in paths if isinstance(path, str | os.PathLike)]
+    """The files and folders here that are read for adapters and bases, given or loaded: nothing is pulled for it.
+
+    Live models are no files.
+    """
+    return [_whole(path) for source in sources for path in _here(source)]
+
+
+def _here(source: Any) -> list[Path]:
+    if isinstance(source, Expression):
+        return [path for part, _ in source.terms for path in _here(part)]
+    if isinstance(source, Adapter):
+        return [Path(source.source)] if source.source else []
+    found = resolve(source) if isinstance(source, str) else source
+    if isinstance(found, Source):
+        return [] if found.here is None else [found.here]
+    return [Path(found)] if isinstance(found, os.PathLike) else []
 
 
 def _whole(path: Path) -> Path:
@@ -122,7 +183,7 @@ def _whole(path: Path) -> Path:
     return path if lone else path.parent
 
 
-def _placed(adapter: Adapter, base: Any) -> Adapter:
+def _placed(adapter: Adapter, base: nn.Module | Path | None) -> Adapter:
     if base is None or not any(target.is_attention for target in adapter.targets.values()):
         return adapter
     from adaptr.families.prompt import placed

@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from adaptr import api, plugins
+import adaptr
+from adaptr import plugins
 from adaptr.adapter import Adapter
 from adaptr.testing.closeness import assert_close, bits_equal, error_of_change, relative, tensor_pairs
 from adaptr.testing.merging import assert_refused, mergeable, merged, round_trip
@@ -51,12 +52,12 @@ class Laws:
     def fresh(self, model: nn.Module) -> Adapter:
         """A fresh adapter. Methods that are made of other adapters get those of `children`, away from their start."""
         if not self.children:
-            return api.create(model, self.method, self.targets, **self.config)
+            return adaptr.create(model, self.method, self.targets, **self.config)
         made = {
-            name: shaken(api.create(model, method, targets, **config), seed)
+            name: shaken(adaptr.create(model, method, targets, **config), seed)
             for seed, (name, (method, targets, config)) in enumerate(self.children.items(), 11)
         }
-        return api.create(model, self.method, children=made, **self.config)
+        return adaptr.create(model, self.method, children=made, **self.config)
 
     def output(self, model: nn.Module) -> Tensor:
         import torch
@@ -70,7 +71,7 @@ class Laws:
         method = plugins.method(self.method)
         model = self.model()
         before = self.output(model)
-        with api.attach(model, self.fresh(model)):
+        with adaptr.attach(model, self.fresh(model)):
             after = self.output(model)
         if method.can.identity:
             assert_close(after, before)
@@ -84,7 +85,7 @@ class Laws:
             assert_refused(adapter, model)
             return
         for weight in (1.0, 0.5):
-            with api.attach(model, adapter, weight):
+            with adaptr.attach(model, adapter, weight):
                 attached = self.output(model)
             assert_close(self.output(merged(model, [(adapter, weight)])), attached)
 
@@ -92,7 +93,7 @@ class Laws:
         model = self.model()
         before, keys, values = self.output(model), list(model.state_dict()), copy.deepcopy(model.state_dict())
         classes = [type(m) for m in model.modules()]
-        handle = api.attach(model, self.adapter(model))
+        handle = adaptr.attach(model, self.adapter(model))
         assert not bits_equal(self.output(model), before), "the attached adapter changes nothing"
         handle.detach()
         assert bits_equal(self.output(model), before)
@@ -117,7 +118,7 @@ class Laws:
         stack = [(self.adapter(model, 1), 1.0), (self.adapter(model, 2), 0.7)]
         if not mergeable(stack[0][0]):
             return
-        handles = [api.attach(model, adapter, weight) for adapter, weight in stack]
+        handles = [adaptr.attach(model, adapter, weight) for adapter, weight in stack]
         attached = self.output(model)
         for handle in handles:
             handle.detach()
@@ -129,13 +130,13 @@ class Laws:
         model = self.model()
         adapter = self.adapter(model)
         first, second = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
-        api.save(adapter, first)
+        adaptr.save(adapter, first)
         loaded = read(first)
-        api.save(loaded, second)
+        adaptr.save(loaded, second)
         assert first.read_bytes() == second.read_bytes()
-        with api.attach(model, adapter):
+        with adaptr.attach(model, adapter):
             before = self.output(model)
-        with api.attach(model, loaded):
+        with adaptr.attach(model, loaded):
             assert bits_equal(self.output(model), before)
 
     def test_law_7_only_its_own_tensors_learn(self) -> None:
@@ -147,7 +148,7 @@ class Laws:
 
             pytest.skip(f"`{self.method}` learns nothing: all that it has follows from the adapters it is made of")
         flags = [p.requires_grad for p in model.parameters()]
-        with torch.random.fork_rng(devices=[]), api.train(model, self.adapter(model)) as session:
+        with torch.random.fork_rng(devices=[]), adaptr.train(model, self.adapter(model)) as session:
             torch.manual_seed(0)
             optimiser = torch.optim.Adam(session.parameters(), lr=1e-2)
             losses = []
@@ -169,7 +170,7 @@ class Laws:
         import torch
 
         model = self.model()
-        handle = api.attach(model, self.adapter(model))
+        handle = adaptr.attach(model, self.adapter(model))
         attached = self.output(model)
         twin = copy.deepcopy(model)
         with torch.no_grad():
@@ -189,7 +190,7 @@ class Laws:
         if not self.compiles:
             return
         model = self.model()
-        with api.attach(model, self.adapter(model)):
+        with adaptr.attach(model, self.adapter(model)):
             plain = self.output(model)
             torch._dynamo.reset()
             compiled = self.output(torch.compile(model, backend="eager", fullgraph=True))  # type: ignore[arg-type]
@@ -199,14 +200,14 @@ class Laws:
         model = self.model()
         adapter = self.adapter(model)
         for scheme, bound in (("fp16", 1e-3), ("bf16", 1e-2), ("int8", 4e-2)):
-            small = api.quantize(adapter, scheme)
+            small = adaptr.quantize(adapter, scheme)
             assert small.method == adapter.method
             assert small.targets == adapter.targets
             worst = max(relative(after, before) for before, after in tensor_pairs(adapter, small))
             assert worst <= bound
             truth = error_of_change(adapter, small)
             assert truth <= small.quantization["error"] <= 2 * truth, truth
-            with api.attach(model, small):
+            with adaptr.attach(model, small):
                 assert bool(self.output(model).isfinite().all())
 
     def test_law_11_importing_it_does_not_import_torch(self) -> None:
@@ -220,6 +221,6 @@ class Laws:
     def test_law_13_counts_what_it_trains(self) -> None:
         model = self.model()
         adapter = self.adapter(model)
-        with api.train(model, adapter) as session:
+        with adaptr.train(model, adapter) as session:
             trained = sum(p.numel() for p in session.parameters())
         assert trained == count(adapter) == sum(adapter.tensors[k].numel() for k in trained_keys(adapter))

@@ -10,8 +10,8 @@ from transformers import LlamaForCausalLM
 
 from adaptr import api
 from adaptr.cli import gate_page
-from adaptr.runtime.names import names
 from adaptr.runtime.scalings import scalings
+from adaptr.sources.given import by_name, several
 from adaptr.testing import assert_close, logits, shaken
 from browser import browse, needs_browser
 
@@ -33,6 +33,10 @@ def experts(llama: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]
     return found
 
 
+def named(experts: list[Path | str]) -> dict[str, Path | str]:
+    return {name: each.what.given for name, each in by_name(several(experts)).items()}
+
+
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("data") / "pairs.tsv"
@@ -43,7 +47,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def gate(llama: Path, experts: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = LlamaForCausalLM.from_pretrained(llama)
-    children = {name: api.load(file) for name, file in names(experts).items()}
+    children = {name: api.load(file) for name, file in named(experts).items()}
     file = tmp_path_factory.mktemp("gate") / "gate.safetensors"
     api.save(shaken(api.create(model, "xlora", children=children), 3, 0.5), file)
     return file
@@ -70,7 +74,7 @@ def test_train_learns_and_says_what_it_brought(
     again.parent.mkdir()
     assert adaptr(*line, "-o", again, *SMALL).json["digest"] == report["digest"], "the same call, the same bytes"
     model = LlamaForCausalLM.from_pretrained(llama)
-    made = api.create(model, method, children={n: api.load(f) for n, f in names(experts).items()})
+    made = api.create(model, method, children={n: api.load(f) for n, f in named(experts).items()})
     changed = {k for k in made.own if not torch.equal(made.own[k], loaded.tensors[k])}
     assert changed == set(made.own)
     assert adaptr("apply", llama, out, "--prompt", "w1 w2").code == 0
@@ -122,7 +126,7 @@ def test_no_expert_or_one_that_is_no_delta_is_refused(
 
 
 def test_experts_are_called_as_their_files_are() -> None:
-    found = names(["a/Law v2.safetensors", "b/law_v2/", "c/law-v2.adaptr.safetensors", "__", "x/law-v2"])
+    found = named(["a/Law v2.safetensors", "b/law_v2/", "c/law-v2.adaptr.safetensors", "__", "x/law-v2"])
     assert list(found) == ["law-v2", "law_v2", "law-v2-2", "adapter", "law-v2-3"]
 
 

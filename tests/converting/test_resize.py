@@ -17,7 +17,7 @@ import checkpoints
 from adaptr import api, errors, plugins
 from adaptr.adapter import Adapter, Target
 from adaptr.changes.deltas import deltas
-from adaptr.converting.resize import deltas_of, lowered, reexpress, resize
+from adaptr.converting.resize import convert_method, deltas_of, lowered, resize
 from checkpoints import lora_at
 
 PLACES = {
@@ -159,7 +159,7 @@ EXACT = [
 @pytest.mark.parametrize(("method", "config"), EXACT, ids=lambda x: str(x))
 def test_methods_with_factors_convert_exactly(method: str, config: dict[str, Any], tmp_path: Path) -> None:
     adapter = at(PLACES["linear"], method, **config)
-    report = reexpress(saved(tmp_path, adapter), tmp_path / "out.safetensors", "lora")
+    report = convert_method(saved(tmp_path, adapter), tmp_path / "out.safetensors", "lora")
     made = api.load(tmp_path / "out.safetensors")
     before, after = dense(adapter), dense(made)
     assert float((after - before).norm() / before.norm()) < 1e-5
@@ -173,7 +173,7 @@ def test_methods_with_factors_convert_exactly(method: str, config: dict[str, Any
 def test_so_do_whole_adapters(method: str, tmp_path: Path) -> None:
     base = checkpoints.saved("llama", tmp_path / "base")
     adapter = checkpoints.randomised(base, method, ["attn.q", "attn.v"])
-    reexpress(saved(tmp_path, adapter), tmp_path / "out.safetensors", "lora")
+    convert_method(saved(tmp_path, adapter), tmp_path / "out.safetensors", "lora")
     before, after = deltas(adapter), deltas(api.load(tmp_path / "out.safetensors"))
     assert set(before) == set(after)
     for path in before:
@@ -186,8 +186,8 @@ def test_transforms_have_no_exact_factors(method: str, tmp_path: Path) -> None:
     base = checkpoints.saved("llama", tmp_path / "base")
     a = saved(tmp_path, checkpoints.randomised(base, method, ["attn.q"]))
     with pytest.raises(errors.NotPossible, match="--rank"):
-        reexpress(a, tmp_path / "out.safetensors", "lora", base=base)
-    report = reexpress(a, tmp_path / "out.safetensors", "lora", rank=4, base=base)
+        convert_method(a, tmp_path / "out.safetensors", "lora", base=base)
+    report = convert_method(a, tmp_path / "out.safetensors", "lora", rank=4, base=base)
     assert 0 < report.error < 1
 
 
@@ -195,11 +195,11 @@ def test_a_full_delta_has_no_exact_factors_and_says_so(tmp_path: Path) -> None:
     adapter = at(PLACES["linear"], "full")
     a = saved(tmp_path, adapter)
     with pytest.raises(errors.NotPossible, match="--rank"):
-        reexpress(a, tmp_path / "out.safetensors", "lora")
-    report = reexpress(a, tmp_path / "out.safetensors", "lora", rank=3)
+        convert_method(a, tmp_path / "out.safetensors", "lora")
+    report = convert_method(a, tmp_path / "out.safetensors", "lora", rank=3)
     S = torch.linalg.svdvals(dense(adapter))
     assert report.error == pytest.approx(float(S[3:].norm() / S.norm()), rel=1e-5)
-    back = reexpress(saved(tmp_path, lora_at(PLACES["linear"]), "l"), tmp_path / "full.safetensors", "full")
+    back = convert_method(saved(tmp_path, lora_at(PLACES["linear"]), "l"), tmp_path / "full.safetensors", "full")
     assert back.exact
     assert torch.allclose(dense(api.load(tmp_path / "full.safetensors")), dense(lora_at(PLACES["linear"])), atol=1e-6)
 
@@ -209,20 +209,20 @@ def test_a_transform_is_converted_against_its_base(tmp_path: Path) -> None:
     adapter = checkpoints.randomised(base, "dora", ["attn.q"])
     a = saved(tmp_path, adapter)
     with pytest.raises(errors.NoDelta, match="base"):
-        reexpress(a, tmp_path / "out.safetensors", "lora", rank=8)
-    report = reexpress(a, tmp_path / "out.safetensors", "lora", rank=8, base=base)
+        convert_method(a, tmp_path / "out.safetensors", "lora", rank=8)
+    report = convert_method(a, tmp_path / "out.safetensors", "lora", rank=8, base=base)
     path = next(iter(adapter.targets))
     true = deltas_of(adapter, base)[path].dense(torch.float64)
     made = deltas(api.load(tmp_path / "out.safetensors"))[path].dense(torch.float64)
     fitted = next(f for f in report.worst if f.path == path)
     assert float((made - true).norm() / true.norm()) == pytest.approx(fitted.error, rel=1e-3)
     with pytest.raises(errors.NotPossible, match="--rank"):
-        reexpress(a, tmp_path / "exact.safetensors", "lora", base=base)
+        convert_method(a, tmp_path / "exact.safetensors", "lora", base=base)
 
 
 def test_the_other_format_takes_the_other_method(tmp_path: Path) -> None:
     a = saved(tmp_path, lora_at(Target("model.layers.0.q_proj", "linear", (12, 10)), r=3))
-    report = reexpress(a, tmp_path / "peft", "lora", to="peft", rank=2)
+    report = convert_method(a, tmp_path / "peft", "lora", to="peft", rank=2)
     assert (report.format, report.lost) == ("peft", ())
     assert api.load(tmp_path / "peft").targets["model.layers.0.q_proj"].config["r"] == 2
 
@@ -230,11 +230,11 @@ def test_the_other_format_takes_the_other_method(tmp_path: Path) -> None:
 def test_methods_that_no_delta_becomes(tmp_path: Path) -> None:
     a = saved(tmp_path, lora_at(PLACES["linear"]))
     with pytest.raises(errors.Unsupported, match="`dora`"):
-        reexpress(a, tmp_path / "out.safetensors", "dora")
+        convert_method(a, tmp_path / "out.safetensors", "dora")
     with pytest.raises(errors.UnknownMethod):
-        reexpress(a, tmp_path / "out.safetensors", "lorra")
+        convert_method(a, tmp_path / "out.safetensors", "lorra")
     with pytest.raises(errors.UsageError):
-        reexpress(a, tmp_path / "out.safetensors", "full", rank=2)
+        convert_method(a, tmp_path / "out.safetensors", "full", rank=2)
 
 
 REAL = Path(os.environ.get("ADAPTR_SHARED", Path(__file__).resolve().parents[2].parent / "shared")) / "real"

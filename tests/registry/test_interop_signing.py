@@ -61,11 +61,11 @@ def test_keys_both_ways(theirs: Path, folder: Path, tmp_path: Path, bits: int, a
     assert said.returncode == 0, said.stdout + said.stderr
     said = run(theirs, "sign", "key", what, "--signature", other, "--private_key", private)
     assert said.returncode == 0, said.stdout + said.stderr
-    assert trust.verify(str(what), [public], (), other).files == (1 if alone else 4)
+    assert trust.proven(str(what), [public], (), other).files == (1 if alone else 4)
     (folder / "a.safetensors").write_text("changed")
     assert run(theirs, "verify", "key", what, "--signature", ours, "--public_key", public).returncode != 0
     with pytest.raises(SignatureError, match="changed since"):
-        trust.verify(str(what), [public], (), other)
+        trust.proven(str(what), [public], (), other)
 
 
 def test_certificates_both_ways(theirs: Path, folder: Path, tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ def test_certificates_both_ways(theirs: Path, folder: Path, tmp_path: Path) -> N
     given = ("--private_key", private, "--signing_certificate", own, "--certificate_chain", rest)
     said = run(theirs, "sign", "certificate", folder, "--signature", other, *given)
     assert said.returncode == 0, said.stdout + said.stderr
-    assert trust.verify(str(folder), (), [ca], other).signers[0]["certificate"] == "CN=Acme"
+    assert trust.proven(str(folder), (), [ca], other).signers[0]["certificate"] == "CN=Acme"
 
 
 def test_what_an_artifact_is_signed_with_verifies_its_exported_folder(

@@ -25,6 +25,7 @@ from adaptr.registry import local, pack, remotes, terms
 from adaptr.registry.digest import Digest
 from adaptr.registry.reference import Reference, parse
 from adaptr.registry.store import Store
+from adaptr.sources.resolve import resolve
 from adaptr.testing import shaken
 
 REF = "oci://registry.test/acme/style:1.2"
@@ -230,7 +231,7 @@ def test_a_path_that_exists_is_never_taken_for_a_name(shelf: Shelf, tmp_path: Pa
         file(Path("style"), 2)
     else:
         Path("style").symlink_to("nowhere")
-    assert local.path_of("style") == Path("style")
+    assert resolve("style").path == Path("style")
     for use in (adaptr.inspect, lambda source: handling.tag(source, "again")):
         if there == "a file":
             assert use("style")

@@ -12,11 +12,12 @@ import pytest
 import adaptr
 from adaptr.artifacts import handling
 from adaptr.errors import InputError, PolicyError, StoreUnsafe
-from adaptr.registry import local, remotes, terms
+from adaptr.registry import remotes, terms
 from adaptr.registry.reference import Reference, parse
 from adaptr.registry.signing import artifact, certificates, keys, policy
 from adaptr.registry.signing.bundle import Signer
 from adaptr.registry.store import Store
+from adaptr.sources.resolve import resolve
 from registry.signers import issued, key, no_password, pem, put
 
 REF = "oci://registry.test/acme/style:1.2"
@@ -73,7 +74,7 @@ def test_enforcing_refuses_what_is_not_signed_and_names_nothing(shelf: SimpleNam
         adaptr.pull(REF)
     assert not shelf.store.names()
     with pytest.raises(PolicyError):
-        local.path_of(REF)
+        resolve(REF).artifact()
     artifact.sign(shelf.manifest, shelf.store, shelf.signer)
     assert adaptr.pull(REF).digest == shelf.manifest.digest
 
@@ -83,15 +84,15 @@ def test_what_is_here_already_is_held_against_the_policy_too(shelf: SimpleNamesp
     say(shelf, rule())
     for named in (REF, "registry.test/acme/style:1.2", f"oci://registry.test/acme/style@{shelf.manifest.digest}"):
         with pytest.raises(PolicyError):
-            local.path_of(named)
+            resolve(named).artifact()
 
 
 def test_a_signature_that_came_later_is_asked_for(shelf: SimpleNamespace) -> None:
     adaptr.pull(REF)
     say(shelf, rule())
     shelf.remote.late = lambda store: artifact.sign(shelf.manifest, store, shelf.signer)
-    local.path_of("registry.test/acme/style:1.2")
-    local.path_of(REF)
+    resolve("registry.test/acme/style:1.2").artifact()
+    resolve(REF).artifact()
 
 
 def test_warning_says_it_and_goes_on(shelf: SimpleNamespace, caplog: pytest.LogCaptureFixture) -> None:
@@ -200,7 +201,7 @@ def test_another_name_launders_nothing(shelf: SimpleNamespace, before: list[str]
     say(shelf, rule())
     for use in (
         lambda: handling.tag(shelf.manifest.digest, "fresh"),
-        lambda: local.path_of(str(shelf.manifest.digest)),
+        lambda: resolve(str(shelf.manifest.digest)).artifact(),
         lambda: handling.push(str(shelf.manifest.digest), "oci://elsewhere.test/a/b:1"),
         lambda: adaptr.pull(f"oci://elsewhere.test/a/b@{shelf.manifest.digest}"),
     ):

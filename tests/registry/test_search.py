@@ -45,21 +45,21 @@ def test_the_store(style: Path) -> None:
 
     handling.tag(str(style), "blue:1")
     handling.tag(str(style), "green:1")
-    assert references(ops.find(["gre"])) == ["green:1"]
-    assert references(ops.find(["lora", "acme/base"])) == ["blue:1", "green:1"]
-    assert references(ops.find(["nothing"])) == []
+    assert references(ops.search(["gre"])) == ["green:1"]
+    assert references(ops.search(["lora", "acme/base"])) == ["blue:1", "green:1"]
+    assert references(ops.search(["nothing"])) == []
 
 
 def test_a_layout(style: Path, tmp_path: Path) -> None:
     place = f"file://{tmp_path}/layout"
     for tag in ("blue", "green"):
         api.push(str(style), f"{place}#{tag}")
-    assert references(ops.find(["gre"], place)) == [f"{place}#green"]
+    assert references(ops.search(["gre"], place)) == [f"{place}#green"]
 
 
 def test_what_can_not_be_searched() -> None:
     with pytest.raises(UsageError, match="can't be searched"):
-        ops.find(["x"], "somewhere")
+        ops.search(["x"], "somewhere")
     with pytest.raises(UsageError, match="no namespace"):
         ops.build("hf://acme")
 
@@ -72,16 +72,16 @@ def test_an_index_is_built_published_and_searched(
     api.push(str(style), f"{place}/style:1.1")
     api.push(str(style), f"{place}/deep/other:2")
     with pytest.raises(NotFound, match="index build"):
-        ops.find(["style"], place)
+        ops.search(["style"], place)
     built = ops.build(place)
     assert (built.artifacts, built.repositories, built.skipped) == (3, 2, 0)
     assert built.digest == ops.build(place).digest
-    answers = ops.find(["style", "lora"], place)
+    answers = ops.search(["style", "lora"], place)
     assert references(answers) == [f"{place}/style:1.0", f"{place}/style:1.1"]
     assert answers.found[0].digest == first.digest
     assert of("oci").resolve(parse(answers.found[0].reference)) == first.digest
     assert ops.build(place, ["deep/other"]).artifacts == 1
-    assert references(ops.find(["style"], place)) == []
+    assert references(ops.search(["style"], place)) == []
 
 
 def test_attachments_and_other_artifacts_are_left_out(

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 SUMMARY = "Make one adapter of several."
 SECTION = "Change"
 
-RECIPES = (".yaml", ".yml")
-
 
 @options.command(
     "compose",
@@ -54,15 +52,16 @@ def command(output: Output, adapters: tuple[Weighted, ...], out: str, force: boo
     what it approximates is measured. `docs/strategies.md` lists the strategies and their fields. A recipe is a YAML
     file with inputs, strategy and options; the same recipe gives the same bytes.
     """
-    from adaptr import api
+    import adaptr
+    from adaptr.composing import recipe_file
 
     config = {**options.fields(given.pop("fields")), **_density(given.pop("density"))}
-    if len(adapters) == 1 and adapters[0].source.endswith(RECIPES):
+    if len(adapters) == 1 and recipe_file.named(adapters[0].source):
         _refuse_options()
-        made = api.compose(adapters[0].source, out=out, force=force)
+        made = adaptr.compose(adapters[0].source, out=out, force=force)
     else:
         pairs = [(one.source, one.weight) for one in adapters]
-        made = api.compose(pairs, given.pop("strategy"), out, force=force, **given, **config)
+        made = adaptr.compose(pairs, given.pop("strategy"), out, force=force, **given, **config)
     output.tell(made.report.as_dict(), _blocks(made.report))
 
 

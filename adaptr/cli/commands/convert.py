@@ -46,17 +46,17 @@ def command(output: Output, source: str, method: str | None, server: str | None,
     --lossy. There and back again gives the same bytes in every tensor. With --method the change is the same, exactly;
     where there is no exact form, --rank or --energy give the nearest, and its error is printed.
     """
-    from adaptr import api
+    import adaptr
 
     if server is not None:
         if method is not None or given["energy"] is not None or given["to"] != "adaptr":
             raise click.UsageError("--for decides on the format and the method; --rank, --base and --dtype go with it")
         chosen = {name: given[name] for name in ("rank", "force", "base", "dtype")}
-        served = api.serve(source, given["out"], server, **chosen)
+        served = adaptr.serve(source, given["out"], server, **chosen)
         output.tell(served.as_dict(), [show.Facts(served.as_dict())])
         return
     if method is not None:
-        changed = api.convert_method(source, method=method, **given)
+        changed = adaptr.convert_method(source, method=method, **given)
         output.tell(changed.as_dict(), ranks.blocks(changed))
         return
     if any(given.pop(name) is not None for name in ("rank", "energy")):
@@ -64,7 +64,7 @@ def command(output: Output, source: str, method: str | None, server: str | None,
     if given.pop("dtype") is not None:
         raise click.UsageError("--dtype goes with --method or --for: a change of format keeps every number as it is")
     given.pop("energy", None)
-    report = api.convert(source, **given)
+    report = adaptr.convert(source, **given)
     output.tell(report.as_dict(), _blocks(report))
 
 

@@ -53,7 +53,7 @@ def command(output: Output, a: str, b: str, html: str | None, force: bool, every
     """A and B are adapters in any known format, or checkpoints: a checkpoint counts as its change to BASE (to A, if
     both are checkpoints and there is no BASE). Exit code 0 if they are equal, 1 if they differ.
     """
-    from adaptr import api
+    import adaptr
 
     if html is not None and given["header"]:
         raise click.UsageError("--html shows weights, which --header does not read")
@@ -63,7 +63,7 @@ def command(output: Output, a: str, b: str, html: str | None, force: bool, every
 
         pages.require(Path(html), force, a, b, given["base"])
     with bar(output, "comparing") as progress:
-        report = api.diff(a, b, progress=progress, **given)
+        report = adaptr.diff(a, b, progress=progress, **given)
     if html is not None:
         page.write(report, Path(html), force)
     output.tell(report.as_dict(), _blocks(report, everything, html))

@@ -56,10 +56,10 @@ def command(output: Output, base: str, tuned: str, **given: Any) -> None:
     """Both are streamed, tensor by tensor. Each weight's change is cut to the rank by a randomised SVD, and the error
     that this causes is measured; tensors that did not change are left out.
     """
-    from adaptr import api
+    import adaptr
 
     with bar(output, "extracting") as progress:
-        report = api.extract(base, tuned, progress=progress, **given)
+        report = adaptr.extract(base, tuned, progress=progress, **given)
     output.tell(report.as_dict(), _blocks(report))
 
 

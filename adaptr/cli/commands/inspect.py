@@ -38,9 +38,9 @@ def command(output: Output, source: str, finite: bool, base: str | None) -> int:
     """ADAPTER is a file or folder in any known format. The weights are not loaded, and the base is needed
     only for files that leave open what is in them.
     """
-    from adaptr import api
+    import adaptr
 
-    found = api.inspect(source, finite, base)
+    found = adaptr.inspect(source, finite, base)
     output.tell(found.as_dict(), _blocks(found))
     return 1 if found.nonfinite else 0
 

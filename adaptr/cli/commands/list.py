@@ -21,7 +21,7 @@ def command(output: Output) -> None:
     """The store is in `ADAPTR_HOME`, by default in the platform's folder for data. It is an OCI image layout."""
     from adaptr.artifacts import handling
 
-    found = handling.listed()
+    found = handling.list()
     output.tell({"artifacts": [one.as_dict() for one in found]}, _blocks(found))
 
 

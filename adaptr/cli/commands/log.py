@@ -36,9 +36,9 @@ def command(output: Output, artifact: str) -> None:
     so on up; what is not here is still named. Each line has an adapter's weights digest, as `adaptr inspect` shows it,
     how it was made, and where it is.
     """
-    from adaptr import api
+    import adaptr
 
-    found = api.log(artifact)
+    found = adaptr.log(artifact)
     output.tell(found.as_dict(), _blocks(found))
 
 

@@ -39,10 +39,10 @@ def command(output: Output, base: str, adapters: tuple[Weighted, ...], **given: 
     once, each at its weight, computed in fp32 and rounded once. The folder OUT is complete or not there, and loads like
     BASE.
     """
-    from adaptr import api
+    import adaptr
 
     with bar(output, "merging") as progress:
-        report = api.merge(base, adapters, progress=progress, **given)
+        report = adaptr.merge(base, adapters, progress=progress, **given)
     output.tell(report.as_dict(), _blocks(report))
 
 

@@ -38,10 +38,10 @@ def command(output: Output, reference: str, **given: Any) -> None:
     named by digest, commit or adaptr.lock asks no network. Then the other commands take the reference where they take a
     path.
     """
-    from adaptr import api
+    import adaptr
 
     with bar(output, "pulling") as progress:
-        found = api.pull(reference, progress=progress, **given)
+        found = adaptr.pull(reference, progress=progress, **given)
     output.tell(found.as_dict(), _blocks(found))
 
 

@@ -34,10 +34,10 @@ def command(output: Output, source: str, reference: str, **given: Any) -> None:
     """ADAPTER is a file, a folder or a name in the store. Pickles are never published. The same adapter has the same
     digest wherever it is pushed, and what is there already is not sent again.
     """
-    from adaptr import api
+    import adaptr
 
     with bar(output, "pushing") as progress:
-        sent = api.push(source, reference, progress=progress, **given)
+        sent = adaptr.push(source, reference, progress=progress, **given)
     output.tell(sent.as_dict(), blocks(sent, "pushed"))
 
 

@@ -28,7 +28,7 @@ def command(output: Output, source: str, **given: Any) -> None:
     """The optimum at each target, computed on the factors; the error is measured and printed. Of ranks and energy, the
     smaller result counts where both are given.
     """
-    from adaptr import api
+    import adaptr
 
-    report = api.resize(source, **given)
+    report = adaptr.resize(source, **given)
     output.tell(report.as_dict(), ranks.blocks(report))

@@ -35,7 +35,7 @@ def command(output: Output, words: tuple[str, ...], where: str) -> None:
     """
     from adaptr.artifacts import search
 
-    found = search.find(words, where)
+    found = search.search(words, where)
     output.tell(found.as_dict(), _blocks(found))
 
 

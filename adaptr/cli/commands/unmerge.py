@@ -31,10 +31,10 @@ def command(output: Output, merged: str, **place: Any) -> None:
     """MERGED is what `adaptr merge` wrote. The receipt in it is enough: neither the base nor the adapters are needed.
     Every tensor is checked against the base's digest.
     """
-    from adaptr import api
+    import adaptr
 
     with bar(output, "unmerging") as progress:
-        report = api.unmerge(merged, progress=progress, **place)
+        report = adaptr.unmerge(merged, progress=progress, **place)
     output.tell(report.as_dict(), _blocks(report))
 
 

@@ -76,10 +76,10 @@ def command(
         return _signature(output, what, keys, roots, signature)
     if not (base and adapters):
         raise click.UsageError("say what to prove: `--base` and `--adapter` for a merge, `--key` for a signature")
-    from adaptr import api
+    import adaptr
 
     with bar(output, "verifying") as progress:
-        report = api.verify(what, base, adapters, tied=tied, any_base=any_base, progress=progress)
+        report = adaptr.verify(what, base, adapters, tied=tied, any_base=any_base, progress=progress)
     output.tell(report.as_dict(), _blocks(report))
     return 0 if report.ok else 1
 
@@ -88,7 +88,7 @@ def _signature(output: Output, what: str, keys: tuple[str, ...], roots: tuple[st
     from adaptr.artifacts import trust
 
     given = (Path(signature) if signature else None,)
-    proven = trust.verify(what, [*map(Path, keys)], [*map(Path, roots)], *given)
+    proven = trust.proven(what, [*map(Path, keys)], [*map(Path, roots)], *given)
     signers = [" ".join(filter(None, (one["key"], one["certificate"]))) for one in proven.signers]
     facts = {"signed": proven.source, "digest": proven.digest, "files": proven.files, "by": signers}
     output.tell(proven.as_dict(), [show.Facts(facts), show.Facts(proven.claims, "which says")])

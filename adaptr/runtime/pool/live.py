@@ -19,33 +19,33 @@ from torch import nn
 from adaptr import targets as places
 from adaptr.adapter import Adapter
 from adaptr.errors import AlreadyAttached, InputError, UsageError, shown
+from adaptr.expression import Expression
 from adaptr.families.row import Row
 from adaptr.foreign.detect import CONFIG
 from adaptr.host.attach import attached
 from adaptr.host.swap import mount, unmount
 from adaptr.host.uses import use
-from adaptr.registry.local import path_of
 from adaptr.runtime.pool.batch import Batch
 from adaptr.runtime.pool.fit import Place, check, fit
 from adaptr.runtime.pool.followed import Followed
 from adaptr.runtime.pool.lane import SERVED, Lane, Work
 from adaptr.runtime.pool.residents import Key, Residents
-from adaptr.sources.open import open_adapter
+from adaptr.sources.given import Given, one, opened
+from adaptr.sources.resolve import Source
 
 if TYPE_CHECKING:
     from adaptr.runtime.pool.request import Answer, Request
 
 SLOT = "adaptr-pool"
-Source = Adapter | str | os.PathLike[str]
 Name = str | None
 _POOLED: weakref.WeakSet[nn.Module] = weakref.WeakSet()
 
 
 @dataclass(frozen=True)
-class Entry:
+class Registered:
     """A registered adapter. `stamp`: of its files when they were looked at last, () for one in memory."""
 
-    source: Adapter | Path
+    source: Adapter | Source
     version: int
     stamp: tuple[Any, ...]
 
@@ -71,7 +71,7 @@ class Pool:
         _require_bare(model)
         self.model, self.dtype = model, dtype
         self.residents = Residents(model, slots, memory, dtype)
-        self._entries: dict[str, Entry] = {}
+        self._entries: dict[str, Registered] = {}
         self._lanes: dict[str, Lane] = {}
         self._batch = Batch()
         self._matched: set[Place] = set()
@@ -83,10 +83,10 @@ class Pool:
 
     # ------------------------------------------------------------ registering
 
-    def add(self, name: str, source: Source, look: bool = True) -> None:
+    def add(self, name: str, source: Given, look: bool = True) -> None:
         """Register an adapter: its header is read and held against the model, its tensors when a row names it.
 
-        `source`: an adapter, a path, a reference, which is pulled, or a name in the store.
+        `source`: an adapter, a path, a reference, which is pulled, or a name in the store; rows have no weights.
 
         `look=False` puts the header off too, until a row names it: for thousands at once, of files that are known to be
         good. Raises `UsageError` for a name that is taken, `Unsupported` with the reason for what can't be a row of a
@@ -96,7 +96,7 @@ class Pool:
             raise UsageError(f"the pool has an adapter called `{name}` already; `update` puts another in its place")
         self._entries[name] = self._entry(source, look)
 
-    def update(self, name: str, source: Source | None = None) -> None:
+    def update(self, name: str, source: Given | None = None) -> None:
         """Put another adapter in the place of one, or look at its file again. Running requests end as they began."""
         before = self._require(name)
         self._entries[name] = self._entry(before.source if source is None else source)
@@ -188,7 +188,7 @@ class Pool:
         if name is None:
             return None
         entry = self._require(name)
-        if isinstance(entry.source, Path) and _stamp(entry.source) != entry.stamp:
+        if isinstance(entry.source, Source) and _stamp(entry.source.path) != entry.stamp:
             self.update(name)
         return name, self._entries[name].version
 
@@ -248,20 +248,21 @@ class Pool:
             self._lanes[path] = lane = Lane(target)
             mount(module, SLOT, lane, use(self.model, path).read)
 
-    def _entry(self, source: Source, look: bool = True) -> Entry:
+    def _entry(self, source: Given, look: bool = True) -> Registered:
         self._versions += 1
-        kept = source if isinstance(source, Adapter) else path_of(source)
-        stamp = _stamp(kept) if isinstance(kept, Path) else ()
+        what = one(source)
+        kept = opened(what, self.model) if isinstance(what, Expression) else what
+        stamp = _stamp(kept.path) if isinstance(kept, Source) else ()
         if look:
             check(self.model, self._open(kept), self._matched)
-        elif isinstance(kept, Path) and not stamp:
+        elif isinstance(kept, Source) and not stamp:
             raise InputError(f"there is nothing at `{kept}`")
-        return Entry(kept, self._versions, stamp)
+        return Registered(kept, self._versions, stamp)
 
-    def _open(self, source: Adapter | Path) -> Adapter:
-        return source if isinstance(source, Adapter) else open_adapter(source, self.model).adapter
+    def _open(self, source: Adapter | Source) -> Adapter:
+        return source if isinstance(source, Adapter) else opened(source, self.model)
 
-    def _require(self, name: str) -> Entry:
+    def _require(self, name: str) -> Registered:
         if not isinstance(name, str):
             raise UsageError(f"a row's adapter is {shown(name)}, wanted a name, or None for the base")
         if name not in self._entries:

@@ -14,7 +14,7 @@ import safetensors.torch
 
 import checkpoints
 from adaptr import foreign
-from adaptr.artifacts.history import history
+from adaptr.artifacts.history import log as history
 from adaptr.artifacts.inspect import inspect
 from adaptr.errors import AdaptrError
 from adaptr.foreign import detect

@@ -9,7 +9,7 @@ from random import Random
 
 import checkpoints
 from adaptr import api
-from adaptr.artifacts.history import history
+from adaptr.artifacts.history import log as history
 from adaptr.checkpoint import open_checkpoint
 from adaptr.merging import receipt
 from fuzz import mutations

@@ -23,7 +23,7 @@ VECTOR = Path(__file__).resolve().parents[3] / "registry_spec/vectors/valid/mini
 def test_an_artifact_is_signed_where_it_is(home: Store, mine: tuple[Path, Path]) -> None:
     made = put(home, "style:1")
     signed = trust.sign("style:1", mine[0], password=no_password)
-    proven = trust.verify("style:1", [mine[1]])
+    proven = trust.proven("style:1", [mine[1]])
     assert proven.claims == {"manifest": made.digest, "base": "acme/base@1", "name": "style", "version": "1.2"}
     assert signed.files.keys() == {"adapter_model.safetensors", "adapter_config.json"}
     (carrier,) = home.referrers(made.digest)
@@ -45,8 +45,8 @@ def test_the_bundle_of_an_artifact_fits_the_folder_it_is_written_to(
     trust.sign("style:1", mine[0], out=tmp_path / "s.sig", password=no_password)
     (tmp_path / "out").mkdir()
     home.export(made.digest, tmp_path / "out")
-    assert trust.verify(str(tmp_path / "out"), [mine[1]], (), tmp_path / "s.sig").files == 2
-    assert trust.verify("style:1", [mine[1]], (), tmp_path / "s.sig").files == 2
+    assert trust.proven(str(tmp_path / "out"), [mine[1]], (), tmp_path / "s.sig").files == 2
+    assert trust.proven("style:1", [mine[1]], (), tmp_path / "s.sig").files == 2
 
 
 def test_a_signature_of_another_artifact_proves_nothing(home: Store, mine: tuple[Path, Path]) -> None:
@@ -57,17 +57,17 @@ def test_a_signature_of_another_artifact_proves_nothing(home: Store, mine: tuple
     layer = Descriptor(terms.BUNDLE, home.add_bytes(raw), len(raw))
     home.put(Manifest.make(config, [layer], terms.BUNDLE, {}, other.descriptor))
     with pytest.raises(SignatureError, match="the artifact is not"):
-        trust.verify("style:2", [mine[1]])
-    trust.verify("style:1", [mine[1]])
+        trust.proven("style:2", [mine[1]])
+    trust.proven("style:1", [mine[1]])
 
 
 def test_one_right_signature_among_wrong_ones_is_enough(home: Store, mine: tuple[Path, Path], tmp_path: Path) -> None:
     put(home, "style:1")
     trust.sign("style:1", key(tmp_path / "other.key")[0], password=no_password)
     with pytest.raises(SignatureError, match="none that is right"):
-        trust.verify("style:1", [mine[1]])
+        trust.proven("style:1", [mine[1]])
     trust.sign("style:1", mine[0], password=no_password)
-    assert len(trust.verify("style:1", [mine[1]]).signers) == 1
+    assert len(trust.proven("style:1", [mine[1]]).signers) == 1
 
 
 def test_a_blob_that_was_changed_in_the_store_is_found(home: Store, mine: tuple[Path, Path]) -> None:
@@ -77,7 +77,7 @@ def test_a_blob_that_was_changed_in_the_store_is_found(home: Store, mine: tuple[
     blob.chmod(0o644)
     blob.write_bytes(b"wEights")
     with pytest.raises(DigestMismatch):
-        trust.verify("style:1", [mine[1]])
+        trust.proven("style:1", [mine[1]])
 
 
 def test_signatures_need_neither_torch_nor_numpy() -> None:
@@ -97,4 +97,4 @@ def test_a_link_to_nowhere_is_never_taken_for_a_name(
     with pytest.raises(InputError):
         sign(Path("style"), mine[0])
     with pytest.raises((InputError, SignatureError)):
-        trust.verify("style", [mine[1]])
+        trust.proven("style", [mine[1]])

@@ -21,11 +21,11 @@ def test_a_chain_leads_from_the_signer_to_what_is_trusted(folder: Path, tmp_path
     leaf = issued("Acme", between, ca=False)
     made = sign(folder, secret(tmp_path / "k", leaf), certificate=pem(tmp_path / "c", leaf, between))
     assert made.certificate == "CN=Acme"
-    proven = trust.verify(str(folder), (), [pem(tmp_path / "root", root)])
+    proven = trust.proven(str(folder), (), [pem(tmp_path / "root", root)])
     assert proven.signers[0] == {"key": made.fingerprint, "certificate": "CN=Acme"}
     with pytest.raises(SignatureError, match="leads to none that is trusted"):
-        trust.verify(str(folder), (), [pem(tmp_path / "other", issued("root"))])
-    assert trust.verify(str(folder), [pem(tmp_path / "leaf", leaf)]).signers[0]["certificate"] == "CN=Acme"
+        trust.proven(str(folder), (), [pem(tmp_path / "other", issued("root"))])
+    assert trust.proven(str(folder), [pem(tmp_path / "leaf", leaf)]).signers[0]["certificate"] == "CN=Acme"
 
 
 def chains() -> dict[str, tuple[list[Pair], Pair, str]]:
@@ -53,7 +53,7 @@ def test_a_chain_with_a_bad_link_is_refused(folder: Path, tmp_path: Path, name: 
     object.__setattr__(signer, "chain", tuple(one[1] for one in chain))  # whoever forges asks nobody
     (folder / "model.sig").write_bytes(disk.sign(folder, signer, folder / "model.sig"))
     with pytest.raises(SignatureError, match=said):
-        trust.verify(str(folder), (), [pem(tmp_path / "root", root)])
+        trust.proven(str(folder), (), [pem(tmp_path / "root", root)])
 
 
 def test_a_certificate_of_another_key_signs_nothing(folder: Path, tmp_path: Path, mine: tuple[Path, Path]) -> None:
@@ -65,10 +65,10 @@ def test_a_certificate_of_another_key_signs_nothing(folder: Path, tmp_path: Path
     object.__setattr__(signer, "chain", (leaf[1],))
     (folder / "model.sig").write_bytes(disk.sign(folder, signer, folder / "model.sig"))
     with pytest.raises(SignatureError, match="by the key of its certificate"):
-        trust.verify(str(folder), (), [pem(tmp_path / "root", root)])
+        trust.proven(str(folder), (), [pem(tmp_path / "root", root)])
 
 
 def test_a_bare_key_is_nothing_where_certificates_are_trusted(folder: Path, tmp_path: Path, mine: tuple) -> None:
     sign(folder, mine[0])
     with pytest.raises(SignatureError, match="bare key"):
-        trust.verify(str(folder), (), [pem(tmp_path / "root", issued("root"))])
+        trust.proven(str(folder), (), [pem(tmp_path / "root", issued("root"))])

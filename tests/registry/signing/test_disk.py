@@ -18,7 +18,7 @@ def test_a_folder_is_signed_and_verified(folder: Path, tmp_path: Path, bits: int
     private, public = key(tmp_path / "k.key", bits)
     made = sign(folder, private)
     assert made.out == str(folder / "model.sig")
-    proven = trust.verify(str(folder), [public])
+    proven = trust.proven(str(folder), [public])
     assert (proven.files, proven.signers[0]["key"]) == (3, made.fingerprint)
     assert proven.signers[0]["certificate"] == ""
 
@@ -37,10 +37,10 @@ def test_a_file_may_be_renamed_but_not_changed(folder: Path, mine: tuple[Path, P
     sign(file, mine[0])
     moved = file.rename(folder / "b.safetensors")
     signature = folder / "a.safetensors.sig"
-    assert trust.verify(str(moved), [mine[1]], (), signature).files == 1
+    assert trust.proven(str(moved), [mine[1]], (), signature).files == 1
     moved.write_text("else")
     with pytest.raises(SignatureError, match="changed since"):
-        trust.verify(str(moved), [mine[1]], (), signature)
+        trust.proven(str(moved), [mine[1]], (), signature)
 
 
 def change(folder: Path) -> None:
@@ -90,7 +90,7 @@ def test_what_changed_is_named(folder: Path, mine: tuple[Path, Path], harm: Call
     sign(folder, mine[0])
     harm(folder)
     with pytest.raises((SignatureError, InputError), match=said):
-        trust.verify(str(folder), [mine[1]])
+        trust.proven(str(folder), [mine[1]])
 
 
 def test_git_and_the_signature_itself_are_no_part_of_it(folder: Path, mine: tuple[Path, Path]) -> None:
@@ -98,10 +98,10 @@ def test_git_and_the_signature_itself_are_no_part_of_it(folder: Path, mine: tupl
     (folder / ".git").mkdir()
     (folder / ".git/config").write_text("")
     (folder / ".gitattributes").write_text("")
-    trust.verify(str(folder), [mine[1]])
+    trust.proven(str(folder), [mine[1]])
     (folder / "sub/.gitattributes").write_text("")
     with pytest.raises(SignatureError, match="not signed"):
-        trust.verify(str(folder), [mine[1]])
+        trust.proven(str(folder), [mine[1]])
 
 
 def test_another_key_is_refused_and_one_of_several_is_enough(
@@ -110,12 +110,12 @@ def test_another_key_is_refused_and_one_of_several_is_enough(
     other = key(tmp_path / "other.key", 384)
     sign(folder, mine[0])
     with pytest.raises(SignatureError, match="not by a trusted key"):
-        trust.verify(str(folder), [other[1]])
-    trust.verify(str(folder), [other[1], mine[1]])
+        trust.proven(str(folder), [other[1]])
+    trust.proven(str(folder), [other[1], mine[1]])
     with pytest.raises(UsageError, match="whom you trust"):
-        trust.verify(str(folder))
+        trust.proven(str(folder))
 
 
 def test_what_is_not_signed_is_said(folder: Path, mine: tuple[Path, Path]) -> None:
     with pytest.raises(SignatureError, match="not signed"):
-        trust.verify(str(folder), [mine[1]])
+        trust.proven(str(folder), [mine[1]])

@@ -18,7 +18,7 @@ from registry.signers import PEM, PKCS8, key, no_password
 def test_a_password_is_asked_only_for_a_key_that_has_one(folder: Path, tmp_path: Path) -> None:
     private, public = key(tmp_path / "locked.key", 256, b"secret")
     trust.sign(str(folder), private, password=lambda: "secret")
-    trust.verify(str(folder), [public])
+    trust.proven(str(folder), [public])
     with pytest.raises(InputError, match="password is another") as caught:
         trust.sign(str(folder), private, password=lambda: "wrong-guess", force=True)
     assert "wrong-guess" not in str(caught.value)

@@ -1,0 +1,64 @@
+"""Adapters and live models: fresh ones, attached ones, trained ones, in fewer bits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from adaptr import plugins, weighting
+from adaptr.adapter import Adapter
+from adaptr.sources.given import Given, Several, Weighted, by_name, opened, single, without_weights
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from adaptr.host import Handle, Session
+    from adaptr.targets import Spec
+
+
+def create(
+    model: nn.Module,
+    method: str = "lora",
+    targets: Spec = None,
+    overrides: Mapping[str, Mapping[str, Any]] | None = None,
+    seed: int = 0,
+    name: str = "",
+    children: Several | None = None,
+    **config: Any,
+) -> Adapter:
+    """A fresh adapter for `model`: `create(model, "lora", ["attn.q", "attn.v"], r=16)`.
+
+    `children`: the adapters, by name, that a method is made of which weighs others: `create(model, "xlora",
+    children={"law": a, "code": b})`.
+    """
+    if children is not None:
+        from adaptr.composing import gather
+
+        given = by_name(without_weights(children, f"`{method}` finds the weights of its parts itself"))
+        parts = {called: opened(each.what, model) for called, each in given.items()}
+        return gather.over(method, parts, model, config, seed).replace(name=name)
+    made = plugins.method(method).create(model, targets, config, overrides, seed)
+    return made.replace(name=name)
+
+
+def attach(model: nn.Module, adapter: Weighted, weight: float = 1.0) -> Handle:
+    """Attach an adapter without gradients; `detach()` of the result restores the model bit for bit."""
+    given = single(adapter)
+    found = opened(given.what, model)
+    strength = weighting.number(weight, found.label) * weighting.number(given.weight, found.label)
+    handle: Handle = plugins.hooks(found.method).apply(model=model, adapter=found, weight=strength)
+    return handle
+
+
+def train(model: nn.Module, adapter: Given) -> Session:
+    """Attach an adapter with gradients, everything else frozen. `adapted()` of the result is the trained adapter."""
+    found = opened(adapter, model)
+    session: Session = plugins.hooks(found.method).train(model=model, adapter=found)
+    return session
+
+
+def quantize(adapter: Given, scheme: str) -> Adapter:
+    """The adapter stored in `scheme`: fp16, bf16 or int8."""
+    found = opened(adapter)
+    made: Adapter = plugins.hooks(found.method).quantize(adapter=found, scheme=scheme)
+    return made

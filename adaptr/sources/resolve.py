@@ -1,0 +1,129 @@
+"""What a text names: decided here and nowhere else, at the edge, once.
+
+A path that exists, be it a link to nowhere, is that path. A reference has a scheme, `oci://`, `hf://`, .... Anything
+else is a name in the store, and where the store has none of it, a path at which there is nothing.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from adaptr.errors import InputError, UsageError, shown
+from adaptr.files.linked import snapshot
+from adaptr.registry import local
+from adaptr.registry.digest import Digest
+from adaptr.registry.reference import Reference, is_reference, parse
+from adaptr.registry.store import Store
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class Source:
+    """An adapter, a checkpoint or an artifact as it was `given`: at a path, or in the store, or brought there when it
+    is asked for. What was asked for once is known.
+    """
+
+    def __init__(self, given: str, place: Path | None, name: Reference | str = "") -> None:
+        self.given, self.place, self._name = given, place, name
+        self._held: Digest | None = None
+        self._view: Path | None = None
+
+    def __str__(self) -> str:
+        return self.given
+
+    def __repr__(self) -> str:
+        return f"<Source {shown(self.given)}>"
+
+    @property
+    def path(self) -> Path:
+        """Its file or folder, pulled if it must be; of a folder of the Hub's cache the snapshot.
+
+        Raises `PolicyError` for what this machine does not take, and what pulling raises.
+        """
+        if self.place is not None:
+            return snapshot(self.place)
+        if self._view is None:
+            self._view = local.view(self.artifact(), self.given)
+        return self._view
+
+    @property
+    def here(self) -> Path | None:
+        """The path of what lies on this machine without being pulled; None for an artifact."""
+        return None if self.place is None else self.path
+
+    def artifact(self, held: bool = True) -> Digest:
+        """The manifest's digest, of what is no path. `held`: against this machine's policy; what is to be signed is not
+        asked for the signature.
+        """
+        assert self._name, "a path has no manifest"
+        if self._held is not None:
+            return self._held
+        if isinstance(self._name, Reference):
+            found = local.pull(self._name, Store.default(), held=held).digest
+        else:
+            found = local.named(self._name, held)
+        self._held = found if held else None
+        return found
+
+    def require_there(self) -> None:
+        """Raises `InputError` where a path has nothing, whose text might have been meant as a name."""
+        if self.place is not None and not os.path.lexists(self.place):
+            raise InputError(f"there is nothing at `{self.place}`, and the store has no such name")
+
+
+#: How people say where something is.
+Place = str | os.PathLike[str] | Source
+
+
+def resolve(given: Place, beside: Path | None = None) -> Source:
+    """What `given` names. `beside`: the folder that a relative path is meant from, else where the process runs.
+
+    Nothing is opened or pulled. Raises `BadReference` for a reference that is none, `UsageError` for what is no text or
+    path.
+    """
+    if isinstance(given, Source):
+        return given
+    text = os.fspath(given) if isinstance(given, str | os.PathLike) else None
+    if not isinstance(text, str):
+        raise UsageError(f"wanted an adapter, or where one is, not `{shown(repr(given))}`")
+    if isinstance(given, str) and is_reference(given):
+        reference = parse(given)
+        return Source(given, Path(reference.name)) if local.is_here(reference) else Source(given, None, reference)
+    place = Path(text) if beside is None else beside / text
+    if isinstance(given, str) and not os.path.lexists(place) and local.has(given):
+        return Source(given, None, given)
+    return Source(text, place)
+
+
+def grounded(base: nn.Module | Place | None) -> nn.Module | Path | None:
+    """A base as the rooms take it: the path of what was named, or the live model, or None."""
+    return resolve(base).path if isinstance(base, str | os.PathLike | Source) else base
+
+
+def weighted(text: str) -> tuple[str, float]:
+    """`A` or `A=WEIGHT`, as commands write an adapter. What exists under the whole text has no weight in it."""
+    head, sign, tail = text.rpartition("=")
+    if not sign or os.path.lexists(text) or head.endswith("#sha256"):  # that `=` pins a file's digest
+        return text, 1.0
+    try:
+        weight = float(tail)
+    except ValueError:
+        if os.path.lexists(head) or is_reference(head) or local.has(head):
+            raise UsageError(f"the weight `{tail}` of `{head}` is not a number") from None
+        return text, 1.0
+    if not math.isfinite(weight):
+        raise UsageError(f"the weight `{tail}` of `{head}` is not a finite number")
+    return head, weight
+
+
+def remote(text: str) -> Reference:
+    """A place to push to, pull from or ask. Raises `UsageError` for a text that names none."""
+    if not is_reference(text):
+        raise UsageError(
+            f"`{text}` names no remote; wanted a reference such as `oci://host/name:tag` or `hf://org/name`"
+        )
+    return parse(text)
