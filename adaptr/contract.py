@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple
 
@@ -95,6 +95,9 @@ class Contract(Generic[C]):
     #: How fast it learns, where nothing is said: a learning rate of AdamW.
     rate: ClassVar[float] = 1e-3
 
+    #: What a method of the family must supply, one of several where `|` stands between them.
+    formulas: ClassVar[tuple[str, ...]] = ("view",)
+
     def __init_subclass__(cls, **more: Any) -> None:
         """The configuration is what stands in the brackets behind the family, or a class of that name inside."""
         super().__init_subclass__(**more)
@@ -137,6 +140,11 @@ class Contract(Generic[C]):
     def supplies(cls, member: str) -> bool:
         """Whether the class has a member of its own where the contract has one that does nothing or refuses."""
         return getattr(cls, member) is not getattr(Contract, member)
+
+    @classmethod
+    def claims(cls) -> Iterator[tuple[str, str]]:
+        """What the class says of itself and lacks the member for, with the member where there is one."""
+        yield from ()
 
     # ------------------------------------------------------------ on weights
 

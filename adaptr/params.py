@@ -17,6 +17,9 @@ from typing import Any
 
 from adaptr.errors import ShapeError
 
+#: How a tensor can start; see `adaptr.families.init`.
+INITS = ("zeros", "ones", "fill", "kaiming", "normal", "truncated", "custom")
+
 Dims = Mapping[str, int | tuple[int, ...]]
 
 

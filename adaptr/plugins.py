@@ -8,13 +8,14 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pluggy
 
 from adaptr import hookspecs
 from adaptr.discovery import Sort
 from adaptr.errors import UnknownMethod, UsageError
+from adaptr.validation import place, validated
 
 if TYPE_CHECKING:
     from adaptr.families.base import Method
@@ -44,8 +45,10 @@ def manager(name: str) -> Manager:
     try:
         pm.register(method(name), name)
     except pluggy.PluginValidationError as error:
+        wrong = next((hook for hook in hookspecs.HOOKS if f"'{hook}'" in str(error)), "")
         raise UsageError(
-            f"method `{name}`: a hook has other arguments than `adaptr.hookspecs` says: {error}"
+            f"method `{name}`: a hook has other arguments than `adaptr.hookspecs` says "
+            f"({place(type(method(name)), wrong)}): {error}"
         ) from error
     for observer in _observers:
         pm.register(observer)
@@ -77,7 +80,7 @@ def method(name: str) -> Method:
     """The method object of that name. Raises `UnknownMethod`, with near names, or `UsageError` if the plugin is not
     one.
     """
-    return _validated(SORT.found(name), name)
+    return cast("Method", validated(SORT.found(name), name))
 
 
 def known(name: str) -> bool:
@@ -93,16 +96,3 @@ def names() -> list[str]:
 def builtin_files() -> Mapping[str, str]:
     """Method name to module path of the built-ins."""
     return SORT.files()
-
-
-def _validated(found: Any, name: str) -> Method:
-    from adaptr.families.base import Method
-
-    if not (isinstance(found, type) and issubclass(found, Method)):
-        raise UsageError(f"method `{name}`: the plugin gives {found!r}, wanted a subclass of adaptr.Method")
-    if found.name != name:
-        raise UsageError(f"method `{name}`: the plugin calls itself `{found.name}`; both names must agree")
-    for attribute in ("Config", "params"):
-        if not hasattr(found, attribute):
-            raise UsageError(f"method `{name}`: the plugin has no `{attribute}`")
-    return found()

@@ -32,6 +32,7 @@ class Composite(Method[C]):
     """Children of several methods that belong together."""
 
     family: ClassVar[str] = "composite"
+    formulas: ClassVar[tuple[str, ...]] = ("parts|members",)
     identity: ClassVar[bool] = False
 
     def parts(self, cfg: C) -> Parts:

@@ -33,6 +33,7 @@ class Delta(Method[C]):
     """Sum of the base and an operator. Order-free; deltas of several adapters add."""
 
     family: ClassVar[str] = "delta"
+    formulas: ClassVar[tuple[str, ...]] = ("delta|view",)
     kinds: ClassVar[frozenset[str]] = kinds.MATRIX
 
     colwise: ClassVar[bool] = True

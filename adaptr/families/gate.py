@@ -8,7 +8,7 @@ The author supplies `params` and `mix(x, p, cfg)`, the weights at one layer; whe
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from adaptr import kinds, plugins
@@ -33,6 +33,7 @@ class Gate(Method[C]):
     """A small network, or a table, that weighs experts."""
 
     family: ClassVar[str] = "gate"
+    formulas: ClassVar[tuple[str, ...]] = ("mix",)
     kinds: ClassVar[frozenset[str]] = KINDS
     identity: ClassVar[bool] = False
     trains_parts: ClassVar[bool] = False
@@ -56,6 +57,11 @@ class Gate(Method[C]):
     def fixed(self, adapter: Adapter, path: str) -> list[float]:
         """The experts' weights at a layer, of a gate whose weights don't depend on the input."""
         raise NotMergeable(self.name, REASONS["gated"], self.possible)
+
+    @classmethod
+    def claims(cls) -> Iterator[tuple[str, str]]:
+        if cls.passes and cls.scalings is Gate.scalings:
+            yield "`passes` says that the base runs before, and there is no `scalings` to read what it gives", ""
 
     # ------------------------------------------------------------ the five hooks
 

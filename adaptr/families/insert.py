@@ -27,6 +27,7 @@ class Insert(Method[C]):
     """A small network at a place in the model."""
 
     family: ClassVar[str] = "insert"
+    formulas: ClassVar[tuple[str, ...]] = ("forward|view",)
     averages: ClassVar[bool] = True
     kinds: ClassVar[frozenset[str]] = frozenset({kinds.PLACE})
     unmergeable: ClassVar[str] = "non-linear"

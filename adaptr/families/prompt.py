@@ -44,6 +44,7 @@ class SoftPrompt(Tokens[C]):
     kinds: ClassVar[frozenset[str]] = frozenset({kinds.MODEL})
     targets: ClassVar[tuple[str, ...]] = ("model",)
     tokens: ClassVar[int | None] = 0
+    formulas: ClassVar[tuple[str, ...]] = ("prompt",)
     possible: ClassVar[str] = "keep it attached; concatenate it with another prompt"
 
     def prompt(self, p: Live, cfg: C) -> Tensor:
@@ -57,6 +58,7 @@ class Prefix(Tokens[C]):
     kinds: ClassVar[frozenset[str]] = frozenset({kinds.ATTENTION})
     targets: ClassVar[tuple[str, ...]] = ("attention",)
     tokens: ClassVar[int | None] = 1
+    formulas: ClassVar[tuple[str, ...]] = ("keys_values",)
     possible: ClassVar[str] = "keep it attached; concatenate it with another prefix"
 
     def train(self, model: nn.Module, adapter: Adapter) -> Session:

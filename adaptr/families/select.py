@@ -26,6 +26,7 @@ class SelectBias(Method[C]):
     """Biases: b' = b + w db, with db under the parameter `b`. Exact, additive, order-free."""
 
     family: ClassVar[str] = "select"
+    formulas: ClassVar[tuple[str, ...]] = ()
     averages: ClassVar[bool] = True
     kinds: ClassVar[frozenset[str]] = kinds.BIASED
 

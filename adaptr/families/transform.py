@@ -24,6 +24,7 @@ class Transform(Method[C]):
     """A function of the base's weight."""
 
     family: ClassVar[str] = "transform"
+    formulas: ClassVar[tuple[str, ...]] = ("weight|view",)
     #: Row i of T(W) depends on row i of W and of the parameters alone, so that weights can be merged block by block.
     rowwise: ClassVar[bool] = False
 
