@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import stat
 from pathlib import Path
 
 from adaptr.errors import StoreUnsafe
@@ -46,3 +47,17 @@ def require_own(path: Path) -> None:
             f"`{path}` {'may be written by others' if mine else 'belongs to another user'}: what it says could be "
             "changed by them; set `ADAPTR_HOME` to a folder of your own, or `chmod go-w` it"
         )
+
+
+def require_kept(folder: Path) -> None:
+    """Raises `StoreUnsafe` where anybody may put another folder in the place of this one, or take it away.
+
+    That is so below a folder that everybody may write to, unless it leaves to each what is theirs (`/tmp`).
+    """
+    for above in folder.absolute().parents:
+        mode = above.stat().st_mode
+        if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+            raise StoreUnsafe(
+                f"`{above}` may be written by everybody, so that `{folder}` could be moved away, and a policy with it; "
+                "set `ADAPTR_HOME` to a folder elsewhere, or `chmod o-w` that one"
+            )

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 #: PEFT's task of models without a head.
 HEADLESS = "FEATURE_EXTRACTION"
 #: What only wrappers call a part of a model.
-WRAPPERS = re.compile(r"(^module|(^|.*\.)(base_model|base_layer|original_module|modules_to_save))\..*")
+WRAPPERS = re.compile(r"(^module|(^|.*\.)(base_model|base_layer|original_module|modules_to_save))\..*", re.DOTALL)
 
 
 def exported(adapter: Adapter, base: Any = None) -> Adapter:

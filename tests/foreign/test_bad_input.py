@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import time
 import tracemalloc
 import zipfile
 from collections.abc import Callable
@@ -17,6 +18,8 @@ from safetensors.torch import save_file
 
 import adaptr
 from adaptr import errors as e
+from adaptr.converting.exporting import WRAPPERS
+from adaptr.foreign.peft import keys
 
 Q = "base_model.model.layers.0.q_proj"
 CONFIG = {"peft_type": "LORA", "r": 4, "lora_alpha": 8, "target_modules": ["q_proj"], "fan_in_fan_out": False}
@@ -314,3 +317,20 @@ def test_blocks_of_another_number_of_axes(tmp_path: Path, shape: tuple[int, ...]
     config = {"peft_type": "OFT", "oft_block_size": 4, "target_modules": ["q_proj"], "peft_version": "0.19.0"}
     with pytest.raises(e.ConfigConflict, match="wanted \\(blocks, entries\\)"):
         adaptr.load(folder(tmp_path / "a", config, {f"{Q}.oft_R.weight": torch.ones(shape)}))
+
+
+@pytest.mark.parametrize("slot", ["lora_A", "lora_embedding_A", "lokr_w1", "vera_lambda_b", "x"])
+@pytest.mark.parametrize("end", ["", ".", "..", "..weight", "\n", ".\n"])
+def test_a_long_key_is_read_in_no_time(slot: str, end: str) -> None:
+    """A pickle's keys have no limit of length: 200 kB took minutes where slots were tried one after another."""
+    started = time.process_time()
+    (found,) = keys.read([f"base_model.model.q{f'.{slot}' * 20_000}{end}"])
+    assert time.process_time() - started < 1
+    assert (found.slot == "") == (slot == "x" or end in {".", "..", "..weight"})
+
+
+def test_wrappers_of_a_long_path_are_looked_for_in_no_time() -> None:
+    started = time.process_time()
+    for name in ("base_model", "base_layer", "original_module", "modules_to_save"):
+        WRAPPERS.fullmatch(f"model{f'.{name}' * 20_000}\n")
+    assert time.process_time() - started < 1

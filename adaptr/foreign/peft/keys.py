@@ -29,7 +29,8 @@ _PLAIN = (
 #: Tensors that all modules share: they stand at the top.
 SHARED = frozenset({"vera_A", "vera_B"})
 _SLOTS = "|".join((*_WEIGHTS, *_PLAIN))
-_KEY = re.compile(rf"(?P<path>.+)\.(?P<slot>{_SLOTS})(?P<tail>(\.[^.]+)*)")
+#: Where the tail begins nothing can fail any more, so that no earlier slot is tried with all that follows it.
+_KEY = re.compile(rf"(?P<path>.+)\.(?P<slot>{_SLOTS})(?P<tail>(\.[\s\S]*)?)")
 #: What follows the name of an adapter, or stands in its place, in a module that PEFT saved whole.
 _INSIDE = frozenset({*_WEIGHTS, *_PLAIN, BASE, "weight", "bias"})
 #: Components that only adapters have: a key with one that is no slot belongs to another method.
@@ -80,9 +81,9 @@ def _key(source: str, key: str, prefixes: tuple[str, ...]) -> tuple[Key, str]:
         return Key(source, "", key.partition(".")[0]), key.partition(".")[2]
     key, saved = _unsaved(key)
     found = _KEY.fullmatch(key)
-    if found is None:
+    tail = found["tail"].split(".")[1:] if found else []
+    if found is None or not all(tail):
         return Key(source, key.replace(f".{BASE}.", "."), ""), saved
-    tail = found["tail"].split(".")[1:]
     last = tail.pop() if tail and tail[-1] in {"weight", "bias"} else ""
     slot = f"{found['slot']}.bias" if last == "bias" else found["slot"]
     return Key(source, found["path"], slot), ".".join(tail) or saved

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 PAGES = 100
 #: Tags that are no names but attachments, where a registry has no referrers API.
 FALLBACK = re.compile(r"sha256-[0-9a-f]{64}(\.(sig|att|sbom))?\Z")
-_NEXT = re.compile(r'<([^>]+)>\s*;\s*rel="?next"?', re.IGNORECASE)
+_NEXT = re.compile(r'<([^<>]+)>\s*;\s*rel="?next"?', re.IGNORECASE)
 
 
 def tags(registry: Registry, repository: str) -> list[str]:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptr.errors import InputError, PolicyError, RegistryError, SignatureError, shown
-from adaptr.home import home, require_own
+from adaptr.home import home, require_kept, require_own
 from adaptr.registry import remotes
 from adaptr.registry.signing import artifact, certificates, keys, scopes
 from adaptr.registry.signing.bundle import Trust
@@ -97,6 +97,7 @@ def place() -> Path | None:
     path = Path(named).expanduser() if named else home() / FILE
     if named and not path.is_file():
         raise InputError(f"`ADAPTR_POLICY` names `{path}`, and there is no such file")
+    require_kept(path.parent)
     if not os.path.lexists(path):
         return None
     for one in (path.parent, path):

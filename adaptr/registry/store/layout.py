@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from adaptr.errors import DigestMismatch, NotFound
-from adaptr.home import READABLE, home, made, require_own
+from adaptr.home import READABLE, home, made, require_kept, require_own
 from adaptr.registry import terms
 from adaptr.registry.digest import Digest
 from adaptr.registry.manifest import Descriptor, Manifest, parse
@@ -56,6 +56,7 @@ class Store:
     def default(cls) -> Store:
         """The store of this user: `$ADAPTR_HOME/store`, or in the platform's folder for data."""
         require_own(made(home()))
+        require_kept(home())
         return cls(home() / "store")
 
     # ------------------------------------------------------------ blobs

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import resource
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -238,3 +239,15 @@ def test_lists_of_names_that_are_none(said: object) -> None:
             lists.tags(registry, "a/b")
         with pytest.raises(e.RegistryError, match="no list `repositories`"):
             lists.repositories(registry, "a")
+
+
+@pytest.mark.parametrize("link", ["<" * 60_000, "<a>; " * 12_000, "<" + "a" * 60_000, "<a>" + " " * 60_000])
+def test_a_link_to_the_next_page_is_found_in_no_time(link: str) -> None:
+    class Handler(Quiet):
+        def do_GET(self) -> None:
+            self.answer(200, b'{"tags": ["x"]}', Link=link)
+
+    with serving(Server(("127.0.0.1", 0), Handler)) as port:
+        started = time.process_time()
+        assert lists.tags(Registry(f"127.0.0.1:{port}"), "a/b") == ["x"]
+        assert time.process_time() - started < 1

@@ -15,6 +15,7 @@ from adaptr.registry import terms
 from adaptr.registry.client import address, pins
 from adaptr.registry.digest import Digest
 from adaptr.registry.manifest import Descriptor, Manifest
+from adaptr.registry.signing import policy
 from adaptr.registry.store import Store
 from adaptr.registry.store.health import check
 from adaptr.registry.store.sweep import collect
@@ -149,6 +150,21 @@ def test_a_home_that_others_can_write_is_refused(tmp_path: Path, monkeypatch: py
     (tmp_path / "home").chmod(0o777)
     with pytest.raises(StoreUnsafe, match="by others"):
         Store.default()
+
+
+def test_a_home_that_others_can_move_away_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And its policy with it. Where the folder above leaves to each what is theirs, they can't."""
+    above = tmp_path / "above"
+    monkeypatch.setenv("ADAPTR_HOME", str(above / "mine" / "home"))
+    Store.default()
+    above.chmod(0o777)
+    for use in (Store.default, policy.place):
+        with pytest.raises(StoreUnsafe, match="by everybody"):
+            use()
+    above.chmod(0o1777)
+    Store.default()
+    above.chmod(0o775)
+    assert policy.place() is None
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to somebody else")
