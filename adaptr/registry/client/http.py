@@ -119,9 +119,12 @@ def exchange(
 def _sent(method: str, url: str, headers: Mapping[str, str], body: Body | None) -> httpx.Response:
     _require_allowed(address.origin(url).host)
     redaction.tell(headers.get("Authorization", ""))
+    from adaptr.registry.client import pace
+
     with explained(url):
-        client = _client()
-        request = client.build_request(method, url, headers=dict(headers), content=body() if body else None)
+        client, told = _client(), {"trace": pace.headers_counted}
+        content = body() if body else None
+        request = client.build_request(method, url, headers=dict(headers), content=content, extensions=told)
         return client.send(request, stream=True)
 
 

@@ -5,6 +5,7 @@ The HTTP library limits the time of each read, which a byte at a time never exce
 
 from __future__ import annotations
 
+import threading
 import time
 from ssl import SSLContext
 from typing import TYPE_CHECKING, Any
@@ -18,8 +19,30 @@ if TYPE_CHECKING:
 SLOWEST, PATIENCE = 1024, 15.0
 
 
+#: Bytes that are read for an answer's headers: with those of interim answers (RFC 9110, section 15.2) before them, and
+#: with what of the body comes in one read.
+HEADERS = 4 << 20
+
+
 class TooSlow(Exception):
-    """A server that hardly sends: trying again would not help."""
+    """A server that hardly sends, or never comes to its answer: trying again would not help."""
+
+
+class _Reading(threading.local):
+    """How many bytes of headers the request of this thread may still get, None where it reads none."""
+
+    left: int | None = None
+
+
+_reading = _Reading()
+
+
+def headers_counted(event: str, _: Any) -> None:
+    """Told by the HTTP library what it does: it passes over interim answers for as long as they come."""
+    if event.endswith("receive_response_headers.started"):
+        _reading.left = HEADERS
+    elif event.endswith(("receive_response_headers.complete", "receive_response_headers.failed")):
+        _reading.left = None
 
 
 class Stream(httpcore.NetworkStream):
@@ -35,6 +58,7 @@ class Stream(httpcore.NetworkStream):
         found = self._inner.read(max_bytes, timeout)
         self._waited += time.monotonic() - started if self._got else 0.0
         self._got += len(found)
+        _count(len(found))
         if self._waited > PATIENCE:
             if self._got < SLOWEST * self._waited:
                 pace = f"{self._got / self._waited:.0f} bytes a second"
@@ -56,6 +80,13 @@ class Stream(httpcore.NetworkStream):
 
     def get_extra_info(self, info: str) -> Any:
         return self._inner.get_extra_info(info)
+
+
+def _count(size: int) -> None:
+    if _reading.left is not None:
+        _reading.left -= size
+        if _reading.left < 0:
+            raise TooSlow(f"sends more than {HEADERS} bytes before its answer")
 
 
 class Backend(httpcore.SyncBackend):

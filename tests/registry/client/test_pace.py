@@ -77,3 +77,27 @@ def test_proxies_too(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(e.RegistryError, match="bytes a second"):
             read(f"{scheme}://registry.invalid/")
     http.close()
+
+
+INTERIM = b"HTTP/1.1 103 Early Hints\r\n\r\n"
+
+
+@pytest.mark.parametrize("interim", [INTERIM, b"HTTP/1.1 100 Continue\r\nX: " + b"y" * 5000 + b"\r\n\r\n"])
+def test_interim_answers_end(interim: bytes) -> None:
+    """The HTTP library passes over them for as long as they come, however fast."""
+    endless = interim * (2 * pace.HEADERS // len(interim))
+    with answering(b"", endless, 1 << 20) as url, pytest.raises(e.RegistryError, match="before its answer") as found:
+        read(url)
+    assert not isinstance(found.value, e.TransferError)
+
+
+def test_a_few_of_them_are_passed_over() -> None:
+    with answering(3 * INTERIM + HEAD + BODY, b"", 1) as url:
+        assert read(url) == 2000
+
+
+def test_a_long_body_is_not_counted_as_headers() -> None:
+    size = pace.HEADERS + (1 << 20)
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size
+    with answering(head + bytes(size), b"", 1) as url, http.exchange("GET", url) as answer:
+        assert len(answer.read(size)) == size
