@@ -19,7 +19,7 @@ AdaptrError
 │   │       ├── FieldMissing, FieldInvalid, FormatTooNew, FeatureUnknown, VersionUnknown
 │   │       └── TensorMissing, TensorUnexpected, KeyMalformed
 │   ├── ForeignError                  a file of another tool can't be read
-│   │   ├── UnknownFormat, LfsPointer, UnsafePickle, NoAdapterTensors
+│   │   ├── UnknownFormat, FormatAmbiguous, LfsPointer, UnsafePickle, NoAdapterTensors
 │   │   ├── ConfigMissing, ConfigConflict, TensorUnknown, TensorAbsent
 │   │   └── LossyConversion           writing it would lose something, and `--lossy` was not given
 │   ├── CheckpointError               a base checkpoint is incomplete or malformed
@@ -257,6 +257,10 @@ class ForeignError(InputError):
 
 class UnknownFormat(ForeignError):
     """Nothing that adaptr knows has this shape."""
+
+
+class FormatAmbiguous(ForeignError):
+    """A path that several formats take for their own."""
 
 
 class LfsPointer(ForeignError):

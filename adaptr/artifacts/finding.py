@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from adaptr.errors import AdaptrError
-from adaptr.foreign import detect
+from adaptr.foreign.seen import CONFIG, is_adaptr
 from adaptr.format import digest as digests
 from adaptr.merging import receipt
 from adaptr.registry import terms
@@ -71,7 +71,7 @@ class Search:
         """A blob, or the folder of the artifact that it belongs to: alone it may not say what it is."""
         assert self.store is not None
         blob = self.store.path(digest)
-        if detect.is_adaptr(blob):
+        if is_adaptr(blob):
             return blob
         for owner in self._artifacts():
             if any(layer.digest == digest for layer in self.store.manifest(owner).files().values()):
@@ -100,7 +100,7 @@ def _adapters(folder: Path) -> Iterator[Path]:
     for path in sorted(folder.iterdir()):
         if path.is_dir():
             receipts = (path / receipt.FILE).is_file()  # searched by who knows of them
-            if not receipts and ((path / detect.CONFIG).is_file() or next(path.glob("*.adaptr.safetensors"), None)):
+            if not receipts and ((path / CONFIG).is_file() or next(path.glob("*.adaptr.safetensors"), None)):
                 yield path
         elif path.suffix == ".safetensors" and path.is_file():
             yield path

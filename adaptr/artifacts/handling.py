@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from adaptr import foreign
 from adaptr.errors import UsageError
 from adaptr.files import replacing_folder, require_apart, require_folder
 from adaptr.format import header as headers
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
     from adaptr.adapter import Adapter
     from adaptr.meter import Progress
 
-#: The formats in which an artifact can be written and published.
-FORMATS = ("as-is", "adaptr", "peft")
+#: The format in which it is already.
+AS_IS = "as-is"
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class Sent:
 def pull(
     reference: str,
     out: str | os.PathLike[str] | None = None,
-    to: str = "as-is",
+    to: str = AS_IS,
     *,
     lock: bool = False,
     frozen: bool = False,
@@ -77,14 +78,14 @@ def pull(
 ) -> Artifact:
     """Pull an artifact into the local store, verified, and write its files to the folder `out`.
 
-    `to`: "adaptr" or "peft" to write it in that format. `lock`: pin it in `adaptr.lock`; `frozen`: refuse what is not
+    `to`: the format to write it in. `lock`: pin it in `adaptr.lock`; `frozen`: refuse what is not
     pinned; `accept_change`: take what a moved reference names now.
     """
     _known(to)
     place = None if out is None else Path(out)
     if place is not None:
         require_folder(place, force, reads(reference))
-    elif to != "as-is":
+    elif to != AS_IS:
         raise UsageError(f"`--as {to}` writes files: say where with `-o`")
     where, store = remote(reference), Store.default()
     pulled = local.pull(where, store, frozen=frozen, accept_change=accept_change, progress=progress)
@@ -98,10 +99,10 @@ def pull(
 
 
 def push(
-    source: Given, reference: str, to: str = "as-is", *, force: bool = False, progress: Progress | None = None
+    source: Given, reference: str, to: str = AS_IS, *, force: bool = False, progress: Progress | None = None
 ) -> Sent:
     """Publish an adapter or a base model at `reference`: a file, a folder, a reference, a name in the store, or an
-    adapter in memory. `to`: "adaptr" or "peft" for that format.
+    adapter in memory. `to`: the format to publish it in.
     """
     _known(to)
     where, store, what = remote(reference), Store.default(), one(source)
@@ -188,7 +189,7 @@ def tag(source: Given, name: str) -> Artifact:
     named = parse(name)
     if named.scheme or named.digest:
         raise UsageError(f"`{name}` is no name in the store; wanted `name` or `name:tag`")
-    digest = _packed(one(source), "as-is", store)
+    digest = _packed(one(source), AS_IS, store)
     store.put(store.manifest(digest), named.local)
     return _described(store, digest, named.local, "")
 
@@ -199,8 +200,9 @@ def remove(name: str) -> None:
 
 
 def _known(form: str) -> None:
-    if form not in FORMATS:
-        raise UsageError(f"there is no format `{form}` for artifacts; known: {', '.join(FORMATS)}")
+    known = (AS_IS, *foreign.choices())
+    if form not in known:
+        raise UsageError(f"there is no format `{form}` for artifacts; known: {', '.join(known)}")
 
 
 def _require_outside(what: What, where: Reference) -> None:
@@ -213,13 +215,13 @@ def _require_outside(what: What, where: Reference) -> None:
 def _packed(what: What, form: str, store: Store) -> Digest:
     """The manifest digest of `what` in the store, packed where it is none yet, converted where `form` asks for it."""
     if not isinstance(what, Source):
-        return _written(what, "adaptr" if form == "as-is" else form, store)
+        return _written(what, foreign.OWN if form == AS_IS else form, store)
     what.require_there()
     if what.place is None:
         digest = what.artifact()
-        same = form in {"as-is", store.manifest(digest).annotations.get(terms.FORMAT)}
+        same = form in {AS_IS, store.manifest(digest).annotations.get(terms.FORMAT)}
         return digest if same else _written(what, form, store)
-    if form == "as-is":
+    if form == AS_IS:
         return store.put(pack.stored(what.place, store))
     if what.place.is_dir():
         pack.plain(what.place)
@@ -236,7 +238,7 @@ def _written(what: What, form: str, store: Store) -> Digest:
 
 def _export(store: Store, digest: Digest, given: str, out: Path, form: str, force: bool) -> None:
     with replacing_folder(out, force) as folder:
-        if form in {"as-is", store.manifest(digest).annotations.get(terms.FORMAT)}:
+        if form in {AS_IS, store.manifest(digest).annotations.get(terms.FORMAT)}:
             store.export(digest, folder)
         else:
             _convert(Source(given, local.view(digest, given)), folder, form)
@@ -245,9 +247,9 @@ def _export(store: Store, digest: Digest, given: str, out: Path, form: str, forc
 def _convert(what: What, out: Path, form: str) -> None:
     from adaptr.converting.convert import convert
 
-    if form == "adaptr":
+    if form == foreign.OWN:
         out.mkdir(parents=True, exist_ok=True)
-    convert(what, out / pack.NAME if form == "adaptr" else out, form, force=True)
+    convert(what, out / pack.NAME if form == foreign.OWN else out, form, force=True)
 
 
 def _described(store: Store, digest: Digest, name: str, reference: str) -> Artifact:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import click
@@ -71,6 +71,11 @@ def output_option(text: str) -> Decorator:
     out = click.option("-o", "--out", required=True, type=click.Path(), metavar="OUT", help=text)
     force = click.option("--force", is_flag=True, help="Replace what is at OUT: a file, or a folder that adaptr wrote.")
     return lambda function: out(force(function))
+
+
+def listed(words: Sequence[str]) -> str:
+    """`a, b or c`."""
+    return " or ".join(filter(None, (", ".join(words[:-1]), words[-1])))
 
 
 any_base_option = click.option(

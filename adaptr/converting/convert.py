@@ -14,8 +14,7 @@ from adaptr.adapter import Adapter
 from adaptr.called import called
 from adaptr.converting.exporting import exported
 from adaptr.errors import NonFinite
-from adaptr.files import require_folder
-from adaptr.foreign.peft import told
+from adaptr.files import require_file, require_folder
 from adaptr.format import digest
 from adaptr.format.finite import nonfinite
 from adaptr.format.io import public_part, write
@@ -71,7 +70,7 @@ def convert(
     `LossyConversion` unless `lossy`, `NonFinite` for NaN and infinity, and what `exported` does.
     """
     what = one(source)
-    format_of = None if to == "adaptr" else foreign.get(to)
+    format_of = None if to == foreign.OWN else foreign.get(to)
     out = placed_as(format_of, Path(out), force, reads(what, base))
     base = grounded(base)
     found = open_adapter(what, base, tell=False)
@@ -86,10 +85,10 @@ def convert(
 
 
 def placed_as(format_of: foreign.Format | None, out: Path, force: bool, inputs: list[Path]) -> Path:
-    """Where an adapter is written: adaptr's is a file, that of another tool a folder. Raises `OutputExists`."""
+    """Where an adapter is written: a file, or the folder of another tool's format. Raises `OutputExists`."""
     if format_of is None:
         return placed(out, force, inputs)
-    require_folder(out, force, inputs)
+    (require_folder if format_of.folder else require_file)(out, force, inputs)
     return out
 
 
@@ -107,9 +106,9 @@ def _lineage(found: Opened, to: str, lossy: bool) -> dict[str, Any]:
 
 def _unkept(found: Opened) -> tuple[str, ...]:
     """What lies beside the source and is neither in the adapter nor can be."""
-    if found.file is None or found.format != "peft" or not told.unkept(found.file.parent):
+    if found.file is None or found.format == foreign.OWN:
         return ()
-    return ("model card (too large, or no text)",)
+    return foreign.get(found.format).unkept(found.file)
 
 
 def _traced(adapter: Adapter, names: Mapping[str, str]) -> list[tuple[str, str]]:

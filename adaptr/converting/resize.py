@@ -120,7 +120,7 @@ def _written(
 ) -> RankReport:
     started = time.perf_counter()
     what, stored_as = one(source), named(dtype)
-    format_of = None if to == "adaptr" else foreign.get(to)
+    format_of = None if to == foreign.OWN else foreign.get(to)
     out = placed_as(format_of, Path(out), force, reads(what, base))
     base = grounded(base)
     found = open_adapter(what, base)

@@ -18,6 +18,7 @@ from adaptr.checkpoint.open import INDEX, Checkpoint, Stored
 from adaptr.checkpoint.stream import Rows
 from adaptr.errors import AdaptrError, CheckpointError
 from adaptr.foreign import detect
+from adaptr.foreign.seen import CONFIG, is_adaptr
 from adaptr.merging.verify import bits
 from adaptr.models.aligned import aligned
 from adaptr.models.layers import layers
@@ -137,12 +138,12 @@ def solid(op: Operator) -> Operator:
 def is_checkpoint(source: Path) -> bool:
     """Whether a folder or file holds the weights of a model and no adapter."""
     if source.is_dir():
-        if adaptr_file(source) is not None or (source / detect.CONFIG).exists():
+        if adaptr_file(source) is not None or (source / CONFIG).exists():
             return False
         marks = ("model.safetensors", INDEX, "snapshots", "config.json")
         return any((source / mark).exists() for mark in marks)
     try:
-        known = detect.is_adaptr(source) or any(foreign.get(name).detect(source) for name in foreign.names())
+        known = is_adaptr(source) or foreign.claimed(source) is not None
         return source.suffix == ".safetensors" and not known and not detect.name_of(source)
     except AdaptrError:
         return False

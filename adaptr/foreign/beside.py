@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 
 from adaptr.errors import AdaptrError
-from adaptr.foreign import detect
+from adaptr.foreign import seen
 from adaptr.foreign.stored import contents
 from adaptr.untrusted import opened
 
@@ -22,7 +22,7 @@ _STATE = re.compile(
     r"dataloader|dl_state_dict|rng_state|random_states|custom_checkpoint)(_.*|\d*)?"
 )
 #: How files with weights in them begin; an LFS pointer stands for one that was not downloaded.
-_STARTS = (b"PK\x03\x04", b"\x80", detect.LFS, b"\x89HDF")
+_STARTS = (b"PK\x03\x04", b"\x80", seen.LFS, b"\x89HDF")
 #: What containers add to the bytes of their tensors, at most.
 OVERHEAD = 1_000_000
 #: Tensors that are called so are weights, though no module is named.
@@ -41,7 +41,7 @@ def said(file: Path, names: tuple[str, ...]) -> str:
 
 
 def _is_candidate(path: Path) -> bool:
-    return path.suffix in _SUFFIXES and _STATE.fullmatch(path.stem) is None and not detect.is_adaptr(path)
+    return path.suffix in _SUFFIXES and _STATE.fullmatch(path.stem) is None and not seen.is_adaptr(path)
 
 
 def _has_weights(path: Path) -> bool:
@@ -49,7 +49,7 @@ def _has_weights(path: Path) -> bool:
     with opened(path) as file:
         first = file.read(512)
     if first[8:9] == b"{":
-        names = [key for key in detect.peeked(path) if key != "__metadata__"]
+        names = [key for key in seen.peeked(path) if key != "__metadata__"]
         return not names or any("." in name or name in _TABLES for name in names)
     return first.startswith(_STARTS) or path.suffix in {".msgpack"}
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from adaptr.errors import ConfigConflict, ForeignError, TensorUnknown, UnsafePickle, shown
-from adaptr.foreign import detect
+from adaptr.foreign import seen
 from adaptr.format.io import open_tensors
 from adaptr.untrusted import opened
 
@@ -21,7 +21,7 @@ def contents(weights: Path) -> tuple[Mapping[str, Any], dict[str, tuple[int, ...
     """
     with opened(weights) as file:
         first = file.read(512)
-    detect.refuse_pointer(weights, first)
+    seen.refuse_pointer(weights, first)
     if weights.suffix == ".safetensors" or first[8:9] == b"{":
         found = open_tensors(weights)
         return found, {key: entry.shape for key, entry in found.header.entries.items()}, found.header.metadata

@@ -9,7 +9,7 @@ from adaptr.adapter import Adapter
 from adaptr.checkpoint.open import Checkpoint
 from adaptr.checkpoint.side_files import TOKENIZER
 from adaptr.files.linked import require_inside
-from adaptr.foreign.peft.source import WEIGHTS
+from adaptr.foreign.formats import files as weights_files
 from adaptr.sources.open import NAME
 from adaptr.untrusted import whole
 
@@ -35,7 +35,7 @@ def carried(checkpoint: Checkpoint, adapters: Sequence[Adapter]) -> tuple[Files,
 def _beside(adapter: Adapter) -> Files:
     """The tokenizer in the folder of an adapter, if it is the adapter's. Raises `InputError` for links out of it."""
     place = Path(adapter.source)
-    if not adapter.source or place.name not in {*WEIGHTS, NAME}:
+    if not adapter.source or place.name not in {*weights_files(), NAME}:
         return {}
     files = [place.parent / name for name in sorted(TOKENIZER) if (place.parent / name).is_file()]
     require_inside(place.parent, files)

@@ -12,8 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from adaptr import foreign
 from adaptr.capabilities import STACK
 from adaptr.errors import InputError, UnsafePickle
+from adaptr.foreign import formats
+from adaptr.foreign.seen import CONFIG, is_adaptr
 from adaptr.format import canonical
 from adaptr.registry import names, strict, terms
 from adaptr.registry.digest import Digest
@@ -29,8 +32,6 @@ NAME = "adapter.adaptr.safetensors"
 PICKLES = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".h5", ".keras", ".joblib", ".msgpack"})
 #: Programs, which some loaders run where they find them beside weights.
 PROGRAMS = frozenset({".py", ".pyc", ".pyd", ".so", ".dll", ".dylib", ".sh", ".bat", ".cmd", ".exe", ".ps1"})
-#: PEFT's weights, beside its configuration.
-PEFT = ("adapter_model.bin", "adapter_model.safetensors")
 DOCUMENTS = frozenset({".md", ".txt", ".rst"})
 CONFIGS = frozenset({".json", ".jinja", ".model", ".yaml", ".yml", ".tiktoken"})
 #: A base model's weights, whole or in shards, as its index calls them.
@@ -119,8 +120,8 @@ def plain(folder: Path) -> list[Path]:
 def selected(files: Iterable[str], where: str) -> dict[str, str]:
     """Which of the files of a folder or repository, called `where`, make an artifact: name in it to name there.
 
-    Of several sets of weights, those count that the field's libraries load: adaptr's file, PEFT's, a model's. Raises
-    `UnsafePickle` where they are pickles, `InputError` where there are none, `UnsafeName`.
+    Of several sets of weights, those count that the field's libraries load: adaptr's file, another format's, a model's.
+    Raises `UnsafePickle` where they are pickles, `InputError` where there are none, `UnsafeName`.
     """
     there = sorted(files)
     weights = _weights(there, where)
@@ -141,14 +142,14 @@ def _weights(there: Sequence[str], where: str) -> list[str]:
     own = [name for name in found if _is_own(name)]
     if len(own) > 1:
         raise InputError(f"`{where}` holds {len(own)} adaptr files: name one, such as `{own[0]}`")
-    theirs = "adapter_config.json" in there
-    peft = [name for name in there if name in PEFT] if theirs else []
-    if own and peft:
+    theirs = formats.packed(there)
+    adapters = [*own, *(names[0] for names in theirs.values())]
+    if len(adapters) > 1:
         raise InputError(
-            f"`{where}` holds two adapters, `{own[0]}` and `{peft[-1]}`: keep them in folders of their own"
+            f"`{where}` holds two adapters, `{adapters[0]}` and `{adapters[1]}`: keep them in folders of their own"
         )
-    if own or theirs:
-        return own or [name for name in peft if name in found]
+    if own or theirs or CONFIG in there:
+        return own or [name for names in theirs.values() for name in names if name in found]
     return [name for name in found if _MODEL.match(name)] or found
 
 
@@ -157,8 +158,6 @@ def _is_own(name: str) -> bool:
 
 
 def _file_name(path: Path) -> str:
-    from adaptr.foreign.detect import is_adaptr
-
     if is_adaptr(path):
         return NAME
     if path.suffix in PICKLES:
@@ -168,8 +167,6 @@ def _file_name(path: Path) -> str:
 
 def single(digest: Digest, size: int, store: Store, where: str) -> Manifest:
     """The manifest of an adaptr file that is in the store by itself and came from `where`. Raises `InputError`."""
-    from adaptr.foreign.detect import is_adaptr
-
     path = store.path(digest)
     if not is_adaptr(path):
         raise InputError(
@@ -187,31 +184,34 @@ def _described(files: Mapping[str, Path]) -> Package:
     """What the manifest says: read from the files, so that it can't contradict them."""
     own = next((file for name, file in files.items() if _is_own(name)), None)
     counted = _counted(files)
-    if own is None and "config.json" in files and "adapter_config.json" not in files:
+    if own is None and "config.json" in files and CONFIG not in files:
         return Package(files, {terms.SPEC_VERSION: terms.SPEC, terms.KIND: terms.MODEL}, _model({}, counted))
-    adapter = _adapter(files, own)
-    return Package(files, dict(_annotations(adapter, "adaptr" if own else "peft")), _model(_names(adapter), counted))
+    adapter, form = _adapter(files, own)
+    return Package(files, dict(_annotations(adapter, form)), _model(_names(adapter), counted))
 
 
-def _adapter(files: Mapping[str, Path], own: Path | None) -> Adapter:
+def _adapter(files: Mapping[str, Path], own: Path | None) -> tuple[Adapter, str]:
+    """The adapter in these files, and the name of its format."""
     if own is not None:
         from adaptr.format.io import read
 
-        return read(own)
-    from adaptr import foreign
-
+        return read(own), foreign.OWN
     folder = next(iter(files.values())).parent
     if {folder / Path(name).name for name in files} != set(files.values()):
         return _elsewhere(files)
-    return foreign.of(folder).read(folder, None)
+    return _read(folder)
 
 
-def _elsewhere(files: Mapping[str, Path]) -> Adapter:
+def _read(folder: Path) -> tuple[Adapter, str]:
+    form = foreign.of(folder)
+    return form.read(folder, None), form.name
+
+
+def _elsewhere(files: Mapping[str, Path]) -> tuple[Adapter, str]:
     """Blobs have no names of their own: read them in a folder of links, with a copy of the card."""
     import shutil
     import tempfile
 
-    from adaptr import foreign
     from adaptr.foreign.peft.told import CARD
 
     with tempfile.TemporaryDirectory() as made:
@@ -222,7 +222,7 @@ def _elsewhere(files: Mapping[str, Path]) -> Adapter:
                 shutil.copyfile(file, link)
             else:
                 link.symlink_to(file.absolute())
-        return foreign.of(Path(made)).read(Path(made), None)
+        return _read(Path(made))
 
 
 def _annotations(adapter: Adapter, form: str) -> Iterator[tuple[str, str]]:

@@ -8,7 +8,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from adaptr.foreign.detect import CONFIG
+from adaptr.foreign.seen import CONFIG
 from adaptr.format import digest
 from adaptr.sources.open import Opened
 from adaptr.untrusted import whole

@@ -15,7 +15,8 @@ from adaptr.called import called
 from adaptr.errors import InputError, OutputExists, WeightsBeside, WeightsIgnored
 from adaptr.expression import Expression
 from adaptr.files import require_file
-from adaptr.foreign import beside, detect
+from adaptr.foreign import beside
+from adaptr.foreign.seen import CONFIG, is_adaptr
 from adaptr.sources.resolve import Place, Source, grounded, resolve
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def _opened(source: Path, given: str, base: nn.Module | Path | None) -> Opened:
 def left_out(adapter: Adapter) -> str:
     """What lies beside the file that an adapter came from and is not in it, in words; "" for nothing."""
     file = Path(adapter.source) if adapter.source else None
-    if file is None or not file.is_file() or not (file.name == NAME or (file.parent / detect.CONFIG).is_file()):
+    if file is None or not file.is_file() or not (file.name == NAME or (file.parent / CONFIG).is_file()):
         return ""
     names = beside.weights(file)
     return called(beside.said(file, names)) if names else ""
@@ -122,7 +123,7 @@ def adaptr_file(source: Path) -> Path | None:
         if len(found) > 1:
             raise InputError(f"`{source}` holds {len(found)} adaptr files: name one, such as `{found[0]}`")
         return found[0] if found else None
-    return source if detect.is_adaptr(source) else None
+    return source if is_adaptr(source) else None
 
 
 def require_one(source: Path, own: Path | None) -> None:
@@ -137,10 +138,8 @@ def require_one(source: Path, own: Path | None) -> None:
 
 def _of_another_tool(folder: Path) -> Path | None:
     """The weights of an adapter of another tool that a folder holds, or the folder where no file of it is one alone."""
-    found = next((form for form in map(foreign.get, foreign.names()) if form.detect(folder)), None)
-    if found is None:
-        return None
-    return next((file for file in sorted(folder.iterdir()) if file.is_file() and found.detect(file)), folder)
+    found = foreign.claimed(folder)
+    return None if found is None else found[1]
 
 
 def placed(out: Path, force: bool, reads: Iterable[Path]) -> Path:
@@ -179,7 +178,7 @@ def _here(source: Any) -> list[Path]:
 
 def _whole(path: Path) -> Path:
     """A file of a folder that is one adapter stands for the folder: its configuration lies there."""
-    lone = not path.is_file() or not (path.parent / detect.CONFIG).is_file() or detect.is_adaptr(path)
+    lone = not path.is_file() or not (path.parent / CONFIG).is_file() or is_adaptr(path)
     return path if lone else path.parent
 
 

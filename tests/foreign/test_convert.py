@@ -155,34 +155,35 @@ def test_folder_with_an_adaptr_file_loads(shared: Path, tmp_path: Path) -> None:
         adaptr.load(tmp_path / "d")
 
 
-class Plain:
+class Plain(foreign.Format):
     """A format of a third party: one file that says its method."""
 
     name = "plain"
-
-    def detect(self, path: Path) -> bool:
-        return path.suffix == ".plain"
+    tool, called = "Plain", "a plain adapter"
+    marks = foreign.Marks(first=(b"plain ",))
+    folder = False
 
     def read(self, path: Path, base: Any = None) -> adaptr.Adapter:
         target = adaptr.Target("m", "norm", (2,))
         return adaptr.Adapter("bitfit", {}, {"m": target}, {"m:b": torch.ones(2)}, source=str(path))
 
-    def write(self, adapter: adaptr.Adapter, out: Path, lossy: bool, force: bool) -> foreign.Written:
-        out.write_text(adapter.method)
+    def save(self, adapter: adaptr.Adapter, out: Path, force: bool) -> foreign.Written:
+        out.write_text(f"plain {adapter.method}")
         return foreign.Written(out)
 
 
 def test_a_third_party_format_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from importlib import metadata
+    class Point:
+        name, value = "plain", "somewhere:Plain"
 
-    point = metadata.EntryPoint("plain", f"{__name__}:Plain", foreign.GROUP)
-    monkeypatch.setattr(metadata.EntryPoint, "load", lambda _: Plain)
-    monkeypatch.setattr(metadata, "entry_points", lambda group: [point])
-    foreign._entry_points.cache_clear()
-    try:
-        (tmp_path / "x.plain").write_text("")
-        report = adaptr.convert(tmp_path / "x.plain", tmp_path / "y.plain", to="plain")
-        assert (report.source_format, report.format, (tmp_path / "y.plain").read_text()) == ("plain", "plain", "bitfit")
-    finally:
-        foreign._entry_points.cache_clear()
-        foreign.get.cache_clear()
+        def load(self) -> Any:
+            return Plain
+
+    monkeypatch.setattr("adaptr.discovery._points", lambda group: {"plain": Point()} if "formats" in group else {})
+    (tmp_path / "x.plain").write_text("plain x")
+    report = adaptr.convert(tmp_path / "x.plain", tmp_path / "y.plain", to="plain")
+    assert (report.source_format, report.format, (tmp_path / "y.plain").read_text()) == (
+        "plain",
+        "plain",
+        "plain bitfit",
+    )

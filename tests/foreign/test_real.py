@@ -10,6 +10,7 @@ import torch
 
 import adaptr
 from adaptr import errors as e
+from adaptr import foreign
 from adaptr.foreign.peft import source
 
 #: Folder of the collection to (method, targets, numbers trained, whole parameters).
@@ -130,7 +131,8 @@ def there_and_back(shared: Path, name: str, tmp_path: Path, base: Path | None) -
     first = adaptr.convert(shared / "real" / name, tmp_path / "a.adaptr.safetensors", base=base)
     second = adaptr.convert(tmp_path / "a.adaptr.safetensors", tmp_path / "back", to="peft")
     assert (first.lost, second.lost) == ((), ())
-    before, after = source.read(shared / "real" / name), source.read(tmp_path / "back")
+    places = (shared / "real" / name, tmp_path / "back")
+    before, after = (source.read(foreign.get("peft").weights(place)) for place in places)
     assert json.loads((tmp_path / "back" / "adapter_config.json").read_text()) == before.config
     assert set(after.tensors) == set(before.tensors)
     for key in before.tensors:

@@ -24,7 +24,7 @@ from adaptr.errors import (
     UnknownMethod,
     Unsupported,
 )
-from adaptr.foreign.detect import is_adaptr
+from adaptr.foreign.seen import is_adaptr
 from adaptr.runtime.pool import fit
 from adaptr.testing import shaken
 

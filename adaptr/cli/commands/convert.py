@@ -8,6 +8,7 @@ import click
 
 from adaptr.cli import options, ranks, show
 from adaptr.cli.output import Output
+from adaptr.foreign.formats import OWN, choices
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,7 +31,9 @@ SECTION = "Change"
 )
 @click.argument("source", metavar="ADAPTER", type=click.Path())
 @options.output_option("The file or folder to write.")
-@click.option("--to", default="adaptr", show_default=True, metavar="FORMAT", help="The format: adaptr or peft.")
+@click.option(
+    "--to", default=OWN, show_default=True, metavar="FORMAT", help=f"The format: {options.listed(choices())}."
+)
 @click.option("--lossy", is_flag=True, help="Go on although FORMAT can't hold everything.")
 @click.option(
     "--base",

@@ -22,13 +22,15 @@ if TYPE_CHECKING:
     from adaptr.foreign.peft.source import Source
 
 
-def read(path: Path, base: Any = None) -> Adapter:
-    """The adapter in a PEFT folder or file. `base`: a folder with its `config.json`, or a live model.
+def read(weights: Path, base: Any = None) -> Adapter:
+    """The adapter in PEFT's `weights`, with its configuration beside them.
+
+    `base`: a folder with its `config.json`, or a live model.
 
     Raises `Unsupported` for types and options that adaptr can't follow, a `ForeignError` where configuration and
     tensors are incomplete or contradict each other, a `WrongBase` where they don't fit `base`.
     """
-    source = sources.read(path, base)
+    source = sources.read(weights, base)
     model = _model(source, base)
     translator = table.of_type(source.config["peft_type"])
     _gathered(source)

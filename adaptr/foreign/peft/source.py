@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptr.errors import ConfigMissing, ForeignError, FormatError, NoAdapterTensors
-from adaptr.foreign import detect
+from adaptr.foreign.detect import require_matrices
 from adaptr.foreign.peft import keys, told
 from adaptr.foreign.peft.table import PROMPT_TYPES
+from adaptr.foreign.seen import CONFIG, config_of
 from adaptr.foreign.stored import contents
 from adaptr.foreign.weights import Weights
 from adaptr.format import manifest as manifests
@@ -18,8 +19,6 @@ from adaptr.untrusted import json_object
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 
 
 @dataclass(frozen=True)
@@ -38,32 +37,17 @@ class Source:
     weights: Weights | None = None
 
 
-def locate(path: Path) -> Path | None:
-    """The weights at `path`, a folder or a file with its configuration beside; None if it is not PEFT's."""
-    if path.is_dir():
-        return next((path / name for name in WEIGHTS if (path / name).is_file()), None)
-    named = path.suffix in {".safetensors", ".bin", ".pt", ".pth"}
-    config = detect.config_of(path.parent) if path.is_file() and named else None
-    return path if config is not None and "peft_type" in config and not detect.is_adaptr(path) else None
-
-
-def read(path: Path, base: Any = None) -> Source:
-    """Open the adapter at `path`, for `base`. Tensors stay on the disk until asked for, except in a `.bin`."""
-    weights = locate(path)
-    assert weights is not None, "asked to read what was not detected"
-    config = detect.config_of(weights.parent)
+def read(weights: Path, base: Any = None) -> Source:
+    """Open the adapter in a file, for `base`. Tensors stay on the disk until asked for, except in a `.bin`."""
+    config = config_of(weights.parent)
     tensors, shapes, metadata = contents(weights)
     if not shapes:
         raise NoAdapterTensors(f"`{weights}` holds no tensor at all")
-    detect.of_keys(shapes, weights)  # refuses files of scales only, whatever the configuration says
+    require_matrices(shapes, weights)  # whatever the configuration says
     if config is None:
-        raise ConfigMissing(
-            f"`{weights}` has no `{detect.CONFIG}` beside it, and its tensors don't say how to use them"
-        )
+        raise ConfigMissing(f"`{weights}` has no `{CONFIG}` beside it, and its tensors don't say how to use them")
     if not isinstance(config.get("peft_type"), str):
-        raise ConfigMissing(
-            f"`{weights.parent / detect.CONFIG}` has no `peft_type`, so nothing says what the tensors mean"
-        )
+        raise ConfigMissing(f"`{weights.parent / CONFIG}` has no `peft_type`, so nothing says what the tensors mean")
     return Source(
         weights,
         config,

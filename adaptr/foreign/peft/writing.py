@@ -9,13 +9,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adaptr.errors import LossyConversion, Unsupported
+from adaptr.errors import Unsupported
 from adaptr.files import replacing_folder
 from adaptr.foreign import Written
-from adaptr.foreign.detect import CONFIG
 from adaptr.foreign.peft import keys, placing, same, table, told
 from adaptr.foreign.peft.same import Same, laid
-from adaptr.foreign.peft.source import WEIGHTS
+from adaptr.foreign.seen import CONFIG
 from adaptr.format import canonical
 from adaptr.format import header as headers
 
@@ -26,6 +25,8 @@ if TYPE_CHECKING:
 
 #: The version of PEFT whose layout is written: readers need it for stacks of experts.
 LAYOUT = "0.21.2"
+#: The file with the tensors, as it is written.
+WEIGHTS = "adapter_model.safetensors"
 #: Schemes whose tensors are floats: PEFT reads them.
 _FLOATS = (None, "fp16", "bf16")
 #: Fields that choose targets together with `target_modules`, and must not when targets are listed one by one.
@@ -41,15 +42,12 @@ TASKS = (
 )
 
 
-def write(adapter: Adapter, out: Path, lossy: bool, force: bool) -> Written:
+def save(adapter: Adapter, out: Path, force: bool) -> Written:
     """Write `adapter_config.json` and `adapter_model.safetensors` into the folder `out`.
 
-    Raises `Unsupported` where PEFT has no such method, `LossyConversion` unless `lossy` where something would be lost.
+    Raises `Unsupported` where PEFT has no such method.
     """
     translator = table.of_method(adapter.method)
-    lost = [*_lost(adapter), *translator.lost(adapter)]
-    if lost and not lossy:
-        raise LossyConversion(f"PEFT can't hold {', '.join(lost)}; `--lossy` writes it without")
     # what is only cast is written as it is stored, without its declared error
     plain = adapter.replace(quantization={}) if adapter.quantization.get("scheme") in _FLOATS else adapter
     found: dict[str, tuple[str, Tensor | Same]] = {**translator.tensors(plain), **_replaced(adapter)}
@@ -57,16 +55,18 @@ def write(adapter: Adapter, out: Path, lossy: bool, force: bool) -> Written:
     with replacing_folder(out, force) as folder:
         (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         metadata = {**told.metadata_of(adapter.foreign), "format": "pt", told.ABOUT: _about(adapter)}
-        _save(folder / WEIGHTS[0], dict(found.values()), {key: value for key, value in metadata.items() if value})
+        _save(folder / WEIGHTS, dict(found.values()), {key: value for key, value in metadata.items() if value})
         if card := told.card_of(adapter.foreign):
             (folder / told.CARD).write_bytes(card.encode())
-    return Written(out / WEIGHTS[0], {ours: theirs for ours, (theirs, _) in found.items()}, tuple(lost))
+    return Written(out / WEIGHTS, {ours: theirs for ours, (theirs, _) in found.items()})
 
 
-def _lost(adapter: Adapter) -> list[str]:
+def lost(adapter: Adapter) -> list[str]:
+    """What PEFT's folders can't hold of an adapter. Raises `Unsupported` where PEFT has no such method."""
     scheme = adapter.quantization.get("scheme")
     cast = [] if scheme in _FLOATS else [f"`{scheme}` tensors (they are written as floats)"]
-    return [*cast, *(["the memory of its training, so that it would begin anew"] if adapter.memory else [])]
+    memory = ["the memory of its training, so that it would begin anew"] if adapter.memory else []
+    return [*cast, *memory, *table.of_method(adapter.method).lost(adapter)]
 
 
 def _save(path: Path, tensors: Mapping[str, Tensor | Same], metadata: Mapping[str, str]) -> None:

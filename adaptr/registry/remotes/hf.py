@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from adaptr.errors import ForeignError, Unsupported, shown
+from adaptr.foreign import formats
 from adaptr.meter import Meter
 from adaptr.registry import glance, hub, pack, terms
 from adaptr.registry.digest import Digest
@@ -118,11 +119,13 @@ def _said(snapshot: Snapshot, chosen: Mapping[str, Entry]) -> dict[str, str]:
     if CONFIG not in chosen:
         return said
     config = _config(snapshot, chosen[CONFIG])
+    form = formats.configured(config)
+    about = form.about(config) if form is not None else {}
     given = {
-        terms.FORMAT: "peft",
-        terms.METHOD: str(config.get("peft_type", "")).lower(),
-        terms.RANK: str(config.get("r", "")),
-        terms.BASE_MODEL: str(config.get("base_model_name_or_path") or ""),
+        terms.FORMAT: form.name if form is not None else "",
+        terms.METHOD: about.get("method", ""),
+        terms.RANK: about.get("rank", ""),
+        terms.BASE_MODEL: about.get("base", ""),
     }
     return {**said, **{key: value for key, value in given.items() if value}}
 

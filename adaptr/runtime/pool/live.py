@@ -21,7 +21,7 @@ from adaptr.adapter import Adapter
 from adaptr.errors import AlreadyAttached, InputError, UsageError, shown
 from adaptr.expression import Expression
 from adaptr.families.row import Row
-from adaptr.foreign.detect import CONFIG
+from adaptr.foreign.seen import CONFIG
 from adaptr.host.attach import attached
 from adaptr.host.swap import mount, unmount
 from adaptr.host.uses import use

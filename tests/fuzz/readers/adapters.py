@@ -19,6 +19,7 @@ from adaptr.artifacts.inspect import inspect
 from adaptr.errors import AdaptrError
 from adaptr.foreign import detect
 from adaptr.foreign.peft import table, told
+from adaptr.foreign.seen import is_adaptr
 from adaptr.registry import strict
 from fuzz import mutations
 from fuzz.readers.examples import Example, Reader, is_header, is_json
@@ -43,7 +44,7 @@ def _adapters(folder: Path) -> dict[str, Reader]:
         def read() -> None:
             with contextlib.suppress(AdaptrError):
                 strict.header("x", file)
-            detect.is_adaptr(file)
+            is_adaptr(file)
             inspect(file)
             history(file)
 

@@ -1,0 +1,148 @@
+"""What a format plugin is: how its files look, and reading and writing them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, final
+
+from adaptr.errors import LossyConversion, UnknownFormat, Unsupported
+
+if TYPE_CHECKING:
+    from adaptr.adapter import Adapter
+    from adaptr.foreign.seen import Seen
+
+#: How the names of files with tensors end.
+CONTAINERS = frozenset({".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".npz"})
+
+
+@dataclass(frozen=True)
+class Written:
+    """What writing a file did to an adapter.
+
+    `file`: where the tensors are. `renamed`: adaptr's tensor key to the file's. `lost`: what the format can't hold.
+    """
+
+    file: Path
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    lost: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Marks:
+    """What tells the files of a format from those of others.
+
+    `files`: what weights are called in a folder, the best first. `config`: fields of `adapter_config.json`, each of
+    which is this format's own. `keys`: expressions, one of which the whole name of a tensor matches; `others`: those
+    that a name matches which is another tool's all the same. `first`: how a file begins.
+    """
+
+    files: tuple[str, ...] = ()
+    config: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
+    first: tuple[bytes, ...] = ()
+
+    def locate(self, seen: Seen) -> Path | None:
+        """The weights: one of `files` in a folder; a file beside a configuration that is this format's; and where
+        there is none in this format, a file that begins so, or has such names in it.
+        """
+        if seen.folder:
+            return next((seen.path / name for name in self.files if name in seen.files), None)
+        if self.config:
+            beside = seen.path.suffix in CONTAINERS and seen.path.is_file() and self.configured(seen.config)
+            return seen.path if beside and not seen.ours else None
+        return seen.path if self.begins(seen.first) or (self.keys and self.named(seen.names)) else None
+
+    def configured(self, config: Mapping[str, Any]) -> bool:
+        """Whether a configuration has a field that is this format's own."""
+        return any(name in config for name in self.config)
+
+    def begins(self, first: bytes) -> bool:
+        """Whether a file begins as this format's do."""
+        return first.startswith(self.first) if self.first else False
+
+    def named(self, names: Iterable[str]) -> bool:
+        """Whether one of the names of tensors is as in this format."""
+        # `.` takes ends of lines too: where the end of a pattern can't fail, nothing is tried again and again
+        mine, theirs = ([re.compile(one, re.DOTALL) for one in some] for some in (self.keys, self.others))
+        found = (name for name in names if any(one.fullmatch(name) for one in mine))
+        return any(not any(one.fullmatch(name) for one in theirs) for name in found)
+
+
+class Format:
+    """A format of adapters: a file `adaptr_formats/<name>.py`, or a class given by the entry point `adaptr.formats`.
+
+    What it does not override it can't do.
+    """
+
+    #: The file's and the entry point's name.
+    name: ClassVar[str] = ""
+    #: The tool that has it, as messages call it, and what one of its files is.
+    tool: ClassVar[str] = ""
+    called: ClassVar[str] = ""
+    marks: ClassVar[Marks] = Marks()
+    #: Whether it is written as a folder; else as a file.
+    folder: ClassVar[bool] = True
+
+    def locate(self, seen: Seen) -> Path | None:
+        """The file with the tensors of an adapter in this format, None where there is none."""
+        return self.marks.locate(seen)
+
+    def read(self, path: Path, base: Any = None) -> Adapter:
+        """The adapter at `path`, whose `source` is the file with its tensors, which stay there until asked for.
+
+        `base`: a folder with a `config.json`, a live model, or None. Raises a `ForeignError` or `Unsupported`.
+        """
+        raise Unsupported(f"adaptr can't read {self.called} yet")
+
+    def lost(self, adapter: Adapter) -> list[str]:
+        """What of an adapter has no place in this format, in words."""
+        return []
+
+    def save(self, adapter: Adapter, out: Path, force: bool) -> Written:
+        """Write `adapter` without what is lost, the whole of it or nothing, the same bytes for the same adapter."""
+        raise Unsupported(f"adaptr can't write {self.called} yet")
+
+    def require(self, adapter: Adapter, base: Any) -> None:
+        """Raises `TensorAbsent` where an adapter that came from this format lacks what it was promised to have."""
+
+    def unkept(self, file: Path) -> tuple[str, ...]:
+        """What lies beside `file` and neither comes along when it is read nor can."""
+        return ()
+
+    def about(self, config: Mapping[str, Any]) -> Mapping[str, str]:
+        """What a configuration says of its adapter: `method`, `rank`, `base`."""
+        return {}
+
+    @final
+    def weights(self, path: Path) -> Path:
+        """The file with the tensors of the adapter at `path`. Raises `UnknownFormat` where it is in another format."""
+        from adaptr.foreign.seen import Seen
+
+        found = self.locate(Seen(path))
+        if found is None:
+            raise UnknownFormat(f"`{path}` is not {self.called}")
+        return found
+
+    @final
+    def detect(self, path: Path) -> bool:
+        """Whether `path` is of this format."""
+        from adaptr.foreign.seen import Seen
+
+        return self.locate(Seen(path)) is not None
+
+    @final
+    def write(self, adapter: Adapter, out: Path, lossy: bool = False, force: bool = False) -> Written:
+        """Write `adapter`. Raises `LossyConversion` unless `lossy` where something has no place in the format."""
+        lost = tuple(self.lost(adapter))
+        if lost and not lossy:
+            raise LossyConversion(f"{self.tool} can't hold {', '.join(lost)}; `--lossy` writes it without")
+        return replace(self.save(adapter, out, force), lost=lost)
+
+    @property
+    def writes(self) -> bool:
+        """Whether it can be written."""
+        return type(self).save is not Format.save

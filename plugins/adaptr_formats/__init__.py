@@ -1,0 +1,1 @@
+"""Adapter formats of other tools, one a file."""

@@ -1,0 +1,12 @@
+"""Megatron's and NeMo's adapters."""
+
+from __future__ import annotations
+
+from adaptr.foreign import Format, Marks
+
+
+class Megatron(Format):
+    name = "megatron"
+    tool = "Megatron"
+    called = "a Megatron or NeMo adapter"
+    marks = Marks(keys=(r".*\.adapter\.linear_(in|out)\.weight|.*\.lora_\w+_adapter\..*",))

@@ -1,0 +1,12 @@
+"""PEFT's adapters whose weights are split over several files."""
+
+from __future__ import annotations
+
+from adaptr.foreign import Format, Marks
+
+
+class PeftShards(Format):
+    name = "peft-shards"
+    tool = "PEFT"
+    called = "a PEFT adapter in several shards"
+    marks = Marks(files=("adapter_model.safetensors.index.json",))

@@ -1,0 +1,67 @@
+"""PEFT folders: `adapter_config.json` with `adapter_model.safetensors` or `.bin`, read and written.
+
+Each of PEFT's types is a file here. What adaptr does not derive from an adapter is kept in `adapter.foreign["peft"]`,
+so that a file which goes there and back loses no field.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from adaptr.foreign import Format, Marks
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from adaptr.adapter import Adapter
+    from adaptr.foreign import Written
+
+
+class Peft(Format):
+    name = "peft"
+    tool = "PEFT"
+    called = "a PEFT adapter"
+    marks = Marks(
+        files=("adapter_model.safetensors", "adapter_model.bin"),
+        config=("peft_type",),
+        keys=(
+            r".*\.(ia3_l|lora_(A|B)(\.[^.]+)?\.weight|lora_embedding_[AB])|prompt_embeddings",
+            r"base_model\.model\..*",
+        ),
+        others=(r"(unet|transformer|text_encoder\w*|diffusion_model)\..*\.lora_[AB]\.weight",),
+    )
+
+    def read(self, path: Path, base: Any = None) -> Adapter:
+        from adaptr.foreign.peft.reading import read
+
+        return read(self.weights(path), base)
+
+    def lost(self, adapter: Adapter) -> list[str]:
+        from adaptr.foreign.peft.writing import lost
+
+        return lost(adapter)
+
+    def save(self, adapter: Adapter, out: Path, force: bool) -> Written:
+        from adaptr.foreign.peft.writing import save
+
+        return save(adapter, out, force)
+
+    def require(self, adapter: Adapter, base: Any) -> None:
+        from adaptr.foreign.peft import promises
+
+        found = promises.of(adapter)
+        if found is not None:
+            promises.require(found, base)
+
+    def unkept(self, file: Path) -> tuple[str, ...]:
+        from adaptr.foreign.peft import told
+
+        return ("model card (too large, or no text)",) if told.unkept(file.parent) else ()
+
+    def about(self, config: Mapping[str, Any]) -> Mapping[str, str]:
+        return {
+            "method": str(config.get("peft_type", "")).lower(),
+            "rank": str(config.get("r", "")),
+            "base": str(config.get("base_model_name_or_path") or ""),
+        }
