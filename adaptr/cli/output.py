@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from adaptr.cli.terminal import coloured
 from adaptr.errors import printable
 
 if TYPE_CHECKING:
@@ -74,11 +74,6 @@ class Warnings(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self._output.warn(record.getMessage())
-
-
-def coloured(stream: Any) -> bool:
-    """Whether a stream is a terminal that wants colours (https://no-color.org)."""
-    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def _plain(value: Any) -> Any:

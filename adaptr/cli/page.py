@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from adaptr.cli import html
-from adaptr.cli.commands.diff import verdict
 from adaptr.diffing.report import DiffReport, TargetDiff
 
 LAYER = re.compile(r"(?<=\.)(\d+)(?=\.|$)|^(\d+)(?=\.)")
@@ -32,7 +31,7 @@ def _data(report: DiffReport) -> Mapping[str, Any]:
         "a": os.path.basename(os.path.abspath(report.a)),
         "b": os.path.basename(os.path.abspath(report.b)),
         "labels": [report.a, report.b],
-        "verdict": verdict(report),
+        "verdict": report.verdict,
         "words": list(found.words) if found else [],
         "notes": [*report.notes, f"Signs: {report.rows} sampled rows a target, seed {report.seed}."],
         "header": [[field.name, _text(field.a), _text(field.b)] for field in report.header],

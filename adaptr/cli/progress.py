@@ -6,7 +6,8 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from adaptr.cli.output import Output, coloured
+from adaptr.cli.output import Output
+from adaptr.cli.terminal import coloured
 from adaptr.errors import printable
 
 Progress = Callable[[int, int, str], None]

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from adaptr.cli.output import coloured
+from adaptr.cli.terminal import coloured
 from adaptr.errors import printable
 
 

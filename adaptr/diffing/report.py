@@ -119,6 +119,15 @@ class DiffReport:
         return dataclasses.asdict(self)
 
     @property
+    def verdict(self) -> str:
+        """One sentence: whether they are equal, and in what."""
+        if self.equal:
+            return "equal"
+        if self.same_change is None:
+            return "what they say of themselves differs"
+        return "the same change to the weights, said in another way" if self.same_change else "they differ"
+
+    @property
     def counts(self) -> Mapping[str, int]:
         """How many targets are in each state."""
         found: dict[str, int] = {}

@@ -89,20 +89,11 @@ def _blocks(report: DiffReport, everything: bool, html: str | None) -> Iterator[
             "signs": f"from {report.rows} rows a target, seed {report.seed}" if report.interference else "",
             "note": report.notes,
             "page": html,
-            "verdict": verdict(report),
+            "verdict": report.verdict,
         }
     )
     if report.interference is not None and not report.equal:
         yield "\n".join(report.interference.words)
-
-
-def verdict(report: DiffReport) -> str:
-    """One sentence: whether they are equal, and in what."""
-    if report.equal:
-        return "equal"
-    if report.same_change is None:
-        return "what they say of themselves differs"
-    return "the same change to the weights, said in another way" if report.same_change else "they differ"
 
 
 def _more(number: int, most: int | None, what: str) -> Iterator[str]:
