@@ -8,13 +8,14 @@ are files in `adaptr_formats/_known`.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from adaptr.foreign.format import Format, Marks, Written
 from adaptr.foreign.formats import OWN, choices, claimed, get, names
 
 if TYPE_CHECKING:
     from adaptr.adapter import Adapter
+    from adaptr.foreign.format import BaseModel
 
 __all__ = ["OWN", "Format", "Marks", "Written", "choices", "claimed", "get", "names", "of", "require"]
 
@@ -29,7 +30,7 @@ def of(path: Path) -> Format:
     return found[0]
 
 
-def require(adapter: Adapter, base: Any) -> None:
+def require(adapter: Adapter, base: BaseModel | None) -> None:
     """Raises `TensorAbsent` where an adapter of a foreign file lacks what its configuration promises for `base`.
 
     `base`: a folder, a live model, or None. What was changed since it was read promises nothing.

@@ -11,8 +11,16 @@ from typing import TYPE_CHECKING, Any, ClassVar, final
 from adaptr.errors import LossyConversion, UnknownFormat, Unsupported
 
 if TYPE_CHECKING:
+    import os
+    from typing import TypeAlias
+
+    from torch import nn
+
     from adaptr.adapter import Adapter
     from adaptr.foreign.seen import Seen
+
+    #: A base model: a folder with a `config.json`, or a live one.
+    BaseModel: TypeAlias = str | os.PathLike[str] | nn.Module
 
 #: How the names of files with tensors end.
 CONTAINERS = frozenset({".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".npz"})
@@ -91,7 +99,7 @@ class Format:
         """The file with the tensors of an adapter in this format, None where there is none."""
         return self.marks.locate(seen)
 
-    def read(self, path: Path, base: Any = None) -> Adapter:
+    def read(self, path: Path, base: BaseModel | None = None) -> Adapter:
         """The adapter at `path`, whose `source` is the file with its tensors, which stay there until asked for.
 
         `base`: a folder with a `config.json`, a live model, or None. Raises a `ForeignError` or `Unsupported`.
@@ -106,7 +114,7 @@ class Format:
         """Write `adapter` without what is lost, the whole of it or nothing, the same bytes for the same adapter."""
         raise Unsupported(f"adaptr can't write {self.called} yet")
 
-    def require(self, adapter: Adapter, base: Any) -> None:
+    def require(self, adapter: Adapter, base: BaseModel | None) -> None:
         """Raises `TensorAbsent` where an adapter that came from this format lacks what it was promised to have."""
 
     def unkept(self, file: Path) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from adaptr.errors import TargetNotFound
 from adaptr.format.io import open_tensors
@@ -13,11 +13,13 @@ from adaptr.format.io import open_tensors
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from adaptr.foreign.format import BaseModel
+
 
 class Weights(Mapping[str, "Tensor"]):
     """Parameter name to value, as the base calls it. `shapes` reads no value; a folder without weights is empty."""
 
-    def __init__(self, base: Any) -> None:
+    def __init__(self, base: BaseModel) -> None:
         self.base = base
 
     @cached_property

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from adaptr.errors import AdaptrError, CheckpointError, TensorAbsent
 from adaptr.foreign.peft import config as fields_of
@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     from torch import nn
 
     from adaptr.adapter import Adapter
+    from adaptr.foreign.format import BaseModel
 
 
-def require(found: promised.Promised, base: Any) -> None:
+def require(found: promised.Promised, base: BaseModel | None) -> None:
     """Raises `TensorAbsent` where `found` lacks what its configuration promises. `base`: a folder, a model or None."""
     if base is None:
         _refuse(promised.alone(found), ", unless the base has nothing of that name: give it (`--base`)")
@@ -68,7 +69,7 @@ def _refuse(absent: Collection[str], unless: str) -> None:
     )
 
 
-def _built(base: Any) -> Any:
+def _built(base: BaseModel) -> nn.Module | None:
     from adaptr.skeleton import skeleton
 
     try:
@@ -86,7 +87,7 @@ class Known:
     live: nn.Module | None
 
     @classmethod
-    def of(cls, base: Any) -> Known | None:
+    def of(cls, base: BaseModel | None) -> Known | None:
         """None where nothing is known: no base, or a folder without weights that can be listed."""
         if base is None:
             return None

@@ -19,10 +19,11 @@ from adaptr.roles import CONV1D_MODELS
 if TYPE_CHECKING:
     from torch import nn
 
+    from adaptr.foreign.format import BaseModel
     from adaptr.foreign.peft.source import Source
 
 
-def read(weights: Path, base: Any = None) -> Adapter:
+def read(weights: Path, base: BaseModel | None = None) -> Adapter:
     """The adapter in PEFT's `weights`, with its configuration beside them.
 
     `base`: a folder with its `config.json`, or a live model.
@@ -88,7 +89,7 @@ def _owners(path: str) -> Iterator[str]:
         yield path
 
 
-def _model(source: Source, base: Any) -> nn.Module | None:
+def _model(source: Source, base: BaseModel | None) -> nn.Module | None:
     """The base's modules, where the file leaves open which they are: building them takes seconds."""
     from adaptr.skeleton import described, skeleton
 
@@ -99,7 +100,7 @@ def _model(source: Source, base: Any) -> nn.Module | None:
     return None if base is None else skeleton(base)
 
 
-def _architecture(config: Mapping[str, Any], base: Any) -> str:
+def _architecture(config: Mapping[str, Any], base: BaseModel | None) -> str:
     from adaptr.skeleton import described
 
     if isinstance(base, str | os.PathLike):
@@ -110,7 +111,7 @@ def _architecture(config: Mapping[str, Any], base: Any) -> str:
     return str(mapping.get("base_model_class") or "") if isinstance(mapping, Mapping) else ""
 
 
-def _base(config: Mapping[str, Any], base: Any) -> Base:
+def _base(config: Mapping[str, Any], base: BaseModel | None) -> Base:
     return Base(
         id=fields_of.text(config, "base_model_name_or_path"),
         revision=fields_of.text(config, "revision"),

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from adaptr.errors import ConfigConflict
 from adaptr.foreign.peft import config as fields_of
 from adaptr.foreign.peft.patterns import chosen, matches
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 def spec(config: Mapping[str, Any]) -> list[str] | str:
@@ -24,7 +27,7 @@ def listed(config: Mapping[str, Any]) -> list[str]:
     return [word for word in words if not _excluded(config, word)]
 
 
-def targets(config: Mapping[str, Any], paths: Collection[str], base: Any) -> list[str]:
+def targets(config: Mapping[str, Any], paths: Collection[str], base: nn.Module | None) -> list[str]:
     """The `paths` that are adapted. `all-linear` needs a live `base`: without, nothing is said to be."""
     given = spec(config)
     if all_linear(config):
@@ -72,7 +75,7 @@ def _excluded(config: Mapping[str, Any], path: str) -> bool:
     return left or any(f".{word}." in f".{path}." for word in saved)
 
 
-def _linear(config: Mapping[str, Any], base: Any) -> list[str]:
+def _linear(config: Mapping[str, Any], base: nn.Module | None) -> list[str]:
     """Every linear layer of a live model but its output head."""
     from torch import nn
 

@@ -20,6 +20,8 @@ from adaptr.untrusted import json_object
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from adaptr.foreign.format import BaseModel
+
 
 @dataclass(frozen=True)
 class Source:
@@ -37,7 +39,7 @@ class Source:
     weights: Weights | None = None
 
 
-def read(weights: Path, base: Any = None) -> Source:
+def read(weights: Path, base: BaseModel | None = None) -> Source:
     """Open the adapter in a file, for `base`. Tensors stay on the disk until asked for, except in a `.bin`."""
     config = config_of(weights.parent)
     tensors, shapes, metadata = contents(weights)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from adaptr.adapter import Adapter
     from adaptr.foreign import Written
+    from adaptr.foreign.format import BaseModel
 
 
 class Peft(Format):
@@ -32,7 +33,7 @@ class Peft(Format):
         others=(r"(unet|transformer|text_encoder\w*|diffusion_model)\..*\.lora_[AB]\.weight",),
     )
 
-    def read(self, path: Path, base: Any = None) -> Adapter:
+    def read(self, path: Path, base: BaseModel | None = None) -> Adapter:
         from adaptr.foreign.peft.reading import read
 
         return read(self.weights(path), base)
@@ -47,7 +48,7 @@ class Peft(Format):
 
         return save(adapter, out, force)
 
-    def require(self, adapter: Adapter, base: Any) -> None:
+    def require(self, adapter: Adapter, base: BaseModel | None) -> None:
         from adaptr.foreign.peft import promises
 
         found = promises.of(adapter)
