@@ -13,11 +13,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple
 
-from adaptr import weighting
+from adaptr import mounts, weighting
 from adaptr.adapter import Adapter, Target
 from adaptr.capabilities import Capabilities
-from adaptr.errors import Unsupported, UsageError
+from adaptr.errors import NotMergeable, Unsupported, UsageError
 from adaptr.live import Live
+from adaptr.mounts import Mount
 from adaptr.params import Param
 from adaptr.view import View
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from adaptr.algebra.operator import Operator
     from adaptr.families.row import Row
     from adaptr.host import Session
+    from adaptr.sites.attention import Attend, Attended
     from adaptr.targets import Spec
 
     C = TypeVar("C", bound=DataclassInstance, default=Any)  # a method that does not say has any
@@ -39,6 +41,7 @@ else:
 REASONS = {
     "non-linear": "it applies a non-linear function to the activation, so no change to the base weights reproduces it",
     "gated": "its weights are others for each token, so no change to the base weights reproduces it",
+    "elsewhere": "it changes what goes into a layer or comes out of it",
     "tokens": "it adds key/value or token positions, not weights",
 }
 
@@ -146,7 +149,38 @@ class Contract(Generic[C]):
         """What the class says of itself and lacks the member for, with the member where there is one."""
         yield from ()
 
+    # ------------------------------------------------------------ where it sits in a live model: the host puts it there
+
+    def mounts(self, model: nn.Module, adapter: Adapter) -> list[Mount]:
+        """The places in `model`: each target at the site of its kind, unless a method says otherwise.
+
+        Targets, those of parts too, have the names that they have there. The tensors are not looked at.
+        """
+        return [mounts.of(target) for target in adapter.targets.values()]
+
+    def inner(self, adapter: Adapter) -> Sequence[str]:
+        """The names of the adapters that are part of what it mounts, in their order."""
+        return list(adapter.parts)
+
+    def placed(self, model: nn.Module, adapter: Adapter) -> Adapter:
+        """`adapter` with targets of this model, where its file only numbers layers."""
+        return adapter
+
+    # ------------------------------------------------------------ on activations, at the site of that name
+
+    def output(self, h: Tensor, x: Tensor, p: Live, cfg: C) -> Tensor:
+        """The new output (..., d) of a module, from the old one and its input."""
+        raise NotImplementedError
+
+    def attention(self, rest: Attend, a: Attended, p: Live, cfg: C, weight: float) -> tuple[Tensor, Tensor | None]:
+        """The output (batch, T, heads, width) of an attention and its weights; `rest` gives what is below."""
+        raise NotImplementedError
+
     # ------------------------------------------------------------ on weights
+
+    def refusal(self) -> NotMergeable:
+        """Why no weight does what the method does."""
+        return NotMergeable(self.name, REASONS[self.unmergeable or "elsewhere"], self.possible)
 
     def view(self, base: View, p: Live, cfg: C, weight: float) -> View:
         """The layer `base` with the adapter in it."""

@@ -42,8 +42,11 @@ class Live(Protocol):
     def derived(self, name: str, sources: tuple[object, ...], make: Callable[[], Tensor]) -> Tensor:
         """What `make` computes from `sources`, tensors and others; a live layer keeps it until one of them changes."""
 
-    def taken(self) -> Tensor:
-        """The input of the module that the target's configuration `reads`, in this call."""
+    def taken(self, path: str = "") -> Tensor:
+        """The input of a module that the mount reads, in this call; of the only one, if none is named."""
+
+    def branches(self, h: Tensor) -> Mapping[str, Tensor]:
+        """By name: what the adapters that it is made of would add to the output h (..., d) of this call."""
 
     @property
     def place(self) -> str:
@@ -76,8 +79,11 @@ class Plain(Mapping[str, "Tensor"]):
     def derived(self, name: str, sources: tuple[object, ...], make: Callable[[], Tensor]) -> Tensor:
         return make()
 
-    def taken(self) -> Tensor:
+    def taken(self, path: str = "") -> Tensor:
         raise Unsupported("the input of another module is only there in a call of a live model: attach the adapter")
+
+    def branches(self, h: Tensor) -> Mapping[str, Tensor]:
+        raise Unsupported("what other adapters add to an output is only known at the output of a live model")
 
     @property
     def place(self) -> str:

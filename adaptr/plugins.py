@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 SORT = Sort("method", "adaptr_plugins", "adaptr.methods", "`adaptr methods`", UnknownMethod, within=("*/[!_]*.py",))
 _observers: list[object] = []
+_answers: list[object] = []
 
 
 class Manager(pluggy.PluginManager):
@@ -42,8 +43,11 @@ def manager(name: str) -> Manager:
     """The plugin manager of one method. Raises `UnknownMethod` for a name that nobody has."""
     pm = Manager(hookspecs.PROJECT)
     pm.add_hookspecs(hookspecs)
+    mine = method(name)
+    for other in _answers:
+        pm.register(other)
     try:
-        pm.register(method(name), name)
+        pm.register(mine, name)  # last, so that it is asked first
     except pluggy.PluginValidationError as error:
         wrong = next((hook for hook in hookspecs.HOOKS if f"'{hook}'" in str(error)), "")
         raise UsageError(
@@ -58,6 +62,12 @@ def manager(name: str) -> Manager:
 def hooks(name: str) -> Any:
     """The five hooks of a method, called with keyword arguments: `hooks("lora").merge(adapter=...)`."""
     return manager(name).hook
+
+
+def answer(hooks: object) -> None:
+    """Let `hooks` answer for every method what that does not answer itself."""
+    _answers.append(hooks)
+    manager.cache_clear()
 
 
 def observe(observer: object) -> None:

@@ -70,8 +70,11 @@ class Wide(Plain):
     def derived(self, name: str, sources: tuple[object, ...], make: Callable[[], Tensor]) -> Tensor:
         return self.tensors.derived(name, sources, make)
 
-    def taken(self) -> Tensor:
-        return self.tensors.taken()
+    def taken(self, path: str = "") -> Tensor:
+        return self.tensors.taken(path)
+
+    def branches(self, h: Tensor) -> Mapping[str, Tensor]:
+        return self.tensors.branches(h)
 
     @property
     def place(self) -> str:

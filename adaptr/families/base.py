@@ -7,45 +7,37 @@ import functools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from adaptr import hosting, plugins, settings
 from adaptr import params as tables
-from adaptr import settings
 from adaptr.adapter import Adapter, Target
-from adaptr.contract import REASONS, C, Contract
-from adaptr.errors import BadConfig, NotMergeable, TargetNotFound, Unsupported
+from adaptr.contract import C, Contract
+from adaptr.errors import BadConfig, TargetNotFound, Unsupported
 from adaptr.view import View
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor, nn
 
-    from adaptr.host import Handle, Session
     from adaptr.targets import Spec
+
+
+plugins.answer(hosting.HOST)
 
 
 class Method(Contract[C]):
     """An adapter method. Subclass a family, not this."""
 
-    # ------------------------------------------------------------ the five hooks
-
-    def train(self, model: nn.Module, adapter: Adapter) -> Session:
-        from adaptr import host
-
-        return host.train(model, self, adapter)
-
-    def apply(self, model: nn.Module, adapter: Adapter, weight: float) -> Handle:
-        from adaptr import host
-
-        return host.attach(model, self, adapter, weight)
+    # ------------------------------------------------------------ three of the five hooks; the host answers the others
 
     def merge(self, adapter: Adapter, target: Target, base: View, weight: float) -> View:
         if self.unmergeable:
-            raise NotMergeable(self.name, REASONS[self.unmergeable], self.possible)
+            raise self.refusal()
         return self.view(base, adapter.at(target.path), self.config(target.config), weight)
 
     def unmerge(
         self, adapter: Adapter, target: Target, merged: View, kept: Mapping[str, Tensor], weight: float
     ) -> View:
         if self.unmergeable:
-            raise NotMergeable(self.name, REASONS[self.unmergeable], self.possible)
+            raise self.refusal()
         return self.inverse(merged, adapter.at(target.path), self.config(target.config), kept, weight)
 
     def quantize(self, adapter: Adapter, scheme: str) -> Adapter:
@@ -164,6 +156,4 @@ class Method(Contract[C]):
         return {**made, **self.init_custom(target, base, made)}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        from adaptr import plugins
-
         return (plugins.method, (self.name,))

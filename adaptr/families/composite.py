@@ -22,7 +22,6 @@ from adaptr.weighting import Layers, Weight
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from adaptr.host import Handle, Session
     from adaptr.targets import Spec
 
 Parts = Mapping[str, tuple[str, "Spec", Mapping[str, Any]]]
@@ -69,16 +68,6 @@ class Composite(Method[C]):
             self.name, dataclasses.asdict(cfg), {}, {}, self.version, base=dataclasses.replace(first.base, content="")
         )
         return empty.with_parts(children)
-
-    def train(self, model: nn.Module, adapter: Adapter) -> Session:
-        from adaptr.host.group import train
-
-        return train(model, adapter)
-
-    def apply(self, model: nn.Module, adapter: Adapter, weight: float) -> Handle:
-        from adaptr.host.group import attach
-
-        return attach(model, adapter, weight)
 
     def merge(self, adapter: Adapter, target: Target, base: View, weight: float) -> View:
         return merged(self, adapter, target, base, weight)

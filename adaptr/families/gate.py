@@ -8,22 +8,22 @@ The author supplies `params` and `mix(x, p, cfg)`, the weights at one layer; whe
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from adaptr import kinds, plugins
 from adaptr.adapter import Adapter, Target
-from adaptr.contract import REASONS, C, Member
-from adaptr.errors import NotMergeable, NotPossible, Unsupported, UsageError
+from adaptr.contract import C, Member
+from adaptr.errors import NotPossible, Unsupported, UsageError
 from adaptr.families import composite
 from adaptr.families.base import Method
 from adaptr.live import Live
+from adaptr.mounts import Mount
 from adaptr.view import View
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor, nn
 
-    from adaptr.host import Handle, Session
 
 #: Where a weight for each token has a meaning.
 KINDS = kinds.LAYERS | {kinds.TABLE}
@@ -56,35 +56,34 @@ class Gate(Method[C]):
 
     def fixed(self, adapter: Adapter, path: str) -> list[float]:
         """The experts' weights at a layer, of a gate whose weights don't depend on the input."""
-        raise NotMergeable(self.name, REASONS["gated"], self.possible)
+        raise self.refusal()
 
     @classmethod
     def claims(cls) -> Iterator[tuple[str, str]]:
         if cls.passes and cls.scalings is Gate.scalings:
             yield "`passes` says that the base runs before, and there is no `scalings` to read what it gives", ""
 
-    # ------------------------------------------------------------ the five hooks
+    # ------------------------------------------------------------ hooks, and where it sits
 
-    def train(self, model: nn.Module, adapter: Adapter) -> Session:
-        from adaptr.host import gate
+    def mounts(self, model: nn.Module, adapter: Adapter) -> list[Mount]:
+        """Its own tensors, where they are at the model, and each layer with experts."""
+        own = [Mount(path, "hidden") for path, target in adapter.targets.items() if target.is_model]
+        layers = dict.fromkeys(path for part in adapter.parts.values() for path in part.targets)
+        return [*own, *(Mount(path, "mixture") for path in layers)]
 
-        return gate.train(model, self, adapter)
-
-    def apply(self, model: nn.Module, adapter: Adapter, weight: float) -> Handle:
-        from adaptr.host import gate
-
-        return gate.attach(model, self, adapter, weight)
+    def inner(self, adapter: Adapter) -> Sequence[str]:
+        return list(vars(self.config(adapter.config))["experts"])
 
     def merge(self, adapter: Adapter, target: Target, base: View, weight: float) -> View:
         if self.unmergeable:
-            raise NotMergeable(self.name, REASONS[self.unmergeable], self.possible)
+            raise self.refusal()
         return composite.merged(self, adapter, target, base, weight)
 
     def unmerge(
         self, adapter: Adapter, target: Target, merged: View, kept: Mapping[str, Tensor], weight: float
     ) -> View:
         if self.unmergeable:
-            raise NotMergeable(self.name, REASONS[self.unmergeable], self.possible)
+            raise self.refusal()
         return composite.unmerged(self, adapter, target, merged, kept, weight)
 
     def quantize(self, adapter: Adapter, scheme: str) -> Adapter:
@@ -118,7 +117,7 @@ class Gate(Method[C]):
             return y
 
         def rows(s: slice) -> Tensor:
-            raise NotMergeable(self.name, REASONS["gated"], self.possible)
+            raise self.refusal()
 
         return base.then(call=call, rows=rows)
 

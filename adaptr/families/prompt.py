@@ -1,6 +1,6 @@
 """Prompt methods: virtual tokens in front of the text, or virtual keys and values in front of every attention.
 
-Masks, positions, labels and caches are the hosts' business (`adaptr.host.prompt`, `adaptr.host.attention`); an author
+Masks, positions, labels and caches are the hosts' business (`adaptr.sites.prompt`, `adaptr.sites.attention`); an author
 supplies `params` and either `prompt(p, cfg)` or `keys_values(p, cfg)`.
 """
 
@@ -14,12 +14,13 @@ from adaptr.contract import C
 from adaptr.errors import TargetMismatch, Unsupported
 from adaptr.families.base import Method
 from adaptr.live import Live
+from adaptr.mounts import Mount
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from adaptr.adapter import Adapter
-    from adaptr.host import Handle, Session
+    from adaptr.sites.attention import Attend, Attended
 
 
 class Tokens(Method[C]):
@@ -61,11 +62,16 @@ class Prefix(Tokens[C]):
     formulas: ClassVar[tuple[str, ...]] = ("keys_values",)
     possible: ClassVar[str] = "keep it attached; concatenate it with another prefix"
 
-    def train(self, model: nn.Module, adapter: Adapter) -> Session:
-        return super().train(model, placed(model, adapter))
+    def placed(self, model: nn.Module, adapter: Adapter) -> Adapter:
+        return placed(model, adapter)
 
-    def apply(self, model: nn.Module, adapter: Adapter, weight: float) -> Handle:
-        return super().apply(model, placed(model, adapter), weight)
+    def mounts(self, model: nn.Module, adapter: Adapter) -> list[Mount]:
+        shifted = {t.path for t in adapter.targets.values() if t.config.get("position_offset") == "shift"}
+        return [Mount(path, "shifted" if path in shifted else "attention") for path in adapter.targets]
+
+    def attention(self, rest: Attend, a: Attended, p: Live, cfg: C, weight: float) -> tuple[Tensor, Tensor | None]:
+        """Attention with these keys and values in front."""
+        return rest(a.extended(*self.keys_values(p, cfg)))
 
     def keys_values(self, p: Live, cfg: C) -> tuple[Tensor, Tensor]:
         """Keys and values (h, tokens, d) that go in front, keys as after the position encoding."""

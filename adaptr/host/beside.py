@@ -99,6 +99,8 @@ def _fit(base: View, run: Sequence[State]) -> bool:
         return False
     tensors = [t for state in run for t in _stored(state)]
     first = tensors[0]
+    if any(name in state.common for state in run for name in _names(state)):
+        return False  # a factor of several layers lies in one place
     alike = all(t.ndim == 2 and t.dtype is first.dtype and t.device == first.device for t in tensors)
     return alike and not any(t.requires_grad or t.is_inference() for t in tensors)
 

@@ -28,11 +28,15 @@ def composed(module: nn.Module) -> tuple[Tensor | None, Callable[..., Any], View
 def compose(module: nn.Module) -> View:
     """The View of a swapped module: its own layer with all its adapters, in order.
 
-    What changes the layer's weight comes before what works on its output, whichever was attached first. At strength 0
-    an adapter is not there.
+    What changes the layer's weight comes before what works on its input and output, whichever was attached first. At
+    strength 0 an adapter is not there.
     """
     view = base_view(module)
     states = cast("list[State]", list(cast(nn.ModuleDict, module.adapters).values()))
-    for run in beside.runs(sorted(states, key=lambda s: s.target.kind == "module")):
+    mine = sorted((state for state in states if state.site.swaps), key=lambda s: s.site.order)
+    for run in beside.runs(state for state in mine if state.site.weighs):
         view = beside.together(view, run)
+    for state in mine:
+        if not state.site.weighs and state.strength:
+            view = state.site.around(view, state, module)
     return view

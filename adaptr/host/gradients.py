@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from adaptr.errors import Unsupported
 from adaptr.host.composed import CACHE
-from adaptr.host.reached import ELSEWHERE
 from adaptr.host.state import State
 
 if TYPE_CHECKING:
@@ -92,7 +91,7 @@ class _Own:
 
 
 def _ran(host: nn.Module, state: State) -> bool:
-    return state.target.kind not in ELSEWHERE and state.strength != 0 and CACHE in host.__dict__
+    return state.site.shows and state.strength != 0 and CACHE in host.__dict__
 
 
 def _nothing(*_: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
@@ -12,6 +12,9 @@ from adaptr.adapter import Adapter
 from adaptr.host.handle import Handle, Session
 from adaptr.host.names import current, formerly
 from adaptr.host.replace import Replacement, replaceable
+
+if TYPE_CHECKING:
+    from adaptr.families.base import Method
 
 Strength = Callable[[str], float]
 
@@ -73,11 +76,11 @@ class GroupSession(Group, Session):
         return own.with_parts({name: child.adapted().renamed(child.given) for name, child in self.children.items()})
 
 
-def attach(model: nn.Module, adapter: Adapter, weight: float) -> Group:
+def attach(model: nn.Module, method: Method, adapter: Adapter, weight: float) -> Group:
     """Attach all parts, or none."""
     given, adapter = adapter, current(model, adapter)
-    strengths = {m.name: m.strength for m in plugins.method(adapter.method).members(adapter)}
-    group = Group(model, adapter, _each(adapter, "apply", model=model, weight=1.0), weight, strengths)
+    strengths = {m.name: m.strength for m in method.members(adapter)}
+    group = Group(model, adapter, _each(method, adapter, "apply", model=model, weight=1.0), weight, strengths)
     group.given = formerly(adapter, given)
     try:
         group.weigh(lambda path: weight)
@@ -87,11 +90,11 @@ def attach(model: nn.Module, adapter: Adapter, weight: float) -> Group:
     return group
 
 
-def train(model: nn.Module, adapter: Adapter) -> GroupSession:
+def train(model: nn.Module, method: Method, adapter: Adapter) -> GroupSession:
     """Train all parts, or none. Each part freezes all that is there, parts before it too: they are unfrozen again."""
     given, adapter = adapter, current(model, adapter)
-    strengths = {m.name: m.strength for m in plugins.method(adapter.method).members(adapter)}
-    session = GroupSession(model, adapter, _each(adapter, "train", model=model), strengths=strengths)
+    strengths = {m.name: m.strength for m in method.members(adapter)}
+    session = GroupSession(model, adapter, _each(method, adapter, "train", model=model), strengths=strengths)
     session.given = formerly(adapter, given)
     session.weigh(lambda path: 1.0)
     for state in session.states.values():
@@ -100,12 +103,12 @@ def train(model: nn.Module, adapter: Adapter) -> GroupSession:
     return session
 
 
-def _each(adapter: Adapter, verb: str, **arguments: Any) -> dict[str, Any]:
+def _each(method: Method, adapter: Adapter, verb: str, **arguments: Any) -> dict[str, Any]:
     children: dict[str, Any] = {}
     for path, tensor in adapter.replaced.items():
         replaceable(arguments["model"], path, tensor)
     try:
-        for name, child, _ in plugins.method(adapter.method).members(adapter):
+        for name, child, _ in method.members(adapter):
             hook = getattr(plugins.hooks(child.method), verb)
             # parts of a composite without a name have none either: two such may meet on one model
             children[name] = hook(adapter=child if adapter.name else child.replace(name=""), **arguments)

@@ -131,8 +131,7 @@ class Session(Handle):
         return made.replace(training={**made.training, TAKEN: self.steps}).remembering(memory)
 
     def _live(self) -> dict[str, Tensor]:
-        at = ((path, state, name) for path, state in self.states.items() for name in state.learning)
-        live = {f"{'' if name in state.shared else path}:{name}": state[name] for path, state, name in at}
+        live = {state.key(name): state[name] for state in self.states.values() for name in state.learning}
         return {key: tensor.detach().clone() for key, tensor in live.items()}
 
     def _replaced(self) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ by, the adapter has done nothing, and the forward fails and says where.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -16,32 +16,30 @@ from torch import nn
 from adaptr.adapter import Target
 from adaptr.errors import Unsupported
 from adaptr.host.composed import CACHE
-from adaptr.host.experts import part_of
 from adaptr.host.layer import is_packed
 from adaptr.host.own import alone
 from adaptr.host.read import dropped
 from adaptr.host.uses import Use, use
+from adaptr.mounts import Mount
+from adaptr.sites import site
+
+if TYPE_CHECKING:
+    from adaptr.families.base import Method
 from adaptr.targets import submodule
 
-#: Kinds that are parts of a layer's weight, or no layer at all.
-ELSEWHERE = frozenset({"model", "attention", "experts", "experts_t"})
 
-
-def reachable(model: nn.Module, method: Any, target: Target, trains: bool, weighs: bool = True) -> None:
+def reachable(
+    model: nn.Module, method: Method, mount: Mount, target: Target, trains: bool, weighs: bool = True
+) -> None:
     """Raises `Unsupported` where a layer is never called and its weight can't carry the adapter.
 
     `weighs`: whether the method, used so, changes a weight at all.
     """
-    if target.kind in ELSEWHERE:
-        return
-    if part_of(model, target) is not None:
-        _in_a_stack(method, target, trains, weighs)
-        return
-    found, module = use(model, target.path), submodule(model, target.path)
-    own = target.kind != "module" and alone(module)
+    found, module = use(model, mount.path), submodule(model, mount.path)
+    own = site(mount.site).beside and alone(module)
     if not own and not (found.bypassed and found.read):
         return
-    who = f"`{target.path}`: " + ("its forward" if own else _name(model, found.parent))
+    who = f"`{mount.path}`: " + ("its forward" if own else _name(model, found.parent))
     if method.unmergeable or not weighs:
         raise Unsupported(
             f"{who} reads its weight and never calls it, and `{method.name}` has no weight; leave it out of the "
@@ -54,10 +52,10 @@ def reachable(model: nn.Module, method: Any, target: Target, trains: bool, weigh
             "leave it out of the targets"
         )
     if trains and getattr(method.config(target.config), "dropout", False):
-        raise Unsupported(dropped(target.path, method.name))
+        raise Unsupported(dropped(mount.path, method.name))
 
 
-def _in_a_stack(method: Any, target: Target, trains: bool, weighs: bool) -> None:
+def in_a_stack(method: Method, target: Target, trains: bool, weighs: bool) -> None:
     """An expert of a stack has a weight and no call of its own."""
     if method.unmergeable or not weighs:
         raise Unsupported(
@@ -72,11 +70,11 @@ def _name(model: nn.Module, parent: str) -> str:
     return f"`{parent or 'the model'}` (`{type(submodule(model, parent)).__name__}`)"
 
 
-def watched(model: nn.Module, host: nn.Module, target: Target, found: Use) -> Callable[[], None]:
+def watched(model: nn.Module, host: nn.Module, path: str, found: Use) -> Callable[[], None]:
     """Look, when the parent has run, whether anybody came by the layer; returns how to stop."""
-    if target.kind in ELSEWHERE or not found.bypassed or found.read:
+    if not found.bypassed or found.read:
         return lambda: None
-    look = Look(host, target.path, model.get_submodule(found.parent), found.parent)
+    look = Look(host, path, model.get_submodule(found.parent), found.parent)
     return look.remove
 
 

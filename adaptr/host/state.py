@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
 
+from adaptr import sites
 from adaptr.adapter import Target
 from adaptr.errors import MissingContext, Unsupported
 from adaptr.host.call import put, take
 from adaptr.host.draws import Draws, place_of
 from adaptr.host.experts import Part
 from adaptr.host.watch import Watch
+from adaptr.mounts import Mount
 
 if TYPE_CHECKING:
+    from adaptr.families.base import Method
     from adaptr.host.context import Context
     from adaptr.host.entrance import Entrance
+    from adaptr.sites.base import Site
 
+#: What a state is made of: method, target, mount, tensors, strength, and whether they learn.
+Given = tuple["Method", Target, Mount, Mapping[str, Tensor], float, bool]
 _SERIALS = itertools.count()  # ids of objects are used again
 
 
@@ -27,16 +33,26 @@ class State(nn.Module):
     """The tensors of one adapter at one target, live. Reads like the mapping that families expect."""
 
     def __init__(
-        self, method: Any, target: Target, tensors: Mapping[str, Tensor], weight: float, trainable: bool
+        self,
+        method: Any,
+        target: Target,
+        mount: Mount,
+        tensors: Mapping[str, Tensor],
+        weight: float,
+        trainable: bool,
     ) -> None:
         super().__init__()
         self.method: Any
         self.target: Target
+        self.mount: Mount
+        self.site: Site
+        self.reads: dict[str, Reading]
         self.strength: float
         self.cfg: Any
         self.memo: dict[tuple[str, bool], tuple[Watch, Tensor]]
         self.learning: list[str]
         self.heeded: bool
+        self.common: frozenset[str]
         self.serial: int
         self.part: Part | None
         self.entrance: Entrance | None
@@ -45,12 +61,16 @@ class State(nn.Module):
         self.__dict__.update(  # past nn.Module's own way of setting, which costs more than all the rest here
             method=method,
             target=target,
+            mount=mount,
+            site=sites.site(mount.site),
+            reads={path: Reading(path) for path in mount.reads},
             strength=weight,
             cfg=method.config(target.config),
             memo={},
             part=None,  # where its layer is a part of a stack
             entrance=None,  # where a forward's context is found, for methods that ask for one
             serial=next(_SERIALS),
+            common=frozenset(),  # the tensors that other mounts have too
             heeded=False,  # whether the View in use looks at the strength in each call
             learning=[name for name in tensors if trainable and method.params[name].trains],
         )
@@ -58,14 +78,26 @@ class State(nn.Module):
             self.register_parameter(name, _parameter(tensor, name in self.learning))
         self.train(trainable)
 
+    def key(self, name: str) -> str:
+        """What a tensor is called in the adapter."""
+        return f":{name}" if self.method.params[name].shared else f"{self.target.path}:{name}"
+
     @property
-    def shared(self) -> list[str]:
-        """Those that learn of which all targets have one."""
-        return [name for name in self.learning if self.method.params[name].shared]
+    def parts(self) -> Mapping[str, State]:
+        """The adapters that it is made of, where they have tensors here, frozen."""
+        return cast("Mapping[str, State]", self._modules.get("members", {}))
+
+    @property
+    def dtype(self) -> torch.dtype | None:
+        """That of its tensors, None where it has none."""
+        return next((p.dtype for p in self._parameters.values() if p is not None), None)
 
     @property
     def slots(self) -> Mapping[str, Tensor | None]:
         return self._parameters
+
+    def branches(self, h: Tensor) -> Mapping[str, Tensor]:
+        raise Unsupported(f"`{self.mount.path}`: what other adapters add is known at an output alone")
 
     def __getitem__(self, name: str) -> Tensor:
         return self._parameters[name]  # type: ignore[return-value]
@@ -85,21 +117,15 @@ class State(nn.Module):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]
-        if self.target.kind == "attention":
-            from adaptr.host import attention
+        self.site.awake()
 
-            attention.register()  # the unpickled model's configuration names the wrapper
-
-    def take(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """A forward pre-hook on another module: remember its input."""
-        put(self, args[0] if args else next(iter(kwargs.values())))
-
-    def taken(self) -> Tensor:
-        """The remembered input, once."""
-        found: Tensor | None = take(self)
+    def taken(self, path: str = "") -> Tensor:
+        """The input of a module that the mount reads, once; of the only one, if none is named."""
+        reading = self.reads[path] if path else next(iter(self.reads.values()))
+        found: Tensor | None = take(reading)
         if found is None:
             raise Unsupported(
-                f"`{self.target.path}`: `{self.cfg.reads}`, whose input this adapter reads, did not run before it in "
+                f"`{self.mount.path}`: `{reading.path}`, whose input this adapter reads, did not run before it in "
                 "this call"
             )
         return found
@@ -109,7 +135,7 @@ class State(nn.Module):
         """What the forward that this is asked in knows. Raises `MissingContext` outside of one."""
         found = None if self.entrance is None else self.entrance.now()
         if found is None:
-            where = self.target.path or "the model"
+            where = self.mount.path or "the model"
             raise MissingContext(
                 f"`{self.method.name}` at `{where}` asks what the forward knows, and this call came past it: call the "
                 "model, or a stack of it; where you checkpoint blocks yourself, say `context_fn=adaptr.checkpointing`, "
@@ -122,7 +148,7 @@ class State(nn.Module):
     @property
     def place(self) -> str:
         """Where the adapter is in the model."""
-        return self.target.path
+        return self.mount.path
 
     def draw(self, n: int, stream: int = 0) -> Tensor:
         """A whole number below n, the same for this forward and place (`Context.draw`)."""
@@ -130,7 +156,7 @@ class State(nn.Module):
 
     def enters(self, entrance: Entrance, draws: Draws) -> None:
         """Find the context of forwards at `entrance`, and draw by `draws`."""
-        self.__dict__.update(entrance=entrance, draws=draws, number=place_of(self.target.path))
+        self.__dict__.update(entrance=entrance, draws=draws, number=place_of(self.mount.path))
 
     def sources(self, strength: float) -> tuple[Any, ...]:
         """All that this adapter's part of a layer depends on."""
@@ -160,6 +186,16 @@ class State(nn.Module):
         value = make()
         self.memo[key] = watch, value
         return value
+
+
+class Reading:
+    """A forward pre-hook on another module: remember its input, for this call."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        put(self, args[0] if args else next(iter(kwargs.values())))
 
 
 def _parameter(tensor: Tensor, learns: bool) -> nn.Parameter:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from adaptr import plugins
 from adaptr.errors import UsageError
-from adaptr.host.site import Site
 from adaptr.models.belonging import require_named
 from adaptr.models.load import loaded
+from adaptr.sites.mixture import Mixed
 from adaptr.sources.given import Given, label, one, opened
 from adaptr.sources.resolve import Place, resolve
 
@@ -51,7 +51,7 @@ def recorded(gate: Handle) -> Iterator[dict[str, list[Tensor]]]:
     """While it is entered, the weights of an attached gate: site path to one tensor (batch, tokens, n), or (n), for
     each forward.
     """
-    site = next((state for state in gate.states.values() if isinstance(state, Site)), None)
+    site = next((state for state in gate.states.values() if isinstance(state, Mixed)), None)
     if site is None:
         raise UsageError(f"`{gate.adapter.label}` is `{gate.adapter.method}`, no gate: it has no weights to record")
     log: dict[str, list[Tensor]] = {}

@@ -14,6 +14,7 @@ from torch import Tensor
 from adaptr.adapter import Target
 from adaptr.errors import Unsupported, UsageError
 from adaptr.host.state import State
+from adaptr.mounts import Mount
 from adaptr.view import View
 
 
@@ -130,7 +131,7 @@ class Lane(State):
     """A layer of a pool. `work`: for the batch that runs now; a copy of the model has none and is the bare model."""
 
     def __init__(self, target: Target) -> None:
-        super().__init__(_ByRow(), target, {}, 1.0, trainable=False)
+        super().__init__(_ByRow(), target, Mount(target.path, "weight"), {}, 1.0, trainable=False)
         self.set(None)
 
     def set(self, work: Work | None, owner: object = None) -> None:

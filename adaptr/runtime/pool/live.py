@@ -23,13 +23,14 @@ from adaptr.expression import Expression
 from adaptr.families.row import Row
 from adaptr.foreign.seen import CONFIG
 from adaptr.host.attach import attached
-from adaptr.host.swap import mount, unmount
+from adaptr.host.swap import unmount
 from adaptr.host.uses import use
 from adaptr.runtime.pool.batch import Batch
 from adaptr.runtime.pool.fit import Place, check, fit
 from adaptr.runtime.pool.followed import Followed
 from adaptr.runtime.pool.lane import SERVED, Lane, Work
 from adaptr.runtime.pool.residents import Key, Residents
+from adaptr.sites.weight import put
 from adaptr.sources.given import Given, one, opened
 from adaptr.sources.resolve import Source
 
@@ -246,7 +247,7 @@ class Pool:
             target = places.describe(path, module)
             assert target is not None, "targets were matched"
             self._lanes[path] = lane = Lane(target)
-            mount(module, SLOT, lane, use(self.model, path).read)
+            put(module, SLOT, lane, use(self.model, path).read)
 
     def _entry(self, source: Given, look: bool = True) -> Registered:
         self._versions += 1

@@ -36,8 +36,8 @@ class Houlsby(Insert[Config]):
     targets = ("attn_out", "ffn_out")
     identity = False
 
-    def forward(self, h: Tensor, x: Tensor, p: Live, cfg: Config) -> Tensor:
-        return h + bottleneck(h, p, cfg.activation)
+    def branch(self, h: Tensor, x: Tensor, p: Live, cfg: Config) -> Tensor:
+        return bottleneck(h, p, cfg.activation)
 
     def init_rule(self, param: str, target: Target) -> str:
         zero = param == "U" and target.config["init"] == "zero_up"

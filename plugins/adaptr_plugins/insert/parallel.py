@@ -39,5 +39,5 @@ class Parallel(Insert[Config]):
     def at_target(self, model: nn.Module, target: Target, values: dict[str, Any]) -> dict[str, Any]:
         return {"reads": roles.ffn_input(target.path), **values}
 
-    def forward(self, h: Tensor, x: Tensor, p: Live, cfg: Config) -> Tensor:
-        return h + cfg.s * bottleneck(x, p, cfg.activation, cfg.dropout)
+    def branch(self, h: Tensor, x: Tensor, p: Live, cfg: Config) -> Tensor:
+        return cfg.s * bottleneck(x, p, cfg.activation, cfg.dropout)

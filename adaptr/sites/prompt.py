@@ -8,8 +8,7 @@ encoder-decoder models the prompt goes to the encoder, and the decoder's view of
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -18,29 +17,38 @@ from adaptr.errors import AlreadyAttached, Unsupported
 from adaptr.host.call import put, take
 from adaptr.host.positions import first_position, positions_of
 from adaptr.host.state import State
+from adaptr.sites.base import OnModel, Undo
 from adaptr.targets import text_config
 
-Undo = Callable[[], None]
+if TYPE_CHECKING:
+    from adaptr.adapter import Target
+    from adaptr.families.base import Method
+    from adaptr.mounts import Mount
+
 SLOT = "_adaptr_prompt"
 
 
-def mount(model: nn.Module, key: str, state: State) -> Undo:
-    """Put a prompt on a model. One at a time: two prompts are concatenated into one adapter first."""
-    if SLOT in model.__dict__.get("_modules", {}):
-        raise AlreadyAttached("there is a prompt on this model already; concatenate the two into one adapter")
-    config = text_config(model)
-    two_stacks = bool(getattr(getattr(model, "config", None), "is_encoder_decoder", False))
-    if config is None or not hasattr(model, "get_input_embeddings"):
-        raise Unsupported("prompts work on transformers models, which know their input embeddings")
-    model.add_module(SLOT, state)
-    hooks = _mount_two(model, state) if two_stacks else _mount_one(model, state)
+class Prompt(OnModel):
+    name = "prompt"
 
-    def undo() -> None:
-        for hook in hooks:
-            hook.remove()
-        del model._modules[SLOT]
+    def check(self, model: nn.Module, method: Method, mount: Mount, target: Target, trains: bool) -> None:
+        super().check(model, method, mount, target, trains)
+        if SLOT in model._modules:
+            raise AlreadyAttached("there is a prompt on this model already; concatenate the two into one adapter")
+        if text_config(model) is None or not hasattr(model, "get_input_embeddings"):
+            raise Unsupported("prompts work on transformers models, which know their input embeddings")
 
-    return undo
+    def mount(self, model: nn.Module, key: str, state: State) -> Undo:
+        two_stacks = bool(getattr(getattr(model, "config", None), "is_encoder_decoder", False))
+        model.add_module(SLOT, state)
+        hooks = _mount_two(model, state) if two_stacks else _mount_one(model, state)
+
+        def undo() -> None:
+            for hook in hooks:
+                hook.remove()
+            del model._modules[SLOT]
+
+        return undo
 
 
 def _mount_one(model: nn.Module, state: State) -> list[Any]:
@@ -137,3 +145,6 @@ class _Decoder:
             missing = mask.new_ones(mask.shape[0], states.shape[1] - mask.shape[1])
             kwargs["encoder_attention_mask"] = torch.cat([missing, mask], dim=1)
         return (), kwargs
+
+
+SITE = Prompt()

@@ -1,4 +1,4 @@
-"""Sites: the layers where a gate mixes its experts. y = base(x) + Σ s_i(x) D_i x, s from the gate.
+"""Layers where a gate mixes its experts. y = base(x) + Σ s_i(x) D_i x, s from the gate.
 
 Experts whose delta is a product of thin factors are one pair of them, A (R, in) and Bᵀ (R, out), and their weights meet
 them at the rank: ((x Aᵀ) ∘ s E) Bᵀ, with E (n, R) the expert and scale of each rank. Others are computed one by one.
@@ -12,45 +12,51 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor, nn
 
-from adaptr.adapter import Target
 from adaptr.algebra import fused
 from adaptr.errors import NotPossible, Unsupported
-from adaptr.host.call import find
-from adaptr.host.state import State
+from adaptr.host.beside import applied
+from adaptr.host.experts import part_of
+from adaptr.host.reached import in_a_stack, reachable
+from adaptr.host.signal import Signal, signal_of
+from adaptr.host.state import Given, State
+from adaptr.sites import site
+from adaptr.sites.base import Site, Undo
 from adaptr.view import View
 
 if TYPE_CHECKING:
+    from adaptr.adapter import Target
     from adaptr.algebra.lowrank import LowRank
+    from adaptr.families.base import Method
+    from adaptr.host.mounting import Mounting
+    from adaptr.mounts import Mount
 
 
-#: What a gate's `Signal` finds in the pass of the base.
-PASS = "the pass of the base"
+class Mixture(Site):
+    name = "mixture"
+    weighs = True
+    beside = True
+
+    def check(self, model: nn.Module, method: Method, mount: Mount, target: Target, trains: bool) -> None:
+        if part_of(model, target) is not None:
+            in_a_stack(method, target, trains=False, weighs=False)
+        super().check(model, method, mount, target, trains)
+        reachable(model, method, mount, target, trains=False, weighs=False)
+
+    def state(self, mounting: Mounting, mount: Mount, target: Target) -> State:
+        own, method = mounting.of(mount, target), cast(Any, mounting.method)
+        parts = mounting.parts_at(mount.path)
+        experts = {i: parts[name] for i, name in enumerate(mounting.parts) if name in parts}
+        number = method.number(method.config(mounting.adapter.config), mounting.given.get(mount.path, mount.path))
+        return Mixed(own, number, experts, len(mounting.parts), signal_of(mounting))
+
+    def mount(self, model: nn.Module, key: str, state: State) -> Undo:
+        return site("weight").mount(model, key, state)
+
+    def around(self, below: View, state: State, module: nn.Module) -> View:
+        return applied(below, state)
 
 
-class Signal:
-    """What the sites of a gate share. `probe`: the experts' weight in the pass of the base. `log`: weights by site,
-    while recorded.
-    """
-
-    def __init__(self) -> None:
-        self.probe = 0.0
-        self.log: dict[str, list[Tensor]] | None = None
-
-    @property
-    def silent(self) -> bool:
-        """Whether this call is in the pass of the base."""
-        return find(self) is PASS
-
-    @property
-    def value(self) -> Tensor | None:
-        """The weights (batch, tokens, sites, n) that the pass gave in this call."""
-        return cast("Tensor | None", find(self))
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "log": None}
-
-
-class Site(State):
+class Mixed(State):
     """The state of a gate at one layer: its own tensors there, and the experts. Experts are frozen."""
 
     A: Tensor
@@ -58,19 +64,8 @@ class Site(State):
     E: Tensor
     signal: Signal
 
-    def __init__(
-        self,
-        method: Any,
-        target: Target,
-        tensors: Mapping[str, Tensor],
-        weight: float,
-        trainable: bool,
-        number: int,
-        experts: Mapping[int, State],
-        count: int,
-        signal: Signal,
-    ) -> None:
-        super().__init__(method, target, tensors, weight, trainable)
+    def __init__(self, given: Given, number: int, experts: Mapping[int, State], count: int, signal: Signal) -> None:
+        super().__init__(*given)
         self.__dict__.update(signal=signal, number=number, count=count)
         factors = {i: found for i, state in experts.items() if (found := _factors(state)) is not None}
         self.others = nn.ModuleDict({str(i): state for i, state in experts.items() if i not in factors})
@@ -145,3 +140,6 @@ def _factors(state: State) -> LowRank | None:
 def _shift(state: State) -> Tensor | None:
     found: Tensor | None = state.method.shift(state, state.cfg)
     return found
+
+
+SITE = Mixture()

@@ -1,0 +1,40 @@
+"""Where a method sits in a model: what it answers, and the host acts upon. Free of torch, never stored in a file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from adaptr import kinds
+
+if TYPE_CHECKING:
+    from adaptr.adapter import Target
+
+#: The site of a target of each kind that is no layer with a weight of its own.
+_OF_KIND = {
+    kinds.PLACE: "output",
+    kinds.ATTENTION: "attention",
+    kinds.MODEL: "prompt",
+    **dict.fromkeys(kinds.STACKS, "experts"),
+}
+
+
+@dataclass(frozen=True)
+class Mount:
+    """One place of an adapter in a live model.
+
+    `path`: of the module, of the parameter for stacks of experts, "" for the model. `site`: a name in `adaptr.sites`.
+    `reads`: paths of modules whose inputs the method takes there. `shared`: the targets whose tensors it has, if not
+    those of the target at its own path; what two mounts share is one parameter in both.
+    """
+
+    path: str
+    site: str
+    reads: tuple[str, ...] = ()
+    shared: tuple[str, ...] = ()
+
+
+def of(target: Target) -> Mount:
+    """The mount of a target at the site of its kind, reading what its configuration says."""
+    reads = target.config.get("reads")
+    return Mount(target.path, _OF_KIND.get(target.kind, "weight"), (reads,) if reads else ())
