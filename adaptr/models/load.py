@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from adaptr.errors import CheckpointError, MissingExtra
+from adaptr.errors import AdaptrError, CheckpointError, MissingExtra, shown
 
 Source = str | os.PathLike[str]
 
@@ -40,3 +40,8 @@ def explained(base: Source, load: Callable[..., Any], **options: Any) -> Any:
         first, *more = str(error).strip().split("\n")
         reason = " ".join([first, *map(str.strip, more)]) if first.rstrip().endswith(":") else first
         raise CheckpointError(f"`{base}` can't be loaded by transformers: {reason}") from error
+    except (MemoryError, AdaptrError):
+        raise
+    except Exception as error:  # transformers raises whatever the files lead it to
+        reason = f"{type(error).__name__}: {error}"
+        raise CheckpointError(f"`{base}` can't be loaded by transformers: {shown(reason, 200)}") from error

@@ -1,0 +1,29 @@
+"""Bases as transformers loads them: whatever their files lead it to is the files' fault, not ours."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import transformers
+
+from adaptr.errors import CheckpointError
+from adaptr.models.load import explained
+
+DEEP = "[" * 100_000 + "]" * 100_000
+
+
+@pytest.mark.parametrize("text", [DEEP, "[1]", "5", "{", '{"tokenizer_class": 5}', '{"auto_map": [[]]}'])
+def test_a_tokenizer_that_is_none_is_said_to_be(text: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    for name in ("tokenizer_config.json", "tokenizer.json"):
+        (tmp_path / name).write_text(text)
+    with pytest.raises(CheckpointError, match="can't be loaded by transformers"):
+        explained(tmp_path, transformers.AutoTokenizer.from_pretrained)
+
+
+@pytest.mark.parametrize("text", [DEEP, "[1]", '{"model_type": []}', '{"model_type": "llama", "hidden_size": "x"}'])
+def test_neither_is_a_configuration(text: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(CheckpointError, match="can't be loaded by transformers"):
+        explained(tmp_path, transformers.AutoConfig.from_pretrained)
