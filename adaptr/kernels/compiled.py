@@ -37,21 +37,19 @@ class Compiled:
     def add(self, true: Array, added: Array, kind: Kind) -> Summed | None:
         if kind != BF16 or added.dtype != np.float32:
             return None
-        at, cut = np.empty(true.size, np.int64), np.empty(true.size, np.int32)
-        merged, computed = np.empty_like(true), np.empty_like(true)
-        count = self._call("add_bf16", true, added, true.size, merged, at, computed, cut)
-        return None if count < 0 else Summed(merged, at[:count], computed[:count], cut[:count])
+        merged, (planes, used, left, wrong) = np.empty_like(true), _room(true, true.size)
+        count = self._call("add_bf16", true, added, true.size, merged, planes, used, left, wrong)
+        return None if count < 0 else Summed(merged, _coded(planes, used, left, wrong, count))
 
     def find(self, true: Array, merged: Array, computed: Array, kind: Kind) -> Array:
         at = np.empty(true.size, np.int64)
         return at[: self._call(f"find_{8 * kind.size}", true, merged, computed, true.size, kind.mask, at)]
 
     def code(self, true: Array, merged: Array, at: Array, computed: Array, cut: Array, kind: Kind) -> Coded:
-        planes, used = np.empty((DEEP, at.size), np.uint8), np.zeros(DEEP, np.int64)
-        left, wrong = np.empty_like(at), np.empty_like(computed)
+        planes, used, left, wrong = _room(true, at.size)
         name, given = f"code_{8 * kind.size}", (true, merged, at, computed, cut)
         count = self._call(name, *given, at.size, kind.mask, kind.shift, planes, used, left, wrong)
-        return Coded([planes[p, :n] for p, n in enumerate(used) if n], left[:count], wrong[:count])
+        return _coded(planes, used, left, wrong, count)
 
     def _call(self, name: str, *given: Array | int) -> int:
         """Numbers and contiguous arrays, as they are."""
@@ -61,6 +59,17 @@ class Compiled:
         return count
 
 
+def _room(like: Array, size: int) -> tuple[Array, Array, Array, Array]:
+    """Where `Coded` goes: planes, how much of each is used, places and what is wrong there."""
+    planes, used = np.empty((DEEP, size), np.uint8), np.empty(DEEP, np.int64)
+    return planes, used, np.empty(size, np.int64), np.empty(size, like.dtype)
+
+
+def _coded(planes: Array, used: Array, left: Array, wrong: Array, count: int) -> Coded:
+    return Coded([planes[p, :n] for p, n in enumerate(used.tolist()) if n], left[:count], wrong[:count])
+
+
 def _start(array: Array) -> int:
     assert array.flags.c_contiguous
-    return array.ctypes.data
+    start: int = array.__array_interface__["data"][0]
+    return start

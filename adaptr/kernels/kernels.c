@@ -50,17 +50,28 @@ static int places(uint8_t *flags, int size, int *hits)
 /* fp32 to bf16, to the nearest, ties to even: its upper half. Not for NaN. */
 static inline uint16_t rounded(uint32_t bits) { return (uint16_t)((bits + 0x7FFF + (bits >> 16 & 1)) >> 16); }
 
-/* bf16 + fp32: the sum, which elements to look at when it is taken off again (how many are returned), and what they are
- * then, rounded and cut off towards zero. -1 if a sum is not finite. */
+#define ELEMENT int16_t
+#define OF(name) name##_16
+#include "each_size.h"
+#undef ELEMENT
+#undef OF
+
+#define ELEMENT int32_t
+#define OF(name) name##_32
+#include "each_size.h"
+
+/* bf16 + fp32: the sum, and as `code_16` what to keep for when it is taken off again, of the elements that `find_16` would
+ * find. -1 if a sum is not finite. */
 EACH_PROCESSOR
 int64_t add_bf16(const uint16_t *restrict was, const float *restrict added, int64_t size, uint16_t *restrict merged,
-                 int64_t *restrict at, uint16_t *restrict computed, int32_t *restrict cut)
+                 uint8_t *restrict planes, int64_t *restrict used, int64_t *restrict left, int16_t *restrict wrong)
 {
     union { uint32_t bits[CHUNK]; float values[CHUNK]; } sum;
     uint16_t below[CHUNK];
     uint8_t flags[CHUNK];
     int hits[CHUNK + 1];
     int64_t count = 0;
+    memset(used, 0, DEEP * sizeof *used);
     for (int64_t start = 0; start < size; start += CHUNK) {
         int n = size - start < CHUNK ? (int)(size - start) : CHUNK;
         const uint16_t *w = was + start;
@@ -77,21 +88,13 @@ int64_t add_bf16(const uint16_t *restrict was, const float *restrict added, int6
         for (int i = 0; i < n; i++) below[i] = rounded(sum.bits[i]);
         for (int i = 0; i < n; i++) flags[i] = ((below[i] & EXPONENT) < (m[i] & EXPONENT)) | (below[i] != w[i]);
         int found = places(flags, n, hits);
-        for (int h = 0; h < found; h++, count++) {
-            at[count] = start + hits[h];
-            computed[count] = below[hits[h]];
-            cut[count] = (int16_t)(sum.bits[hits[h]] >> 16);
+        for (int h = 0; h < found; h++) {
+            int i = hits[h];
+            int16_t want = (int16_t)w[i], cut = (int16_t)(sum.bits[i] >> 16);
+            left[count] = start + i;
+            wrong[count] = want ^ kept_16(want, (int16_t)m[i], (int16_t)below[i], cut, EXPONENT, 7, planes, size, used);
+            count += wrong[count] != 0;
         }
     }
     return count;
 }
-
-#define ELEMENT int16_t
-#define OF(name) name##_16
-#include "each_size.h"
-#undef ELEMENT
-#undef OF
-
-#define ELEMENT int32_t
-#define OF(name) name##_32
-#include "each_size.h"

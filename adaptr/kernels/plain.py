@@ -34,14 +34,10 @@ class Coded(NamedTuple):
 
 
 class Summed(NamedTuple):
-    """A block with something added to it, as integers; which elements to look at when it is taken off again, what they
-    are then, and what before they are rounded, cut off towards zero.
-    """
+    """A block with something added to it, rounded, and what is to be kept for when it is taken off again."""
 
     merged: Array
-    at: Array
-    computed: Array
-    cut: Array
+    coded: Coded
 
 
 class Kernels(Protocol):
@@ -56,7 +52,7 @@ class Kernels(Protocol):
         """What is to be kept of the elements `at`; `computed` and `cut` (off towards zero) are of these alone."""
 
     def add(self, true: Array, added: Array, kind: Kind) -> Summed | None:
-        """true + added, rounded, and `find` for it. None if there is no such way, or the sum is not finite."""
+        """All of it for true + added. None if there is no such way, or the sum is not finite."""
 
 
 def add(true: Array, added: Array, kind: Kind) -> Summed | None:

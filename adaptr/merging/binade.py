@@ -23,9 +23,9 @@ from adaptr.kernels.plain import (
     DEEP,
     FP16,
     FP32,
+    Coded,
     Kernels,
     Kind,
-    Summed,
     binades,
     deeper,
     higher,
@@ -61,11 +61,11 @@ class Lost:
     def add(self, true: Any, merged: Any, computed: Any, exact: Exact) -> tuple[Any, Any]:
         """A block of elements as integers; where it is still wrong with these bits, and the exclusive-or there."""
         at = self.kernels.find(true, merged, computed, self.kind)
-        return self.note(true, Summed(merged, at, computed.take(at), _truncated(exact(at), self.kind)))
+        cut = _truncated(exact(at), self.kind)
+        return self.put(self.kernels.code(true, merged, at, computed.take(at), cut, self.kind))
 
-    def note(self, true: Any, found: Summed) -> tuple[Any, Any]:
+    def put(self, coded: Coded) -> tuple[Any, Any]:
         """The same, already found."""
-        coded = self.kernels.code(true, *found, self.kind)
         for plane, bits in zip(self._planes, coded.planes, strict=False):
             plane.put(bits)
         return coded.at, coded.wrong

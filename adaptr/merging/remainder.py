@@ -36,7 +36,7 @@ class Remainder:
         found = self.bits.kernels.add(was, added.reshape(-1).numpy(), self.bits.kind)
         if found is None:
             return None
-        self.patch.note(*self.bits.note(was, found), at)
+        self.patch.note(*self.bits.put(found.coded), at)
         return torch.from_numpy(found.merged).view(true.dtype).view(true.shape)
 
     def add(self, true: Tensor, merged: Tensor, inverse: Inverse | None, s: slice, at: int) -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import any_machine
 from adaptr.kernels import building, compiled, fastest, plain
-from adaptr.kernels.plain import BF16, FP16, FP32, Kernels, Kind
+from adaptr.kernels.plain import BF16, FP16, FP32, Coded, Kernels, Kind
 from adaptr.merging import binade
 
 KINDS = {"bf16": BF16, "fp16": FP16, "fp32": FP32}
@@ -40,6 +40,12 @@ def equal(one: Any, other: Any) -> bool:
     return one.dtype == other.dtype and np.array_equal(one, other)
 
 
+def same(one: Coded, other: Coded) -> None:
+    assert equal(one.at, other.at)
+    assert equal(one.wrong, other.wrong)
+    assert [list(bits) for bits in one.planes] == [list(bits) for bits in other.planes]
+
+
 @settings(max_examples=200, deadline=None)
 @given(st.sampled_from(list(KINDS.values())), SIZES, st.integers(0, 2**31), st.integers(0, 12), st.booleans())
 def test_the_same_is_found_and_kept(native: Kernels, kind: Kind, size: int, seed: int, far: int, wild: bool) -> None:
@@ -54,9 +60,7 @@ def test_the_same_is_found_and_kept(native: Kernels, kind: Kind, size: int, seed
     at = native.find(true, merged, computed, kind)
     assert equal(at, plain.find(true, merged, computed, kind))
     one, two = (k.code(true, merged, at, computed.take(at), cut.take(at), kind) for k in (native, plain))
-    assert equal(one.at, two.at)
-    assert equal(one.wrong, two.wrong)
-    assert [list(bits) for bits in one.planes] == [list(bits) for bits in two.planes]
+    same(one, two)
 
 
 @settings(max_examples=200, deadline=None)
@@ -79,10 +83,10 @@ def test_a_sum_is_torchs(
     assert found is not None
     below = merged.float() - D
     true, new, computed = (t.view(torch.int16).numpy() for t in (W, merged, below.bfloat16()))
+    at = plain.find(true, new, computed, BF16)
+    cut = below.view(torch.int32).numpy().take(at) >> 16
     assert equal(found.merged, new)
-    assert equal(found.at, plain.find(true, new, computed, BF16))
-    assert equal(found.computed, computed.take(found.at))
-    assert equal(found.cut, below.view(torch.int32).numpy().take(found.at) >> 16)
+    same(found.coded, plain.code(true, new, at, computed.take(at), cut, BF16))
 
 
 @pytest.mark.parametrize("odd", [float("nan"), float("inf"), 3.4e38])
