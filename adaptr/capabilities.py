@@ -30,11 +30,11 @@ class Capabilities:
     What it can be computed as: `row`: as a row of a batch among other adapters. `factors`: as s B A of its very
     tensors, where its configuration allows it.
 
-    How it is made: `learns`: it has tensors that train. `schedule`: it does something of its own after steps. `over`:
-    it is made over adapters that are given; `parts`: it arranges adapters, each of which does what it does alone;
-    `gates`: it weighs them. `forms`: what an operator may be for `written` to make its tensors of it. `averages`: the
-    mean of its tensors is one of what it does. `tokens`: the axis along which its tensors hold virtual tokens, None
-    for none. `context`: its formulas read what a forward knows.
+    How it is made: `learns`: it has tensors that train. `schedule`: it does something of its own before, between or
+    after steps. `over`: it is made over adapters that are given; `parts`: it arranges adapters, each of which does
+    what it does alone; `gates`: it weighs them. `forms`: what an operator may be for `written` to make its tensors
+    of it. `averages`: the mean of its tensors is one of what it does. `tokens`: the axis along which its tensors
+    hold virtual tokens, None for none. `context`: its formulas read what a forward knows.
     """
 
     merge: bool

@@ -7,9 +7,10 @@ one target as `Live` and their configuration as C. What is not supplied is what 
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import typing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple
 
@@ -17,6 +18,7 @@ from adaptr import mounts, weighting
 from adaptr.adapter import Adapter, Target
 from adaptr.capabilities import Capabilities
 from adaptr.errors import NotMergeable, Unsupported, UsageError
+from adaptr.lifecycle import FINISHED, Group, Phase, Run
 from adaptr.live import Live
 from adaptr.mounts import Mount
 from adaptr.params import Param
@@ -129,7 +131,7 @@ class Contract(Generic[C]):
             row=self.supplies("row"),
             factors=self.supplies("factors"),
             learns=any(param.trains for param in self.params.values()),
-            schedule=self.supplies("after_step"),
+            schedule=any(map(self.supplies, ("after_step", "phases", "prepare"))),
             over=self.supplies("over"),
             parts=self.supplies("parts"),
             gates=self.supplies("mix"),
@@ -289,7 +291,26 @@ class Contract(Generic[C]):
         """The tensors whose `init` is "custom", from the base and from those that are `made`."""
         return {}
 
-    # ------------------------------------------------------------ in training
+    # ------------------------------------------------------------ in training, in the order in which it happens
+
+    def prepare(self, session: Session, data: Iterable[Run]) -> None:
+        """Before the first step, once: initialisations from the base (`session.base`) or from forwards of some data."""
+
+    def phases(self, cfg: C) -> Sequence[Phase]:
+        """What training is made of, in order: usually one phase."""
+        return (Phase("train"),)
+
+    def begin(self, session: Session, phase: str) -> None:
+        """What happens where a phase that is not the first begins; an optimiser of its own comes after it."""
+
+    def groups(self, session: Session) -> Sequence[Group]:
+        """What optimisers get: every trained tensor once."""
+        return (Group(list(session.parameters())),)
+
+    def objective(self, session: Session, run: Run) -> Tensor:
+        """The loss of the batch of which `run()` is one forward: usually that forward's, and the penalty."""
+        loss: Tensor = run()[0] + session.penalty()
+        return loss
 
     def penalty(self, session: Session) -> Tensor | float:
         """What a training loss has added to it, beyond the task's own: usually nothing."""
@@ -305,6 +326,29 @@ class Contract(Generic[C]):
         """What is saved with an adapter in training, for going on: all of the session's memory, or what is needed."""
         return session.memory
 
+    def finish(self, session: Session, adapter: Adapter) -> Adapter:
+        """What is kept of `adapter`, trained: usually all but what is for training only."""
+        return finished(self, adapter)
+
     def check_weight(self, weight: float) -> None:
         """Raises `UsageError` or `Unsupported` for a strength that this method can't be applied with."""
         weighting.number(weight, self.name)
+
+
+def finished(method: Contract[Any], adapter: Adapter) -> Adapter:
+    """`adapter` without what its method goes on by and what is there `unless="finished"`, which it says it is."""
+    if FINISHED not in {field.name for field in dataclasses.fields(method.Config)}:
+        return adapter.remembering({})
+    config = {**adapter.config, FINISHED: True}
+    targets = {
+        path: dataclasses.replace(target, config={**target.config, FINISHED: True})
+        for path, target in adapter.targets.items()
+    }
+
+    def stays(key: str) -> bool:
+        path, _, name = key.rpartition(":")
+        said = targets[path].config if path in targets else config
+        return name not in method.params or method.params[name].present(said)
+
+    tensors = {key: tensor for key, tensor in adapter.tensors.items() if stays(key)}
+    return adapter.replace(config=config, targets=targets, tensors=tensors).remembering({})

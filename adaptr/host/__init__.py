@@ -5,9 +5,10 @@ layer. All of them leave state-dict keys, `isinstance`, deepcopy and pickle of t
 """
 
 from adaptr.host.attach import attach, attached, train
-from adaptr.host.handle import Handle, Session
+from adaptr.host.handle import Handle
 from adaptr.host.identity import base_of, is_meta
 from adaptr.host.layer import view_of
+from adaptr.host.session import Session
 from adaptr.host.state import State
 
 __all__ = ["Handle", "Session", "State", "attach", "attached", "base_of", "is_meta", "train", "view_of"]

@@ -17,11 +17,12 @@ from adaptr.host import group
 from adaptr.host.entrance import Entrance, open_for
 from adaptr.host.freeze import freeze
 from adaptr.host.gradients import Gradients
-from adaptr.host.handle import Handle, Session, Undo
+from adaptr.host.handle import Handle, Undo
 from adaptr.host.layer import unpack
 from adaptr.host.mounting import Mounting
 from adaptr.host.names import renamings
 from adaptr.host.replace import replacements
+from adaptr.host.session import Session
 from adaptr.host.state import State
 
 if TYPE_CHECKING:

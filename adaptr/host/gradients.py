@@ -18,7 +18,7 @@ from adaptr.host.composed import CACHE
 from adaptr.host.state import State
 
 if TYPE_CHECKING:
-    from adaptr.host.handle import Session
+    from adaptr.host.session import Session
 
 
 class Gradients:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
 from adaptr import plugins
 from adaptr.adapter import Adapter
-from adaptr.host.handle import Handle, Session
+from adaptr.host.handle import Handle
 from adaptr.host.names import current, formerly
 from adaptr.host.replace import Replacement, replaceable
+from adaptr.host.session import Session
+from adaptr.lifecycle import Group as Params
+from adaptr.lifecycle import Phase, Run, phase_at
 
 if TYPE_CHECKING:
     from adaptr.families.base import Method
@@ -58,22 +64,90 @@ class Group(Handle):
 
 
 class GroupSession(Group, Session):
-    """Several sessions that learn together."""
+    """Several sessions that learn together. Each part keeps its own course; a phase ends where one of a part's does."""
 
     children: dict[str, Session]  # type: ignore[assignment]
 
-    def after_step(self) -> None:
+    def named(self) -> dict[str, nn.Parameter]:
+        own = {f"{path}:=": r.value for path, r in self.replacements.items()}
+        found = ((name, key.rpartition(":"), p) for name, c in self.children.items() for key, p in c.named().items())
+        return {**{f"{path}{colon}{name}.{param}": p for name, (path, colon, param), p in found}, **own}
+
+    def _groups(self) -> list[Params]:
+        own = [r.value for r in self.replacements.values()]
+        return [*(g for c in self.children.values() for g in c.groups()), *([Params(own)] if own else [])]
+
+    def prepare(self, data: Iterable[Run] = ()) -> None:
+        runs = list(data)
         for child in self.children.values():
-            child.after_step()
+            child.prepare(runs)
+
+    def phases(self) -> list[Phase]:
+        ends = sorted({end for child in self.children.values() for end in _ends(child.phases())})
+        return [Phase(str(n), end - start) for n, (start, end) in enumerate(pairwise([0.0, *ends]), 1)]
+
+    def begin(self, number: int) -> None:
+        self.phase = number
+        before = sum(phase.share for phase in self.phases()[:number])
+        for child in self.children.values():
+            child.begin(phase_at(child.phases(), before))
+
+    def objective(self, run: Run) -> Tensor:
+        """The first part's objective of the second's, and so on: each may run the batch more than once."""
+        for child in self.children.values():
+            run = functools.partial(_through, child, run)
+        return run()[0]
 
     def penalty(self) -> Tensor | float:
         total: Tensor | float = sum(child.penalty() for child in self.children.values())
         return total
 
+    def after_step(self) -> None:
+        self.steps += 1
+        for child in self.children.values():
+            child.after_step()
+
     def adapted(self) -> Adapter:
+        return self._with({name: child.adapted() for name, child in self.children.items()})
+
+    def finish(self) -> Adapter:
+        return self._with({name: child.finish() for name, child in self.children.items()})
+
+    def _with(self, parts: dict[str, Adapter]) -> Adapter:
         own = self.adapter.replace(tensors=self._replaced())
         # under the names by which the composite says how strong its parts are
-        return own.with_parts({name: child.adapted().renamed(child.given) for name, child in self.children.items()})
+        return own.with_parts({name: part.renamed(self.children[name].given) for name, part in parts.items()})
+
+    def state(self) -> dict[str, Any]:
+        own = {f"{path}:=": r.value.detach().clone() for path, r in self.replacements.items()}
+        parts = {name: child.state() for name, child in self.children.items()}
+        return {"steps": self.steps, "phase": self.phase, "tensors": own, "parts": parts}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        self.steps, self.phase = state["steps"], state["phase"]
+        with torch.no_grad():
+            for path, replacement in self.replacements.items():
+                replacement.value.copy_(state["tensors"][f"{path}:="])
+        for name, child in self.children.items():
+            child.load_state(state["parts"][name])
+
+
+def _ends(phases: Sequence[Phase]) -> list[float]:
+    """Where phases end, as shares of the whole."""
+    total = sum(phase.share for phase in phases)
+    return [round(end / total, 9) for end in accumulate(phase.share for phase in phases)]
+
+
+def _through(child: Session, run: Run) -> tuple[Tensor, Any]:
+    """One forward as a part has it: its objective, and the last output that went into it."""
+    outputs: list[Any] = []
+
+    def once() -> tuple[Tensor, Any]:
+        loss, output = run()
+        outputs.append(output)
+        return loss, output
+
+    return child.objective(once), outputs[-1]
 
 
 def attach(model: nn.Module, method: Method, adapter: Adapter, weight: float) -> Group:

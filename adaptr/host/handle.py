@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Self
 
-from torch import Tensor, nn
+from torch import nn
 
-from adaptr import plugins
-from adaptr.adapter import TAKEN, Adapter
+from adaptr.adapter import Adapter
 from adaptr.errors import UsageError
 from adaptr.host.composed import CACHE
 from adaptr.host.draws import Draws
 from adaptr.host.entrance import Entrance
-from adaptr.host.gradients import Gradients
 from adaptr.host.replace import Replacement
 from adaptr.host.state import State
 
@@ -85,54 +83,3 @@ class Handle:
         while self._undo:
             self._undo.pop()()
         self.states, self.hosts, self.replacements = {}, {}, {}
-
-
-class Session(Handle):
-    """A `Handle` whose tensors learn. `steps` taken so far; `memory`: what the method keeps between steps.
-
-    Where the method has a schedule both are those of the adapter, which `adapted` gives them back to: training that is
-    saved, loaded and continued is training that was never interrupted.
-    """
-
-    def __init__(self, model: nn.Module, adapter: Adapter, key: str) -> None:
-        super().__init__(model, adapter, key)
-        self.scheduled: bool = plugins.method(adapter.method).can.schedule
-        self.steps: int = adapter.training.get(TAKEN, 0) if self.scheduled else 0
-        self.gradients: Gradients | None = None
-        self.memory: dict[str, Tensor] = dict(adapter.memory)
-
-    def parameters(self) -> Iterator[nn.Parameter]:
-        """What an optimiser gets: the adapter's own tensors and replaced parameters, nothing else."""
-        own = (p for state in self.states.values() for p in state.parameters() if p.requires_grad)
-        yield from {id(p): p for p in own}.values()  # one that several targets share is there once
-        yield from (r.value for r in self.replacements.values() if r.value.requires_grad)
-
-    def after_step(self) -> None:
-        """Called after each optimiser step and before the gradients are cleared; methods with a schedule work here."""
-        self.steps += 1
-        if self.gradients is not None:
-            self.gradients.check()
-        plugins.method(self.adapter.method).after_step(self)
-
-    def penalty(self) -> Tensor | float:
-        """What the method wants added to the loss, 0.0 if nothing."""
-        return plugins.method(self.adapter.method).penalty(self)
-
-    def adapted(self) -> Adapter:
-        """The adapter with its tensors as they are now."""
-        tensors = {**self.adapter.tensors, **self._live(), **self._replaced()}
-        made = self.adapter.replace(tensors=tensors)
-        return self._progressed(made) if self.scheduled else made
-
-    def _progressed(self, made: Adapter) -> Adapter:
-        """`made` with how far the schedule is, and what the method goes on by."""
-        found = plugins.method(self.adapter.method).remembered(self)
-        memory = {key: tensor.detach().clone() for key, tensor in found.items()}
-        return made.replace(training={**made.training, TAKEN: self.steps}).remembering(memory)
-
-    def _live(self) -> dict[str, Tensor]:
-        live = {state.key(name): state[name] for state in self.states.values() for name in state.learning}
-        return {key: tensor.detach().clone() for key, tensor in live.items()}
-
-    def _replaced(self) -> dict[str, Tensor]:
-        return {f"{path}:=": replacement.learned() for path, replacement in self.replacements.items()}

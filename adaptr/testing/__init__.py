@@ -16,11 +16,13 @@ from __future__ import annotations
 
 from adaptr.strategies.laws import StrategyLaws
 from adaptr.testing.closeness import assert_close, bits_equal
+from adaptr.testing.driver import Driver
 from adaptr.testing.merging import merged, round_trip
 from adaptr.testing.methods import Laws
 from adaptr.testing.samples import count, logits, shaken, tiny_llama, trained_keys
 
 __all__ = [
+    "Driver",
     "Laws",
     "StrategyLaws",
     "assert_close",

@@ -17,12 +17,13 @@ from adaptr.adapter import Adapter
 from adaptr.testing.closeness import assert_close, bits_equal, error_of_change, relative, tensor_pairs
 from adaptr.testing.merging import assert_refused, mergeable, merged, round_trip
 from adaptr.testing.samples import count, logits, shaken, tiny_llama, trained_keys
+from adaptr.testing.training import TrainingLaws
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-class Laws:
+class Laws(TrainingLaws):
     """One test a law. `config` and `targets` are what `adaptr.create` gets; choose sizes that suit the model."""
 
     method: ClassVar[str]

@@ -11,7 +11,7 @@ import adaptr
 import tiny
 from adaptr import plugins
 from adaptr.errors import BadConfig
-from adaptr.testing import assert_close
+from adaptr.testing import Laws, assert_close
 
 SCHEDULE = {"target_r": 2, "tinit": 2, "tfinal": 4}
 TARGETS = ["q_proj", "down_proj"]
@@ -101,3 +101,11 @@ def test_without_steps_nothing_is_pruned() -> None:
         session.after_step()
         assert session.steps == 1
         assert session.memory == {}
+
+
+class TestSchedule(Laws):
+    """All laws with a schedule at work, those of training above all: it needs nothing of its own from a trainer."""
+
+    method = "adalora"
+    config = {"r": 4, "target_r": 2, "steps": 6, "tfinal": 2}
+    steps = 6
