@@ -115,8 +115,8 @@ if TYPE_CHECKING:
     from adaptr.runtime.pool import Request as Request
     from adaptr.runtime.pool import pool as pool
     from adaptr.runtime.stack import stack as stack
-    from adaptr.sources.open import load as load
-    from adaptr.sources.saving import save as save
+    from adaptr.sources.disk import load as load
+    from adaptr.sources.disk import save as save
     from adaptr.strategies.base import Strategy as Strategy
     from adaptr.strategies.core import InCore as InCore
     from adaptr.strategies.elementwise import Elementwise as Elementwise

@@ -6,8 +6,8 @@ from typing import Any
 
 #: Function to its room.
 HOME = {
-    "load": "adaptr.sources.open",
-    "save": "adaptr.sources.saving",
+    "load": "adaptr.sources.disk",
+    "save": "adaptr.sources.disk",
     "create": "adaptr.runtime.attaching",
     "attach": "adaptr.runtime.attaching",
     "train": "adaptr.runtime.attaching",

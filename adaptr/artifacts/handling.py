@@ -20,6 +20,7 @@ from adaptr.registry import local, lockfile, pack, remotes, terms
 from adaptr.registry.digest import Digest
 from adaptr.registry.reference import Reference, parse
 from adaptr.registry.store import Store
+from adaptr.sources.disk import save
 from adaptr.sources.given import Given, What, one
 from adaptr.sources.open import reads
 from adaptr.sources.resolve import Source, remote
@@ -215,7 +216,7 @@ def _require_outside(what: What, where: Reference) -> None:
 def _packed(what: What, form: str, store: Store) -> Digest:
     """The manifest digest of `what` in the store, packed where it is none yet, converted where `form` asks for it."""
     if not isinstance(what, Source):
-        return _written(what, foreign.OWN if form == AS_IS else form, store)
+        return _written(what, form, store)
     what.require_there()
     if what.place is None:
         digest = what.artifact()
@@ -247,9 +248,14 @@ def _export(store: Store, digest: Digest, given: str, out: Path, form: str, forc
 def _convert(what: What, out: Path, form: str) -> None:
     from adaptr.converting.convert import convert
 
+    file = out / pack.NAME
+    if form == AS_IS:  # what is in memory, with no conversion in its lineage
+        file.parent.mkdir()
+        save(what, file)
+        return
     if form == foreign.OWN:
-        out.mkdir(parents=True, exist_ok=True)
-    convert(what, out / pack.NAME if form == foreign.OWN else out, form, force=True)
+        file.parent.mkdir(parents=True, exist_ok=True)
+    convert(what, file if form == foreign.OWN else out, form, force=True)
 
 
 def _described(store: Store, digest: Digest, name: str, reference: str) -> Artifact:

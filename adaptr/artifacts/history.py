@@ -20,7 +20,7 @@ from adaptr.home import home
 from adaptr.merging import receipt
 from adaptr.registry.store import Store
 from adaptr.sources.given import Given, label, one
-from adaptr.sources.open import Opened, open_adapter
+from adaptr.sources.open import MEMORY, Opened, open_adapter
 from adaptr.sources.resolve import Source
 
 #: Ancestors that are followed.
@@ -120,9 +120,12 @@ def _follow(path: Path | None, found: str, known: Node, nodes: dict[str, Node], 
 def _adapter(opened: Opened, found: str, nodes: dict[str, Node], known: Node | None = None) -> Node:
     """Put an adapter into `nodes`, and what it says of its parents."""
     adapter, file = opened.adapter, opened.file
-    digest = known.digest if known else digests.of_adapter(adapter) if file is None else digests.of_file(file)
+    # in memory it is no file, and may have the weights of its parent
+    own = f"{MEMORY}:{digests.of_adapter(adapter)}" if file is None else digests.of_file(file)
+    digest = known.digest if known else own
     lineage = adapter.lineage
-    parents = tuple(_named(lineage.get("parents", []), nodes))
+    # a copy that was made of it in memory names it by the weights that both have
+    parents = tuple(parent for parent in _named(lineage.get("parents", []), nodes) if parent != digest)
     what = f"{adapter.method}{'' if opened.format == 'adaptr' else f' ({opened.format})'}"
     name = adapter.name or (known.name if known else "") or _file_name(opened)
     arguments = lineage.get("arguments", {})

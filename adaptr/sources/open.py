@@ -17,7 +17,7 @@ from adaptr.expression import Expression
 from adaptr.files import require_file
 from adaptr.foreign import beside
 from adaptr.foreign.seen import CONFIG, is_adaptr
-from adaptr.sources.resolve import Place, Source, grounded, resolve
+from adaptr.sources.resolve import Source, resolve
 
 if TYPE_CHECKING:
     from torch import nn
@@ -41,17 +41,6 @@ class Opened:
     file: Path | None
     given: str
     beside: tuple[str, ...] = ()
-
-
-def load(source: Place | Adapter | Expression, base: nn.Module | Place | None = None) -> Adapter:
-    """The adapter at `source`: an adaptr file, a folder that holds one, or a file or folder of another tool.
-
-    `base`, a folder with a `config.json` or a live model, says what a foreign file leaves open: which modules a prefix
-    belongs to, how expert stacks and fused layers are stored. Tensors are read when used. Weights that lie beside it
-    are not read: a `UserWarning` names them. An `Adapter` is itself, an expression its `linear` composition.
-    """
-    one = source if isinstance(source, Adapter | Expression) else resolve(source)
-    return open_adapter(one, grounded(base)).adapter
 
 
 def open_adapter(

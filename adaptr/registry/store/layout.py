@@ -88,7 +88,7 @@ class Store:
             found = "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
         if path.is_symlink() or found != digest:
             raise DigestMismatch(
-                f"`{path}` has the digest {found}, not that of its name: it was changed after it came; "
+                f"`{digest}` in the store has the digest {found}, not its own: it was changed after it came; "
                 "`adaptr verify --repair` fetches it again"
             )
 
