@@ -217,7 +217,7 @@ class Adapter:
         cached: dict[str, Tensor] | None = self.__dict__.get("_common")
         if cached is None:
             keys = () if "" in self.targets else self._keys_at.get("", ())
-            cached = {key[1:]: self.tensors[key] for key in keys if "." not in key}
+            cached = {key[1:]: self.tensors[key] for key in keys}
             object.__setattr__(self, "_common", cached)
         return cached
 

@@ -178,6 +178,10 @@ class Contract(Generic[C]):
         """The output (batch, T, heads, width) of an attention and its weights; `rest` gives what is below."""
         raise NotImplementedError
 
+    def key(self, path: str, name: str) -> str:
+        """What a tensor of a target is called in a file: those that all targets share are there once."""
+        return f":{name}" if self.params[name].shared else f"{path}:{name}"
+
     # ------------------------------------------------------------ on weights
 
     def refusal(self) -> NotMergeable:

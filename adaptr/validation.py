@@ -172,6 +172,8 @@ def _claims(cls: type[Contract[Any]]) -> Iterator[Fault]:
         yield f"`forms` is {cls.forms!r}, wanted a set of {', '.join(sorted(FORMS))}", ""
     if bool(cls.forms) != cls.supplies("written"):
         yield "`forms` and `written` belong together: what an operator may be, and the tensors that are made of it", ""
+    if cls.forms and any(param.shared for param in cls.params.values()):
+        yield "`forms`: a delta is written target by target, and some of its tensors are shared by all", ""
     if cls.portable and not cls.supplies("inverse"):
         yield "`portable` says that its inverse has the same bits everywhere, and there is no `inverse`", ""
     if not (cls.tokens is None or type(cls.tokens) is int):

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from adaptr import plugins
 from adaptr.adapter import Adapter
 from adaptr.capabilities import LOW_RANK, WRITTEN
 from adaptr.composing import beside, parents, recipe_file
@@ -212,8 +213,10 @@ def _dequantized(adapter: Adapter) -> Adapter:
     """The adapter with floats for its quantised tensors."""
     if not adapter.quantization:
         return adapter
-    tensors = {f"{path}:{name}": t for path in adapter.targets for name, t in adapter.at(path).items()}
-    return adapter.replace(tensors=tensors, quantization={})
+    own = plugins.method(adapter.method)
+    tensors = {own.key(path, name): t for path in adapter.targets for name, t in adapter.at(path).items()}
+    parts = adapter.with_parts({name: _dequantized(adapter.part(name)) for name in adapter.parts})
+    return parts.replace(tensors={**tensors, **parts.tensors}, quantization={})
 
 
 def _report(

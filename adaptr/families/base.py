@@ -11,7 +11,7 @@ from adaptr import hosting, plugins, settings
 from adaptr import params as tables
 from adaptr.adapter import Adapter, Target
 from adaptr.contract import C, Contract
-from adaptr.errors import BadConfig, TargetNotFound, Unsupported
+from adaptr.errors import BadConfig, ShapeError, TargetNotFound, Unsupported
 from adaptr.view import View
 
 if TYPE_CHECKING:
@@ -139,7 +139,12 @@ class Method(Contract[C]):
             target = dataclasses.replace(place, config=vars(self.config(own)).copy())
             chosen[place.path] = target
             for name, tensor in self.init(target, host.view_of(model, target), generator).items():
-                tensors.setdefault(f":{name}" if self.params[name].shared else f"{place.path}:{name}", tensor)
+                first = tensors.setdefault(self.key(place.path, name), tensor)
+                if first.shape != tensor.shape:
+                    raise ShapeError(
+                        f"`{self.name}`: all targets share `{name}`, which has the shape {tuple(first.shape)} at the "
+                        f"first of them and {tuple(tensor.shape)} at `{place.path}`: name targets of one shape"
+                    )
         shared = vars(self.config(values)).copy()
         return Adapter(self.name, shared, chosen, tensors, self.version, base=host.base_of(model, chosen))
 

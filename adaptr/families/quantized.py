@@ -34,12 +34,15 @@ def quantize(method: Method, adapter: Adapter, scheme: str) -> Adapter:
     tensors: dict[str, Tensor] = {k: v for k, v in adapter.tensors.items() if k.endswith(":=")}
     for path, target in adapter.targets.items():
         for name, tensor in adapter.at(path).items():
+            key = method.key(path, name)
+            if key in tensors:  # shared, and there already
+                continue
             if not method.params[name].trains:  # places and seeds of projections mean nothing when rounded
-                tensors[f":{name}" if method.params[name].shared else f"{path}:{name}"] = tensor
+                tensors[key] = tensor
                 continue
             stored = _stored(tensor, scheme, _rank_axis(method, name, vars(method.config(target.config))))
-            _require_finite(f"{path}:{name}", scheme, tensor, *stored.values())
-            tensors.update({f"{path}:{name}{suffix}": value for suffix, value in stored.items()})
+            _require_finite(key, scheme, tensor, *stored.values())
+            tensors.update({f"{key}{suffix}": value for suffix, value in stored.items()})
     made = adapter.replace(tensors=tensors, quantization={"scheme": scheme})
     return made.replace(quantization={"scheme": scheme, **declared(method, adapter, made)})
 

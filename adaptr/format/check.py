@@ -35,13 +35,15 @@ def check(adapter: Adapter, header: Header) -> None:
     shared = {part: found.pop((part, path)) for part, path in list(found) if not path and (part, path) not in own}
     for part, target in adapter.all_targets:
         owner = adapter.parts[part] if part else adapter
-        here = {**found.pop((part, target.path), {}), **shared.get(part, {})}
+        own_here = found.pop((part, target.path), {})
+        here = {**own_here, **shared.get(part, {})}
         if adapter.quantization:
             here = _without_scales(target.path, here)
         method = _known(owner.method, owner.version)
         if method is None:
             _has_any(target, here)
             continue
+        _explained(method, target.path, own_here, shared.get(part, {}))
         # targets of one method, kind, shape and configuration want the same, and there are hundreds of them
         alike = (owner.method, target.kind, target.shape, repr(target.config))
         want = wanted[alike] = wanted.get(alike) or _wanted(method, target)
@@ -114,6 +116,16 @@ def _compare(method: Method, target: Target, want: Shapes, here: Found) -> None:
         if param not in want:
             raise e.TensorUnexpected(f"`{key}` is no tensor of `{method.name}`, which has {', '.join(want)}")
     method.check(target, found)
+
+
+def _explained(method: Method, path: str, own: Found, shared: Found) -> None:
+    """Raises `TensorUnexpected` where a target has what all share, or the adapter what each target has."""
+    for found, where, other in ((own, path, ""), (shared, "", "<target>")):
+        for name in found:
+            param = method.params.get(name.removesuffix(SCALE))
+            if param is not None and param.shared != (found is shared):
+                key = f"{shown(where)}:{shown(name)}"
+                raise e.TensorUnexpected(f"`{key}` is no tensor of `{method.name}`, which has it as `{other}:{name}`")
 
 
 def _wanted(method: Method, target: Target) -> Shapes:

@@ -80,7 +80,8 @@ class State(nn.Module):
 
     def key(self, name: str) -> str:
         """What a tensor is called in the adapter."""
-        return f":{name}" if self.method.params[name].shared else f"{self.target.path}:{name}"
+        found: str = self.method.key(self.target.path, name)
+        return found
 
     @property
     def parts(self) -> Mapping[str, State]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from adaptr import plugins
-from adaptr.adapter import Adapter
+from adaptr.adapter import Adapter, numel
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -68,7 +68,12 @@ def parts_of(adapter: Adapter) -> list[Adapter]:
 
 
 def count(adapter: Adapter) -> int:
-    """The numbers an adapter has by its method's table."""
+    """The numbers that an adapter trains by its method's table; those that targets share count once."""
+    parts = [adapter.part(name) for name in adapter.parts] if plugins.method(adapter.method).trains_parts else []
+    return sum(_count(one) for one in [adapter, *parts])
+
+
+def _count(adapter: Adapter) -> int:
     own = plugins.method(adapter.method)
-    parts = [adapter.part(name) for name in adapter.parts] if own.trains_parts else []
-    return sum(plugins.method(a.method).count(t) for a in [adapter, *parts] for t in a.targets.values())
+    shapes = {own.key(t.path, n): shape for t in adapter.targets.values() for n, shape in own.shapes(t).items()}
+    return numel(shape for key, shape in shapes.items() if own.params[key.rpartition(":")[2]].trains)

@@ -28,6 +28,7 @@ from adaptr.errors import (
     UsageError,
     WrongBase,
 )
+from adaptr.testing import assert_close, shaken
 from adaptr.weighting import Layers
 
 
@@ -351,6 +352,17 @@ def test_prompts_are_concatenated_under_that_name() -> None:
         model(**tiny.inputs("llama"))
     with pytest.raises(Unsupported, match="one method"):
         adaptr.compose([a, p], "concat")
+
+
+def test_quantised_parts_are_averaged_as_floats(tmp_path: Path) -> None:
+    """Found in 0.2.0: the parts of an arrangement were left out, and the result was empty."""
+    model = tiny.model("llama")
+    one, two = (shaken(adaptr.create(model, "mam", m=4, tokens=2), seed) for seed in (1, 2))
+    made = adaptr.compose([adaptr.quantize(one, "int8"), two], "average").adapter
+    adaptr.save(made, tmp_path / "a.safetensors")
+    assert set(made.tensors) == set(one.tensors)
+    for key, found in made.tensors.items():
+        assert_close(found, (one.tensors[key] + two.tensors[key]) / 2, to=0.01)
 
 
 def test_bottlenecks_are_averaged_under_that_name() -> None:
