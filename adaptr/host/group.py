@@ -14,7 +14,7 @@ from adaptr import plugins
 from adaptr.adapter import Adapter
 from adaptr.host.handle import Handle
 from adaptr.host.names import current, formerly
-from adaptr.host.replace import Replacement, replaceable
+from adaptr.host.replace import replaceable, replacements
 from adaptr.host.session import Session
 from adaptr.lifecycle import Group as Params
 from adaptr.lifecycle import Phase, Run, phase_at
@@ -44,8 +44,8 @@ class Group(Handle):
         self.states = {f"{n}:{path}": s for n, c in children.items() for path, s in c.states.items()}
         self._undo = [child.detach for child in children.values()]
         learns = isinstance(self, Session)
-        for path, tensor in adapter.replaced.items():
-            self.replacements[path] = replacement = Replacement(model, path, tensor, weight, learns)
+        for path, replacement in replacements(model, adapter, weight, learns):
+            self.replacements[path] = replacement
             self._undo.append(replacement.undo)
 
     def _check_strengths(self, by: Strength) -> None:

@@ -31,13 +31,14 @@ def replacements(
     """The adapter's whole parameters, each put in its place as it is asked for, by path.
 
     What stands under the adapter's own delta is its base: frozen, in every use of a tied weight, and nothing to do
-    where it is what the model has.
+    where it is what the model has. What was tied in the base that the adapter was made on stays tied.
     """
     grounds = set(adapter.grounds.values())
+    tied = {name for names in adapter.base.ties for name in names}
     for path, tensor in adapter.replaced.items():
         below = path in grounds
         if not (below and same(model, path, tensor)):
-            others = _uses(model, path) - set(adapter.replaced_paths) if below else set()
+            others = _uses(model, path) - set(adapter.replaced_paths) if below or path in tied else set()
             yield path, Replacement(model, path, tensor, weight, trainable and not below, sorted(others))
 
 

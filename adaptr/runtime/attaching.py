@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from adaptr import plugins, weighting
 from adaptr.adapter import Adapter
+from adaptr.families.also import with_whole
 from adaptr.sources.given import Given, Several, Weighted, by_name, opened, single, without_weights
 
 if TYPE_CHECKING:
@@ -24,21 +25,35 @@ def create(
     seed: int = 0,
     name: str = "",
     children: Several | None = None,
+    also: str | Sequence[str] = (),
     **config: Any,
 ) -> Adapter:
     """A fresh adapter for `model`: `create(model, "lora", ["attn.q", "attn.v"], r=16)`.
 
     `children`: the adapters, by name, that a method is made of which weighs others: `create(model, "xlora",
-    children={"law": a, "code": b})`.
+    children={"law": a, "code": b})`. `also`: what is trained whole beside it: `head`, `norm`, `embed`, or paths and
+    patterns of modules and parameters.
     """
+    made = _fresh(model, method, targets, overrides, seed, children, config).replace(name=name)
+    return with_whole(model, made, also) if also else made
+
+
+def _fresh(
+    model: nn.Module,
+    method: str,
+    targets: Spec,
+    overrides: Mapping[str, Mapping[str, Any]] | None,
+    seed: int,
+    children: Several | None,
+    config: Mapping[str, Any],
+) -> Adapter:
     if children is not None:
         from adaptr.composing import gather
 
         given = by_name(without_weights(children, f"`{method}` finds the weights of its parts itself"))
         parts = {called: opened(each.what, model) for called, each in given.items()}
-        return gather.over(method, parts, model, config, seed).replace(name=name)
-    made = plugins.method(method).create(model, targets, config, overrides, seed)
-    return made.replace(name=name)
+        return gather.over(method, parts, model, config, seed)
+    return plugins.method(method).create(model, targets, config, overrides, seed)
 
 
 def attach(model: nn.Module, adapter: Weighted, weight: float = 1.0) -> Handle:

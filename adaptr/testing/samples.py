@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from adaptr import plugins
-from adaptr.adapter import Adapter, numel
+from adaptr.adapter import WHOLE, Adapter, numel
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -46,6 +46,8 @@ def trained_keys(adapter: Adapter) -> list[str]:
     own = plugins.method(adapter.method)
 
     def trains(key: str) -> bool:
+        if key.endswith(WHOLE):
+            return True
         part, dot, name = key.rpartition(":")[2].partition(".")
         return own.trains_parts and methods[part].params[name].trains if dot else own.params[part].trains
 
@@ -68,9 +70,12 @@ def parts_of(adapter: Adapter) -> list[Adapter]:
 
 
 def count(adapter: Adapter) -> int:
-    """The numbers that an adapter trains by its method's table; those that targets share count once."""
+    """The numbers that an adapter trains by its method's table; those that targets share count once; with whole
+    parameters.
+    """
     parts = [adapter.part(name) for name in adapter.parts] if plugins.method(adapter.method).trains_parts else []
-    return sum(_count(one) for one in [adapter, *parts])
+    whole = numel(tuple(tensor.shape) for tensor in adapter.replaced.values())
+    return whole + sum(_count(one) for one in [adapter, *parts])
 
 
 def _count(adapter: Adapter) -> int:
