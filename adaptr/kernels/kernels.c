@@ -81,7 +81,8 @@ int64_t add_bf16(const uint16_t *restrict was, const float *restrict added, int6
         for (int i = 0; i < n; i++) sum.bits[i] = (uint32_t)w[i] << 16;
         for (int i = 0; i < n; i++) sum.values[i] += d[i];
         for (int i = 0; i < n; i++) m[i] = rounded(sum.bits[i]);
-        for (int i = 0; i < n; i++) endless |= (m[i] & EXPONENT) == EXPONENT;
+        /* of the sum too: rounded as numbers are, a NaN of all ones is zero */
+        for (int i = 0; i < n; i++) endless |= ((m[i] & EXPONENT) == EXPONENT) | ((sum.bits[i] >> 16 & EXPONENT) == EXPONENT);
         if (endless) return -1;
         for (int i = 0; i < n; i++) sum.bits[i] = (uint32_t)m[i] << 16;
         for (int i = 0; i < n; i++) sum.values[i] -= d[i];

@@ -96,6 +96,14 @@ def test_a_sum_that_is_not_finite_is_left_to_who_can_say_so(native: Kernels, odd
     assert native.add(np.zeros(2000, np.int16), added, BF16) is None
 
 
+def test_nor_is_any_nan_a_number(native: Kernels) -> None:
+    """Rounded as numbers are, those of all ones would be zeros."""
+    for bits in (0x7FFFFFFF, 0xFFFFFFFF, 0x7F800001):
+        added = np.zeros(9, np.uint32)
+        added[4] = bits
+        assert native.add(np.zeros(9, np.int16), added.view(np.float32), BF16) is None
+
+
 def files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*.safetensors"))}
 
