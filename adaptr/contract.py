@@ -100,6 +100,10 @@ class Contract(Generic[C]):
     #: How fast it learns, where nothing is said: a learning rate of AdamW.
     rate: ClassVar[float] = 1e-3
 
+    #: For its laws: a configuration for models of width 32, and name to (method, targets, configuration) of adapters
+    #: that it can be made of.
+    small: ClassVar[Mapping[str, Any]] = {}
+    examples: ClassVar[Mapping[str, tuple[str, Sequence[str] | None, Mapping[str, Any]]]] = {}
     #: What a method of the family must supply, one of several where `|` stands between them.
     formulas: ClassVar[tuple[str, ...]] = ("view",)
 

@@ -13,24 +13,6 @@ from adaptr.errors import TargetNotFound, Unsupported
 from adaptr.testing import Laws
 
 MODELS = ("llama", "gpt2", "bert", "t5")
-#: Sizes that suit models of width 32, where the default is larger.
-SMALL: dict[str, dict[str, Any]] = {
-    "houlsby": {"m": 8},
-    "parallel": {"m": 8},
-    "mam": {"m": 8, "tokens": 3},
-    "prefix": {"tokens": 3},
-    "prompt": {"tokens": 3},
-}
-#: What the adapters are that a method is made of.
-CHILDREN: dict[str, dict[str, Any]] = {
-    "stack": {"style": ("lora", ["attn.o", "mlp.down"], {"r": 2}), "tone": ("dora", ["attn.o"], {"r": 2})},
-}
-EXPERTS = {
-    "law": ("lora", ["attn.o", "mlp.down"], {"r": 2}),
-    "code": ("loha", ["attn.o"], {"r": 2}),
-    "art": ("lora", ["mlp.down"], {"r": 3, "rslora": True}),
-}
-CHILDREN |= dict.fromkeys(["xlora", "arrow", "lora-soups"], EXPERTS)
 #: Models that have nothing for a method to change, or two sequences where it knows one.
 IMPOSSIBLE = {("llama", "bitfit"): TargetNotFound, ("t5", "bitfit"): TargetNotFound, ("t5", "xlora"): Unsupported}
 
@@ -38,8 +20,6 @@ IMPOSSIBLE = {("llama", "bitfit"): TargetNotFound, ("t5", "bitfit"): TargetNotFo
 def _laws(architecture: str, name: str) -> type[Laws]:
     class Of(Laws):
         method = name
-        config = SMALL.get(name, {})
-        children = CHILDREN.get(name, {})
         compiles = architecture in {"llama", "bert"}  # tracing two stacks takes seconds and shows nothing new
 
         def model(self) -> Any:

@@ -39,6 +39,11 @@ class Gate(Method[C]):
     trains_parts: ClassVar[bool] = False
     unmergeable: ClassVar[str] = "gated"
     possible: ClassVar[str] = "keep it attached; `lora-soups` learns weights that are the same for every token"
+    examples: ClassVar[Mapping[str, tuple[str, Sequence[str] | None, Mapping[str, Any]]]] = {
+        "law": ("lora", ["attn.o", "mlp.down"], {"r": 2}),
+        "code": ("loha", ["attn.o"], {"r": 2}),
+        "art": ("lora", ["mlp.down"], {"r": 3, "rslora": True}),
+    }
     #: Whether the base runs before each forward, for `scalings` to read its last hidden states.
     passes: ClassVar[bool] = False
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from adaptr import kinds, strategies
 from adaptr.adapter import Adapter, Target
@@ -30,6 +30,13 @@ if TYPE_CHECKING:
 #: Of results in fp32, relative to the largest value.
 CLOSE = 2e-5
 EXAMPLES = 8
+
+
+def skip(reason: str) -> NoReturn:
+    """What does not apply is skipped with its reason."""
+    import pytest
+
+    pytest.skip(reason)
 
 
 class StrategyLaws:
@@ -130,7 +137,7 @@ class StrategyLaws:
 
     def test_law_2_the_order_of_inputs_is_nothing(self) -> None:
         if self.own.ordered:
-            return
+            skip(f"`{self.strategy}`: {self.own.ordered}")
 
         def law(case: Case) -> None:
             turned = range(len(case.ops) - 1, -1, -1)
@@ -151,7 +158,7 @@ class StrategyLaws:
 
     def test_law_4_an_input_at_a_weight_of_almost_nothing_is_almost_none(self) -> None:
         if self.own.jumps:
-            return
+            skip(f"`{self.strategy}`: {self.own.jumps}")
 
         def law(case: Case) -> None:
             *ops, last = case.ops
@@ -163,7 +170,7 @@ class StrategyLaws:
 
     def test_law_5_a_scale_of_all_weights_is_one_of_the_result_or_nothing(self) -> None:
         if len(set(self.strengths)) == 1:
-            return
+            skip(f"`{self.strategy}` is tried at one strength")
         by = 1.0 if self.own.scale_free or self.own.normalize else 3.0
 
         def law(case: Case) -> None:
@@ -183,7 +190,7 @@ class StrategyLaws:
 
     def test_law_7_one_input_is_itself(self) -> None:
         if self.whole is None or self.own.least > 1:
-            return
+            skip(f"`{self.strategy}` is never one input itself")
         options = {**self.options(), **self.whole}
 
         def law(case: Case) -> None:
@@ -194,7 +201,7 @@ class StrategyLaws:
 
     def test_law_8_a_delta_of_zero_is_none(self) -> None:
         if isinstance(self.own, Whole):
-            return
+            skip(f"`{self.strategy}` takes whole adapters, not deltas")
 
         def law(case: Case) -> None:
             last = len(case.ops) - 1
@@ -207,7 +214,7 @@ class StrategyLaws:
 
     def test_law_9_how_a_delta_is_written_is_nothing(self) -> None:
         if self.own.by_factors or isinstance(self.own, Whole):
-            return
+            skip(f"`{self.strategy}` looks at factors or tensors, not at what they make")
 
         def law(case: Case) -> None:
             for written in (cases.dense, cases.rescaled):
@@ -218,7 +225,7 @@ class StrategyLaws:
 
     def test_law_10_of_experts_each_has_its_own_or_is_refused(self) -> None:
         if isinstance(self.own, Whole):
-            return
+            skip(f"`{self.strategy}` takes whole adapters, not deltas")
 
         def law(case: Case) -> None:
             stacks = [cases.stacked(op) for op in case.ops]
@@ -248,7 +255,7 @@ class StrategyLaws:
     def test_law_12_its_factor_is_one_of_the_result(self) -> None:
         field = self.own.factor
         if not field:
-            return
+            skip(f"`{self.strategy}` has no factor")
 
         def law(case: Case) -> None:
             once, more = ({**self.options(), field: by} for by in (1.0, 2.5))
@@ -261,7 +268,7 @@ class StrategyLaws:
         """So that a bias, which no strategy is asked for, and the delta beside it have one coefficient."""
         own = self.own
         if self.whole is None or isinstance(own, Whole):
-            return
+            skip(f"`{self.strategy}` takes no input alone")
         options = {**self.options(), **self.whole, **({own.factor: 0.6} if own.factor else {})}
 
         def law(case: Case) -> None:

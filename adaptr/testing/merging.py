@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from adaptr import plugins
 from adaptr.adapter import Adapter, Target
+from adaptr.contract import REASONS
 from adaptr.errors import NotMergeable
 from adaptr.testing.samples import parts_of
 
@@ -17,6 +18,12 @@ if TYPE_CHECKING:
 
 def mergeable(adapter: Adapter) -> bool:
     return all(plugins.method(one.method).can.merge for one in [adapter, *parts_of(adapter)])
+
+
+def why_not(adapter: Adapter) -> str:
+    """Why it can't be merged, itself or a part of it."""
+    methods = [plugins.method(one.method) for one in [adapter, *parts_of(adapter)]]
+    return next(REASONS[method.unmergeable] for method in methods if not method.can.merge)
 
 
 def merged(model: nn.Module, stack: Sequence[tuple[Adapter, float]]) -> nn.Module:

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import adaptr
 from adaptr import plugins
 from adaptr.adapter import Adapter
+from adaptr.strategies.laws import skip
 from adaptr.testing.closeness import assert_close, bits_equal, error_of_change, relative, tensor_pairs
-from adaptr.testing.merging import assert_refused, mergeable, merged, round_trip
+from adaptr.testing.merging import assert_refused, mergeable, merged, round_trip, why_not
 from adaptr.testing.samples import count, logits, shaken, tiny_llama, trained_keys
 from adaptr.testing.training import TrainingLaws
 
@@ -24,12 +25,12 @@ if TYPE_CHECKING:
 
 
 class Laws(TrainingLaws):
-    """One test a law. `config` and `targets` are what `adaptr.create` gets; choose sizes that suit the model."""
+    """One test a law. `config` and `targets` are what `adaptr.create` gets beside what the method calls `small`."""
 
     method: ClassVar[str]
     config: ClassVar[Mapping[str, Any]] = {}
     targets: ClassVar[Sequence[str] | None] = None
-    #: For methods that are made of other adapters: name to (method, targets, config) of each.
+    #: For methods that are made of other adapters: name to (method, targets, config) of each, if not the method's own.
     children: ClassVar[Mapping[str, tuple[str, Sequence[str] | None, Mapping[str, Any]]]] = {}
     #: Whether the method compiles without a graph break.
     compiles: ClassVar[bool] = True
@@ -52,13 +53,15 @@ class Laws(TrainingLaws):
 
     def fresh(self, model: nn.Module) -> Adapter:
         """A fresh adapter. Methods that are made of other adapters get those of `children`, away from their start."""
-        if not self.children:
-            return adaptr.create(model, self.method, self.targets, **self.config)
+        own = plugins.method(self.method)
+        config, children = {**own.small, **self.config}, self.children or own.examples
+        if not children:
+            return adaptr.create(model, self.method, self.targets, **config)
         made = {
-            name: shaken(adaptr.create(model, method, targets, **config), seed)
-            for seed, (name, (method, targets, config)) in enumerate(self.children.items(), 11)
+            name: shaken(adaptr.create(model, method, targets, **values), seed)
+            for seed, (name, (method, targets, values)) in enumerate(children.items(), 11)
         }
-        return adaptr.create(model, self.method, children=made, **self.config)
+        return adaptr.create(model, self.method, children=made, **config)
 
     def output(self, model: nn.Module) -> Tensor:
         import torch
@@ -66,25 +69,27 @@ class Laws(TrainingLaws):
         with torch.no_grad():
             return logits(model(**self.inputs()))
 
+    def require_weight(self, adapter: Adapter) -> None:
+        """Skips a law of merged weights where there are none."""
+        if not mergeable(adapter):
+            skip(f"`{self.method}` can't be merged: {why_not(adapter)}")
+
     # ------------------------------------------------------------ the laws
 
     def test_law_1_fresh_is_the_identity(self) -> None:
-        method = plugins.method(self.method)
         model = self.model()
         before = self.output(model)
         with adaptr.attach(model, self.fresh(model)):
             after = self.output(model)
-        if method.can.identity:
+        if plugins.method(self.method).can.identity:
             assert_close(after, before)
         else:
-            assert "identity" in (sys.modules[type(method).__module__].__doc__ or ""), "the docstring must say why not"
+            assert not bits_equal(after, before), "`identity` is False, and a fresh adapter changes nothing"
 
     def test_law_2_forward_is_the_merged_weight(self) -> None:
         model = self.model()
         adapter = self.adapter(model)
-        if not mergeable(adapter):
-            assert_refused(adapter, model)
-            return
+        self.require_weight(adapter)
         for weight in (1.0, 0.5):
             with adaptr.attach(model, adapter, weight):
                 attached = self.output(model)
@@ -105,8 +110,9 @@ class Laws(TrainingLaws):
     def test_law_4_unmerge_gives_the_base_back(self) -> None:
         model = self.model()
         adapter = self.adapter(model)
-        if not mergeable(adapter) or not plugins.method(self.method).can.inverse:
-            return
+        self.require_weight(adapter)
+        if not plugins.method(self.method).can.inverse:
+            skip(f"`{self.method}` has no inverse: unmerging it needs the base")
         for target in adapter.targets.values():
             W, b, back, bias = round_trip(model, adapter, target)
             assert_close(back, W)
@@ -117,8 +123,7 @@ class Laws(TrainingLaws):
     def test_law_5_merging_a_stack_is_merging_the_composed_view(self) -> None:
         model = self.model()
         stack = [(self.adapter(model, 1), 1.0), (self.adapter(model, 2), 0.7)]
-        if not mergeable(stack[0][0]):
-            return
+        self.require_weight(stack[0][0])
         handles = [adaptr.attach(model, adapter, weight) for adapter, weight in stack]
         attached = self.output(model)
         for handle in handles:
@@ -145,9 +150,7 @@ class Laws(TrainingLaws):
 
         model = self.model()
         if not trained_keys(self.adapter(model)):
-            import pytest
-
-            pytest.skip(f"`{self.method}` learns nothing: all that it has follows from the adapters it is made of")
+            skip(f"`{self.method}` learns nothing: all that it has follows from the adapters it is made of")
         flags = [p.requires_grad for p in model.parameters()]
         with torch.random.fork_rng(devices=[]), adaptr.train(model, self.adapter(model)) as session:
             torch.manual_seed(0)
@@ -189,7 +192,7 @@ class Laws(TrainingLaws):
         import torch
 
         if not self.compiles:
-            return
+            skip(f"`{self.method}` is not compiled here (`compiles`)")
         model = self.model()
         with adaptr.attach(model, self.adapter(model)):
             plain = self.output(model)
@@ -218,6 +221,13 @@ class Laws(TrainingLaws):
         )
         done = subprocess.run([sys.executable, "-c", code, self.method], capture_output=True, text=True, check=True)
         assert done.stdout.strip() == "[]"
+
+    def test_law_17_what_has_no_weight_says_why(self) -> None:
+        model = self.model()
+        adapter = self.adapter(model)
+        if mergeable(adapter):
+            skip(f"`{self.method}` has a weight")
+        assert_refused(adapter, model)
 
     def test_law_13_counts_what_it_trains(self) -> None:
         model = self.model()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from adaptr import api, plugins
 from adaptr.adapter import Adapter
 from adaptr.host import Session
+from adaptr.strategies.laws import skip
 from adaptr.testing.closeness import bits_equal
 from adaptr.testing.driver import Batch, Driver
 from adaptr.testing.samples import logits, trained_keys
@@ -43,9 +44,7 @@ class TrainingLaws:
         model = self.model()
         adapter = self.fresh(model)
         if not trained_keys(adapter):
-            import pytest
-
-            pytest.skip(f"`{self.method}` learns nothing: all that it has follows from the adapters it is made of")
+            skip(f"`{self.method}` learns nothing: all that it has follows from the adapters it is made of")
         torch.manual_seed(0)
         session: Session = api.train(model.train(), adapter)
         return session

@@ -21,6 +21,7 @@ class Config:
 
 class MAM(Composite[Config]):
     name = "mam"
+    small = {"m": 8, "tokens": 3}
 
     def parts(self, cfg: Config) -> Any:
         return {

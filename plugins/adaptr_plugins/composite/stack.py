@@ -30,6 +30,7 @@ class Config:
 
 class Stack(Composite[Config]):
     name = "stack"
+    examples = {"style": ("lora", ["attn.o", "mlp.down"], {"r": 2}), "tone": ("dora", ["attn.o"], {"r": 2})}
 
     def parts(self, cfg: Config) -> Any:
         return {}

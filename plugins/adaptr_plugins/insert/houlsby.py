@@ -35,6 +35,7 @@ class Houlsby(Insert[Config]):
     }
     targets = ("attn_out", "ffn_out")
     identity = False
+    small = {"m": 8}
 
     def branch(self, h: Tensor, x: Tensor, p: Live, cfg: Config) -> Tensor:
         return bottleneck(h, p, cfg.activation)

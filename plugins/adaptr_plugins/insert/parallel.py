@@ -35,6 +35,7 @@ class Parallel(Insert[Config]):
         "b_u": Param("d"),
     }
     targets = ("ffn_out",)
+    small = {"m": 8}
 
     def at_target(self, model: nn.Module, target: Target, values: dict[str, Any]) -> dict[str, Any]:
         return {"reads": roles.ffn_input(target.path), **values}

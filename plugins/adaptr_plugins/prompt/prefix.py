@@ -27,6 +27,7 @@ class Config:
 
 class PrefixTuning(Prefix[Config]):
     name = "prefix"
+    small = {"tokens": 3}
     params = {"K": Param("h tokens d", init="normal:1"), "V": Param("h tokens d", init="normal:1")}
 
     def keys_values(self, p: Live, cfg: Config) -> tuple[Tensor, Tensor]:

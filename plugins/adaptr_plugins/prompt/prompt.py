@@ -32,6 +32,7 @@ class Config:
 
 class Prompt(SoftPrompt[Config]):
     name = "prompt"
+    small = {"tokens": 3}
     params = {"P": Param("rows d", init="normal:0.02")}
 
     def prompt(self, p: Live, cfg: Config) -> Tensor:
