@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from adaptr import kinds
 from adaptr.adapter import Target
 from adaptr.errors import Unsupported
-from adaptr.foreign.peft.draft import Piece
+from adaptr.foreign.draft import Piece
 
 if TYPE_CHECKING:
     from torch import Tensor

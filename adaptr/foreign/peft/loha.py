@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING, Any
 from adaptr import kinds
 from adaptr.adapter import Target
 from adaptr.errors import ConfigConflict
+from adaptr.foreign import placing, same
+from adaptr.foreign.draft import Draft, Piece
 from adaptr.foreign.peft import config as fields_of
-from adaptr.foreign.peft import keys, placing, same
-from adaptr.foreign.peft.draft import Draft, Piece
+from adaptr.foreign.peft import keys
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from adaptr.adapter import Adapter
-    from adaptr.foreign.peft.same import Same
     from adaptr.foreign.peft.source import Source
+    from adaptr.foreign.same import Same
 
 PLAIN = {name: f"hada_{name}" for name in ("w1_a", "w1_b", "w2_a", "w2_b")}
 TUCKER = {

@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING, Any
 from adaptr import kinds
 from adaptr.adapter import Target
 from adaptr.errors import ConfigConflict, Unsupported
+from adaptr.foreign import placing, same
+from adaptr.foreign.draft import Draft, Piece
 from adaptr.foreign.peft import config as fields_of
-from adaptr.foreign.peft import initial, keys, merged, placing, same, stacks
-from adaptr.foreign.peft.draft import Draft, Piece
+from adaptr.foreign.peft import initial, keys, merged, stacks
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from adaptr.adapter import Adapter
-    from adaptr.foreign.peft.same import Same
     from adaptr.foreign.peft.source import Source
+    from adaptr.foreign.same import Same
 
 _REFUSED = {
     "alora_invocation_tokens": "aLoRA works from its invocation tokens on; as plain LoRA it would work everywhere",

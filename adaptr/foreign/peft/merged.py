@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from adaptr.errors import ConfigConflict
-from adaptr.foreign.peft.draft import Piece
+from adaptr.foreign.draft import Piece
 
 if TYPE_CHECKING:
     from torch import Tensor

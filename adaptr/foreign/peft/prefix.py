@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 from adaptr import kinds
 from adaptr.adapter import Target
 from adaptr.errors import ConfigConflict, Unsupported
+from adaptr.foreign import placing
+from adaptr.foreign.draft import Draft, Piece
 from adaptr.foreign.peft import config as fields_of
-from adaptr.foreign.peft import keys, placing
-from adaptr.foreign.peft.draft import Draft, Piece
+from adaptr.foreign.peft import keys
 from adaptr.foreign.peft.prompt import embeddings
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from adaptr.errors import AdaptrError, CheckpointError, TensorAbsent
 from adaptr.foreign.peft import config as fields_of
 from adaptr.foreign.peft import promised, selecting
-from adaptr.foreign.peft.placing import ordered
+from adaptr.foreign.placing import ordered
 from adaptr.foreign.weights import Weights
 
 if TYPE_CHECKING:

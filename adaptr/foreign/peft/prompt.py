@@ -10,16 +10,17 @@ from typing import TYPE_CHECKING, Any
 from adaptr import kinds
 from adaptr.adapter import Target
 from adaptr.errors import ConfigConflict, NoAdapterTensors
+from adaptr.foreign import same
+from adaptr.foreign.draft import Draft, Piece
 from adaptr.foreign.peft import config as fields_of
-from adaptr.foreign.peft import keys, same
-from adaptr.foreign.peft.draft import Draft, Piece
+from adaptr.foreign.peft import keys
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from adaptr.adapter import Adapter
-    from adaptr.foreign.peft.same import Same
     from adaptr.foreign.peft.source import Source
+    from adaptr.foreign.same import Same
 
 
 def read(source: Source, model: nn.Module | None) -> Draft:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -10,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from adaptr.adapter import REPLACED, Adapter, Base, Target
 from adaptr.errors import ConfigConflict, NoAdapterTensors, TargetMismatch, TensorUnknown
+from adaptr.foreign import finish
+from adaptr.foreign.draft import Draft, Piece, Pieces
 from adaptr.foreign.peft import config as fields_of
 from adaptr.foreign.peft import keys, promised, promises, table, told
 from adaptr.foreign.peft import source as sources
-from adaptr.foreign.peft.draft import Draft, Piece, Pieces
 from adaptr.roles import CONV1D_MODELS
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def read(weights: Path, base: BaseModel | None = None) -> Adapter:
         base=_base(source.config, base),
         source=str(source.path),
     )
-    _check(adapter, pieces)
+    finish.check(adapter, pieces)
     promises.require(promised.Promised.of(source.config, adapter), base if model is None else model)
     return _placed(_completed(adapter, source, draft.rewritten), model)
 
@@ -119,38 +119,17 @@ def _base(config: Mapping[str, Any], base: BaseModel | None) -> Base:
     )
 
 
-def _check(adapter: Adapter, pieces: Mapping[str, Piece]) -> None:
-    """The shapes against the method's own table: the last word, whatever the translator thought."""
-    from adaptr import plugins
-
-    method = plugins.method(adapter.method)
-    found: dict[str, dict[str, tuple[int, ...]]] = {}
-    for key, piece in pieces.items():
-        path, _, name = key.rpartition(":")
-        if name != REPLACED:
-            found.setdefault(path, {})[name] = piece.shape
-    shared = {} if "" in adapter.targets else found.get("", {})
-    for path, target in adapter.targets.items():
-        method.check(target, {**found.get(path, {}), **shared})
-
-
 def _completed(adapter: Adapter, source: Source, rewritten: Mapping[str, Any]) -> Adapter:
     """What the file says beyond tensors: its configuration as it is, and what adaptr wrote into it earlier."""
     from adaptr.foreign.peft.writing import derived
 
     said, license = source.about, source.about["license"] or told.license_of(source.told)
-    adapter = adapter.replace(**{**said, "license": license, "base": _known(adapter.base, said["base"])})
+    adapter = finish.named(adapter, {**said, "license": license})
     adapter = adapter.replace(foreign={"peft": {"config": dict(source.config), **source.told}})
     if rewritten:
         fields = table.of_method(adapter.method).fields(adapter)
         adapter.foreign["peft"]["config"].update(fields | rewritten)
     return adapter.replace(foreign={"peft": {**adapter.foreign["peft"], "derived": derived(adapter)}})
-
-
-def _known(base: Base, said: Base) -> Base:
-    """The base that PEFT's configuration names, with what PEFT has no field for."""
-    found = {name: getattr(said, name) for name in ("architecture", "structure", "content", "quantization")}
-    return dataclasses.replace(base, **{name: text for name, text in found.items() if text})
 
 
 def _placed(adapter: Adapter, model: nn.Module | None) -> Adapter:

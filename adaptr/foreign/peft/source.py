@@ -7,15 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adaptr.errors import ConfigMissing, ForeignError, FormatError, NoAdapterTensors
+from adaptr.errors import ConfigMissing, NoAdapterTensors
+from adaptr.foreign import saving
 from adaptr.foreign.detect import require_matrices
 from adaptr.foreign.peft import keys, told
 from adaptr.foreign.peft.table import PROMPT_TYPES
 from adaptr.foreign.seen import CONFIG, config_of
 from adaptr.foreign.stored import contents
 from adaptr.foreign.weights import Weights
-from adaptr.format import manifest as manifests
-from adaptr.untrusted import json_object
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,16 +55,7 @@ def read(weights: Path, base: BaseModel | None = None) -> Source:
         tensors,
         shapes,
         tuple(keys.read(shapes, config["peft_type"] in PROMPT_TYPES)),
-        _about(metadata),
+        saving.told(metadata),
         told.beside(weights.parent, metadata),
         None if base is None else Weights(base),
     )
-
-
-def _about(metadata: Mapping[str, str]) -> dict[str, Any]:
-    what = f"the `{told.ABOUT}` entry of the file's metadata"
-    said = json_object(metadata.get(told.ABOUT, "{}").encode(), what, ForeignError)
-    try:
-        return manifests.about(said)
-    except FormatError as error:
-        raise ForeignError(f"{what}: {error}") from None

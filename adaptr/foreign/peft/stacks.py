@@ -13,9 +13,10 @@ from adaptr import kinds
 from adaptr import targets as places
 from adaptr.adapter import Target
 from adaptr.errors import ConfigConflict, LossyConversion, Unsupported
+from adaptr.foreign import placing
+from adaptr.foreign.draft import Piece
 from adaptr.foreign.peft import config as fields_of
-from adaptr.foreign.peft import keys, placing, selecting
-from adaptr.foreign.peft.draft import Piece
+from adaptr.foreign.peft import keys, selecting
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

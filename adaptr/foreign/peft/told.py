@@ -11,13 +11,12 @@ from typing import Any
 
 from adaptr.errors import InputError
 from adaptr.files.linked import require_inside
+from adaptr.foreign.saving import ABOUT
 from adaptr.untrusted import whole
 
 CARD = "README.md"
 #: A model card that is kept, in bytes; PEFT's own template has 5,000.
 MOST = 256 << 10
-#: The entry with what adaptr knows and PEFT has no field for.
-ABOUT = "adaptr.about"
 _FRONT = re.compile(r"\A---\r?\n(.*?)^---\s*$", re.DOTALL | re.MULTILINE)
 _LICENSE = re.compile(r"^license:[ \t]*(?P<quote>[\"']?)([A-Za-z0-9][A-Za-z0-9.+-]*)(?P=quote)[ \t]*\r?$", re.MULTILINE)
 

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 from adaptr import kinds
 from adaptr.adapter import Target
 from adaptr.errors import ConfigConflict, NoAdapterTensors, Unsupported
+from adaptr.foreign import placing
+from adaptr.foreign.draft import Draft, Piece
 from adaptr.foreign.peft import config as fields_of
-from adaptr.foreign.peft import keys, placing
-from adaptr.foreign.peft.draft import Draft, Piece
+from adaptr.foreign.peft import keys
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptr.errors import Unsupported
 from adaptr.files import replacing_folder
-from adaptr.foreign import Written
-from adaptr.foreign.peft import keys, placing, same, table, told
-from adaptr.foreign.peft.same import Same, laid
+from adaptr.foreign import placing, same, saving
+from adaptr.foreign.format import Written
+from adaptr.foreign.peft import keys, table, told
+from adaptr.foreign.same import Same
 from adaptr.foreign.seen import CONFIG
 from adaptr.format import canonical
-from adaptr.format import header as headers
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,8 +25,6 @@ if TYPE_CHECKING:
 LAYOUT = "0.21.2"
 #: The file with the tensors, as it is written.
 WEIGHTS = "adapter_model.safetensors"
-#: Schemes whose tensors are floats: PEFT reads them.
-_FLOATS = (None, "fp16", "bf16")
 #: Fields that choose targets together with `target_modules`, and must not when targets are listed one by one.
 _SELECTING = ("layers_to_transform", "layers_pattern", "exclude_modules")
 #: How the names of classes end, and what PEFT calls their task.
@@ -48,14 +44,15 @@ def save(adapter: Adapter, out: Path, force: bool) -> Written:
     Raises `Unsupported` where PEFT has no such method.
     """
     translator = table.of_method(adapter.method)
-    # what is only cast is written as it is stored, without its declared error
-    plain = adapter.replace(quantization={}) if adapter.quantization.get("scheme") in _FLOATS else adapter
-    found: dict[str, tuple[str, Tensor | Same]] = {**translator.tensors(plain), **_replaced(adapter)}
+    found: dict[str, tuple[str, Tensor | Same]] = {
+        **translator.tensors(saving.plain(adapter)),
+        **_replaced(adapter),
+    }
     config = config_of(adapter)
     with replacing_folder(out, force) as folder:
         (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-        metadata = {**told.metadata_of(adapter.foreign), "format": "pt", told.ABOUT: _about(adapter)}
-        _save(folder / WEIGHTS, dict(found.values()), {key: value for key, value in metadata.items() if value})
+        metadata = {**told.metadata_of(adapter.foreign), "format": "pt", saving.ABOUT: saving.about(adapter)}
+        saving.save(folder / WEIGHTS, dict(found.values()), metadata)
         if card := told.card_of(adapter.foreign):
             (folder / told.CARD).write_bytes(card.encode())
     return Written(out / WEIGHTS, {ours: theirs for ours, (theirs, _) in found.items()})
@@ -63,31 +60,7 @@ def save(adapter: Adapter, out: Path, force: bool) -> Written:
 
 def lost(adapter: Adapter) -> list[str]:
     """What PEFT's folders can't hold of an adapter. Raises `Unsupported` where PEFT has no such method."""
-    scheme = adapter.quantization.get("scheme")
-    cast = [] if scheme in _FLOATS else [f"`{scheme}` tensors (they are written as floats)"]
-    memory = ["the memory of its training, so that it would begin anew"] if adapter.memory else []
-    return [*cast, *memory, *table.of_method(adapter.method).lost(adapter)]
-
-
-def _save(path: Path, tensors: Mapping[str, Tensor | Same], metadata: Mapping[str, str]) -> None:
-    found = {key: laid(value) for key, value in tensors.items()}
-    raw, header = headers.build({key: (dtype, shape) for key, (dtype, shape, _) in found.items()}, metadata)
-    with open(path, "wb") as file:
-        file.write(raw)
-        for key in header.entries:
-            file.writelines(found.pop(key)[2])
-
-
-def _about(adapter: Adapter) -> str:
-    """What PEFT has no field for, as an entry of the file's metadata, which PEFT ignores."""
-    base = {k: v for k, v in dataclasses.asdict(adapter.base).items() if v and k not in {"id", "revision", "ties"}}
-    said = {
-        **{name: getattr(adapter, name) for name in ("name", "release", "summary", "license", "lineage", "training")},
-        "tags": list(adapter.tags),
-        "base": base,
-    }
-    kept = {name: value for name, value in said.items() if value}
-    return canonical.dumps(kept) if kept else ""
+    return [*saving.lost(adapter), *table.of_method(adapter.method).lost(adapter)]
 
 
 def _replaced(adapter: Adapter) -> dict[str, tuple[str, Same]]:

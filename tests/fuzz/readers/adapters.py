@@ -17,7 +17,7 @@ from adaptr import foreign
 from adaptr.artifacts.history import log as history
 from adaptr.artifacts.inspect import inspect
 from adaptr.errors import AdaptrError
-from adaptr.foreign import detect
+from adaptr.foreign import detect, saving
 from adaptr.foreign.peft import table, told
 from adaptr.foreign.seen import is_adaptr
 from adaptr.registry import strict
@@ -65,7 +65,7 @@ def _peft(folder: Path) -> dict[str, Reader]:
         if random.random() < 0.6:
             said = mutations.text(random, json.loads(said))
         if random.random() < 0.4:
-            raw = mutations.safetensors(random, raw, told.ABOUT)
+            raw = mutations.safetensors(random, raw, saving.ABOUT)
         (place / "adapter_config.json").write_bytes(said)
         (place / "adapter_model.safetensors").write_bytes(raw)
         (place / told.CARD).write_bytes(mutations.flipped(random, CARD))
