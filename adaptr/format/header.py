@@ -180,6 +180,8 @@ def _no_surrogates(texts: Iterable[str]) -> None:
 
 
 def _metadata(value: Any) -> dict[str, str]:
+    if value is None:  # so MLX writes that there is none, and safetensors reads it
+        return {}
     if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
         raise e.MetadataInvalid("`__metadata__` must map strings to strings")
     _no_surrogates([*value, *value.values()])

@@ -1,4 +1,4 @@
-"""The laws that every adapter method and every composition strategy keeps, as pytest classes. A plugin's author writes:
+"""The laws that plugins keep, of each sort, as pytest classes. A plugin's author writes:
 
     import adaptr.testing
 
@@ -8,21 +8,34 @@
     class TestMixed(adaptr.testing.StrategyLaws):
         strategy = "mixed"
 
-and gets a test a law: of methods on a tiny Llama-type model, for which `model()` and `inputs()` may be overridden, of
-strategies on small deltas that hypothesis draws.
+    class TestTheirs(adaptr.testing.FormatLaws):
+        format = "theirs"
+
+    class TestCount(adaptr.testing.CommandLaws):
+        command = "count"
+
+        def works(self, folder):
+            return ["."]
+
+and gets a test a law: of methods and formats on a tiny Llama-type model, for which `model()` and `inputs()` may be
+overridden, of strategies on small deltas that hypothesis draws, of commands in processes of their own.
 """
 
 from __future__ import annotations
 
 from adaptr.strategies.laws import StrategyLaws
 from adaptr.testing.closeness import assert_close, bits_equal
+from adaptr.testing.commands import CommandLaws
 from adaptr.testing.driver import Driver
+from adaptr.testing.formats import FormatLaws
 from adaptr.testing.merging import merged, round_trip
 from adaptr.testing.methods import Laws
 from adaptr.testing.samples import count, logits, shaken, tiny_llama, trained_keys
 
 __all__ = [
+    "CommandLaws",
     "Driver",
+    "FormatLaws",
     "Laws",
     "StrategyLaws",
     "assert_close",

@@ -35,6 +35,13 @@ def test_entries_and_metadata_are_read():
     assert found.metadata == {"x": "y"}
 
 
+def test_metadata_that_is_null_is_none_as_mlx_writes_it_and_safetensors_reads_it():
+    entry = {"dtype": "BF16", "shape": [2, 3], "data_offsets": [0, 12]}
+    raw = file({"__metadata__": None, "a": entry}, 12)
+    assert read(raw).metadata == {}
+    assert [name for name, _ in deserialize(raw)] == ["a"]
+
+
 @pytest.mark.parametrize("dtype", sorted(headers.DTYPES))
 def test_each_dtype_has_the_size_that_safetensors_gives_it(dtype):
     size = headers.DTYPES[dtype] * 8 // 8
