@@ -27,6 +27,7 @@ _HOME = {
     "Prefix": "adaptr.families.prompt",
     "SelectBias": "adaptr.families.select",
     "Gate": "adaptr.families.gate",
+    "Fusion": "adaptr.families.fusion",
     "Composite": "adaptr.families.composite",
     "Row": "adaptr.families.row",
     # operators
@@ -94,6 +95,7 @@ if TYPE_CHECKING:
     from adaptr.families.base import Method as Method
     from adaptr.families.composite import Composite as Composite
     from adaptr.families.delta import Delta as Delta
+    from adaptr.families.fusion import Fusion as Fusion
     from adaptr.families.gate import Gate as Gate
     from adaptr.families.insert import Insert as Insert
     from adaptr.families.prompt import Prefix as Prefix

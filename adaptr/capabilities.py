@@ -31,10 +31,11 @@ class Capabilities:
     tensors, where its configuration allows it.
 
     How it is made: `learns`: it has tensors that train. `schedule`: it does something of its own before, between or
-    after steps. `over`: it is made over adapters that are given; `parts`: it arranges adapters, each of which does
-    what it does alone; `gates`: it weighs them. `forms`: what an operator may be for `written` to make its tensors
-    of it. `averages`: the mean of its tensors is one of what it does. `tokens`: the axis along which its tensors
-    hold virtual tokens, None for none. `context`: its formulas read what a forward knows.
+    after steps. `over`: it is made over adapters that are given; `parts`: it arranges adapters, each of which does what
+    it does alone; `gates`: it weighs them. `branch`: what it adds to an output is known before it is added, for others
+    to combine. `forms`: what an operator may be for `written` to make its tensors of it. `averages`: the mean of its
+    tensors is one of what it does. `tokens`: the axis along which its tensors hold virtual tokens, None for none.
+    `context`: its formulas read what a forward knows.
     """
 
     merge: bool
@@ -53,6 +54,7 @@ class Capabilities:
     over: bool
     parts: bool
     gates: bool
+    branch: bool
     forms: frozenset[str]
     context: bool
     averages: bool

@@ -139,6 +139,7 @@ class Contract(Generic[C]):
             over=self.supplies("over"),
             parts=self.supplies("parts"),
             gates=self.supplies("mix"),
+            branch=self.supplies("branch"),
             forms=self.forms,
             context=self.context,
             averages=self.averages,
@@ -176,6 +177,24 @@ class Contract(Generic[C]):
 
     def output(self, h: Tensor, x: Tensor, p: Live, cfg: C) -> Tensor:
         """The new output (..., d) of a module, from the old one and its input."""
+        raise NotImplementedError
+
+    def branch(self, h: Tensor, x: Tensor, p: Live, cfg: C) -> Tensor:
+        """What is added to an output h (..., d), by the input x: where `output` is a sum, or others combine it."""
+        raise NotImplementedError
+
+    def input(self, x: Tensor, p: Live, cfg: C) -> Tensor:
+        """What a module is given in the place of x (..., d)."""
+        raise NotImplementedError
+
+    def tap(self, h: Tensor, p: Live, cfg: C) -> None:
+        """Look at the output (..., d) of a module, which stays as it is."""
+        raise NotImplementedError
+
+    def block(
+        self, rest: Callable[..., object], module: nn.Module, p: Live, cfg: C, weight: float, *args: Any, **kwargs: Any
+    ) -> object:
+        """What a module gives for these arguments, at a strength; `rest` is its own forward with what is below."""
         raise NotImplementedError
 
     def attention(self, rest: Attend, a: Attended, p: Live, cfg: C, weight: float) -> tuple[Tensor, Tensor | None]:

@@ -100,7 +100,7 @@ def test_a_delta_that_looks_at_the_weight_has_none_of_its_own() -> None:
         ("lora", "merge adds delta weighs identity rowwise colwise inverse row factors learns"),
         ("bitfit", "merge adds identity rowwise inverse row learns"),
         ("dora", "merge weighs identity rowwise inverse portable row learns"),
-        ("houlsby", "rowwise learns"),
+        ("houlsby", "rowwise learns branch"),
         ("arrow", "rowwise over gates"),
         ("lora-soups", "merge weighs rowwise learns over gates"),
         ("stack", "merge weighs rowwise over parts"),

@@ -98,9 +98,10 @@ with torch.no_grad():
         adaptr.attach(tiny.model("llama"), found)
 
 
-def test_an_installed_method_keeps_the_laws(installed: Path) -> None:
-    tests = str(EXAMPLE / "tests")
-    done = run(installed, "-m", "pytest", tests, "-q", "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", tests)
+@pytest.mark.parametrize("file", sorted((EXAMPLE / "tests").glob("test_*.py")), ids=lambda file: file.stem)
+def test_what_is_installed_keeps_its_laws(installed: Path, file: Path) -> None:
+    options = ["-q", "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", str(file.parent)]
+    done = run(installed, "-m", "pytest", str(file), *options)
     assert done.returncode == 0, done.stdout
     assert re.search(r"\d\d passed", done.stdout)
 

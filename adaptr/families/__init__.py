@@ -6,5 +6,6 @@ insert     y = f(base(x), x): a small network on the way        houlsby, paralle
 prompt     virtual tokens or virtual keys and values            prompt, prefix
 select     other values for existing parameters                 bitfit
 gate       y = base(x) + Σ s_i D_i x, experts mixed by weights    xlora, arrow
+fusion     y = f(h, x, what inserts would add to h)             frozen inserts combined
 composite  a fixed arrangement of other methods                 mam
 """

@@ -7,36 +7,33 @@ The author supplies `params` and `mix(x, p, cfg)`, the weights at one layer; whe
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from adaptr import kinds, plugins
 from adaptr.adapter import Adapter, Target
 from adaptr.contract import C, Member
-from adaptr.errors import NotPossible, Unsupported, UsageError
+from adaptr.errors import Unsupported
 from adaptr.families import composite
-from adaptr.families.base import Method
+from adaptr.families.over import Over
 from adaptr.live import Live
 from adaptr.mounts import Mount
 from adaptr.view import View
 
 if TYPE_CHECKING:
-    from torch import Generator, Tensor, nn
+    from torch import Tensor, nn
 
 
 #: Where a weight for each token has a meaning.
 KINDS = kinds.LAYERS | {kinds.TABLE}
 
 
-class Gate(Method[C]):
+class Gate(Over[C]):
     """A small network, or a table, that weighs experts."""
 
     family: ClassVar[str] = "gate"
     formulas: ClassVar[tuple[str, ...]] = ("mix",)
     kinds: ClassVar[frozenset[str]] = KINDS
-    identity: ClassVar[bool] = False
-    trains_parts: ClassVar[bool] = False
     unmergeable: ClassVar[str] = "gated"
     possible: ClassVar[str] = "keep it attached; `lora-soups` learns weights that are the same for every token"
     examples: ClassVar[Mapping[str, tuple[str, Sequence[str] | None, Mapping[str, Any]]]] = {
@@ -76,9 +73,6 @@ class Gate(Method[C]):
         layers = dict.fromkeys(path for part in adapter.parts.values() for path in part.targets)
         return [*own, *(Mount(path, "mixture") for path in layers)]
 
-    def inner(self, adapter: Adapter) -> Sequence[str]:
-        return list(vars(self.config(adapter.config))["experts"])
-
     def merge(self, adapter: Adapter, target: Target, base: View, weight: float) -> View:
         if self.unmergeable:
             raise self.refusal()
@@ -90,10 +84,6 @@ class Gate(Method[C]):
         if self.unmergeable:
             raise self.refusal()
         return composite.unmerged(self, adapter, target, merged, kept, weight)
-
-    def quantize(self, adapter: Adapter, scheme: str) -> Adapter:
-        """The experts in `scheme`; the gate itself is small and stays."""
-        return composite.quantized(self, adapter, scheme)
 
     # ------------------------------------------------------------ what families supply
 
@@ -126,65 +116,11 @@ class Gate(Method[C]):
 
         return base.then(call=call, rows=rows)
 
-    # ------------------------------------------------------------ a fresh gate
-
-    def create(self, model: nn.Module, *args: Any, **kwargs: Any) -> Adapter:
-        raise UsageError(f"`{self.name}` weighs other adapters: give them as `children={{name: adapter}}`")
-
-    def over(self, model: nn.Module | None, children: Adapter, config: Mapping[str, Any], seed: int = 0) -> Adapter:
-        """A gate over experts. Raises `Unsupported` for what is no delta, `NotPossible` for whole parameters."""
-        import torch
-
-        from adaptr import host
-
-        if model is None:
-            raise UsageError(f"`{self.name}` is made for a model: give it")
-        for name in children.parts:
-            self._accept(name, children.part(name))
-        sites = _sites(model, children)
-        cfg = self.config(self.resolved({"experts": list(children.parts), **config}, list(sites)))
-        values = dataclasses.asdict(cfg)
-        generator = None if host.is_meta(model) else torch.Generator().manual_seed(seed)
-        targets, tensors = {}, dict(children.tensors)
-        for place in self.places(model, list(sites.values())):
-            target = targets[place.path] = dataclasses.replace(place, config=values)
-            made = self.start(target, children, cfg, generator)
-            tensors |= {f"{place.path}:{name}": tensor for name, tensor in made.items()}
-        return children.replace(config=values, targets=targets, tensors=tensors)
-
-    def resolved(self, values: dict[str, Any], sites: list[str]) -> dict[str, Any]:
-        """Configuration fields that follow from the layers where there are experts."""
-        return values
-
-    def places(self, model: nn.Module, sites: list[Target]) -> list[Target]:
-        """Where the gate's own tensors are: at each layer with experts."""
-        return sites
-
-    def start(self, target: Target, children: Adapter, cfg: C, generator: Generator | None) -> dict[str, Tensor]:
-        """The gate's tensors at one place."""
-        from adaptr.view import of_weight
-
-        return self.init(target, of_weight(None), generator)  # type: ignore[arg-type]
-
-    def _accept(self, name: str, part: Adapter) -> None:
+    def accept(self, name: str, part: Adapter) -> None:
         method = plugins.method(part.method)
         if not method.can.delta:
             raise Unsupported(
                 f"`{self.name}` weighs deltas, and the expert `{name}` is `{part.method}` of the family "
                 f"`{method.family}`; convert it to `lora` where that is possible, or stack it"
             )
-        strange = next((t for t in part.targets.values() if t.kind not in self.kinds), None)
-        if strange is not None:
-            raise Unsupported(
-                f"`{self.name}`: the expert `{name}` is at `{strange.path}` of kind `{strange.kind}`; it works on "
-                f"{', '.join(sorted(self.kinds))}"
-            )
-        if part.replaced:
-            raise NotPossible(f"`{self.name}`: the expert `{name}` replaces `{next(iter(part.replaced))}` as a whole")
-
-
-def _sites(model: nn.Module, children: Adapter) -> dict[str, Target]:
-    """The layers with experts, in the model's order."""
-    found = {target.path: target for part in children.parts.values() for target in part.targets.values()}
-    order = {name: i for i, (name, _) in enumerate(model.named_modules())}
-    return dict(sorted(found.items(), key=lambda item: order.get(item[0], len(order))))
+        super().accept(name, part)

@@ -28,10 +28,6 @@ class Insert(Method[C]):
     unmergeable: ClassVar[str] = "non-linear"
     possible: ClassVar[str] = "keep it attached; concatenate it with adapters at the same places"
 
-    def branch(self, h: Tensor, x: Tensor, p: Live, cfg: C) -> Tensor:
-        """What is added to the layer's output h (..., d), by its input x."""
-        raise NotImplementedError
-
     def forward(self, h: Tensor, x: Tensor, p: Live, cfg: C) -> Tensor:
         """The new output: how the branch is combined with the old one."""
         return h + self.branch(h, x, p, cfg)

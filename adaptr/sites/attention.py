@@ -20,6 +20,7 @@ from adaptr import targets
 from adaptr.errors import Unsupported
 from adaptr.host import swap
 from adaptr.host.positions import Positions, backbone
+from adaptr.host.projections import keys_values
 from adaptr.host.state import State
 from adaptr.sites.base import Site, Undo
 
@@ -42,6 +43,22 @@ class Attended(NamedTuple):
     options: dict[str, Any]
     additive: bool
     turn: Tensor | None = None
+
+    def projected(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values (kv heads, n, width) of rows (n, d), by the module's own projections, at no position."""
+        return keys_values(self.module, rows.to(self.k.dtype), self.k.shape[1], self.k.shape[3])
+
+    def over(self, K: Tensor, V: Tensor) -> Tensor:
+        """Attention (batch, T, heads, width) of q over keys and values (kv heads, n, width) alone, all of them seen."""
+        K, V = (t.to(self.q).repeat_interleave(self.q.shape[1] // len(t), 0) for t in (K, V))
+        weights = (self.q @ K.mT * self.scaling).softmax(-1, dtype=torch.float32)
+        return (weights.to(V.dtype) @ V).transpose(1, 2)
+
+    @property
+    def scaling(self) -> float:
+        """What scores are multiplied by."""
+        found = self.options.get("scaling")
+        return self.q.shape[-1] ** -0.5 if found is None else float(found)
 
     def extended(self, K: Tensor, V: Tensor) -> Attended:
         """With keys and values (kv heads, n, width) in front, which all tokens see."""

@@ -121,6 +121,12 @@ def role_of(model: nn.Module, role: str) -> list[str]:
     return [path for path, _ in model.named_modules() if roles.has(path, role)]
 
 
+def path_of(model: nn.Module, ask: str) -> list[str]:
+    """The module that a transformers model answers when asked, [] if it has none."""
+    found = getattr(model, ask)() if hasattr(model, ask) else None
+    return [path for path, module in model.named_modules() if module is found]
+
+
 def given(args: tuple[object, ...], kwargs: dict[str, object]) -> Tensor:
     """What a module is called with, by position or by name."""
     return cast(Tensor, args[0] if args else next(iter(kwargs.values())))

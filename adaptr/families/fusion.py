@@ -1,0 +1,64 @@
+"""Fusion methods: y = h + w (f(h, x, branches) - h): what several trained inserts would add at one place, combined.
+
+The author supplies `params` and `combine(h, x, branches, p, cfg)`. The inserts are parts, frozen, and sit at the same
+places, so that each adds to the same output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from adaptr import kinds, mounts, plugins
+from adaptr.adapter import Adapter
+from adaptr.contract import C
+from adaptr.errors import Unsupported
+from adaptr.families.over import Over
+from adaptr.live import Live
+from adaptr.mounts import Mount
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+class Fusion(Over[C]):
+    """A small network that combines inserts."""
+
+    family: ClassVar[str] = "fusion"
+    formulas: ClassVar[tuple[str, ...]] = ("combine",)
+    kinds: ClassVar[frozenset[str]] = frozenset({kinds.PLACE})
+    possible: ClassVar[str] = "keep it attached"
+
+    def combine(self, h: Tensor, x: Tensor, branches: Mapping[str, Tensor], p: Live, cfg: C) -> Tensor:
+        """The new output, from the old one h (..., d), the input x, and what each part would add to h, by name."""
+        raise NotImplementedError
+
+    def output(self, h: Tensor, x: Tensor, p: Live, cfg: C) -> Tensor:
+        return self.combine(h, x, p.branches(h), p, cfg)
+
+    def mounts(self, model: nn.Module, adapter: Adapter) -> list[Mount]:
+        """Each place, reading whatever its parts read there."""
+        return [Mount(path, "output", _reads(adapter, path)) for path in adapter.targets]
+
+    def accept(self, name: str, part: Adapter) -> None:
+        method = plugins.method(part.method)
+        if not method.can.branch:
+            raise Unsupported(
+                f"`{self.name}` combines what inserts add to an output, and `{name}` is `{part.method}` of the family "
+                f"`{method.family}`; attach that beside it, or stack it"
+            )
+        super().accept(name, part)
+
+    def over(self, model: nn.Module | None, children: Adapter, config: Mapping[str, Any], seed: int = 0) -> Adapter:
+        first, *others = (set(part.targets) for part in children.parts.values())
+        apart = sorted(set().union(*(first ^ other for other in others)))
+        if apart:
+            raise Unsupported(
+                f"`{self.name}`: its parts must be at the same places, and not all are at `{apart[0]}`; train them so"
+            )
+        return super().over(model, children, config, seed)
+
+
+def _reads(adapter: Adapter, path: str) -> tuple[str, ...]:
+    here = (part.targets[path] for part in adapter.parts.values() if path in part.targets)
+    return tuple(dict.fromkeys(read for target in here for read in mounts.of(target).reads))
