@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from adaptr.algebra import ways
 from adaptr.algebra.operator import Operator, in_dtype, rounded
 from adaptr.precision import at_least, wide, widest
 from adaptr.view import View
@@ -63,9 +64,7 @@ class LowRank(Operator):
         return True
 
     def exact(self, dtype: torch.dtype) -> LowRank:
-        from adaptr.algebra.portable import Portable
-
-        return Portable(self, dtype)
+        return ways.ways.portable(self, dtype)
 
     # ------------------------------------------------------------ parts of D
 

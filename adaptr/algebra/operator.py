@@ -15,6 +15,7 @@ from functools import reduce
 from operator import add
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+from adaptr.algebra import ways
 from adaptr.errors import NotPossible, ShapeError
 from adaptr.precision import at_least, wide, widest
 from adaptr.view import ALL, View
@@ -113,9 +114,7 @@ class Operator:
         return self * -1.0
 
     def __add__(self, other: Operator) -> Sum:
-        from adaptr.algebra.sum import Sum
-
-        return Sum(self, other)
+        return ways.ways.total(self, other)
 
     def __sub__(self, other: Operator) -> Sum:
         return self + -other
@@ -252,9 +251,7 @@ class Operator:
         The error is ‖D - D_k‖ / ‖D‖, Frobenius, over all experts of a stack. Exact for what has factors and for small
         matrices, a randomised range finder with a measured error for the rest.
         """
-        from adaptr.algebra.truncate import truncated
-
-        return truncated(self, rank, energy)[:2]
+        return ways.ways.nearest(self, rank, energy)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}{self.shape}"

@@ -89,7 +89,8 @@ class Names:
         if path in self._live:
             return f"{self._live[path]}.{leaf}"
         if name not in self._live:
-            from adaptr.host.names import has, renamings
+            from adaptr.host.names import renamings
+            from adaptr.host.spellings import has
 
             model = self.loading.model
             self._live[name] = name if has(model, name) else renamings(model, {name: None}).get(name, "")

@@ -62,7 +62,8 @@ def _unwrapped(adapter: Adapter) -> Adapter:
 
 
 def _in_model(adapter: Adapter, model: nn.Module, base: Any) -> Adapter:
-    from adaptr.host.names import current, has
+    from adaptr.host.names import current
+    from adaptr.host.spellings import has
 
     found = current(model, adapter)
     for path, target in found.targets.items():

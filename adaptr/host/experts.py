@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from adaptr.adapter import Target
 from adaptr.errors import TargetMismatch, Unsupported
+from adaptr.host.spellings import spellings_of
 from adaptr.targets import submodule
 from adaptr.view import View, of_weight
 
@@ -48,8 +49,6 @@ def part_of(model: nn.Module, target: Target) -> Part | None:
     """Where a model holds a layer of one expert, if it does so in a stack. Raises `TargetMismatch` for other sizes."""
     if target.kind != "linear" or not re.search(r"\.\d+\.", target.path) or _has(model, target.path):
         return None
-    from adaptr.host.names import spellings_of
-
     name = f"{target.path}.weight"
     path, how = spellings_of(model).read(name)
     place = numbered(how.source_patterns, name) if how is not None and is_stacking(how.operations) else None

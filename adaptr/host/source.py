@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import textwrap
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -208,14 +209,12 @@ class _Function:
 
     def _handed_whole(self, call: ast.Call, place: int) -> None:
         """The module itself is an argument: the function is read too where it can be found."""
-        from adaptr.host import uses
-
         function = self.globals.get(call.func.id) if isinstance(call.func, ast.Name) else None
         if not inspect.isfunction(function):
             self.found.called.add((ANY,))
             return
         function = inspect.unwrap(function)
-        tree = _parsed(uses.text_of(function))
+        tree = _parsed(text_of(function))
         seen = self.found.__dict__.setdefault("functions", set())
         if tree is not None and function not in seen:
             seen.add(function)
@@ -273,3 +272,11 @@ def _chains(node: ast.AST) -> Iterable[ast.AST]:
     if isinstance(node, ast.Name | ast.Attribute | ast.Subscript):
         return [node]
     return [found for child in ast.iter_child_nodes(node) for found in _chains(child)]
+
+
+def text_of(function: object) -> str:
+    """The source of a function, "" where there is none."""
+    try:
+        return textwrap.dedent(inspect.getsource(function))  # type: ignore[arg-type]
+    except (OSError, TypeError, IndentationError):
+        return ""

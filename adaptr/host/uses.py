@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import functools
 import inspect
-import textwrap
 from collections.abc import Iterator
 from typing import Any, NamedTuple, cast
 
 from torch import nn
 
-from adaptr.host.source import ONE, Mentions, Path
+from adaptr.host.source import ONE, Mentions, Path, text_of
 
 #: How methods begin that make, load and change a model rather than run it.
 UPKEEP = ("_", "init", "reset", "tie", "get_", "set_", "resize", "prune", "load", "save", "from_", "post_")
@@ -105,11 +104,3 @@ def _definitions(cls: type[nn.Module], name: str) -> Iterator[object]:
         found = getattr(found, "fget", None) or getattr(found, "__func__", None) or found
         if callable(found) and not inspect.isclass(found):
             yield inspect.unwrap(found)
-
-
-def text_of(function: object) -> str:
-    """The source of a function, "" where there is none."""
-    try:
-        return textwrap.dedent(inspect.getsource(function))  # type: ignore[arg-type]
-    except (OSError, TypeError, IndentationError):
-        return ""
