@@ -44,6 +44,7 @@ REASONS = {
     "non-linear": "it applies a non-linear function to the activation, so no change to the base weights reproduces it",
     "gated": "its weights are others for each token, so no change to the base weights reproduces it",
     "elsewhere": "it changes what goes into a layer or comes out of it",
+    "positions": "what it does depends on where a token stands in its text, so no change to the base weights does it",
     "tokens": "it adds key/value or token positions, not weights",
 }
 

@@ -53,7 +53,7 @@ TABLE = {"A": Param("r in"), "B": Param("out r")}
 FAMILIES = [
     (Delta, r"family `delta` has `delta\(p, cfg\)` or `view"),
     (Transform, r"family `transform` has `weight\(W, p, cfg\)` or `view"),
-    (Insert, r"family `insert` has `forward\(h, x, p, cfg\)` or `view"),
+    (Insert, r"family `insert` has `branch\(h, x, p, cfg\)` or `forward"),
     (SoftPrompt, r"family `prompt` has `prompt\(p, cfg\)`"),
     (Prefix, r"family `prompt` has `keys_values\(p, cfg\)`"),
     (Gate, r"family `gate` has `mix\(x, p, cfg\)`"),

@@ -67,7 +67,7 @@ def install(handle: H, mounting: Mounting) -> H:
             handle.hosts[name] = state.site.host(model, mount, state.target)
             _same_device(model, handle.hosts[name], state)
             if state.method.can.context:
-                state.enters(entrance_of(handle), handle.draws)
+                state.enters(entrance_of(handle, state), handle.draws)
             handle._undo.append(state.site.mount(model, handle.key, state))
             handle._undo += _reading(model, state)
         for path, replacement in replacements(model, adapter, weight, mounting.trainable):
@@ -83,10 +83,10 @@ def install(handle: H, mounting: Mounting) -> H:
     return handle
 
 
-def entrance_of(handle: Handle) -> Entrance:
+def entrance_of(handle: Handle, state: State) -> Entrance:
     """Where forwards of the handle's model begin; made for the first state that asks."""
     if handle.entrance is None:
-        handle.entrance, undo = open_for(handle.model, handle.draws)
+        handle.entrance, undo = open_for(handle.model, state)
         handle._undo.append(undo)
     return handle.entrance
 

@@ -169,11 +169,13 @@ class Context:
     def draw(self, site: State, n: int, stream: int = 0) -> Tensor:
         """A whole number below n (int64, no dimensions, on this call's device), the same for this forward and site.
 
-        `stream`: tells draws of one site apart. Raises `MissingContext` where the model is not in training.
+        `stream`: tells draws of one site apart. Raises `MissingContext` where it is not in training.
         """
         number = self._numbers.get(site.draws)
         if number is None:
-            raise MissingContext("nothing is drawn in a forward of a model that is not in training: call `train()`")
+            raise MissingContext(
+                "nothing is drawn in a forward of what is not in training: call `train()` of the model"
+            )
         found = hashed(number, site.draws.seed, site.number, stream) % n
         x = self._ids if self._embeds is None else self._embeds
         return found if x is None else found.to(x.device)

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import nn
 
 from adaptr.host.call import carry, carry_no_more, checkpointed, find, put, reentrant, take
 from adaptr.host.context import CARRIED, Context
-from adaptr.host.draws import Draws
+
+if TYPE_CHECKING:
+    from adaptr.host.state import State
 
 SLOT = "_adaptr_entrance"
 
@@ -31,7 +33,7 @@ class Entrance:
     """The doors of one model, and the draws of the adapters on it. It is what a context is found by."""
 
     def __init__(self, model: nn.Module) -> None:
-        self.draws: list[Draws] = []
+        self.states: list[State] = []  # the first of each adapter
         self.blocks = checkpointed(model)
         stacks = [m for m in model.modules() if m is model or hasattr(m, "get_input_embeddings")]
         self._hooks = [hook for stack in stacks for hook in Door(self, stack).put(stack)]
@@ -42,8 +44,8 @@ class Entrance:
         return None if frame is None else frame.context
 
     def begun(self, module: nn.Module, given: dict[str, Any], two: bool) -> Context:
-        """The context of a forward that nothing is around. In training it is numbered: evaluating changes no draw."""
-        numbers = {draws: draws.next() for draws in self.draws} if module.training else {}
+        """The context of a forward that nothing is around. Numbered for what trains: evaluating changes no draw."""
+        numbers = {state.draws: state.draws.next() for state in self.states if state.training}
         again = module.training and torch.is_grad_enabled() and not torch.compiler.is_compiling()
         if again:
             carry(self.blocks)
@@ -92,14 +94,14 @@ class Door:
                 setattr(cache, CARRIED, {**context.carried, **context.left})
 
 
-def open_for(model: nn.Module, draws: Draws) -> tuple[Entrance, Callable[[], None]]:
-    """The entrance of `model`, which numbers forwards for `draws` from now on; and how to take leave of it."""
+def open_for(model: nn.Module, state: State) -> tuple[Entrance, Callable[[], None]]:
+    """The entrance of `model`, which numbers forwards while `state` trains; and how to take leave of it."""
     entrance: Entrance = model.__dict__.get(SLOT) or model.__dict__.setdefault(SLOT, Entrance(model))
-    entrance.draws.append(draws)
+    entrance.states.append(state)
 
     def undo() -> None:
-        entrance.draws.remove(draws)
-        if not entrance.draws:
+        entrance.states = [other for other in entrance.states if other is not state]
+        if not entrance.states:
             entrance.close()
             model.__dict__.pop(SLOT, None)
 

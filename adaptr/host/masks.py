@@ -53,7 +53,7 @@ class Masks:
             with torch.no_grad():
                 known[key].copy_(torch.where(one.entries, known[key], one.kept))
 
-    def drop(self) -> None:
-        for one in self._on.values():
-            one.hook.remove()
-        self._on = {}
+    def drop(self, key: str = "") -> None:
+        """Take one off, or all."""
+        for name in [name for name in self._on if key in {"", name}]:
+            self._on.pop(name).hook.remove()

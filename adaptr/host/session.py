@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from adaptr.adapter import TAKEN, Adapter
 from adaptr.errors import UsageError
 from adaptr.host.gradients import Gradients
 from adaptr.host.handle import Handle
+from adaptr.host.identity import content_of
 from adaptr.host.layer import view_of
 from adaptr.host.masks import Masks
 from adaptr.lifecycle import MASK, Group, Phase, Run
@@ -80,6 +82,10 @@ class Session(Handle):
         """The layer at a target without adapters: its weight and bias, with no gradients."""
         return view_of(self.model, self.adapter.targets[path])
 
+    def below(self, path: str) -> Tensor:
+        """The base's own value of a parameter that is trained whole."""
+        return self.replacements[path].before.detach()
+
     def put(self, path: str, name: str, value: Tensor) -> None:
         """Give a tensor of the adapter another value, in its place, whether it learns or not."""
         state = next(s for s in self.states.values() if name in s and path in {"", s.target.path})
@@ -90,7 +96,7 @@ class Session(Handle):
 
     def mask(self, key: str, entries: Tensor) -> None:
         """Let only those entries of what `named` calls `key` learn, where `entries` (bool) is true, from now on."""
-        self._masks.drop()
+        self._masks.drop(key)
         self.memory[key + MASK] = entries.bool()
         self._masks.heed()
 
@@ -129,8 +135,11 @@ class Session(Handle):
         self.method.after_step(self)
 
     def finish(self) -> Adapter:
-        """The adapter that is kept: without what is there for training only."""
-        return self.method.finish(self, self.adapted())
+        """The adapter that is kept: without what is there for training only. It may have left targets out."""
+        made = self.method.finish(self, self.adapted())
+        if not made.base.content or made.targets.keys() == self.adapter.targets.keys():
+            return made
+        return made.replace(base=dataclasses.replace(made.base, content=content_of(self.model, made.targets)))
 
     def adapted(self) -> Adapter:
         """The adapter with its tensors as they are now, to go on with or to look at."""

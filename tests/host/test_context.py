@@ -383,10 +383,11 @@ def test_evaluating_changes_no_draw_and_draws_nothing() -> None:
         model.eval()
         said(model, alone(0))
         assert session.draws.number == 0
-        for state in session.states.values():
-            state.train()
+        asking = next(iter(session.states.values()))
+        hook = model.model.layers[0].register_forward_hook(lambda *_: asking.draw(5))
         with pytest.raises(errors.MissingContext, match="not in training"):
             said(model, alone(0))
+        hook.remove()
 
 
 def test_forwards_in_training_in_many_threads_have_numbers_of_their_own() -> None:
