@@ -41,7 +41,7 @@ class Expression:
         if isinstance(weight, bool) or not isinstance(weight, int | float):
             return NotImplemented
         if not math.isfinite(weight):
-            raise UsageError(f"the weight is {weight}, wanted a finite number")
+            raise UsageError("the weight", got=weight, want="a finite number")
         return Expression(tuple((adapter, w * weight) for adapter, w in self.terms), self.base)
 
     __rmul__ = __mul__

@@ -45,7 +45,8 @@ def require_own(path: Path) -> None:
     if not mine or seen.st_mode & 0o022:
         raise StoreUnsafe(
             f"`{path}` {'may be written by others' if mine else 'belongs to another user'}: what it says could be "
-            "changed by them; set `ADAPTR_HOME` to a folder of your own, or `chmod go-w` it"
+            "changed by them",
+            hint="set `ADAPTR_HOME` to a folder of your own, or `chmod go-w` it",
         )
 
 
@@ -58,6 +59,6 @@ def require_kept(folder: Path) -> None:
         mode = above.stat().st_mode
         if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
             raise StoreUnsafe(
-                f"`{above}` may be written by everybody, so that `{folder}` could be moved away, and a policy with it; "
-                "set `ADAPTR_HOME` to a folder elsewhere, or `chmod o-w` that one"
+                f"`{above}` may be written by everybody, so that `{folder}` could be moved away, and a policy with it",
+                hint="set `ADAPTR_HOME` to a folder elsewhere, or `chmod o-w` that one",
             )

@@ -108,6 +108,6 @@ def named(name: str | torch.dtype | None) -> torch.dtype | None:
         return name  # type: ignore[return-value]
     text = NAMES.get(str(name), str(name))
     if text not in NAMES.values():
-        raise UsageError(f"the dtype is `{name}`, wanted one of {', '.join(NAMES)}")
+        raise UsageError("the dtype", got=f"`{name}`", want=f"one of {', '.join(NAMES)}")
     found: torch.dtype = getattr(torch, text)
     return found

@@ -20,7 +20,7 @@ def validated(what: str, config: type, values: Mapping[str, Any]) -> Any:
             raise BadConfig(f"{what} has no field `{shown(key)}`; it has {', '.join(types) or 'none'}")
         if not _fits(value, types[key]):
             want = getattr(types[key], "__name__", types[key])
-            raise BadConfig(f"{what}: `{key}` is {shown(repr(value))}, wanted {want}")
+            raise BadConfig(f"{what}: `{key}`", got=shown(repr(value)), want=f"{want}")
     return config(**values)
 
 

@@ -50,7 +50,7 @@ def number(value: Any, label: str) -> float:
     except (TypeError, ValueError, RuntimeError, OverflowError):  # arrays and tensors of several, huge integers
         found = math.nan
     if not math.isfinite(found):
-        raise UsageError(f"a weight of `{label}` is `{shown(repr(value))}`, wanted a finite number")
+        raise UsageError(f"a weight of `{label}`", got=f"`{shown(repr(value))}`", want="a finite number")
     return found
 
 
@@ -75,7 +75,7 @@ def restored(value: Any, label: str) -> Weight:
     try:
         return check(dict(value["patterns"]) if isinstance(value, Mapping) else value, label)
     except (KeyError, TypeError, ValueError):
-        raise UsageError(f"the weight of `{label}` is stored as `{shown(repr(value))}`, wanted `patterns`") from None
+        raise UsageError(f"the weight of `{label}` is stored as `{shown(repr(value))}`", want="`patterns`") from None
 
 
 class Layers:
@@ -118,7 +118,7 @@ class Layers:
     def _by_pattern(self, weight: Mapping[str, Gradient], path: str, label: str) -> Gradient:
         found = [v for p, v in weight.items() if fnmatch.fnmatchcase(path, p) or path.endswith(f".{p}")]
         if not found:
-            raise UsageError(f"no pattern of the weights of `{label}` matches `{path}`; add one, such as `*`")
+            raise UsageError(f"no pattern of the weights of `{label}` matches `{path}`", hint="add one, such as `*`")
         return found[-1]
 
 

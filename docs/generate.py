@@ -182,10 +182,14 @@ def exceptions() -> str:
 
 
 def classes() -> Iterator[Any]:
-    """Every error, in the order of the file."""
-    for found in vars(errors).values():
-        if isinstance(found, type) and issubclass(found, errors.AdaptrError):
-            yield found
+    """Every error, in the order of the tree."""
+    waiting: list[type[errors.AdaptrError]] = [errors.AdaptrError]
+    while waiting:
+        found = waiting.pop()
+        yield found
+        below = [kind for kind in found.__subclasses__() if kind.__name__ in errors.__all__]
+        below.reverse()  # the first goes last, where it is taken
+        waiting += sorted(below, key=lambda kind: -kind.exit_code)
 
 
 def main() -> int:

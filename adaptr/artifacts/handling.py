@@ -203,7 +203,7 @@ def remove(name: str) -> None:
 def _known(form: str) -> None:
     known = (AS_IS, *foreign.choices())
     if form not in known:
-        raise UsageError(f"there is no format `{form}` for artifacts; known: {', '.join(known)}")
+        raise UsageError(f"there is no format `{form}` for artifacts", hint=f"known: {', '.join(known)}")
 
 
 def _require_outside(what: What, where: Reference) -> None:

@@ -31,5 +31,5 @@ def read(path: Path) -> dict[str, Any]:
     found = json_file(path, CheckpointError)
     for field, (wanted, right) in FIELDS.items():
         if found.get(field) is not None and not right(found[field]):
-            raise CheckpointError(f"`{path}`: `{field}` is `{shown(found[field])}`, wanted {wanted}")
+            raise CheckpointError(f"`{path}`: `{field}`", got=f"`{shown(found[field])}`", want=f"{wanted}")
     return found

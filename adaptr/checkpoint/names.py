@@ -150,7 +150,8 @@ class Names:
         ):
             raise TargetMismatch(
                 f"`{stored.name}` is stored (in, out) in a {model} model, the adapter says (out, in), and a square "
-                "matrix hides the difference; import the adapter with its base (`--base`) so that the layout is known"
+                "matrix hides the difference",
+                hint="import the adapter with its base (`--base`) so that the layout is known",
             )
 
     def bias(self, target: Target) -> Stored | None:

@@ -89,7 +89,7 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
         raise InputError(f"there is no checkpoint at `{path}`{instead(Path(path))}")
     shards = tuple(_open_shard(file) for file in files)
     if any(manifests.KEY in shard.header.metadata for shard in shards):
-        raise CheckpointError(f"`{path}` is an adapter, wanted a base checkpoint")
+        raise CheckpointError(f"`{path}` is an adapter", want="a base checkpoint")
     tensors = {name: Stored(name, shard, entry) for shard in shards for name, entry in shard.header.entries.items()}
     if len(tensors) != sum(len(shard.header.entries) for shard in shards):
         raise CheckpointError(f"`{root}`: two shards hold a tensor of the same name")
@@ -121,7 +121,9 @@ def _shard_files(root: Path) -> tuple[list[Path], dict[str, Any]]:
     if len(found) == 1 and not (root / "adapter_config.json").is_file():
         return found, {}
     if not found and any(p.suffix in OTHER_WEIGHTS for p in root.iterdir()):
-        raise CheckpointError(f"`{root}` has no safetensors weights; save the model with `save_pretrained` first")
+        raise CheckpointError(
+            f"`{root}` has no safetensors weights", hint="save the model with `save_pretrained` first"
+        )
     raise CheckpointError(f"`{root}` holds neither model.safetensors nor {INDEX}{instead(root)}")
 
 
@@ -130,7 +132,7 @@ def _open_shard(path: Path) -> Shard:
         size = path.stat().st_size
         first = file.read(8)
         if first == b"version ":
-            raise LfsPointer(f"`{path}` is a Git LFS pointer, not weights; fetch it with `git lfs pull`")
+            raise LfsPointer(f"`{path}` is a Git LFS pointer, not weights", hint="fetch it with `git lfs pull`")
         file.seek(0)
         try:
             header = headers.read(file, size)
@@ -151,5 +153,6 @@ def _refuse_quantized(root: Path, config: Mapping[str, Any]) -> None:
         method = quantization.get("quant_method", "unknown") if isinstance(quantization, dict) else "unknown"
         raise Unsupported(
             f"`{root}` is quantised ({method}): merging would requantise every touched block and lose what the adapter "
-            "changed; merge into the unquantised base, or keep the adapter attached"
+            "changed",
+            hint="merge into the unquantised base, or keep the adapter attached",
         )

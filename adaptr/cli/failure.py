@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import sys
 import warnings
 from typing import Any, cast
 
 import click
 
+from adaptr.called import called
 from adaptr.cli.group import cli
 from adaptr.cli.output import Output, Warnings
 from adaptr.errors import AdaptrError, MachineError, UsageError, WeightsIgnored, printable
@@ -60,17 +62,30 @@ def _run(args: list[str], out: Output) -> int:
         return _fail(out, "Bug", _bug(out, error), BUG, error)
 
 
-def _fail(out: Output, kind: str, message: str, code: int, error: Exception | None = None) -> int:
-    """Say what went wrong, where the caller looks for it."""
+def _fail(out: Output, kind: str, message: str, code: int, error: BaseException | None = None) -> int:
+    """Say what went wrong, where the caller looks for it: with its parts as fields, or as lines on a terminal."""
     if out.json:
-        out.emit({"error": {"type": kind, "message": message, "exit_code": code}})
+        parts = error.parts if isinstance(error, AdaptrError) else {}
+        out.emit({"error": {"type": kind, "message": message, "exit_code": code, **parts}})
     else:
-        out.complain(f"{kind}: {message}" if out.verbose else message)
+        lines = _lines(error) if isinstance(error, AdaptrError) and sys.stderr.isatty() else [message]
+        out.complain("\n".join([f"{kind}: {lines[0]}" if out.verbose else lines[0], *lines[1:]]))
     if out.verbose and error is not None:
         import traceback
 
         click.echo(printable("".join(traceback.format_exception(error))), err=True, nl=False)
     return code
+
+
+def _lines(error: AdaptrError) -> list[str]:
+    """What went wrong, what that came of, and the way on: a line each."""
+    cause = error.__cause__
+    told = str(cause) if isinstance(cause, AdaptrError | OSError) else ""
+    return [
+        error.fact,
+        *([f"  cause: {told}"] if told and told not in str(error) else []),
+        *([f"  hint: {error.hint}"] if error.hint else []),
+    ]
 
 
 def _usage(error: click.ClickException) -> str:
@@ -80,7 +95,7 @@ def _usage(error: click.ClickException) -> str:
 
 
 def _system(error: OSError) -> str:
-    what = f"`{error.filename}`: " if error.filename else ""
+    what = f"`{called(error.filename)}`: " if error.filename else ""
     return f"{what}{error.strerror or error}"
 
 

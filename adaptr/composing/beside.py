@@ -60,8 +60,8 @@ def replaced(parts: Parts, weight: WeightAt, choice: Choice, targets: Mapping[st
         module = path.rpartition(".")[0]
         if (module in targets or path in targets) and len(owners) < len(parts):
             raise UsageError(
-                f"`{path}` is replaced as a whole by one input and changed by a delta of another; leave it out with "
-                "`--replaced drop`"
+                f"`{path}` is replaced as a whole by one input and changed by a delta of another",
+                hint="leave it out with `--replaced drop`",
             )
         if all(torch.equal(first, other) for other in mine.values()) or choice == "first":
             found[path] = first

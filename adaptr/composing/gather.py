@@ -73,7 +73,7 @@ def _check(name: str, child: Adapter) -> None:
     if not PART.fullmatch(name):
         raise UsageError(f"`{name}` can't be the name of a part: up to 64 of a-z, 0-9, `_` and `-`")
     if child.parts:
-        raise Unsupported(f"`{name}` ({child.method}) is made of other adapters itself; give those instead")
+        raise Unsupported(f"`{name}` ({child.method}) is made of other adapters itself", hint="give those instead")
 
 
 def _part(parent: Parent) -> Part:

@@ -185,4 +185,4 @@ def weights(
 
 def _require_finite(op: Operator, label: str, path: str) -> None:
     if not op.finite():
-        raise NonFinite(f"`{label}` holds NaN or infinity at `{path}`; look at it with `adaptr inspect`")
+        raise NonFinite(f"`{label}` holds NaN or infinity at `{path}`", hint="look at it with `adaptr inspect`")

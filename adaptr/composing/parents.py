@@ -93,8 +93,8 @@ def _compare(one: Parent, two: Parent) -> None:
         )
     if not (a.structure and b.structure) and a.id and b.id and not same_name(a.id, b.id):
         raise WrongBase(
-            f"`{one.label}` names the base `{a.id}`, `{two.label}` names `{b.id}`, and nothing else is known of them; "
-            "if they are one model, say so with `--any-base`"
+            f"`{one.label}` names the base `{a.id}`, `{two.label}` names `{b.id}`, and nothing else is known of them",
+            hint="if they are one model, say so with `--any-base`",
         )
 
 
@@ -120,7 +120,8 @@ def require_one_spelling(paths: Sequence[Iterable[str]], labels: Sequence[str]) 
             if other != path:
                 raise TargetAmbiguous(
                     f"`{other}` of `{first}` and `{path}` of `{label}` look like two names of one place, which would "
-                    "count as two; give the base (`--base`), which knows its own"
+                    "count as two",
+                    hint="give the base (`--base`), which knows its own",
                 )
 
 

@@ -61,9 +61,9 @@ def checked(recipe: Recipe) -> tuple[Strategy, Any]:
         wanted = f"{most}" if least == most else f"{least} or more"
         raise UsageError(f"strategy `{strategy.name}` takes {wanted} adapters, got {count}")
     if recipe.rank is not None and recipe.rank < 1:
-        raise UsageError(f"the rank is {recipe.rank}, wanted at least 1")
+        raise UsageError("the rank", got=recipe.rank, want="at least 1")
     if recipe.energy is not None and not 0 < recipe.energy <= 1:
-        raise UsageError(f"the energy is {recipe.energy}, wanted a share above 0 and up to 1")
+        raise UsageError("the energy", got=recipe.energy, want="a share above 0 and up to 1")
     if strategy.rank_wanted and recipe.rank is None and recipe.energy is None:
         raise UsageError(f"strategy `{strategy.name}` wants a rank or a share of the energy: `--rank` or `--energy`")
     if strategy.searches and recipe.normalize:
@@ -75,7 +75,7 @@ def checked(recipe: Recipe) -> tuple[Strategy, Any]:
     if recipe.dtype is not None and isinstance(strategy, Whole):
         raise UsageError(f"strategy `{strategy.name}` keeps the tensors' own dtypes: leave out `dtype`")
     if recipe.replaced not in CHOICES:
-        raise UsageError(f"`replaced` is `{recipe.replaced}`, wanted {', '.join(CHOICES)}")
+        raise UsageError("`replaced`", got=f"`{recipe.replaced}`", want=f"{', '.join(CHOICES)}")
     return strategy, cfg
 
 

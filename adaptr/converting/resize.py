@@ -86,12 +86,12 @@ def convert_method(
     forms = plugins.method(method).can.forms - {BIAS}
     if not forms:
         raise Unsupported(
-            f"no delta can be written as `{method}`: its tensors don't follow from what they do; possible: "
-            f"{', '.join(f'`{WRITTEN[form]}`' for form in (LOW_RANK, DENSE))}"
+            f"no delta can be written as `{method}`: its tensors don't follow from what they do",
+            hint=f"possible: {', '.join(f'`{WRITTEN[form]}`' for form in (LOW_RANK, DENSE))}",
         )
     require_size(rank, energy, needed=False)
     if LOW_RANK not in forms and (rank is not None or energy is not None):
-        raise UsageError("a full delta has no rank; leave out `--rank` and `--energy`")
+        raise UsageError("a full delta has no rank", hint="leave out `--rank` and `--energy`")
     return _written(source, out, to, method, rank, energy, lossy, force, base, "convert", dtype)
 
 
@@ -100,9 +100,9 @@ def require_size(rank: int | None, energy: float | None, needed: bool) -> None:
     if needed and rank is None and energy is None:
         raise UsageError("give `--rank R`, or `--energy E` for the ranks that keep that share of the change")
     if rank is not None and rank < 1:
-        raise BadConfig(f"`rank` is {rank}, wanted at least 1")
+        raise BadConfig("`rank`", got=rank, want="at least 1")
     if energy is not None and not 0 < energy <= 1:
-        raise BadConfig(f"`energy` is {energy}, wanted a share above 0 and up to 1")
+        raise BadConfig("`energy`", got=energy, want="a share above 0 and up to 1")
 
 
 def _written(

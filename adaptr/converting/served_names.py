@@ -33,8 +33,8 @@ def named(adapter: Adapter, server: str, base: Any = None) -> Adapter:
         return found
     if base is not None:
         raise Unsupported(
-            f"`{unknown}` is what a model without its head calls a layer, and `{base}` is one; give the base that "
-            f"`{server}` serves"
+            f"`{unknown}` is what a model without its head calls a layer, and `{base}` is one",
+            hint=f"give the base that `{server}` serves",
         )
     raise Unsupported(
         f"`{unknown}` of `{adapter.label}` is nothing that `{server}` calls a layer (`model.layers.0.self_attn.q_proj` "

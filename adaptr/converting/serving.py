@@ -115,7 +115,7 @@ def _highest(server: str, rank: int | None) -> int:
     if server not in SERVERS:
         raise UsageError(f"there is no server `{server}` here; there are {', '.join(SERVERS)}")
     if rank is not None and rank < 1:
-        raise UsageError(f"the rank is {rank}, wanted 1 or more")
+        raise UsageError("the rank", got=rank, want="1 or more")
     if server == "vllm" and rank is not None and rank > VLLM_RANKS[-1]:
         raise UsageError(f"vLLM takes ranks up to {VLLM_RANKS[-1]}, not {rank}")
     return rank or SERVERS[server]
@@ -140,8 +140,8 @@ def _require_servable(adapter: Adapter, server: str) -> None:
     whole = [key[:-2] for key in adapter.tensors if key.endswith(":=")]
     if whole:
         raise Unsupported(
-            f"`{adapter.label}` replaces `{whole[0]}` as a whole (`modules_to_save`), which `{server}` does not load; "
-            "`adaptr merge` writes a checkpoint with it"
+            f"`{adapter.label}` replaces `{whole[0]}` as a whole (`modules_to_save`), which `{server}` does not load",
+            hint="`adaptr merge` writes a checkpoint with it",
         )
 
 
@@ -196,7 +196,7 @@ def _cut(changes: Deltas, most: int, dtype: torch.dtype | None) -> tuple[dict[st
         except NotPossible:
             found = None
         if found is None and not most:
-            raise Unsupported(f"the change of `{path}` has no low rank; give --rank, and its error is measured")
+            raise Unsupported(f"the change of `{path}` has no low rank", hint="give --rank, and its error is measured")
         size = op.norm() ** 2
         total += size
         if found is None or (most and found.A.shape[0] > most):

@@ -67,7 +67,7 @@ def _diffed(
         fields = header_fields(*(open_adapter(source, base) for source in given))
         return DiffReport("", "", not fields, None, fields)
     if intruders and base is None and not any(models):
-        raise UsageError("intruder dimensions are told against the base's weights; give `--base BASE`")
+        raise UsageError("intruder dimensions are told against the base's weights", hint="give `--base BASE`")
     return _compared(given, base, models, intruders, seed, progress)
 
 
@@ -112,8 +112,8 @@ def _require_one_base(adapters: Sequence[Opened]) -> tuple[str, ...]:
     if one.structure and two.structure and one.structure != two.structure:
         raise WrongBase(
             f"`{adapters[0].adapter.label}` and `{adapters[1].adapter.label}` are for models of different structure "
-            f"({one.id or one.architecture or 'unnamed'} and {two.id or two.architecture or 'unnamed'}); compare what "
-            "they say of themselves with `--header`"
+            f"({one.id or one.architecture or 'unnamed'} and {two.id or two.architecture or 'unnamed'})",
+            hint="compare what they say of themselves with `--header`",
         )
     if one.id and two.id and one.id != two.id:
         return (f"they name different bases, {one.id} and {two.id}: their changes add up only on one and the same",)
@@ -186,7 +186,8 @@ def _require_same_shape(a: Side, b: Side, path: str) -> None:
     if not agree(one.shape, two.shape) and not agree(two.shape, one.shape):
         raise ShapeError(
             f"`{path}` has shape {one.shape} in `{a.label}` and {two.shape} in `{b.label}`: they are for different "
-            "models; compare what they say of themselves with `--header`"
+            "models",
+            hint="compare what they say of themselves with `--header`",
         )
 
 

@@ -57,7 +57,7 @@ def _factors(target: Target, op: Operator) -> tuple[LowRank, float]:
     """`op` as factors, and the relative error of that."""
     if not op.finite():
         raise NonFinite(
-            f"the change of `{target.path}` holds NaN or infinity; look at it with `adaptr inspect --finite`"
+            f"the change of `{target.path}` holds NaN or infinity", hint="look at it with `adaptr inspect --finite`"
         )
     try:
         low = op.low_rank()

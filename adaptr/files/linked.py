@@ -28,12 +28,14 @@ def snapshot(path: Path) -> Path:
     if pointer.is_file():
         revision = whole(pointer, 1024).decode("utf-8", "replace").strip()
         if not is_name(revision) or not (snapshots / revision).is_dir():
-            raise InputError(f"`{path}`: `main` is revision `{shown(revision)}`, which is not there; download it again")
+            raise InputError(
+                f"`{path}`: `main` is revision `{shown(revision)}`, which is not there", hint="download it again"
+            )
         return snapshots / revision
     revisions = sorted(snapshots.iterdir())
     if len(revisions) != 1:
         raise CheckpointError(
-            f"`{path}` holds {len(revisions)} revisions and no `main`; name one: `{snapshots}/<revision>`"
+            f"`{path}` holds {len(revisions)} revisions and no `main`", hint=f"name one: `{snapshots}/<revision>`"
         )
     return revisions[0]
 
@@ -54,6 +56,6 @@ def require_inside(folder: Path, files: Iterable[Path]) -> None:
         found = link.resolve()
         if found.exists() and not any(found.is_relative_to(place) for place in places):
             raise InputError(
-                f"`{link}` is a link that leads out of its folder, and what is there would be taken for a part of it; "
-                "put the file itself in its place"
+                f"`{link}` is a link that leads out of its folder, and what is there would be taken for a part of it",
+                hint="put the file itself in its place",
             )

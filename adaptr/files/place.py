@@ -39,14 +39,14 @@ def require_file(path: Path, force: bool, inputs: Iterable[Path] | None = None) 
     if inputs is not None:
         require_apart(path, inputs)
     if path.is_dir():
-        raise OutputExists(f"`{path}` is a folder; give the name of a file")
+        raise OutputExists(f"`{path}` is a folder", hint="give the name of a file")
     if not os.path.lexists(path):
         return
     if not force:
         raise _exists(path)
     what = _precious(path)
     if what:
-        raise OutputExists(f"`{path}` is {what}, which even `--force` does not replace; give another output")
+        raise OutputExists(f"`{path}` is {what}, which even `--force` does not replace", hint="give another output")
 
 
 def require_folder(path: Path, force: bool, inputs: Iterable[Path] | None = None) -> None:
@@ -70,13 +70,14 @@ def require_ours(path: Path, called: Path | None = None) -> None:
         return  # it alone is replaced, and what it leads to stays
     called = called or path
     if not path.is_dir():
-        raise OutputExists(f"`{called}` is a file, which no folder replaces; give another output")
+        raise OutputExists(f"`{called}` is a file, which no folder replaces", hint="give another output")
     found = list(itertools.islice(record.strangers(path), SHOWN + 1))
     if found:
         more = " and more" if found[SHOWN:] else ""
         raise OutputExists(
             f"`{called}` holds what adaptr did not write, which even `--force` does not remove: "
-            f"{', '.join(f'`{name}`' for name in found[:SHOWN])}{more}; give another output, or move that elsewhere"
+            f"{', '.join(f'`{name}`' for name in found[:SHOWN])}{more}",
+            hint="give another output, or move that elsewhere",
         )
 
 

@@ -84,7 +84,7 @@ def _check_scale(key: str, stored: Entry | None, shape: tuple[int, ...]) -> None
     if stored is None:
         raise e.TensorUnexpected(f"`{key}` is the scale of a tensor that is not there")
     if len(shape) != len(stored.shape) or any(n not in (1, m) for n, m in zip(shape, stored.shape, strict=True)):
-        raise e.ShapeError(f"`{key}` has shape {shape}, wanted 1 or the same on each axis of {stored.shape}")
+        raise e.ShapeError(f"`{key}` has shape {shape}", want=f"1 or the same on each axis of {stored.shape}")
 
 
 def _known(name: str, version: int) -> Method | None:
@@ -94,8 +94,8 @@ def _known(name: str, version: int) -> Method | None:
         return None
     if version != method.version:
         raise e.VersionUnknown(
-            f"the file has version {version} of `{name}`, this adaptr computes version {method.version}; "
-            f"use {'a later' if version > method.version else 'an earlier'} adaptr"
+            f"the file has version {version} of `{name}`, this adaptr computes version {method.version}",
+            hint=f"use {'a later' if version > method.version else 'an earlier'} adaptr",
         )
     return method
 

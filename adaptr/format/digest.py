@@ -79,6 +79,6 @@ def require_parts(path: str | os.PathLike[str], header: Header, parts: Mapping[s
         found = of_weights(path, header, name) if part.digest else ""
         if found != part.digest:
             raise DigestMismatch(
-                f"`{path}`: its part `{name}` has weights of digest {found}, and was made of {part.digest}; make the "
-                "file again from the adapter that is meant"
+                f"`{path}`: its part `{name}` has weights of digest {found}, and was made of {part.digest}",
+                hint="make the file again from the adapter that is meant",
             )

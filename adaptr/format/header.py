@@ -95,7 +95,9 @@ def read(file: BinaryIO, size: int) -> Header:
     header = parse(raw, 8 + length)
     end = header.end
     if end > size:
-        raise e.DataTruncated(f"cut short: the tensors end at byte {end}, the file at {size}; fetch or copy it again")
+        raise e.DataTruncated(
+            f"cut short: the tensors end at byte {end}, the file at {size}", hint="fetch or copy it again"
+        )
     if end < size:
         raise e.DataTrailing(f"{size - end} bytes follow the last tensor")
     return header
@@ -206,7 +208,7 @@ def _entry(key: str, value: Any) -> Entry:
 def _bits(key: str, dtype: Any) -> int:
     bits = DTYPES.get(dtype) if isinstance(dtype, str) else None
     if bits is None:
-        raise e.DtypeUnknown(f"`{shown(key)}` has the dtype `{shown(dtype)}`; known: {', '.join(DTYPES)}")
+        raise e.DtypeUnknown(f"`{shown(key)}` has the dtype `{shown(dtype)}`", hint=f"known: {', '.join(DTYPES)}")
     return bits
 
 
@@ -221,7 +223,7 @@ def _numel(key: str, shape: Any) -> int:
 
 def _span(key: str, offsets: Any) -> tuple[int, int]:
     if not isinstance(offsets, list) or len(offsets) != 2 or not _naturals(offsets):
-        raise e.OffsetsInvalid(f"`{shown(key)}` has the offsets {shown(offsets)}, wanted two natural numbers")
+        raise e.OffsetsInvalid(f"`{shown(key)}` has the offsets {shown(offsets)}", want="two natural numbers")
     start, stop = offsets
     if start > stop:
         raise e.OffsetsInvalid(f"`{shown(key)}` starts at {start} and stops at {stop}")

@@ -84,7 +84,7 @@ class Tensors(Mapping[str, "Tensor"]):
         fd = self._descriptor()
         try:
             if _stamp(fd) != self.stamp or _read_at(fd, memoryview(raw), start) != count:
-                raise e.FileChanged(f"`{self.path}` changed after its header was read; load it again")
+                raise e.FileChanged(f"`{self.path}` changed after its header was read", hint="load it again")
         finally:
             os.close(fd)
         return raw

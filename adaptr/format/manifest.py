@@ -89,15 +89,19 @@ def load(header: Header) -> dict[str, Any]:
     """The manifest of a header: of a version and with features that this reader knows, and canonical."""
     text = header.metadata.get(KEY)
     if text is None:
-        raise e.ManifestMissing("this safetensors file has no adaptr manifest; `adaptr convert` reads other formats")
+        raise e.ManifestMissing(
+            "this safetensors file has no adaptr manifest", hint="`adaptr convert` reads other formats"
+        )
     split = _in_two(text)
     found = canonical.loads(text) if split is None else split
     version = _positive(_get(found, "format", ""), "format")
     if version > FORMAT:
-        raise e.FormatTooNew(f"the file has format {version}, this adaptr reads up to {FORMAT}; upgrade adaptr")
+        raise e.FormatTooNew(f"the file has format {version}, this adaptr reads up to {FORMAT}", hint="upgrade adaptr")
     unknown = sorted(set(_texts(found.get("requires", []), "requires")) - FEATURES)
     if unknown:
-        raise e.FeatureUnknown(f"the file requires `{shown(unknown[0])}`, unknown to this adaptr; upgrade adaptr")
+        raise e.FeatureUnknown(
+            f"the file requires `{shown(unknown[0])}`, unknown to this adaptr", hint="upgrade adaptr"
+        )
     if split is None and not canonical.is_canonical(text, found):
         raise e.ManifestNotCanonical("the manifest is not canonical JSON (RFC 8785), so its digest means nothing")
     return found
@@ -180,7 +184,7 @@ def same(found: Mapping[str, Any], adapter: Adapter) -> None:
     for key in sorted({*found, *again}):
         if found.get(key) != again.get(key) or (key in found) != (key in again):
             want = f"`{shown(again[key])}`" if key in again else "left out, being empty"
-            raise e.ManifestNotCanonical(f"`{shown(key)}` is `{shown(found.get(key))}`, wanted {want}")
+            raise e.ManifestNotCanonical(f"`{shown(key)}`", got=f"`{shown(found.get(key))}`", want=f"{want}")
 
 
 def _read_part(name: str, value: Any) -> Part:
@@ -198,7 +202,7 @@ def _read_method(owner: Mapping[str, Any], prefix: str) -> tuple[str, int, dict[
     found = _closed(_get(owner, "method", prefix), where, {"name", "version", "config"})
     name = _get(found, "name", f"{where}.")
     if not isinstance(name, str) or not NAME.fullmatch(name):
-        raise e.FieldInvalid(f"`{where}.name` is `{shown(name)}`, wanted up to 64 of a-z, 0-9, `.`, `_` and `-`")
+        raise e.FieldInvalid(f"`{where}.name`", got=f"`{shown(name)}`", want="up to 64 of a-z, 0-9, `.`, `_` and `-`")
     version = _positive(_get(found, "version", f"{where}."), f"{where}.version")
     return name, version, _object(_get(found, "config", f"{where}."), f"{where}.config")
 
@@ -216,10 +220,10 @@ def _read_target(path: str, value: Any, prefix: str) -> Target:
     found = _closed(value, where, {"kind", "shape", "config"})
     kind, shape = _get(found, "kind", f"{where}."), _get(found, "shape", f"{where}.")
     if not isinstance(kind, str) or kind not in kinds.ALL:
-        raise e.FieldInvalid(f"`{where}.kind` is `{shown(kind)}`; known: {', '.join(sorted(kinds.ALL))}")
+        raise e.FieldInvalid(f"`{where}.kind` is `{shown(kind)}`", hint=f"known: {', '.join(sorted(kinds.ALL))}")
     axes = kinds.TABLE_OF[kind].axes
     if not isinstance(shape, list) or len(shape) != axes or not all(_is_size(n) for n in shape):
-        raise e.FieldInvalid(f"`{where}.shape` is {shown(shape)}, wanted {axes} sizes (0 is not known)")
+        raise e.FieldInvalid(f"`{where}.shape`", got=shown(shape), want=f"{axes} sizes (0 is not known)")
     if (kind == kinds.MODEL) != (path == ""):
         raise e.FieldInvalid(f"`{where}`: the empty path is the model itself, of kind `model`; this is `{kind}`")
     return Target(path, kind, tuple(shape), _object(_get(found, "config", f"{where}."), f"{where}.config"))
@@ -231,7 +235,7 @@ def _read_base(found: Mapping[str, Any]) -> Base:
     texts = {name: _text(found.get(name, ""), f"base.{name}") for name in names if name != "ties"}
     ties = found.get("ties", [])
     if not isinstance(ties, list):
-        raise e.FieldInvalid(f"`base.ties` is {shown(ties)}, wanted lists of parameter names")
+        raise e.FieldInvalid("`base.ties`", got=shown(ties), want="lists of parameter names")
     return Base(**texts, ties=tuple(_texts(tie, "base.ties") for tie in ties))
 
 
@@ -246,7 +250,7 @@ def _get(found: Mapping[str, Any], key: str, prefix: str) -> Any:
 
 def _object(value: Any, where: str) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise e.FieldInvalid(f"`{where}` is `{shown(value)}`, wanted an object")
+        raise e.FieldInvalid(f"`{where}`", got=f"`{shown(value)}`", want="an object")
     return value
 
 
@@ -266,13 +270,13 @@ def _optional(found: Mapping[str, Any], key: str) -> dict[str, Any]:
 
 def _text(value: Any, where: str) -> str:
     if not isinstance(value, str):
-        raise e.FieldInvalid(f"`{where}` is {shown(value)} ({type(value).__name__}), wanted text")
+        raise e.FieldInvalid(f"`{where}` is {shown(value)} ({type(value).__name__})", want="text")
     return value
 
 
 def _texts(value: Any, where: str) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise e.FieldInvalid(f"`{where}` is `{shown(value)}`, wanted a list of texts")
+        raise e.FieldInvalid(f"`{where}`", got=f"`{shown(value)}`", want="a list of texts")
     return tuple(value)
 
 
@@ -282,5 +286,5 @@ def _is_size(value: Any) -> bool:
 
 def _positive(value: Any, where: str) -> int:
     if not _is_size(value) or value == 0:
-        raise e.FieldInvalid(f"`{where}` is {shown(value)} ({type(value).__name__}), wanted a positive integer")
+        raise e.FieldInvalid(f"`{where}` is {shown(value)} ({type(value).__name__})", want="a positive integer")
     return int(value)

@@ -31,7 +31,7 @@ def name_adapters(checkpoint: Checkpoint, adapters: Sequence[tuple[Adapter, floa
         weights = digest.of_adapter(adapter)
         if any(other["weights"] == weights for other in named):
             raise AlreadyAttached(
-                f"adapter `{adapter.label}` is given twice; give it once, with the sum of the weights"
+                f"adapter `{adapter.label}` is given twice", hint="give it once, with the sum of the weights"
             )
         if weights in before:
             raise AlreadyAttached(f"adapter `{adapter.label}` is merged into `{checkpoint.root.name}` already")
@@ -93,7 +93,7 @@ def restore_parent(paper: Receipt, folder: Path) -> None:
 def _copy(paper: Receipt, folder: Path, depth: int = 0) -> None:
     """A receipt, the adapters that it names, and the receipts below it: nothing else that lies there is taken along."""
     if depth == MOST:
-        raise NotMerged(f"`{paper.path}` lies below {MOST} other receipts; merge adapters together instead")
+        raise NotMerged(f"`{paper.path}` lies below {MOST} other receipts", hint="merge adapters together instead")
     folder.mkdir(parents=True)
     shutil.copyfile(paper.path, folder / receipt.FILE)
     for number, entry in enumerate(paper.adapters):

@@ -65,8 +65,10 @@ def require_finite(name: str, new: Tensor, value: Tensor) -> None:
     if bool(value.isfinite().all()):
         raise NonFinite(
             f"`{name}` would overflow: the merged weights reach {float(value.abs().max()):.3g}, more than "
-            f"{str(new.dtype).removeprefix('torch.')} holds; use a base of a wider dtype, or a smaller weight"
+            f"{str(new.dtype).removeprefix('torch.')} holds",
+            hint="use a base of a wider dtype, or a smaller weight",
         )
     raise NonFinite(
-        f"`{name}` would hold NaN or infinity after the merge; `adaptr inspect ADAPTER --finite` says where they are"
+        f"`{name}` would hold NaN or infinity after the merge",
+        hint="`adaptr inspect ADAPTER --finite` says where they are",
     )

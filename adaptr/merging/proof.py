@@ -57,7 +57,7 @@ def _require_headers(found: Checkpoint, paper: Receipt) -> None:
     made = {shard.path.name: "sha256:" + hashlib.sha256(shard.raw).hexdigest() for shard in found.shards}
     for name in sorted({*wanted, *made}):
         if wanted.get(name) != made.get(name):
-            raise DigestMismatch(f"the header of `{name}` does not come back as the base's; use the base itself")
+            raise DigestMismatch(f"the header of `{name}` does not come back as the base's", hint="use the base itself")
 
 
 def _require_names(found: Checkpoint, paper: Receipt, known: dict[str, str]) -> None:
@@ -65,7 +65,9 @@ def _require_names(found: Checkpoint, paper: Receipt, known: dict[str, str]) -> 
     if "untouched" in paper.document:  # else the receipt is older, and says nothing of the others
         strange |= found.tensors.keys() - known.keys()
     if strange:
-        raise DigestMismatch(f"the receipt and the base's headers disagree on `{min(strange)}`; use the base itself")
+        raise DigestMismatch(
+            f"the receipt and the base's headers disagree on `{min(strange)}`", hint="use the base itself"
+        )
 
 
 def _other_files(folder: Path, paper: Receipt) -> tuple[str, ...]:

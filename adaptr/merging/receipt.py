@@ -173,7 +173,7 @@ def read_from(path: Path) -> Receipt:
     if any(field not in document for field in FIELDS):
         raise FieldMissing(f"`{path}` lacks one of {', '.join(FIELDS)}")
     if document["format"] == 1:
-        raise NotMerged(f"`{path}` has receipt format 1, whose inverse rounds otherwise; use the base itself")
+        raise NotMerged(f"`{path}` has receipt format 1, whose inverse rounds otherwise", hint="use the base itself")
     if document["format"] not in KNOWN:
         raise FormatTooNew(f"`{path}` has receipt format {document['format']!r}, this adaptr reads {KNOWN}")
     bad = wrong(document, header)

@@ -104,7 +104,7 @@ class Job:
             raise DigestMismatch(f"the receipt's copy of `{slot.name}` is damaged: {error}") from None
         if done != slot.entry.nbytes:
             raise DigestMismatch(
-                f"the receipt holds {done} bytes or more for `{slot.name}`, wanted {slot.entry.nbytes}"
+                f"the receipt holds {done} bytes or more for `{slot.name}`", want=f"{slot.entry.nbytes}"
             )
 
     def _weight(self, slot: Slot, change: Change, note: Mapping[str, Any]) -> None:

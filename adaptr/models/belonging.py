@@ -108,7 +108,8 @@ def _require(one: Compared, base: Path) -> None:
     if one.name == DIFFERS and one.content != EQUAL and one.structure != EQUAL:
         raise WrongBase(
             f"`{one.adapter}` names the base `{one.named}`, this one is `{next(names_of(base))}`, and nothing else is "
-            "known of it; if they are one model, say so with `--any-base`"
+            "known of it",
+            hint="if they are one model, say so with `--any-base`",
         )
 
 

@@ -31,7 +31,8 @@ def check_content(checkpoint: Checkpoint, names: Names, adapter: Adapter) -> boo
     if found and found != wanted and wanted != content_of(names, adapter.targets, names.renamings(paths_of(adapter))):
         raise ContentMismatch(
             f"the weights of `{checkpoint.root.name}` at the targets of `{adapter.label}` are not those it was trained "
-            f"on ({adapter.base.id or 'unnamed base'}); use the right revision of the base"
+            f"on ({adapter.base.id or 'unnamed base'})",
+            hint="use the right revision of the base",
         )
     return bool(found)
 

@@ -43,8 +43,8 @@ def _refuse_lacking(config: Config, shapes: Shapes, new: Collection[str], wanted
         if lacking:
             raise NotPossible(
                 f"the adapter was trained on a {name}, which also has `{lacking[0]}`: neither the base nor the adapter "
-                "holds it, so it was drawn at random in training and is lost; save it with the adapter "
-                "(`modules_to_save`), or take a base that has it"
+                "holds it, so it was drawn at random in training and is lost",
+                hint="save it with the adapter (`modules_to_save`), or take a base that has it",
             )
 
 

@@ -54,7 +54,8 @@ def _of_model(model: nn.Module, adapter: Adapter) -> Weights:
     if wanted and not adapter.base.quantization and content_of(model, now.targets) != wanted:
         raise ContentMismatch(
             f"the base's weights at the targets of `{adapter.label}` are not those it was trained on "
-            f"({adapter.base.id or 'unnamed base'}); load the right revision"
+            f"({adapter.base.id or 'unnamed base'})",
+            hint="load the right revision",
         )
 
     def weights(target: Target) -> View:

@@ -35,8 +35,8 @@ def require_sound(manifest: Manifest, store: Store) -> None:
             strict.header(name, path)
         elif packed := archives.kind(path):
             raise RefusedMediaType(
-                f"`{name}` is a {packed} archive by its bytes, which adaptr never unpacks; get it with the tool that "
-                "made it (`oras pull`, `kit unpack`) and give the folder"
+                f"`{name}` is a {packed} archive by its bytes, which adaptr never unpacks",
+                hint="get it with the tool that made it (`oras pull`, `kit unpack`) and give the folder",
             )
     if manifest.annotations.get(terms.KIND) in {terms.ADAPTER, terms.STACK}:
         _require_agreement(manifest, pack.said(files))

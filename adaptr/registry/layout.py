@@ -56,7 +56,9 @@ class Layout:
         found = named.get(reference.tag or LATEST) if wanted is None else None
         if found is None:
             names = ", ".join(f"`{shown(name)}`" for name in sorted(named)[:8]) or "none"
-            raise NotFound(f"`{self._where}` has no `{wanted or reference.tag or LATEST}`; names there: {names}")
+            raise NotFound(
+                f"`{self._where}` has no `{wanted or reference.tag or LATEST}`", hint=f"names there: {names}"
+            )
         return found
 
     def manifest(self, digest: Digest) -> Manifest:
@@ -155,7 +157,9 @@ def _require_layout(root: Path) -> None:
     if (root / MARK).is_file():
         return
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
-        raise OutputExists(f"`{root}` is there and is no OCI layout; name a new folder, or one with `{MARK}` in it")
+        raise OutputExists(
+            f"`{root}` is there and is no OCI layout", hint=f"name a new folder, or one with `{MARK}` in it"
+        )
     (root / "blobs" / "sha256").mkdir(parents=True, exist_ok=True)
     (root / MARK).write_bytes(LAYOUT)
 
@@ -163,7 +167,7 @@ def _require_layout(root: Path) -> None:
 def _require_free(index: Index, tag: str, digest: Digest, force: bool) -> None:
     there = {name_of(entry): entry.digest for entry in index.entries()}
     if not force and there.get(tag, digest) != digest:
-        raise ReferenceMoved(f"`{tag}` in `{index.path.parent}` is {there[tag]} already; move it with `--force`")
+        raise ReferenceMoved(f"`{tag}` in `{index.path.parent}` is {there[tag]} already", hint="move it with `--force`")
 
 
 def _path(digest: Digest) -> str:

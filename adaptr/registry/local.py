@@ -120,8 +120,8 @@ def lock(pulled: Pulled, accept_change: bool = False) -> None:
     pin = found.pins.get(str(pulled.reference))
     if pin is not None and pin.digest != pulled.digest and not accept_change:
         raise ReferenceMoved(
-            f"`{pulled.reference}` is pinned to {pin.digest} in `{found.path}` and is {pulled.digest} now; "
-            "take the change with `--accept-change`"
+            f"`{pulled.reference}` is pinned to {pin.digest} in `{found.path}` and is {pulled.digest} now",
+            hint="take the change with `--accept-change`",
         )
     found.with_pin(pulled.reference, Pin(pulled.digest, pulled.source)).write()
 

@@ -43,8 +43,8 @@ class Lock:
         found = self.pins.get(str(reference))
         if found is None and reference.digest is None and (frozen or is_frozen()):
             raise PolicyError(
-                f"`{reference}` is not pinned in `{self.path}` and nothing may move; pin it with "
-                f"`adaptr pull {reference} --lock`, or name it by digest"
+                f"`{reference}` is not pinned in `{self.path}` and nothing may move",
+                hint=f"pin it with `adaptr pull {reference} --lock`, or name it by digest",
             )
         return found
 

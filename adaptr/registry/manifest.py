@@ -120,8 +120,8 @@ class Manifest:
         for layer in self.layers:
             if _packed(layer):
                 raise RefusedMediaType(
-                    f"a layer is `{shown(layer.media_type)}`, an archive, which adaptr never unpacks; get it with the "
-                    "tool that made it (`oras pull`, `kit unpack`) and give the folder"
+                    f"a layer is `{shown(layer.media_type)}`, an archive, which adaptr never unpacks",
+                    hint="get it with the tool that made it (`oras pull`, `kit unpack`) and give the folder",
                 )
             name = layer.title
             if name:
@@ -222,7 +222,7 @@ def descriptor(value: Any, where: str) -> Descriptor:
         raise BadManifest(f"`{where}` holds no descriptor")
     size = value.get("size")
     if type(size) is not int or not 0 <= size < 2**63:
-        raise BadManifest(f"`{where}` has the size `{shown(size)}`, wanted a natural number")
+        raise BadManifest(f"`{where}` has the size `{shown(size)}`", want="a natural number")
     data = value.get("data")
     found = Descriptor(
         _text(value.get("mediaType"), f"{where}.mediaType"),
@@ -252,7 +252,7 @@ def _decoded(data: Any, where: str) -> bytes:
 
 def _text(value: Any, where: str) -> str:
     if not isinstance(value, str):
-        raise BadManifest(f"`{where}` is `{shown(value)}`, wanted text")
+        raise BadManifest(f"`{where}`", got=f"`{shown(value)}`", want="text")
     return value
 
 

@@ -112,7 +112,7 @@ def plain(folder: Path) -> list[Path]:
     link = next((path for path in found if path.is_symlink()), None)
     if link is not None:
         raise InputError(
-            f"`{link}` is a link, and what it leads to would be published unseen; put the file itself there"
+            f"`{link}` is a link, and what it leads to would be published unseen", hint="put the file itself there"
         )
     return found
 
@@ -131,7 +131,8 @@ def selected(files: Iterable[str], where: str) -> dict[str, str]:
         if pickled:
             raise UnsafePickle(
                 f"`{where}` has its weights as a pickle (`{pickled}`), which may run code and is never published or "
-                "pulled; `adaptr convert FOLDER -o OUT` makes a safe file of one that you trust"
+                "pulled",
+                hint="`adaptr convert FOLDER -o OUT` makes a safe file of one that you trust",
             )
         raise InputError(f"`{where}` holds no safetensors file")
     return {names.check(NAME if _is_own(name) else name): name for name in [*weights, *beside]}
@@ -161,8 +162,12 @@ def _file_name(path: Path) -> str:
     if is_adaptr(path):
         return NAME
     if path.suffix in PICKLES:
-        raise UnsafePickle(f"`{path}` is a pickle, which is never published; `adaptr convert` makes a safe file of it")
-    raise InputError(f"`{path}` is not an adaptr file; give the folder with its configuration, or convert it first")
+        raise UnsafePickle(
+            f"`{path}` is a pickle, which is never published", hint="`adaptr convert` makes a safe file of it"
+        )
+    raise InputError(
+        f"`{path}` is not an adaptr file", hint="give the folder with its configuration, or convert it first"
+    )
 
 
 def single(digest: Digest, size: int, store: Store, where: str) -> Manifest:
@@ -170,7 +175,8 @@ def single(digest: Digest, size: int, store: Store, where: str) -> Manifest:
     path = store.path(digest)
     if not is_adaptr(path):
         raise InputError(
-            f"`{where}` is not an adaptr file, which alone says all of an adapter; pull the whole folder, or convert it"
+            f"`{where}` is not an adaptr file, which alone says all of an adapter",
+            hint="pull the whole folder, or convert it",
         )
     return manifest({NAME: (digest, size)}, store, {NAME: path})
 

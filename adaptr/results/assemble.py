@@ -95,8 +95,8 @@ def _nothing(method: str, target: Target, bias: Tensor | None) -> Operator:
 
     if not target.is_matrix or 0 in target.shape:
         raise NoDelta(
-            f"only the bias of `{target.path}` ({target.kind}) changes, and `{method}` can't hold that there; "
-            "compose the biases apart (`bitfit`)"
+            f"only the bias of `{target.path}` ({target.kind}) changes, and `{method}` can't hold that there",
+            hint="compose the biases apart (`bitfit`)",
         )
     assert bias is not None
     out, into, *kernel = target.shape

@@ -29,7 +29,8 @@ def cast(tensor: Tensor, dtype: torch.dtype | None, path: str) -> Tensor:
     if made.dtype is not tensor.dtype and not bool(made.isfinite().all()) and bool(tensor.isfinite().all()):
         raise NonFinite(
             f"`{path}` would overflow: its tensors reach {float(tensor.abs().max()):.3g}, more than "
-            f"{str(dtype).removeprefix('torch.')} holds; store it in a wider dtype"
+            f"{str(dtype).removeprefix('torch.')} holds",
+            hint="store it in a wider dtype",
         )
     return made
 

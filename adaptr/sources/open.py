@@ -142,7 +142,7 @@ def placed(out: Path, force: bool, reads: Iterable[Path]) -> Path:
     inside = [path for path in file.parent.glob("*.adaptr.safetensors") if path != file] if out.is_dir() else []
     other = next(iter(inside), None) or (_of_another_tool(file.parent) if file.parent.is_dir() else None)
     if other is not None:
-        raise OutputExists(f"`{file.parent}` holds another adapter, `{other.name}`; give an output elsewhere")
+        raise OutputExists(f"`{file.parent}` holds another adapter, `{other.name}`", hint="give an output elsewhere")
     return file
 
 

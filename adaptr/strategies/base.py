@@ -128,7 +128,7 @@ class Strategy:
         """Each weight's share of all, those of inputs that don't change a target counted. Raises `UsageError`."""
         every = [*weights, *absent]
         if min(every) < 0 or not sum(every):
-            raise UsageError(f"`{self.name}` takes shares: weights {every}, wanted none negative and not all 0")
+            raise UsageError(f"`{self.name}` takes shares: weights {every}", want="none negative and not all 0")
         return [weight / sum(every) for weight in weights]
 
     def search(self, loss: Callable[[Sequence[float]], float], count: int, cfg: Any) -> list[float]:
@@ -140,7 +140,7 @@ class Strategy:
         made = settings.validated(f"strategy `{self.name}`", self.Config, values)
         for key, value in vars(made).items():
             if key in self.shares and not 0 < value <= 1:
-                raise BadConfig(f"strategy `{self.name}`: `{key}` is {value}, wanted above 0 and up to 1")
+                raise BadConfig(f"strategy `{self.name}`: `{key}`", got=value, want="above 0 and up to 1")
         self.check(made)
         return made
 

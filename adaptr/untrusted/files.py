@@ -41,7 +41,7 @@ def _require_regular(path: Path, mode: int) -> None:
         return
     kinds = ((stat.S_ISDIR, "folder"), (stat.S_ISFIFO, "pipe"), (stat.S_ISSOCK, "socket"))
     what = next((name for kind, name in kinds if kind(mode)), "device")
-    raise InputError(f"`{path}` is a {what}, wanted a file")
+    raise InputError(f"`{path}` is a {what}", want="a file")
 
 
 def whole(path: Path, limit: int = MAX_DOCUMENT) -> bytes:

@@ -209,3 +209,42 @@ def test_completion_knows_the_commands() -> None:
 def test_the_runner_raises_nothing() -> None:
     assert isinstance(group.cli, click.Group)
     assert run(["methods", "no-such-method"]) == 2
+
+
+def parted() -> errors.BadConfig:
+    return errors.BadConfig("`rank`", got=0, want="at least 1", hint="leave it out")
+
+
+def test_an_error_of_parts_is_one_sentence_and_fields(failing: Callable, adaptr: Callable) -> None:
+    failing(parted())
+    assert adaptr("methods").err == "error: `rank` is 0, wanted at least 1; leave it out\n"
+    told = adaptr("methods", "--json").json["error"]
+    assert told == {
+        "type": "BadConfig",
+        "message": "`rank` is 0, wanted at least 1; leave it out",
+        "exit_code": 2,
+        "what": "`rank`",
+        "got": "0",
+        "want": "at least 1",
+        "hint": "leave it out",
+    }
+
+
+def test_a_terminal_gets_cause_and_hint_on_lines_of_their_own(
+    failing: Callable, adaptr: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(out: Output) -> None:
+        raise parted() from errors.InputError("`x` holds `\x1b[31m`")
+
+    failing(refuse)
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    said = adaptr("methods").err
+    assert said == ("error: `rank` is 0, wanted at least 1\n  cause: `x` holds `\\x1b[31m`\n  hint: leave it out\n")
+
+
+def test_a_parted_error_goes_through_a_pickle() -> None:
+    import pickle
+
+    again = pickle.loads(pickle.dumps(parted()))
+    assert (str(again), again.parts, again.hint) == (str(parted()), parted().parts, "leave it out")

@@ -159,8 +159,8 @@ class Auth:
         if answer.status != 200:
             who = f"the account `{shown(known.user)}`" if known else "anybody without an account"
             raise AuthError(
-                f"`{realm}`, which gives the tokens for `{self.host}`, refuses {who} ({answer.status}); "
-                f"log in with `adaptr login {self.host}`"
+                f"`{realm}`, which gives the tokens for `{self.host}`, refuses {who} ({answer.status})",
+                hint=f"log in with `adaptr login {self.host}`",
             )
         said = answer.json()
         value, life = said.get("token") or said.get("access_token"), said.get("expires_in", LIFE)
@@ -173,8 +173,8 @@ class Auth:
     def _require_pinned(self, realm: Origin) -> None:
         if realm != self._agreed and not pins.allowed(self.base, realm):
             raise AuthError(
-                f"`{self.host}` wants the password to go to `{realm}`, another server, which was never agreed on; "
-                f"if that is right, `adaptr login {self.host}` agrees to it"
+                f"`{self.host}` wants the password to go to `{realm}`, another server, which was never agreed on",
+                hint=f"if that is right, `adaptr login {self.host}` agrees to it",
             )
 
 

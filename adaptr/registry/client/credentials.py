@@ -158,7 +158,9 @@ def _plain_entry(entry: dict[str, Any], path: Path) -> Credential | None:
         try:
             user, _, secret = base64.b64decode(said["auth"]).decode().partition(":")
         except ValueError:
-            raise AuthError(f"`{path}` holds an account that can't be read; log in again with `adaptr login`") from None
+            raise AuthError(
+                f"`{path}` holds an account that can't be read", hint="log in again with `adaptr login`"
+            ) from None
     identity, bearer = said.get("identitytoken", ""), said.get("registrytoken", "")
     if not (user or identity or bearer):
         return None

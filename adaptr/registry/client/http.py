@@ -180,7 +180,7 @@ def explained(url: str) -> Iterator[None]:
         where, text = address.origin(url), redaction.redacted(str(error)) or type(error).__name__
         if "CERTIFICATE_VERIFY_FAILED" in text:
             raise RegistryError(
-                f"`{where}` shows a certificate that nobody here vouches for ({shown(text, 200)}); if it is your own "
-                "authority's, set `SSL_CERT_FILE` to the file with its certificate"
+                f"`{where}` shows a certificate that nobody here vouches for ({shown(text, 200)})",
+                hint="if it is your own authority's, set `SSL_CERT_FILE` to the file with its certificate",
             ) from None
         raise TransferError(f"`{where}`: {shown(text, 200)}") from error

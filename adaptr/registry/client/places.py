@@ -44,6 +44,6 @@ def uploading(base: str, url: str, location: str) -> tuple[str, bool]:
     if there.scheme == "https" and there.host in allowed:
         return target, False
     raise RegistryError(
-        f"`{address.origin(base)}` wants the upload to go to `{shown(str(there))}`, another server: refused; if you "
-        f"know that one, set `ADAPTR_UPLOAD_HOSTS={shown(there.host)}`"
+        f"`{address.origin(base)}` wants the upload to go to `{shown(str(there))}`, another server: refused",
+        hint=f"if you know that one, set `ADAPTR_UPLOAD_HOSTS={shown(there.host)}`",
     )

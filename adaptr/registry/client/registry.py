@@ -83,8 +83,8 @@ class Registry:
             if not wanted.startswith("sha256:") or Digest.of(raw) == wanted:
                 return raw, kind
         raise DigestMismatch(
-            f"`{self.host}` gives a manifest with the digest {Digest.of(raw)} for {_called(repository, name)}, wanted "
-            f"{wanted}"
+            f"`{self.host}` gives a manifest with the digest {Digest.of(raw)} for {_called(repository, name)}",
+            want=f"{wanted}",
         )
 
     def _manifest(self, repository: str, name: str) -> tuple[bytes, str, str]:

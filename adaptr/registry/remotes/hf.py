@@ -47,7 +47,7 @@ class HuggingFace(Remote):
     ) -> Pushed:
         """Upload an artifact's files as one commit; the repository is made if it is not there. A branch moves."""
         if reference.tag and _is_commit(reference.tag):
-            raise Unsupported(f"`{reference}` names a commit, which stays what it is; push to a branch")
+            raise Unsupported(f"`{reference}` names a commit, which stays what it is", hint="push to a branch")
         manifest, where = store.manifest(digest), f"hf://{reference.name}"
         hub.asked(lambda: hub.api().create_repo(reference.name, exist_ok=True), where)
         if reference.tag:

@@ -21,6 +21,6 @@ class Http(Https):
         place = address.origin(f"http://{reference.host}/")
         if not address.loopback(place.host) and not address.plain(reference.host):
             raise PolicyError(
-                f"`{reference}` is not encrypted and not on this machine: refused; use `https://`, or list the host in "
-                "`ADAPTR_PLAIN_HTTP`"
+                f"`{reference}` is not encrypted and not on this machine: refused",
+                hint="use `https://`, or list the host in `ADAPTR_PLAIN_HTTP`",
             )

@@ -87,8 +87,11 @@ def _unpinned_allowed() -> bool:
 def _pinned(reference: Reference) -> Digest:
     if reference.digest is None:
         raise PolicyError(
-            f"`{reference}` does not say what must be there; add the file's digest (`{reference}#sha256=...`), or, to "
-            "take whatever is there now, set `ADAPTR_ALLOW_UNPINNED=1` and pin it with `--lock`"
+            f"`{reference}` does not say what must be there",
+            hint=(
+                f"add the file's digest (`{reference}#sha256=...`), or, to "
+                "take whatever is there now, set `ADAPTR_ALLOW_UNPINNED=1` and pin it with `--lock`"
+            ),
         )
     return reference.digest
 

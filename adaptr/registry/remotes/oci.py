@@ -101,8 +101,8 @@ class Oci(Remote):
             index = local.pull(search.place(where), store).digest
         except NotFound:
             raise NotFound(
-                f"`{where.host}/{where.name}` publishes no index, and registries can't be searched; "
-                f"`adaptr index build oci://{where.host}/{where.name}` makes one"
+                f"`{where.host}/{where.name}` publishes no index, and registries can't be searched",
+                hint=f"`adaptr index build oci://{where.host}/{where.name}` makes one",
             ) from None
         return search.fitting(search.read(store.manifest(index), store), words)
 
@@ -145,8 +145,8 @@ def _require_free(registry: Registry, reference: Reference, digest: Digest, forc
     there = registry.tagged(reference.name, reference.tag, scopes_of(reference.name))
     if there is not None and there[0] != digest:
         raise ReferenceMoved(
-            f"`{reference}` is there already and is {there[0]}; a version stays what it is: push under another one, or "
-            "move it with `--force`"
+            f"`{reference}` is there already and is {there[0]}",
+            hint="a version stays what it is: push under another one, or move it with `--force`",
         )
 
 

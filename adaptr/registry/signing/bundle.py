@@ -164,12 +164,12 @@ def _opened(raw: bytes) -> tuple[dict[str, Any], bytes, bytes]:
         raise SignatureError(f"the signature has {len(raw)} bytes, the limit is {MAX}")
     document = json_object(raw, "the signature", SignatureError)
     if document.get("mediaType") != terms.BUNDLE:
-        raise SignatureError(f"the signature is `{shown(document.get('mediaType'))}`, wanted `{terms.BUNDLE}`")
+        raise SignatureError("the signature", got=f"`{shown(document.get('mediaType'))}`", want=f"`{terms.BUNDLE}`")
     envelope, material = document.get("dsseEnvelope"), document.get("verificationMaterial")
     if not isinstance(envelope, dict) or not isinstance(material, dict):
         raise SignatureError("the bundle has no DSSE envelope or no verification material")
     if envelope.get("payloadType") != PAYLOAD:
-        raise SignatureError(f"`{shown(envelope.get('payloadType'))}` is signed, wanted `{PAYLOAD}`")
+        raise SignatureError(f"`{shown(envelope.get('payloadType'))}` is signed", want=f"`{PAYLOAD}`")
     signatures = envelope.get("signatures")
     if not isinstance(signatures, list) or len(signatures) != 1 or not isinstance(signatures[0], dict):
         raise SignatureError("the bundle must have exactly one signature: more than one can't be told apart")

@@ -35,7 +35,9 @@ def sign(path: Path, signer: Signer, out: Path) -> bytes:
 def verify(path: Path, signature: Path, trust: Trust) -> Verified:
     """Check what is at `path`. Raises `SignatureError`."""
     if not os.path.lexists(signature):
-        raise SignatureError(f"`{path}` is not signed: there is no `{signature}`; name another file with `--signature`")
+        raise SignatureError(
+            f"`{path}` is not signed: there is no `{signature}`", hint="name another file with `--signature`"
+        )
     found = bundle.verify(whole(signature, bundle.MAX), trust)
     here = hashed(path, signature)
     signed = found.statement.files
@@ -48,7 +50,7 @@ def verify(path: Path, signature: Path, trust: Trust) -> Verified:
 def hashed(path: Path, signature: Path) -> dict[str, str]:
     """Name to sha256 of all files at `path` but the signature. Raises `InputError` for links and the like."""
     if path.is_symlink():
-        raise InputError(f"`{path}` is a link; sign what it leads to")
+        raise InputError(f"`{path}` is a link", hint="sign what it leads to")
     if path.is_file():
         return {ALONE: _sha256(path)}
     if not path.is_dir():

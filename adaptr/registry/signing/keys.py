@@ -55,8 +55,8 @@ def public(path: Path) -> EllipticCurvePublicKey:
     raw = _read(path)
     if b"PRIVATE KEY" in raw:
         raise InputError(
-            f"`{path}` is a private key, which nobody needs to verify with; `openssl ec -in KEY -pubout` gives its "
-            "other half"
+            f"`{path}` is a private key, which nobody needs to verify with",
+            hint="`openssl ec -in KEY -pubout` gives its other half",
         )
     try:
         key: Any = (

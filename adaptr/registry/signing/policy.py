@@ -129,7 +129,9 @@ def read(path: Path) -> list[Rule]:
 def _rule(entry: Any, path: Path) -> Rule:
     if not isinstance(entry, dict) or not entry.keys() <= FIELDS:
         more = sorted(map(str, entry.keys() - FIELDS)) if isinstance(entry, dict) else entry
-        raise InputError(f"the policy `{path}` has a rule with `{shown(more)}`; known: {', '.join(sorted(FIELDS))}")
+        raise InputError(
+            f"the policy `{path}` has a rule with `{shown(more)}`", hint=f"known: {', '.join(sorted(FIELDS))}"
+        )
     scope, mode = entry.get("scope"), entry.get("mode", "enforce")
     if not isinstance(scope, str) or not scope or mode not in MODES:
         raise InputError(f"the policy `{path}`: a rule needs a `scope` and a `mode` that is {' or '.join(MODES)}")

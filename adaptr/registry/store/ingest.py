@@ -206,8 +206,8 @@ def _require_room(folder: Path, what: Descriptor) -> None:
     free = shutil.disk_usage(folder).free
     if free < what.size + min(SPARE, what.size):
         raise DiskFull(
-            f"`{folder}` has {free} bytes free, {what.digest} needs {what.size}; free some (`adaptr gc`), or set "
-            "`ADAPTR_HOME` to another disk"
+            f"`{folder}` has {free} bytes free, {what.digest} needs {what.size}",
+            hint="free some (`adaptr gc`), or set `ADAPTR_HOME` to another disk",
         )
 
 

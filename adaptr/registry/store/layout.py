@@ -88,8 +88,8 @@ class Store:
             found = "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
         if path.is_symlink() or found != digest:
             raise DigestMismatch(
-                f"`{digest}` in the store has the digest {found}, not its own: it was changed after it came; "
-                "`adaptr verify --repair` fetches it again"
+                f"`{digest}` in the store has the digest {found}, not its own: it was changed after it came",
+                hint="`adaptr verify --repair` fetches it again",
             )
 
     def _stamped(self, digest: Digest) -> str:
@@ -190,7 +190,7 @@ class Store:
         """What a name stands for: as it is in the index, with `:latest`, or by digest. Raises `NotFound`."""
         found = self.lookup(name)
         if found is None:
-            raise NotFound(f"the store has no `{name}`; `adaptr list` shows what it has")
+            raise NotFound(f"the store has no `{name}`", hint="`adaptr list` shows what it has")
         return found
 
     def lookup(self, name: str) -> Digest | None:
