@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import threading
-from typing import Any, NoReturn
+from typing import NoReturn
 
 #: What shells report for a process that Ctrl-C ended.
 INTERRUPTED = 130
@@ -47,7 +47,7 @@ def main(args: list[str] | None = None) -> int:
         return INTERRUPTED
 
 
-def _stop(*_: Any) -> None:
+def _stop(*_: object) -> None:
     """An exception instead of sudden death, so that unfinished outputs are taken away."""
     sys.exit(TERMINATED)
 

@@ -9,25 +9,22 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from adaptr import mounts, weighting
 from adaptr.adapter import Adapter, Target
 from adaptr.capabilities import Capabilities
 from adaptr.errors import NotMergeable, Unsupported, UsageError
 from adaptr.lifecycle import FINISHED, Group, Phase, Run
-from adaptr.live import Live
+from adaptr.live import Live, Weighing
 from adaptr.mounts import Mount
 from adaptr.params import Param
+from adaptr.settings import C, Configured
 from adaptr.view import View
 
 if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
     from torch import Tensor, nn
-    from typing_extensions import TypeVar
 
     from adaptr.algebra.operator import Operator
     from adaptr.families.row import Row
@@ -35,9 +32,6 @@ if TYPE_CHECKING:
     from adaptr.sites.attention import Attend, Attended
     from adaptr.targets import Spec
 
-    C = TypeVar("C", bound=DataclassInstance, default=Any)  # a method that does not say has any
-else:
-    C = typing.TypeVar("C")
 
 #: What `merge` answers for methods that have no weight, by the kind of reason.
 REASONS = {
@@ -57,12 +51,7 @@ class Member(NamedTuple):
     strength: Callable[[str], float]
 
 
-@dataclass(frozen=True)
-class Nothing:
-    """The configuration of a method that has none."""
-
-
-class Contract(Generic[C]):
+class Contract(Configured[C]):
     """All that the core may ask of a method.
 
     `name`: the one spelling used everywhere. `version`: of the mathematics; files carry it. `params`: its tensors at
@@ -73,7 +62,6 @@ class Contract(Generic[C]):
     name: ClassVar[str]
     version: ClassVar[int] = 1
     family: ClassVar[str] = ""
-    Config: ClassVar[type[Any]] = Nothing
     params: ClassVar[Mapping[str, Param]] = {}
     kinds: ClassVar[frozenset[str]] = frozenset()
     targets: ClassVar[tuple[str, ...]] = ()
@@ -107,14 +95,6 @@ class Contract(Generic[C]):
     examples: ClassVar[Mapping[str, tuple[str, Sequence[str] | None, Mapping[str, Any]]]] = {}
     #: What a method of the family must supply, one of several where `|` stands between them.
     formulas: ClassVar[tuple[str, ...]] = ("view",)
-
-    def __init_subclass__(cls, **more: Any) -> None:
-        """The configuration is what stands in the brackets behind the family, or a class of that name inside."""
-        super().__init_subclass__(**more)
-        said = [one for base in cls.__dict__.get("__orig_bases__", ()) for one in typing.get_args(base)]
-        given = next((one for one in said if isinstance(one, type)), None)
-        if given is not None and "Config" not in cls.__dict__:
-            cls.Config = given
 
     @functools.cached_property
     def can(self) -> Capabilities:
@@ -281,7 +261,7 @@ class Contract(Generic[C]):
         """Of an arrangement of other methods: part name to (method, targets or None for its default, configuration)."""
         return {}
 
-    def mix(self, x: Tensor, p: Any, cfg: C) -> Tensor:
+    def mix(self, x: Tensor, p: Weighing, cfg: C) -> Tensor:
         """Of a gate: the experts' weights at one layer from its input."""
         raise Unsupported(f"`{self.name}` weighs no other adapters")
 

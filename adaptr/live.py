@@ -6,7 +6,7 @@ asks which it is.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from adaptr.errors import MissingContext, Unsupported
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from adaptr.host.context import Context
+    from adaptr.view import View
 
 
 class Live(Protocol):
@@ -58,6 +59,37 @@ class Live(Protocol):
 
     def draw(self, n: int, stream: int = 0) -> Tensor:
         """A whole number below n, the same for this forward and place: `Context.draw`."""
+
+
+class Signal(Protocol):
+    """What the sites of a gate share."""
+
+    probe: float
+
+    @property
+    def silent(self) -> bool:
+        """Whether this call is in the pass of the base."""
+
+    @property
+    def value(self) -> Tensor | None:
+        """The weights (batch, tokens, sites, n) that the pass of the base gave in this call."""
+
+
+class Weighing(Live, Protocol):
+    """A layer where a gate weighs experts. `number`: which of the gate's sites it is. `count`: of all experts;
+    `present`: the numbers of those that have a delta here.
+    """
+
+    signal: Signal
+    number: int
+    count: int
+    present: Sequence[int]
+
+    def weights(self, x: Tensor) -> Tensor:
+        """The experts' weights, (n) or one for each token (..., n)."""
+
+    def mixed(self, base: View, x: Tensor, s: Tensor) -> Tensor:
+        """The layer's output with the experts at the weights s."""
 
 
 class Plain(Mapping[str, "Tensor"]):

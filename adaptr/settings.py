@@ -7,9 +7,36 @@ import functools
 import sys
 import typing
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Generic
 
 from adaptr.errors import BadConfig, shown
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+    from typing_extensions import TypeVar
+
+    C = TypeVar("C", bound=DataclassInstance, default=Any)  # what does not say has any
+else:
+    C = typing.TypeVar("C")
+
+
+@dataclass(frozen=True)
+class Nothing:
+    """The configuration of what has none."""
+
+
+class Configured(Generic[C]):
+    """What has a configuration: what stands in the brackets behind its family, or a class of that name inside."""
+
+    Config: ClassVar[type[Any]] = Nothing
+
+    def __init_subclass__(cls, **more: object) -> None:
+        super().__init_subclass__(**more)
+        said = [one for base in cls.__dict__.get("__orig_bases__", ()) for one in typing.get_args(base)]
+        given = next((one for one in said if isinstance(one, type)), None)
+        if given is not None and "Config" not in cls.__dict__:
+            cls.Config = given
 
 
 def validated(what: str, config: type, values: Mapping[str, Any]) -> Any:
@@ -31,7 +58,7 @@ def hints(config: type[Any]) -> Mapping[str, Any]:
     return {f.name: found[f.name] for f in dataclasses.fields(config)}
 
 
-def _fits(value: Any, hint: Any) -> bool:
+def _fits(value: object, hint: Any) -> bool:
     if typing.get_origin(hint) is typing.Literal:
         return value in typing.get_args(hint)
     if hint is float:

@@ -102,7 +102,7 @@ class View:
 def of_weight(weight: Tensor, bias: Tensor | None = None) -> View:
     """A View of a bare weight: what merging reads. It can't be called."""
 
-    def call(*_: Any, **__: Any) -> Any:
+    def call(*_: object, **__: object) -> Any:
         raise TypeError("a view of a bare weight has no forward")
 
     return View(call, lambda s: weight[s], lambda: bias)

@@ -35,7 +35,7 @@ def check(weight: Any, label: str) -> Weight:
     return _gradient(weight, label)
 
 
-def _gradient(value: Any, label: str) -> Gradient:
+def _gradient(value: object, label: str) -> Gradient:
     if isinstance(value, list | tuple):
         if not value:
             raise UsageError(f"a gradient of `{label}` is empty; wanted one or more numbers")
@@ -43,7 +43,7 @@ def _gradient(value: Any, label: str) -> Gradient:
     return number(value, label)
 
 
-def number(value: Any, label: str) -> float:
+def number(value: object, label: str) -> float:
     """`value` as a float, if it is one finite number. Raises `UsageError`."""
     try:
         found = math.nan if isinstance(value, bool) or not isinstance(value, SupportsFloat) else float(value)
@@ -70,7 +70,7 @@ def stored(weight: Weight) -> Any:
     return {"patterns": [[p, v] for p, v in weight.items()]} if isinstance(weight, Mapping) else weight
 
 
-def restored(value: Any, label: str) -> Weight:
+def restored(value: object, label: str) -> Weight:
     """The weight that was stored. Raises `UsageError`."""
     try:
         return check(dict(value["patterns"]) if isinstance(value, Mapping) else value, label)

@@ -178,7 +178,7 @@ def merged_bias(layers: tuple[Layer, ...], stored: Tensor) -> Tensor:
     return view.bias
 
 
-def _uncallable(*_: Any) -> Any:
+def _uncallable(*_: object) -> Any:
     raise AssertionError("a weight read from a checkpoint has no forward")
 
 

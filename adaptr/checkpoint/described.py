@@ -10,7 +10,7 @@ from adaptr.errors import CheckpointError, shown
 from adaptr.untrusted import json_file
 
 
-def _is_count(value: Any) -> bool:
+def _is_count(value: object) -> bool:
     return type(value) is int and value >= 0
 
 

@@ -109,7 +109,7 @@ class AdapterParam(click.ParamType):  # type: ignore[type-arg]
 
     name = "adapter"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Weighted:
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Weighted:
         if isinstance(value, Weighted):
             return value
         from adaptr.sources.resolve import weighted

@@ -60,11 +60,11 @@ def _figures(target: TargetDiff) -> dict[str, Any]:
     return {name: _short(value) for name, value in vars(target).items() if name not in {"inner"}}
 
 
-def _short(value: Any) -> Any:
+def _short(value: object) -> Any:
     if isinstance(value, float):
         return html.short(value)
     return [_short(v) for v in value] if isinstance(value, tuple) else value
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     return "-" if value is None else str(value)

@@ -59,7 +59,7 @@ def _empty(block: Block) -> bool:
     return not block.rows if isinstance(block, Table) else not any(_said(v) for v in block.values.values())
 
 
-def _said(value: Any) -> bool:
+def _said(value: object) -> bool:
     return value is not None and value != "" and value != [] and value != {} and value != ()
 
 
@@ -69,7 +69,7 @@ def _cells(block: Facts | Table) -> list[list[str]]:
     return [[name, _text(value)] for name, value in block.values.items() if _said(value)]
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     if value is None:
         return ""
     if isinstance(value, bool):

@@ -92,5 +92,5 @@ def arguments(recipe: Recipe, cfg: Any, weights: list[Weight], random: bool) -> 
     return {"strategy": recipe.strategy, "config": config, "weights": weights, **said}
 
 
-def _portable(value: Any) -> Any:
+def _portable(value: object) -> Any:
     return digest.of_file(value) if isinstance(value, str) and value and Path(value).is_file() else value

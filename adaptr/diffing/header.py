@@ -32,7 +32,7 @@ def _target(value: Mapping[str, Any]) -> dict[str, Any]:
     return {"kind": value["kind"], "shape": value["shape"], **{f"config.{k}": v for k, v in value["config"].items()}}
 
 
-def _flat(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
+def _flat(prefix: str, value: object) -> Iterator[tuple[str, Any]]:
     if isinstance(value, Mapping) and value:
         for key, inner in value.items():
             yield from _flat(f"{prefix}.{key}" if prefix else str(key), inner)

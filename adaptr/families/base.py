@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from adaptr import hosting, plugins, settings
 from adaptr import params as tables
 from adaptr.adapter import Adapter, Target
-from adaptr.contract import C, Contract
+from adaptr.contract import Contract
 from adaptr.errors import BadConfig, ShapeError, TargetNotFound, Unsupported
+from adaptr.settings import C
 from adaptr.view import View
 
 if TYPE_CHECKING:

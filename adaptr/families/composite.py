@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from adaptr import plugins
 from adaptr.adapter import Adapter, Target
-from adaptr.contract import C, Member
+from adaptr.contract import Member
 from adaptr.errors import NotMergeable, UsageError
 from adaptr.families import fidelity
 from adaptr.families.base import Method
+from adaptr.settings import C
 from adaptr.view import View
 from adaptr.weighting import Layers, Weight
 

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from adaptr import kinds
 from adaptr.capabilities import Capabilities
-from adaptr.contract import C
 from adaptr.errors import Unsupported
 from adaptr.families.base import Method
 from adaptr.live import Live
 from adaptr.precision import Wide, wide
+from adaptr.settings import C
 from adaptr.view import View
 
 if TYPE_CHECKING:

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from adaptr import kinds, mounts, plugins
 from adaptr.adapter import Adapter
-from adaptr.contract import C
 from adaptr.errors import Unsupported
 from adaptr.families.over import Over
 from adaptr.live import Live
 from adaptr.mounts import Mount
+from adaptr.settings import C
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

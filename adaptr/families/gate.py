@@ -8,16 +8,17 @@ The author supplies `params` and `mix(x, p, cfg)`, the weights at one layer; whe
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from adaptr import kinds, plugins
 from adaptr.adapter import Adapter, Target
-from adaptr.contract import C, Member
+from adaptr.contract import Member
 from adaptr.errors import Unsupported
 from adaptr.families import composite
 from adaptr.families.over import Over
-from adaptr.live import Live
+from adaptr.live import Live, Weighing
 from adaptr.mounts import Mount
+from adaptr.settings import C
 from adaptr.view import View
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class Gate(Over[C]):
     #: Whether the base runs before each forward, for `scalings` to read its last hidden states.
     passes: ClassVar[bool] = False
 
-    def mix(self, x: Tensor, p: Any, cfg: C) -> Tensor:
+    def mix(self, x: Tensor, p: Weighing, cfg: C) -> Tensor:
         """The experts' weights at one layer, (n) or for each token (..., n), from its input x and the gate there."""
         raise NotImplementedError
 
@@ -96,19 +97,20 @@ class Gate(Over[C]):
             for i, name in enumerate(experts)
         ]
 
-    def view(self, base: View, p: Any, cfg: C, weight: float) -> View:
+    def view(self, base: View, p: Live, cfg: C, weight: float) -> View:
         import torch
 
-        signal = p.signal
+        site = cast("Weighing", p)
+        signal = site.signal
 
         def call(x: Tensor) -> Tensor:
             if not signal.silent:
-                s = p.weights(x)
-                y: Tensor = p.mixed(base, x, s if weight == 1.0 else s * weight)
+                s = site.weights(x)
+                y = site.mixed(base, x, s if weight == 1.0 else s * weight)
             elif signal.probe:
-                y = p.mixed(base, x, torch.full((p.count,), signal.probe, device=x.device))
+                y = site.mixed(base, x, torch.full((site.count,), signal.probe, device=x.device))
             else:
-                y = base(x)
+                y = cast("Tensor", base(x))
             return y
 
         def rows(s: slice) -> Tensor:

@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from adaptr.adapter import Adapter, Target
-from adaptr.contract import C
 from adaptr.errors import NotPossible, Unsupported, UsageError
 from adaptr.families import composite
 from adaptr.families.base import Method
+from adaptr.settings import C
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor, nn

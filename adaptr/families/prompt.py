@@ -10,11 +10,11 @@ import re
 from typing import TYPE_CHECKING, ClassVar
 
 from adaptr import kinds
-from adaptr.contract import C
 from adaptr.errors import TargetMismatch, Unsupported
 from adaptr.families.base import Method
 from adaptr.live import Live
 from adaptr.mounts import Mount
+from adaptr.settings import C
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, ClassVar
 
 from adaptr import kinds
 from adaptr.capabilities import Capabilities
-from adaptr.contract import C
 from adaptr.families.base import Method
 from adaptr.families.delta import add_bias
 from adaptr.live import Live
 from adaptr.precision import wide
+from adaptr.settings import C
 from adaptr.view import View
 
 if TYPE_CHECKING:

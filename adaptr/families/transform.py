@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from adaptr.contract import C
 from adaptr.families.base import Method
 from adaptr.live import Live, Tensors
 from adaptr.precision import Wide, wide
+from adaptr.settings import C
 from adaptr.view import ALL, View
 
 if TYPE_CHECKING:

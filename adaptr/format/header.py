@@ -181,7 +181,7 @@ def _no_surrogates(texts: Iterable[str]) -> None:
         raise e.HeaderNotUtf8(f"`{shown(error.object[error.start])}` is half of a surrogate pair") from None
 
 
-def _metadata(value: Any) -> dict[str, str]:
+def _metadata(value: object) -> dict[str, str]:
     if value is None:  # so MLX writes that there is none, and safetensors reads it
         return {}
     if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
@@ -190,7 +190,7 @@ def _metadata(value: Any) -> dict[str, str]:
     return value
 
 
-def _entry(key: str, value: Any) -> Entry:
+def _entry(key: str, value: object) -> Entry:
     if len(key) > MAX_KEY:
         raise e.KeyTooLong(f"the key `{shown(key)}` has {len(key)} characters, the limit is {MAX_KEY}")
     if not isinstance(value, dict) or value.keys() != FIELDS:

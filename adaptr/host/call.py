@@ -32,7 +32,7 @@ def restore(before: Chain) -> None:
     _NOW.chain = before
 
 
-def put(owner: object, value: Any) -> Chain:
+def put(owner: object, value: object) -> Chain:
     """Let `owner` find `value`, and nothing older, in this call; returns what to `restore` when it is over."""
     before = chain()
     _NOW.chain = (owner, value, _without(before, owner))

@@ -135,7 +135,7 @@ class Context:
 
     # ------------------------------------------------------------ what places of this forward tell each other
 
-    def put(self, name: Any, value: T) -> T:
+    def put(self, name: object, value: T) -> T:
         """What a place has put out, for others in this forward. The first stands: a recomputation makes it again."""
         if self._reentrant:
             raise Unsupported(
@@ -144,7 +144,7 @@ class Context:
             )
         return cast(T, self.taps.setdefault(name, value))
 
-    def tapped(self, name: Any) -> Any:
+    def tapped(self, name: object) -> Any:
         """What was `put`. Raises `MissingContext` if nothing was, in this forward."""
         if name not in self.taps:
             raise MissingContext(
@@ -152,7 +152,7 @@ class Context:
             )
         return self.taps[name]
 
-    def once(self, name: Any, make: Callable[[], T]) -> T:
+    def once(self, name: object, make: Callable[[], T]) -> T:
         """A value without gradients, made once a forward. A trace makes it each time: graphs join what is the same."""
         if torch.compiler.is_compiling():
             return make()
@@ -160,7 +160,7 @@ class Context:
             self.taps[name] = make()
         return cast(T, self.taps[name])
 
-    def leave(self, name: str, value: Any) -> None:
+    def leave(self, name: str, value: object) -> None:
         """Let later forwards over this call's cache find `value` among what is `carried`."""
         self.left[name] = value
 

@@ -94,7 +94,7 @@ def _ran(host: nn.Module, state: State) -> bool:
     return state.site.shows and state.strength != 0 and CACHE in host.__dict__
 
 
-def _nothing(*_: Any) -> None:
+def _nothing(*_: object) -> None:
     pass
 
 

@@ -49,7 +49,7 @@ def within(cls: type[nn.Module]) -> type[nn.Module]:
     return subclass(cls, cls.forward, within, __getattr__=seen_of(cls))
 
 
-def subclass(cls: type[nn.Module], forward: Any, kind: Any, **more: Any) -> type[nn.Module]:
+def subclass(cls: type[nn.Module], forward: Any, kind: Any, **more: object) -> type[nn.Module]:
     """The subclass of `cls` that `kind` makes, a function found by its name when a pickle is read."""
 
     def reduce(self: Any, protocol: Any) -> Any:

@@ -86,7 +86,7 @@ def separable(config: Mapping[str, Any]) -> bool:
 def _rest(model: Any) -> Any:
     """A model's configuration without what is said of ties, and of where it lay."""
 
-    def but(value: Any) -> Any:
+    def but(value: object) -> Any:
         kept = isinstance(value, dict) and {k: but(v) for k, v in value.items() if k != FLAG and not k.startswith("_")}
         return value if kept is False else kept
 

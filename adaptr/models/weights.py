@@ -93,5 +93,5 @@ def _widened(tensor: Tensor) -> Tensor:
     return tensor.detach().to(working(tensor.dtype))
 
 
-def _uncallable(*_: Any, **__: Any) -> Any:
+def _uncallable(*_: object, **__: object) -> Any:
     raise AssertionError("a weight that is only read has no forward")

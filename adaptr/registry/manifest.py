@@ -216,7 +216,7 @@ def index_bytes(entries: Iterable[Descriptor]) -> bytes:
     return canonical.dumps(document).encode()
 
 
-def descriptor(value: Any, where: str) -> Descriptor:
+def descriptor(value: object, where: str) -> Descriptor:
     """A descriptor out of JSON. `urls` are ignored: they would send a reader anywhere."""
     if not isinstance(value, dict):
         raise BadManifest(f"`{where}` holds no descriptor")
@@ -250,13 +250,13 @@ def _decoded(data: Any, where: str) -> bytes:
         raise BadManifest(f"`{where}.data` is not base64") from None
 
 
-def _text(value: Any, where: str) -> str:
+def _text(value: object, where: str) -> str:
     if not isinstance(value, str):
         raise BadManifest(f"`{where}`", got=f"`{shown(value)}`", want="text")
     return value
 
 
-def _texts(value: Any, where: str) -> dict[str, str]:
+def _texts(value: object, where: str) -> dict[str, str]:
     if value is None:
         return {}
     if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):

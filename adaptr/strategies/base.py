@@ -14,6 +14,7 @@ from adaptr.algebra.sum import Sum
 from adaptr.algebra.truncate import truncated
 from adaptr.errors import BadConfig, NotPossible, UsageError
 from adaptr.precision import widest
+from adaptr.settings import C, Configured
 
 if TYPE_CHECKING:
     import torch
@@ -64,7 +65,7 @@ class Made:
     exact: Operator | None = None
 
 
-class Strategy:
+class Strategy(Configured[C]):
     """A way to combine deltas. Subclass this, `InCore`, `Elementwise` or `Whole`.
 
     `space`: where it works. `linear`: whether its exact result is the plain weighted sum. `random`: whether it draws
@@ -96,16 +97,12 @@ class Strategy:
     by_factors: ClassVar[bool] = False
     factor: ClassVar[str] = ""
 
-    @dataclass(frozen=True)
-    class Config:
-        pass
-
-    def combine(self, ops: Operators, weights: Weights, cfg: Any, place: Place) -> Operator:
+    def combine(self, ops: Operators, weights: Weights, cfg: C, place: Place) -> Operator:
         """The strategy's exact result at one target."""
         raise NotImplementedError
 
     def make(
-        self, ops: Operators, weights: Weights, cfg: Any, place: Place, rank: int | None, energy: float | None
+        self, ops: Operators, weights: Weights, cfg: C, place: Place, rank: int | None, energy: float | None
     ) -> Made:
         """The result, cut to `rank` or `energy` where one is given, with its errors measured."""
         result = self.combine(ops, weights, cfg, place)
@@ -117,7 +114,7 @@ class Strategy:
         wrong = size * error**2
         return Made(low, size, wrong, *((size, wrong) if self.linear else apart(low, ops, weights)))
 
-    def alone(self, weight: float, others: float, cfg: Any) -> float:
+    def alone(self, weight: float, others: float, cfg: C) -> float:
         """What is taken of a change that one input of this weight makes, others of the summed weight `others` not."""
         by: float = getattr(cfg, self.factor) if self.factor else 1.0
         if not self.scale_free or not weight:
@@ -131,35 +128,35 @@ class Strategy:
             raise UsageError(f"`{self.name}` takes shares: weights {every}", want="none negative and not all 0")
         return [weight / sum(every) for weight in weights]
 
-    def search(self, loss: Callable[[Sequence[float]], float], count: int, cfg: Any) -> list[float]:
+    def search(self, loss: Callable[[Sequence[float]], float], count: int, cfg: C) -> list[float]:
         """The weights that a strategy with `searches` finds. `loss`: of `count` weights, on its data."""
         raise NotImplementedError
 
-    def config(self, values: Mapping[str, Any]) -> Any:
+    def config(self, values: Mapping[str, Any]) -> C:
         """`values` as a validated Config. Raises `BadConfig` for unknown fields, wrong types, values out of range."""
-        made = settings.validated(f"strategy `{self.name}`", self.Config, values)
+        made: C = settings.validated(f"strategy `{self.name}`", self.Config, values)
         for key, value in vars(made).items():
             if key in self.shares and not 0 < value <= 1:
                 raise BadConfig(f"strategy `{self.name}`: `{key}`", got=value, want="above 0 and up to 1")
         self.check(made)
         return made
 
-    def check(self, cfg: Any) -> None:
+    def check(self, cfg: C) -> None:
         """Raises `BadConfig` for values that don't fit each other."""
 
 
-class Combination(Strategy):
+class Combination(Strategy[C]):
     """A strategy whose exact result is Σ c D: at each target it chooses the coefficients alone."""
 
-    def coefficients(self, ops: Operators, weights: Weights, cfg: Any, place: Place) -> Weights:
+    def coefficients(self, ops: Operators, weights: Weights, cfg: C, place: Place) -> Weights:
         """The c at one target, one for each operator."""
         raise NotImplementedError
 
-    def combine(self, ops: Operators, weights: Weights, cfg: Any, place: Place) -> Operator:
+    def combine(self, ops: Operators, weights: Weights, cfg: C, place: Place) -> Operator:
         return weighted(ops, self.coefficients(ops, weights, cfg, place))
 
     def make(
-        self, ops: Operators, weights: Weights, cfg: Any, place: Place, rank: int | None, energy: float | None
+        self, ops: Operators, weights: Weights, cfg: C, place: Place, rank: int | None, energy: float | None
     ) -> Made:
         """The terms are kept beside what is formed of them, as forming rounds each, and they may cancel."""
         if rank is not None or energy is not None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from adaptr.algebra.core import Core
 from adaptr.algebra.operator import Operator
+from adaptr.settings import C
 from adaptr.strategies.base import ROUNDING, Made, Operators, Place, Strategy, Weights, factored, own_dtype
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 NOTHING = 1e-10
 
 
-class InCore(Strategy):
+class InCore(Strategy[C]):
     """The author supplies `core(cores, weights, cfg)`.
 
     Whatever is invariant under orthonormal bases on either side (sums, spectra, projections) gives in the core what it
@@ -27,15 +28,15 @@ class InCore(Strategy):
 
     space: ClassVar[str] = "core"
 
-    def core(self, cores: list[Tensor], weights: Weights, cfg: Any) -> Tensor:
+    def core(self, cores: list[Tensor], weights: Weights, cfg: C) -> Tensor:
         """The composed core (m, n), fp64, from the cores C_i (m, n) of the deltas."""
         raise NotImplementedError
 
-    def combine(self, ops: Operators, weights: Weights, cfg: Any, place: Place) -> Operator:
+    def combine(self, ops: Operators, weights: Weights, cfg: C, place: Place) -> Operator:
         return self.make(ops, weights, cfg, place, None, None).operator
 
     def make(
-        self, ops: Operators, weights: Weights, cfg: Any, place: Place, rank: int | None, energy: float | None
+        self, ops: Operators, weights: Weights, cfg: C, place: Place, rank: int | None, energy: float | None
     ) -> Made:
         space = common(ops)
         C = self._composed(space.cores, weights, cfg)
@@ -48,7 +49,7 @@ class InCore(Strategy):
         apart = max(kept - 2 * cross + float(plain.square().sum()), 0.0)
         return Made(low, size, size * error**2, float(plain.square().sum()), apart)
 
-    def _composed(self, cores: Sequence[Tensor], weights: Weights, cfg: Any) -> Tensor:
+    def _composed(self, cores: Sequence[Tensor], weights: Weights, cfg: C) -> Tensor:
         import torch
 
         if cores[0].ndim == 2:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from adaptr import stream
 from adaptr.algebra.dense import Dense
 from adaptr.algebra.operator import Operator
+from adaptr.settings import C
 from adaptr.strategies.base import ROUNDING, Made, Operators, Place, Strategy, Weights, apart, own_dtype
 from adaptr.strategies.threshold import kth_largest
 
@@ -22,7 +23,7 @@ BLOCK = 1 << 16
 ALONE = "a value that agrees with no other keeps its size at any weight"
 
 
-class Elementwise(Strategy):
+class Elementwise(Strategy[C]):
     """The author supplies `block`, and `prepare` for what must be known of the whole delta first.
 
     A stack of experts is one delta. `draw(i)` in `block` gives 64 random bits (rows, in*k) int64 for the block of input
@@ -31,12 +32,12 @@ class Elementwise(Strategy):
 
     space: ClassVar[str] = "elements"
 
-    def prepare(self, ops: Operators, cfg: Any) -> list[Any]:
+    def prepare(self, ops: Operators, cfg: C) -> list[Any]:
         """What `block` needs of each delta: usually a threshold."""
         return [None] * len(ops)
 
     def block(
-        self, parts: list[Tensor], weights: Weights, cfg: Any, ready: list[Any], draw: Callable[[int], Tensor]
+        self, parts: list[Tensor], weights: Weights, cfg: C, ready: list[Any], draw: Callable[[int], Tensor]
     ) -> Tensor:
         """The result for a block: `parts` and the result are matrix rows (rows, in*k), in fp32 or in fp64 where one of
         the deltas is.
@@ -46,11 +47,11 @@ class Elementwise(Strategy):
         """
         raise NotImplementedError
 
-    def combine(self, ops: Operators, weights: Weights, cfg: Any, place: Place) -> Operator:
+    def combine(self, ops: Operators, weights: Weights, cfg: C, place: Place) -> Operator:
         return self.make(ops, weights, cfg, place, None, None).operator
 
     def make(
-        self, ops: Operators, weights: Weights, cfg: Any, place: Place, rank: int | None, energy: float | None
+        self, ops: Operators, weights: Weights, cfg: C, place: Place, rank: int | None, energy: float | None
     ) -> Made:
         import torch
 

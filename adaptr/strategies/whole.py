@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from adaptr.adapter import Adapter, Target
 from adaptr.errors import ShapeError, Unsupported
+from adaptr.settings import C
 from adaptr.strategies.base import Strategy, Weights
 
 
-class Whole(Strategy):
+class Whole(Strategy[C]):
     """The author supplies `whole(adapters, weights, cfg)`."""
 
     space: ClassVar[str] = "adapters"
 
-    def whole(self, adapters: Sequence[Adapter], weights: Weights, cfg: Any) -> Adapter:
+    def whole(self, adapters: Sequence[Adapter], weights: Weights, cfg: C) -> Adapter:
         """The composed adapter; name, base and lineage are the caller's business."""
         raise NotImplementedError
 

@@ -88,7 +88,7 @@ def _integer(digits: str) -> int:
     return int(digits)
 
 
-def _require_plain(document: Any, escapes: bool) -> None:
+def _require_plain(document: object, escapes: bool) -> None:
     """Raises `TooDeep`, and `ValueError` for half of a surrogate pair, which JSON can write only as an escape."""
     level = [document]
     for _ in range(MAX_DEPTH):

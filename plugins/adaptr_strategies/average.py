@@ -8,12 +8,13 @@ the mean of B A; `linear` is.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from adaptr import plugins
 from adaptr.adapter import REPLACED, Adapter
 from adaptr.errors import ShapeError, Unsupported
 from adaptr.precision import widest
+from adaptr.settings import Nothing
 from adaptr.strategies.base import Weights
 from adaptr.strategies.whole import Whole, require_alike
 
@@ -21,11 +22,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-class Average(Whole):
+class Average(Whole[Nothing]):
     name = "average"
     normalize = True
 
-    def whole(self, adapters: Sequence[Adapter], weights: Weights, cfg: Any) -> Adapter:
+    def whole(self, adapters: Sequence[Adapter], weights: Weights, cfg: Nothing) -> Adapter:
         first = adapters[0]
         for method in (p.method for p in first.parts.values()) if first.parts else (first.method,):
             if not plugins.method(method).can.averages:

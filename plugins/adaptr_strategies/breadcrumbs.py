@@ -20,26 +20,27 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-class Breadcrumbs(Elementwise):
+@dataclass(frozen=True)
+class Config:
+    beta: float = 0.85
+    gamma: float = 0.993
+    alpha: float = 1.0
+
+
+class Breadcrumbs(Elementwise[Config]):
     name = "breadcrumbs"
     factor = "alpha"
 
-    @dataclass(frozen=True)
-    class Config:
-        beta: float = 0.85
-        gamma: float = 0.993
-        alpha: float = 1.0
-
-    def check(self, cfg: Any) -> None:
+    def check(self, cfg: Config) -> None:
         if not 0 <= cfg.beta < cfg.gamma <= 1:
             raise BadConfig(f"strategy `breadcrumbs`: `beta` {cfg.beta} and `gamma` {cfg.gamma}, wanted 0 ≤ β < γ ≤ 1")
 
-    def prepare(self, ops: Operators, cfg: Any) -> list[Any]:
+    def prepare(self, ops: Operators, cfg: Config) -> list[Any]:
         """The magnitudes that the kept and the outliers begin at."""
         return [(largest(op, 1 - cfg.beta), largest(op, 1 - cfg.gamma)) for op in ops]
 
     def block(
-        self, parts: list[Tensor], weights: Weights, cfg: Any, ready: list[Any], draw: Callable[[int], Tensor]
+        self, parts: list[Tensor], weights: Weights, cfg: Config, ready: list[Any], draw: Callable[[int], Tensor]
     ) -> Tensor:
         # what reaches the lower edge, without what reaches the upper
         left = [trim(D, low).sub_(trim(D, high)) for D, (low, high) in zip(parts, ready, strict=True)]

@@ -6,15 +6,14 @@ The same delta as `linear`; every factor is there as it was, so that parts can b
 
 from __future__ import annotations
 
-from typing import Any
-
 from adaptr.algebra.operator import Operator
+from adaptr.settings import Nothing
 from adaptr.strategies.base import Operators, Place, Strategy, Weights, factored, weighted
 
 
-class Cat(Strategy):
+class Cat(Strategy[Nothing]):
     name = "cat"
     linear = True
 
-    def combine(self, ops: Operators, weights: Weights, cfg: Any, place: Place) -> Operator:
+    def combine(self, ops: Operators, weights: Weights, cfg: Nothing, place: Place) -> Operator:
         return weighted([factored(op) for op in ops], weights).low_rank()

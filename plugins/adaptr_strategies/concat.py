@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from adaptr import plugins
 from adaptr.adapter import Adapter, Target
 from adaptr.errors import Unsupported
+from adaptr.settings import Nothing
 from adaptr.strategies.base import Weights
 from adaptr.strategies.whole import Whole, require_alike
 
@@ -19,12 +20,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-class Concat(Whole):
+class Concat(Whole[Nothing]):
     name = "concat"
     ordered = "tokens are read in their order"
     jumps = "tokens have no strength"
 
-    def whole(self, adapters: Sequence[Adapter], weights: Weights, cfg: Any) -> Adapter:
+    def whole(self, adapters: Sequence[Adapter], weights: Weights, cfg: Nothing) -> Adapter:
         first = adapters[0]
         method = plugins.method(first.method)
         axis = method.can.tokens

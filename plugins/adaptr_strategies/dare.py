@@ -17,19 +17,20 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-class DARE(Elementwise):
+@dataclass(frozen=True)
+class Config:
+    density: float = 0.1
+
+
+class DARE(Elementwise[Config]):
     name = "dare"
     random = True
 
-    @dataclass(frozen=True)
-    class Config:
-        density: float = 0.1
-
     def block(
-        self, parts: list[Tensor], weights: Weights, cfg: Any, ready: list[Any], draw: Callable[[int], Tensor]
+        self, parts: list[Tensor], weights: Weights, cfg: Config, ready: list[Any], draw: Callable[[int], Tensor]
     ) -> Tensor:
         return add(self.thinned(parts, cfg, draw), weights)
 
-    def thinned(self, parts: list[Tensor], cfg: Any, draw: Callable[[int], Tensor]) -> list[Tensor]:
+    def thinned(self, parts: list[Tensor], cfg: Config, draw: Callable[[int], Tensor]) -> list[Tensor]:
         """Each delta with its random elements dropped and the others rescaled."""
         return [thin(D, draw(i), cfg.density).div_(cfg.density) for i, D in enumerate(parts)]

@@ -18,20 +18,21 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-class DARETIES(Elementwise):
+@dataclass(frozen=True)
+class Config:
+    density: float = 0.1
+    lam: float = 1.0
+
+
+class DARETIES(Elementwise[Config]):
     name = "dare-ties"
     random = True
     jumps = ALONE
     scale_free = True
     factor = "lam"
 
-    @dataclass(frozen=True)
-    class Config:
-        density: float = 0.1
-        lam: float = 1.0
-
     def block(
-        self, parts: list[Tensor], weights: Weights, cfg: Any, ready: list[Any], draw: Callable[[int], Tensor]
+        self, parts: list[Tensor], weights: Weights, cfg: Config, ready: list[Any], draw: Callable[[int], Tensor]
     ) -> Tensor:
         dare: Any = get("dare")
         return elect(dare.thinned(parts, cfg, draw), weights, cfg.lam)

@@ -19,20 +19,21 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-class DELLA(Elementwise):
+@dataclass(frozen=True)
+class Config:
+    density: float = 0.3
+    epsilon: float = 0.2
+    lam: float = 1.0
+
+
+class DELLA(Elementwise[Config]):
     name = "della"
     random = True
     jumps = ALONE
     scale_free = True
     factor = "lam"
 
-    @dataclass(frozen=True)
-    class Config:
-        density: float = 0.3
-        epsilon: float = 0.2
-        lam: float = 1.0
-
-    def check(self, cfg: Any) -> None:
+    def check(self, cfg: Config) -> None:
         if not 0 <= cfg.epsilon / 2 < min(cfg.density, 1 - cfg.density + 1e-12):
             raise BadConfig(
                 f"strategy `della`: `epsilon` is {cfg.epsilon}, wanted less than twice the smaller of `density` "
@@ -40,11 +41,11 @@ class DELLA(Elementwise):
             )
 
     def block(
-        self, parts: list[Tensor], weights: Weights, cfg: Any, ready: list[Any], draw: Callable[[int], Tensor]
+        self, parts: list[Tensor], weights: Weights, cfg: Config, ready: list[Any], draw: Callable[[int], Tensor]
     ) -> Tensor:
         return elect([self.pruned(D, cfg, draw(i)) for i, D in enumerate(parts)], weights, cfg.lam)
 
-    def pruned(self, D: Tensor, cfg: Any, bits: Tensor) -> Tensor:
+    def pruned(self, D: Tensor, cfg: Config, bits: Tensor) -> Tensor:
         """D, in place, with its rows thinned out."""
         import numpy as np
 

@@ -8,7 +8,7 @@ paper's, exact). Weights are divided by their sum; inputs must have one rank.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from adaptr.algebra.core import Core
 from adaptr.algebra.lowrank import LowRank
@@ -21,20 +21,21 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-class FedEx(Strategy):
+@dataclass(frozen=True)
+class Config:
+    residue: int = 0
+
+
+class FedEx(Strategy[Config]):
     name = "fedex"
     normalize = True
     by_factors = True
 
-    @dataclass(frozen=True)
-    class Config:
-        residue: int = 0
-
-    def check(self, cfg: Any) -> None:
+    def check(self, cfg: Config) -> None:
         if cfg.residue < 0:
             raise BadConfig(f"strategy `fedex`: `residue` is {cfg.residue}, wanted a rank, or 0 for all of it")
 
-    def combine(self, ops: Operators, weights: Weights, cfg: Any, place: Place) -> Operator:
+    def combine(self, ops: Operators, weights: Weights, cfg: Config, place: Place) -> Operator:
         low = [op for op in ops if isinstance(op, LowRank)]
         if len(low) < len(ops) or len({one.A.shape for one in low}) > 1:
             raise Unsupported(

@@ -8,7 +8,7 @@ paper. `alpha` is searched on held-out data there.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from adaptr.strategies.base import Weights
 from adaptr.strategies.core import InCore, spectrum, total
@@ -17,15 +17,16 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-class IsoC(InCore):
+@dataclass(frozen=True)
+class Config:
+    alpha: float = 1.0
+
+
+class IsoC(InCore[Config]):
     name = "iso-c"
     jumps = "every direction of the sum has the same strength, however small it is there"
     factor = "alpha"
 
-    @dataclass(frozen=True)
-    class Config:
-        alpha: float = 1.0
-
-    def core(self, cores: list[Tensor], weights: Weights, cfg: Any) -> Tensor:
+    def core(self, cores: list[Tensor], weights: Weights, cfg: Config) -> Tensor:
         U, S, V = spectrum(total(cores, weights))
         return cfg.alpha * S.sum() / max(len(S), 1) * (U @ V)

@@ -8,7 +8,7 @@ D_i - U Uᵀ D_i, as many of each task as far as it has them. D = α σ̄ U⊥ V
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from adaptr.strategies.base import Weights
 from adaptr.strategies.core import InCore, orthogonal, spectrum, total
@@ -17,17 +17,18 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-class IsoCTS(InCore):
+@dataclass(frozen=True)
+class Config:
+    common: float = 0.8
+    alpha: float = 1.0
+
+
+class IsoCTS(InCore[Config]):
     name = "iso-cts"
     jumps = "every direction has the same strength, and every input gives as many, whatever its weight"
     factor = "alpha"
 
-    @dataclass(frozen=True)
-    class Config:
-        common: float = 0.8
-        alpha: float = 1.0
-
-    def core(self, cores: list[Tensor], weights: Weights, cfg: Any) -> Tensor:
+    def core(self, cores: list[Tensor], weights: Weights, cfg: Config) -> Tensor:
         import torch
 
         tasks = [w * C for w, C in zip(weights, cores, strict=True) if w * C.norm() != 0]

@@ -9,25 +9,29 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from adaptr.errors import NotPossible
 from adaptr.strategies.base import Combination, Operators, Place, Weights
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 #: Of directions: the length of a mean, and the angle from the opposite, from which on fp32 no longer tells where it is.
 CANCELLED = 1e-3
 
 
-class Karcher(Combination):
+@dataclass(frozen=True)
+class Config:
+    steps: int = 100
+    tolerance: float = 1e-12
+
+
+class Karcher(Combination[Config]):
     name = "karcher"
     scale_free = diluted = True
 
-    @dataclass(frozen=True)
-    class Config:
-        steps: int = 100
-        tolerance: float = 1e-12
-
-    def coefficients(self, ops: Operators, weights: Weights, cfg: Any, place: Place) -> Weights:
+    def coefficients(self, ops: Operators, weights: Weights, cfg: Config, place: Place) -> Weights:
         import torch
 
         shares = self.proportions(weights, [weight for _, weight in place.absent])
@@ -44,10 +48,11 @@ class Karcher(Combination):
                 f"`karcher`: the deltas at `{place.path}` point in ways that cancel, and no direction is their mean; "
                 "use `linear`"
             )
-        return (c * unit * (share * sizes).sum()).tolist()
+        found: list[float] = (c * unit * (share * sizes).sum()).tolist()
+        return found
 
 
-def _mean(cosines: Any, share: Any, cfg: Any) -> Any:
+def _mean(cosines: Tensor, share: Tensor, cfg: Config) -> Tensor | None:
     """Coefficients of the mean direction over unit deltas with these cosines (n, n), None where there is none."""
     length = math.sqrt(max(float(share @ cosines @ share), 0.0))
     if length < CANCELLED:

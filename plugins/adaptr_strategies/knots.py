@@ -16,19 +16,20 @@ from adaptr.strategies.core import NOTHING, common
 from adaptr.strategies.elementwise import ALONE, elect
 
 
-class KnOTS(Strategy):
+@dataclass(frozen=True)
+class Config:
+    density: float = 0.2
+    lam: float = 1.0
+
+
+class KnOTS(Strategy[Config]):
     name = "knots"
     space = "core"
     jumps = ALONE
     scale_free = True
     factor = "lam"
 
-    @dataclass(frozen=True)
-    class Config:
-        density: float = 0.2
-        lam: float = 1.0
-
-    def combine(self, ops: Operators, weights: Weights, cfg: Any, place: Place) -> Operator:
+    def combine(self, ops: Operators, weights: Weights, cfg: Config, place: Place) -> Operator:
         import torch
 
         space = common(ops)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from adaptr.algebra.lowrank import LowRank
 from adaptr.algebra.operator import Operator
@@ -23,22 +23,23 @@ if TYPE_CHECKING:
 STEPS = 100
 
 
-class Lego(Strategy):
+@dataclass(frozen=True)
+class Config:
+    k: int = 0
+    reweight: bool = True
+
+
+class Lego(Strategy[Config]):
     name = "lego"
     jumps = "a unit is in a cluster, and a cluster in the result, whatever its weight"
     scale_free = True
     by_factors = True
 
-    @dataclass(frozen=True)
-    class Config:
-        k: int = 0
-        reweight: bool = True
-
-    def check(self, cfg: Any) -> None:
+    def check(self, cfg: Config) -> None:
         if cfg.k < 0:
             raise BadConfig(f"strategy `lego`: `k` is {cfg.k}, wanted at least 1, or 0 for the inputs' mean rank")
 
-    def combine(self, ops: Operators, weights: Weights, cfg: Any, place: Place) -> Operator:
+    def combine(self, ops: Operators, weights: Weights, cfg: Config, place: Place) -> Operator:
         import torch
 
         if ops[0].experts:
@@ -53,7 +54,8 @@ class Lego(Strategy):
         r = len(units) / len(kept)
         k = min(cfg.k or max(1, round(r)), len(units))
         means = _clustered(units[order], counts[order], k, cfg.reweight) * ((r / k) ** 0.25 if cfg.reweight else 1.0)
-        B, A = means.to(own_dtype(ops)).split(ops[0].size, dim=1)
+        out, means = ops[0].size[0], means.to(own_dtype(ops))
+        B, A = means[:, :out], means[:, out:]
         return LowRank.of(B.t().contiguous(), A.contiguous(), ops[0].shape)
 
 
@@ -93,7 +95,8 @@ def _clustered(units: Tensor, counts: Tensor, k: int, reweight: bool) -> Tensor:
         return centres
     lengths = _means(units.norm(dim=1, keepdim=True), counts, labels, centres.norm(dim=1, keepdim=True))
     size = centres.norm(dim=1, keepdim=True)
-    return centres * (lengths / size.where(size > 0, 1.0))
+    scaled: Tensor = centres * (lengths / size.where(size > 0, 1.0))
+    return scaled
 
 
 def _distances(units: Tensor, centres: Tensor) -> Tensor:

@@ -5,18 +5,17 @@ What averaging the factors A and B apart is taken for, without its cross terms B
 
 from __future__ import annotations
 
-from typing import Any
-
 from adaptr.algebra.lowrank import LowRank
 from adaptr.algebra.operator import Operator
+from adaptr.settings import Nothing
 from adaptr.strategies.base import Operators, Place, Strategy, Weights, beside, weighted
 
 
-class Linear(Strategy):
+class Linear(Strategy[Nothing]):
     name = "linear"
     linear = True
 
-    def combine(self, ops: Operators, weights: Weights, cfg: Any, place: Place) -> Operator:
+    def combine(self, ops: Operators, weights: Weights, cfg: Nothing, place: Place) -> Operator:
         """Where the ranks add up to more than the sides have, what is superfluous is taken off, exactly."""
         total = beside([weighted(ops, weights)])
         superfluous = isinstance(total, LowRank) and total.rank == min(total.size)

@@ -8,29 +8,29 @@ within +-`bound`: the paper's numbers. Deltas are added, where the paper adds fa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from adaptr.algebra.operator import Operator
 from adaptr.errors import BadConfig, MissingExtra
 from adaptr.strategies.base import Operators, Place, Strategy, Weights, beside, weighted
 
 
-class LoraHub(Strategy):
+@dataclass(frozen=True)
+class Config:
+    data: str = ""
+    steps: int = 40
+    bound: float = 1.5
+    l1: float = 0.05
+
+
+class LoraHub(Strategy[Config]):
     name = "lorahub"
     linear = True
     searches = True
     ordered = "the search turns to one input after the other, and ends after `steps` looks"
 
-    @dataclass(frozen=True)
-    class Config:
-        data: str = ""
-        steps: int = 40
-        bound: float = 1.5
-        l1: float = 0.05
-
-    def check(self, cfg: Any) -> None:
+    def check(self, cfg: Config) -> None:
         if not cfg.data:
             raise BadConfig("strategy `lorahub` wants `data`: a file with examples, a JSON object a line")
         if cfg.steps < 1 or cfg.bound <= 0 or cfg.l1 < 0:
@@ -39,10 +39,10 @@ class LoraHub(Strategy):
                 "`bound` above 0, `l1` from 0"
             )
 
-    def combine(self, ops: Operators, weights: Weights, cfg: Any, place: Place) -> Operator:
+    def combine(self, ops: Operators, weights: Weights, cfg: Config, place: Place) -> Operator:
         return beside([weighted(ops, weights)])
 
-    def search(self, loss: Callable[[Sequence[float]], float], count: int, cfg: Any) -> list[float]:
+    def search(self, loss: Callable[[Sequence[float]], float], count: int, cfg: Config) -> list[float]:
         """The best weights seen. `loss`: of a tuple of `count` weights."""
         try:
             from scipy.optimize import minimize
@@ -50,7 +50,7 @@ class LoraHub(Strategy):
             raise MissingExtra("searching weights needs scipy: `pip install 'adaptr[search]'`") from error
         seen: dict[tuple[float, ...], float] = {}
 
-        def score(point: Any) -> float:
+        def score(point: Iterable[float]) -> float:
             at = tuple(float(w) for w in point)
             if at not in seen and len(seen) < cfg.steps:
                 seen[at] = loss(at) + cfg.l1 * sum(map(abs, at)) / count
@@ -59,4 +59,5 @@ class LoraHub(Strategy):
         bounds = [(-cfg.bound, cfg.bound)] * count
         score([0.0] * count)
         minimize(score, [0.0] * count, method="COBYQA", bounds=bounds, options={"maxfev": cfg.steps})
-        return list(min(seen, key=lambda at: seen[at]))
+        best: tuple[float, ...] = min(seen, key=lambda at: seen[at])
+        return list(best)

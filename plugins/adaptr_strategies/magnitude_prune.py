@@ -17,17 +17,18 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-class MagnitudePrune(Elementwise):
+@dataclass(frozen=True)
+class Config:
+    density: float = 0.5
+
+
+class MagnitudePrune(Elementwise[Config]):
     name = "magnitude-prune"
 
-    @dataclass(frozen=True)
-    class Config:
-        density: float = 0.5
-
-    def prepare(self, ops: Operators, cfg: Any) -> list[Any]:
+    def prepare(self, ops: Operators, cfg: Config) -> list[Any]:
         return [largest(op, cfg.density) for op in ops]
 
     def block(
-        self, parts: list[Tensor], weights: Weights, cfg: Any, ready: list[Any], draw: Callable[[int], Tensor]
+        self, parts: list[Tensor], weights: Weights, cfg: Config, ready: list[Any], draw: Callable[[int], Tensor]
     ) -> Tensor:
         return add([trim(D, edge) for D, edge in zip(parts, ready, strict=True)], weights)

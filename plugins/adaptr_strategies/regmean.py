@@ -9,7 +9,7 @@ diagonal keep (the paper's 0.9). Low-rank deltas stay low-rank: only their A cha
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from adaptr.algebra.lowrank import LowRank
 from adaptr.algebra.operator import Operator
@@ -21,22 +21,23 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-class RegMean(Strategy):
+@dataclass(frozen=True)
+class Config:
+    grams: str = ""
+    alpha: float = 0.9
+
+
+class RegMean(Strategy[Config]):
     name = "regmean"
     scale_free = diluted = True
 
-    @dataclass(frozen=True)
-    class Config:
-        grams: str = ""
-        alpha: float = 0.9
-
-    def check(self, cfg: Any) -> None:
+    def check(self, cfg: Config) -> None:
         if not cfg.grams:
             raise BadConfig("strategy `regmean` wants `grams`: a safetensors file with the inputs' Gram matrices")
         if not 0 <= cfg.alpha <= 1:
             raise BadConfig(f"strategy `regmean`: `alpha` is {cfg.alpha}, wanted from 0 to 1")
 
-    def combine(self, ops: Operators, weights: Weights, cfg: Any, place: Place) -> Operator:
+    def combine(self, ops: Operators, weights: Weights, cfg: Config, place: Place) -> Operator:
         import torch
 
         if ops[0].experts or len(ops[0].shape) > 2:
@@ -59,7 +60,7 @@ class RegMean(Strategy):
         return parts[0] if len(parts) == 1 else Sum(*parts).low_rank()
 
 
-def _gram(cfg: Any, path: str, number: int, side: int) -> Tensor:
+def _gram(cfg: Config, path: str, number: int, side: int) -> Tensor:
     """G_i with its off-diagonal entries shrunk, fp64. Raises `InputError` where it is missing, `ShapeError`."""
     from adaptr.format.io import open_tensors
 

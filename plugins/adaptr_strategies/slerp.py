@@ -8,21 +8,21 @@ one input changes nothing it is the straight line too, 1-t of the other.
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from adaptr.errors import NotPossible
+from adaptr.settings import Nothing
 from adaptr.strategies.base import Combination, Operators, Place, Weights
 
 #: Angles at which the way between two directions is a straight line to fp64, and at which fp32 no longer tells it.
 SAME, OPPOSITE = 1e-6, 1e-3
 
 
-class Slerp(Combination):
+class Slerp(Combination[Nothing]):
     name = "slerp"
     least = most = 2
     scale_free = diluted = True
 
-    def coefficients(self, ops: Operators, weights: Weights, cfg: Any, place: Place) -> Weights:
+    def coefficients(self, ops: Operators, weights: Weights, cfg: Nothing, place: Place) -> Weights:
         shares = self.proportions(weights, [weight for _, weight in place.absent])
         if len(ops) == 1:
             return shares

@@ -6,16 +6,15 @@ Exact where the inputs have factors: the decomposition is that of a small core, 
 
 from __future__ import annotations
 
-from typing import Any
-
 from adaptr.algebra.operator import Operator
+from adaptr.settings import Nothing
 from adaptr.strategies.base import Operators, Place, Strategy, Weights, weighted
 
 
-class SVD(Strategy):
+class SVD(Strategy[Nothing]):
     name = "svd"
     linear = True
     rank_wanted = True
 
-    def combine(self, ops: Operators, weights: Weights, cfg: Any, place: Place) -> Operator:
+    def combine(self, ops: Operators, weights: Weights, cfg: Nothing, place: Place) -> Operator:
         return weighted(ops, weights)

@@ -6,18 +6,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from adaptr.strategies.base import Combination, Operators, Place, Weights
 
 
-class TaskArithmetic(Combination):
+@dataclass(frozen=True)
+class Config:
+    lam: float = 1.0
+
+
+class TaskArithmetic(Combination[Config]):
     name = "task-arithmetic"
     factor = "lam"
 
-    @dataclass(frozen=True)
-    class Config:
-        lam: float = 1.0
-
-    def coefficients(self, ops: Operators, weights: Weights, cfg: Any, place: Place) -> Weights:
+    def coefficients(self, ops: Operators, weights: Weights, cfg: Config, place: Place) -> Weights:
         return [cfg.lam * w for w in weights]

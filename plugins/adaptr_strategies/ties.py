@@ -18,22 +18,23 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-class TIES(Elementwise):
+@dataclass(frozen=True)
+class Config:
+    density: float = 0.2
+    lam: float = 1.0
+
+
+class TIES(Elementwise[Config]):
     name = "ties"
     jumps = ALONE
     scale_free = True
     factor = "lam"
 
-    @dataclass(frozen=True)
-    class Config:
-        density: float = 0.2
-        lam: float = 1.0
-
-    def prepare(self, ops: Operators, cfg: Any) -> list[Any]:
+    def prepare(self, ops: Operators, cfg: Config) -> list[Any]:
         return [largest(op, cfg.density) for op in ops]
 
     def block(
-        self, parts: list[Tensor], weights: Weights, cfg: Any, ready: list[Any], draw: Callable[[int], Tensor]
+        self, parts: list[Tensor], weights: Weights, cfg: Config, ready: list[Any], draw: Callable[[int], Tensor]
     ) -> Tensor:
         trimmed = [trim(D, edge) for D, edge in zip(parts, ready, strict=True)]
         return elect(trimmed, weights, cfg.lam)

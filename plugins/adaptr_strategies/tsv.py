@@ -8,7 +8,7 @@ orthonormal matrices; D = α U⊥ Σ V⊥ᵀ. `alpha`: the paper's 1.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from adaptr.strategies.base import Weights
 from adaptr.strategies.core import InCore, orthogonal, spectrum
@@ -17,16 +17,17 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-class TSV(InCore):
+@dataclass(frozen=True)
+class Config:
+    alpha: float = 1.0
+
+
+class TSV(InCore[Config]):
     name = "tsv"
     jumps = "every input gives as many directions, whatever its weight"
     factor = "alpha"
 
-    @dataclass(frozen=True)
-    class Config:
-        alpha: float = 1.0
-
-    def core(self, cores: list[Tensor], weights: Weights, cfg: Any) -> Tensor:
+    def core(self, cores: list[Tensor], weights: Weights, cfg: Config) -> Tensor:
         import torch
 
         spectra = [spectrum(w * C) for w, C in zip(weights, cores, strict=True)]

@@ -21,7 +21,7 @@ def number(config: Mapping[str, Any], name: str, default: float | None = None) -
     return _number(name, value)
 
 
-def _number(name: str, value: Any) -> float:
+def _number(name: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or value - value != 0:
         raise ConfigConflict(f"`{name}` in `adapter_config.json` is {value!r}, wanted a number")
     return value

@@ -37,7 +37,7 @@ class _Reading(threading.local):
 _reading = _Reading()
 
 
-def headers_counted(event: str, _: Any) -> None:
+def headers_counted(event: str, _: object) -> None:
     """Told by the HTTP library what it does: it passes over interim answers for as long as they come."""
     if event.endswith("receive_response_headers.started"):
         _reading.left = HEADERS

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from adaptr import Adapter, Gate, Param, Target, plugins
 from adaptr.errors import BadConfig
+from adaptr.live import Weighing
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
@@ -47,7 +48,7 @@ class Arrow(Gate[Config]):
                 v[i] = torch.nn.functional.normalize(nearest.A.flatten().float(), dim=0)
         return {"v": v}
 
-    def mix(self, x: Tensor, p: Any, cfg: Config) -> Tensor:
+    def mix(self, x: Tensor, p: Weighing, cfg: Config) -> Tensor:
         v: Tensor = p["v"]
         likeness = (x.to(v.dtype) @ v.t()).abs()
         absent = [i for i in range(p.count) if i not in p.present]

@@ -8,9 +8,10 @@ identity when fresh: each of n experts has the weight 1 / n.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from adaptr import Adapter, Gate, Param, Target
+from adaptr.live import Weighing
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
@@ -37,7 +38,7 @@ class LoRASoups(Gate[Config]):
         n = len(cfg.experts)
         return {"a": torch.full((n,), 1 / n, device="meta" if generator is None else None)}
 
-    def mix(self, x: Tensor, p: Any, cfg: Config) -> Tensor:
+    def mix(self, x: Tensor, p: Weighing, cfg: Config) -> Tensor:
         a: Tensor = p["a"]
         return a
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from adaptr import Gate, Param, Target, targets
 from adaptr.errors import BadConfig, Unsupported
-from adaptr.live import Live
+from adaptr.live import Live, Weighing
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -80,7 +80,7 @@ class XLoRA(Gate[Config]):
         s = (s / cfg.temperature).softmax(-1) if cfg.softmax else s
         return cfg.scale * (_largest(s, cfg) if cfg.top_k or cfg.softmax_topk else s)
 
-    def mix(self, x: Tensor, p: Any, cfg: Config) -> Tensor:
+    def mix(self, x: Tensor, p: Weighing, cfg: Config) -> Tensor:
         if p.signal.value is None:
             raise Unsupported(
                 "`xlora`: a layer was called outside of its model, where there are no weights for it; to recompute "

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from adaptr import Operator, Param, SelectBias, Target
 from adaptr.capabilities import BIAS
-from adaptr.contract import Nothing
+from adaptr.settings import Nothing
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
