@@ -58,14 +58,14 @@ def changes(ties: Ties, layer: Layer, value: Tensor) -> Iterator[Change]:
             f"strength {layer.weight:g}"
         )
     name, stored = ties.find(layer.adapter.grounds[layer.target.path])
-    yield Change(name, stored, "replaced", value=_merged(layer, value), above=layer)
+    yield Change(name, stored, "replaced", value=merged(layer, value), above=layer)
     for tie in ties.all if ties.use(name, stored) else ():
         others = [use for use in tie.uses if use != name and name in tie.uses]
         own = {ties.find(path)[0] for path in layer.adapter.replaced_paths} if others else set()
         yield from (Change(u, tie.uses[u], "replaced", value=value, ground=True) for u in others if u not in own)
 
 
-def _merged(layer: Layer, value: Tensor) -> Tensor:
+def merged(layer: Layer, value: Tensor) -> Tensor:
     """In the layout of the storage, in the dtype of merging."""
     target, base = layer.target, value.to(working(value.dtype))
     found = layer.merge(View(_uncallable, lambda s: _turned(target, base)[s], exact=base.dtype)).rows(ALL)

@@ -82,39 +82,39 @@ def members(adapter: Adapter) -> list[Member]:
 
 
 def _add_weight(ties: Ties, layer: Layer, spans: dict[str, dict[tuple[int, int], list[Layer]]]) -> None:
-    probe = _probe(layer)
-    if layer.target.is_matrix and probe.rows is not _no_rows:
+    seen = probe(layer)
+    if layer.target.is_matrix and seen.rows is not no_rows:
         name, place = ties.place(layer.target)
         spans.setdefault(name, {}).setdefault((place.rows.start, place.rows.stop), []).append(layer)
 
 
 def _add_bias(ties: Ties, layer: Layer, biases: dict[str, list[Layer]]) -> None:
-    probe, names = _probe(layer), ties.names
+    seen, names = probe(layer), ties.names
     name, bias = ties.bias(layer.target) if isinstance(layer.target.dims.get("out"), int) else ("", None)
-    if bias is not None and _moves_bias(layer):
+    if bias is not None and moves_bias(layer):
         biases.setdefault(name, []).append(layer)
-    elif bias is None and (probe.bias is not None or (names.fused_bias(layer.target) and _moves_bias(layer))):
+    elif bias is None and (seen.bias is not None or (names.fused_bias(layer.target) and moves_bias(layer))):
         raise Unsupported(
             f"`{layer.adapter.label}` changes the bias of `{layer.target.path}`, which has none of its own in this "
             "base; there is no place for it in the merged checkpoint, so keep the adapter attached"
         )
 
 
-def _no_rows(s: slice) -> Tensor:
+def no_rows(s: slice) -> Tensor:
     raise AssertionError("the weight of a probe is never read")
 
 
-def _probe(layer: Layer) -> View:
+def probe(layer: Layer) -> View:
     """What the method makes of a layer, unread: raises `NotMergeable` early, shows whether the weight is touched."""
-    return layer.merge(View(lambda: None, _no_rows))
+    return layer.merge(View(lambda: None, no_rows))
 
 
-def _moves_bias(layer: Layer) -> bool:
+def moves_bias(layer: Layer) -> bool:
     """Whether the method adds to the bias, or scales it: asked with a bias of ones."""
     import torch
 
     ones = torch.ones(layer.target.shape[0])
-    moved = layer.merge(View(lambda: None, _no_rows, lambda: ones)).bias
+    moved = layer.merge(View(lambda: None, no_rows, lambda: ones)).bias
     return moved is not None and not torch.equal(moved, ones)
 
 

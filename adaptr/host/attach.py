@@ -60,7 +60,7 @@ def install(handle: H, mounting: Mounting) -> H:
     adapter, model, weight = handle.adapter, handle.model, mounting.weight
     handle.given = mounting.given
     model.__dict__.setdefault(LEDGER, {})[handle.key] = handle.adapter
-    handle._undo.append(lambda: _forget(model, handle.key))
+    handle._undo.append(lambda: forget(model, handle.key))
     try:
         for name, mount, state in mounting.states():
             handle.states[name] = state
@@ -98,7 +98,8 @@ def _reading(model: nn.Module, state: State) -> Iterator[Undo]:
         yield model.get_submodule(now).register_forward_pre_hook(reading, with_kwargs=True).remove
 
 
-def _forget(model: nn.Module, key: str) -> None:
+def forget(model: nn.Module, key: str) -> None:
+    """Let an adapter no longer be on the model's list."""
     ledger = model.__dict__.get(LEDGER, {})
     ledger.pop(key, None)
     if not ledger:

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from adaptr import public
 from adaptr.adapter import Base, Target
 from adaptr.host.experts import part_of
-from adaptr.host.layer import original
+from adaptr.host.layer import original as class_of
+from adaptr.host.originals import original
 from adaptr.targets import submodule
 
 
@@ -24,7 +25,7 @@ def base_of(model: nn.Module, targets: Mapping[str, Target]) -> Base:
     return Base(
         id=public.name(str(getattr(config, "_name_or_path", "") or "")),
         revision=str(getattr(config, "_commit_hash", "") or ""),
-        architecture=original(model).__name__,
+        architecture=class_of(model).__name__,
         structure="sha256:" + hashlib.sha256(text.encode()).hexdigest(),
         content=content_of(model, targets),
         ties=_ties(model),
@@ -70,16 +71,16 @@ def value_bytes(values: Tensor) -> bytes:
 
 
 def _sampled_weight(model: nn.Module, target: Target) -> Tensor | None:
-    if target.kind in {"experts", "experts_t"}:
-        stack = model.get_parameter(target.path)
-        return None if stack.is_meta else stack
+    """The base's own values, whatever is merged into them."""
     part = part_of(model, target)
-    if part is not None:
-        stack = model.get_parameter(part.path)
-        return None if stack.is_meta else stack[part.number, part.rows]
-    weight = submodule(model, target.path)._parameters.get("weight")
-    readable = weight is not None and weight.is_floating_point() and not weight.is_meta
-    return weight if readable else None
+    path = part.path if part is not None else target.path if target.stacked else f"{target.path}.weight"
+    owner, _, name = path.rpartition(".")
+    module = submodule(model, owner)
+    weight = module._parameters.get(name)
+    if weight is None or not weight.is_floating_point() or weight.is_meta:
+        return None
+    found = original(module, name, weight)
+    return found if part is None else found[part.number, part.rows]
 
 
 def _ties(model: nn.Module) -> tuple[tuple[str, ...], ...]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from adaptr import plugins, weighting
 from adaptr.adapter import Adapter
+from adaptr.errors import UsageError
 from adaptr.families.also import with_whole
 from adaptr.sources.given import Given, Several, Weighted, by_name, opened, single, without_weights
 
@@ -56,11 +57,26 @@ def _fresh(
     return plugins.method(method).create(model, targets, config, overrides, seed)
 
 
-def attach(model: nn.Module, adapter: Weighted, weight: float = 1.0) -> Handle:
-    """Attach an adapter without gradients; `detach()` of the result restores the model bit for bit."""
+def attach(
+    model: nn.Module, adapter: Weighted, weight: float = 1.0, merged: bool = False, tied: Literal["both"] | None = None
+) -> Handle:
+    """Attach an adapter without gradients; `detach()` of the result restores the model bit for bit.
+
+    `merged`: write it into the model's own weights, in place: forwards then cost what the bare model's cost, and
+    `state_dict()` is what `merge` writes for it. What was there is kept for `detach`, on the same device: as many bytes
+    as the weights that change have. Merged adapters come off in any order; those that are merged later are merged anew.
+    `tied="both"`: where a weight is used in several places, all change. Raises `NotMergeable`, `TiedWeights` and
+    `Unsupported` where there is no weight to merge into.
+    """
     given = single(adapter)
     found = opened(given.what, model)
     strength = weighting.number(weight, found.label) * weighting.number(given.weight, found.label)
+    if merged:
+        from adaptr.merging import live
+
+        return live.attach(model, found, strength, tied)
+    if tied:
+        raise UsageError("`tied` says what becomes of weights that an adapter is merged into: say `merged=True` too")
     handle: Handle = plugins.hooks(found.method).apply(model=model, adapter=found, weight=strength)
     return handle
 

@@ -16,6 +16,7 @@ from adaptr import plugins
 from adaptr.adapter import Adapter
 from adaptr.strategies.laws import skip
 from adaptr.testing.closeness import assert_close, bits_equal, error_of_change, relative, tensor_pairs
+from adaptr.testing.live import LiveLaws
 from adaptr.testing.merging import assert_refused, mergeable, merged, round_trip, why_not
 from adaptr.testing.samples import count, logits, shaken, tiny_llama, trained_keys
 from adaptr.testing.training import TrainingLaws
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-class Laws(TrainingLaws):
+class Laws(TrainingLaws, LiveLaws):
     """One test a law. `config` and `targets` are what `adaptr.create` gets beside what the method calls `small`."""
 
     method: ClassVar[str]

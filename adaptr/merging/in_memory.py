@@ -1,0 +1,185 @@
+"""What merging an adapter changes in a live model: everything that can be wrong is found here, before it is written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, cast
+
+from adaptr import plugins, targets
+from adaptr.adapter import REPLACED
+from adaptr.bulk.blocks import Weight, merged_bias
+from adaptr.bulk.change import Layer, Solid, Span
+from adaptr.changes import grounds
+from adaptr.changes.plan import members, moves_bias, no_rows, probe
+from adaptr.checkpoint.stream import Rows
+from adaptr.errors import NotPossible, Unsupported
+from adaptr.host.experts import part_of
+from adaptr.host.layer import is_packed
+from adaptr.host.mounting import Mounting
+from adaptr.host.replace import same
+from adaptr.merging.measured import require_finite
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from adaptr.adapter import Adapter
+    from adaptr.host.state import State
+
+Strength = Callable[[str], float]
+
+
+@dataclass
+class Change:
+    """One parameter, or `at` which part of it, and what it becomes: all `layers` on it, or another `value`."""
+
+    name: str
+    at: tuple[int | slice, ...] = ()
+    what: str = "weight"
+    layers: list[Layer] = field(default_factory=list)
+    value: Tensor | None = None
+
+    def make(self, old: Tensor) -> Tensor:
+        """The new value, of the old one in memory: the bytes that merging a checkpoint of it writes."""
+        if self.value is not None:
+            return self.value.detach().to(old)
+        layers = tuple(self.layers)
+        if self.what == "bias":
+            value = merged_bias(layers, old)
+            require_finite(self.name, value.to(old.dtype), value)
+            return value.to(old.dtype)
+        weight, new = Weight(Span(slice(0, len(old)), layers), Held(old)), old.clone()
+        for s in weight.blocks():
+            value = weight.merged(s)
+            new[s] = value.to(old.dtype)
+            require_finite(self.name, new[s], value)
+        return new
+
+
+class Held(Rows):
+    """Rows of a tensor in memory."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor, self.start, self.count = tensor, 0, len(tensor)
+        self.dtype, self.tail = tensor.dtype, tuple(tensor.shape[1:])
+        self.row_bytes = tensor[:1].numel() * tensor.element_size()
+        self._held = None
+
+    def _load(self, start: int, stop: int) -> Tensor:
+        return self.tensor[start:stop]
+
+
+def changes(model: nn.Module, adapter: Adapter, weight: float) -> list[Change]:
+    """The changes of `adapter` at a strength. Raises what attaching raises, and `NotMergeable`, `Unsupported` and
+    `NotPossible` where there is no weight to merge into.
+    """
+    found: dict[tuple[str, str], Change] = {}
+    for leaf, strength in _leaves(adapter, lambda path: weight):
+        for change in _of(model, leaf, strength):
+            mine = found.setdefault((change.name, str(change.at)), Change(change.name, change.at, change.what))
+            if change.value is not None or mine.value is not None:
+                if mine.layers or mine.value is not None:
+                    raise NotPossible(f"`{change.name}` is replaced as a whole by one adapter and changed by another")
+                mine.value = change.value
+            mine.layers += change.layers
+    for name in {change.name for change in found.values()}:
+        _require_writable(model, name)
+    return list(found.values())
+
+
+def _leaves(adapter: Adapter, strength: Strength) -> Iterator[tuple[Adapter, Strength]]:
+    """The adapters that one is made of, to the last; and what it replaces itself."""
+    for member in members(adapter):
+        if member.adapter is adapter:
+            yield adapter, strength
+            return
+        yield from _leaves(member.adapter, _product(strength, member.strength))
+    if adapter.replaced_paths:
+        yield adapter.replace(targets={}, parts={}), strength
+
+
+def _product(one: Strength, two: Strength) -> Strength:
+    return lambda path: one(path) * two(path)
+
+
+def _of(model: nn.Module, adapter: Adapter, strength: Strength) -> Iterator[Change]:
+    method = plugins.method(adapter.method)
+    for target in adapter.targets.values():
+        probe(Layer(adapter, target, 1.0))  # refuses what has no weight, whatever else is wrong
+    mounting = Mounting(model, method, adapter, 1.0, False)
+    mounting.check()
+    now = mounting.adapter.held()
+    now = now.replace(tensors=Solid(now.tensors))
+
+    def strong(path: str) -> float:
+        return strength(mounting.given.get(path, path))
+
+    for path, target in now.targets.items():
+        method.check_weight(strong(path))
+        layer = Layer(now, target, strong(path))
+        yield from _on_ground(model, layer) or _weight(model, layer)
+        yield from _bias(model, layer)
+    below = set(now.grounds.values())
+    for path in (path for path in now.replaced_paths if path not in below):
+        _require_whole(now, path, strong(path))
+        yield Change(path, value=now.tensors[f"{path}:{REPLACED}"])
+
+
+def _on_ground(model: nn.Module, layer: Layer) -> list[Change]:
+    """A weight that the adapter brings under its own delta, if it is another than the model's."""
+    name = layer.adapter.grounds.get(layer.target.path)
+    if name is None or same(model, name, value := layer.adapter.tensors[f"{name}:{REPLACED}"]):
+        return []
+    _require_whole(layer.adapter, name, layer.weight)
+    return [Change(name, value=grounds.merged(layer, value))]
+
+
+def _require_whole(adapter: Adapter, path: str, weight: float) -> None:
+    if weight != 1.0:
+        raise NotPossible(f"`{path}` is replaced as a whole by `{adapter.label}`, which has no strength {weight:g}")
+
+
+def _weight(model: nn.Module, layer: Layer) -> Iterator[Change]:
+    target, part = layer.target, part_of(model, layer.target)
+    if part is not None:
+        yield Change(part.path, (part.number, part.rows), layers=[layer])
+    elif target.is_matrix and probe(layer).rows is not no_rows:
+        yield Change(target.path if target.stacked else f"{target.path}.weight", layers=[layer])
+
+
+def _bias(model: nn.Module, layer: Layer) -> Iterator[Change]:
+    path, changes = layer.target.path, probe(layer).bias is not None
+    try:
+        has = targets.submodule(model, path)._parameters.get("bias") is not None
+    except AttributeError:  # a stack of experts, or a part of one
+        has = False
+    if has and moves_bias(layer):
+        yield Change(f"{path}.bias", what="bias", layers=[layer])
+    elif changes and not has:
+        raise Unsupported(
+            f"`{layer.adapter.label}` changes the bias of `{path}`, which has none of its own; there is no place for "
+            "it in the weights, so attach it without `merged`"
+        )
+
+
+def _require_writable(model: nn.Module, name: str) -> None:
+    """Raises `Unsupported` for a parameter that can't be merged into, with what can be done instead."""
+    owner, _, last = name.rpartition(".")
+    module = targets.submodule(model, owner)
+    parameter = module._parameters.get(last)
+    if parameter is None:
+        raise Unsupported(f"`{name}` is computed from other parameters at each call; attach without `merged`")
+    if is_packed(parameter):
+        raise Unsupported(
+            f"`{name}` is packed ({parameter.dtype}), and merging would quantise it anew; attach without `merged`, or "
+            "load the base unquantised"
+        )
+    if parameter.is_meta:
+        raise Unsupported(f"`{name}` has no values (meta device): load the model, or use `adaptr merge`")
+    above = cast("Mapping[str, State]", module._modules.get("adapters") or {})
+    key = next((key for key, state in above.items() if state.site.weighs), None)
+    if key is not None:
+        raise Unsupported(
+            f"`{key}` is attached at `{owner}`, and what is merged would be under it and not on top: detach it first, "
+            "or attach this one without `merged`"
+        )
