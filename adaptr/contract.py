@@ -173,7 +173,14 @@ class Contract(Configured[C]):
         raise NotImplementedError
 
     def block(
-        self, rest: Callable[..., object], module: nn.Module, p: Live, cfg: C, weight: float, *args: Any, **kwargs: Any
+        self,
+        rest: Callable[..., object],
+        module: nn.Module,
+        p: Live,
+        cfg: C,
+        weight: float,
+        *args: object,
+        **kwargs: object,
     ) -> object:
         """What a module gives for these arguments, at a strength; `rest` is its own forward with what is below."""
         raise NotImplementedError

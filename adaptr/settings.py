@@ -58,7 +58,7 @@ def hints(config: type[Any]) -> Mapping[str, Any]:
     return {f.name: found[f.name] for f in dataclasses.fields(config)}
 
 
-def _fits(value: object, hint: Any) -> bool:
+def _fits(value: object, hint: object) -> bool:
     if typing.get_origin(hint) is typing.Literal:
         return value in typing.get_args(hint)
     if hint is float:

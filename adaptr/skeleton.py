@@ -69,7 +69,7 @@ def _built(folder: Path) -> nn.Module:
     return made
 
 
-def _class(config: Any) -> Callable[[Any], Any]:
+def _class(config: object) -> Callable[[Any], Any]:
     """What makes a model of a configuration: the class that it names, or its plain model."""
     import transformers
 

@@ -255,7 +255,7 @@ def text_config(model: nn.Module) -> Any:
     return _language(getattr(model, "config", None))
 
 
-def _language(config: Any) -> Any:
+def _language(config: object) -> Any:
     """Of a model of several modes, the configuration of its language part."""
     return config.get_text_config() if hasattr(config, "get_text_config") else config
 
@@ -274,14 +274,14 @@ def hidden_size(model: nn.Module) -> int:
     return _width(text_config(model))
 
 
-def _width(config: Any) -> int:
+def _width(config: object) -> int:
     size = _first(config, "hidden_size", "d_model", "n_embd", "dim")
     if size is None:
         raise TargetNotFound("the model's configuration has no hidden size, so it has no place for this method")
     return size
 
 
-def attention_size(config: Any, module: nn.Module) -> tuple[int, int]:
+def attention_size(config: object, module: nn.Module) -> tuple[int, int]:
     """(key/value heads, width of a head) of an attention module: what it says of itself, else its configuration."""
     heads = _first(config, "num_attention_heads", "n_head", "n_heads", "encoder_attention_heads", "num_heads")
     if heads is None:
@@ -293,7 +293,7 @@ def attention_size(config: Any, module: nn.Module) -> tuple[int, int]:
     return out // width if out else _first(config, "num_key_value_heads") or heads, width
 
 
-def _first(owner: Any, *names: str) -> int | None:
+def _first(owner: object, *names: str) -> int | None:
     """The first of these attributes that is a number."""
     found = (getattr(owner, name, None) for name in names)
     return next((value for value in found if isinstance(value, int) and not isinstance(value, bool)), None)

@@ -58,7 +58,7 @@ class View:
         self.plain_of, self.parts, self.sources, self.axis = plain, parts, sources, axis
         self.cols, self.exact = cols or (lambda s: rows(ALL)[:, s]), exact
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: object, **kwargs: object) -> Any:
         return self.call(*args, **kwargs)
 
     @property

@@ -26,7 +26,7 @@ _EXPERTS = re.compile(r"(.*_)?experts?")
 _EXPERT = 3
 
 
-def check(weight: Any, label: str) -> Weight:
+def check(weight: object, label: str) -> Weight:
     """`weight` if it is one. Raises `UsageError`."""
     if isinstance(weight, Mapping):
         if not weight:

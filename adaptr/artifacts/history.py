@@ -151,7 +151,7 @@ def _file_name(opened: Opened) -> str:
     return Path(called(opened.file if opened.format == "adaptr" else opened.file.parent)).name
 
 
-def _named(parents: Any, nodes: dict[str, Node]) -> Iterator[str]:
+def _named(parents: object, nodes: dict[str, Node]) -> Iterator[str]:
     """The digests of parents; what their child says of them is kept until their file is found."""
     for entry in parents if isinstance(parents, list) else []:
         if not isinstance(entry, Mapping):

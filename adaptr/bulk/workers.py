@@ -68,7 +68,7 @@ def run(work: Callable[[Any], Any], items: Sequence[Any]) -> dict[int, Any]:
             raise
 
 
-def _quietly(work: Callable[[Any], Any], item: Any) -> Any:
+def _quietly(work: Callable[[Any], Any], item: object) -> Any:
     import torch
 
     with torch.no_grad():

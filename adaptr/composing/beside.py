@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from adaptr.errors import ShapeError, UsageError
 from adaptr.precision import widest
@@ -22,7 +22,7 @@ WeightAt = Callable[[int, str], float]
 Parts = Mapping[int, Mapping[str, "Tensor"]]
 
 
-def biases(parts: Parts, weight: WeightAt, strategy: Strategy, cfg: Any, choice: Choice) -> dict[str, Tensor]:
+def biases(parts: Parts, weight: WeightAt, strategy: Strategy, cfg: object, choice: Choice) -> dict[str, Tensor]:
     """What is added to the bias at each target.
 
     Where the strategy is the weighted sum, biases are summed as well; of the bias of one parent alone a strategy takes

@@ -102,7 +102,7 @@ def compose(
     name: str = "",
     dtype: str | torch.dtype | None = None,
     force: bool = False,
-    **config: Any,
+    **config: object,
 ) -> Composition:
     """One adapter of several: `compose([("style", 0.7), ("tone", 0.3)], "ties", density=0.2)`; or a recipe, or its
     file, `.yaml` or `.yml`.
@@ -196,7 +196,7 @@ def _called(given: Sequence[Parent], ground: Any) -> list[Parent]:
     return [dataclasses.replace(parent, adapter=called(parent.adapter)) for parent in given]
 
 
-def _whole(strategy: Strategy, cfg: Any, given: Sequence[Parent], recipe: Recipe) -> Adapter:
+def _whole(strategy: Strategy, cfg: object, given: Sequence[Parent], recipe: Recipe) -> Adapter:
     assert isinstance(strategy, Whole)
     for parent in given:
         if not isinstance(parent.weight, int | float):
@@ -220,7 +220,7 @@ def _dequantized(adapter: Adapter) -> Adapter:
 
 
 def _report(
-    strategy: Strategy, cfg: Any, given: Sequence[Parent], adapter: Adapter, work: Work | None, seconds: float
+    strategy: Strategy, cfg: object, given: Sequence[Parent], adapter: Adapter, work: Work | None, seconds: float
 ) -> ComposeReport:
     numbers = {} if work is None else work.numbers
     total = [sum(getattr(made, name) for made in numbers.values()) for name in ("size", "wrong", "plain", "apart")]

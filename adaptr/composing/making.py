@@ -154,7 +154,7 @@ def is_low_rank(op: Operator) -> bool:
         return False
 
 
-def opened_base(base: Any) -> Any:
+def opened_base(base: object) -> Any:
     """A base as deltas want it: checkpoints opened, models as they are."""
     if base is None or not isinstance(base, Path):
         return base

@@ -37,7 +37,7 @@ class Parent:
         return self.adapter.label
 
 
-def opened(source: Given, weight: Any, base: nn.Module | Path | None = None, want: str = "") -> Parent:
+def opened(source: Given, weight: object, base: nn.Module | Path | None = None, want: str = "") -> Parent:
     """An input. Raises `UsageError` if `want` is another digest, of its weights or of its file."""
     found = open_adapter(one(source), base)
     parent = Parent(found.adapter, check(weight, found.given), of_opened(found))

@@ -79,7 +79,7 @@ def checked(recipe: Recipe) -> tuple[Strategy, Any]:
     return strategy, cfg
 
 
-def arguments(recipe: Recipe, cfg: Any, weights: list[Weight], random: bool) -> dict[str, Any]:
+def arguments(recipe: Recipe, cfg: object, weights: list[Weight], random: bool) -> dict[str, Any]:
     """What the lineage says of a recipe besides its inputs. Files are named by digest, never by their place."""
     config = {key: _portable(value) for key, value in vars(cfg).items()}
     given: dict[str, Any] = {"rank": recipe.rank, "energy": recipe.energy, "normalize": recipe.normalize}

@@ -168,7 +168,7 @@ def _made(
     method: str,
     rank: int | None,
     energy: float | None,
-    base: Any,
+    base: object,
     operation: str,
     dtype: torch.dtype | None,
 ) -> tuple[Adapter, list[Fitted]]:

@@ -20,7 +20,7 @@ STEMS = (
 LAYER = re.compile(rf"({'|'.join(STEMS)})\.\d+(\.(?!base_layer|module\b)[a-z]\w*|\.\d+)+|lm_head")
 
 
-def named(adapter: Adapter, server: str, base: Any = None) -> Adapter:
+def named(adapter: Adapter, server: str, base: object = None) -> Adapter:
     """`adapter` under the names that `server` knows: those of `base`, or its own where they look like them.
 
     Raises `Unsupported` for others, and what `exported` does.

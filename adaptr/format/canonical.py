@@ -43,7 +43,7 @@ def loads(text: str) -> dict[str, Any]:
     return document
 
 
-def is_canonical(text: str, document: Any) -> bool:
+def is_canonical(text: str, document: object) -> bool:
     """Whether `text` is the canonical form of the `document` read from it."""
     plain = json.dumps(document, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
     # the fast writer differs from RFC 8785 in some numbers, and in the order of keys beyond the basic plane

@@ -205,7 +205,7 @@ def _entry(key: str, value: object) -> Entry:
     return Entry(value["dtype"], tuple(value["shape"]), start, stop)
 
 
-def _bits(key: str, dtype: Any) -> int:
+def _bits(key: str, dtype: object) -> int:
     bits = DTYPES.get(dtype) if isinstance(dtype, str) else None
     if bits is None:
         raise e.DtypeUnknown(f"`{shown(key)}` has the dtype `{shown(dtype)}`", hint=f"known: {', '.join(DTYPES)}")
@@ -221,7 +221,7 @@ def _numel(key: str, shape: Any) -> int:
     return count
 
 
-def _span(key: str, offsets: Any) -> tuple[int, int]:
+def _span(key: str, offsets: object) -> tuple[int, int]:
     if not isinstance(offsets, list) or len(offsets) != 2 or not _naturals(offsets):
         raise e.OffsetsInvalid(f"`{shown(key)}` has the offsets {shown(offsets)}", want="two natural numbers")
     start, stop = offsets

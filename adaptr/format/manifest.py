@@ -187,7 +187,7 @@ def same(found: Mapping[str, Any], adapter: Adapter) -> None:
             raise e.ManifestNotCanonical(f"`{shown(key)}`", got=f"`{shown(found.get(key))}`", want=f"{want}")
 
 
-def _read_part(name: str, value: Any) -> Part:
+def _read_part(name: str, value: object) -> Part:
     where = f"parts.{shown(name)}"
     if not PART.fullmatch(name):
         raise e.FieldInvalid(f"`{where}`: a part's name is up to 64 of a-z, 0-9, `_` and `-`")
@@ -215,7 +215,7 @@ def _read_targets(owner: Mapping[str, Any], prefix: str) -> dict[str, Target]:
     return {path: _read_target(path, value, where) for path, value in found.items()}
 
 
-def _read_target(path: str, value: Any, prefix: str) -> Target:
+def _read_target(path: str, value: object, prefix: str) -> Target:
     where = f"{prefix}.{shown(path)}"
     found = _closed(value, where, {"kind", "shape", "config"})
     kind, shape = _get(found, "kind", f"{where}."), _get(found, "shape", f"{where}.")
@@ -248,13 +248,13 @@ def _get(found: Mapping[str, Any], key: str, prefix: str) -> Any:
     return found[key]
 
 
-def _object(value: Any, where: str) -> dict[str, Any]:
+def _object(value: object, where: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise e.FieldInvalid(f"`{where}`", got=f"`{shown(value)}`", want="an object")
     return value
 
 
-def _closed(value: Any, where: str, known: Collection[str]) -> dict[str, Any]:
+def _closed(value: object, where: str, known: Collection[str]) -> dict[str, Any]:
     """An object that may have no other fields than these."""
     found = _object(value, where)
     for key in found:
@@ -268,19 +268,19 @@ def _optional(found: Mapping[str, Any], key: str) -> dict[str, Any]:
     return _object(found.get(key, {}), key)
 
 
-def _text(value: Any, where: str) -> str:
+def _text(value: object, where: str) -> str:
     if not isinstance(value, str):
         raise e.FieldInvalid(f"`{where}` is {shown(value)} ({type(value).__name__})", want="text")
     return value
 
 
-def _texts(value: Any, where: str) -> tuple[str, ...]:
+def _texts(value: object, where: str) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         raise e.FieldInvalid(f"`{where}`", got=f"`{shown(value)}`", want="a list of texts")
     return tuple(value)
 
 
-def _is_size(value: Any) -> bool:
+def _is_size(value: object) -> bool:
     return type(value) is int and 0 <= value <= MAX_INT
 
 

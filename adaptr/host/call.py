@@ -68,7 +68,7 @@ class Carrying:
     def __init__(self, checkpoint: Callable[..., Any]) -> None:
         self.checkpoint = checkpoint
 
-    def __call__(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, function: Callable[..., Any], *args: object, **kwargs: object) -> Any:
         import torch
 
         if not torch.is_grad_enabled():  # nothing will be computed once more, of which some ways of doing so warn
@@ -76,7 +76,7 @@ class Carrying:
         return self.checkpoint(functools.partial(_within, function, adaptr_chain=chain()), *args, **kwargs)
 
 
-def _within(function: Callable[..., Any], *args: Any, adaptr_chain: Chain) -> Any:
+def _within(function: Callable[..., Any], *args: object, adaptr_chain: Chain) -> Any:
     with Restored(adaptr_chain):
         return function(*args)
 
@@ -119,7 +119,7 @@ def reentrant(blocks: Iterable[nn.Module]) -> bool:
     return any(_is_reentrant(block.__dict__.get(CHECKPOINT)) for block in at_work)
 
 
-def _is_reentrant(checkpoint: Any) -> bool:
+def _is_reentrant(checkpoint: object) -> bool:
     inner = checkpoint.checkpoint if isinstance(checkpoint, Carrying) else checkpoint
     return isinstance(inner, functools.partial) and bool(inner.keywords.get("use_reentrant"))
 

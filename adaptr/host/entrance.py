@@ -80,7 +80,7 @@ class Door:
             context = before.context.within(given, self.two)
         put(self.entrance, Frame(context, self, before))
 
-    def leave(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+    def leave(self, module: nn.Module, args: object, kwargs: object, output: object) -> None:
         frame: Frame | None = take(self.entrance)
         if frame is None or frame.door is not self:  # entering has failed
             if frame is not None:

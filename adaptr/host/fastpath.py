@@ -44,5 +44,5 @@ def avoid(model: nn.Module, path: str, host: nn.Module) -> Callable[[], None]:
     return undo
 
 
-def _nothing(module: nn.Module, args: Any) -> None:
+def _nothing(module: nn.Module, args: object) -> None:
     """A hook that is there to be seen."""

@@ -33,11 +33,11 @@ class Gradients:
             self.model.register_forward_hook(_Own(self._after)),
         ]
 
-    def _before(self, model: nn.Module, args: Any) -> None:
+    def _before(self, model: nn.Module, args: object) -> None:
         for _, host, _ in self.sites:  # what runs makes its View anew
             host.__dict__.pop(CACHE, None)
 
-    def _after(self, model: nn.Module, args: Any, output: Any) -> None:
+    def _after(self, model: nn.Module, args: object, output: object) -> None:
         for tensor in _tensors(output):
             if tensor.requires_grad and not torch._C._functorch.is_functorch_wrapped_tensor(tensor):
                 tensor.register_hook(self._begins)  # type: ignore[no-untyped-call]
@@ -82,7 +82,7 @@ class _Own:
     def __init__(self, then: Callable[..., None]) -> None:
         self.then = then
 
-    def __call__(self, *args: Any) -> None:
+    def __call__(self, *args: object) -> None:
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():
             self.then(*args)
 
@@ -98,7 +98,7 @@ def _nothing(*_: object) -> None:
     pass
 
 
-def _tensors(output: Any) -> Iterator[Tensor]:
+def _tensors(output: object) -> Iterator[Tensor]:
     if isinstance(output, Tensor):
         yield output
     elif isinstance(output, dict):

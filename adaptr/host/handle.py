@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Self
 
 from torch import nn
 
@@ -75,7 +75,7 @@ class Handle:
         """What the adapter called a place of the model when it was given: strengths are said by those names."""
         return self.given.get(path, path)
 
-    def __deepcopy__(self, memo: Any) -> Self:
+    def __deepcopy__(self, memo: object) -> Self:
         raise UsageError("what is attached belongs to one model: copy the model, which takes the adapters along")
 
     def detach(self) -> None:

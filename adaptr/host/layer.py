@@ -34,7 +34,7 @@ def own_forward(module: nn.Module) -> Callable[..., Any]:
     return functools.partial(original(module).forward, module) if found is None else found
 
 
-def raw_forward(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+def raw_forward(module: nn.Module, *args: object, **kwargs: object) -> Any:
     """The layer's own forward, which sees its own weight."""
     before = put(module, RAW)
     try:
@@ -72,7 +72,7 @@ def base_view(module: nn.Module) -> View:
     return View(call, rows, bias, op, plain, sources=sources, axis=axis)
 
 
-def _quantised_with(weight: Any) -> tuple[Any, ...]:
+def _quantised_with(weight: object) -> tuple[Any, ...]:
     """What stands beside a packed weight and says what its numbers mean."""
     state = getattr(weight, "quant_state", None)
     return () if state is None else (state.absmax, state.code)

@@ -8,7 +8,7 @@ by, the adapter has done nothing, and the forward fails and says where.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -85,7 +85,7 @@ class Look:
         self.host, self.path, self.parent, self.name = host, path, parent, name
         parent.register_forward_hook(self)
 
-    def __call__(self, parent: nn.Module, args: Any, output: Any) -> None:
+    def __call__(self, parent: nn.Module, args: object, output: object) -> None:
         if torch.compiler.is_compiling():
             return
         if CACHE not in self.host.__dict__:

@@ -74,7 +74,7 @@ class Mentions:
     def reads_match(self, path: Path) -> bool:
         return path in self.taken or any(matches(p, path) for p in (*self.taken, *self.handed))
 
-    def read(self, text: str, function: Any, cls: type) -> None:
+    def read(self, text: str, function: object, cls: type) -> None:
         """Add what one function of `cls` does. Code that can't be read may do anything."""
         tree = _parsed(text)
         if tree is None:

@@ -112,7 +112,7 @@ class State(nn.Module):
     def __contains__(self, name: object) -> bool:
         return name in self._parameters
 
-    def __reduce_ex__(self, protocol: Any) -> Any:
+    def __reduce_ex__(self, protocol: object) -> Any:
         state = {**self.__dict__, "memo": {}}
         return (_blank_state, (type(self),), state)
 
@@ -208,7 +208,7 @@ def _parameter(tensor: Tensor, learns: bool) -> nn.Parameter:
     return nn.Parameter(kept.clone() if learns or tensor.is_inference() else kept, requires_grad=learns)
 
 
-def _learns(source: Any) -> bool:
+def _learns(source: object) -> bool:
     return isinstance(source, Tensor) and source.requires_grad
 
 

@@ -49,10 +49,10 @@ def within(cls: type[nn.Module]) -> type[nn.Module]:
     return subclass(cls, cls.forward, within, __getattr__=seen_of(cls))
 
 
-def subclass(cls: type[nn.Module], forward: Any, kind: Any, **more: object) -> type[nn.Module]:
+def subclass(cls: type[nn.Module], forward: object, kind: object, **more: object) -> type[nn.Module]:
     """The subclass of `cls` that `kind` makes, a function found by its name when a pickle is read."""
 
-    def reduce(self: Any, protocol: Any) -> Any:
+    def reduce(self: object, protocol: object) -> Any:
         return (_rebuild, (kind, cls), {k: v for k, v in self.__dict__.items() if k != CACHE})
 
     body = {"forward": forward, "__reduce_ex__": reduce, "__module__": cls.__module__, "_adaptr_base": cls, **more}

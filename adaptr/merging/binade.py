@@ -45,7 +45,7 @@ PIECE = 1 << 16
 KINDS = {"bfloat16": BF16, "float16": FP16, "float32": FP32}
 
 
-def kind_of(dtype: Any) -> Kind | None:
+def kind_of(dtype: object) -> Kind | None:
     """None for dtypes that have no bits kept."""
     return KINDS.get(str(dtype).removeprefix("torch."))
 
@@ -133,7 +133,7 @@ class _Packed:
         self._room[self._held : self._held + bits.size] = bits
         self._held += bits.size
 
-    def _packed(self, bits: Any) -> Any:
+    def _packed(self, bits: object) -> Any:
         """Pack all that there is; what does not fill a byte is given back."""
         import numpy as np
 

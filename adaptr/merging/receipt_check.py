@@ -41,15 +41,15 @@ def _wrong(document: Mapping[str, Any], blobs: Header) -> Iterator[str]:
             yield key
 
 
-def _all_of(it: Any, good: Callable[[Any], bool]) -> bool:
+def _all_of(it: object, good: Callable[[Any], bool]) -> bool:
     return isinstance(it, dict) and all(map(good, it.values()))
 
 
-def _is_digest(it: Any) -> bool:
+def _is_digest(it: object) -> bool:
     return isinstance(it, str) and SHA.fullmatch(it) is not None
 
 
-def _is_adapter(it: Any) -> bool:
+def _is_adapter(it: object) -> bool:
     return (
         isinstance(it, dict)
         and _is_digest(it.get("digest"))
@@ -59,11 +59,11 @@ def _is_adapter(it: Any) -> bool:
     )
 
 
-def _is_weight(it: Any) -> bool:
+def _is_weight(it: object) -> bool:
     return isinstance(it, int | float) and not isinstance(it, bool) and abs(it) < MAX_INT
 
 
-def _is_base(it: Any) -> bool:
+def _is_base(it: object) -> bool:
     return (
         isinstance(it, dict)
         and all(_is_digest(it[field]) for field in ("config", "receipt") if field in it)
@@ -81,7 +81,7 @@ def _is_file(name: str) -> bool:
     return bool(name) and "\0" not in name and name not in {".", ".."} and PurePosixPath(name).name == name
 
 
-def _is_note(it: Any) -> bool:
+def _is_note(it: object) -> bool:
     """What is said of a changed tensor: nothing of the base, or its digest, dtype and shape there."""
     if not isinstance(it, dict) or it.get("added", True) is not True or it.get("old", True) is not True:
         return False

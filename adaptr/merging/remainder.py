@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class Remainder:
     """The remainder of one tensor, collected block by block in the order of the elements."""
 
-    def __init__(self, dtype: Any) -> None:
+    def __init__(self, dtype: object) -> None:
         kind = kind_of(dtype)
         self.patch, self.bits = Differences(), Lost(kind) if kind else None
 

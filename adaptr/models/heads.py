@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Collection, Iterator
 from contextlib import suppress
-from typing import Any
 
 from adaptr.errors import CheckpointError, MissingExtra, NotPossible, TargetMismatch
 from adaptr.models import tying
@@ -80,7 +79,7 @@ def _absent(config: Config, have: Collection[str], shapes: Shapes) -> list[str]:
     return [name for name in have if name not in shapes and not any(o in shapes for o in tied.get(name, ()))]
 
 
-def possible(model: Any, names: Collection[str]) -> bool:
+def possible(model: object, names: Collection[str]) -> bool:
     """Whether a class beside the model's own has all these parameters: they are of a head that an adapter brings."""
     import torch
 

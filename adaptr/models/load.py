@@ -32,7 +32,7 @@ def quiet_transformers() -> Any:
     return transformers
 
 
-def explained(base: Source, load: Callable[..., Any], **options: Any) -> Any:
+def explained(base: Source, load: Callable[..., Any], **options: object) -> Any:
     """What `load` gives for the base, from this machine only."""
     try:
         return load(base, local_files_only=True, **options)

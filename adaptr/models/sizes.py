@@ -84,7 +84,7 @@ def _some(ways: list[Way]) -> list[list[Way]]:
     return [ways, *([way] for way in ways if len(ways) > 1)]
 
 
-def _ways(part: Any, size: int, above: Way = ()) -> Iterator[Way]:
+def _ways(part: object, size: int, above: Way = ()) -> Iterator[Way]:
     """Where a configuration says `size`."""
     if isinstance(part, dict):
         for key, value in part.items():

@@ -40,7 +40,7 @@ def _known(config: str) -> tuple[Groups, bool]:
         return (), False
 
 
-def _pairs(model: Any) -> dict[str, str]:
+def _pairs(model: object) -> dict[str, str]:
     """Parameter to the one that it is tied to."""
     expanded = getattr(model, "get_expanded_tied_weights_keys", None)
     return dict(expanded(all_submodels=True)) if expanded is not None else {}

@@ -243,7 +243,7 @@ def _document(raw: bytes) -> dict[str, Any]:
     return json_object(raw, "the manifest", BadManifest)
 
 
-def _decoded(data: Any, where: str) -> bytes:
+def _decoded(data: object, where: str) -> bytes:
     try:
         return base64.b64decode(_text(data, f"{where}.data"), validate=True)
     except ValueError:

@@ -27,7 +27,7 @@ def create(
     name: str = "",
     children: Several | None = None,
     also: str | Sequence[str] = (),
-    **config: Any,
+    **config: object,
 ) -> Adapter:
     """A fresh adapter for `model`: `create(model, "lora", ["attn.q", "attn.v"], r=16)`.
 

@@ -155,7 +155,7 @@ class Stack(Handle):
         self.off(*(name for name in self.active if name not in names))
         self.on(*names)
 
-    def weigh(self, by: Any) -> None:
+    def weigh(self, by: object) -> None:
         raise UsageError("the adapters of a stack have weights of their own: `stack[name] = weight`")
 
     # ------------------------------------------------------------ changing adapters

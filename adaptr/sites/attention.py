@@ -154,19 +154,19 @@ def register() -> None:
         AttentionInterface.register(PREFIX + name, wrapper)
 
 
-def _sdpa(module: nn.Module, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, **kwargs: Any) -> Any:
+def _sdpa(module: nn.Module, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, **kwargs: object) -> Any:
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
     return _run(sdpa_attention_forward, Attended(q, k, v, mask, module, kwargs, False))
 
 
-def _eager(module: nn.Module, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, **kwargs: Any) -> Any:
+def _eager(module: nn.Module, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, **kwargs: object) -> Any:
     # the model's own eager function: some cap or bias the scores in it
     own = sys.modules[type(module).__module__].eager_attention_forward
     return _run(own, Attended(q, k, v, mask, module, kwargs, True))
 
 
-def _run(base: Any, a: Attended) -> Any:
+def _run(base: object, a: Attended) -> Any:
     """All states of the module around the base's own attention, in their order."""
     attend: Attend = functools.partial(_own, base)
     for state in cast("list[State]", list(cast(Any, a.module._modules.get("adapters", {})).values())):

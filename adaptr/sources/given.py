@@ -80,7 +80,7 @@ def several(given: Several, least: int = 1) -> list[One]:
     return found
 
 
-def _each(given: Any) -> list[One]:
+def _each(given: object) -> list[One]:
     if isinstance(given, Mapping):
         return [_weighted(value, _name(key)) for key, value in given.items()]
     if isinstance(given, _ONE) or not isinstance(given, Iterable) or isinstance(given, bytes | bytearray):

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from adaptr import foreign
 from adaptr.adapter import Adapter
@@ -146,7 +146,7 @@ def placed(out: Path, force: bool, reads: Iterable[Path]) -> Path:
     return file
 
 
-def reads(*sources: Any) -> list[Path]:
+def reads(*sources: object) -> list[Path]:
     """The files and folders here that are read for adapters and bases, given or loaded: nothing is pulled for it.
 
     Live models are no files.
@@ -154,7 +154,7 @@ def reads(*sources: Any) -> list[Path]:
     return [_whole(path) for source in sources for path in _here(source)]
 
 
-def _here(source: Any) -> list[Path]:
+def _here(source: object) -> list[Path]:
     if isinstance(source, Expression):
         return [path for part, _ in source.terms for path in _here(part)]
     if isinstance(source, Adapter):

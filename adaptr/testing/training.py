@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from adaptr import api, plugins
 from adaptr.adapter import Adapter
@@ -104,5 +104,5 @@ class TrainingLaws:
             assert all(p.requires_grad for p in session.parameters())
 
 
-def _loss(output: Any, batch: Batch) -> Tensor:
+def _loss(output: object, batch: Batch) -> Tensor:
     return logits(output).float().log_softmax(-1)[..., 0].mean().neg()

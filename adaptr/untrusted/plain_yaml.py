@@ -37,7 +37,7 @@ class Plain(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no types
         except (ValueError, OverflowError) as error:  # of escapes and versions with numbers that are none
             raise ComposerError(None, None, f"it can't be read: {error}", self.get_mark()) from None
 
-    def compose_node(self, parent: Any, index: Any) -> Any:
+    def compose_node(self, parent: object, index: object) -> Any:
         event = self.peek_event()
         if isinstance(event, yaml.AliasEvent):
             raise ComposerError(None, None, "aliases can't be read here", event.start_mark)
@@ -50,7 +50,7 @@ class Plain(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no types
         self._depth -= 1
         return node
 
-    def compose_mapping_node(self, anchor: Any) -> Any:
+    def compose_mapping_node(self, anchor: object) -> Any:
         node = super().compose_mapping_node(anchor)
         seen: set[str] = set()
         for key, _ in node.value:

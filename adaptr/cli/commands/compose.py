@@ -97,7 +97,7 @@ def _blocks(report: ComposeReport) -> Iterator[show.Block]:
     )
 
 
-def _weight(weight: Any) -> str:
+def _weight(weight: object) -> str:
     return f"{weight:g}" if isinstance(weight, float) else str(weight)
 
 

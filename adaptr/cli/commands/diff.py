@@ -132,7 +132,7 @@ def _percent(part: float | None) -> str | None:
     return None if part is None else f"{100 * part:.0f}%"
 
 
-def _cut(value: Any) -> str:
+def _cut(value: object) -> str:
     if value is None:
         return "-"
     text = str(value)

@@ -80,7 +80,7 @@ def _anchored(key: str) -> str:
     return rf"(.*\.)?({key})"
 
 
-def matching(table: Mapping[str, Any], path: str, default: Any) -> Any:
+def matching(table: Mapping[str, Any], path: str, default: object) -> Any:
     """The value of the first pattern that matches the end of `path`, on whole components, as PEFT chooses it."""
     return next((value for key, value in table.items() if matches(_anchored(key), path)), default)
 
@@ -99,7 +99,7 @@ def refuse(config: Mapping[str, Any], fields: Mapping[str, str]) -> None:
             raise Unsupported(f"`{name}` is set in `adapter_config.json`: {reason}")
 
 
-def patterns(values: Mapping[str, Any], common: Any) -> dict[str, Any]:
+def patterns(values: Mapping[str, Any], common: object) -> dict[str, Any]:
     """The table that gives each path its value where it is not the `common` one, the inverse of `matching`."""
     paths = list(values)
     return {_exact(path, paths): value for path, value in values.items() if value != common}

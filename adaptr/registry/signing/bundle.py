@@ -102,7 +102,7 @@ def _signer(material: dict[str, Any], trust: Trust, payload: bytes, signature: b
     return key, _subject(chain, key)
 
 
-def _subject(chain: list[Certificate], key: Any) -> str:
+def _subject(chain: list[Certificate], key: object) -> str:
     """Who the certificate says it is, if it is the key's: only then does the signature prove it."""
     return chain[0].subject.rfc4514_string() if chain and chain[0].public_key() == key else ""
 
@@ -176,7 +176,7 @@ def _opened(raw: bytes) -> tuple[dict[str, Any], bytes, bytes]:
     return material, _decoded(envelope.get("payload")), _decoded(signatures[0].get("sig"))
 
 
-def _decoded(text: Any) -> bytes:
+def _decoded(text: object) -> bytes:
     try:
         if not isinstance(text, str):
             raise ValueError

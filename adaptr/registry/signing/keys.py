@@ -87,12 +87,12 @@ def algorithm(key: Any, deterministic: bool = False) -> Any:
     return ec.ECDSA(made, deterministic_signing=True) if deterministic else ec.ECDSA(made)
 
 
-def is_curve(key: Any) -> bool:
+def is_curve(key: object) -> bool:
     """Whether a key is of one of the curves of the format."""
     return getattr(getattr(key, "curve", None), "name", "") in {"secp256r1", "secp384r1", "secp521r1"}
 
 
-def _require_curve(key: Any, path: Path) -> None:
+def _require_curve(key: object, path: Path) -> None:
     if not is_curve(key):
         raise InputError(f"`{path}` is a {type(key).__name__}; wanted an elliptic curve P-256, P-384 or P-521: {MAKE}")
 

@@ -126,7 +126,7 @@ def read(path: Path) -> list[Rule]:
     return [_rule(entry, path) for entry in document]
 
 
-def _rule(entry: Any, path: Path) -> Rule:
+def _rule(entry: object, path: Path) -> Rule:
     if not isinstance(entry, dict) or not entry.keys() <= FIELDS:
         more = sorted(map(str, entry.keys() - FIELDS)) if isinstance(entry, dict) else entry
         raise InputError(

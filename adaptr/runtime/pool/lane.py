@@ -91,13 +91,13 @@ class _ByRow:
 
     name = "pool"
 
-    def config(self, values: Any) -> None:
+    def config(self, values: object) -> None:
         return None
 
     def check_weight(self, weight: float) -> None:
         return None
 
-    def factors(self, cfg: Any) -> None:
+    def factors(self, cfg: object) -> None:
         return None
 
     def view(self, base: View, p: Any, cfg: Any, weight: float) -> View:
@@ -143,6 +143,6 @@ class Lane(State):
         """(in, out)."""
         return self.target.shape[1], self.target.shape[0]
 
-    def __reduce_ex__(self, protocol: Any) -> Any:
+    def __reduce_ex__(self, protocol: object) -> Any:
         make, args, state = super().__reduce_ex__(protocol)
         return make, args, {**state, "work": None, "owner": None}

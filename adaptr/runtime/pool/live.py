@@ -134,7 +134,7 @@ class Pool:
         with self.serving([self.key(name) for name in names]):
             yield
 
-    def forward(self, names: Sequence[Name], *args: Any, **kwargs: Any) -> Any:
+    def forward(self, names: Sequence[Name], *args: object, **kwargs: object) -> Any:
         """One forward of the model with these adapters."""
         with self.rows(names):
             return self.model(*args, **kwargs)
@@ -179,7 +179,7 @@ class Pool:
     def __exit__(self, *_: object) -> None:
         self.detach()
 
-    def __deepcopy__(self, memo: Any) -> Self:
+    def __deepcopy__(self, memo: object) -> Self:
         raise UsageError("a pool belongs to one model: copy the model, whose copy is bare, and pool that")
 
     # ------------------------------------------------------------ inside

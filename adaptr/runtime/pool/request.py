@@ -78,7 +78,7 @@ def ends(eos: Any) -> frozenset[int]:
         raise UsageError(f"`eos` is {shown(eos)}, wanted a token id or several") from None
 
 
-def _require_tokens(prompt: Any) -> None:
+def _require_tokens(prompt: object) -> None:
     """Raise `UsageError` unless these are whole numbers, one behind the other: torch would cut others in silence."""
     try:
         ids = torch.as_tensor(prompt)
@@ -100,7 +100,7 @@ def whole(name: str, value: Any) -> int:
     raise UsageError(f"`{name}` is {shown(value)}, wanted a whole number")
 
 
-def _real(name: str, value: Any) -> float:
+def _real(name: str, value: object) -> float:
     if isinstance(value, numbers.Real) and not isinstance(value, bool):
         return float(value)
     raise UsageError(f"`{name}` is {shown(value)}, wanted a number")

@@ -90,7 +90,7 @@ class Running:
             layer.values = layer.values.index_select(0, chosen)[:, :, start:]
 
 
-def _positions(config: Any) -> int | None:
+def _positions(config: object) -> int | None:
     """How many tokens a row may have before a model has no position for it, or has other ones for the whole batch.
 
     Where rotary frequencies follow the longest row of a batch, that is as far as they are those of training.
