@@ -26,7 +26,7 @@ _EXPERTS = re.compile(r"(.*_)?experts?")
 _EXPERT = 3
 
 
-def check(weight: object, label: str) -> Weight:
+def checked(weight: object, label: str) -> Weight:
     """`weight` if it is one. Raises `UsageError`."""
     if isinstance(weight, Mapping):
         if not weight:
@@ -73,7 +73,7 @@ def stored(weight: Weight) -> Any:
 def restored(value: object, label: str) -> Weight:
     """The weight that was stored. Raises `UsageError`."""
     try:
-        return check(dict(value["patterns"]) if isinstance(value, Mapping) else value, label)
+        return checked(dict(value["patterns"]) if isinstance(value, Mapping) else value, label)
     except (KeyError, TypeError, ValueError):
         raise UsageError(f"the weight of `{label}` is stored as `{shown(repr(value))}`", want="`patterns`") from None
 

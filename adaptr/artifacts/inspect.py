@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Group:
+class Alike:
     """Targets alike. `rank`: None for methods that have none."""
 
     kind: str
@@ -56,7 +56,7 @@ class Inspection:
     config: Mapping[str, Any]
     parts: Mapping[str, str]
     base: Base
-    targets: tuple[Group, ...]
+    targets: tuple[Alike, ...]
     tensors: int
     trained: int
     replaced: tuple[str, ...]
@@ -120,10 +120,10 @@ def _entries(found: Opened) -> Mapping[str, Entry]:
     return {key: Entry(*dtype_shape(tensors[key]), 0, tensors[key].nbytes) for key in tensors}
 
 
-def _groups(adapter: Adapter) -> tuple[Group, ...]:
+def _groups(adapter: Adapter) -> tuple[Alike, ...]:
     counted = Counter((target.kind, target.config.get("r")) for _, target in adapter.all_targets)
     order = sorted(counted, key=lambda group: (group[0], group[1] or 0))
-    return tuple(Group(kind, counted[kind, rank], rank) for kind, rank in order)
+    return tuple(Alike(kind, counted[kind, rank], rank) for kind, rank in order)
 
 
 def _trained(adapter: Adapter) -> int:

@@ -121,13 +121,13 @@ def proven(
     what = resolve(source)
     what.require_there()
     if what.place is not None:
-        return _proven(what.given, "", [disk.verify(what.place, signature or disk.beside(what.place), trust)])
+        return _proven(what.given, "", [disk.proved(what.place, signature or disk.beside(what.place), trust)])
     store = Store.default()
     manifest = store.manifest(what.artifact(held=False))
     if signature is None:
-        found = artifact.verify(manifest, store, trust)
+        found = artifact.proved(manifest, store, trust)
     else:
-        found = [artifact.check(manifest, whole(signature, bundle.MAX), trust)]
+        found = [artifact.proved_by(manifest, whole(signature, bundle.MAX), trust)]
     for layer in manifest.layers:  # the signature is of digests: what is here must have them
         store.path(layer.digest)
     return _proven(what.given, manifest.digest, found)

@@ -13,7 +13,7 @@ from adaptr.models.belonging import same_name
 from adaptr.sources.given import Given, one
 from adaptr.sources.naming import of_opened
 from adaptr.sources.open import open_adapter
-from adaptr.weighting import Weight, check
+from adaptr.weighting import Weight, checked
 
 if TYPE_CHECKING:
     from torch import nn
@@ -40,7 +40,7 @@ class Parent:
 def opened(source: Given, weight: object, base: nn.Module | Path | None = None, want: str = "") -> Parent:
     """An input. Raises `UsageError` if `want` is another digest, of its weights or of its file."""
     found = open_adapter(one(source), base)
-    parent = Parent(found.adapter, check(weight, found.given), of_opened(found))
+    parent = Parent(found.adapter, checked(weight, found.given), of_opened(found))
     known = (parent.named.get("digest"), parent.weights)
     if want and want not in known:
         raise UsageError(f"`{parent.label}` has digest {known[0] or known[1]}, the recipe wants {want}")

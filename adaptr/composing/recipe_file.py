@@ -119,7 +119,7 @@ class _Reader:
         weight: Any = 1.0
         if "weight" in found:
             try:
-                weight = weighting.check(self._any("weight", found["weight"]), source)
+                weight = weighting.checked(self._any("weight", found["weight"]), source)
             except UsageError as error:
                 raise self._error(found["weight"].start_mark.line, str(error)) from None
         digest = self._value("digest", found["digest"]) if "digest" in found else ""

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Report:
+class ConvertReport:
     """What a conversion did.
 
     `kept`: tensors whose key is the same; `renamed`: the others, (old key, new key); `lost`: what has no place.
@@ -62,7 +62,7 @@ def convert(
     lossy: bool = False,
     force: bool = False,
     base: nn.Module | Place | None = None,
-) -> Report:
+) -> ConvertReport:
     """Write the adapter at `source` to `out` in the format `to`, and report what was kept, renamed and lost. The same
     input gives the same bytes.
 
@@ -117,9 +117,9 @@ def _traced(adapter: Adapter, names: Mapping[str, str]) -> list[tuple[str, str]]
     return sorted({(came.get(key, key), name) for key, name in names.items()})
 
 
-def _report(found: Opened, adapter: Adapter, out: Path, to: str, written: foreign.Written) -> Report:
+def _report(found: Opened, adapter: Adapter, out: Path, to: str, written: foreign.Written) -> ConvertReport:
     names = _traced(adapter, written.renamed)
-    return Report(
+    return ConvertReport(
         source=called(found.file or found.given),
         source_format=found.format,
         out=str(out),

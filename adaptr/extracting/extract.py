@@ -22,7 +22,7 @@ from adaptr.checkpoint.names import Names
 from adaptr.checkpoint.open import Checkpoint, open_checkpoint
 from adaptr.converting.resize import require_size
 from adaptr.errors import BadConfig, WrongBase
-from adaptr.extracting.job import Biases, Choice, Embeddings, Found, Job, Rest
+from adaptr.extracting.job import Biases, Choice, Embeddings, Extracted, Job, Rest
 from adaptr.format import digest
 from adaptr.format.io import write
 from adaptr.meter import Progress
@@ -210,7 +210,7 @@ def _shares(names: Names, name: str, twin: Target) -> bool:
     return stored is None or stored.name == name
 
 
-def _notes(pair: Aligned, found: Found) -> tuple[str, ...]:
+def _notes(pair: Aligned, found: Extracted) -> tuple[str, ...]:
     base, tuned = pair.base, pair.tuned
     notes = []
     if pair.ignored:

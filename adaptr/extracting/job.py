@@ -45,7 +45,7 @@ class Choice:
 
 
 @dataclass
-class Found:
+class Extracted:
     """What the adapter will hold."""
 
     operators: dict[str, LowRank]
@@ -77,9 +77,9 @@ class Job:
         self.unchanged = 0
         self._lock = threading.Lock()
         self._digests: tuple[dict[str, str], dict[str, str]] = ({}, {})
-        self._found = Found({}, [], {}, {}, [], [])
+        self._found = Extracted({}, [], {}, {}, [], [])
 
-    def run(self) -> Found:
+    def run(self) -> Extracted:
         """Raises `NothingChanged` if every tensor is as in the base."""
         names = sorted(self.tuned.tensors, key=lambda name: (-self.tuned.tensors[name].entry.nbytes, name))
         workers.run(self._one, names)

@@ -11,10 +11,10 @@ from typing import TypeVar
 KEPT, STRUCTURES = 300_000, 32
 
 Text = TypeVar("Text", bound=Hashable)
-Found = TypeVar("Found")
+Value = TypeVar("Value")
 
 
-def again(read: Callable[[Text], Found]) -> Callable[[Text], Found | None]:
+def again(read: Callable[[Text], Value]) -> Callable[[Text], Value | None]:
     """`read`, whose results are kept by the whole text and are not to be changed; None for a text not seen before.
 
     A text seen once is mostly never seen again, and what is kept makes each garbage collection slower.
@@ -23,7 +23,7 @@ def again(read: Callable[[Text], Found]) -> Callable[[Text], Found | None]:
     marks = functools.lru_cache(STRUCTURES)(_mark)
 
     @functools.wraps(read)
-    def found(text: Text) -> Found | None:
+    def found(text: Text) -> Value | None:
         mark = marks(hash(text))
         if not mark:
             mark.append(True)

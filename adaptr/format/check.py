@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 SCALE = ".scale"
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
-Found = dict[str, Entry]
+Entries = dict[str, Entry]
 Shapes = Mapping[str, tuple[int, ...]]
 
 
-def check(adapter: Adapter, header: Header) -> None:
+def require_fit(adapter: Adapter, header: Header) -> None:
     """Raises a `ManifestError` or `ShapeError` where the tensors of a file are not those of its manifest.
 
     Targets of a method that is not known here must have tensors, but which is not checked: the file can be inspected.
@@ -52,9 +52,9 @@ def check(adapter: Adapter, header: Header) -> None:
         raise e.TensorUnexpected(f"`{shown(path)}:{shown(next(iter(left)))}` belongs to no target of the manifest")
 
 
-def _by_place(adapter: Adapter, header: Header) -> dict[tuple[str, str], Found]:
+def _by_place(adapter: Adapter, header: Header) -> dict[tuple[str, str], Entries]:
     """{(part, target path): {param: entry}}, without the replaced parameters."""
-    found: dict[tuple[str, str], Found] = {}
+    found: dict[tuple[str, str], Entries] = {}
     for key, entry in header.entries.items():
         path, colon, name = key.rpartition(":")
         if not colon or not name or CONTROL.search(key) or (name == REPLACED and not path):
@@ -70,7 +70,7 @@ def _by_place(adapter: Adapter, header: Header) -> dict[tuple[str, str], Found]:
     return found
 
 
-def _without_scales(path: str, here: Found) -> Found:
+def _without_scales(path: str, here: Entries) -> Entries:
     """What remains when each `<param>.scale` is taken as part of its `<param>`, whose shape it must broadcast to."""
     for name, entry in here.items():
         if name.endswith(SCALE):
@@ -100,12 +100,12 @@ def _known(name: str, version: int) -> Method | None:
     return method
 
 
-def _has_any(target: Target, here: Found) -> None:
+def _has_any(target: Target, here: Entries) -> None:
     if not here:
         raise e.TensorMissing(f"`{shown(target.path)}` has no tensor at all")
 
 
-def _compare(method: Method, target: Target, want: Shapes, here: Found) -> None:
+def _compare(method: Method, target: Target, want: Shapes, here: Entries) -> None:
     found = {param: entry.shape for param, entry in here.items()}
     if found == want:
         return
@@ -118,7 +118,7 @@ def _compare(method: Method, target: Target, want: Shapes, here: Found) -> None:
     method.check(target, found)
 
 
-def _explained(method: Method, path: str, own: Found, shared: Found) -> None:
+def _explained(method: Method, path: str, own: Entries, shared: Entries) -> None:
     """Raises `TensorUnexpected` where a target has what all share, or the adapter what each target has."""
     for found, where, other in ((own, path, ""), (shared, "", "<target>")):
         for name in found:

@@ -16,7 +16,7 @@ from adaptr.errors import shown
 from adaptr.files import replacing
 from adaptr.format import header as headers
 from adaptr.format import manifest as manifests
-from adaptr.format.check import check
+from adaptr.format.check import require_fit
 from adaptr.format.header import Entry, Header
 from adaptr.untrusted import opened
 
@@ -162,7 +162,7 @@ def from_header(
     for key, entry in (*header.entries.items(), *header.memory.items()):
         if entry.dtype not in TORCH_NAMES:
             raise e.DtypeUnknown(f"`{shown(key)}` has the dtype {entry.dtype}, which an adaptr file may not hold")
-    check(adapter, header)
+    require_fit(adapter, header)
     return adapter
 
 

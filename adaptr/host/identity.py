@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from adaptr import public
-from adaptr.adapter import Base, Target
+from adaptr.adapter import Adapter, Base, Target
+from adaptr.errors import ContentMismatch
 from adaptr.host.experts import part_of
 from adaptr.host.layer import original as class_of
 from adaptr.host.originals import original
@@ -37,6 +38,15 @@ def is_meta(model: nn.Module) -> bool:
     """Whether a model has shapes and no values."""
     first = next(model.parameters(), None)
     return first is not None and first.is_meta
+
+
+def other_weights(adapter: Adapter, where: str, hint: str) -> ContentMismatch:
+    """What is to be said of a base that has other weights than an adapter was trained on."""
+    return ContentMismatch(
+        f"the weights of {where} at the targets of `{adapter.label}` are not those it was trained on "
+        f"({adapter.base.id or 'unnamed base'})",
+        hint=hint,
+    )
 
 
 SAMPLES = 32

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from adaptr import mounts, plugins
 from adaptr.adapter import Adapter, Target
-from adaptr.errors import ContentMismatch, TargetNotFound
-from adaptr.host.identity import content_of
+from adaptr.errors import TargetNotFound
+from adaptr.host.identity import content_of, other_weights
 from adaptr.host.names import current, formerly
 from adaptr.host.replace import replaceable, same
 from adaptr.host.state import Given, State
@@ -97,11 +97,8 @@ class Mounting:
         base = self.adapter.base
         found = content_of(self.model, self.adapter.targets) if base.content else ""
         if found and found != base.content and not base.quantization:
-            raise ContentMismatch(
-                f"the base's weights at the targets of `{self.adapter.label}` are not those it was trained on "
-                f"({base.id or 'unnamed base'}); load the right revision, or in Python attach "
-                "`adapter.replace(base=adaptr.Base())` to use it anyway"
-            )
+            hint = "load the right revision, or in Python attach `adapter.replace(base=adaptr.Base())` to use it anyway"
+            raise other_weights(self.adapter, "the base", hint)
 
     # ------------------------------------------------------------ what is put there
 

@@ -7,13 +7,14 @@ import itertools
 import os
 from collections.abc import Mapping
 from contextlib import ExitStack
+from pathlib import Path
 
 from adaptr.adapter import Adapter, Target
 from adaptr.bulk.change import FLOATS
+from adaptr.called import called as called_as
 from adaptr.checkpoint.apart import pieces
 from adaptr.checkpoint.names import Names, Place
 from adaptr.checkpoint.open import Checkpoint, Stored
-from adaptr.errors import ContentMismatch
 from adaptr.format.io import TORCH_NAMES
 from adaptr.models.ties import weight_place
 from adaptr.paths import paths_of
@@ -29,11 +30,9 @@ def check_content(checkpoint: Checkpoint, names: Names, adapter: Adapter) -> boo
     wanted = adapter.base.content
     found = content_of(names, adapter.targets) if wanted and not adapter.base.quantization else ""
     if found and found != wanted and wanted != content_of(names, adapter.targets, names.renamings(paths_of(adapter))):
-        raise ContentMismatch(
-            f"the weights of `{checkpoint.root.name}` at the targets of `{adapter.label}` are not those it was trained "
-            f"on ({adapter.base.id or 'unnamed base'})",
-            hint="use the right revision of the base",
-        )
+        from adaptr.host.identity import other_weights
+
+        raise other_weights(adapter, f"`{Path(called_as(checkpoint.root)).name}`", "use the right revision of the base")
     return bool(found)
 
 

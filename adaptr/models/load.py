@@ -9,7 +9,7 @@ from typing import Any
 
 from adaptr.errors import AdaptrError, CheckpointError, MissingExtra, shown
 
-Source = str | os.PathLike[str]
+Folder = str | os.PathLike[str]
 
 
 def loaded(base: Any) -> tuple[Any, Any]:
@@ -32,7 +32,7 @@ def quiet_transformers() -> Any:
     return transformers
 
 
-def explained(base: Source, load: Callable[..., Any], **options: object) -> Any:
+def explained(base: Folder, load: Callable[..., Any], **options: object) -> Any:
     """What `load` gives for the base, from this machine only."""
     try:
         return load(base, local_files_only=True, **options)

@@ -12,7 +12,6 @@ from adaptr.bulk.blocks import working
 from adaptr.checkpoint.names import Names, Place
 from adaptr.checkpoint.open import Checkpoint, Stored
 from adaptr.checkpoint.stream import Rows
-from adaptr.errors import ContentMismatch
 from adaptr.models.content import check_content
 from adaptr.models.ties import weight_place
 from adaptr.view import ALL, View
@@ -46,17 +45,13 @@ def _of_checkpoint(base: Checkpoint, adapter: Adapter) -> Weights:
 
 def _of_model(model: nn.Module, adapter: Adapter) -> Weights:
     from adaptr import host
-    from adaptr.host.identity import content_of
+    from adaptr.host.identity import content_of, other_weights
     from adaptr.host.names import current
 
     now = current(model, adapter)
     wanted, called = now.base.content, dict(zip(adapter.targets, now.targets, strict=True))
     if wanted and not adapter.base.quantization and content_of(model, now.targets) != wanted:
-        raise ContentMismatch(
-            f"the base's weights at the targets of `{adapter.label}` are not those it was trained on "
-            f"({adapter.base.id or 'unnamed base'})",
-            hint="load the right revision",
-        )
+        raise other_weights(adapter, "the base", "load the right revision")
 
     def weights(target: Target) -> View:
         target = replace(target, path=called.get(target.path, target.path))

@@ -64,7 +64,7 @@ def api() -> Any:
 
 
 @dataclass(frozen=True)
-class Entry:
+class Listed:
     """A file of a repository. `path`: in the repository; `sha256`: empty for what is in git itself; `oid`: git's."""
 
     path: str
@@ -81,19 +81,19 @@ class Snapshot:
     commit: str
     license: str = ""
 
-    def files(self, folder: str = "") -> dict[str, Entry]:
+    def files(self, folder: str = "") -> dict[str, Listed]:
         """The files directly in a folder, by their names there. Raises `NotFound` for a folder that is not there."""
         where = f"hf://{self.name}{folder and f'#{folder}'}"
         tree = asked(lambda: list(api().list_repo_tree(self.name, folder or None, revision=self.commit)), where)
         found = [_entry(one) for one in tree if hasattr(one, "size")]
         return {entry.path.rpartition("/")[2]: entry for entry in found}
 
-    def file(self, entry: Entry) -> File:
+    def file(self, entry: Listed) -> File:
         """Where a file's bytes are."""
         url = f"{endpoint()}/{self.name}/resolve/{self.commit}/{quote(entry.path)}"
         return File(url, _who(), refused)
 
-    def in_git(self, entry: Entry) -> bytes:
+    def in_git(self, entry: Listed) -> bytes:
         """A file that is kept in git itself, checked. Raises `DigestMismatch`."""
         if entry.size > MAX_IN_GIT:
             raise RegistryError(
@@ -110,13 +110,13 @@ class Snapshot:
         return data
 
 
-def _entry(found: Any) -> Entry:
+def _entry(found: Any) -> Listed:
     sha256 = found.lfs.sha256 if found.lfs else ""
     if sha256:
         Digest(f"sha256:{sha256}")
     if type(found.size) is not int or found.size < 0:
         raise BadManifest(f"the Hub gives `{shown(found.path)}` the size `{shown(found.size)}`")
-    return Entry(str(found.path), found.size, sha256, str(found.blob_id))
+    return Listed(str(found.path), found.size, sha256, str(found.blob_id))
 
 
 def snapshot(name: str, revision: str) -> Snapshot:

@@ -43,7 +43,7 @@ class Descriptor:
         said = {self.annotations[key] for key in (terms.TITLE, terms.FILEPATH) if key in self.annotations}
         if len(said) > 1:
             raise BadManifest(f"a layer is called both `{shown(min(said))}` and `{shown(max(said))}`")
-        return names.check(said.pop()) if said else ""
+        return names.require(said.pop()) if said else ""
 
     def document(self) -> dict[str, Any]:
         found: dict[str, Any] = {"mediaType": self.media_type, "digest": str(self.digest), "size": self.size}

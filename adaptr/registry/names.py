@@ -13,7 +13,7 @@ _COMPONENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*\Z")
 _DEVICES = frozenset({"con", "prn", "aux", "nul", *(f"{d}{n}" for d in ("com", "lpt") for n in range(10))})
 
 
-def check(name: str) -> str:
+def require(name: str) -> str:
     """The name itself, if it is relative, plain and at most three levels deep. Raises `UnsafeName`."""
     parts = name.split("/") if isinstance(name, str) else []
     harmless = 0 < len(parts) <= MAX_LEVELS and len(name) <= MAX_LENGTH and all(map(_plain, parts))

@@ -92,7 +92,7 @@ def manifest(layers: Mapping[str, tuple[Digest, int]], store: Store, files: Mapp
 
 
 def _layer(name: str, digest: Digest, size: int) -> Descriptor:
-    names.check(name)
+    names.require(name)
     return Descriptor(media_type(name), digest, size, {terms.TITLE: name, terms.FILEPATH: name})
 
 
@@ -135,7 +135,7 @@ def selected(files: Iterable[str], where: str) -> dict[str, str]:
                 hint="`adaptr convert FOLDER -o OUT` makes a safe file of one that you trust",
             )
         raise InputError(f"`{where}` holds no safetensors file")
-    return {names.check(NAME if _is_own(name) else name): name for name in [*weights, *beside]}
+    return {names.require(NAME if _is_own(name) else name): name for name in [*weights, *beside]}
 
 
 def _weights(there: Sequence[str], where: str) -> list[str]:

@@ -124,7 +124,7 @@ def _hub(text: str, rest: str) -> Reference:
     if folder:
         from adaptr.registry import names
 
-        names.check(folder)
+        names.require(folder)
     return Reference("hf", "", name, revision, None, folder)
 
 

@@ -109,10 +109,10 @@ class Stack(Handle):
     def __setitem__(self, name: str, weight: Weight) -> None:
         """Set a weight; it takes effect at the next forward, and stays with an adapter that is switched off."""
         self._require(name)
-        checked = weighting.check(weight, name)
+        now = weighting.checked(weight, name)
         if name in self._handles and name not in self._off:
-            self._handles[name].weigh(self._strength(name, checked))
-        self._weights[name] = checked
+            self._handles[name].weigh(self._strength(name, now))
+        self._weights[name] = now
 
     @property
     def weight(self) -> float:
@@ -166,7 +166,7 @@ class Stack(Handle):
         if name in self._adapters:
             raise AlreadyAttached(f"the stack has an adapter called `{name}` already; `swap` puts another in its place")
         own = self._digest(name, adapter)
-        self._adapters[name], self._weights[name] = adapter, weighting.check(weight, name)
+        self._adapters[name], self._weights[name] = adapter, weighting.checked(weight, name)
         try:
             self._attach(name)
         except BaseException:

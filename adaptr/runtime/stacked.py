@@ -49,7 +49,7 @@ def stacked(
     place = placed(Path(out), force, reads(*(each.what for each in given.values()), base))
     base = grounded(base)
     children = {name: opened(each.what, base) for name, each in given.items()}
-    weights = {name: weighting.check(each.weight, each.label) for name, each in given.items()}
+    weights = {name: weighting.checked(each.weight, each.label) for name, each in given.items()}
     if isinstance(base, Path):
         require_named(base, list(children.values()), any_base)
     made = gather.over(STACK, children, config={"weights": weights}, any_base=any_base).replace(

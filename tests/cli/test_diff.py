@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
+import tiny
 from adaptr import api
 from adaptr.adapter import Adapter, Target
 from adaptr.cli import page
 from adaptr.errors import MissingExtra
+from adaptr.testing import shaken
 from browser import browse, needs_browser
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -185,3 +187,23 @@ def test_without_the_library_the_way_on_is_said(
 )
 def test_paths_as_layer_and_module(paths: list[str], want: list[tuple[int | None, str]]) -> None:
     assert page.split(paths) == want
+
+
+def test_the_header_is_told_by_what_is_alike(adaptr: Callable, tmp_path: Path) -> None:
+    """Found in 0.1.0: eight lines for one target, JSON for parents, digests that left no room for a value."""
+    a, b = package(tmp_path, "a", ["attn.q"], 2), package(tmp_path, "b", ["attn.q", "attn.v"], 4)
+    api.compose([(a, 0.5), (b, {"*": 0.3})], out=tmp_path / "c")
+    said = adaptr("diff", a, tmp_path / "c", "--header").out
+    lines = [" ".join(line.split()) for line in said.splitlines()]
+    assert "model.layers.0.self_attn.q_proj and 1 more: config.r 2 6" in lines
+    assert "model.layers.0.self_attn.v_proj and 1 more - linear 16 x 32" in lines
+    assert "lineage.parents - a, b" in lines
+    assert "sha256:" not in said
+    every = adaptr("diff", a, tmp_path / "c", "--header", "--all").out
+    assert every.count("self_attn.v_proj ") == 2
+
+
+def package(folder: Path, name: str, targets: list[str], r: int) -> Path:
+    adapter = shaken(api.create(tiny.model("llama"), "lora", targets, r=r, name=name), r)
+    api.save(adapter, folder / name)
+    return folder / name

@@ -47,3 +47,25 @@ def test_bad_input_is_refused(adaptr: Callable, lora: Path, tmp_path: Path) -> N
     assert adaptr("inspect", tmp_path / "pointer.bin", "--json").refused == (3, "LfsPointer")
     assert adaptr("inspect", tmp_path / "nothing", "--json").refused == (3, "InputError")
     assert adaptr("inspect", "--json").refused == (2, "UsageError")
+
+
+def test_parents_and_arguments_are_told_as_text(adaptr: Callable, lora: Path, tmp_path: Path) -> None:
+    """Found in 0.1.0: a line of JSON, of more than four hundred characters."""
+    other = api.load(lora).replace(name="other")
+    tensors = {key: tensor + 1 for key, tensor in other.tensors.items()}
+    api.compose([(lora, 0.5), (other.replace(tensors=tensors), {"*": 0.3})], out=tmp_path / "c")
+    said = adaptr("inspect", tmp_path / "c").out
+    lines = [" ".join(line.split()) for line in said.splitlines()]
+    digests = [parent["weights"] for parent in api.load(tmp_path / "c").lineage["parents"]]
+    assert lines[lines.index("lineage") :][:4] == [
+        "lineage",
+        "operation compose",
+        "strategy linear",
+        "weights 0.5, *=0.3",
+    ]
+    assert lines[lines.index("parents") :][1:4] == [
+        "name format weights",
+        f"style adaptr {digests[0]}",
+        f"other memory {digests[1]}",
+    ]
+    assert "{" not in said

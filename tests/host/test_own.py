@@ -177,7 +177,7 @@ def test_what_has_no_weight_or_an_input_is_refused_and_a_row_too() -> None:
     with pytest.raises(errors.Unsupported, match="dropout"):
         adaptr.train(base, adaptr.create(base, "lora", "0", dropout=0.1))
     with pytest.raises(errors.Unsupported, match="no linear layer"):
-        fit.check(base, adaptr.create(base, "lora", "0"))
+        fit.require(base, adaptr.create(base, "lora", "0"))
     assert type(base[0]) is Scaled
 
 

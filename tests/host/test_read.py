@@ -263,7 +263,7 @@ def test_dropout_where_there_is_no_input_is_refused() -> None:
 def test_a_pool_refuses_it_by_name() -> None:
     model = seeded(mamba)
     with pytest.raises(errors.Unsupported, match=r"dt_proj`, which is no linear layer that its model calls"):
-        fit.check(model, fresh(model, "lora", ["dt_proj"], r=2))
+        fit.require(model, fresh(model, "lora", ["dt_proj"], r=2))
 
 
 # ---------------------------------------------------------------- what no source shows

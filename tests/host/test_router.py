@@ -66,7 +66,7 @@ def test_a_router_has_no_dropout_no_gate_and_no_row() -> None:
     with pytest.raises(errors.Unsupported, match="dropout=0"):
         adaptr.train(model, fresh(model, "lora", dropout=0.1))
     with pytest.raises(errors.Unsupported, match="no linear layer that its model calls"):
-        fit.check(model, fresh(model, "lora"))
+        fit.require(model, fresh(model, "lora"))
     children = {"a": fresh(model, "lora"), "b": fresh(model, "lora", r=2)}
     with pytest.raises(errors.Unsupported, match="never calls it"):
         adaptr.attach(model, adaptr.create(model, "arrow", children=children))

@@ -44,7 +44,7 @@ NAMES = (
 @pytest.mark.parametrize("name", NAMES)
 def test_names_that_lead_elsewhere(name: str, tmp_path: Path, store: Store) -> None:
     with pytest.raises(e.UnsafeName):
-        names.check(name)
+        names.require(name)
     digest = _with(store, {"adapter_model.safetensors": WEIGHTS}, name)
     if digest is None:  # such an artifact can't even be recorded
         return

@@ -160,13 +160,13 @@ HARMFUL = [
 
 @pytest.mark.parametrize("name", HARMLESS)
 def test_a_harmless_name_is_kept(name: str) -> None:
-    assert names.check(name) == name
+    assert names.require(name) == name
 
 
 @pytest.mark.parametrize("name", HARMFUL)
 def test_a_harmful_name_is_rejected_not_mended(name: str) -> None:
     with pytest.raises(IntegrityError, match="can't be the name"):
-        names.check(name)
+        names.require(name)
 
 
 def test_a_reference_says_what_is_wrong_with_it() -> None:

@@ -69,7 +69,7 @@ def test_the_lock_example_is_read() -> None:
 def test_the_signature_example_is_of_the_manifest_example() -> None:
     made = manifest.parse((EXAMPLES / "adapter.manifest.json").read_bytes())
     trusted = bundle.Trust((keys.public(EXAMPLES / "signature.pub"),))
-    said = bundle.verify((EXAMPLES / "signature.bundle.json").read_bytes(), trusted).statement
+    said = bundle.proved((EXAMPLES / "signature.bundle.json").read_bytes(), trusted).statement
     assert said.claims["manifest"] == made.digest
     assert manifest.parse((EXAMPLES / "signature.manifest.json").read_bytes()).subject.digest == made.digest  # type: ignore[union-attr]
     (layer,) = made.layers

@@ -13,7 +13,7 @@ from adaptr.foreign.formats import OWN, choices
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from adaptr.converting.convert import Report
+    from adaptr.converting.convert import ConvertReport
 
 SUMMARY = "Write an adapter in another format, or as another method."
 SECTION = "Change"
@@ -71,7 +71,7 @@ def command(output: Output, source: str, method: str | None, server: str | None,
     output.tell(report.as_dict(), _blocks(report))
 
 
-def _blocks(report: Report) -> Iterator[show.Block]:
+def _blocks(report: ConvertReport) -> Iterator[show.Block]:
     yield show.Facts(
         {
             "from": f"{report.source} ({report.source_format})",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from adaptr.cli import options, show
+from adaptr.cli.fields import rows
 from adaptr.cli.output import Output
 from adaptr.cli.progress import bar
 
@@ -72,7 +73,7 @@ def command(output: Output, a: str, b: str, html: str | None, force: bool, every
 
 def _blocks(report: DiffReport, everything: bool, html: str | None) -> Iterator[show.Block]:
     most = None if everything else SHOWN
-    fields = [(f.name, _cut(f.a), _cut(f.b)) for f in report.header]
+    fields = rows(report.header, everything)
     yield show.Table(("header", "a", "b"), fields[:most])
     yield from _more(len(fields), most, "fields")
     changed = sorted((t for t in report.targets if t.state != "same"), key=lambda t: -t.difference)
@@ -130,10 +131,3 @@ def _bar(target: TargetDiff, largest: float) -> str:
 
 def _percent(part: float | None) -> str | None:
     return None if part is None else f"{100 * part:.0f}%"
-
-
-def _cut(value: object) -> str:
-    if value is None:
-        return "-"
-    text = str(value)
-    return text if len(text) <= 40 else text[:37] + "..."

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -67,8 +66,8 @@ def _blocks(found: Inspection) -> Iterator[show.Block]:
         }
     )
     yield show.Facts({k: v for k, v in dataclasses.asdict(found.base).items() if k != "ties"}, "base")
-    yield show.Facts(_flat(found.training), "training")
-    yield show.Facts(_flat(found.lineage), "lineage")
+    yield show.Facts(found.training, "training")
+    yield from _lineage(found.lineage)
     yield show.Facts({"file": found.file_digest, "weights": found.weights_digest}, "digests")
 
 
@@ -81,6 +80,12 @@ def _some(names: tuple[str, ...]) -> list[str]:
     return [*names[:SHOWN], *more]
 
 
-def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested values as JSON, so that nothing is left out."""
-    return {k: json.dumps(v, ensure_ascii=False) if isinstance(v, dict | list) else v for k, v in values.items()}
+def _lineage(lineage: Mapping[str, Any]) -> Iterator[show.Block]:
+    """How it was made, each argument by its name, and a line for each parent."""
+    arguments = lineage.get("arguments")
+    parents = lineage.get("parents")
+    said = {name: value for name, value in lineage.items() if name not in {"arguments", "parents"}}
+    yield show.Facts({**said, **(arguments if isinstance(arguments, Mapping) else {})}, "lineage")
+    read = [one for one in parents if isinstance(one, Mapping)] if isinstance(parents, list) else []
+    rows = [(one.get("name", ""), one.get("format", ""), one.get("weights") or one.get("digest")) for one in read]
+    yield show.Table(("name", "format", "weights"), rows, "parents")

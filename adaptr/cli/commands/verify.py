@@ -99,9 +99,9 @@ def _store(output: Output, what: str | None, repair: bool, more: bool) -> int:
     if what is not None or more:
         raise click.UsageError("the store is verified as a whole; otherwise say what to verify, and how")
     from adaptr.registry.store import Store
-    from adaptr.registry.store.health import check
+    from adaptr.registry.store.health import examined
 
-    health = check(Store.default(), repair)
+    health = examined(Store.default(), repair)
     rows = [(one.name, one.digest, one.what, "yes" if one.mended else "no") for one in health.findings]
     facts = {
         "blobs": f"{health.blobs}, {show.size(health.bytes)}",

@@ -17,7 +17,7 @@ from adaptr.registry.remotes import Found, Info, Progress, Pushed, Remote
 from adaptr.untrusted import MAX_DOCUMENT, json_object
 
 if TYPE_CHECKING:
-    from adaptr.registry.hub import Entry, Snapshot
+    from adaptr.registry.hub import Listed, Snapshot
     from adaptr.registry.store import Store
 
 #: Answers of a search.
@@ -83,7 +83,7 @@ class HuggingFace(Remote):
         return [_answer(model) for model in models]
 
 
-def _fetched(snapshot: Snapshot, entry: Entry, store: Store, meter: Meter) -> Digest:
+def _fetched(snapshot: Snapshot, entry: Listed, store: Store, meter: Meter) -> Digest:
     """A file's digest, once it is in the store."""
     if not entry.sha256:
         data = snapshot.in_git(entry)
@@ -111,7 +111,7 @@ def _is_commit(revision: str) -> bool:
     return len(revision) == 40 and set(revision) <= set("0123456789abcdef")
 
 
-def _said(snapshot: Snapshot, chosen: Mapping[str, Entry]) -> dict[str, str]:
+def _said(snapshot: Snapshot, chosen: Mapping[str, Listed]) -> dict[str, str]:
     """What the repository says of itself: PEFT's configuration and the card's licence."""
     said = {terms.KIND: terms.MODEL if "config.json" in chosen and CONFIG not in chosen else terms.ADAPTER}
     if snapshot.license:
@@ -130,7 +130,7 @@ def _said(snapshot: Snapshot, chosen: Mapping[str, Entry]) -> dict[str, str]:
     return {**said, **{key: value for key, value in given.items() if value}}
 
 
-def _config(snapshot: Snapshot, entry: Entry) -> Mapping[str, Any]:
+def _config(snapshot: Snapshot, entry: Listed) -> Mapping[str, Any]:
     data = snapshot.in_git(entry) if not entry.sha256 else snapshot.file(entry).whole(min(entry.size, MAX_DOCUMENT))
     return json_object(data, f"`{shown(entry.path)}` in `hf://{snapshot.name}`", ForeignError)
 

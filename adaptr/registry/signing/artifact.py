@@ -40,12 +40,12 @@ def sign(manifest: Manifest, store: Store, signer: Signer) -> tuple[Manifest, by
     return made, raw
 
 
-def verify(manifest: Manifest, store: Store, trust: Trust) -> list[Verified]:
+def proved(manifest: Manifest, store: Store, trust: Trust) -> list[Verified]:
     """The signatures of an artifact that are right and trusted. Raises `SignatureError` if there are none."""
     found, wrong = [], []
     for raw in bundles(manifest, store):
         try:
-            found.append(check(manifest, raw, trust))
+            found.append(proved_by(manifest, raw, trust))
         except SignatureError as error:
             wrong.append(str(error))
     if found:
@@ -55,9 +55,9 @@ def verify(manifest: Manifest, store: Store, trust: Trust) -> list[Verified]:
     raise SignatureError(f"{manifest.digest} has {len(wrong)} signature(s) and none that is right: {wrong[0]}")
 
 
-def check(manifest: Manifest, raw: bytes, trust: Trust) -> Verified:
+def proved_by(manifest: Manifest, raw: bytes, trust: Trust) -> Verified:
     """Hold one bundle against an artifact. Raises `SignatureError`."""
-    found = bundle.verify(raw, trust)
+    found = bundle.proved(raw, trust)
     want = stated(manifest)
     statement.compare(found.statement.files, want.files, str(manifest.digest))
     if dict(found.statement.claims) != dict(want.claims):

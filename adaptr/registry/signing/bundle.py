@@ -78,7 +78,7 @@ def sign(what: Statement, signer: Signer) -> bytes:
     return canonical.dumps(document).encode()
 
 
-def verify(raw: bytes, trust: Trust) -> Verified:
+def proved(raw: bytes, trust: Trust) -> Verified:
     """What a bundle says, if somebody trusted signed it. Raises `SignatureError`."""
     keys.require_library()
     material, payload, signature = _opened(raw)

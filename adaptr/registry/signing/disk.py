@@ -32,13 +32,13 @@ def sign(path: Path, signer: Signer, out: Path) -> bytes:
     return bundle.sign(Statement(path.absolute().name, files, {}, ignored), signer)
 
 
-def verify(path: Path, signature: Path, trust: Trust) -> Verified:
+def proved(path: Path, signature: Path, trust: Trust) -> Verified:
     """Check what is at `path`. Raises `SignatureError`."""
     if not os.path.lexists(signature):
         raise SignatureError(
             f"`{path}` is not signed: there is no `{signature}`", hint="name another file with `--signature`"
         )
-    found = bundle.verify(whole(signature, bundle.MAX), trust)
+    found = bundle.proved(whole(signature, bundle.MAX), trust)
     here = hashed(path, signature)
     signed = found.statement.files
     if path.is_file() and len(signed) == 1 and ALONE not in signed:

@@ -69,7 +69,7 @@ def _hold(reference: Reference, rule: Rule, path: Path, manifest: Manifest, stor
     try:
         if not _is_signed(manifest, store, trust):
             _refresh(reference, manifest, store)
-            artifact.verify(manifest, store, trust)
+            artifact.proved(manifest, store, trust)
     except SignatureError as error:
         said = f"the policy `{path}` wants `{reference}` signed: {error}"
         if rule.mode == "enforce":
@@ -79,7 +79,7 @@ def _hold(reference: Reference, rule: Rule, path: Path, manifest: Manifest, stor
 
 def _is_signed(manifest: Manifest, store: Store, trust: Trust) -> bool:
     try:
-        return bool(artifact.verify(manifest, store, trust))
+        return bool(artifact.proved(manifest, store, trust))
     except SignatureError:
         return False
 

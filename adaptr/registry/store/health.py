@@ -37,7 +37,7 @@ class Health:
         return all(finding.mended for finding in self.findings)
 
 
-def check(store: Store, repair: bool = False) -> Health:
+def examined(store: Store, repair: bool = False) -> Health:
     """Hash everything again. `repair`: remove what is damaged and pull it again from where it came."""
     blobs = sorted((store.root / "blobs" / "sha256").iterdir())
     size = sum(path.lstat().st_size for path in blobs)

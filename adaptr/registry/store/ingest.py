@@ -24,7 +24,7 @@ from adaptr.registry.digest import Digest
 from adaptr.registry.manifest import Descriptor
 
 #: source(start) opens a blob from a byte on, and says from which byte it really starts.
-Source = Callable[[int], AbstractContextManager[tuple[int, Iterator[bytes]]]]
+Opener = Callable[[int], AbstractContextManager[tuple[int, Iterator[bytes]]]]
 Count = Callable[[int], None]
 
 CHUNK = 1 << 20
@@ -92,7 +92,7 @@ def sync(folder: Path) -> None:
         os.close(file)
 
 
-def fetch(folder: Path, final: Path, what: Descriptor, source: Source, count: Count) -> None:
+def fetch(folder: Path, final: Path, what: Descriptor, source: Opener, count: Count) -> None:
     """Bring a blob from `source` to `final`. `folder`: where parts are kept. `count` hears of bytes done.
 
     Raises `DigestMismatch` after a clean second try, `TransferError` when nothing more arrives, `DiskFull`.
@@ -126,7 +126,7 @@ def fetch(folder: Path, final: Path, what: Descriptor, source: Source, count: Co
         adopted = False
 
 
-def _receive(part: Part, what: Descriptor, source: Source, count: Count) -> None:
+def _receive(part: Part, what: Descriptor, source: Opener, count: Count) -> None:
     """Read until all is there or one byte too much came; a try counts unless it came further than any before it."""
     idle, furthest = 0, part.size
     while part.size < what.size:

@@ -30,7 +30,7 @@ PATIENCE = 600.0
 
 
 @dataclass(frozen=True)
-class Entry:
+class Name:
     """A name in the store: what it names, where that came from, and what its manifest says of itself."""
 
     name: str
@@ -142,7 +142,7 @@ class Store:
             part.drop()
         return digest
 
-    def fetch(self, what: Descriptor, source: ingest.Source, count: ingest.Count = lambda _: None) -> Path:
+    def fetch(self, what: Descriptor, source: ingest.Opener, count: ingest.Count = lambda _: None) -> Path:
         """A blob, from here or from `source`; verified, and resumed where an earlier try stopped."""
         path = self._blob(what.digest)
         if path.is_file():
@@ -177,14 +177,14 @@ class Store:
         """A manifest by its digest. Raises `NotFound`, `BadManifest`."""
         return parse(self.read(digest))
 
-    def names(self) -> list[Entry]:
+    def names(self) -> list[Name]:
         """All names, in order."""
         found = [entry for entry in self.index.entries() if name_of(entry)]
         return sorted((self._entry(entry) for entry in found), key=lambda entry: entry.name)
 
-    def _entry(self, entry: Descriptor) -> Entry:
+    def _entry(self, entry: Descriptor) -> Name:
         reference = entry.annotations.get(terms.REFERENCE, "")
-        return Entry(name_of(entry), entry.digest, reference, self.manifest(entry.digest).annotations)
+        return Name(name_of(entry), entry.digest, reference, self.manifest(entry.digest).annotations)
 
     def resolve(self, name: str) -> Digest:
         """What a name stands for: as it is in the index, with `:latest`, or by digest. Raises `NotFound`."""

@@ -12,9 +12,9 @@ from adaptr import plugins
 from adaptr import targets as places
 from adaptr.adapter import Adapter, Target
 from adaptr.changes.plan import members
-from adaptr.errors import ContentMismatch, TargetNotFound, Unsupported
+from adaptr.errors import TargetNotFound, Unsupported
 from adaptr.families.row import Row
-from adaptr.host.identity import content_of
+from adaptr.host.identity import content_of, other_weights
 from adaptr.host.layer import original, view_of
 from adaptr.host.names import current, formerly
 from adaptr.host.own import alone
@@ -26,7 +26,7 @@ from adaptr.view import View
 Place = tuple[str, str, tuple[int, ...]]
 
 
-def check(model: nn.Module, adapter: Adapter, matched: set[Place] | None = None) -> None:
+def require(model: nn.Module, adapter: Adapter, matched: set[Place] | None = None) -> None:
     """All that can be known to be wrong from the header alone, so that thousands are registered in no time.
 
     `matched`: places that were found in the model before and are not looked for again; grows. Raises `Unsupported` for
@@ -88,9 +88,9 @@ def fit(
 ) -> dict[str, Row]:
     """What each layer needs, by its path. `seen(path, view)` is the View of a layer that the method gets.
 
-    Raises what `check` does, `ShapeError`, `ContentMismatch`, and `NotPossible` for deltas of no low rank.
+    Raises what `require` does, `ShapeError`, `ContentMismatch`, and `NotPossible` for deltas of no low rank.
     """
-    check(model, adapter)
+    require(model, adapter)
     found: dict[str, Row] = {}
     for _, given, strength in _members(adapter.held()):
         part = current(model, given)
@@ -110,11 +110,8 @@ def _require_base(model: nn.Module, adapter: Adapter) -> None:
     wanted = adapter.base.content
     found = content_of(model, adapter.targets) if wanted and not adapter.base.quantization else ""
     if found and found != wanted:
-        raise ContentMismatch(
-            f"the base's weights at the targets of `{adapter.label}` are not those it was trained on "
-            f"({adapter.base.id or 'unnamed base'}); load the right revision, or add `adapter.replace(base="
-            "adaptr.Base())` to use it anyway"
-        )
+        hint = "load the right revision, or add `adapter.replace(base=adaptr.Base())` to use it anyway"
+        raise other_weights(adapter, "the base", hint)
 
 
 def features_of(model: nn.Module) -> list[int]:

@@ -26,7 +26,7 @@ from adaptr.host.attach import attached
 from adaptr.host.swap import unmount
 from adaptr.host.uses import use
 from adaptr.runtime.pool.batch import Batch
-from adaptr.runtime.pool.fit import Place, check, fit
+from adaptr.runtime.pool.fit import Place, fit, require
 from adaptr.runtime.pool.followed import Followed
 from adaptr.runtime.pool.lane import SERVED, Lane, Work
 from adaptr.runtime.pool.residents import Key, Residents
@@ -255,7 +255,7 @@ class Pool:
         kept = opened(what, self.model) if isinstance(what, Expression) else what
         stamp = _stamp(kept.path) if isinstance(kept, Source) else ()
         if look:
-            check(self.model, self._open(kept), self._matched)
+            require(self.model, self._open(kept), self._matched)
         elif isinstance(kept, Source) and not stamp:
             raise InputError(f"there is nothing at `{kept}`")
         return Registered(kept, self._versions, stamp)

@@ -133,7 +133,7 @@ def _bundles(folder: Path) -> dict[str, Reader]:
     def example(random: Random) -> Example:
         if random.random() < 0.6:
             raw = mutations.text(random, document)
-            return is_json(raw), lambda: bundle.verify(raw, trust)
+            return is_json(raw), lambda: bundle.proved(raw, trust)
         said = mutations.text(random, payload)  # and signed, so that it is read
         signature = signer.key.sign(bundle._envelope(said), keys.algorithm(signer.key))
         envelope = {
@@ -142,7 +142,7 @@ def _bundles(folder: Path) -> dict[str, Reader]:
             "signatures": [{"sig": base64.b64encode(signature).decode(), "keyid": ""}],
         }
         made = json.dumps({**document, "dsseEnvelope": envelope}).encode()
-        return is_json(said), lambda: bundle.verify(made, trust)
+        return is_json(said), lambda: bundle.proved(made, trust)
 
     return {"bundle": example}
 

@@ -58,15 +58,15 @@ def test_a_bundle_that_was_changed_is_refused(mine: tuple[Path, Path], name: str
     edit, said = ENVELOPES[name]
     raw = bundle.sign(Statement("m", {"a": "1" * 64}), Signer(keys.private(mine[0], no_password)))
     believed = Trust((keys.public(mine[1]),))
-    assert bundle.verify(raw, believed).statement.files == {"a": "1" * 64}
+    assert bundle.proved(raw, believed).statement.files == {"a": "1" * 64}
     with pytest.raises(SignatureError, match=said):
-        bundle.verify(edited(raw, edit), believed)
+        bundle.proved(edited(raw, edit), believed)
 
 
 @pytest.mark.parametrize("raw", [b"", b"[]", b'{"a":1,"a":2}', b"{" * 10000, b"\xff", b" " * (bundle.MAX + 1)])
 def test_what_is_no_bundle_is_refused(mine: tuple[Path, Path], raw: bytes) -> None:
     with pytest.raises(SignatureError):
-        bundle.verify(raw, Trust((keys.public(mine[1]),)))
+        bundle.proved(raw, Trust((keys.public(mine[1]),)))
 
 
 def forged(signer: Signer, edit: Callable[[dict[str, Any]], object]) -> bytes:
@@ -100,4 +100,4 @@ def test_a_signed_statement_that_is_not_understood_is_refused(mine: tuple[Path, 
     edit, said = STATEMENTS[name]
     raw = forged(Signer(keys.private(mine[0], no_password)), edit)
     with pytest.raises(SignatureError, match=said):
-        bundle.verify(raw, Trust((keys.public(mine[1]),)))
+        bundle.proved(raw, Trust((keys.public(mine[1]),)))

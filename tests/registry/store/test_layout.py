@@ -17,7 +17,7 @@ from adaptr.registry.digest import Digest
 from adaptr.registry.manifest import Descriptor, Manifest
 from adaptr.registry.signing import policy
 from adaptr.registry.store import Store
-from adaptr.registry.store.health import check
+from adaptr.registry.store.health import examined
 from adaptr.registry.store.sweep import collect
 
 
@@ -192,17 +192,17 @@ def test_garbage_goes_and_what_a_name_leads_to_stays(store: Store) -> None:
     assert set(swept.blobs) == set(would.blobs) == {lost.digest, lost.layers[0].digest, orphan.digest}
     assert store.referrers(kept.digest) == [signature]
     assert store.view(kept.digest).is_dir()
-    assert check(store).ok
+    assert examined(store).ok
 
 
 def test_health_finds_what_is_damaged_and_missing(store: Store) -> None:
     one, two = artifact(store), artifact(store, b"others")
     store.put(one, "one:latest")
     store.put(two, "two:latest")
-    assert check(store).ok
+    assert examined(store).ok
     damage(blob(store, one.layers[0].digest))
     blob(store, two.layers[0].digest).unlink()
-    found = {finding.name: finding.what for finding in check(store).findings}
+    found = {finding.name: finding.what for finding in examined(store).findings}
     assert found == {"one:latest": "damaged", "two:latest": "missing"}
 
 
