@@ -38,9 +38,11 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 def train(model: nn.Module, adapter: Adapter) -> Session:  # type: ignore[empty-body]
     """Attach `adapter` to `model` with gradients and freeze everything else.
 
-    Returns a `Session`: its `parameters()` go to an optimiser, `after_step()` is called after each step, `adapted()` is
-    the trained adapter at any time, and leaving it (`with`) or `detach()` restores the model, `requires_grad` flags
-    included.
+    Returns a `Session`. At the least its `parameters()` go to an optimiser, `after_step()` is called after each step,
+    and `adapted()` is the adapter at any time. A whole course, for every method: `prepare(data)` once; for each of
+    `phases()` `begin(number)` and an optimiser of `groups()`; for each batch `objective(run)`, and `after_step()`;
+    `finish()` is the adapter that is kept. `state()` and `load_state` go on after an interruption, to the bit. Leaving
+    it (`with`) or `detach()` restores the model, `requires_grad` flags included.
     """
 
 

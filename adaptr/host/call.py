@@ -73,6 +73,8 @@ class Carrying:
 
         if not torch.is_grad_enabled():  # nothing will be computed once more, of which some ways of doing so warn
             return function(*args)
+        if torch.compiler.is_compiling():  # one graph: what belongs to the call is in it
+            return self.checkpoint(function, *args, **kwargs)
         return self.checkpoint(functools.partial(_within, function, adaptr_chain=chain()), *args, **kwargs)
 
 

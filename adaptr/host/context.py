@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import torch
 from torch import Tensor
 
-from adaptr.errors import MissingContext, Unsupported
+from adaptr.errors import MissingContext, Unsupported, UsageError
 from adaptr.host.call import find
 from adaptr.host.draws import hashed
 
@@ -183,3 +183,12 @@ class Context:
     def strengths(self, site: State) -> Tensor | None:
         """(batch,): how strong the site's adapter is for each row of the batch, where `Handle.rows` says so."""
         return cast("Tensor | None", find(site.draws))
+
+    def weighed(self, site: State, weight: float, h: Tensor) -> float | Tensor:
+        """What a change of `h` (batch, ...) is multiplied by. Raises `UsageError` for strengths of another batch."""
+        rows = self.strengths(site)
+        if rows is None:
+            return weight
+        if rows.shape != h.shape[:1]:
+            raise UsageError(f"strengths are given for {tuple(rows.shape)} rows, and the batch has {len(h)}")
+        return weight * rows.to(h).view(-1, *(1 for _ in h.shape[1:]))

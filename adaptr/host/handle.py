@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Self
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from adaptr.adapter import Adapter
-from adaptr.errors import UsageError
+from adaptr.errors import Unsupported, UsageError
+from adaptr.host.call import put, restore
 from adaptr.host.composed import CACHE
 from adaptr.host.draws import Draws
 from adaptr.host.entrance import Entrance
@@ -55,6 +58,24 @@ class Handle:
         """Set the strength at each path: of targets, and of parameters that are replaced. All or nothing."""
         self._check_strengths(by)
         self._set_strengths(by)
+
+    @contextmanager
+    def rows(self, strengths: Sequence[float] | Tensor) -> Iterator[None]:
+        """While it is entered, in this thread: how strong the adapter is for each row of a batch, times its weight.
+
+        Raises `Unsupported` where its method reads no context, or sits where rows have no strength of their own.
+        """
+        for state in self.states.values():
+            if not (state.method.can.context and state.site.rows):
+                raise Unsupported(
+                    f"`{state.method.name}` at `{state.target.path}` has one strength for all rows: give each "
+                    "strength a forward, or serve the batch by `adaptr.pool`"
+                )
+        before = put(self.draws, torch.as_tensor(strengths))
+        try:
+            yield
+        finally:
+            restore(before)
 
     def _check_strengths(self, by: Callable[[str], float]) -> None:
         found = {(state.method, by(self._given(state.target.path))) for state in self.states.values()}

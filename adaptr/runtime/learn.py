@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import time
 from collections.abc import Mapping
@@ -26,7 +27,7 @@ from adaptr.sources.open import placed, reads
 from adaptr.sources.resolve import Place, resolve
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 Rows = list[tuple[list[int], list[int]]]
 
@@ -148,14 +149,19 @@ def _trained(
             if len(order) < size:
                 order += torch.randperm(len(rows)).tolist()
             some, order = [rows[i] for i in order[:size]], order[size:]
-            loss = model(**batch(some), use_cache=False).loss + session.penalty()
+            loss = session.objective(functools.partial(_run, model, batch(some)))
             loss.backward()
             optimiser.step()
             session.after_step()
             optimiser.zero_grad()
             if progress is not None:
                 progress(step + 1, steps, f"loss {loss.item():.3f}")
-        return session.adapted(), sum(p.numel() for p in parameters)
+        return session.finish(), sum(p.numel() for p in parameters)
+
+
+def _run(model: nn.Module, inputs: Mapping[str, Any]) -> tuple[Tensor, Any]:
+    output = model(**inputs, use_cache=False)
+    return output.loss, output
 
 
 def _attached_loss(model: nn.Module, adapter: Adapter, rows: Rows, size: int) -> float:

@@ -28,6 +28,7 @@ class Site:
     `weighs`: whether what sits here is in a layer's weight. `beside`: whether it is computed beside what the layer does
     with its weight, as it can't be where that is more than its kind of layer does. `swaps`: whether the module gets a
     class of its own, whose forward runs what is mounted. `shows`: whether it can be seen that the module has run.
+    `rows`: whether each row of a batch can have a strength of its own.
     """
 
     name: ClassVar[str]
@@ -36,6 +37,7 @@ class Site:
     beside: ClassVar[bool] = False
     swaps: ClassVar[bool] = True
     shows: ClassVar[bool] = True
+    rows: ClassVar[bool] = False
 
     def find(self, model: nn.Module, role: str) -> list[str]:
         """The places of that role, pattern or path."""

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 class Output(OnModule):
     name = "output"
+    rows = True
 
     def state(self, mounting: Mounting, mount: Mount, target: Target) -> State:
         made, parts = super().state(mounting, mount, target), mounting.parts_at(mount.path)
@@ -42,7 +43,8 @@ class Output(OnModule):
             taken = {path: _as(state.taken(path), inner.dtype) for path in state.reads}
             x = next(iter(taken.values())) if taken else _as(given(args, kwargs), inner.dtype)
             y = state.method.output(inner, x, Here(state, inner.dtype, x, taken), state.cfg)
-            return with_first(output, (y if w == 1.0 else inner + w * (y - inner)).to(h.dtype))
+            s = w if state.entrance is None else state.context.weighed(state, w, inner)
+            return with_first(output, (y if isinstance(s, float) and s == 1.0 else inner + s * (y - inner)).to(h.dtype))
 
         return below.then(call=call, rows=unreadable(state))
 
