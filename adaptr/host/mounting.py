@@ -59,6 +59,11 @@ class Mounting:
         where = site(mount.site).at(self.model, mount, target)
         return where, dataclasses.replace(mount, site=where.name), target
 
+    @cached_property
+    def _lent(self) -> frozenset[str]:
+        """The targets whose tensors are at other mounts too."""
+        return frozenset(path for _, mount, _ in self.mounts for path in mount.shared)
+
     def _target(self, mount: Mount) -> Target:
         """A place where only parts have tensors has the adapter's own configuration."""
         owner = mount.shared[0] if mount.shared else mount.path
@@ -108,13 +113,14 @@ class Mounting:
         names: set[str] = set()
         for where, mount, target in self.mounts:
             state = where.state(self, mount, target)
-            self._share(state, mount)
+            self._share(state)
             name = mount.path if mount.path not in names else f"{mount.path}@{mount.site}"
             names.add(name)
             yield name, mount, state
 
-    def _share(self, state: State, mount: Mount) -> None:
-        mine = [n for n in state if mount.shared or self.method.params[n].shared]
+    def _share(self, state: State) -> None:
+        lent = state.target.path in self._lent
+        mine = [n for n in state if lent or self.method.params[n].shared]
         for name in mine:
             one = self._made.setdefault(state.key(name), state._parameters[name])  # type: ignore[arg-type]
             state._parameters[name] = one

@@ -18,6 +18,7 @@ from adaptr import Method, Param, plugins, sites
 from adaptr.errors import NotMergeable
 from adaptr.mounts import Mount
 from adaptr.testing import logits, shaken
+from brought import installed
 
 SEEN: list[Tensor] = []
 
@@ -70,22 +71,11 @@ class Whole(Somewhere):
     name, site = "whole", "block"
 
 
-class _Point:
-    def __init__(self, found: type[Method]) -> None:
-        self.value, self.found = f"places:{found.__name__}", found
-
-    def load(self) -> type[Method]:
-        return self.found
-
-
 @pytest.fixture(autouse=True)
 def here(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    found = {cls.name: _Point(cls) for cls in (In, Before, Words, Ear, Whole)}
-    monkeypatch.setattr("adaptr.discovery._points", lambda group: found if group == "adaptr.methods" else {})
-    yield
+    with installed(monkeypatch, In, Before, Words, Ear, Whole):
+        yield
     SEEN.clear()
-    plugins.method.cache_clear()
-    plugins.manager.cache_clear()
 
 
 def where(model: Any, name: str) -> list[str]:
@@ -170,6 +160,23 @@ def test_a_layer_with_all_of_them_on_it_is_the_order_of_the_sites_whatever_came_
                 handle.detach()
     assert torch.equal(outputs[0], outputs[1])
     assert torch.equal(outputs[0], outputs[2])
+
+
+@pytest.mark.parametrize("order", [("ear", "words"), ("words", "ear")])
+def test_a_tap_sees_what_goes_on_whatever_came_first(order: tuple[str, str]) -> None:
+    model, given = tiny.model("llama"), tiny.inputs("llama")
+    path = "model.layers.1.mlp"
+    made = {name: adaptr.create(model, name, [path]) for name in order}
+    ear = made["ear"]
+    made["ear"] = ear.replace(tensors={k: torch.ones_like(t) for k, t in ear.tensors.items()})
+    out: list[Tensor] = []
+    with torch.no_grad():
+        for name in order:
+            adaptr.attach(model, made[name])
+        hook = model.model.layers[1].mlp.register_forward_hook(lambda m, a, y: out.append(y))
+        model(**given)
+    hook.remove()
+    assert torch.equal(SEEN[0], out[0])
 
 
 def test_a_changed_output_is_in_no_weight() -> None:

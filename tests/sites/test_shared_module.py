@@ -21,6 +21,7 @@ def test_a_prefix_and_a_bottleneck_on_one_attention(order: tuple[str, str], firs
         "houlsby": shaken(adaptr.create(model, "houlsby", ["re:.*self_attn"], m=4)),
     }
     classes = [type(m) for m in model.modules()]
+    names = [name for name, _ in model.named_modules()]
     with torch.no_grad():
         bare = logits(model(**given))
         alone = {}
@@ -32,6 +33,8 @@ def test_a_prefix_and_a_bottleneck_on_one_attention(order: tuple[str, str], firs
         assert not any(torch.allclose(both, one) for one in alone.values())
         handles[first_off].detach()
         assert torch.equal(logits(model(**given)), alone[order[1 - first_off]])
+        if order[first_off] == "houlsby":  # a prefix needs no class of its own
+            assert [type(model.get_submodule(name)) for name in names] == classes
         handles[1 - first_off].detach()
         assert torch.equal(logits(model(**given)), bare)
     assert [type(m) for m in model.modules()] == classes
