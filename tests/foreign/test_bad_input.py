@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 import adaptr
 from adaptr import errors as e
 from adaptr.converting.exporting import WRAPPERS
-from adaptr.foreign.peft import keys
+from adaptr.foreign.peft import keys, types
 
 Q = "base_model.model.layers.0.q_proj"
 CONFIG = {"peft_type": "LORA", "r": 4, "lora_alpha": 8, "target_modules": ["q_proj"], "fan_in_fan_out": False}
@@ -324,7 +324,7 @@ def test_blocks_of_another_number_of_axes(tmp_path: Path, shape: tuple[int, ...]
 def test_a_long_key_is_read_in_no_time(slot: str, end: str) -> None:
     """A pickle's keys have no limit of length: 200 kB took minutes where slots were tried one after another."""
     started = time.process_time()
-    (found,) = keys.read([f"base_model.model.q{f'.{slot}' * 20_000}{end}"])
+    (found,) = keys.read([f"base_model.model.q{f'.{slot}' * 20_000}{end}"], types.slots())
     assert time.process_time() - started < 1
     assert (found.slot == "") == (slot == "x" or end in {".", "..", "..weight"})
 

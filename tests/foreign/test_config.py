@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 import adaptr
 from adaptr import errors as e
-from adaptr.foreign.peft import config, keys
+from adaptr.foreign.peft import config, keys, types
 
 FIELDS = [
     "peft_type", "r", "lora_alpha", "rank_pattern", "alpha_pattern", "target_modules", "modules_to_save",
@@ -86,7 +86,7 @@ def test_pattern_semantics(peft: Any, pattern: str, path: str, matches: bool) ->
 @given(st.lists(st.text(alphabet="abl_AB.0:é ", min_size=1, max_size=30), max_size=5))
 def test_any_keys_are_read_or_refused(names: list[str]) -> None:
     try:
-        found = keys.read(names)
+        found = keys.read(names, types.slots())
     except e.AdaptrError:
         return
     assert {key.source for key in found} <= set(names)
@@ -94,7 +94,7 @@ def test_any_keys_are_read_or_refused(names: list[str]) -> None:
 
 @pytest.mark.parametrize("slot", ["lora_A", "lora_B.bias", "lora_embedding_A", "lora_magnitude_vector", "ia3_l"])
 def test_keys_are_read_as_written(slot: str) -> None:
-    (found,) = keys.read([keys.written("model.layers.0.q_proj", slot)])
+    (found,) = keys.read([keys.written("model.layers.0.q_proj", slot)], types.slots())
     assert (found.path, found.slot) == ("model.layers.0.q_proj", slot)
 
 

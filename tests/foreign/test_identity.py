@@ -11,7 +11,7 @@ import pytest
 
 import adaptr
 import tiny
-from adaptr.foreign.peft import table
+from adaptr.foreign.peft import types
 from adaptr.format import digest
 from adaptr.testing import shaken
 
@@ -26,7 +26,7 @@ def saved(method: str, where: Path) -> Path:
     return where / "a.adaptr.safetensors"
 
 
-@pytest.mark.parametrize("method", table.METHODS)
+@pytest.mark.parametrize("method", types.methods())
 def test_a_peft_folder_is_the_adapter_that_it_was_made_of(tmp_path: Path, method: str) -> None:
     own, base = saved(method, tmp_path), tmp_path / "base"
     tiny.model("llama").save_pretrained(base)

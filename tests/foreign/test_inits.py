@@ -180,9 +180,11 @@ def test_two_modules_under_one_that_is_saved_whole_are_two_adapters(tmp_path: Pa
 
 
 def test_every_type_of_peft_is_known_by_name(peft: Any) -> None:
-    from adaptr.foreign.peft.table import LATER, TYPES
+    from adaptr.foreign.peft import types
 
-    assert {kind.value for kind in peft.PeftType} <= LATER | set(TYPES)
+    read = {kind.peft for kind in types.builtin()}
+    assert {kind.value for kind in peft.PeftType} <= types.PEFT | read
+    assert not types.PEFT & read
 
 
 def qwen3_moe() -> nn.Module:

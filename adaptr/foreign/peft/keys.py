@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from adaptr.errors import ConfigConflict, TensorUnknown, Unsupported
 
@@ -18,25 +19,30 @@ BASE = "base_layer"
 WRAPPERS = ("_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_orig_mod")
 SAVED = "modules_to_save"
 
-#: Slots whose keys end in `.weight`; those of the others end with the slot.
-_WEIGHTS = ("lora_A", "lora_B", "oft_R")
-_PLAIN = (
-    "lora_E", "lora_embedding_A", "lora_embedding_B", "lora_magnitude_vector", "ia3_l",
-    "hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b", "hada_t1", "hada_t2",
-    "lokr_w1", "lokr_w1_a", "lokr_w1_b", "lokr_w2", "lokr_w2_a", "lokr_w2_b", "lokr_t2",
-    "vera_lambda_b", "vera_lambda_d", "shira_weight", "shira_indices", "lora_velora_embed",
-)  # fmt: skip
-#: Tensors that all modules share: they stand at the top.
-SHARED = frozenset({"vera_A", "vera_B"})
-_SLOTS = "|".join((*_WEIGHTS, *_PLAIN))
-#: Where the tail begins nothing can fail any more, so that no earlier slot is tried with all that follows it.
-_KEY = re.compile(rf"(?P<path>.+)\.(?P<slot>{_SLOTS})(?P<tail>(\.[\s\S]*)?)")
-#: What follows the name of an adapter, or stands in its place, in a module that PEFT saved whole.
-_INSIDE = frozenset({*_WEIGHTS, *_PLAIN, BASE, "weight", "bias"})
 #: Components that only adapters have: a key with one that is no slot belongs to another method.
 _FOREIGN = re.compile(
     r"(lora|hada|lokr|ia3|oft|boft|hra|vera|vblora|adalora|adaption|delora|hira|fourierft|waveft)_\w*"
 )
+
+
+@dataclass(frozen=True)
+class Slots:
+    """What PEFT calls the tensors of adapters: those of a module, and those that all modules share, at the top."""
+
+    own: frozenset[str]
+    shared: frozenset[str]
+
+    @cached_property
+    def expression(self) -> re.Pattern[str]:
+        # where the tail begins nothing can fail any more, so that no earlier slot is tried with all that follows it
+        return re.compile(
+            rf"(?P<path>.+)\.(?P<slot>{'|'.join(map(re.escape, sorted(self.own)))})(?P<tail>(\.[\s\S]*)?)"
+        )
+
+    @cached_property
+    def inside(self) -> frozenset[str]:
+        """What follows the name of an adapter, or stands in its place, in a module that PEFT saved whole."""
+        return self.own | {BASE, "weight", "bias"}
 
 
 @dataclass(frozen=True)
@@ -48,7 +54,7 @@ class Key:
     slot: str
 
 
-def read(keys: Iterable[str], prompt: bool = False) -> list[Key]:
+def read(keys: Iterable[str], slots: Slots, prompt: bool = False) -> list[Key]:
     """The keys of a file; of a `prompt` type, whole parameters have the shorter prefix.
 
     Raises `ConfigConflict` where two become one or there are several adapters in the file.
@@ -56,7 +62,7 @@ def read(keys: Iterable[str], prompt: bool = False) -> list[Key]:
     keys = list(keys)
     wrapped = bool(keys) and all(key.startswith("module.") for key in keys)
     prefixes = ("base_model.",) if prompt else ("base_model.model.", "base_model.")
-    found = [_key(source, source.removeprefix("module.") if wrapped else source, prefixes) for source in keys]
+    found = [_key(source, source.removeprefix("module.") if wrapped else source, prefixes, slots) for source in keys]
     names = {name for _, name in found if name}
     if len(names) > 1:
         raise ConfigConflict(f"the file holds several adapters ({', '.join(sorted(names))}); save one at a time")
@@ -69,7 +75,7 @@ def read(keys: Iterable[str], prompt: bool = False) -> list[Key]:
     return kept
 
 
-def _key(source: str, key: str, prefixes: tuple[str, ...]) -> tuple[Key, str]:
+def _key(source: str, key: str, prefixes: tuple[str, ...], slots: Slots) -> tuple[Key, str]:
     """A key and the adapter name inside it, if any."""
     for wrapper in WRAPPERS:
         key = key.replace(f"{wrapper}.", "")
@@ -77,10 +83,10 @@ def _key(source: str, key: str, prefixes: tuple[str, ...]) -> tuple[Key, str]:
         return Key(source, "", PROMPT), ""
     prefix = next((p for p in prefixes if key.startswith(p)), "")
     key = key.removeprefix(prefix)
-    if key.partition(".")[0] in SHARED:
+    if key.partition(".")[0] in slots.shared:
         return Key(source, "", key.partition(".")[0]), key.partition(".")[2]
-    key, saved = _unsaved(key)
-    found = _KEY.fullmatch(key)
+    key, saved = _unsaved(key, slots)
+    found = slots.expression.fullmatch(key)
     tail = found["tail"].split(".")[1:] if found else []
     if found is None or not all(tail):
         return Key(source, key.replace(f".{BASE}.", "."), ""), saved
@@ -89,13 +95,13 @@ def _key(source: str, key: str, prefixes: tuple[str, ...]) -> tuple[Key, str]:
     return Key(source, found["path"], slot), ".".join(tail) or saved
 
 
-def _unsaved(key: str) -> tuple[str, str]:
+def _unsaved(key: str, slots: Slots) -> tuple[str, str]:
     """A key without the wrapper of a module that is saved whole, and the adapter's name in it, if it is there."""
     owner, wrapper, rest = key.partition(f".{SAVED}.")
     if not wrapper:
         return key, ""
     first, _, inner = rest.partition(".")
-    return (f"{owner}.{rest}", "") if first in _INSIDE else (f"{owner}.{inner}", first)
+    return (f"{owner}.{rest}", "") if first in slots.inside else (f"{owner}.{inner}", first)
 
 
 def _distinct(keys: Iterable[Key]) -> None:
@@ -141,9 +147,8 @@ def is_foreign(path: str, modules: Collection[str] = ()) -> bool:
     return any(_FOREIGN.fullmatch(part) for part in path.split(".") if part not in own)
 
 
-def written(path: str, slot: str, plain: bool = False) -> str:
-    """The key that PEFT gives a slot of a module; `plain` for types that keep `lora_A` and `lora_B` as parameters."""
-    suffix = ".weight" if slot in _WEIGHTS and not plain else ""
+def written(path: str, slot: str, suffix: str = "") -> str:
+    """The key that PEFT gives a slot of a module."""
     return f"base_model.model.{path}.{slot}{suffix}"
 
 

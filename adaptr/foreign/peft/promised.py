@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from adaptr import roles
 from adaptr.foreign.peft import config as fields_of
-from adaptr.foreign.peft import selecting
+from adaptr.foreign.peft import selecting, types
 
 if TYPE_CHECKING:
     from adaptr.adapter import Adapter
@@ -49,15 +49,9 @@ def alone(found: Promised) -> list[str]:
     saved = [f"`{word}` in `modules_to_save`" for word in unsaved(found)]
     there = {selecting.layer(found.config, path) for path in found.targets}
     layers = [f"layer {n} in `layers_to_transform`" for n in selecting.layers(found.config) if n not in there]
-    return [*words, *saved, *layers, *_trimmed(found)]
-
-
-def _trimmed(found: Promised) -> list[str]:
-    """Modules whose triplets AdaLoRA counted."""
-    if found.config.get("peft_type") != "ADALORA" or not isinstance(found.config.get("rank_pattern"), Mapping):
-        return []
-    paths = (key.removeprefix("base_model.model.").partition(".lora_E")[0] for key in found.config["rank_pattern"])
-    return [f"`{path}` in `rank_pattern`" for path in paths if path not in found.targets]
+    kind = types.known(str(found.config.get("peft_type")))
+    own = [] if kind is None else kind.absent(found.config, found.targets)
+    return [*words, *saved, *layers, *own]
 
 
 def unmet(found: Promised) -> list[str]:

@@ -12,7 +12,7 @@ from adaptr.errors import ConfigConflict, NoAdapterTensors, TargetMismatch, Tens
 from adaptr.foreign import finish
 from adaptr.foreign.draft import Draft, Piece, Pieces
 from adaptr.foreign.peft import config as fields_of
-from adaptr.foreign.peft import keys, promised, promises, table, told
+from adaptr.foreign.peft import keys, promised, promises, told, types
 from adaptr.foreign.peft import source as sources
 from adaptr.roles import CONV1D_MODELS
 
@@ -33,9 +33,8 @@ def read(weights: Path, base: BaseModel | None = None) -> Adapter:
     """
     source = sources.read(weights, base)
     model = _model(source, base)
-    translator = table.of_type(source.config["peft_type"])
     _gathered(source)
-    draft: Draft = translator.read(source, model)
+    draft: Draft = source.type.read(source, model)
     if not draft.targets:
         raise _nothing(source)
     pieces = {**draft.pieces, **dict(_replaced(source))}
@@ -54,7 +53,7 @@ def read(weights: Path, base: BaseModel | None = None) -> Adapter:
 
 def _gathered(source: Source) -> None:
     """Raises `NoAdapterTensors` for a file that ZeRO-3 emptied."""
-    if source.config["peft_type"] in table.TRIMMED:
+    if source.type.trimmed:
         return
     empty = next((key for key, shape in source.shapes.items() if 0 in shape), None)
     if empty is not None:
@@ -95,7 +94,7 @@ def _model(source: Source, base: BaseModel | None) -> nn.Module | None:
 
     if isinstance(base, str | os.PathLike):
         open_kinds = described(base).get("model_type") in CONV1D_MODELS
-        unnamed = source.config["peft_type"] in table.OPEN or bool(source.config.get("target_parameters"))
+        unnamed = source.type.open or bool(source.config.get("target_parameters"))
         return skeleton(base) if open_kinds or unnamed else None
     return None if base is None else skeleton(base)
 
@@ -127,8 +126,8 @@ def _completed(adapter: Adapter, source: Source, rewritten: Mapping[str, Any]) -
     adapter = finish.named(adapter, {**said, "license": license})
     adapter = adapter.replace(foreign={"peft": {"config": dict(source.config), **source.told}})
     if rewritten:
-        fields = table.of_method(adapter.method).fields(adapter)
-        adapter.foreign["peft"]["config"].update(fields | rewritten)
+        fields = types.of_method(adapter.method).fields(adapter)
+        adapter.foreign["peft"]["config"].update({**fields, **rewritten})
     return adapter.replace(foreign={"peft": {**adapter.foreign["peft"], "derived": derived(adapter)}})
 
 

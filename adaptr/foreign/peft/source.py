@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adaptr.errors import ConfigMissing, NoAdapterTensors
+from adaptr.errors import ConfigConflict, ConfigMissing, NoAdapterTensors
 from adaptr.foreign import saving
 from adaptr.foreign.detect import require_matrices
-from adaptr.foreign.peft import keys, told
-from adaptr.foreign.peft.table import PROMPT_TYPES
+from adaptr.foreign.peft import keys, told, types
 from adaptr.foreign.seen import CONFIG, config_of
 from adaptr.foreign.stored import contents
 from adaptr.foreign.weights import Weights
@@ -29,6 +28,7 @@ class Source:
     """
 
     path: Path
+    type: types.PeftType
     config: Mapping[str, Any]
     tensors: Mapping[str, Tensor]
     shapes: Mapping[str, tuple[int, ...]]
@@ -36,6 +36,16 @@ class Source:
     about: Mapping[str, Any]
     told: Mapping[str, Any]
     weights: Weights | None = None
+
+    def embeddings(self) -> tuple[str, tuple[int, ...]]:
+        """Key and shape of the virtual tokens, two axes. Raises `NoAdapterTensors` or `ConfigConflict`."""
+        found = next((key.source for key in self.keys if key.slot == keys.PROMPT), None)
+        if found is None:
+            raise NoAdapterTensors(f"`{self.path}` has no `{keys.PROMPT}`, which {self.config['peft_type']} stores")
+        shape = self.shapes[found]
+        if len(shape) != 2:
+            raise ConfigConflict(f"`{found}` has shape {shape}, wanted two axes")
+        return found, shape
 
 
 def read(weights: Path, base: BaseModel | None = None) -> Source:
@@ -49,12 +59,14 @@ def read(weights: Path, base: BaseModel | None = None) -> Source:
         raise ConfigMissing(f"`{weights}` has no `{CONFIG}` beside it, and its tensors don't say how to use them")
     if not isinstance(config.get("peft_type"), str):
         raise ConfigMissing(f"`{weights.parent / CONFIG}` has no `peft_type`, so nothing says what the tensors mean")
+    kind = types.of_type(config["peft_type"])
     return Source(
         weights,
+        kind,
         config,
         tensors,
         shapes,
-        tuple(keys.read(shapes, config["peft_type"] in PROMPT_TYPES)),
+        tuple(keys.read(shapes, types.slots(kind), kind.prompt)),
         saving.told(metadata),
         told.beside(weights.parent, metadata),
         None if base is None else Weights(base),

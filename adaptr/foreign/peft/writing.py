@@ -11,7 +11,7 @@ from adaptr.errors import Unsupported
 from adaptr.files import replacing_folder
 from adaptr.foreign import placing, same, saving
 from adaptr.foreign.format import Written
-from adaptr.foreign.peft import keys, table, told
+from adaptr.foreign.peft import keys, told, types
 from adaptr.foreign.same import Same
 from adaptr.foreign.seen import CONFIG
 from adaptr.format import canonical
@@ -43,7 +43,7 @@ def save(adapter: Adapter, out: Path, force: bool) -> Written:
 
     Raises `Unsupported` where PEFT has no such method.
     """
-    translator = table.of_method(adapter.method)
+    translator = types.of_method(adapter.method)
     found: dict[str, tuple[str, Tensor | Same]] = {
         **translator.tensors(saving.plain(adapter)),
         **_replaced(adapter),
@@ -60,12 +60,12 @@ def save(adapter: Adapter, out: Path, force: bool) -> Written:
 
 def lost(adapter: Adapter) -> list[str]:
     """What PEFT's folders can't hold of an adapter. Raises `Unsupported` where PEFT has no such method."""
-    return [*saving.lost(adapter), *table.of_method(adapter.method).lost(adapter)]
+    return [*saving.lost(adapter), *types.of_method(adapter.method).lost(adapter)]
 
 
 def _replaced(adapter: Adapter) -> dict[str, tuple[str, Same]]:
     """Whole parameters: inside a wrapper if their module is adapted too."""
-    prefix = "base_model." if _type(adapter) in table.PROMPT_TYPES else "base_model.model."
+    prefix = "base_model." if _type(adapter).prompt else "base_model.model."
     made = {}
     for path in adapter.replaced_paths:
         owner, _, name = path.rpartition(".")
@@ -74,9 +74,8 @@ def _replaced(adapter: Adapter) -> dict[str, tuple[str, Same]]:
     return made
 
 
-def _type(adapter: Adapter) -> str:
-    found: str = table.of_method(adapter.method).fields(adapter)["peft_type"]
-    return found
+def _type(adapter: Adapter) -> types.PeftType:
+    return types.of_method(adapter.method)
 
 
 # ---------------------------------------------------------------- configuration
@@ -104,7 +103,7 @@ def derived(adapter: Adapter) -> str:
 
 
 def _derived(adapter: Adapter) -> dict[str, Any]:
-    fields: dict[str, Any] = table.of_method(adapter.method).fields(adapter)
+    fields: dict[str, Any] = types.of_method(adapter.method).fields(adapter)
     modules = sorted({path.rpartition(".")[0] for path in adapter.replaced_paths} - set(adapter.targets))
     return {**fields, "modules_to_save": placing.ordered(modules) or None}
 
@@ -114,12 +113,12 @@ def _task(adapter: Adapter) -> str | None:
     if keys.two_stacks(architecture) and architecture.endswith("ForConditionalGeneration"):
         return "SEQ_2_SEQ_LM"
     found = next((task for end, task in TASKS if architecture.endswith(end)), None)
-    if found is None and _type(adapter) in table.PROMPT_TYPES:
+    if found is None and _type(adapter).prompt:
         raise Unsupported(
             "PEFT needs to know a prompt's task, and the adapter's base has no architecture that says it; load it with "
             "its base (`--base`)"
         )
-    if _type(adapter) not in table.PROMPT_TYPES:
+    if not _type(adapter).prompt:
         return found if found == "CAUSAL_LM" else None
     # for tasks with a head PEFT wants the head in the file
     return found if found == "CAUSAL_LM" or adapter.replaced else "FEATURE_EXTRACTION"

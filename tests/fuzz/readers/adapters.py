@@ -18,7 +18,7 @@ from adaptr.artifacts.history import log as history
 from adaptr.artifacts.inspect import inspect
 from adaptr.errors import AdaptrError
 from adaptr.foreign import detect, saving
-from adaptr.foreign.peft import table, told
+from adaptr.foreign.peft import told, types
 from adaptr.foreign.seen import is_adaptr
 from adaptr.registry import strict
 from fuzz import mutations
@@ -57,7 +57,7 @@ def _peft(folder: Path) -> dict[str, Reader]:
     """Folders of every type that is read, alone and for their base, header and values."""
     place, base = folder / "peft", checkpoints.saved("llama", folder / "base3")
     place.mkdir()
-    valid = [_written(method, base, folder / "valid" / method) for method in table.METHODS]
+    valid = [_written(method, base, folder / "valid" / method) for method in types.methods()]
 
     def example(random: Random) -> Example:
         files = dict(random.choice(valid))

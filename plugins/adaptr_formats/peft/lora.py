@@ -1,0 +1,193 @@
+"""PEFT's LORA: methods `lora` and `dora`, on linear layers, look-up tables, convolutions and stacks of experts."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from adaptr import kinds
+from adaptr.adapter import Target
+from adaptr.errors import ConfigConflict, Unsupported
+from adaptr.foreign import placing, same
+from adaptr.foreign.draft import Draft, Piece
+from adaptr.foreign.peft import config as fields_of
+from adaptr.foreign.peft import initial, keys, merged, stacks
+from adaptr.foreign.peft.types import Field, PeftType
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from adaptr.adapter import Adapter
+    from adaptr.foreign.peft.source import Source
+    from adaptr.foreign.same import Same
+
+SLOTS = {"A": "lora_A", "B": "lora_B", "b": "lora_B.bias", "m": "lora_magnitude_vector"}
+TABLE_SLOTS = {"A": "lora_embedding_A", "B": "lora_embedding_B"}
+
+
+class Lora(PeftType):
+    name = "lora"
+    methods = ("lora", "dora")
+    slots = SLOTS
+    weight = frozenset({"lora_A", "lora_B"})
+    others = (*TABLE_SLOTS.values(), "lora_velora_embed")
+    table = {
+        "dropout": Field("lora_dropout", default=0.0, called="dropout rates"),
+        "rslora": Field("use_rslora", bool),
+    }
+    alpha = "lora_alpha"
+    refused = {
+        "alora_invocation_tokens": "aLoRA works from its invocation tokens on; as plain LoRA it would work everywhere",
+        "use_qalora": "QA-LoRA pools the input, which is not plain LoRA",
+        "use_bdlora": "BD-LoRA packs block-diagonal factors",
+        "kasa_config": "KaSA has a diagonal between the factors",
+        "arrow_config": "Arrow routes between several adapters",
+        "monteclora_config": "MonteCLoRA samples its factors",
+        "layer_replication": "its layers are those of a model with layers repeated, which only PEFT builds",
+        "trainable_token_indices": "rows of the embedding are replaced as well",
+        "megatron_config": "its factors are split over Megatron's ranks",
+    }
+    turns = True
+
+    def read(self, source: Source, model: nn.Module | None) -> Draft:
+        """Targets and tensors. `model` decides kinds where it is given."""
+        config = source.config
+        fields_of.refuse(config, self.refused)
+        init = initial.of(source)
+        method = "dora" if fields_of.flag(config, "use_dora") else "lora"
+        if init and method == "dora":
+            raise Unsupported(
+                f"`use_dora` with `init_lora_weights` `{init}`: its magnitudes are those of a changed base"
+            )
+        targets: dict[str, Target] = {}
+        pieces: dict[str, Piece] = {}
+        for path, slots in keys.grouped(source.keys).items():
+            target, own = _target(source, model, path, _used(source, slots), method)
+            if init:
+                values, own = initial.undone(source, init, target, own)
+                target = dataclasses.replace(target, config=values)
+            targets[target.path] = target
+            pieces |= {f"{target.path}:{name}": piece for name, piece in own.items()}
+        return Draft(method, _values(source, method, ""), targets, pieces, _rewritten(config, init))
+
+    def fields(self, adapter: Adapter) -> dict[str, Any]:
+        configs = {path: t.config for path, t in adapter.targets.items()}
+        made = super().fields(adapter)
+        if len({c["rslora"] for c in configs.values()}) > 1:
+            alphas = {path: _plain_alpha(c) for path, c in configs.items()}
+            common = fields_of.common(alphas)
+            made |= {"use_rslora": False, "lora_alpha": common}
+            made["alpha_pattern"] = fields_of.patterns(alphas, common)
+        made |= {"use_dora": adapter.method == "dora", "lora_bias": _bias(configs)}
+        parameters = placing.ordered(p for p, t in adapter.targets.items() if t.stacked)
+        made["target_modules"] = placing.ordered(p for p, t in adapter.targets.items() if not t.stacked)
+        return {**made, "target_parameters": parameters} if parameters else made
+
+    def tensors(self, adapter: Adapter) -> dict[str, tuple[str, Tensor | Same]]:
+        """{adaptr's key: (PEFT's key, tensor)}."""
+        made: dict[str, tuple[str, Tensor | Same]] = {}
+        for path, target in adapter.targets.items():
+            if target.stacked:
+                at, flat = stacks.nested(adapter, path), stacks.flat(adapter.at(path))
+                made |= {f"{path}:{name}": (self.key(at, _slot(name, target.kind)), t) for name, t in flat.items()}
+                continue
+            for name, tensor in same.at(adapter, path).items():
+                wide = name == "m" and len(target.shape) > 2
+                shape = (1, *tensor.shape, *(1 for _ in target.shape[2:])) if wide else tensor.shape
+                made[f"{path}:{name}"] = self.key(path, _slot(name, target.kind)), tensor.reshape(shape)
+        return made
+
+
+def _values(source: Source, method: str, path: str) -> dict[str, Any]:
+    """adaptr's configuration of one target, patterns resolved."""
+    found = source.type.values(source.config, path)
+    bias = fields_of.flag(source.config, "lora_bias")
+    if method == "dora" and bias:
+        raise ConfigConflict("`use_dora` and `lora_bias` are both set, which no PEFT writes")
+    return found if method == "dora" else {**found, "bias": bias}
+
+
+def _slot(name: str, kind: str) -> str:
+    return (TABLE_SLOTS if kinds.TABLE_OF[kind].looked_up and name in TABLE_SLOTS else SLOTS)[name]
+
+
+def _used(source: Source, slots: dict[str, str]) -> dict[str, str]:
+    """Without what only the backward pass of VeLoRA looks at: its forward is plain LoRA's."""
+    unused = {"lora_velora_embed"} if source.config.get("velora_config") else set()
+    return {slot: key for slot, key in slots.items() if slot not in unused}
+
+
+def _rewritten(config: Mapping[str, Any], init: str) -> dict[str, Any]:
+    """Fields that are no longer true of the tensors as they were read."""
+    plain = {"enable_lora": None, "velora_config": None}
+    made = {name: value for name, value in plain.items() if config.get(name) is not None}
+    return {**made, "init_lora_weights": True} if init else made
+
+
+def _target(
+    source: Source, model: nn.Module | None, path: str, slots: dict[str, str], method: str
+) -> tuple[Target, dict[str, Piece]]:
+    if stacks.is_raw(source.config, path):
+        return _raw(source, model, path, slots)
+    ends = ("lora_embedding_A", "lora_embedding_B") if "lora_embedding_A" in slots else ("lora_A", "lora_B")
+    values = _values(source, method, path)
+    wanted = {"A": ends[0], "B": ends[1]}
+    wanted |= {"m": "lora_magnitude_vector"} if method == "dora" else {}
+    wanted |= {"b": f"{ends[1]}.bias"} if values.get("bias") else {}
+    found = keys.chosen(path, slots, wanted)
+    shapes = {name: source.shapes[key] for name, key in found.items()}
+    enabled = merged.parts(source.config)
+    if enabled:
+        values = merged.values(enabled, values)
+        pieces = merged.pieces(enabled, path, found, shapes, values["r"])
+        a, b = pieces["A"].shape, pieces["B"].shape
+    else:
+        a, b = _agreeing(path, shapes["A"], shapes["B"], values["r"])
+        pieces = {name: Piece(key, {"A": a, "B": b}.get(name, (b[0],))) for name, key in found.items()}
+    kind = _kind(source.config, ends[0], len(a))
+    return placing.agreed(model, Target(path, kind, (b[0], *a[1:]), values)), pieces
+
+
+def _agreeing(path: str, a: tuple[int, ...], b: tuple[int, ...], r: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The shapes of two factors. Raises `ConfigConflict` unless they belong together and have rank `r`."""
+    if len(a) != len(b) or len(a) < 2:
+        raise ConfigConflict(f"`{path}`: factors of shapes {a} and {b} don't belong together")
+    if b[1] != a[0] and len(a) > 2:
+        raise Unsupported(f"`{path}` is a grouped convolution, whose factors {a} and {b} PEFT combines in its own way")
+    if a[0] != r or b[1] != r:
+        raise ConfigConflict(f"`{path}`: the configuration says rank {r}, the tensors have {a} and {b}")
+    return a, b
+
+
+def _raw(source: Source, model: nn.Module | None, path: str, slots: dict[str, str]) -> tuple[Target, dict[str, Piece]]:
+    """A raw parameter: a stack of experts, or a matrix such as a router's."""
+    found = keys.chosen(path, slots, {"A": "lora_A", "B": "lora_B"})
+    values = _values(source, "lora", f"{path}.weight")
+    if stacks.is_matrix(source, model, path, found, values["r"]):
+        place = stacks.matrix(source, model, path, found)
+        return dataclasses.replace(place, config=values), {n: Piece(k, source.shapes[k]) for n, k in found.items()}
+    place = stacks.place(source.config, model, path)
+    values = _values(source, "lora", place.path)
+    return dataclasses.replace(place, config=values), stacks.pieces(source, place, found, values["r"])
+
+
+def _kind(config: Mapping[str, Any], slot: str, axes: int) -> str:
+    if slot == "lora_embedding_A":
+        return kinds.TABLE
+    if axes > 2:
+        return kinds.convolution(axes - 2)
+    return kinds.layer(fields_of.flag(config, "fan_in_fan_out"))
+
+
+def _plain_alpha(config: Mapping[str, Any]) -> float:
+    """The alpha that gives the same scale without rsLoRA."""
+    alpha, r = config["alpha"], config["r"]
+    return float(alpha * r**0.5 if config["rslora"] else alpha)
+
+
+def _bias(configs: Mapping[str, Mapping[str, Any]]) -> bool:
+    found = {bool(c.get("bias")) for c in configs.values()}
+    if len(found) > 1:
+        raise Unsupported("PEFT gives all targets a bias in `lora_B` or none; this adapter has one at some of them")
+    return found.pop()

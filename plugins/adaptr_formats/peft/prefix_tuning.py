@@ -1,0 +1,95 @@
+"""PEFT's PREFIX_TUNING: method `prefix`, trained with shifted positions. One tensor (tokens, layers*2*heads*width),
+keys and values alternating by layer.
+
+The file numbers layers and does not name modules. With a base the targets are its attention modules; without, they are
+`attention.0`, `attention.1` ..., which attaching resolves (`adaptr.families.prompt`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from adaptr import kinds
+from adaptr.adapter import Target
+from adaptr.errors import ConfigConflict, Unsupported
+from adaptr.foreign import placing
+from adaptr.foreign.draft import Draft, Piece
+from adaptr.foreign.peft import config as fields_of
+from adaptr.foreign.peft import keys
+from adaptr.foreign.peft.types import PeftType
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from adaptr.adapter import Adapter
+    from adaptr.foreign.peft.source import Source
+    from adaptr.foreign.same import Same
+
+
+class PrefixTuning(PeftType):
+    name = "prefix-tuning"
+    methods = ("prefix",)
+    open = prompt = True
+
+    def read(self, source: Source, model: nn.Module | None) -> Draft:
+        """A target a layer."""
+        key, shape = source.embeddings()
+        tokens = fields_of.size(source.config, "num_virtual_tokens")
+        layers = fields_of.size(source.config, "num_layers")
+        heads = fields_of.size(source.config, "num_attention_heads")
+        width, left = divmod(fields_of.size(source.config, "token_dim"), heads)
+        if left or shape != (tokens, layers * 2 * heads * width):
+            raise ConfigConflict(
+                f"`{key}` has shape {shape}; {tokens} tokens, {layers} layers, {heads} heads of width {width} want "
+                f"{(tokens, layers * 2 * heads * width)}"
+            )
+        values = {"tokens": tokens, "position_offset": "shift"}
+        targets = [Target(f"attention.{n}", kinds.ATTENTION, (heads, width), values) for n in range(layers)]
+        pieces = {
+            f"{target.path}:{name}": Piece(
+                key, (heads, tokens, width), (tokens, 2 * layers, heads, width), 2 * n + side, (1, 0, 2)
+            )
+            for n, target in enumerate(targets)
+            for side, name in enumerate("KV")
+        }
+        return Draft("prefix", values, {t.path: t for t in targets}, pieces)
+
+    def fields(self, adapter: Adapter) -> dict[str, Any]:
+        """The configuration fields that follow from the targets."""
+        heads, width, tokens = _sizes(adapter)
+        kept = adapter.foreign.get("peft", {}).get("config", {}).get("num_transformer_submodules")
+        return {
+            "peft_type": "PREFIX_TUNING",
+            "num_virtual_tokens": tokens,
+            "num_layers": len(adapter.targets),
+            "num_attention_heads": heads,
+            "token_dim": heads * width,
+            "num_transformer_submodules": kept or 1,
+            "prefix_projection": False,
+        }
+
+    def tensors(self, adapter: Adapter) -> dict[str, tuple[str, Tensor | Same]]:
+        """{adaptr's key: (PEFT's key, tensor)}: all keys lead to one tensor."""
+        import torch
+
+        names = [f"{path}:{side}" for path in placing.ordered(adapter.targets) for side in "KV"]
+        stacked = torch.stack([adapter.at(name[:-2])[name[-1]] for name in names])
+        whole = stacked.permute(2, 0, 1, 3).flatten(1)
+        return dict.fromkeys(names, (keys.PROMPT, whole))
+
+
+def _sizes(adapter: Adapter) -> tuple[int, int, int]:
+    found = {(*t.shape, t.config["tokens"]) for t in adapter.targets.values()}
+    if len(found) > 1:
+        raise Unsupported("PEFT's prefixes have the same heads and tokens in every layer; this adapter's differ")
+    if any(t.config["position_offset"] != "shift" for t in adapter.targets.values()):
+        raise Unsupported(
+            "PEFT shifts the text's positions behind a prefix; this prefix was trained without (`position_offset` none)"
+        )
+    known = "peft" in adapter.foreign
+    if keys.two_stacks(adapter.base.architecture) and not known:
+        raise Unsupported(
+            "PEFT gives prefixes to half of a decoder's layers in encoder-decoder models, not to all attentions"
+        )
+    heads, width, tokens = found.pop()
+    return heads, width, tokens

@@ -1,0 +1,64 @@
+"""PEFT's PROMPT_TUNING and P_TUNING: method `prompt`. P-tuning files hold the encoder's output, all that is used of it.
+
+For encoder-decoder models PEFT stores twice the rows and uses the first half.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from adaptr import kinds
+from adaptr.adapter import Target
+from adaptr.errors import ConfigConflict
+from adaptr.foreign import same
+from adaptr.foreign.draft import Draft, Piece
+from adaptr.foreign.peft import config as fields_of
+from adaptr.foreign.peft import keys
+from adaptr.foreign.peft.types import PeftType
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from adaptr.adapter import Adapter
+    from adaptr.foreign.peft.source import Source
+    from adaptr.foreign.same import Same
+
+
+class PromptTuning(PeftType):
+    name = "prompt-tuning"
+    methods: ClassVar[tuple[str, ...]] = ("prompt",)
+    prompt = True
+
+    def read(self, source: Source, model: nn.Module | None) -> Draft:
+        """The one target, the model itself."""
+        key, shape = source.embeddings()
+        tokens = fields_of.size(source.config, "num_virtual_tokens")
+        rows = tokens * fields_of.size(source.config, "num_transformer_submodules", 1)
+        width = fields_of.size(source.config, "token_dim", shape[1])
+        if shape != (rows, width):
+            raise ConfigConflict(f"`{key}` has shape {shape}, the configuration wants {(rows, width)}")
+        values = {"tokens": tokens, "rows": rows, "init": "normal"}
+        return Draft("prompt", values, {"": Target("", kinds.MODEL, (width,), values)}, {":P": Piece(key, shape)})
+
+    def fields(self, adapter: Adapter) -> dict[str, Any]:
+        """The configuration fields that follow from the prompt."""
+        (target,) = adapter.targets.values()
+        kept = adapter.foreign.get("peft", {}).get("config", {}).get("peft_type")
+        return {
+            "peft_type": kept if kept == "P_TUNING" else "PROMPT_TUNING",
+            "num_virtual_tokens": target.config["tokens"],
+            "num_transformer_submodules": _copies(adapter, target),
+            "token_dim": target.shape[0],
+        }
+
+    def tensors(self, adapter: Adapter) -> dict[str, tuple[str, Tensor | Same]]:
+        """{adaptr's key: (PEFT's key, tensor)}."""
+        (target,) = adapter.targets.values()
+        P = same.at(adapter, "")["P"]
+        missing = _copies(adapter, target) * target.config["tokens"] - P.shape[0]
+        return {":P": (keys.PROMPT, P if missing <= 0 else P.tensor.repeat(2, 1))}
+
+
+def _copies(adapter: Adapter, target: Target) -> int:
+    stored = target.config["rows"] // target.config["tokens"]
+    return max(int(stored), 2 if keys.two_stacks(adapter.base.architecture) else 1)
