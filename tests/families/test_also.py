@@ -10,7 +10,8 @@ import torch
 import adaptr
 import tiny
 from adaptr import errors
-from adaptr.testing import Driver, Laws
+from adaptr.testing import Driver, count
+from adaptr.testing.training import TrainingLaws
 
 NORMS = ("input", "post_attention")
 
@@ -87,14 +88,22 @@ def test_packed_parameters_are_refused() -> None:
         adaptr.create(model, "lora", ["attn.q"], also=["head"])
 
 
-class TestBeside(Laws):
-    """Training that goes on, groups and counts have them too."""
+class TestBeside(TrainingLaws):
+    """Training that goes on, groups and what is finished have them too."""
 
     method = "adalora"
-    config = {"r": 4, "target_r": 2, "steps": 4, "tfinal": 1, "also": ["norm", "head"]}
 
-    test_law_2_forward_is_the_merged_weight = None
-    test_law_5_merging_a_stack_is_merging_the_composed_view = None
-    test_law_9_compiles_without_a_break = None
-    test_law_10_quantised_keeps_shapes_and_its_declared_error = None
-    test_law_1_fresh_is_the_identity = None
+    def model(self) -> Any:
+        return tiny.model("llama")
+
+    def inputs(self) -> Any:
+        return tiny.inputs("llama")
+
+    def fresh(self, model: Any) -> adaptr.Adapter:
+        return adaptr.create(model, "adalora", also=["norm", "head"], r=4, target_r=2, steps=4, tfinal=1)
+
+
+def test_they_are_counted() -> None:
+    model = tiny.model("llama")
+    with adaptr.train(model, adaptr.create(model, "lora", ["attn.q"], also="norm", r=2)) as session:
+        assert sum(p.numel() for p in session.parameters()) == count(session.adapter) == 2 * 2 * 64 + 5 * tiny.WIDTH
