@@ -63,7 +63,7 @@ class State(nn.Module):
             target=target,
             mount=mount,
             site=sites.site(mount.site),
-            reads={path: Reading(path) for path in mount.reads},
+            reads={path: Reading(path, self) for path in mount.reads},
             strength=weight,
             cfg=method.config(target.config),
             memo={},
@@ -190,13 +190,14 @@ class State(nn.Module):
 
 
 class Reading:
-    """A forward pre-hook on another module: remember its input, for this call."""
+    """A forward pre-hook on another module: remember its input, for this call, where `state` will ask for it."""
 
-    def __init__(self, path: str) -> None:
-        self.path = path
+    def __init__(self, path: str, state: State) -> None:
+        self.path, self.state = path, state
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        put(self, args[0] if args else next(iter(kwargs.values())))
+        if self.state.strength:  # at 0 nobody takes it, and it would stay with the thread
+            put(self, args[0] if args else next(iter(kwargs.values())))
 
 
 def _parameter(tensor: Tensor, learns: bool) -> nn.Parameter:

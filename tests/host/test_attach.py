@@ -14,6 +14,7 @@ import torch
 import adaptr
 import tiny
 from adaptr import errors, host
+from adaptr.host import call
 from adaptr.testing import assert_close, logits, merged, shaken
 
 METHODS = ("lora", "ia3", "dora", "bitfit")
@@ -50,6 +51,7 @@ def test_strength_zero_is_the_base_and_one_is_all(method: str) -> None:
     base, adapter = run(model), made(model, method)
     handle = adaptr.attach(model, adapter, 0.0)
     assert_close(run(model), base, to=1e-6)
+    assert call.chain() is None  # of that call nothing stays with the thread
     handle.weight = 1.0
     full = run(model)
     handle.detach()
