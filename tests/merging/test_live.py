@@ -165,6 +165,17 @@ def test_a_stack_is_rounded_once_as_merging_does() -> None:
     assert all(torch.allclose(t, twice[k], rtol=2e-2, atol=2e-2) for k, t in got.items())
 
 
+@pytest.mark.parametrize("weight", [1.0, 0.5])
+def test_a_stack_has_its_own_weights_times_the_whole(weight: float) -> None:
+    model = tiny.model("llama")
+    parts = {"a": made(model, seed=1), "b": made(model, seed=2)}
+    stack = adaptr.create(model, "stack", children=parts, weights={"a": 0.3, "b": [1.0, -0.7]})
+    with adaptr.attach(model, stack, weight):
+        live = logits(model(**tiny.inputs("llama")))
+    with adaptr.attach(model, stack, weight, merged=True):
+        assert torch.allclose(logits(model(**tiny.inputs("llama"))), live, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("name", ["mixtral", "gpt-oss"])
 def test_stacks_of_experts(name: str) -> None:
     model, given = tiny.model(name), tiny.inputs(name)
