@@ -18,7 +18,7 @@ def call(place: str | os.PathLike[str], given: str) -> None:
 def called(text: object) -> str:
     """A text, or a path, in which no place of adaptr's own stands that has another name."""
     found = str(text)
-    for place, given in _GIVEN.items():
+    for place, given in tuple(_GIVEN.items()):  # another thread may open an artifact meanwhile
         if place in found:
             found = found.replace(place, given)
     return found
