@@ -24,6 +24,8 @@ AdaptrError
 │   │   └── LossyConversion           writing it would lose something, and `--lossy` was not given
 │   ├── CheckpointError               a base checkpoint is incomplete or malformed
 │   ├── RecipeError                   a recipe file says something that can't be carried out
+│   ├── DataError                     a file of examples can't be read as it was said to be
+│   │   └── BadRecord                 one record is no example of the task, with its file and line
 │   ├── WeightsBeside                 other weights lie beside an adapter, and would be left out
 │   ├── ShapeError                    a tensor's shape is not the one its configuration wants
 │   ├── NonFinite                     NaN or infinity where there must be none
@@ -103,9 +105,11 @@ from adaptr.errors.formats import (
     VersionUnknown,
 )
 from adaptr.errors.inputs import (
+    BadRecord,
     CheckpointError,
     ConfigConflict,
     ConfigMissing,
+    DataError,
     FileChanged,
     ForeignError,
     FormatAmbiguous,
@@ -159,18 +163,18 @@ from adaptr.errors.usage import (
 
 __all__ = [
     "AdapterTooLarge", "AdaptrError", "AlreadyAttached", "AuthError", "BadConfig", "BadDigest", "BadManifest",
-    "BadReference", "CheckpointError", "ConfigConflict", "ConfigMissing", "ContentMismatch", "DataTrailing",
-    "DataTruncated", "DigestMismatch", "DiskFull", "DtypeUnknown", "EntryMalformed", "FeatureUnknown", "FieldInvalid",
-    "FieldMissing", "FileChanged", "ForeignError", "FormatAmbiguous", "FormatError", "FormatTooNew", "HeaderError",
-    "HeaderNotJson", "HeaderNotUtf8", "HeaderTooDeep", "HeaderTooLarge", "HeaderTruncated", "InputError",
-    "IntegrityError", "KeyDuplicate", "KeyMalformed", "KeyTooLong", "LfsPointer", "LossyConversion", "MachineError",
-    "ManifestError", "ManifestMissing", "ManifestNotCanonical", "ManifestNotJson", "ManifestTooDeep",
-    "MetadataInvalid", "MissingContext", "MissingExtra", "NoAdapterTensors", "NoDelta", "NoRoom", "NonFinite",
-    "NotFound", "NotMergeable", "NotMerged", "NotPossible", "NothingChanged", "OffsetsHole", "OffsetsInvalid",
-    "OffsetsOverlap", "OutputExists", "PolicyError", "RecipeError", "ReferenceMoved", "RefusedMediaType",
-    "RegistryError", "ShapeError", "ShapeInvalid", "SignatureError", "SizeMismatch", "StoreLocked", "StoreUnsafe",
-    "TargetAmbiguous", "TargetMismatch", "TargetNotFound", "TensorAbsent", "TensorMissing", "TensorUnexpected",
-    "TensorUnknown", "TiedWeights", "TransferError", "UnknownFormat", "UnknownMethod", "UnsafeName", "UnsafePickle",
-    "Unsupported", "UsageError", "VersionUnknown", "WeightsBeside", "WeightsIgnored", "WrongBase", "printable",
-    "shown",
+    "BadRecord", "BadReference", "CheckpointError", "ConfigConflict", "ConfigMissing", "ContentMismatch",
+    "DataError", "DataTrailing", "DataTruncated", "DigestMismatch", "DiskFull", "DtypeUnknown", "EntryMalformed",
+    "FeatureUnknown", "FieldInvalid", "FieldMissing", "FileChanged", "ForeignError", "FormatAmbiguous",
+    "FormatError", "FormatTooNew", "HeaderError", "HeaderNotJson", "HeaderNotUtf8", "HeaderTooDeep",
+    "HeaderTooLarge", "HeaderTruncated", "InputError", "IntegrityError", "KeyDuplicate", "KeyMalformed",
+    "KeyTooLong", "LfsPointer", "LossyConversion", "MachineError", "ManifestError", "ManifestMissing",
+    "ManifestNotCanonical", "ManifestNotJson", "ManifestTooDeep", "MetadataInvalid", "MissingContext",
+    "MissingExtra", "NoAdapterTensors", "NoDelta", "NoRoom", "NonFinite", "NotFound", "NotMergeable", "NotMerged",
+    "NotPossible", "NothingChanged", "OffsetsHole", "OffsetsInvalid", "OffsetsOverlap", "OutputExists",
+    "PolicyError", "RecipeError", "ReferenceMoved", "RefusedMediaType", "RegistryError", "ShapeError",
+    "ShapeInvalid", "SignatureError", "SizeMismatch", "StoreLocked", "StoreUnsafe", "TargetAmbiguous",
+    "TargetMismatch", "TargetNotFound", "TensorAbsent", "TensorMissing", "TensorUnexpected", "TensorUnknown",
+    "TiedWeights", "TransferError", "UnknownFormat", "UnknownMethod", "UnsafeName", "UnsafePickle", "Unsupported",
+    "UsageError", "VersionUnknown", "WeightsBeside", "WeightsIgnored", "WrongBase", "printable", "shown",
 ]  # fmt: skip

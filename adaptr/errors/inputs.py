@@ -63,6 +63,14 @@ class RecipeError(InputError):
     """A recipe file says something that can't be carried out; the message names the line."""
 
 
+class DataError(InputError):
+    """A file of examples can't be read as it was said to be."""
+
+
+class BadRecord(DataError):
+    """One record is no example of the task; the message names its file and line."""
+
+
 class WeightsBeside(InputError):
     """Weights that were trained with an adapter lie beside its file, and would be left out in silence."""
 

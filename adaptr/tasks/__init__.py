@@ -1,0 +1,1 @@
+"""Tasks: what a record is an example of, and which model answers it."""
