@@ -21,7 +21,7 @@ from adaptr.composing import beside, parents, recipe_file
 from adaptr.composing.beside import Choice
 from adaptr.composing.making import Work, opened_base, weights
 from adaptr.composing.parents import Parent
-from adaptr.composing.recipe import Input, Recipe, arguments, checked
+from adaptr.composing.recipe import Input, Recipe, arguments, checked, files
 from adaptr.composing.searching import searched
 from adaptr.errors import UsageError
 from adaptr.expression import Expression
@@ -129,7 +129,7 @@ def compose(
         recipe = Recipe(tuple(Input(each.what, each.weight) for each in _terms(several(adapters, least=0))), **options)
     if out is None:
         return composed(recipe)
-    sources = [file, *(one.source for one in recipe.inputs), recipe.base, recipe.config.get("data")]
+    sources = [file, *(one.source for one in recipe.inputs), recipe.base, *files(recipe).values()]
     place = placed(Path(out), force, reads(*sources))
     return composed(recipe, place.parent).saved(place, force)
 

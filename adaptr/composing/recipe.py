@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from adaptr import strategies
@@ -81,7 +80,8 @@ def checked(recipe: Recipe) -> tuple[Strategy, Any]:
 
 def arguments(recipe: Recipe, cfg: object, weights: list[Weight], random: bool) -> dict[str, Any]:
     """What the lineage says of a recipe besides its inputs. Files are named by digest, never by their place."""
-    config = {key: _portable(value) for key, value in vars(cfg).items()}
+    files = strategies.get(recipe.strategy).files
+    config = {key: digest.of_file(value) if key in files and value else value for key, value in vars(cfg).items()}
     given: dict[str, Any] = {"rank": recipe.rank, "energy": recipe.energy, "normalize": recipe.normalize}
     given["dtype"] = recipe.dtype
     if recipe.replaced != "refuse":
@@ -92,5 +92,8 @@ def arguments(recipe: Recipe, cfg: object, weights: list[Weight], random: bool) 
     return {"strategy": recipe.strategy, "config": config, "weights": weights, **said}
 
 
-def _portable(value: object) -> Any:
-    return digest.of_file(value) if isinstance(value, str) and value and Path(value).is_file() else value
+def files(recipe: Recipe) -> dict[str, str]:
+    """The files that the strategy reads, by the field of the configuration that names them."""
+    fields = strategies.get(recipe.strategy).files
+    named = {field: recipe.config.get(field) for field in sorted(fields)}
+    return {field: file for field, file in named.items() if isinstance(file, str) and file}

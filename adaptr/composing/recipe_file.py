@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from adaptr import strategies, weighting
-from adaptr.composing.recipe import Input, Recipe, checked
+from adaptr.composing.recipe import Input, Recipe, checked, files
 from adaptr.errors import RecipeError, UsageError, shown
 from adaptr.sources.resolve import Source, resolve
 
@@ -88,7 +88,8 @@ class _Reader:
             given["base"] = resolve(given["base"], self.path.parent)
         recipe = Recipe(self._inputs(found["inputs"]), **given)
         self._check(recipe, found)
-        return recipe
+        beside = {field: str(self.path.parent / file) for field, file in files(recipe).items()}
+        return dataclasses.replace(recipe, config={**recipe.config, **beside})
 
     def _check(self, recipe: Recipe, found: Mapping[str, Any]) -> None:
         """All that can be known to be wrong, each at the line of its field."""

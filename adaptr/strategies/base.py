@@ -71,7 +71,8 @@ class Strategy(Configured[C]):
     `space`: where it works. `linear`: whether its exact result is the plain weighted sum. `random`: whether it draws
     numbers. `rank_wanted`: whether it means nothing without a rank or energy. `normalize`: whether weights are divided
     by their sum when nothing is said. `searches`: whether it finds the weights itself, on data, with `search`.
-    `shares`: fields that are above 0 and up to 1. `least`, `most`: how many adapters it takes (0: any number).
+    `shares`: fields that are above 0 and up to 1. `files`: fields that name a file. `least`, `most`: how many adapters
+    it takes (0: any number).
 
     What its formula says of inputs and weights, which `adaptr.testing.StrategyLaws` holds it to: `ordered`: why the
     order of the inputs matters, "" where it does not. `jumps`: why the result at a weight that goes to 0 is not that
@@ -88,6 +89,7 @@ class Strategy(Configured[C]):
     normalize: ClassVar[bool] = False
     searches: ClassVar[bool] = False
     shares: ClassVar[frozenset[str]] = frozenset({"density", "common"})
+    files: ClassVar[frozenset[str]] = frozenset()
     least: ClassVar[int] = 1
     most: ClassVar[int] = 0
     ordered: ClassVar[str] = ""

@@ -19,6 +19,7 @@ from adaptr import kinds, strategies
 from adaptr.adapter import Adapter, Target
 from adaptr.algebra.operator import Operator
 from adaptr.errors import AdaptrError, BadConfig, Unsupported
+from adaptr.settings import hints
 from adaptr.strategies import cases
 from adaptr.strategies.base import Place, Strategy
 from adaptr.strategies.cases import HOSTILE, KINDS, SHAPES, Case
@@ -280,6 +281,12 @@ class StrategyLaws:
             assert_alike(found, own.alone(weight, other, own.config(options)) * op.dense(_double()))
 
         self.holds(law, self.cases())
+
+    def test_law_14_the_files_that_it_reads_are_named_by_texts_of_its_configuration(self) -> None:
+        if not self.own.files:
+            skip(f"`{self.strategy}` reads no files")
+        config: Any = self.own.Config
+        assert {hints(config).get(field) for field in self.own.files} == {str}
 
 
 def _double() -> Any:

@@ -28,6 +28,7 @@ class LoraHub(Strategy[Config]):
     name = "lorahub"
     linear = True
     searches = True
+    files = frozenset({"data"})
     ordered = "the search turns to one input after the other, and ends after `steps` looks"
 
     def check(self, cfg: Config) -> None:

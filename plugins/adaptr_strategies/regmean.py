@@ -30,6 +30,7 @@ class Config:
 class RegMean(Strategy[Config]):
     name = "regmean"
     scale_free = diluted = True
+    files = frozenset({"grams"})
 
     def check(self, cfg: Config) -> None:
         if not cfg.grams:

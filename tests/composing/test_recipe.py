@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 import adaptr
+from adaptr import strategies
 from adaptr.composing import recipe_file
-from adaptr.errors import InputError, RecipeError, UsageError
+from adaptr.errors import InputError, OutputExists, RecipeError, UsageError
+from adaptr.strategies.base import Combination, Operators, Place, Weights
 from composing.test_compose import lora
+from foreign.test_formats import Point
 
 GOOD = """\
 strategy: ties
@@ -116,3 +122,59 @@ def test_deep_and_repeated_structures_end_soon(folder: Path) -> None:
     for text in ("[" * 5000, "name: " + "[" * 5000, bomb, f"inputs: {'{a: ' * 3000}"):
         with pytest.raises(RecipeError):
             recipe_file.read(written(folder, text))
+
+
+@pytest.mark.parametrize(("strategy", "field"), [("regmean", "grams"), ("lorahub", "data")])
+def test_the_files_of_a_strategy_are_meant_from_the_recipes_folder(folder: Path, strategy: str, field: str) -> None:
+    text = f"strategy: {strategy}\nconfig: {{{field}: sub/file}}\n{GOOD[GOOD.index('inputs') :]}"
+    assert recipe_file.read(written(folder, text)).config == {field: str(folder / "sub" / "file")}
+    whole = text.replace("sub/file", str(folder / "file"))
+    assert recipe_file.read(written(folder, whole)).config == {field: str(folder / "file")}
+
+
+def test_a_recipe_with_files_is_carried_out_wherever_it_is_called_from(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = {f"{path}:{n}": torch.eye(target.shape[-1]) for n in (0, 1) for path, target in lora(n + 1).targets.items()}
+    save_file(rows, folder / "grams.safetensors")
+    text = "strategy: regmean\nconfig: {grams: grams.safetensors}\ninputs:\n  - adapter: one.safetensors\n"
+    written(folder, text + "  - adapter: sub/two.safetensors\n")
+    (folder / "elsewhere").mkdir()
+    monkeypatch.chdir(folder / "elsewhere")
+    made = adaptr.compose("../recipe.yaml", out="made.safetensors")
+    monkeypatch.chdir(folder)
+    assert made.adapter.lineage == adaptr.compose("recipe.yaml").adapter.lineage
+    assert made.adapter.lineage["arguments"]["config"]["grams"].startswith("sha256:")
+
+
+def test_no_output_replaces_a_file_that_the_strategy_reads(folder: Path) -> None:
+    grams = folder / "grams.safetensors"
+    grams.write_bytes(b"numbers")
+    pair = [folder / "one.safetensors", folder / "sub" / "two.safetensors"]
+    with pytest.raises(OutputExists):
+        adaptr.compose(pair, "regmean", grams, grams=str(grams), force=True)
+    assert grams.read_bytes() == b"numbers"
+
+
+def test_a_text_that_is_no_file_for_the_strategy_is_said_as_it_is(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever lies where it is called from."""
+    monkeypatch.chdir(folder)
+    (folder / "magnitude").write_text("a file that is called as a value is")
+
+    @dataclass(frozen=True)
+    class Config:
+        by: str = "magnitude"
+
+    class Chosen(Combination[Config]):
+        name = "chosen"
+
+        def coefficients(self, ops: Operators, weights: Weights, cfg: Config, place: Place) -> Weights:
+            return weights
+
+    monkeypatch.setattr("adaptr.discovery._points", lambda group: {"chosen": Point(Chosen)})
+    strategies.get.cache_clear()
+    made = adaptr.compose([folder / "one.safetensors"], "chosen", by="magnitude")
+    strategies.get.cache_clear()
+    assert made.adapter.lineage["arguments"]["config"] == {"by": "magnitude"}
