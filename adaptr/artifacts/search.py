@@ -9,9 +9,10 @@ from typing import Any
 from adaptr.errors import UsageError
 from adaptr.registry import remotes
 from adaptr.registry import search as indexes
-from adaptr.registry.reference import Reference, is_reference, parse
+from adaptr.registry.reference import parse
 from adaptr.registry.remotes import Found
 from adaptr.registry.store import Store
+from adaptr.sources.resolve import Place, namespace
 
 
 @dataclass(frozen=True)
@@ -40,30 +41,22 @@ class Published:
         return asdict(self)
 
 
-def search(words: str | Sequence[str], where: str = "") -> Answers:
+def search(words: str | Sequence[str], where: Place = "") -> Answers:
     """Artifacts that fit all words: in the store, or in what `where` names: the Hub, an index, a layout."""
     words = words.split() if isinstance(words, str) else tuple(words)
     if not where:
         found = indexes.fitting(indexes.in_store(Store.default()), words)
     else:
-        place = _place(where)
+        place = namespace(where)
         found = remotes.of(place.scheme).search(place, words)
-    return Answers(where, tuple(words), tuple(found))
-
-
-def _place(where: str) -> Reference:
-    if where in {"hf", "hf://"}:
-        return Reference("hf")
-    if not is_reference(where):
-        raise UsageError(f"`{where}` can't be searched; wanted `hf://`, `hf://org`, `oci://host/namespace` or a layout")
-    return parse(where)
+    return Answers(str(where), tuple(words), tuple(found))
 
 
 def build(where: str, repositories: Sequence[str] = ()) -> Published:
     """Publish what a namespace of a registry has. `repositories`: names in it, for registries that don't tell."""
     from adaptr.registry.client.registry import connected
 
-    place = parse(where)
+    place = namespace(where)
     if place.scheme != "oci":
         raise UsageError(f"`{where}` is no namespace of a registry; wanted `oci://host/namespace`")
     store = Store.default()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from adaptr.errors import InputError, UsageError, shown
 from adaptr.files.linked import snapshot
-from adaptr.registry import local
+from adaptr.registry import local, remotes
 from adaptr.registry.digest import Digest
 from adaptr.registry.reference import Reference, is_reference, parse
 from adaptr.registry.store import Store
@@ -118,6 +118,23 @@ def weighted(text: str) -> tuple[str, float]:
     if not math.isfinite(weight):
         raise UsageError(f"the weight `{tail}` of `{head}` is not a finite number")
     return head, weight
+
+
+def namespace(given: Place) -> Reference:
+    """Where artifacts are looked for: a folder here, what a reference names, or all that a remote has, by its scheme.
+
+    Raises `UsageError` for anything else.
+    """
+    if not is_reference(given := str(given)) and os.path.lexists(given):
+        return Reference("file", name=os.path.abspath(given))
+    scheme, _, rest = given.partition("://")
+    if not rest and remotes.SORT.has(scheme) and remotes.of(scheme).whole:
+        return Reference(scheme)
+    if is_reference(given):
+        return parse(given)
+    raise UsageError(
+        f"`{shown(given)}` can't be searched; wanted `hf://`, `hf://org`, `oci://host/namespace` or a layout's folder"
+    )
 
 
 def remote(text: str) -> Reference:

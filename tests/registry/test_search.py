@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+import adaptr
 from adaptr import api
 from adaptr.artifacts import search as ops
-from adaptr.errors import BadManifest, NotFound, UsageError
+from adaptr.errors import BadManifest, BadReference, NotFound, UsageError
 from adaptr.registry import search, terms
 from adaptr.registry.digest import Digest
 from adaptr.registry.manifest import Descriptor
@@ -57,9 +58,21 @@ def test_a_layout(style: Path, tmp_path: Path) -> None:
     assert references(ops.search(["gre"], place)) == [f"{place}#green"]
 
 
+def test_a_layout_is_searched_by_its_path(style: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    api.push(str(style), f"file://{tmp_path}/layout#green")
+    for place in ("layout", tmp_path / "layout", adaptr.sources.resolve.resolve("layout")):
+        assert references(ops.search(["gre"], place)) == [f"file://{tmp_path}/layout#green"]
+    (tmp_path / "hf").mkdir()
+    with pytest.raises(NotFound, match="no OCI layout"):
+        ops.search(["gre"], "hf")  # a path that exists is that path
+
+
 def test_what_can_not_be_searched() -> None:
     with pytest.raises(UsageError, match="can't be searched"):
         ops.search(["x"], "somewhere")
+    with pytest.raises(BadReference):
+        ops.search(["x"], "oci://")
     with pytest.raises(UsageError, match="no namespace"):
         ops.build("hf://acme")
 

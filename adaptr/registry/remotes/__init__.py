@@ -68,6 +68,8 @@ class Remote:
 
     #: The scheme, which is also the file's and the entry point's name.
     name: ClassVar[str] = ""
+    #: Whether the scheme alone, `hf://`, names all that it has, to be searched.
+    whole: ClassVar[bool] = False
 
     def pull(self, reference: Reference, store: Store, progress: Progress | None = None) -> Digest:
         """Bring an artifact into the store, verified; returns its manifest's digest. Does not name it."""

@@ -29,6 +29,7 @@ class HuggingFace(Remote):
     """The Hub at `HF_ENDPOINT`, as the account of `HF_TOKEN`."""
 
     name = "hf"
+    whole = True
 
     def pull(self, reference: Reference, store: Store, progress: Progress | None = None) -> Digest:
         """Bring a repository's adapter or base model into the store, at the commit that the revision stands for now."""
