@@ -110,8 +110,9 @@ def push(
     _require_outside(what, where)
     digest = _packed(what, to, store)
     pushed = remotes.of(where.scheme).push(store, digest, where, progress, force)
-    # named only now: what was refused there must not be taken for what is there
-    store.put(store.manifest(digest), where.local, str(where.at(digest)) if where.scheme == "oci" else "")
+    if not where.on_disk:  # a folder here is no name for others, and needs none to be found again
+        # named only now: what was refused there must not be taken for what is there
+        store.put(store.manifest(digest), where.local, str(where.at(digest)) if where.scheme == "oci" else "")
     size = store.manifest(digest).size
     return Sent(str(pushed.reference), digest, size, pushed.uploaded, pushed.skipped, len(store.referrers(digest)))
 
@@ -208,7 +209,7 @@ def _known(form: str) -> None:
 
 def _require_outside(what: What, where: Reference) -> None:
     """Raises `OutputExists` for a layout here that would lie in what is published, or in the store."""
-    if where.scheme == "file":
+    if where.on_disk:
         layout = Path(where.name)  # another tag in the layout that is read takes nothing away
         require_apart(layout, [path for path in reads(what) if path.resolve() != layout.resolve()])
 

@@ -39,7 +39,7 @@ def is_here(reference: Reference) -> bool:
     """Whether a `file://` names an adapter itself, not an OCI layout."""
     place = Path(reference.name)
     plain = not reference.tag and reference.digest is None
-    return reference.scheme == "file" and plain and not (place / "oci-layout").is_file()
+    return reference.on_disk and plain and not (place / "oci-layout").is_file()
 
 
 def has(name: str) -> bool:

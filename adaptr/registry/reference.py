@@ -54,6 +54,11 @@ class Reference:
         return f"{start}{self.name}{self.tag and f':{self.tag}'}{pin}"
 
     @property
+    def on_disk(self) -> bool:
+        """Whether it is a place on this machine."""
+        return self.scheme == "file"
+
+    @property
     def pins_file(self) -> bool:
         """Whether the digest is that of one file, which itself is no manifest."""
         plain = not self.tag and not self.name.endswith("/")

@@ -62,6 +62,16 @@ def test_a_layout_is_written_extended_and_read(folder: Path, own: Path, store: S
     assert (found.method, found.tensors, found.rank) == ("lora", 2, "2")
 
 
+@pytest.mark.parametrize("mark", ["", "#blue"])
+def test_what_is_written_here_leaves_no_name_in_the_store(folder: Path, tmp_path: Path, mark: str) -> None:
+    sent = api.push(str(folder), f"file://{tmp_path}/layout{mark}")
+    handling.copy(f"file://{folder}", f"file://{tmp_path}/other{mark}")
+    assert handling.list() == []
+    handling.tag(str(folder), "style:1")
+    handling.copy(f"file://{tmp_path}/layout{mark}", f"file://{tmp_path}/more#1")
+    assert [one.name for one in handling.list() if one.digest == sent.digest and not one.reference] == ["style:1"]
+
+
 def test_without_a_name_a_layout_means_its_only_artifact_or_the_latest(folder: Path, own: Path, tmp_path: Path) -> None:
     place = f"file://{tmp_path}/layout"
     first = api.push(str(folder), f"{place}#blue")
