@@ -16,8 +16,8 @@ _HOME = {
     "Adapter": "adaptr.adapter",
     "Base": "adaptr.adapter",
     "Target": "adaptr.adapter",
-    "Param": "adaptr.params",
-    "View": "adaptr.view",
+    "Param": "adaptr.contract.params",
+    "View": "adaptr.contract.view",
     # families, for plugins
     "Method": "adaptr.families.base",
     "Delta": "adaptr.families.delta",
@@ -84,6 +84,8 @@ if TYPE_CHECKING:
     from adaptr.artifacts.search import search as search
     from adaptr.artifacts.trust import sign as sign
     from adaptr.composing.compose import compose as compose
+    from adaptr.contract import Param as Param
+    from adaptr.contract import View as View
     from adaptr.converting.convert import convert as convert
     from adaptr.converting.resize import convert_method as convert_method
     from adaptr.converting.resize import resize as resize
@@ -107,7 +109,6 @@ if TYPE_CHECKING:
     from adaptr.merging.merge import merge as merge
     from adaptr.merging.unmerge import unmerge as unmerge
     from adaptr.merging.verify import verify as verify
-    from adaptr.params import Param as Param
     from adaptr.runtime.apply import apply as apply
     from adaptr.runtime.attaching import attach as attach
     from adaptr.runtime.attaching import create as create
@@ -123,7 +124,6 @@ if TYPE_CHECKING:
     from adaptr.strategies.core import InCore as InCore
     from adaptr.strategies.elementwise import Elementwise as Elementwise
     from adaptr.strategies.whole import Whole as Whole
-    from adaptr.view import View as View
 
 
 def _evaluator() -> Evaluator:

@@ -8,8 +8,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from adaptr.adapter import Adapter
+    from adaptr.adapter.expression import Expression
     from adaptr.algebra.operator import Operator
-    from adaptr.expression import Expression
 
 
 class Evaluator(Protocol):

@@ -3,7 +3,7 @@
 A method is an object with a `name`, a `Config`, a table of `params` and these five hooks. Its *family*
 (`adaptr.families`) answers them once for all methods that work alike; a method overrides what it must. No decorator is
 needed: a method of one of these names is a hook. What a method supplies for them, typed, is `adaptr.contract`, which is
-read next; what others may ask it is `adaptr.capabilities`.
+read next; what others may ask it is `adaptr.contract.Capabilities`.
 
 Each method has a plugin manager of its own (`adaptr.plugins`), so a call goes to the method named in the adapter and to
 the observers, and to nobody else. Observers are hook wrappers (timing, policy, audit) registered for all methods with
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from adaptr.adapter import Adapter, Target
+    from adaptr.contract import View
     from adaptr.host import Handle, Session
-    from adaptr.view import View
 
 PROJECT = "adaptr"
 HOOKS = ("train", "apply", "merge", "unmerge", "quantize")

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, cast
 import pluggy
 
 from adaptr import hookspecs
+from adaptr.contract.validation import place, validated
 from adaptr.discovery import Sort
 from adaptr.errors import UnknownMethod, UsageError
-from adaptr.validation import place, validated
 
 if TYPE_CHECKING:
     from adaptr.families.base import Method

@@ -5,17 +5,13 @@ Products of numbers in half precision lose half their digits, and in fp16 they v
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from adaptr.errors import UsageError
-from adaptr.live import Live, Plain, Tensors
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
-
-    from adaptr.host.context import Context
 
 #: The dtypes that results can be asked for in, by the names that people give them.
 NAMES = {"fp64": "float64", "fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
@@ -41,57 +37,6 @@ def at_least(tensor: Tensor, dtype: torch.dtype) -> Tensor:
         return tensor
     found = wide(tensor) if tensor.itemsize < 2 else tensor  # of a byte torch promotes nothing
     return found.to(torch.promote_types(found.dtype, dtype))
-
-
-def all_at_least(tensors: Mapping[str, Tensor], dtype: torch.dtype) -> Tensors:
-    """Each of `tensors` in a dtype that loses nothing of it nor of `dtype`."""
-    return Tensors({name: at_least(tensor, dtype) for name, tensor in tensors.items()})
-
-
-class Wide(Plain):
-    """The same tensors, each in fp32 or better, or in at least `dtype`, when it is asked for."""
-
-    __slots__ = ("dtype", "tensors")
-
-    def __init__(self, tensors: Live, dtype: torch.dtype | None = None) -> None:
-        self.tensors, self.dtype = tensors, dtype
-
-    def __getitem__(self, name: str) -> Tensor:
-        found = self.tensors[name]
-        return wide(found) if self.dtype is None else at_least(found, self.dtype)
-
-    @property
-    def training(self) -> bool:
-        return self.tensors.training
-
-    def sources(self, strength: float) -> tuple[object, ...]:
-        return self.tensors.sources(strength)
-
-    def derived(self, name: str, sources: tuple[object, ...], make: Callable[[], Tensor]) -> Tensor:
-        return self.tensors.derived(name, sources, make)
-
-    def taken(self, path: str = "") -> Tensor:
-        return self.tensors.taken(path)
-
-    def branches(self, h: Tensor) -> Mapping[str, Tensor]:
-        return self.tensors.branches(h)
-
-    @property
-    def place(self) -> str:
-        return self.tensors.place
-
-    @property
-    def context(self) -> Context:
-        return self.tensors.context
-
-    def draw(self, n: int, stream: int = 0) -> Tensor:
-        return self.tensors.draw(n, stream)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.tensors)
-
-    def __len__(self) -> int:
-        return len(self.tensors)
 
 
 def called(dtype: str | torch.dtype | None) -> str | None:

@@ -14,7 +14,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from adaptr import kinds
+from adaptr.adapter import kinds
 
 ROOT = Path(__file__).resolve().parent.parent
 KINDS = kinds.ALL
@@ -24,10 +24,21 @@ FAMILIES = frozenset({"delta", "transform", "insert", "prompt", "select", "gate"
 #: The classes of families, which nobody else asks for: `Delta` ...
 OF_A_FAMILY = "Delta Transform Insert Tokens SoftPrompt Prefix SelectBias Gate Composite"
 #: The contract, which says what the words mean; the sites, which put adapters where a kind says; the methods.
-KNOW_KINDS = ("adaptr/kinds.py", "adaptr/targets.py", "adaptr/host/", "adaptr/sites/", "plugins/adaptr_plugins/")
+KNOW_KINDS = (
+    "adaptr/adapter/kinds.py",
+    "adaptr/targets.py",
+    "adaptr/host/",
+    "adaptr/sites/",
+    "plugins/adaptr_plugins/",
+)
 KNOW_FAMILIES = ("adaptr/families/", "plugins/adaptr_plugins/")
 #: Formats of others are tables of methods by nature.
-KNOW_METHODS = ("adaptr/capabilities.py", "adaptr/foreign/", "plugins/adaptr_plugins/", "plugins/adaptr_formats/")
+KNOW_METHODS = (
+    "adaptr/contract/capabilities.py",
+    "adaptr/foreign/",
+    "plugins/adaptr_plugins/",
+    "plugins/adaptr_formats/",
+)
 
 
 def files(root: Path = ROOT) -> list[Path]:

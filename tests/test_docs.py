@@ -79,7 +79,7 @@ def test_the_method_of_the_contributors_guide_works(tmp_path: Path, monkeypatch:
     import torch
 
     from adaptr import Target
-    from adaptr.view import of_weight
+    from adaptr.contract.view import of_weight
 
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     source = re.search(r"```python\n(.*?)```", text, re.DOTALL)

@@ -20,7 +20,7 @@ import torch
 import adaptr
 import tiny
 from adaptr import LowRank, Param, errors, hookspecs, plugins
-from adaptr.capabilities import LOW_RANK
+from adaptr.contract.capabilities import LOW_RANK
 from adaptr.families.delta import Delta
 from adaptr.testing import logits, shaken
 

@@ -12,8 +12,8 @@ from torch import nn
 import adaptr
 from adaptr import Adapter, Base, plugins, precision
 from adaptr.changes.deltas import deltas
+from adaptr.contract.view import of_weight
 from adaptr.errors import BadConfig, NonFinite, Unsupported, UsageError
-from adaptr.view import of_weight
 
 HALF = (torch.float16, torch.bfloat16)
 METHODS: dict[str, dict[str, Any]] = {

@@ -45,7 +45,7 @@ def test_another_name_is_an_attribute_error() -> None:
 
 
 def test_names_are_resolved_when_first_used() -> None:
-    code = "import adaptr, sys; a = set(sys.modules); adaptr.Param; print('adaptr.params' in set(sys.modules) - a)"
+    code = "import adaptr, sys; a = set(sys.modules); adaptr.Param; print('adaptr.contract' in set(sys.modules) - a)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "True"
 

@@ -63,7 +63,7 @@ def test_reading_a_file_of_a_built_in_method_scans_no_entry_points(tmp_path: Pat
     file = tmp_path / "a.safetensors"
     adaptr.save(adaptr.create(tiny.model("llama"), "lora"), file)
     code = (
-        "from adaptr import installed; from adaptr.format import read; read(sys.argv[1]); "
+        "from adaptr.discovery import installed; from adaptr.format import read; read(sys.argv[1]); "
         "assert installed._grouped.cache_info().currsize == 0"
     )
     imported(code, str(file))

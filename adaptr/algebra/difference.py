@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from adaptr.algebra.operator import Operator, in_dtype
-from adaptr.view import ALL, View
+from adaptr.contract import View
+from adaptr.contract.view import ALL
 
 if TYPE_CHECKING:
     import torch

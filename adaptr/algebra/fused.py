@@ -21,7 +21,7 @@ from torch.nn.functional import linear
 
 if TYPE_CHECKING:
     from adaptr.algebra.lowrank import LowRank
-    from adaptr.view import View
+    from adaptr.contract import View
 
 
 def forward(op: LowRank, base: View, x: Tensor, given: Tensor | None) -> Tensor:

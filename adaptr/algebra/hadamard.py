@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from adaptr.algebra.lowrank import LowRank
 from adaptr.algebra.operator import Operator, rounded, same_shape
+from adaptr.contract import View
 from adaptr.precision import wide, widest
-from adaptr.view import View
 
 if TYPE_CHECKING:
     import torch

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from adaptr.algebra import ways
 from adaptr.algebra.operator import Operator, in_dtype, rounded
+from adaptr.contract import View
 from adaptr.precision import at_least, wide, widest
-from adaptr.view import View
 
 if TYPE_CHECKING:
     import torch

@@ -16,9 +16,10 @@ from operator import add
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from adaptr.algebra import ways
+from adaptr.contract import View
+from adaptr.contract.view import ALL
 from adaptr.errors import NotPossible, ShapeError
 from adaptr.precision import at_least, wide, widest
-from adaptr.view import ALL, View
 
 if TYPE_CHECKING:
     import torch

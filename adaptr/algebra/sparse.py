@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from adaptr.algebra.dense import Dense
 from adaptr.algebra.operator import Operator, in_dtype
+from adaptr.contract import View
+from adaptr.contract.view import ALL
 from adaptr.precision import at_least
-from adaptr.view import ALL, View
 
 if TYPE_CHECKING:
     import torch

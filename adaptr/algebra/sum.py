@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Self
 
 from adaptr.algebra.operator import Operator, same_shape
+from adaptr.contract import View
 from adaptr.precision import wide
-from adaptr.view import View
 
 if TYPE_CHECKING:
     import torch

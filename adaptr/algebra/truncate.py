@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from adaptr import stream
+from adaptr.algebra import stream
 from adaptr.algebra.core import Core, cut
 from adaptr.algebra.lowrank import LowRank
 from adaptr.algebra.operator import BLOCK, Operator

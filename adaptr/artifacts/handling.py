@@ -27,7 +27,7 @@ from adaptr.sources.resolve import Source, remote
 
 if TYPE_CHECKING:
     from adaptr.adapter import Adapter
-    from adaptr.meter import Progress
+    from adaptr.files.meter import Progress
 
 #: The format in which it is already.
 AS_IS = "as-is"

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from adaptr.artifacts.finding import STORE, Search
-from adaptr.called import called
 from adaptr.errors import AdaptrError, InputError
+from adaptr.errors.called import called
+from adaptr.files.home import home
 from adaptr.format import digest as digests
-from adaptr.home import home
 from adaptr.merging import receipt
 from adaptr.registry.store import Store
 from adaptr.sources.given import Given, label, one

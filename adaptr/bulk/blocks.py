@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from adaptr.bulk.change import Layer, Span
 from adaptr.checkpoint.stream import Rows
+from adaptr.contract import View
+from adaptr.contract.view import ALL
 from adaptr.precision import widest
-from adaptr.view import ALL, View
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

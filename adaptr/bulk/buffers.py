@@ -9,7 +9,7 @@ from adaptr.bulk.change import FLOATS, Change
 from adaptr.checkpoint.names import Names
 from adaptr.checkpoint.open import Stored
 from adaptr.checkpoint.stream import Rows
-from adaptr.view import ALL
+from adaptr.contract.view import ALL
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from adaptr import plugins
 from adaptr.adapter import Adapter, Target
+from adaptr.adapter.tensors import Tensors
 from adaptr.checkpoint.open import Stored
-from adaptr.live import Tensors
-from adaptr.view import View
+from adaptr.contract import View
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from adaptr.adapter import Adapter, Target
+from adaptr.adapter.tensors import Plain
 from adaptr.algebra.difference import Difference
 from adaptr.algebra.operator import Operator
 from adaptr.algebra.sum import Sum
@@ -19,7 +20,6 @@ from adaptr.bulk.change import Layer
 from adaptr.changes.plan import members
 from adaptr.contract import REASONS
 from adaptr.errors import NoDelta, TargetNotFound
-from adaptr.live import Plain
 from adaptr.models.weights import Weights, of
 
 if TYPE_CHECKING:

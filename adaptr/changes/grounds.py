@@ -14,9 +14,10 @@ from adaptr.bulk.blocks import working
 from adaptr.bulk.change import Change, Layer
 from adaptr.checkpoint.open import Stored
 from adaptr.checkpoint.stream import Rows
+from adaptr.contract import View
+from adaptr.contract.view import ALL
 from adaptr.errors import NotPossible
 from adaptr.models.ties import Ties
-from adaptr.view import ALL, View
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -14,10 +14,9 @@ from adaptr.changes.tied import settle
 from adaptr.checkpoint.apart import apart
 from adaptr.checkpoint.names import Names
 from adaptr.checkpoint.open import Checkpoint
-from adaptr.contract import Member
+from adaptr.contract import Member, View
 from adaptr.errors import NotPossible, TargetNotFound, Unsupported
 from adaptr.models.ties import Ties
-from adaptr.view import View
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from adaptr import kinds, plugins
-from adaptr.adapter import Adapter, Target, agree
+from adaptr import plugins
+from adaptr.adapter import Adapter, Target, agree, kinds
 from adaptr.checkpoint.open import Stored
 from adaptr.errors import TargetMismatch
 

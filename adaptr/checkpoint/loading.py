@@ -71,8 +71,8 @@ def loading(checkpoint: Checkpoint) -> Loading | None:
     """How transformers reads a checkpoint, None where it does not know the model."""
     if not checkpoint.config.get("architectures") or importlib.util.find_spec("transformers") is None:
         return None
+    from adaptr.checkpoint.skeleton import skeleton
     from adaptr.host.spellings import spellings_of
-    from adaptr.skeleton import skeleton
 
     try:
         model = skeleton(checkpoint.root)

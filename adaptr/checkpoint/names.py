@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from adaptr.adapter import Adapter, Target, agree
+from adaptr.adapter.paths import paths_of
 from adaptr.checkpoint.loading import Conversion, Loading, loading
 from adaptr.checkpoint.open import Checkpoint, Stored
 from adaptr.errors import TargetAmbiguous, TargetMismatch, TargetNotFound
-from adaptr.paths import paths_of
 from adaptr.roles import CONV1D_MODELS
 
 #: Layers that some checkpoints store as one: its name, and theirs in the order of the rows.

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from adaptr.astray import instead
 from adaptr.checkpoint import described
+from adaptr.checkpoint.astray import instead
 from adaptr.errors import CheckpointError, FormatError, InputError, LfsPointer, Unsupported, shown
 from adaptr.files import record
 from adaptr.files.linked import is_name, require_inside, snapshot

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from adaptr import plugins
-from adaptr.contract import REASONS
+from adaptr.contract import REASONS, Param
 from adaptr.families.base import Method
-from adaptr.params import Param
 
 #: How a tensor starts that does not train.
 FIXED = "fixed"

@@ -9,10 +9,10 @@ from typing import Any, cast
 
 import click
 
-from adaptr.called import called
 from adaptr.cli.group import cli
 from adaptr.cli.output import Output, Warnings
 from adaptr.errors import AdaptrError, MachineError, UsageError, WeightsIgnored, printable
+from adaptr.errors.called import called
 
 log = logging.getLogger("adaptr")
 INTERRUPTED = 130

@@ -14,8 +14,7 @@ from dataclasses import dataclass
 
 import click
 
-from adaptr import installed
-from adaptr.discovery import Sort
+from adaptr.discovery import Sort, installed
 from adaptr.errors import UsageError, shown
 
 SORT = Sort("command", "adaptr.cli.commands", "adaptr.commands", "`adaptr --help`")

@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, Any
 
 from adaptr import plugins
 from adaptr.adapter import Adapter
-from adaptr.capabilities import LOW_RANK, WRITTEN
+from adaptr.adapter.expression import Expression
 from adaptr.composing import beside, parents, recipe_file
 from adaptr.composing.beside import Choice
 from adaptr.composing.making import Work, opened_base, weights
 from adaptr.composing.parents import Parent
 from adaptr.composing.recipe import Input, Recipe, arguments, checked, files
 from adaptr.composing.searching import searched
+from adaptr.contract.capabilities import LOW_RANK, WRITTEN
 from adaptr.errors import UsageError
-from adaptr.expression import Expression
 from adaptr.format import digest
 from adaptr.format.io import write
 from adaptr.models.belonging import require_named

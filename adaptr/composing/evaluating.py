@@ -1,4 +1,4 @@
-"""What an expression of adapters asks for: the `Evaluator` of `adaptr.expression`."""
+"""What an expression of adapters asks for: the `Evaluator` of `adaptr.adapter.expression`."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from adaptr.strategies.base import weighted
 
 if TYPE_CHECKING:
     from adaptr.adapter import Adapter
+    from adaptr.adapter.expression import Expression
     from adaptr.algebra.operator import Operator
-    from adaptr.expression import Expression
 
 
 def operator(expression: Expression, path: str) -> Operator:

@@ -10,23 +10,23 @@ from typing import TYPE_CHECKING, Any
 
 from adaptr import plugins
 from adaptr.adapter import REPLACED, Adapter, Target
+from adaptr.adapter.tensors import Tensors
+from adaptr.adapter.weighting import Layers
 from adaptr.algebra.dense import Dense
 from adaptr.algebra.lowrank import LowRank
 from adaptr.algebra.operator import Operator
 from adaptr.bulk import workers
 from adaptr.bulk.spool import Spool
-from adaptr.capabilities import DENSE, WRITTEN
 from adaptr.changes.deltas import Deltas, deltas
 from adaptr.composing import beside, parents
 from adaptr.composing.parents import Parent
 from adaptr.composing.recipe import Recipe
+from adaptr.contract.capabilities import DENSE, WRITTEN
 from adaptr.errors import NonFinite, NotPossible, UsageError
-from adaptr.live import Tensors
 from adaptr.precision import named
 from adaptr.results.assemble import fitting, place, shared_config
 from adaptr.results.storing import lost
 from adaptr.strategies.base import ROUNDING, Made, Operators, Place, Strategy, Weights, apart
-from adaptr.weighting import Layers
 
 if TYPE_CHECKING:
     from torch import Tensor

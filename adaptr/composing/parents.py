@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptr.adapter import Adapter, Base, Target, agree
+from adaptr.adapter.weighting import Weight, checked
 from adaptr.errors import ContentMismatch, TargetAmbiguous, TargetMismatch, UsageError, WrongBase
 from adaptr.models.belonging import same_name
 from adaptr.sources.given import Given, one
 from adaptr.sources.naming import of_opened
 from adaptr.sources.open import open_adapter
-from adaptr.weighting import Weight, checked
 
 if TYPE_CHECKING:
     from torch import nn

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from adaptr import strategies
+from adaptr.adapter.weighting import Weight
 from adaptr.composing.beside import CHOICES, Choice
 from adaptr.errors import UsageError
 from adaptr.format import digest
@@ -14,7 +15,6 @@ from adaptr.precision import named
 from adaptr.sources.given import Given
 from adaptr.strategies.base import Strategy
 from adaptr.strategies.whole import Whole
-from adaptr.weighting import Weight
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from adaptr import strategies, weighting
+from adaptr import strategies
+from adaptr.adapter import weighting
 from adaptr.composing.recipe import Input, Recipe, checked, files
 from adaptr.errors import RecipeError, UsageError, shown
 from adaptr.sources.resolve import Source, resolve

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from adaptr import plugins
+from adaptr.adapter.weighting import Layers, scaled
 from adaptr.composing.examples import encoded, examples
 from adaptr.composing.parents import Parent
 from adaptr.errors import UsageError
 from adaptr.models.load import loaded
 from adaptr.strategies.base import Strategy
-from adaptr.weighting import Layers, scaled
 
 
 def searched(strategy: Strategy, cfg: Any, given: Sequence[Parent], base: Any) -> list[Parent]:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from adaptr import foreign
 from adaptr.adapter import Adapter
-from adaptr.called import called
 from adaptr.converting.exporting import exported
 from adaptr.errors import NonFinite
+from adaptr.errors.called import called
 from adaptr.files import require_file, require_folder
 from adaptr.format import digest
 from adaptr.format.finite import nonfinite

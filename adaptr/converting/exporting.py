@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 from adaptr import targets as places
 from adaptr.adapter import Adapter
+from adaptr.adapter.paths import bare, paths_of
 from adaptr.checkpoint.names import Names
 from adaptr.checkpoint.open import open_checkpoint
+from adaptr.checkpoint.skeleton import skeleton
 from adaptr.errors import AdaptrError, CheckpointError, MissingExtra, TargetNotFound, Unsupported
 from adaptr.foreign.peft.writing import TASKS
 from adaptr.models.content import content_of
 from adaptr.models.heads import possible
 from adaptr.models.ties import weight_place
-from adaptr.paths import bare, paths_of
-from adaptr.skeleton import skeleton
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -18,9 +18,9 @@ from adaptr.algebra.core import Core
 from adaptr.algebra.dense import Dense
 from adaptr.algebra.operator import Operator
 from adaptr.bulk import workers
-from adaptr.capabilities import BIAS, DENSE, LOW_RANK, WRITTEN
 from adaptr.changes.deltas import Deltas, deltas
 from adaptr.checkpoint.open import open_checkpoint
+from adaptr.contract.capabilities import BIAS, DENSE, LOW_RANK, WRITTEN
 from adaptr.converting.convert import placed_as, require_finite
 from adaptr.converting.exporting import exported
 from adaptr.diffing.sides import solid

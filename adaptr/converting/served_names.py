@@ -45,7 +45,7 @@ def named(adapter: Adapter, server: str, base: object = None) -> Adapter:
 
 def _headless(base: Any) -> bool:
     """Whether a base is the inner model alone, whose names lack the way to it."""
-    from adaptr.skeleton import described
+    from adaptr.checkpoint.skeleton import described
 
     said = described(base).get("architectures") if not hasattr(base, "modules") else [type(base).__name__]
     return str((said or [""])[0]).endswith("Model")

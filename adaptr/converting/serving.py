@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, Any
 from adaptr import foreign, precision
 from adaptr.adapter import Adapter, Target
 from adaptr.algebra.lowrank import LowRank
-from adaptr.capabilities import LOW_RANK, WRITTEN
 from adaptr.changes.deltas import Deltas, deltas
 from adaptr.changes.plan import members
+from adaptr.contract.capabilities import LOW_RANK, WRITTEN
 from adaptr.converting.convert import require_finite
 from adaptr.converting.served_names import named
 from adaptr.errors import NotPossible, Unsupported, UsageError

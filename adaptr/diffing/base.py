@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 from adaptr.adapter import Adapter, Target
 from adaptr.algebra.operator import Operator
 from adaptr.checkpoint.open import Checkpoint
+from adaptr.contract.view import ALL
 from adaptr.diffing.report import TargetDiff
 from adaptr.models.weights import of
-from adaptr.view import ALL
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -15,7 +15,7 @@ from adaptr.checkpoint.open import Checkpoint, open_checkpoint
 from adaptr.diffing.header import header_fields
 from adaptr.diffing.report import DiffReport, Other, State, TargetDiff
 from adaptr.errors import ShapeError, UsageError, WrongBase
-from adaptr.meter import Meter, Progress
+from adaptr.files.meter import Meter, Progress
 from adaptr.sources.given import Given, What, label, one
 from adaptr.sources.open import Opened, open_adapter
 from adaptr.sources.resolve import Place, Source, resolve

@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from adaptr import stream
 from adaptr.adapter import Target
+from adaptr.algebra import stream
 from adaptr.algebra.core import Core
 from adaptr.algebra.lowrank import LowRank
 from adaptr.algebra.operator import Operator

@@ -16,6 +16,7 @@ from adaptr.changes.deltas import Deltas
 from adaptr.checkpoint.names import Names
 from adaptr.checkpoint.open import INDEX, Checkpoint, Stored
 from adaptr.checkpoint.stream import Rows
+from adaptr.contract.view import ALL
 from adaptr.errors import AdaptrError, CheckpointError
 from adaptr.foreign import detect
 from adaptr.foreign.seen import CONFIG, is_adaptr
@@ -25,7 +26,6 @@ from adaptr.models.layers import layers
 from adaptr.models.ties import weight_place
 from adaptr.models.weights import of
 from adaptr.sources.open import adaptr_file
-from adaptr.view import ALL
 
 if TYPE_CHECKING:
     from torch import Tensor

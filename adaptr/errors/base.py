@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from adaptr.called import called
+from adaptr.errors.called import called
 from adaptr.errors.text import printable
 
 

@@ -23,9 +23,9 @@ from adaptr.checkpoint.open import Checkpoint, open_checkpoint
 from adaptr.converting.resize import require_size
 from adaptr.errors import BadConfig, WrongBase
 from adaptr.extracting.job import Biases, Choice, Embeddings, Extracted, Job, Rest
+from adaptr.files.meter import Progress
 from adaptr.format import digest
 from adaptr.format.io import write
-from adaptr.meter import Progress
 from adaptr.models.aligned import Aligned, aligned
 from adaptr.models.belonging import public_name
 from adaptr.models.content import content_of

@@ -22,7 +22,7 @@ from adaptr.diffing.sides import value
 from adaptr.errors import NonFinite, NothingChanged
 from adaptr.extracting.between import Between, between
 from adaptr.extracting.pair import compared
-from adaptr.meter import Meter, Progress
+from adaptr.files.meter import Meter, Progress
 from adaptr.models.aligned import Aligned
 from adaptr.models.layers import Layers
 from adaptr.results.ranks import Fitted

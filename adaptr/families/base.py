@@ -7,13 +7,13 @@ import functools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from adaptr import hosting, plugins, settings
-from adaptr import params as tables
+from adaptr import plugins
 from adaptr.adapter import Adapter, Target
-from adaptr.contract import Contract
+from adaptr.contract import Contract, View, settings
+from adaptr.contract import params as tables
+from adaptr.contract.settings import C
 from adaptr.errors import BadConfig, ShapeError, TargetNotFound, Unsupported
-from adaptr.settings import C
-from adaptr.view import View
+from adaptr.families import hosting
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor, nn

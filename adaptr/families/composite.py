@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from adaptr import plugins
 from adaptr.adapter import Adapter, Target
-from adaptr.contract import Member
+from adaptr.adapter.weighting import Layers, Weight
+from adaptr.contract import Member, View
+from adaptr.contract.settings import C
 from adaptr.errors import NotMergeable, UsageError
 from adaptr.families import fidelity
 from adaptr.families.base import Method
-from adaptr.settings import C
-from adaptr.view import View
-from adaptr.weighting import Layers, Weight
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

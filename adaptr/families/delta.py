@@ -11,22 +11,21 @@ import functools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from adaptr import kinds
-from adaptr.capabilities import Capabilities
+from adaptr.adapter import kinds
+from adaptr.adapter.tensors import Wide
+from adaptr.contract import Capabilities, Live, View
+from adaptr.contract.settings import C
 from adaptr.errors import Unsupported
 from adaptr.families.base import Method
-from adaptr.live import Live
-from adaptr.precision import Wide, wide
-from adaptr.settings import C
-from adaptr.view import View
+from adaptr.precision import wide
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from adaptr.adapter import Target
     from adaptr.algebra.operator import Operator
+    from adaptr.contract.view import Call
     from adaptr.families.row import Row
-    from adaptr.view import Call
 
 
 class Delta(Method[C]):

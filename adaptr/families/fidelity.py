@@ -20,18 +20,17 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from adaptr import plugins
+from adaptr.adapter.tensors import all_at_least
 from adaptr.algebra.sum import Sum
 from adaptr.errors import NotPossible
-from adaptr.precision import all_at_least
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from adaptr.adapter import Adapter, Target
     from adaptr.algebra.operator import Operator
-    from adaptr.contract import Member
+    from adaptr.contract import Live, Member
     from adaptr.families.base import Method
-    from adaptr.live import Live
 
     #: A method, its target and tensors there, and its strength.
     Part = tuple[Method, Target, Live, float]

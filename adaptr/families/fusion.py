@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from adaptr import kinds, mounts, plugins
-from adaptr.adapter import Adapter
+from adaptr import plugins
+from adaptr.adapter import Adapter, kinds
+from adaptr.contract import Live, Mount, mounts
+from adaptr.contract.settings import C
 from adaptr.errors import Unsupported
 from adaptr.families.over import Over
-from adaptr.live import Live
-from adaptr.mounts import Mount
-from adaptr.settings import C
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

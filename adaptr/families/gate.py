@@ -10,16 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
-from adaptr import kinds, plugins
-from adaptr.adapter import Adapter, Target
-from adaptr.contract import Member
+from adaptr import plugins
+from adaptr.adapter import Adapter, Target, kinds
+from adaptr.contract import Live, Member, Mount, View, Weighing
+from adaptr.contract.settings import C
 from adaptr.errors import Unsupported
 from adaptr.families import composite
 from adaptr.families.over import Over
-from adaptr.live import Live, Weighing
-from adaptr.mounts import Mount
-from adaptr.settings import C
-from adaptr.view import View
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from adaptr import kinds
+from adaptr.adapter import kinds
+from adaptr.contract import Live
+from adaptr.contract.settings import C
 from adaptr.families.base import Method
-from adaptr.live import Live
-from adaptr.settings import C
 
 if TYPE_CHECKING:
     from torch import Tensor

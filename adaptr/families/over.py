@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from adaptr.adapter import Adapter, Target
+from adaptr.contract.settings import C
 from adaptr.errors import NotPossible, Unsupported, UsageError
 from adaptr.families import composite
 from adaptr.families.base import Method
-from adaptr.settings import C
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor, nn
@@ -69,7 +69,7 @@ class Over(Method[C]):
 
     def start(self, target: Target, children: Adapter, cfg: C, generator: Generator | None) -> dict[str, Tensor]:
         """Its tensors at one place."""
-        from adaptr.view import of_weight
+        from adaptr.contract.view import of_weight
 
         return self.init(target, of_weight(None), generator)  # type: ignore[arg-type]
 

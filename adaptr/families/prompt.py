@@ -9,12 +9,11 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, ClassVar
 
-from adaptr import kinds
+from adaptr.adapter import kinds
+from adaptr.contract import Live, Mount
+from adaptr.contract.settings import C
 from adaptr.errors import TargetMismatch, Unsupported
 from adaptr.families.base import Method
-from adaptr.live import Live
-from adaptr.mounts import Mount
-from adaptr.settings import C
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

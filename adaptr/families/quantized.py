@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from adaptr.dequantize import SCALE
+from adaptr.adapter.dequantize import SCALE
 from adaptr.errors import NonFinite, UsageError
 from adaptr.families.fidelity import declared
 

@@ -6,14 +6,12 @@ import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
-from adaptr import kinds
-from adaptr.capabilities import Capabilities
+from adaptr.adapter import kinds
+from adaptr.contract import Capabilities, Live, View
+from adaptr.contract.settings import C
 from adaptr.families.base import Method
 from adaptr.families.delta import add_bias
-from adaptr.live import Live
 from adaptr.precision import wide
-from adaptr.settings import C
-from adaptr.view import View
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
+from adaptr.adapter.tensors import Tensors, Wide
+from adaptr.contract import Live, View
+from adaptr.contract.settings import C
+from adaptr.contract.view import ALL
 from adaptr.families.base import Method
-from adaptr.live import Live, Tensors
-from adaptr.precision import Wide, wide
-from adaptr.settings import C
-from adaptr.view import ALL, View
+from adaptr.precision import wide
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from adaptr.view import Call
+    from adaptr.contract.view import Call
 
 
 class Transform(Method[C]):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from adaptr.errors import OutputExists
 from adaptr.files import record
-from adaptr.home import home
+from adaptr.files.home import home
 
 #: Strangers that a refusal names, and entries of an input or output that are looked at.
 SHOWN, MOST = 8, 10_000

@@ -8,8 +8,7 @@ import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from adaptr import kinds
-from adaptr.adapter import Target
+from adaptr.adapter import Target, kinds
 from adaptr.errors import ConfigMissing, TargetNotFound
 
 if TYPE_CHECKING:

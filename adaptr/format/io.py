@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptr import errors as e
-from adaptr import public
-from adaptr.adapter import Adapter
+from adaptr.adapter import Adapter, public
 from adaptr.errors import shown
 from adaptr.files import replacing
 from adaptr.format import header as headers

@@ -12,8 +12,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from adaptr import errors as e
-from adaptr import kinds
-from adaptr.adapter import WHOLE, Adapter, Base, Part, Target
+from adaptr.adapter import WHOLE, Adapter, Base, Part, Target, kinds
 from adaptr.errors import shown
 from adaptr.format import again, canonical
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from adaptr.algebra import fused
-from adaptr.view import View
+from adaptr.contract import View
 
 if TYPE_CHECKING:
     from adaptr.host.state import State

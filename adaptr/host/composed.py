@@ -8,10 +8,10 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from adaptr.contract import View
 from adaptr.host import beside
 from adaptr.host.layer import base_view
 from adaptr.host.state import State
-from adaptr.view import View
 
 CACHE = "_adaptr_view"
 

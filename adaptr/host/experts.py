@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from torch import Tensor, nn
 
 from adaptr.adapter import Target
+from adaptr.contract import View
+from adaptr.contract.view import of_weight
 from adaptr.errors import TargetMismatch, Unsupported
 from adaptr.host.spellings import spellings_of
 from adaptr.targets import submodule
-from adaptr.view import View, of_weight
 
 if TYPE_CHECKING:
     from adaptr.host.state import State

@@ -12,12 +12,13 @@ from torch import Tensor, nn
 
 from adaptr import plugins
 from adaptr.adapter import Adapter
+from adaptr.contract import Group as Params
+from adaptr.contract import Phase, Run
+from adaptr.contract.lifecycle import phase_at
 from adaptr.host.handle import Handle
 from adaptr.host.names import current, formerly
 from adaptr.host.replace import replaceable, replacements
 from adaptr.host.session import Session
-from adaptr.lifecycle import Group as Params
-from adaptr.lifecycle import Phase, Run, phase_at
 
 if TYPE_CHECKING:
     from adaptr.families.base import Method

@@ -8,8 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from adaptr import public
-from adaptr.adapter import Adapter, Base, Target
+from adaptr.adapter import Adapter, Base, Target, public
 from adaptr.errors import ContentMismatch
 from adaptr.host.experts import part_of
 from adaptr.host.layer import original as class_of

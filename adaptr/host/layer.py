@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from adaptr.adapter import Target
+from adaptr.contract import View
+from adaptr.contract.view import of_weight
 from adaptr.errors import Unsupported
 from adaptr.host.call import put, restore
-from adaptr.view import View, of_weight
 
 #: Where a forward that was set on the instance is meanwhile (accelerate does so): it would hide the class's.
 FORWARD = "_adaptr_forward"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
-from adaptr.lifecycle import MASK
+from adaptr.contract.lifecycle import MASK
 
 if TYPE_CHECKING:
     from adaptr.host.session import Session

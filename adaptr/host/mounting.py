@@ -10,19 +10,20 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from adaptr import mounts, plugins
+from adaptr import plugins
 from adaptr.adapter import Adapter, Target
+from adaptr.adapter.tensors import all_at_least
+from adaptr.contract import mounts
 from adaptr.errors import TargetNotFound
 from adaptr.host.identity import content_of, other_weights
 from adaptr.host.names import current, formerly
 from adaptr.host.replace import replaceable, same
 from adaptr.host.state import Given, State
-from adaptr.precision import all_at_least
 from adaptr.sites import site
 
 if TYPE_CHECKING:
+    from adaptr.contract import Mount
     from adaptr.families.base import Method
-    from adaptr.mounts import Mount
     from adaptr.sites.base import Site
 
 

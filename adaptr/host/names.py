@@ -15,11 +15,11 @@ from collections.abc import Iterable, Mapping
 from torch import nn
 
 from adaptr.adapter import Adapter, Target, agree
+from adaptr.adapter.paths import paths_of
 from adaptr.errors import TargetAmbiguous
 from adaptr.host.experts import part_of
 from adaptr.host.identity import content_of
 from adaptr.host.spellings import Spellings, has, spellings_of
-from adaptr.paths import paths_of
 from adaptr.targets import describe, submodule
 
 #: Paths of an adapter and what is there; None for a parameter that it replaces.

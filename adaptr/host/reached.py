@@ -14,13 +14,13 @@ import torch
 from torch import nn
 
 from adaptr.adapter import Target
+from adaptr.contract import Mount
 from adaptr.errors import Unsupported
 from adaptr.host.composed import CACHE
 from adaptr.host.layer import is_packed
 from adaptr.host.own import alone
 from adaptr.host.read import dropped
 from adaptr.host.uses import Use, use
-from adaptr.mounts import Mount
 from adaptr.sites import site
 
 if TYPE_CHECKING:

@@ -7,12 +7,12 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
+from adaptr.contract import View
 from adaptr.errors import Unsupported
 from adaptr.host.call import find
 from adaptr.host.composed import CACHE, composed
 from adaptr.host.layer import RAW, is_packed, is_transposed, original
 from adaptr.host.state import State
-from adaptr.view import View
 
 
 def seen_of(cls: type[nn.Module]) -> Callable[[Any, str], Any]:

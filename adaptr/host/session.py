@@ -11,14 +11,14 @@ from torch import Tensor, nn
 
 from adaptr import plugins
 from adaptr.adapter import TAKEN, Adapter
+from adaptr.contract import Group, Phase, Run, View
+from adaptr.contract.lifecycle import MASK
 from adaptr.errors import UsageError
 from adaptr.host.gradients import Gradients
 from adaptr.host.handle import Handle
 from adaptr.host.identity import content_of
 from adaptr.host.layer import view_of
 from adaptr.host.masks import Masks
-from adaptr.lifecycle import MASK, Group, Phase, Run
-from adaptr.view import View
 
 if TYPE_CHECKING:
     from adaptr.families.base import Method

@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from adaptr.adapter import Target
-from adaptr.paths import bare
+from adaptr.adapter.paths import bare
 from adaptr.targets import submodule
 
 #: What tools put before the names of what they wrap.

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from adaptr import sites
 from adaptr.adapter import Target
+from adaptr.contract import Mount
 from adaptr.errors import MissingContext, Unsupported
 from adaptr.host.call import put, take
 from adaptr.host.draws import Draws, place_of
 from adaptr.host.experts import Part
 from adaptr.host.watch import Watch
-from adaptr.mounts import Mount
 
 if TYPE_CHECKING:
     from adaptr.families.base import Method

@@ -16,11 +16,11 @@ from adaptr.bulk.blocks import Inverse, Kept, Weight, in_order, merged_bias
 from adaptr.bulk.change import Change, Plan
 from adaptr.checkpoint.rewrite import Slot
 from adaptr.checkpoint.stream import Rows, copy_range, write_all
+from adaptr.files.meter import Meter
 from adaptr.format.io import TORCH_NAMES, raw_bytes
 from adaptr.merging import receipt
 from adaptr.merging.measured import Measured, require_finite
 from adaptr.merging.remainder import Remainder
-from adaptr.meter import Meter
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -23,13 +23,13 @@ from adaptr.checkpoint.side_files import CONFIG
 from adaptr.checkpoint.stream import digest_of
 from adaptr.errors import NothingChanged
 from adaptr.files import replacing_folder, require_folder
+from adaptr.files.meter import Meter, Progress
 from adaptr.merging import lineage, receipt
 from adaptr.merging.configuration import configured
 from adaptr.merging.filling import Filling
 from adaptr.merging.measured import Measured
 from adaptr.merging.receipt_check import LARGEST_FILE
 from adaptr.merging.tokenizers import carried
-from adaptr.meter import Meter, Progress
 from adaptr.models.belonging import Compared, require_base
 from adaptr.models.sizes import Config
 from adaptr.sources.given import Several, stacked

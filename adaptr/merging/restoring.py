@@ -18,13 +18,13 @@ from adaptr.checkpoint.rewrite import Layout, Slot
 from adaptr.checkpoint.side_files import CONFIG
 from adaptr.checkpoint.stream import CHUNK, Rows, write_all
 from adaptr.errors import DigestMismatch, shown
+from adaptr.files.meter import Meter
 from adaptr.format import header as headers
 from adaptr.format.header import Entry
 from adaptr.format.io import raw_bytes
 from adaptr.merging.receipt import Receipt
 from adaptr.merging.receipt_check import FILE_BLOB
 from adaptr.merging.remainder import Completion
-from adaptr.meter import Meter
 from adaptr.untrusted import MAX_DOCUMENT
 
 #: How many bytes zlib makes of one at most.

@@ -13,13 +13,13 @@ from adaptr.checkpoint.open import Checkpoint, open_checkpoint
 from adaptr.checkpoint.rewrite import copy_side_files, rewrite
 from adaptr.errors import NotMerged
 from adaptr.files import replacing_folder, require_folder
+from adaptr.files.meter import Meter, Progress
 from adaptr.format import digest, read
 from adaptr.merging import lineage, receipt
 from adaptr.merging.proof import Proof, prove
 from adaptr.merging.receipt import Receipt
 from adaptr.merging.receipt_check import FILE_BLOB
 from adaptr.merging.restoring import Job, layouts
-from adaptr.meter import Meter, Progress
 from adaptr.sources.open import reads
 from adaptr.sources.resolve import Place, resolve
 

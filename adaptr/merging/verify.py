@@ -13,15 +13,15 @@ from adaptr.bulk.change import Change, Tied
 from adaptr.changes.plan import plan
 from adaptr.checkpoint.open import Checkpoint, Stored, open_checkpoint
 from adaptr.checkpoint.stream import Rows
+from adaptr.contract.view import ALL
+from adaptr.files.meter import Meter, Progress
 from adaptr.format.io import dtype_shape
 from adaptr.merging import receipt
 from adaptr.merging.patch import integer
-from adaptr.meter import Meter, Progress
 from adaptr.models.aligned import under_names_of
 from adaptr.models.belonging import Compared, require_base
 from adaptr.sources.given import Several, stacked
 from adaptr.sources.resolve import Place, resolve
-from adaptr.view import ALL
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from adaptr.adapter import Adapter
+from adaptr.adapter.public import CACHED
 from adaptr.checkpoint.names import Names
 from adaptr.checkpoint.open import Checkpoint, read_json
 from adaptr.contract import Member
 from adaptr.errors import AdaptrError, ContentMismatch, WrongBase
 from adaptr.models.content import check_content
 from adaptr.plugins import method
-from adaptr.public import CACHED
 from adaptr.registry.digest import Digest
 from adaptr.registry.store import Store
 

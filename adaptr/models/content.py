@@ -10,14 +10,14 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from adaptr.adapter import Adapter, Target
+from adaptr.adapter.paths import paths_of
 from adaptr.bulk.change import FLOATS
-from adaptr.called import called as called_as
 from adaptr.checkpoint.apart import pieces
 from adaptr.checkpoint.names import Names, Place
 from adaptr.checkpoint.open import Checkpoint, Stored
+from adaptr.errors.called import called as called_as
 from adaptr.format.io import TORCH_NAMES
 from adaptr.models.ties import weight_place
-from adaptr.paths import paths_of
 
 
 def check_content(checkpoint: Checkpoint, names: Names, adapter: Adapter) -> bool:

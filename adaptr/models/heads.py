@@ -6,10 +6,10 @@ import sys
 from collections.abc import Collection, Iterator
 from contextlib import suppress
 
+from adaptr.checkpoint.skeleton import imagined
 from adaptr.errors import CheckpointError, MissingExtra, NotPossible, TargetMismatch
 from adaptr.models import tying
 from adaptr.models.sizes import Config, Shapes, labelled, parameters, resized
-from adaptr.skeleton import imagined
 
 ARCHITECTURES = "architectures"
 #: What building a class for a configuration that is another's may raise.

@@ -6,8 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from adaptr import kinds
-from adaptr.adapter import Base, Target, agree
+from adaptr.adapter import Base, Target, agree, kinds
 from adaptr.checkpoint.names import Names, is_embedding
 from adaptr.checkpoint.open import Checkpoint
 from adaptr.roles import CONV1D_MODELS

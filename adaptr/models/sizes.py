@@ -9,8 +9,8 @@ import copy
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from adaptr.checkpoint.skeleton import imagined
 from adaptr.errors import CheckpointError, MissingExtra, TargetMismatch
-from adaptr.skeleton import imagined
 
 Config = Mapping[str, Any]
 Shape = tuple[int, ...]

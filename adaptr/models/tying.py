@@ -12,8 +12,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from adaptr.checkpoint.skeleton import imagined
 from adaptr.errors import CheckpointError, MissingExtra
-from adaptr.skeleton import imagined
 
 FLAG = "tie_word_embeddings"
 Groups = tuple[tuple[str, ...], ...]

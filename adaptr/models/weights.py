@@ -12,9 +12,10 @@ from adaptr.bulk.blocks import working
 from adaptr.checkpoint.names import Names, Place
 from adaptr.checkpoint.open import Checkpoint, Stored
 from adaptr.checkpoint.stream import Rows
+from adaptr.contract import View
+from adaptr.contract.view import ALL
 from adaptr.models.content import check_content
 from adaptr.models.ties import weight_place
-from adaptr.view import ALL, View
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from adaptr.errors import DigestMismatch, NotFound, OutputExists, ReferenceMoved, shown
-from adaptr.meter import Meter
+from adaptr.files.meter import Meter
 from adaptr.registry import check, glance, manifest, terms
 from adaptr.registry.digest import Digest
 from adaptr.registry.manifest import Descriptor, Manifest

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adaptr.called import call
 from adaptr.errors import BadReference, DigestMismatch, NotFound, ReferenceMoved, TransferError
-from adaptr.home import home
+from adaptr.errors.called import call
+from adaptr.files.home import home
 from adaptr.registry import lockfile, remotes
 from adaptr.registry.digest import Digest
 from adaptr.registry.lockfile import Pin

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptr import foreign
-from adaptr.capabilities import STACK
+from adaptr.contract.capabilities import STACK
 from adaptr.errors import InputError, UnsafePickle
 from adaptr.foreign import formats
 from adaptr.foreign.seen import CONFIG, is_adaptr

@@ -13,7 +13,7 @@ from adaptr import plugins
 from adaptr.adapter import REPLACED, Adapter, Base, Target
 from adaptr.algebra.lowrank import LowRank
 from adaptr.algebra.operator import Operator
-from adaptr.capabilities import BIAS, DENSE, LOW_RANK, WRITTEN
+from adaptr.contract.capabilities import BIAS, DENSE, LOW_RANK, WRITTEN
 from adaptr.errors import NoDelta, NothingChanged
 from adaptr.results.storing import cast
 

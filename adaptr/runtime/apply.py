@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adaptr import foreign, plugins, weighting
+from adaptr import foreign, plugins
+from adaptr.adapter import weighting
 from adaptr.errors import CheckpointError, Unsupported, UsageError
 from adaptr.models.belonging import require_named
 from adaptr.models.load import explained, quiet_transformers

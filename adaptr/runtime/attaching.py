@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from adaptr import plugins, weighting
-from adaptr.adapter import Adapter
+from adaptr import plugins
+from adaptr.adapter import Adapter, weighting
 from adaptr.errors import UsageError
 from adaptr.families.also import with_whole
 from adaptr.sources.given import Given, Several, Weighted, by_name, opened, single, without_weights

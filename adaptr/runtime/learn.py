@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from adaptr import plugins
 from adaptr.adapter import Adapter
-from adaptr.capabilities import GATE
 from adaptr.composing import gather
 from adaptr.composing.examples import batch, encoded, examples
+from adaptr.contract.capabilities import GATE
 from adaptr.errors import UsageError
+from adaptr.files.meter import Progress
 from adaptr.format import digest, write
-from adaptr.meter import Progress
 from adaptr.models.belonging import require_named
 from adaptr.models.load import loaded
 from adaptr.sources.given import Several, by_name, opened, without_weights

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from adaptr import foreign, plugins, weighting
-from adaptr.adapter import Adapter
-from adaptr.capabilities import STACK
+from adaptr import foreign, plugins
+from adaptr.adapter import Adapter, weighting
+from adaptr.adapter.weighting import Layers, Weight
 from adaptr.composing import gather
+from adaptr.contract.capabilities import STACK
 from adaptr.errors import AlreadyAttached, Unsupported, UsageError
 from adaptr.format import digest
 from adaptr.host.group import Group
 from adaptr.host.handle import Handle
 from adaptr.host.swap import arrange
 from adaptr.sources.given import Given, One, Several, by_name, is_one, opened, several
-from adaptr.weighting import Layers, Weight
 
 if TYPE_CHECKING:
     from torch import nn

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adaptr import weighting
-from adaptr.capabilities import STACK
+from adaptr.adapter import weighting
 from adaptr.composing import gather
+from adaptr.contract.capabilities import STACK
 from adaptr.format import digest, write
 from adaptr.models.belonging import require_named
 from adaptr.sources.given import Several, by_name, opened, several

@@ -14,10 +14,9 @@ from adaptr.host.state import State
 
 if TYPE_CHECKING:
     from adaptr.adapter import Target
+    from adaptr.contract import Mount, View
     from adaptr.families.base import Method
     from adaptr.host.mounting import Mounting
-    from adaptr.mounts import Mount
-    from adaptr.view import View
 
 Undo = Callable[[], None]
 

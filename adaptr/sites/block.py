@@ -9,8 +9,8 @@ from adaptr.sites.base import OnModule, unreadable
 if TYPE_CHECKING:
     from torch import nn
 
+    from adaptr.contract import View
     from adaptr.host.state import State
-    from adaptr.view import View
 
 
 class Block(OnModule):

@@ -24,9 +24,9 @@ from adaptr.sites.base import OnModel, Undo
 
 if TYPE_CHECKING:
     from adaptr.adapter import Target
+    from adaptr.contract import Mount
     from adaptr.families.base import Method
     from adaptr.host.mounting import Mounting
-    from adaptr.mounts import Mount
 
 SLOT = "_adaptr_gate"
 

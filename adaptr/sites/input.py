@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from adaptr.precision import Wide, at_least
+from adaptr.adapter.tensors import Wide
+from adaptr.precision import at_least
 from adaptr.sites.base import OnModule, given, unreadable
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from adaptr.contract import View
     from adaptr.host.state import State
-    from adaptr.view import View
 
 
 class Input(OnModule):

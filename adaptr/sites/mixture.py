@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from adaptr.algebra import fused
+from adaptr.contract import View
 from adaptr.errors import NotPossible, Unsupported
 from adaptr.host.beside import applied
 from adaptr.host.experts import part_of
@@ -21,14 +22,13 @@ from adaptr.host.signal import Signal, signal_of
 from adaptr.host.state import Given, State
 from adaptr.sites import site
 from adaptr.sites.base import Site, Undo
-from adaptr.view import View
 
 if TYPE_CHECKING:
     from adaptr.adapter import Target
     from adaptr.algebra.lowrank import LowRank
+    from adaptr.contract import Mount
     from adaptr.families.base import Method
     from adaptr.host.mounting import Mounting
-    from adaptr.mounts import Mount
 
 
 class Mixture(Site):

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
+from adaptr.adapter.tensors import Wide
 from adaptr.host.outputs import first_of, with_first
-from adaptr.precision import Wide, at_least
+from adaptr.precision import at_least
 from adaptr.sites.base import OnModule, given, unreadable
 
 if TYPE_CHECKING:
@@ -17,10 +18,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from adaptr.adapter import Target
+    from adaptr.contract import Mount, View
     from adaptr.host.mounting import Mounting
     from adaptr.host.state import State
-    from adaptr.mounts import Mount
-    from adaptr.view import View
 
 
 class Output(OnModule):

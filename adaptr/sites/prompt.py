@@ -22,8 +22,8 @@ from adaptr.targets import text_config
 
 if TYPE_CHECKING:
     from adaptr.adapter import Target
+    from adaptr.contract import Mount
     from adaptr.families.base import Method
-    from adaptr.mounts import Mount
 
 SLOT = "_adaptr_prompt"
 

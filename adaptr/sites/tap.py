@@ -10,8 +10,8 @@ from adaptr.sites.base import OnModule
 if TYPE_CHECKING:
     from torch import nn
 
+    from adaptr.contract import View
     from adaptr.host.state import State
-    from adaptr.view import View
 
 
 class Tap(OnModule):

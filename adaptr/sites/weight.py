@@ -22,10 +22,9 @@ if TYPE_CHECKING:
     from torch import nn
 
     from adaptr.adapter import Target
+    from adaptr.contract import Mount, View
     from adaptr.families.base import Method
     from adaptr.host.state import State
-    from adaptr.mounts import Mount
-    from adaptr.view import View
 
 
 class Weight(Site):

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adaptr.expression import Expression
+from adaptr.adapter.expression import Expression
 from adaptr.files import require_file
 from adaptr.format import write
 from adaptr.sources.given import Given, one, opened

@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adaptr import weighting
-from adaptr.adapter import Adapter
+from adaptr.adapter import Adapter, weighting
+from adaptr.adapter.expression import Expression
 from adaptr.errors import UsageError, shown
-from adaptr.expression import Expression
 from adaptr.sources.open import open_adapter
 from adaptr.sources.resolve import Place, Source, resolve
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from adaptr import foreign
 from adaptr.adapter import Adapter
-from adaptr.called import called
+from adaptr.adapter.expression import Expression
 from adaptr.errors import InputError, OutputExists, WeightsBeside, WeightsIgnored
-from adaptr.expression import Expression
+from adaptr.errors.called import called
 from adaptr.files import require_file
 from adaptr.foreign import beside
 from adaptr.foreign.seen import CONFIG, is_adaptr
@@ -174,7 +174,7 @@ def _whole(path: Path) -> Path:
 def _placed(adapter: Adapter, base: nn.Module | Path | None) -> Adapter:
     if base is None or not any(target.is_attention for target in adapter.targets.values()):
         return adapter
+    from adaptr.checkpoint.skeleton import skeleton
     from adaptr.families.prompt import placed
-    from adaptr.skeleton import skeleton
 
     return placed(skeleton(base), adapter)

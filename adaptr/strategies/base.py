@@ -7,14 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from adaptr import settings
 from adaptr.algebra.lowrank import LowRank
 from adaptr.algebra.operator import Operator
 from adaptr.algebra.sum import Sum
 from adaptr.algebra.truncate import truncated
+from adaptr.contract import settings
+from adaptr.contract.settings import C, Configured
 from adaptr.errors import BadConfig, NotPossible, UsageError
 from adaptr.precision import widest
-from adaptr.settings import C, Configured
 
 if TYPE_CHECKING:
     import torch

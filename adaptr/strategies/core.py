@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from adaptr.algebra.core import Core
 from adaptr.algebra.operator import Operator
-from adaptr.settings import C
+from adaptr.contract.settings import C
 from adaptr.strategies.base import ROUNDING, Made, Operators, Place, Strategy, Weights, factored, own_dtype
 
 if TYPE_CHECKING:

@@ -6,10 +6,10 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from adaptr import stream
+from adaptr.algebra import stream
 from adaptr.algebra.dense import Dense
 from adaptr.algebra.operator import Operator
-from adaptr.settings import C
+from adaptr.contract.settings import C
 from adaptr.strategies.base import ROUNDING, Made, Operators, Place, Strategy, Weights, apart, own_dtype
 from adaptr.strategies.threshold import kth_largest
 

@@ -15,11 +15,11 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
-from adaptr import kinds, strategies
-from adaptr.adapter import Adapter, Target
+from adaptr import strategies
+from adaptr.adapter import Adapter, Target, kinds
 from adaptr.algebra.operator import Operator
+from adaptr.contract.settings import hints
 from adaptr.errors import AdaptrError, BadConfig, Unsupported
-from adaptr.settings import hints
 from adaptr.strategies import cases
 from adaptr.strategies.base import Place, Strategy
 from adaptr.strategies.cases import HOSTILE, KINDS, SHAPES, Case

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from adaptr.adapter import Adapter, Target
+from adaptr.contract.settings import C
 from adaptr.errors import ShapeError, Unsupported
-from adaptr.settings import C
 from adaptr.strategies.base import Strategy, Weights
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from adaptr.contract import Run
+from adaptr.contract.lifecycle import phase_at
 from adaptr.host import Session
-from adaptr.lifecycle import Run, phase_at
 
 Batch = Mapping[str, Any]
 

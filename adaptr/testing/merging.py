@@ -69,8 +69,8 @@ def round_trip(
     model: nn.Module, adapter: Adapter, target: Target
 ) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None]:
     """(W, b, W', b'): a target before merging, and after merging and unmerging it."""
+    from adaptr.contract.view import of_weight
     from adaptr.host import view_of
-    from adaptr.view import of_weight
 
     method, hooks = plugins.method(adapter.method), plugins.hooks(adapter.method)
     base = view_of(model, target)

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 from adaptr import plugins
 from adaptr.adapter import REPLACED, Adapter
+from adaptr.contract.settings import Nothing
 from adaptr.errors import ShapeError, Unsupported
 from adaptr.precision import widest
-from adaptr.settings import Nothing
 from adaptr.strategies.base import Weights
 from adaptr.strategies.whole import Whole, require_alike
 

@@ -7,7 +7,7 @@ The same delta as `linear`; every factor is there as it was, so that parts can b
 from __future__ import annotations
 
 from adaptr.algebra.operator import Operator
-from adaptr.settings import Nothing
+from adaptr.contract.settings import Nothing
 from adaptr.strategies.base import Operators, Place, Strategy, Weights, factored, weighted
 
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from adaptr import plugins
 from adaptr.adapter import Adapter, Target
+from adaptr.contract.settings import Nothing
 from adaptr.errors import Unsupported
-from adaptr.settings import Nothing
 from adaptr.strategies.base import Weights
 from adaptr.strategies.whole import Whole, require_alike
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from adaptr.algebra.lowrank import LowRank
 from adaptr.algebra.operator import Operator
-from adaptr.settings import Nothing
+from adaptr.contract.settings import Nothing
 from adaptr.strategies.base import Operators, Place, Strategy, Weights, beside, weighted
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 
+from adaptr.contract.settings import Nothing
 from adaptr.errors import NotPossible
-from adaptr.settings import Nothing
 from adaptr.strategies.base import Combination, Operators, Place, Weights
 
 #: Angles at which the way between two directions is a straight line to fp64, and at which fp32 no longer tells it.

@@ -7,7 +7,7 @@ Exact where the inputs have factors: the decomposition is that of a small core, 
 from __future__ import annotations
 
 from adaptr.algebra.operator import Operator
-from adaptr.settings import Nothing
+from adaptr.contract.settings import Nothing
 from adaptr.strategies.base import Operators, Place, Strategy, Weights, weighted
 
 

@@ -15,9 +15,9 @@ from adaptr.adapter import Target
 from adaptr.algebra.lowrank import LowRank
 from adaptr.changes.deltas import deltas
 from adaptr.checkpoint.open import open_checkpoint
+from adaptr.contract import View
 from adaptr.errors import ContentMismatch, NoDelta, NothingChanged, TargetNotFound
 from adaptr.results.assemble import assemble
-from adaptr.view import View
 from composing.test_compose import filled
 
 

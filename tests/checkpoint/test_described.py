@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 import checkpoints
-from adaptr import api, skeleton
-from adaptr.checkpoint import open_checkpoint
+from adaptr import api
+from adaptr.checkpoint import open_checkpoint, skeleton
 from adaptr.errors import CheckpointError
 
 

@@ -14,6 +14,7 @@ import adaptr
 import renamed
 import tiny
 from adaptr.adapter import Adapter, Base, Target
+from adaptr.adapter.weighting import Layers
 from adaptr.changes.deltas import deltas
 from adaptr.errors import (
     AdaptrError,
@@ -29,7 +30,6 @@ from adaptr.errors import (
     WrongBase,
 )
 from adaptr.testing import assert_close, shaken
-from adaptr.weighting import Layers
 
 
 def filled(adapter: Adapter, seed: int, name: str = "") -> Adapter:

@@ -11,7 +11,8 @@ import pytest
 import adaptr
 import tiny
 from adaptr import errors as e
-from adaptr import foreign, kinds
+from adaptr import foreign
+from adaptr.adapter import kinds
 from adaptr.foreign import placing
 from adaptr.foreign.peft import types
 from adaptr.foreign.peft.types import Field, PeftType

@@ -12,7 +12,8 @@ import torch
 import adaptr
 import tiny
 from adaptr import Insert, Param, errors, plugins
-from adaptr.lifecycle import Group, Phase, phase_at
+from adaptr.contract import Group, Phase
+from adaptr.contract.lifecycle import phase_at
 from adaptr.testing import Driver, Laws
 
 

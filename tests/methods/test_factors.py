@@ -98,7 +98,7 @@ def test_oft_is_a_rotation_at_every_strength(weight: float) -> None:
     adapter = shaken(adaptr.create(model, "oft", "layer", b=4), by=0.5)
     W = model.layer.weight.detach()
     method, p = plugins.method("oft"), adapter.at("layer")
-    view = method.view(adaptr.view.of_weight(W), p, method.config(adapter.targets["layer"].config), weight)
+    view = method.view(adaptr.contract.view.of_weight(W), p, method.config(adapter.targets["layer"].config), weight)
     assert_close(view.weight.norm(dim=1), W.norm(dim=1))
     assert_close(view.weight @ view.weight.T, W @ W.T)
     assert float((view.weight - W).abs().max()) > 1e-2
@@ -107,7 +107,7 @@ def test_oft_is_a_rotation_at_every_strength(weight: float) -> None:
 def test_ofts_series_tends_to_the_exact_rotation() -> None:
     model = Model(nn.Linear(12, 6))
     adapter = shaken(adaptr.create(model, "oft", "layer", b=6), by=0.02)
-    method, W = plugins.method("oft"), adaptr.view.of_weight(model.layer.weight.detach())
+    method, W = plugins.method("oft"), adaptr.contract.view.of_weight(model.layer.weight.detach())
     exact = method.view(W, adapter.at("layer"), method.config({"b": 6}), 1.0).weight
     errors = [
         float((method.view(W, adapter.at("layer"), method.config({"b": 6, "terms": n}), 1.0).weight - exact).norm())

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 import adaptr
 import tiny
 from adaptr import Method, Param, plugins, sites
+from adaptr.contract import Mount
 from adaptr.errors import NotMergeable
-from adaptr.mounts import Mount
 from adaptr.testing import logits, shaken
 from brought import installed
 

@@ -6,10 +6,10 @@ import pickle
 
 import pytest
 
-from adaptr import kinds, sites
-from adaptr.adapter import Target
+from adaptr import sites
+from adaptr.adapter import Target, kinds
+from adaptr.contract.mounts import of
 from adaptr.errors import Unsupported
-from adaptr.mounts import of
 from adaptr.sites.base import Site
 
 

@@ -12,8 +12,8 @@ import torch
 import adaptr
 import tiny
 from adaptr import Method, Param, sites
+from adaptr.contract import Mount
 from adaptr.errors import TargetNotFound
-from adaptr.mounts import Mount
 from adaptr.testing import logits, shaken
 from brought import installed
 

@@ -154,7 +154,7 @@ def test_a_della_element_survives_as_often_as_it_should() -> None:
     D = torch.randn(400, 50, generator=torch.Generator().manual_seed(0))
     strategy: Any = strategies.get("della")
     cfg = strategy.config({"density": 0.3, "epsilon": 0.4})
-    from adaptr import stream
+    from adaptr.algebra import stream
 
     kept = strategy.pruned(D.clone(), cfg, stream.integers(0, "x", D.numel()).view(D.shape)) != 0
     order = D.abs().argsort(1, descending=True)

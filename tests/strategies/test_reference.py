@@ -11,7 +11,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from adaptr import strategies, stream
+from adaptr import strategies
+from adaptr.algebra import stream
 from adaptr.algebra.dense import Dense
 from adaptr.algebra.lowrank import LowRank
 from adaptr.algebra.operator import Operator

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from adaptr.capabilities import GATE
 from adaptr.cli import options, show
 from adaptr.cli.output import Output
 from adaptr.cli.progress import bar
+from adaptr.contract.capabilities import GATE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

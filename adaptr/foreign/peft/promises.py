@@ -70,7 +70,7 @@ def _refuse(absent: Collection[str], unless: str) -> None:
 
 
 def _built(base: BaseModel) -> nn.Module | None:
-    from adaptr.skeleton import skeleton
+    from adaptr.checkpoint.skeleton import skeleton
 
     try:
         return skeleton(base)
@@ -93,7 +93,7 @@ class Known:
             return None
         from torch import nn
 
-        from adaptr.skeleton import described
+        from adaptr.checkpoint.skeleton import described
 
         shapes = Weights(base).shapes
         if isinstance(base, nn.Module):

@@ -90,7 +90,7 @@ def _owners(path: str) -> Iterator[str]:
 
 def _model(source: Source, base: BaseModel | None) -> nn.Module | None:
     """The base's modules, where the file leaves open which they are: building them takes seconds."""
-    from adaptr.skeleton import described, skeleton
+    from adaptr.checkpoint.skeleton import described, skeleton
 
     if isinstance(base, str | os.PathLike):
         open_kinds = described(base).get("model_type") in CONV1D_MODELS
@@ -100,7 +100,7 @@ def _model(source: Source, base: BaseModel | None) -> nn.Module | None:
 
 
 def _architecture(config: Mapping[str, Any], base: BaseModel | None) -> str:
-    from adaptr.skeleton import described
+    from adaptr.checkpoint.skeleton import described
 
     if isinstance(base, str | os.PathLike):
         return str((described(base).get("architectures") or [""])[0])

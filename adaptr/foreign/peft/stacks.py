@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from adaptr import kinds
 from adaptr import targets as places
-from adaptr.adapter import Target
+from adaptr.adapter import Target, kinds
 from adaptr.errors import ConfigConflict, LossyConversion, Unsupported
 from adaptr.foreign import placing
 from adaptr.foreign.draft import Piece

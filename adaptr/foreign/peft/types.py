@@ -9,8 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from adaptr import kinds
-from adaptr.adapter import Target
+from adaptr.adapter import Target, kinds
 from adaptr.discovery import Sort
 from adaptr.errors import UnknownFormat, Unsupported
 from adaptr.foreign import placing, same

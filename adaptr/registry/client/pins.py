@@ -8,7 +8,7 @@ from pathlib import Path
 
 from adaptr.errors import AuthError
 from adaptr.files import replacing
-from adaptr.home import home, made, require_own
+from adaptr.files.home import home, made, require_own
 from adaptr.registry.client import address
 from adaptr.registry.client.address import Origin
 from adaptr.untrusted import json_file

@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from adaptr.errors import ForeignError, Unsupported, shown
+from adaptr.files.meter import Meter
 from adaptr.foreign import formats
-from adaptr.meter import Meter
 from adaptr.registry import glance, hub, pack, terms
 from adaptr.registry.digest import Digest
 from adaptr.registry.manifest import Descriptor

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from adaptr.errors import PolicyError
-from adaptr.meter import Meter
+from adaptr.files.meter import Meter
 from adaptr.registry import glance, pack, terms
 from adaptr.registry.client.plain import File
 from adaptr.registry.digest import Digest

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from adaptr.errors import IntegrityError, NotFound, ReferenceMoved
-from adaptr.meter import Meter
+from adaptr.files.meter import Meter
 from adaptr.registry import check, glance, referrers
 from adaptr.registry import manifest as manifests
 from adaptr.registry.digest import Digest

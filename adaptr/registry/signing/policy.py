@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptr.errors import InputError, PolicyError, RegistryError, SignatureError, shown
-from adaptr.home import home, require_kept, require_own
+from adaptr.files.home import home, require_kept, require_own
 from adaptr.registry import remotes
 from adaptr.registry.signing import artifact, certificates, keys, scopes
 from adaptr.registry.signing.bundle import Trust

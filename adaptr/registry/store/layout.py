@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from adaptr.errors import DigestMismatch, NotFound
-from adaptr.home import READABLE, home, made, require_kept, require_own
+from adaptr.files.home import READABLE, home, made, require_kept, require_own
 from adaptr.registry import terms
 from adaptr.registry.digest import Digest
 from adaptr.registry.manifest import Descriptor, Manifest, parse

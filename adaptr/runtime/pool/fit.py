@@ -11,7 +11,9 @@ from torch import nn
 from adaptr import plugins
 from adaptr import targets as places
 from adaptr.adapter import Adapter, Target
+from adaptr.adapter.tensors import all_at_least
 from adaptr.changes.plan import members
+from adaptr.contract import View
 from adaptr.errors import TargetNotFound, Unsupported
 from adaptr.families.row import Row
 from adaptr.host.identity import content_of, other_weights
@@ -19,8 +21,6 @@ from adaptr.host.layer import original, view_of
 from adaptr.host.names import current, formerly
 from adaptr.host.own import alone
 from adaptr.host.uses import use
-from adaptr.precision import all_at_least
-from adaptr.view import View
 
 #: All of a target that a model is asked for: its path, kind and shape.
 Place = tuple[str, str, tuple[int, ...]]

@@ -7,11 +7,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from adaptr.contract import View
 from adaptr.host.layer import base_view
 from adaptr.host.watch import Watch
 from adaptr.runtime.pool.residents import Key
 from adaptr.targets import submodule
-from adaptr.view import View
 
 
 class Followed:

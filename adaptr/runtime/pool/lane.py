@@ -12,10 +12,9 @@ import torch
 from torch import Tensor
 
 from adaptr.adapter import Target
+from adaptr.contract import Mount, View
 from adaptr.errors import Unsupported, UsageError
 from adaptr.host.state import State
-from adaptr.mounts import Mount
-from adaptr.view import View
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from torch import nn
 
 from adaptr import targets as places
 from adaptr.adapter import Adapter
+from adaptr.adapter.expression import Expression
 from adaptr.errors import AlreadyAttached, InputError, UsageError, shown
-from adaptr.expression import Expression
 from adaptr.families.row import Row
 from adaptr.foreign.seen import CONFIG
 from adaptr.host.attach import attached

@@ -6,8 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from adaptr import kinds
-from adaptr.adapter import Target
+from adaptr.adapter import Target, kinds
 from adaptr.errors import ConfigConflict, Unsupported
 from adaptr.foreign import placing, same
 from adaptr.foreign.draft import Draft, Piece

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from adaptr import kinds
-from adaptr.adapter import Target
+from adaptr.adapter import Target, kinds
 from adaptr.errors import ConfigConflict
 from adaptr.foreign import same
 from adaptr.foreign.draft import Draft, Piece

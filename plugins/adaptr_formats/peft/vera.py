@@ -6,8 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from adaptr import kinds
-from adaptr.adapter import Target
+from adaptr.adapter import Target, kinds
 from adaptr.errors import ConfigConflict, NoAdapterTensors, Unsupported
 from adaptr.foreign import placing
 from adaptr.foreign.draft import Draft, Piece

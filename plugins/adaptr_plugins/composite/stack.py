@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from adaptr import Adapter, Composite
+from adaptr.adapter.weighting import restored, stored
 from adaptr.errors import BadConfig
-from adaptr.weighting import restored, stored
 
 if TYPE_CHECKING:
     from torch import nn

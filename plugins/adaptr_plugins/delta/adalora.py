@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from adaptr import Delta, LowRank, Param, Target
+from adaptr.contract import Live
 from adaptr.errors import BadConfig
-from adaptr.live import Live
 from adaptr.precision import wide
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from adaptr import Delta, Dense, Operator, Param
 from adaptr.algebra.dense import formed
-from adaptr.capabilities import DENSE
-from adaptr.live import Live
+from adaptr.contract import Live
+from adaptr.contract.capabilities import DENSE
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from adaptr import Delta, Hadamard, LowRank, Param
-from adaptr.live import Live
+from adaptr.contract import Live
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from adaptr import Delta, Dense, Kron, LowRank, Operator, Param, Target
+from adaptr.contract import Live
 from adaptr.errors import ShapeError
-from adaptr.live import Live
 from adaptr_plugins.delta.loha import through
 
 if TYPE_CHECKING:

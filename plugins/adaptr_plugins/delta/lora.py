@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from adaptr import Delta, LowRank, Operator, Param, Target, View
-from adaptr.capabilities import LOW_RANK
-from adaptr.live import Live
+from adaptr.contract import Live
+from adaptr.contract.capabilities import LOW_RANK
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from adaptr.view import Call
+    from adaptr.contract.view import Call
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from adaptr import Delta, Param, Sparse, Target, View
+from adaptr.contract import Live
 from adaptr.errors import InputError
-from adaptr.live import Live
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -73,7 +73,7 @@ def _require_places(i: Tensor, count: int) -> None:
 
 
 def _random(target: Target, base: View, cfg: Config, n: int) -> Tensor:
-    from adaptr import stream
+    from adaptr.algebra import stream
 
     return stream.choose(cfg.seed, f"shira.{target.path}", cfg.rows * cfg.cols, n)
 

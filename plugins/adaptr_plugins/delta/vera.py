@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from adaptr import Delta, LowRank, Param, Target
+from adaptr.contract import Live
 from adaptr.errors import DigestMismatch
-from adaptr.live import Live
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -89,7 +89,7 @@ def drawn(cfg: Config) -> tuple[Tensor, Tensor]:
 
 def _draw(cfg: Config) -> tuple[Tensor, Tensor]:
     """Uniform in +-√2 √(3 / fan in), the fan of A being in_max and that of B r."""
-    from adaptr import stream
+    from adaptr.algebra import stream
 
     def uniform(name: str, shape: tuple[int, int]) -> Tensor:
         bound = (2.0 * 3.0 / shape[1]) ** 0.5

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from adaptr import Adapter, Gate, Param, Target, plugins
+from adaptr.contract import Weighing
 from adaptr.errors import BadConfig
-from adaptr.live import Weighing
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor

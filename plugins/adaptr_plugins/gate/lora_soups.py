@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from adaptr import Adapter, Gate, Param, Target
-from adaptr.live import Weighing
+from adaptr.contract import Weighing
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from adaptr import Gate, Param, Target, targets
+from adaptr.contract import Live, Weighing
 from adaptr.errors import BadConfig, Unsupported
-from adaptr.live import Live, Weighing
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from adaptr import Insert, Param, Target
+from adaptr.contract import Live
 from adaptr.families.insert import bottleneck
-from adaptr.live import Live
 
 if TYPE_CHECKING:
     from torch import Tensor

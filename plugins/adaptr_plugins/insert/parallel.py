@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from adaptr import Insert, Param, Target, roles
+from adaptr.contract import Live
 from adaptr.families.insert import bottleneck
-from adaptr.live import Live
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from adaptr import Param, Prefix
-from adaptr.live import Live
+from adaptr.contract import Live
 from adaptr.precision import wide
 
 if TYPE_CHECKING:

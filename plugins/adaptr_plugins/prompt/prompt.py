@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from adaptr import Param, SoftPrompt
+from adaptr.contract import Live
 from adaptr.errors import BadConfig
-from adaptr.live import Live
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

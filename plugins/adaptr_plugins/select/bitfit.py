@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from adaptr import Operator, Param, SelectBias, Target
-from adaptr.capabilities import BIAS
-from adaptr.settings import Nothing
+from adaptr.contract.capabilities import BIAS
+from adaptr.contract.settings import Nothing
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

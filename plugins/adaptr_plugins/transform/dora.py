@@ -11,16 +11,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from adaptr import LowRank, Param, Row, Target, Transform, View
+from adaptr.adapter.tensors import Wide
+from adaptr.contract import Live
+from adaptr.contract.view import ALL
 from adaptr.families.transform import lerp
-from adaptr.live import Live
-from adaptr.precision import Wide, wide, widest
-from adaptr.view import ALL
+from adaptr.precision import wide, widest
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from adaptr.view import Call
+    from adaptr.contract.view import Call
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from adaptr import Param, Row, Target, Transform, View, roles
-from adaptr.live import Live, Tensors
+from adaptr.adapter.tensors import Tensors
+from adaptr.contract import Live
 from adaptr.precision import wide
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from adaptr import Param, Target, Transform, View
+from adaptr.contract import Live
 from adaptr.errors import BadConfig
-from adaptr.live import Live
 from adaptr.precision import at_least, wide, widest
 
 if TYPE_CHECKING:

@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from adaptr import Insert, Param, Target, View
-from adaptr.live import Live
+from adaptr.contract import Live
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
 
     from adaptr.adapter import Adapter
+    from adaptr.contract import Run
     from adaptr.host import Session
-    from adaptr.lifecycle import Run
 
 MEANT = ("D", "b")
 

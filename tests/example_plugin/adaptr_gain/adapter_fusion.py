@@ -16,8 +16,8 @@ from adaptr import Fusion, Param, Target, View
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from adaptr.contract import Live
     from adaptr.host import Session
-    from adaptr.live import Live
 
 
 @dataclass(frozen=True)

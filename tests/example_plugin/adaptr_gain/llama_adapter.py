@@ -16,7 +16,7 @@ from adaptr import Method, Param, Target, targets
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from adaptr.live import Live
+    from adaptr.contract import Live
     from adaptr.sites.attention import Attend, Attended
 
 

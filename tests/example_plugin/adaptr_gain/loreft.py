@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from adaptr import Insert, Param
+from adaptr.contract import Live
 from adaptr.errors import Unsupported
-from adaptr.live import Live
 
 if TYPE_CHECKING:
     from torch import Tensor

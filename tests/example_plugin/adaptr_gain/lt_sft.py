@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from adaptr import Delta, Dense, Operator, Param, Sparse, Target
-from adaptr.lifecycle import MASK, Group, Phase
-from adaptr.live import Live
+from adaptr.contract import Group, Live, Phase
+from adaptr.contract.lifecycle import MASK
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -11,8 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from adaptr import public
-from adaptr.adapter import Adapter, Base, Target
+from adaptr.adapter import Adapter, Base, Target, public
 from adaptr.errors import ConfigConflict, ConfigMissing, TensorUnknown, Unsupported
 from adaptr.files import replacing_folder
 from adaptr.foreign import Format, Marks, Written, finish, placing, same, saving
@@ -138,7 +137,7 @@ def _target(
 
 def _placed(targets: Mapping[str, Target], base: BaseModel | None) -> dict[str, Target]:
     """Targets as the base has them. Raises a `WrongBase`."""
-    from adaptr.skeleton import skeleton
+    from adaptr.checkpoint.skeleton import skeleton
 
     model = None if base is None else skeleton(base)
     return {path: placing.agreed(model, target) for path, target in targets.items()}

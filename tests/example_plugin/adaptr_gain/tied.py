@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from adaptr import Delta, LowRank, Param
-from adaptr.live import Live
+from adaptr.contract import Live
 
 
 @dataclass(frozen=True)

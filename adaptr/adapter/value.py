@@ -1,4 +1,4 @@
-"""The values everything else passes around: `Target`, `Part`, `Base`, `Adapter`. Frozen, and free of torch.
+"""`Adapter`: small tensors beside a frozen base. Frozen, and free of torch.
 
 An adapter's tensors are a mapping from file keys (`<target>:<param>`) to tensors; it may be lazy, so that a header can
 be read, counted and compared without touching the weights.
@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from adaptr import kinds
-from adaptr.called import called
-from adaptr.dequantize import SCALE, dequantize
+from adaptr.adapter.base import Base
+from adaptr.adapter.dequantize import SCALE, dequantize
+from adaptr.adapter.expression import Expression
+from adaptr.adapter.part import Part, part_keys
+from adaptr.adapter.renamed import Renamed
+from adaptr.adapter.target import Target
+from adaptr.adapter.tensors import Tensors
 from adaptr.errors import TargetNotFound, shown
-from adaptr.expression import Expression
-from adaptr.live import Tensors
+from adaptr.errors.called import called
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,124 +32,6 @@ TAKEN = "taken"
 REPLACED = "="
 #: How the keys of whole parameters end, an adapter's own and those of its parts.
 WHOLE = (f":{REPLACED}", f".{REPLACED}")
-
-
-@dataclass(frozen=True)
-class Target:
-    """A place in the base model that an adapter changes.
-
-    `path`: the module's path as the model names it (the parameter's path for expert stacks, "" for the model itself).
-    `kind`: one of `adaptr.kinds`; what it means is asked by the properties here. `shape`: the logical shape: (out, in)
-    of a linear layer whatever its storage; (heads, width) of an attention; (width,) of a norm or block; 0 where a size
-    is not known, as in files that say one side of a layer. `config`: the method's configuration, resolved for this
-    target.
-    """
-
-    path: str
-    kind: str
-    shape: tuple[int, ...]
-    config: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def dims(self) -> dict[str, int | tuple[int, ...]]:
-        """Sizes of the named axes that this target binds."""
-        if self.stacked:
-            e, out, into = self.shape
-            return {"e": (e,), "out": out, "in": into, "k": ()}
-        if self.is_matrix:
-            out, into, *kernel = self.shape
-            return {"e": (), "out": out, "in": into, "k": tuple(kernel)}
-        if self.is_attention:
-            heads, width = self.shape
-            return {"h": heads, "d": width}
-        return {"out": self.shape[0], "d": self.shape[0]}
-
-    @property
-    def stacked(self) -> bool:
-        """Whether it is a stack of experts, whose path is a parameter's."""
-        return kinds.TABLE_OF[self.kind].stacked
-
-    @property
-    def is_matrix(self) -> bool:
-        """Whether its weight is a matrix, with experts before and a kernel behind."""
-        return kinds.TABLE_OF[self.kind].matrix
-
-    @property
-    def is_linear(self) -> bool:
-        return self.kind in kinds.LAYERS
-
-    @property
-    def looked_up(self) -> bool:
-        """Whether its input are indices of rows."""
-        return kinds.TABLE_OF[self.kind].looked_up
-
-    @property
-    def biased(self) -> bool:
-        """Whether it can have a bias."""
-        return kinds.TABLE_OF[self.kind].biased
-
-    @property
-    def is_attention(self) -> bool:
-        return self.kind == kinds.ATTENTION
-
-    @property
-    def is_model(self) -> bool:
-        return self.kind == kinds.MODEL
-
-    @property
-    def is_place(self) -> bool:
-        """Whether it is a module whose output is changed, whatever its weights are."""
-        return self.kind == kinds.PLACE
-
-    @property
-    def transposed(self) -> bool:
-        """Whether its weight is stored as (in, out)."""
-        return kinds.TABLE_OF[self.kind].transposed
-
-    @property
-    def stored_shape(self) -> tuple[int, ...]:
-        """The shape of the weight in a checkpoint."""
-        if self.stacked and self.transposed:
-            return (self.shape[0], self.shape[2], self.shape[1])
-        return (self.shape[1], self.shape[0]) if self.transposed else self.shape
-
-
-def agree(found: tuple[int, ...], want: tuple[int, ...]) -> bool:
-    """Whether sizes found in a base are those that a target wants, where it knows them."""
-    return len(found) == len(want) and all(w in (0, f) for f, w in zip(found, want, strict=True))
-
-
-@dataclass(frozen=True)
-class Base:
-    """The model an adapter belongs to, as far as it is known. Unknown fields are empty.
-
-    `structure`: digest over names and shapes of all parameters. `content`: digest over samples of the values at the
-    adapter's targets, so that another revision of the same architecture is noticed. `ties`: groups of tied parameters.
-    """
-
-    id: str = ""
-    revision: str = ""
-    architecture: str = ""
-    structure: str = ""
-    content: str = ""
-    ties: tuple[tuple[str, ...], ...] = ()
-    quantization: str = ""
-
-
-@dataclass(frozen=True)
-class Part:
-    """One method inside a composite adapter.
-
-    `digest`: of the weights of the adapter that it was on its own, checked when the file is loaded. `content`: of the
-    base at its targets. Both are "" where the part never was an adapter of its own.
-    """
-
-    method: str
-    version: int
-    config: Mapping[str, Any]
-    targets: Mapping[str, Target]
-    digest: str = ""
-    content: str = ""
 
 
 @dataclass(frozen=True, repr=False)
@@ -322,7 +207,7 @@ class Adapter:
     def replace(self, **changes: Any) -> Adapter:
         return dataclasses.replace(self, **changes)
 
-    # ------------------------------------------------------------ arithmetic, lazily: see `adaptr.expression`
+    # ------------------------------------------------------------ arithmetic, lazily: see `adaptr.adapter.expression`
 
     def __getitem__(self, path: str) -> Operator:
         """The delta at a target: `adapter["model.layers.0.self_attn.q_proj"] @ x`."""
@@ -360,51 +245,5 @@ class InTraining(Adapter):
     memory: Mapping[str, Tensor] = field(default_factory=dict)  # type: ignore[misc]
 
 
-def part_keys(keys: Iterable[str], name: str) -> dict[str, str]:
-    """The keys of a part's tensors, by those that they have on their own."""
-    split = ((key, *key.rpartition(":")) for key in keys)
-    return {
-        path + colon + param[len(name) + 1 :]: key for key, path, colon, param in split if param.startswith(f"{name}.")
-    }
-
-
 def numel(shapes: Iterable[tuple[int, ...]]) -> int:
     return sum(math.prod(shape) for shape in shapes)
-
-
-class Renamed(Mapping[str, Any]):
-    """The tensors of an adapter under other paths, still read on demand."""
-
-    def __init__(self, tensors: Mapping[str, Tensor], paths: Mapping[str, str]) -> None:
-        self.tensors = tensors
-        self.names = {_renamed(key, paths): key for key in tensors}
-
-    def __getitem__(self, key: str) -> Tensor:
-        return self.tensors[self.names[key]]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.names)
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def shape(self, key: str) -> tuple[int, ...]:
-        """A tensor's shape, without loading it where it lies in a file."""
-        look, name = getattr(self.tensors, "shape", None), self.names[key]
-        return tuple(self.tensors[name].shape) if look is None else look(name)
-
-    def stored(self, key: str) -> Any:
-        """Dtype, shape and bytes as they lie in the file, where they do."""
-        look = getattr(self.tensors, "stored", None)
-        return None if look is None else look(self.names[key])
-
-    @property
-    def sources(self) -> dict[str, str]:
-        """The key of each tensor in the file it comes from."""
-        came = getattr(self.tensors, "sources", {})
-        return {new: came.get(old, old) for new, old in self.names.items()}
-
-
-def _renamed(key: str, paths: Mapping[str, str]) -> str:
-    path, colon, name = key.rpartition(":")
-    return paths.get(path, path) + colon + name

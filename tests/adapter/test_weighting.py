@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from adaptr.adapter.weighting import Layers
 from adaptr.errors import UsageError
-from adaptr.weighting import Layers
 
 THIRDS = pytest.approx([0, 1 / 3, 2 / 3, 1])
 

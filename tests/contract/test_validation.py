@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from adaptr import Composite, Delta, Gate, Insert, LowRank, Method, Param, Prefix, SoftPrompt, Transform, plugins
-from adaptr.capabilities import LOW_RANK
+from adaptr.contract.capabilities import LOW_RANK
+from adaptr.contract.validation import validated
 from adaptr.errors import UsageError
-from adaptr.validation import validated
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ import torch
 import adaptr
 import tiny
 from adaptr import Delta, LowRank, Param, Row, View, plugins
+from adaptr.adapter.tensors import Tensors, Wide
+from adaptr.contract import Live
+from adaptr.contract.settings import Nothing
 from adaptr.errors import Unsupported
-from adaptr.live import Live, Tensors
-from adaptr.precision import Wide
-from adaptr.settings import Nothing
 
 
 @dataclass(frozen=True)

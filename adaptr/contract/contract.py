@@ -12,16 +12,16 @@ import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from adaptr import mounts, weighting
-from adaptr.adapter import Adapter, Target
-from adaptr.capabilities import Capabilities
+from adaptr.adapter import Adapter, Target, weighting
+from adaptr.contract import mounts
+from adaptr.contract.capabilities import Capabilities
+from adaptr.contract.lifecycle import FINISHED, Group, Phase, Run
+from adaptr.contract.live import Live, Weighing
+from adaptr.contract.mounts import Mount
+from adaptr.contract.params import Param
+from adaptr.contract.settings import C, Configured
+from adaptr.contract.view import View
 from adaptr.errors import NotMergeable, Unsupported, UsageError
-from adaptr.lifecycle import FINISHED, Group, Phase, Run
-from adaptr.live import Live, Weighing
-from adaptr.mounts import Mount
-from adaptr.params import Param
-from adaptr.settings import C, Configured
-from adaptr.view import View
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from adaptr import installed
+from adaptr.discovery import installed
 from adaptr.errors import UsageError
 
 

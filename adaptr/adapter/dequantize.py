@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from adaptr.live import Tensors
+from adaptr.adapter.tensors import Tensors
 from adaptr.precision import wide
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from adaptr import files
 from adaptr.errors import DiskFull, MachineError, OutputExists
 from adaptr.files import record
 
-VECTOR = Path(__file__).resolve().parents[1] / "registry_spec/vectors/valid/minimal_lora.safetensors"
+VECTOR = Path(__file__).resolve().parents[2] / "registry_spec/vectors/valid/minimal_lora.safetensors"
 
 
 def leftovers(folder: Path) -> list[str]:

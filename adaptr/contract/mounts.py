@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from adaptr import kinds
+from adaptr.adapter import kinds
 
 if TYPE_CHECKING:
     from adaptr.adapter import Target

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from adaptr import installed
-from adaptr.discovery import Sort
+from adaptr.discovery import Sort, installed
 from adaptr.errors import UsageError
 
 TEXT = """\

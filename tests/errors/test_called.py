@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from adaptr import called
-from adaptr.errors import InputError
+from adaptr.errors import InputError, called
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,8 @@ import pytest
 
 import adaptr
 import tiny
-from adaptr import errors, kinds, roles, targets
+from adaptr import errors, roles, targets
+from adaptr.adapter import kinds
 
 LAYERS = kinds.MATRIX | {"norm"}
 

@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from adaptr import kinds, settings
-from adaptr.capabilities import FORMS
-from adaptr.contract import REASONS, Contract
+from adaptr.adapter import kinds
+from adaptr.contract import REASONS, Contract, settings
+from adaptr.contract.capabilities import FORMS
+from adaptr.contract.params import INITS, Param
 from adaptr.errors import UsageError
 from adaptr.hookspecs import HOOKS
-from adaptr.params import INITS, Param
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 #: Axes that a target binds.
@@ -45,7 +45,7 @@ def place(cls: type, member: str = "") -> str:
     """`file:line` of a member as the class has it, or of the class."""
     given = inspect.unwrap(getattr(cls, member, cls)) if member else cls
     code = getattr(given, "__code__", None)
-    if code is not None and not code.co_filename.startswith(str(Path(__file__).parent)):
+    if code is not None and not code.co_filename.startswith(str(Path(__file__).parent.parent)):
         return f"{code.co_filename}:{code.co_firstlineno}"
     try:
         return f"{inspect.getsourcefile(cls)}:{inspect.getsourcelines(cls)[1]}"

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adaptr import stream
+from adaptr.algebra import stream
 
 WORD = 1 << 64
 FROZEN = [7169425023271878926, 5638633172700100482]

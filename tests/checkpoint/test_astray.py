@@ -13,7 +13,7 @@ import checkpoints as c
 from adaptr import api, foreign
 from adaptr import errors as e
 from adaptr.checkpoint import open_checkpoint
-from adaptr.skeleton import described
+from adaptr.checkpoint.skeleton import described
 
 
 @pytest.fixture(scope="module")

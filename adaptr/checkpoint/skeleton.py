@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adaptr.astray import instead
+from adaptr.checkpoint.astray import instead
 from adaptr.errors import AdaptrError, CheckpointError, MissingExtra, UsageError, shown
 from adaptr.files.linked import snapshot
 from adaptr.untrusted import json_file

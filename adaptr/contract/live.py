@@ -1,7 +1,7 @@
 """`Live`: the tensors of an adapter at one target, as formulas see them.
 
-On a live model the host has one for each target; for everything else, merging above all, there is a plain one. Nobody
-asks which it is.
+On a live model the host has one for each target; for everything else, merging above all, there is a plain one
+(`adaptr.adapter.tensors`). Nobody asks which it is.
 """
 
 from __future__ import annotations
@@ -9,13 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from adaptr.errors import MissingContext, Unsupported
-
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from adaptr.contract.view import View
     from adaptr.host.context import Context
-    from adaptr.view import View
 
 
 class Live(Protocol):
@@ -90,46 +88,3 @@ class Weighing(Live, Protocol):
 
     def mixed(self, base: View, x: Tensor, s: Tensor) -> Tensor:
         """The layer's output with the experts at the weights s."""
-
-
-class Plain(Mapping[str, "Tensor"]):
-    """Tensors that are on no model: nothing is kept, nothing trains, and there is no call."""
-
-    __slots__ = ()
-
-    @property
-    def training(self) -> bool:
-        return False
-
-    @property
-    def slots(self) -> Mapping[str, Tensor | None] | None:
-        return None
-
-    def sources(self, strength: float) -> tuple[object, ...]:
-        return (strength, *self.values())
-
-    def derived(self, name: str, sources: tuple[object, ...], make: Callable[[], Tensor]) -> Tensor:
-        return make()
-
-    def taken(self, path: str = "") -> Tensor:
-        raise Unsupported("the input of another module is only there in a call of a live model: attach the adapter")
-
-    def branches(self, h: Tensor) -> Mapping[str, Tensor]:
-        raise Unsupported("what other adapters add to an output is only known at the output of a live model")
-
-    @property
-    def place(self) -> str:
-        return ""
-
-    @property
-    def context(self) -> Context:
-        raise MissingContext("what a forward knows is only there in a call of a live model: attach the adapter")
-
-    def draw(self, n: int, stream: int = 0) -> Tensor:
-        raise MissingContext("numbers are drawn in calls of a live model: attach the adapter")
-
-
-class Tensors(dict[str, "Tensor"], Plain):
-    """A dictionary of them."""
-
-    __slots__ = ()

@@ -1,0 +1,26 @@
+"""The contract of a method, typed; read after `adaptr.hookspecs`. Who writes a method imports its words from here."""
+
+from adaptr.contract.capabilities import Capabilities
+from adaptr.contract.contract import REASONS, Contract, Member, finished
+from adaptr.contract.lifecycle import Group, Phase, Run
+from adaptr.contract.live import Live, Signal, Weighing
+from adaptr.contract.mounts import Mount
+from adaptr.contract.params import Param
+from adaptr.contract.view import View
+
+__all__ = [
+    "REASONS",
+    "Capabilities",
+    "Contract",
+    "Group",
+    "Live",
+    "Member",
+    "Mount",
+    "Param",
+    "Phase",
+    "Run",
+    "Signal",
+    "View",
+    "Weighing",
+    "finished",
+]
