@@ -5,12 +5,15 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
+from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any, cast
 
 import click
 
 from adaptr.cli.group import cli
 from adaptr.cli.output import Output, Warnings
+from adaptr.cli.owner import Owner, owner, raised_in
 from adaptr.errors import AdaptrError, MachineError, UsageError, WeightsIgnored, printable
 from adaptr.errors.called import called
 
@@ -43,9 +46,10 @@ def run(args: list[str]) -> int:
 
 def _run(args: list[str], out: Output) -> int:
     try:
-        return int(cli.main(args or ["--help"], "adaptr", standalone_mode=False, obj=out) or 0)
+        code = cli.main(args or ["--help"], "adaptr", standalone_mode=False, obj=out)
+        return code if isinstance(code, int) else 0
     except SystemExit as ended:
-        if ended.code == 1:  # so click ends where the reader is gone; 1 says that something differs
+        if ended.code == 1 and raised_in(ended) == "click.core":  # it ends so where the reader is gone
             return UNREAD
         raise
     except (KeyboardInterrupt, click.Abort):
@@ -59,14 +63,17 @@ def _run(args: list[str], out: Output) -> int:
     except MemoryError as error:
         return _fail(out, "MachineError", _memory(), MachineError.exit_code, error)
     except Exception as error:
-        return _fail(out, "Bug", _bug(out, error), BUG, error)
+        of = owner(error)
+        return _fail(out, "Bug", _bug(out, error, of), BUG, error, {} if of is None else {"plugin": asdict(of)})
 
 
-def _fail(out: Output, kind: str, message: str, code: int, error: BaseException | None = None) -> int:
+def _fail(
+    out: Output, kind: str, message: str, code: int, error: BaseException | None = None, more: Mapping[str, Any] = {}
+) -> int:
     """Say what went wrong, where the caller looks for it: with its parts as fields, or as lines on a terminal."""
     if out.json:
         parts = error.parts if isinstance(error, AdaptrError) else {}
-        out.emit({"error": {"type": kind, "message": message, "exit_code": code, **parts}})
+        out.emit({"error": {"type": kind, "message": message, "exit_code": code, **parts, **more}})
     else:
         lines = _lines(error) if isinstance(error, AdaptrError) and sys.stderr.isatty() else [message]
         out.complain("\n".join([f"{kind}: {lines[0]}" if out.verbose else lines[0], *lines[1:]]))
@@ -103,9 +110,11 @@ def _memory() -> str:
     return "this machine has not enough memory for it; what was there before is still there"
 
 
-def _bug(out: Output, error: Exception) -> str:
+def _bug(out: Output, error: Exception, of: Owner | None) -> str:
     more = "" if out.verbose else "; run it again with -v for the details"
+    at = f" at {of.report}" if of and of.report else f" to the authors of `{of.distribution}`" if of else ""
+    versions = "versions of " + (f"`{of.distribution}`, " if of else "") + "adaptr, Python and torch"
     return (
-        f"this is a bug in adaptr, not in what you gave it: {type(error).__name__}: {error}{more}. "
-        "Please report it with the command, its output and the versions of adaptr, Python and torch"
+        f"this is a bug in {of or 'adaptr'}, not in what you gave it: {type(error).__name__}: {error}{more}. "
+        f"Please report it{at} with the command, its output and the {versions}"
     )

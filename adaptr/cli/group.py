@@ -17,8 +17,8 @@ the store, with `=WEIGHT` behind it where weights make sense: `style.safetensors
 """
 
 EPILOG = """Exit codes: 0 done, 1 a difference or a failed verification, 2 usage, 3 bad input, 4 wrong base,
-5 not possible, 6 registry or network, 7 integrity, 8 this machine, 70 a bug in adaptr, 130 interrupted, 141 nobody
-reads what is written.
+5 not possible, 6 registry or network, 7 integrity, 8 this machine, 70 a bug in adaptr or a plugin, 130 interrupted,
+141 nobody reads what is written.
 
 Completion: eval "$(_ADAPTR_COMPLETE=bash_source adaptr)" in ~/.bashrc; zsh_source and fish_source for those shells.
 """

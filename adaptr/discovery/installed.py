@@ -47,6 +47,11 @@ def points(group: str) -> Mapping[str, Point]:
     return _grouped(tuple(sys.path)).get(group, {})
 
 
+def every() -> Iterator[tuple[str, Point]]:
+    """(group, entry point) of all that is installed."""
+    return ((group, point) for group, found in _grouped(tuple(sys.path)).items() for point in found.values())
+
+
 @functools.cache
 def _grouped(path: tuple[str, ...]) -> Mapping[str, Mapping[str, Point]]:
     found: dict[str, dict[str, Point]] = {}
