@@ -76,12 +76,24 @@ def _fail(
         out.emit({"error": {"type": kind, "message": message, "exit_code": code, **parts, **more}})
     else:
         lines = _lines(error) if isinstance(error, AdaptrError) and sys.stderr.isatty() else [message]
-        out.complain("\n".join([f"{kind}: {lines[0]}" if out.verbose else lines[0], *lines[1:]]))
+        head, page = (f"{kind}: {lines[0]}", _page(error)) if out.verbose else (lines[0], [])
+        out.complain("\n".join([head, *lines[1:], *page]))
     if out.verbose and error is not None:
         import traceback
 
         click.echo(printable("".join(traceback.format_exception(error))), err=True, nl=False)
     return code
+
+
+def _page(error: BaseException | None) -> list[str]:
+    """Where it is said what an error means, or that nobody says it."""
+    if not isinstance(error, AdaptrError):
+        return []
+    from adaptr.cli.error_pages import SORT
+
+    name = type(error).__name__
+    there = SORT.has(name)
+    return [f"  page: adaptr errors {name}" if there else f"  page: `{type(error).__module__}` gives none of `{name}`"]
 
 
 def _lines(error: AdaptrError) -> list[str]:

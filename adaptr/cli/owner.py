@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
 
-from adaptr import installed
+from adaptr.discovery import installed
 from adaptr.errors import shown
 
 #: What the addresses of a project are called where bugs are told, the best first.

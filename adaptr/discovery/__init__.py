@@ -2,7 +2,7 @@
 
 A built-in is a file of its sort's package, `<name>.py` with `-` written `_`; only the file that is asked for is
 imported. Third parties give theirs as an entry point of the same name. Everything that multiplies is found here:
-methods, strategies, remotes, formats, PEFT's types, commands.
+methods, strategies, remotes, formats, PEFT's types, commands, the pages of errors.
 """
 
 from __future__ import annotations

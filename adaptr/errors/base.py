@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from adaptr.errors.called import called
 from adaptr.errors.text import printable
 
@@ -27,6 +29,10 @@ class AdaptrError(Exception):
         self._fact = f"{what}{found}{want and f', wanted {want}'}"
         super().__init__(f"{self._fact}{hint and f'; {hint}'}")
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As it is, whatever its class is made from: errors cross processes."""
+        return _again, (type(self), self.args), self.__dict__
+
     def __str__(self) -> str:
         return _clean(super().__str__())
 
@@ -45,6 +51,10 @@ class AdaptrError(Exception):
         """What was said apart: `what`, `got`, `want`, `hint`; {} for one sentence."""
         found = {name: _clean(text) for name, text in self._said.items() if text}
         return found if found.keys() != {"what"} else {}
+
+
+def _again(kind: type[AdaptrError], args: tuple[object, ...]) -> AdaptrError:
+    return kind.__new__(kind, *args)
 
 
 def _clean(text: str) -> str:

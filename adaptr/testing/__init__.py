@@ -17,6 +17,9 @@
         def works(self, folder):
             return ["."]
 
+    class TestTooMany(adaptr.testing.ErrorLaws):
+        error = "TooMany"
+
 and gets a test a law: of methods and formats on a tiny Llama-type model, for which `model()` and `inputs()` may be
 overridden, of strategies on small deltas that hypothesis draws, of commands in processes of their own.
 """
@@ -27,6 +30,7 @@ from adaptr.strategies.laws import StrategyLaws
 from adaptr.testing.closeness import assert_close, bits_equal
 from adaptr.testing.commands import CommandLaws
 from adaptr.testing.driver import Driver
+from adaptr.testing.errors import ErrorLaws
 from adaptr.testing.formats import FormatLaws
 from adaptr.testing.merging import merged, round_trip
 from adaptr.testing.methods import Laws
@@ -35,6 +39,7 @@ from adaptr.testing.samples import count, logits, shaken, tiny_llama, trained_ke
 __all__ = [
     "CommandLaws",
     "Driver",
+    "ErrorLaws",
     "FormatLaws",
     "Laws",
     "StrategyLaws",
