@@ -1,0 +1,1 @@
+"""From a model's answers to figures: losses, metrics, and how sure they are."""
