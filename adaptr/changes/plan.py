@@ -10,6 +10,7 @@ from adaptr.adapter import REPLACED, Adapter
 from adaptr.bulk import buffers
 from adaptr.bulk.change import FLOATS, Change, Layer, Plan, Solid, Span, Tied
 from adaptr.changes import grounds
+from adaptr.changes.agreement import require_one_kind
 from adaptr.changes.tied import settle
 from adaptr.checkpoint.apart import apart
 from adaptr.checkpoint.names import Names
@@ -151,12 +152,9 @@ def _refuse_overlap(name: str, ranges: Mapping[tuple[int, int], Sequence[Layer]]
 
 
 def _refuse_mixed(changes: Mapping[str, Change]) -> None:
-    """A look-up table and a tied head read one tensor in two ways."""
     for change in changes.values():
         for span in change.spans:
-            kinds = sorted({f"{layer.target.kind} {layer.target.shape}" for layer in span.layers})
-            if len(kinds) > 1:
-                raise Unsupported(f"adapters read `{change.name}` as {' and as '.join(kinds)}; merge them in turn")
+            require_one_kind(change.name, span.layers, "merge them in turn")
 
 
 def _refuse_dtypes(changes: Mapping[str, Change]) -> None:

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
-from adaptr.algebra.lowrank import LowRank
 from adaptr.bulk.change import Change, Tied
+from adaptr.changes.agreement import agreed, once, require_word, same_value
 from adaptr.checkpoint.names import Names
 from adaptr.checkpoint.open import Checkpoint
 from adaptr.errors import NotPossible, TiedWeights, Unsupported
 from adaptr.models import tying
 from adaptr.models.ties import Tie, Ties
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 Changes = dict[str, Change]
 
@@ -26,11 +22,14 @@ def settle(ties: Ties, changes: Changes, tied: Tied) -> tuple[Changes, bool]:
     Raises `TiedWeights` where one use changes and nobody said what becomes of the others, `Unsupported` where the model
     can't be untied, `NotPossible` where the uses would change in two ways and are to stay one.
     """
+    require_word(tied)
     if not any(ties.use(change.name, change.stored) for change in changes.values()):
         _refuse_unknown(ties, changes, tied)
         return changes, False
     met = [(tie, mine) for tie in ties.all if (mine := {use: changes.pop(use) for use in tie.uses if use in changes})]
-    unsettled = [(tie, mine) for tie, mine in met if not tie.bias and (tied == "untie" or not _agreed(tie, mine))]
+    unsettled = [
+        (tie, mine) for tie, mine in met if not tie.bias and (tied == "untie" or not agreed(len(tie.uses), mine))
+    ]
     if unsettled and tied is None:
         raise TiedWeights(_message(*unsettled[0]))
     if unsettled and tied == "untie":
@@ -47,7 +46,7 @@ def contradicted(checkpoint: Checkpoint, changes: Mapping[str, Change]) -> list[
         return found
     for tie in Ties(Names(checkpoint)).apart:
         mine = {stored.name: changes[stored.name] for stored in tie.stored if stored.name in changes}
-        if not tie.equal and (len(mine) < len(tie.stored) or _value(mine) is None):
+        if not tie.equal and (len(mine) < len(tie.stored) or not same_value(mine)):
             found.append(tie)
     return found
 
@@ -67,66 +66,10 @@ def _refuse_unknown(ties: Ties, changes: Changes, tied: Tied) -> None:
             )
 
 
-def _agreed(tie: Tie, mine: Mapping[str, Change]) -> bool:
-    """Whether all uses get one new value, or one delta that was trained as one, so that there is nothing to decide."""
-    if len(mine) < len(tie.uses):
-        return False
-    return _value(mine) is not None or (all(map(_kept_tied, mine.values())) and _once(mine) is not None)
-
-
-def _kept_tied(change: Change) -> bool:
-    """Whether the adapter's own configuration kept the deltas of tied weights one (PEFT's `ensure_weight_tying`)."""
-    said = [layer.adapter.foreign.get("peft", {}).get("config", {}) for layer in change.layers]
-    return bool(said) and all(config.get("ensure_weight_tying") is True for config in said)
-
-
-def _once(mine: Mapping[str, Change]) -> Change | None:
-    """The change of all uses, if it is one."""
-    first, *others = mine.values()
-    return first if all(_same_delta(first, other) for other in others) else _value(mine)
-
-
-def _same_delta(one: Change, two: Change) -> bool:
-    """Whether two uses get one low-rank delta, by its factors: as a table it lies turned to what it is as a head."""
-    import torch
-
-    a, b = _factors(one), _factors(two)
-    if a is None or b is None or a[2] != b[2] or not (torch.equal(a[0], b[0]) and torch.equal(a[1], b[1])):
-        return False
-    if one.value is None or two.value is None:
-        return one.value is two.value
-    return one.value.shape == two.value.shape and torch.allclose(one.value, two.value, rtol=1e-4, atol=1e-6)
-
-
-def _factors(change: Change) -> tuple[Tensor, Tensor, float] | None:
-    """(B, A, scale) of a change by one low-rank layer, as the tensor is stored; None for any other."""
-    if change.what not in {"weight", "replaced"} or len(change.layers) != 1:
-        return None
-    (layer,) = change.layers
-    if not layer.method.can.delta:
-        return None
-    found = layer.method.operator(layer.target, layer.adapter.at(layer.target.path))
-    if not isinstance(found, LowRank):
-        return None
-    B, A = (found.A.mT, found.B.mT) if layer.target.transposed else (found.B, found.A)
-    return B, A, found.scale * layer.weight
-
-
-def _value(mine: Mapping[str, Change]) -> Change | None:
-    """The change that replaces, if all of them replace by the same."""
-    import torch
-
-    first, *others = mine.values()
-    if first.value is None:
-        return None
-    same = all(other.value is not None and torch.equal(first.value, other.value) for other in others)
-    return first if same else None
-
-
 def _everywhere(tie: Tie, mine: Mapping[str, Change]) -> Changes:
     """Every stored tensor of the tie with the changes of all uses."""
     mine = {use: change for use, change in mine.items() if not change.ground} or mine
-    whole = _once(mine)
+    whole = once(mine)
     if whole is None and any(change.value is not None for change in mine.values()):
         names = " and ".join(f"`{use}`" for use in mine) if len(mine) > 1 else f"`{next(iter(mine))}`"
         raise NotPossible(f"{names} are one tensor, and both are changed; say `--tied untie`")

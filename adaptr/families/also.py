@@ -16,15 +16,16 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-def with_whole(model: nn.Module, adapter: Adapter, also: str | Sequence[str]) -> Adapter:
+def with_whole(model: nn.Module, adapter: Adapter, also: str | Sequence[str], apart: bool = False) -> Adapter:
     """`adapter` with the parameters that `also` names, as they are, to be trained with it.
 
     A word is a role (`head`, `norm`, `embed`), the path of a module or parameter, a pattern of such paths, or a regular
-    expression behind `re:`. Of tied parameters one stands for all. Raises `TargetNotFound`, `Unsupported` for packed
+    expression behind `re:`. Of tied parameters one stands for all, or each for itself if they are to be trained
+    `apart`. Raises `TargetNotFound`, `Unsupported` for packed
     ones, and `UsageError` for those that the method trains itself.
     """
     words = [also] if isinstance(also, str) else list(also)
-    chosen = {name: p for word in words for name, p in _named(model, word)}
+    chosen = {name: p for word in words for name, p in _named(model, word, apart)}
     own = {target.path if target.stacked else f"{target.path}.weight" for _, target in adapter.all_targets}
     parts = {target.path for _, target in adapter.all_targets if not (target.is_matrix or target.stacked)}
     for name, parameter in chosen.items():
@@ -36,19 +37,19 @@ def with_whole(model: nn.Module, adapter: Adapter, also: str | Sequence[str]) ->
     return adapter.replace(tensors={**adapter.tensors, **whole})
 
 
-def _named(model: nn.Module, word: str) -> Iterator[tuple[str, Tensor]]:
-    """The parameters that a word names, by the first of their names."""
+def _named(model: nn.Module, word: str, apart: bool) -> Iterator[tuple[str, Tensor]]:
+    """The parameters that a word names, by the first of their names, or by the names that it fits."""
     every = [(name, p) for name, p in model.named_parameters(remove_duplicate=False) if ".adapters." not in name]
     first: dict[int, str] = {}
     for name, p in every:
         first.setdefault(id(p), name)
-    found = [p for name, p in every if _matches(word, name)]
+    found = [(name, p) for name, p in every if _matches(word, name)]
     if not found:
         names = {*roles.ROLES, *(part for name, _ in every for part in (name, name.rpartition(".")[0]))}
         near = " or ".join(f"`{one}`" for one in difflib.get_close_matches(word, names, n=3, cutoff=0.4))
         hint = f"; did you mean {near}?" if near else ""
         raise TargetNotFound(f"`also`: `{word}` names no parameter of the model{hint}")
-    yield from ((first[id(p)], p) for p in found)
+    yield from ((name if apart else first[id(p)], p) for name, p in found)
 
 
 def _matches(word: str, name: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -12,58 +12,62 @@ from adaptr.errors import Unsupported
 
 #: A module that has a parameter, and the parameter's name there.
 Place = tuple[nn.Module, str]
+#: From what is there to rows and their new values.
+Make = Callable[[Tensor], Iterable[tuple[slice, Tensor]]]
 _WRITTEN: weakref.WeakKeyDictionary[nn.Module, dict[str, list[Write]]] = weakref.WeakKeyDictionary()
 
 
 class Write:
     """One adapter in one parameter. `places`: all uses of it; `at`: the part of it that changes, () for all.
 
-    `make`: from what is there, on the CPU, to what shall be. Writes on one parameter are undone in any order: those
-    above are taken off, and made again.
+    `make`: from what was there to rows and what these shall be, block by block. Writes on one parameter are undone in
+    any order: those above are taken off, and made again.
     """
 
-    def __init__(self, places: Sequence[Place], at: tuple[int | slice, ...], make: Callable[[Tensor], Tensor]) -> None:
+    def __init__(self, places: Sequence[Place], at: tuple[int | slice, ...], make: Make) -> None:
         self.places, self.at, self.make = list(places), at, make
         self.old: Tensor | None = None
-        self._mark: tuple[object, ...] = ()
-
-    @property
-    def parameter(self) -> nn.Parameter:
-        module, name = self.places[0]
-        found = module._parameters[name]
-        assert found is not None
-        return found
+        self._marks: list[Mark] = []
 
     @property
     def name(self) -> str:
         return self.places[0][1]
 
     def do(self) -> None:
-        """Merge. What was there is kept."""
-        now = self.parameter.detach()[self.at]
-        self.old = now.clone()
-        self._put(self.make(self.old.cpu().contiguous()))
+        """Merge, wholly or not at all. What was there is kept."""
+        self.old = parameter_of(self.places[0]).detach()[self.at].clone()
         self._written.append(self)
-        self._seal()
+        try:
+            for rows, value in self.make(self.old):
+                self._put(value, rows)
+        except BaseException:
+            self._restore()
+            raise
+        self.seal()
 
     def check(self) -> None:
-        """Raises `Unsupported` if somebody has written to the parameter since."""
-        mine = self._written
-        if mine[-1]._mark[:3] == (found := _mark(self.parameter))[:3] and mine[-1]._mark != found:
-            raise Unsupported(
-                f"the parameter `{self.name}` that an adapter was merged into has been written to since (trained, or "
-                "loaded over); what is kept from before would undo that too: load the base again"
-            )
+        """Raises `Unsupported` if somebody has written to the parameter since, or put another in its place."""
+        for place in self.places:
+            if not any(mark.holds(parameter_of(place)) for mark in writes_at(place)[-1]._marks):
+                raise Unsupported(
+                    f"the parameter `{self.name}` that an adapter was merged into has been written to since (trained, "
+                    "or loaded over), or an adapter that is attached replaces it, and what is kept from before would "
+                    "undo that too: detach what was attached later, or load the base again"
+                )
 
     def undo(self) -> None:
-        """Put back what was there, under what was merged later."""
+        """Put back what was there, under what was merged later. If that can't be merged anew, nothing changes."""
         mine = self._written
         later = mine[mine.index(self) + 1 :]
         for write in reversed((self, *later)):
             write._restore()
-        for write in later:
-            write.do()
-        self._seal()
+        try:
+            _all(later)
+        except BaseException:
+            _all((self, *later))
+            raise
+        for write in mine[-1:]:
+            write.seal()
 
     def _restore(self) -> None:
         assert self.old is not None
@@ -74,32 +78,68 @@ class Write:
     @property
     def _written(self) -> list[Write]:
         """What is merged into the parameter, oldest first; one list for all its uses."""
-        (module, name), *others = self.places
-        mine = _WRITTEN.setdefault(module, {}).setdefault(name, [])
-        for other, called in others:
-            _WRITTEN.setdefault(other, {})[called] = mine
+        mine = _list(self.places[0])
+        for module, name in self.places[1:]:
+            _WRITTEN.setdefault(module, {})[name] = mine
         return mine
 
-    def _put(self, value: Tensor) -> None:
-        for parameter in {id(p): p for m, n in self.places if (p := m._parameters[n]) is not None}.values():
+    def _put(self, value: Tensor, rows: slice = slice(None)) -> None:
+        for parameter in {id(p): p for p in map(parameter_of, self.places)}.values():
             with torch.no_grad(), torch.inference_mode(parameter.is_inference()):
-                parameter.detach()[self.at].copy_(value)
+                parameter.detach()[self.at][rows].copy_(value)
 
-    def _seal(self) -> None:
-        """What is there now is ours: the last of the writes knows it."""
-        for write in self._written[-1:]:
-            write._mark = _mark(self.parameter)
+    def seal(self) -> None:
+        """What is there now is ours."""
+        self._marks = [Mark(parameter_of(place)) for place in self.places]
 
 
-def _mark(parameter: nn.Parameter) -> tuple[object, ...]:
-    """Where a parameter lies, and how often it was written to."""
+def _all(writes: Sequence[Write]) -> None:
+    """Do all of them, or none."""
+    for number, write in enumerate(writes):
+        try:
+            write.do()
+        except BaseException:
+            for done in reversed(writes[:number]):
+                done._restore()
+            raise
+
+
+class Mark:
+    """Which parameter it was, where it lay, and how often it was written to."""
+
+    def __init__(self, parameter: nn.Parameter) -> None:
+        self._one, self._at = weakref.ref(parameter), _at(parameter)
+
+    def holds(self, parameter: nn.Parameter) -> bool:
+        """Whether nobody has written to it. One that was moved or cast since is the same."""
+        now = _at(parameter)
+        return self._one() is parameter and (now[1:] != self._at[1:] or now == self._at)
+
+
+def _at(parameter: nn.Parameter) -> tuple[object, ...]:
     version = -1 if parameter.is_inference() else parameter._version
-    return parameter.data_ptr(), parameter.dtype, parameter.device, version
+    return version, parameter.data_ptr(), parameter.dtype, parameter.device
+
+
+def parameter_of(place: Place) -> nn.Parameter:
+    module, name = place
+    found = module._parameters[name]
+    assert found is not None
+    return found
+
+
+def writes_at(place: Place) -> list[Write]:
+    """What is merged into a place, oldest first."""
+    return [write for write in _WRITTEN.get(place[0], {}).get(place[1], []) if place in write.places]
+
+
+def _list(place: Place) -> list[Write]:
+    return _WRITTEN.setdefault(place[0], {}).setdefault(place[1], [])
 
 
 def original(module: nn.Module, name: str, parameter: Tensor) -> Tensor:
     """The parameter as it was without what is merged into it."""
-    writes = _WRITTEN.get(module, {}).get(name)
+    writes = writes_at((module, name))
     if not writes:
         return parameter
     found = parameter.detach().clone()

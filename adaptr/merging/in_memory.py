@@ -13,11 +13,12 @@ from adaptr.bulk.change import Layer, Solid, Span
 from adaptr.changes import grounds
 from adaptr.changes.plan import members, moves_bias, no_rows, probe
 from adaptr.checkpoint.stream import Rows
+from adaptr.contract.view import ALL
 from adaptr.errors import NotPossible, Unsupported
 from adaptr.host.experts import part_of
 from adaptr.host.layer import is_packed
 from adaptr.host.mounting import Mounting
-from adaptr.host.replace import same
+from adaptr.host.replace import MARK, same
 from adaptr.merging.measured import require_finite
 
 if TYPE_CHECKING:
@@ -31,33 +32,38 @@ Strength = Callable[[str], float]
 
 @dataclass
 class Change:
-    """One parameter, or `at` which part of it, and what it becomes: all `layers` on it, or another `value`."""
+    """One parameter, or `at` which part of it, and what it becomes: all `layers` on it, or another `value`.
+
+    `ground`: whether `value` is only what another use of a tied weight has under its delta.
+    """
 
     name: str
     at: tuple[int | slice, ...] = ()
     what: str = "weight"
     layers: list[Layer] = field(default_factory=list)
     value: Tensor | None = None
+    ground: bool = False
 
-    def make(self, old: Tensor) -> Tensor:
-        """The new value, of the old one in memory: the bytes that merging a checkpoint of it writes."""
+    def make(self, old: Tensor) -> Iterator[tuple[slice, Tensor]]:
+        """Rows and their new values, of the old ones: the bytes that merging a checkpoint of it writes."""
         if self.value is not None:
-            return self.value.detach().to(old)
-        layers = tuple(self.layers)
-        if self.what == "bias":
-            value = merged_bias(layers, old)
-            require_finite(self.name, value.to(old.dtype), value)
-            return value.to(old.dtype)
-        weight, new = Weight(Span(slice(0, len(old)), layers), Held(old)), old.clone()
-        for s in weight.blocks():
-            value = weight.merged(s)
-            new[s] = value.to(old.dtype)
-            require_finite(self.name, new[s], value)
+            yield ALL, self.value.detach()
+        elif self.what == "bias":
+            value = merged_bias(tuple(self.layers), old.cpu().contiguous())
+            yield ALL, self._rounded(value, old)
+        else:
+            weight = Weight(Span(slice(0, len(old)), tuple(self.layers)), Held(old))
+            yield from ((s, self._rounded(weight.merged(s), old)) for s in weight.blocks())
+
+    def _rounded(self, value: Tensor, old: Tensor) -> Tensor:
+        """To the dtype of what is there, once. Raises `NonFinite`."""
+        new = value.to(old.dtype)
+        require_finite(self.name, new, value)
         return new
 
 
 class Held(Rows):
-    """Rows of a tensor in memory."""
+    """Rows of a tensor in memory, on whatever device."""
 
     def __init__(self, tensor: Tensor) -> None:
         self.tensor, self.start, self.count = tensor, 0, len(tensor)
@@ -66,7 +72,7 @@ class Held(Rows):
         self._held = None
 
     def _load(self, start: int, stop: int) -> Tensor:
-        return self.tensor[start:stop]
+        return self.tensor[start:stop].cpu().contiguous()
 
 
 def changes(model: nn.Module, adapter: Adapter, weight: float) -> list[Change]:
@@ -80,10 +86,10 @@ def changes(model: nn.Module, adapter: Adapter, weight: float) -> list[Change]:
             if change.value is not None or mine.value is not None:
                 if mine.layers or mine.value is not None:
                     raise NotPossible(f"`{change.name}` is replaced as a whole by one adapter and changed by another")
-                mine.value = change.value
+                mine.value, mine.ground = change.value, change.ground
             mine.layers += change.layers
     for name in {change.name for change in found.values()}:
-        _require_writable(model, name)
+        require_writable(model, name)
     return list(found.values())
 
 
@@ -131,7 +137,10 @@ def _on_ground(model: nn.Module, layer: Layer) -> list[Change]:
     if name is None or same(model, name, value := layer.adapter.tensors[f"{name}:{REPLACED}"]):
         return []
     _require_whole(layer.adapter, name, layer.weight)
-    return [Change(name, value=grounds.merged(layer, value))]
+    own = set(layer.adapter.replaced_paths)
+    others = [n for n in names(model, name) if n not in own]
+    below = [Change(other, value=value, ground=True) for other in others]
+    return [Change(name, layers=[layer], value=grounds.merged(layer, value)), *below]
 
 
 def _require_whole(adapter: Adapter, path: str, weight: float) -> None:
@@ -162,13 +171,24 @@ def _bias(model: nn.Module, layer: Layer) -> Iterator[Change]:
         )
 
 
-def _require_writable(model: nn.Module, name: str) -> None:
+def names(model: nn.Module, name: str) -> list[str]:
+    """All that a parameter is called."""
+    own = targets.parameter(model, name)
+    return [other for other, found in model.named_parameters(remove_duplicate=False) if found is own]
+
+
+def require_writable(model: nn.Module, name: str) -> None:
     """Raises `Unsupported` for a parameter that can't be merged into, with what can be done instead."""
     owner, _, last = name.rpartition(".")
     module = targets.submodule(model, owner)
     parameter = module._parameters.get(last)
     if parameter is None:
         raise Unsupported(f"`{name}` is computed from other parameters at each call; attach without `merged`")
+    if hasattr(parameter, MARK):
+        raise Unsupported(
+            f"`{name}` is replaced by an adapter that is attached, and what is merged would go with it: detach it "
+            "first, or attach this one without `merged`"
+        )
     if is_packed(parameter):
         raise Unsupported(
             f"`{name}` is packed ({parameter.dtype}), and merging would quantise it anew; attach without `merged`, or "

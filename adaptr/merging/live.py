@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from adaptr import targets
-from adaptr.errors import TargetNotFound, TiedWeights, Unsupported, UsageError
+from adaptr.errors import TargetNotFound, UsageError
 from adaptr.host.attach import LEDGER, forget, key_of
 from adaptr.host.handle import Handle
-from adaptr.host.originals import Place, Write
-from adaptr.merging.in_memory import Change, changes
+from adaptr.host.originals import Write
+from adaptr.merging import untied
+from adaptr.merging.in_memory import changes
+from adaptr.merging.uses import settle
 
 if TYPE_CHECKING:
     from torch import nn
@@ -32,14 +33,26 @@ class Merged(Handle):
     def weigh(self, by: Callable[[str], float]) -> None:
         raise UsageError("a merged adapter has the strength it was merged at: detach it, and attach it at another")
 
+    def merge(self, write: Write) -> None:
+        """Write one of its changes."""
+        write.do()
+        self.writes.append(write)
+        self._undo.append(write.undo)
+
     def detach(self) -> None:
-        """Take the adapter out, whatever was merged since. Raises `Unsupported`, and changes nothing, where one of its
-        weights was written to by somebody else.
+        """Take the adapter out, whatever was merged since, and tie what it untied. Raises `Unsupported`, and changes
+        nothing, where one of its weights was written to by somebody else.
         """
+        if not self._undo:
+            return
         for write in self.writes:
             write.check()
-        super().detach()
+        untied.check(self.model)
+        while self._undo:
+            self._undo[-1]()  # stays where what was merged later can't be merged anew
+            self._undo.pop()
         self.writes = []
+        untied.retie(self.model)
 
 
 def attach(model: nn.Module, adapter: Adapter, weight: float, tied: Tied = None) -> Merged:
@@ -47,55 +60,14 @@ def attach(model: nn.Module, adapter: Adapter, weight: float, tied: Tied = None)
     found = changes(model, adapter, weight)
     if not found:
         raise TargetNotFound(f"adapter `{adapter.label}` has no targets: merging it would change nothing")
-    writes = [Write(_places(model, change, found, tied), change.at, change.make) for change in _once(model, found)]
+    writes, apart = settle(model, found, tied)
     handle = Merged(model, adapter, weight)
     try:
-        for write in writes:
-            write.do()
-            handle.writes.append(write)
-            handle._undo.append(write.undo)
+        if apart:
+            untied.untie(model)
+        for places, change in writes:
+            handle.merge(Write(places, change.at, change.make))
     except BaseException:
         handle.detach()
         raise
     return handle
-
-
-def _names(model: nn.Module, name: str) -> list[str]:
-    """All that the parameter is called."""
-    own = targets.parameter(model, name)
-    return [other for other, found in model.named_parameters(remove_duplicate=False) if found is own]
-
-
-def _once(model: nn.Module, found: Sequence[Change]) -> list[Change]:
-    """Without what is one parameter under another name. Raises `Unsupported` where it would be changed in two ways."""
-    kept: list[Change] = []
-    for change in found:
-        names = _names(model, change.name)
-        twin = next((other for other in kept if other.name in names and other.name != change.name), None)
-        if twin is None:
-            kept.append(change)
-        elif not _same_value(twin, change):
-            raise Unsupported(
-                f"`{twin.name}` and `{change.name}` are one tensor, and both are changed; merge into a checkpoint "
-                "(`adaptr merge`), or attach without `merged`"
-            )
-    return kept
-
-
-def _same_value(one: Change, two: Change) -> bool:
-    return one.value is not None and two.value is not None and bool((one.value == two.value).all())
-
-
-def _places(model: nn.Module, change: Change, found: Sequence[Change], tied: Tied) -> list[Place]:
-    """Where the parameter is used. Raises `TiedWeights` where that is in several places and only one is meant."""
-    names = _names(model, change.name)
-    meant = {other.name for other in found if other.name in names and other.value is not None}
-    if len(names) > 1 and tied != "both" and meant != set(names):
-        others = " and ".join(f"`{other}`" for other in names if other != change.name)
-        raise TiedWeights(
-            f"`{change.name}` is tied to {others}: the model uses one tensor in several places, an attached adapter "
-            'acts on one of them, and merging would change all. Say `tied="both"` to change all, or attach without '
-            "`merged`"
-        )
-    split = [other.rpartition(".") for other in (change.name, *(n for n in names if n != change.name))]
-    return [(targets.submodule(model, owner), last) for owner, _, last in split]

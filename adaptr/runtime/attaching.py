@@ -14,6 +14,7 @@ from adaptr.sources.given import Given, Several, Weighted, by_name, opened, sing
 if TYPE_CHECKING:
     from torch import nn
 
+    from adaptr.bulk.change import Tied
     from adaptr.host import Handle, Session
     from adaptr.targets import Spec
 
@@ -27,16 +28,18 @@ def create(
     name: str = "",
     children: Several | None = None,
     also: str | Sequence[str] = (),
+    tied: Literal["untie"] | None = None,
     **config: object,
 ) -> Adapter:
     """A fresh adapter for `model`: `create(model, "lora", ["attn.q", "attn.v"], r=16)`.
 
     `children`: the adapters, by name, that a method is made of which weighs others: `create(model, "xlora",
     children={"law": a, "code": b})`. `also`: what is trained whole beside it: `head`, `norm`, `embed`, or paths and
-    patterns of modules and parameters.
+    patterns of modules and parameters. `tied="untie"`: of a tied weight the use that was named alone.
     """
     made = _fresh(model, method, targets, overrides, seed, children, config).replace(name=name)
-    return with_whole(model, made, also) if also else made
+    made = with_whole(model, made, also, tied == "untie") if also else made
+    return _apart(model, made, tied)
 
 
 def _fresh(
@@ -57,16 +60,15 @@ def _fresh(
     return plugins.method(method).create(model, targets, config, overrides, seed)
 
 
-def attach(
-    model: nn.Module, adapter: Weighted, weight: float = 1.0, merged: bool = False, tied: Literal["both"] | None = None
-) -> Handle:
+def attach(model: nn.Module, adapter: Weighted, weight: float = 1.0, merged: bool = False, tied: Tied = None) -> Handle:
     """Attach an adapter without gradients; `detach()` of the result restores the model bit for bit.
 
     `merged`: write it into the model's own weights, in place: forwards then cost what the bare model's cost, and
     `state_dict()` is what `merge` writes for it. What was there is kept for `detach`, on the same device: as many bytes
     as the weights that change have. Merged adapters come off in any order; those that are merged later are merged anew.
-    `tied="both"`: where a weight is used in several places, all change. Raises `NotMergeable`, `TiedWeights` and
-    `Unsupported` where there is no weight to merge into.
+    `tied`: where a weight is used in several places, all change ("both", of what is merged), or each use has a tensor
+    of its own until it is detached ("untie"). Raises `NotMergeable`, `TiedWeights` and `Unsupported` where there is no
+    weight to merge into.
     """
     given = single(adapter)
     found = opened(given.what, model)
@@ -75,17 +77,31 @@ def attach(
         from adaptr.merging import live
 
         return live.attach(model, found, strength, tied)
-    if tied:
-        raise UsageError("`tied` says what becomes of weights that an adapter is merged into: say `merged=True` too")
+    found = _apart(model, found, tied)
     handle: Handle = plugins.hooks(found.method).apply(model=model, adapter=found, weight=strength)
     return handle
 
 
-def train(model: nn.Module, adapter: Given) -> Session:
-    """Attach an adapter with gradients, everything else frozen. `adapted()` of the result is the trained adapter."""
-    found = opened(adapter, model)
+def train(model: nn.Module, adapter: Given, tied: Literal["untie"] | None = None) -> Session:
+    """Attach an adapter with gradients, everything else frozen. `adapted()` of the result is the trained adapter.
+
+    `tied="untie"`: what it replaces whole is trained in the place that it names, and not where that is used besides.
+    """
+    found = _apart(model, opened(adapter, model), tied)
     session: Session = plugins.hooks(found.method).train(model=model, adapter=found)
     return session
+
+
+def _apart(model: nn.Module, adapter: Adapter, tied: Tied) -> Adapter:
+    from adaptr.changes.agreement import require_word
+    from adaptr.merging.untied import without
+
+    require_word(tied)
+    if tied == "both":
+        raise UsageError(
+            '`tied="both"` says what becomes of weights that an adapter is merged into: say `merged=True` too'
+        )
+    return adapter if tied is None else without(model, adapter)
 
 
 def quantize(adapter: Given, scheme: str) -> Adapter:

@@ -10,16 +10,17 @@ import torch
 
 import adaptr
 import tiny
+from adaptr.checkpoint.stream import BLOCK
 from adaptr.errors import (
     AlreadyAttached,
     ContentMismatch,
     NonFinite,
     NotMergeable,
     NotPossible,
-    TiedWeights,
     Unsupported,
     UsageError,
 )
+from adaptr.merging.in_memory import changes
 from adaptr.testing import logits, shaken
 from adaptr.testing.live import assert_same
 
@@ -132,27 +133,6 @@ def test_nothing_is_left_of_one_that_overflows() -> None:
     assert not adaptr.host.attached(model)
 
 
-def test_a_tied_weight_needs_a_word() -> None:
-    model = tiny.model("llama")
-    model.config.tie_word_embeddings = True
-    model.lm_head.weight = model.model.embed_tokens.weight
-    adapter, before = made(model, targets=["embed"], r=2), state(model)
-    with pytest.raises(TiedWeights, match=r"`model.embed_tokens.weight` is tied to `lm_head.weight`.*`tied=\"both\"`"):
-        adaptr.attach(model, adapter, merged=True)
-    with adaptr.attach(model, adapter, merged=True, tied="both"):
-        assert model.lm_head.weight is model.model.embed_tokens.weight
-        assert not torch.equal(model.lm_head.weight, before["lm_head.weight"])
-    assert_same(model.state_dict(), before)
-
-
-def test_two_deltas_of_one_tied_weight_are_refused() -> None:
-    model = tiny.model("llama")
-    model.lm_head.weight = model.model.embed_tokens.weight
-    adapter = made(model, targets=["embed", "lm_head"], r=2)
-    with pytest.raises(Unsupported, match="are one tensor, and both are changed"):
-        adaptr.attach(model, adapter, merged=True, tied="both")
-
-
 def test_a_stack_is_rounded_once_as_merging_does() -> None:
     model = tiny.model("llama").to(torch.bfloat16)
     parts = {"a": made(model, "lora", seed=1), "b": made(model, "dora", seed=2)}
@@ -250,3 +230,60 @@ def test_inside_of_inference_mode() -> None:
         assert_same(model.state_dict(), before)
     with adaptr.attach(tiny.model("llama"), adapter, merged=True):
         pass
+
+
+def test_what_an_attached_adapter_replaces_is_not_merged_into_nor_written_over() -> None:
+    model = tiny.model("llama")
+    whole = made(model, targets=["attn.q"], also="head", seed=2)
+    before, low = state(model), made(model, targets=["lm_head"], r=2).replace(base=adaptr.Base())
+    with adaptr.attach(model, whole), pytest.raises(Unsupported, match="is replaced by an adapter that is attached"):
+        adaptr.attach(model, low, merged=True)
+    merged = adaptr.attach(model, low, merged=True)
+    with adaptr.attach(model, whole.replace(base=adaptr.Base())):
+        now = state(model)
+        with pytest.raises(Unsupported, match="detach what was attached later"):
+            merged.detach()
+        assert_same(model.state_dict(), now)
+    merged.detach()
+    assert_same(model.state_dict(), before)
+
+
+def test_a_parameter_that_was_put_in_its_place_since_is_not_written_over() -> None:
+    model = tiny.model("llama")
+    handle = adaptr.attach(model, made(model), merged=True)
+    model.load_state_dict({k: t.clone() for k, t in state(model).items()}, assign=True)
+    with pytest.raises(Unsupported, match="has been written to since"):
+        handle.detach()
+
+
+def test_what_cannot_be_merged_anew_without_another_stays_as_it_is() -> None:
+    model = tiny.model("llama").to(torch.float16)
+    path = "model.layers.0.self_attn.q_proj"
+    weight = model.get_submodule(path).weight
+    with torch.no_grad():
+        weight[0, 0] = 60000
+    before = state(model)
+    down, up = (made(model, targets=[path], r=1, alpha=1, seed=n) for n in (1, 2))
+    for adapter, sign in ((down, -1), (up, 1)):
+        for key, tensor in adapter.tensors.items():
+            tensor.zero_()
+            tensor.view(-1)[0] = 100.0 if key.endswith(":A") else sign * 100.0
+    first, second = (adaptr.attach(model, a, merged=True) for a in (down, up))
+    now = state(model)
+    with pytest.raises(NonFinite):
+        first.detach()
+    assert_same(model.state_dict(), now)
+    second.detach()
+    first.detach()
+    assert_same(model.state_dict(), before)
+
+
+@pytest.mark.parametrize("method", ["lora", "ia3"])
+def test_a_large_weight_is_written_in_blocks(method: str) -> None:
+    """Beside what is kept for `detach`, merging needs a block and no second weight."""
+    model = torch.nn.Sequential(torch.nn.Linear(512, 2048))
+    adapter = made(model, method, ["0"])
+    (change,) = (c for c in changes(model, adapter, 1.0) if c.what == "weight")
+    sizes = [value.numel() for _, value in change.make(model[0].weight.detach())]
+    assert len(sizes) > 1
+    assert max(sizes) <= BLOCK
