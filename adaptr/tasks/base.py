@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from adaptr.data.records import Record
@@ -22,10 +23,17 @@ Batch = Mapping[str, "Tensor"]
 
 @dataclass(frozen=True)
 class Tools:
-    """What comes with a base: its tokenizer, and its processor of images or audio where it has one."""
+    """What comes with a base: its tokenizer, and its processor of images or audio where it has one.
+
+    `pad`: the id that short rows are filled with. It is masked wherever it stands. `places`: tokens that the model has
+    positions for, 0 where nothing limits it. `said`: what people should know of all this, a sentence each.
+    """
 
     tokenizer: PreTrainedTokenizerBase | None
     processor: ProcessorMixin | None = None
+    pad: int = 0
+    places: int = 0
+    said: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -40,11 +48,17 @@ class Limits:
 
 @dataclass(frozen=True)
 class Encoded:
-    """An example and what became of its record. `cut`: tokens that were cut off; `learns`: tokens that have a loss."""
+    """An example, the record that it is made of, and what became of that.
+
+    `cut`: tokens that were cut off; `learns`: tokens, or answers of a head, that have a loss. `aside`: what `joined`
+    needs and no model takes.
+    """
 
     example: Example
+    record: Record
     cut: int = 0
-    learns: int = 0
+    learns: int = 1
+    aside: object = field(default=None, repr=False)
 
 
 class Task(ABC):
@@ -59,28 +73,58 @@ class Task(ABC):
     #: What is measured beside the loss, by names of `adaptr.evaluating.metrics`; the first one is shown first.
     metrics: ClassVar[tuple[str, ...]] = ()
 
-    def labels(self, records: Sequence[Record]) -> tuple[str, ...]:
-        """The names that a head must tell apart, in a fixed order; none where the task has no head of its own."""
+    def labels(self, records: Sequence[Record], base: Path | None = None) -> tuple[str, ...]:
+        """The names that a head must tell apart, in a fixed order, the base's own where its head has these names;
+        none where the task has no head of its own.
+        """
         return ()
 
     @abstractmethod
     def model(self, base: Path, labels: Sequence[str], **load: object) -> nn.Module:
-        """The base with the head of this task, fresh where the base has none. `load`: what `from_pretrained` gets."""
+        """The base with the head of this task, drawn from torch's generator where the base has none.
+
+        `load`: what `from_pretrained` gets. Raises `CheckpointError` where more than a head is missing.
+        """
 
     @abstractmethod
-    def encode(self, record: Record, tools: Tools, limits: Limits) -> Encoded: ...
+    def encode(self, records: Iterable[Record], tools: Tools, limits: Limits) -> Iterator[Encoded]:
+        """The examples of records, in their order: one each, or several of one that is long. Read as it is asked for;
+        texts go through the tokenizer many at a time.
+        """
 
     @abstractmethod
-    def collate(self, examples: Sequence[Example], tools: Tools) -> Batch: ...
+    def collate(self, examples: Sequence[Example], tools: Tools) -> Batch:
+        """Examples side by side, filled up to the longest."""
 
     def heads(self, model: nn.Module, base: Path) -> tuple[str, ...]:
-        """Paths of modules that are fresh, and so are trained whole beside the adapter and travel in it."""
+        """Paths of modules that are fresh, and so are trained whole beside the adapter and travel in it. `model`: what
+        `model` gave for `base`.
+        """
         return ()
 
     @abstractmethod
     def predicted(self, model: nn.Module, batch: Batch, tools: Tools) -> Sequence[object]:
-        """What the model answers to each example of a batch, as `metrics` take it."""
+        """What the model answers to each example of a batch; through `joined`, as `metrics` take it."""
+
+    def joined(self, encoded: Sequence[Encoded], predictions: Sequence[object]) -> list[object]:
+        """One answer a record, of the predictions for each of its examples; both in the order of `encode`."""
+        pairs = zip(encoded, predictions, strict=True)
+        groups = groupby(pairs, key=lambda pair: id(pair[0].record))
+        return [self.join(list(group)) for _, group in groups]
+
+    def join(self, parts: Sequence[tuple[Encoded, object]]) -> object:
+        """The answer of one record: the only prediction, where a record is one example."""
+        ((_, prediction),) = parts
+        return prediction
 
     @abstractmethod
     def wanted(self, record: Record, limits: Limits) -> object:
         """What the right answer is, as `metrics` take it."""
+
+    def answers(
+        self, model: nn.Module, records: Sequence[Record], tools: Tools, limits: Limits, new: int = 128
+    ) -> list[str]:
+        """What the model answers to each record, as a text for people. `new`: tokens of a generated text, at most."""
+        encoded = list(self.encode(records, tools, limits))
+        batches = [self.collate([one.example], tools) for one in encoded]
+        return [str(one) for one in self.joined(encoded, [self.predicted(model, b, tools)[0] for b in batches])]

@@ -1,0 +1,1 @@
+"""Formats of data, a file each; one of your own package is found by the entry point `adaptr.data`."""

@@ -1,0 +1,71 @@
+"""Which task it is: by name, or from what the base is and which columns the data has."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from adaptr.checkpoint.skeleton import described
+from adaptr.data.records import Data, named
+from adaptr.discovery import Sort
+from adaptr.errors import DataError
+from adaptr.tasks.base import Task
+
+TASKS = Sort("task", "adaptr.tasks.builtin", "adaptr.tasks", "`adaptr train --help`", within=("[!_]*.py",))
+#: Tasks in the order in which they are tried, by how the name of a base's class ends.
+ENDINGS = {
+    "ForSequenceClassification": ("classify", "regress"),
+    "ForTokenClassification": ("tag",),
+    "ForQuestionAnswering": ("qa",),
+    "ForImageClassification": ("image",),
+    "ForSpeechSeq2Seq": ("speech",),
+    "WhisperForConditionalGeneration": ("speech",),
+    "ForConditionalGeneration": ("seq2seq",),
+    "ForCausalLM": ("lm", "classify", "tag", "qa"),
+    "LMHeadModel": ("lm", "classify", "tag"),
+}
+#: For bases without a head of their own.
+ANY = ("tag", "qa", "classify", "regress", "image")
+
+
+def names() -> list[str]:
+    return TASKS.names()
+
+
+def by_name(name: str) -> Task:
+    found: Task = TASKS.load(name, Task)
+    return found
+
+
+def find(task: str, base: Path, data: Data, objective: str = "sft") -> Task:
+    """The task called `task`; for `auto`, the first that the base is made for and the first record has columns of.
+
+    Raises `DataError` where there is none, with what each would want.
+    """
+    if objective == "dpo":
+        return by_name("preference")
+    if task != "auto":
+        return by_name(task)
+    possible = [by_name(name) for name in _possible(base) if TASKS.has(name)]
+    for one in possible:
+        if has_columns(one, data):
+            return one
+    wants = "; ".join(f"{one.name}: {_wants(one)}" for one in possible)
+    raise DataError(
+        f"{data.given}: the columns {named(data.records[0].values)} are of no task that this base does",
+        hint=f"`--map` names columns, `--task` a task ({wants})",
+    )
+
+
+def has_columns(task: Task, data: Data) -> bool:
+    columns = data.records[0].values.keys()
+    return any(columns >= set(names) for names in task.columns)
+
+
+def _wants(task: Task) -> str:
+    return " or ".join("+".join(names) for names in task.columns)
+
+
+def _possible(base: Path) -> tuple[str, ...]:
+    found = described(base).get("architectures")
+    architecture = str(found[0]) if isinstance(found, list) and found else ""
+    return next((names for ending, names in ENDINGS.items() if architecture.endswith(ending)), ANY)

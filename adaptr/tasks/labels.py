@@ -1,0 +1,64 @@
+"""Names of classes: as data has them, in an order that does not depend on the order of the records."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from adaptr.checkpoint.skeleton import described
+from adaptr.data.records import Record, named
+from adaptr.errors import DataError, shown
+
+#: More names are no classes, but texts in the wrong column.
+MOST = 10_000
+
+
+def name_of(record: Record, column: str = "label") -> str:
+    """The name of a record's class. Raises `BadRecord` for what names none."""
+    found = record.values.get(column)
+    if found is None or found == "":
+        raise record.place.bad(f"`{column}` is missing", hint=f"the record has {named(record.values)}")
+    if isinstance(found, float) and found.is_integer():
+        found = int(found)
+    if not isinstance(found, str | int):
+        raise record.place.bad(f"`{column}`", got=shown(found), want="a text or a whole number that names a class")
+    return str(found).strip()
+
+
+def label(record: Record, names: Sequence[str], column: str = "label") -> str:
+    """The same, held against the names that there are."""
+    found = name_of(record, column)
+    if found not in names:
+        raise record.place.bad(f"`{column}`", got=f"`{shown(found)}`", want=f"one of {named(names)}")
+    return found
+
+
+def labels_of(records: Sequence[Record], base: Path | None, ending: str, column: str = "label") -> tuple[str, ...]:
+    """All names of records, numbers by their size; those of the base, in its order, where it has a head with them.
+
+    `ending`: of the name of the base's class. Raises `DataError` where there are fewer than two.
+    """
+    found = dict.fromkeys(name_of(record, column) for record in records)
+    if len(found) > MOST:
+        raise DataError(f"`{column}` has {len(found)} different values; `{MOST}` classes are the most")
+    own = _own(base, ending) if base is not None else ()
+    if set(found) <= set(own):
+        return own
+    if len(found) < 2:
+        raise DataError(f"every `{column}` is `{shown(next(iter(found), ''))}`, so there is nothing to tell apart")
+    return ordered(found)
+
+
+def ordered(names: Mapping[str, object] | Sequence[str]) -> tuple[str, ...]:
+    return tuple(sorted(names, key=lambda name: (0, int(name), name) if name.isdecimal() else (1, 0, name)))
+
+
+def _own(base: Path, ending: str) -> tuple[str, ...]:
+    """The names that a base's own head has, in their order."""
+    config = described(base)
+    architectures, names = config.get("architectures"), config.get("id2label")
+    if not (isinstance(architectures, list) and architectures and str(architectures[0]).endswith(ending)):
+        return ()
+    if not isinstance(names, Mapping) or not all(str(key).isdecimal() for key in names):
+        return ()
+    return tuple(str(names[key]) for key in sorted(names, key=int))
