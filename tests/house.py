@@ -26,7 +26,7 @@ OF_A_FAMILY = "Delta Transform Insert Tokens SoftPrompt Prefix SelectBias Gate C
 #: The contract, which says what the words mean; the sites, which put adapters where a kind says; the methods.
 KNOW_KINDS = (
     "adaptr/adapter/kinds.py",
-    "adaptr/targets.py",
+    "adaptr/targets/",
     "adaptr/host/",
     "adaptr/sites/",
     "plugins/adaptr_plugins/",

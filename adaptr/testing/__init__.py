@@ -26,7 +26,6 @@ overridden, of strategies on small deltas that hypothesis draws, of commands in 
 
 from __future__ import annotations
 
-from adaptr.strategies.laws import StrategyLaws
 from adaptr.testing.closeness import assert_close, bits_equal
 from adaptr.testing.commands import CommandLaws
 from adaptr.testing.driver import Driver
@@ -35,6 +34,7 @@ from adaptr.testing.formats import FormatLaws
 from adaptr.testing.merging import merged, round_trip
 from adaptr.testing.methods import Laws
 from adaptr.testing.samples import count, logits, shaken, tiny_llama, trained_keys
+from adaptr.testing.strategies import StrategyLaws
 
 __all__ = [
     "CommandLaws",

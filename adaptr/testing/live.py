@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import adaptr
 from adaptr.adapter import Adapter
-from adaptr.strategies.laws import skip
 from adaptr.testing.closeness import assert_close, bits_equal
 from adaptr.testing.merging import mergeable
+from adaptr.testing.skipping import skip
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import adaptr
 from adaptr import plugins
 from adaptr.adapter import Adapter
-from adaptr.strategies.laws import skip
 from adaptr.testing.closeness import assert_close, bits_equal, error_of_change, relative, tensor_pairs
 from adaptr.testing.live import LiveLaws
 from adaptr.testing.merging import assert_refused, mergeable, merged, round_trip, why_not
 from adaptr.testing.samples import count, logits, shaken, tiny_llama, trained_keys
+from adaptr.testing.skipping import skip
 from adaptr.testing.training import TrainingLaws
 
 if TYPE_CHECKING:

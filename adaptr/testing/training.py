@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, ClassVar
 from adaptr import api, plugins
 from adaptr.adapter import Adapter
 from adaptr.host import Session
-from adaptr.strategies.laws import skip
 from adaptr.testing.closeness import bits_equal
 from adaptr.testing.driver import Batch, Driver
 from adaptr.testing.samples import logits, trained_keys
+from adaptr.testing.skipping import skip
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import save_file
 
 from adaptr import strategies
-from adaptr.strategies.cases import SHAPES
 from adaptr.testing import StrategyLaws
+from adaptr.testing.deltas import SHAPES
 
 #: Configurations in which a strategy does to small deltas what it is for.
 CONFIG: dict[str, dict[str, Any]] = {

@@ -11,120 +11,27 @@ and gets a test a law, on small deltas that hypothesis draws. What the strategy 
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
-from adaptr import strategies
-from adaptr.adapter import Adapter, Target, kinds
 from adaptr.algebra.operator import Operator
 from adaptr.contract.settings import hints
 from adaptr.errors import AdaptrError, BadConfig, Unsupported
-from adaptr.strategies import cases
-from adaptr.strategies.base import Place, Strategy
-from adaptr.strategies.cases import HOSTILE, KINDS, SHAPES, Case
 from adaptr.strategies.whole import Whole
+from adaptr.testing import deltas
+from adaptr.testing.deltas import HOSTILE, KINDS, Case
+from adaptr.testing.skipping import skip
+from adaptr.testing.trials import EXAMPLES, Trial, double
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 #: Of results in fp32, relative to the largest value.
 CLOSE = 2e-5
-EXAMPLES = 8
 
 
-def skip(reason: str) -> NoReturn:
-    """What does not apply is skipped with its reason."""
-    import pytest
-
-    pytest.skip(reason)
-
-
-class StrategyLaws:
-    """One test a law. `config`: what the strategy is tried with. `whole`: with which configuration one input at weight
-    1 is itself, None where with none.
-    """
-
-    strategy: ClassVar[str]
-    config: ClassVar[Mapping[str, Any]] = {}
-    whole: ClassVar[Mapping[str, Any] | None] = {}
-    #: Weights that are tried.
-    strengths: ClassVar[Sequence[float]] = (1.0, 0.5, 0.3, 2.0, 0.7)
-    refused: ClassVar[Sequence[float]] = (-0.4, -1.0)
-    #: Ranks of the deltas.
-    ranks: ClassVar[Sequence[int]] = (1, 2, 3)
-
-    # ------------------------------------------------------------ what the laws are tried on
-
-    def options(self) -> Mapping[str, Any]:
-        """The configuration, where it is not known before the test runs."""
-        return self.config
-
-    @property
-    def own(self) -> Strategy:
-        return strategies.get(self.strategy)
-
-    def made(
-        self,
-        ops: Sequence[Operator],
-        weights: Sequence[float],
-        numbers: Sequence[int] = (),
-        absent: Sequence[tuple[int, float]] = (),
-        options: Mapping[str, Any] | None = None,
-    ) -> Tensor:
-        """The result as a dense tensor, fp64. `numbers`: those of the inputs, which go with them."""
-        own, numbers = self.own, tuple(numbers) or tuple(range(len(ops)))
-        cfg = own.config(self.options() if options is None else options)
-        if own.normalize:
-            total = math.fsum([*weights, *(weight for _, weight in absent)])
-            weights = [weight / total for weight in weights]
-        if isinstance(own, Whole):
-            return self.values(own.whole([self.adapter(op) for op in ops], weights, cfg))
-        place = Place("here", 0, numbers, tuple(f"input {n}" for n in numbers), tuple(absent))
-        return own.make(ops, weights, cfg, place, self.rank(ops), None).operator.dense(_double())
-
-    def rank(self, ops: Sequence[Operator]) -> int | None:
-        """What the result is cut to, where the strategy wants that: nothing."""
-        return min(ops[0].size) if self.own.rank_wanted else None
-
-    def adapter(self, op: Operator) -> Adapter:
-        """An adapter without deltas that has the numbers of one, for strategies on whole adapters: a prompt."""
-        P = op.dense()
-        config = {"tokens": len(P), "rows": len(P)}
-        return Adapter("prompt", config, {"": Target("", kinds.MODEL, (P.shape[1],), config)}, {":P": P})
-
-    def values(self, adapter: Adapter) -> Tensor:
-        (tensor,) = adapter.tensors.values()
-        return tensor.double()
-
-    def cases(self, kinds: Sequence[str] = KINDS, strengths: Sequence[float] = ()) -> Any:
-        """A hypothesis strategy of cases that this strategy takes."""
-        from hypothesis import strategies as st
-
-        own = self.own
-        count = st.integers(max(own.least, 2), own.most or 3)
-        weights = count.flatmap(lambda n: st.tuples(*[st.sampled_from(list(strengths or self.strengths))] * n))
-        ranks = st.tuples(*[st.sampled_from(list(self.ranks))] * 3)
-        shapes, seeds = st.sampled_from(SHAPES), st.integers(0, 999)
-        return st.builds(cases.drawn, weights, ranks, shapes, st.sampled_from(kinds), seeds)
-
-    def holds(self, law: Callable[[Case], None], cases: Any, examples: int = EXAMPLES) -> None:
-        """Try a law on cases, the same at each run, but for those that the strategy says are none of its own."""
-        from hypothesis import HealthCheck, assume, given, settings
-
-        def tried(case: Case) -> None:
-            try:
-                law(case)
-            except Unsupported:
-                assume(False)
-
-        slow = list(HealthCheck)
-        quiet = settings(
-            max_examples=examples, deadline=None, derandomize=True, database=None, suppress_health_check=slow
-        )
-        quiet(given(cases)(tried))()  # type: ignore[no-untyped-call]
-
-    # ------------------------------------------------------------ the laws
+class StrategyLaws(Trial):
+    """One test a law."""
 
     def test_law_1_the_same_at_each_run_and_inputs_as_they_were(self) -> None:
         def law(case: Case) -> None:
@@ -183,7 +90,7 @@ class StrategyLaws:
     def test_law_6_a_scale_of_all_deltas_is_one_of_the_result(self) -> None:
         def law(case: Case) -> None:
             for by in (4.0, 2.0**-66, 2.0**60):
-                scaled = [op * by if self.own.by_factors else cases.times(op, by) for op in case.ops]
+                scaled = [op * by if self.own.by_factors else deltas.times(op, by) for op in case.ops]
                 found = self.made(scaled, case.weights)
                 assert_alike(found / by, self.made(case.ops, case.weights))
 
@@ -196,7 +103,7 @@ class StrategyLaws:
 
         def law(case: Case) -> None:
             op = case.ops[0]
-            assert_alike(self.made([op], [1.0], options=options), op.dense(_double()))
+            assert_alike(self.made([op], [1.0], options=options), op.dense(double()))
 
         self.holds(law, self.cases())
 
@@ -206,7 +113,7 @@ class StrategyLaws:
 
         def law(case: Case) -> None:
             last = len(case.ops) - 1
-            zero = cases.times(case.ops[last], 0.0)
+            zero = deltas.times(case.ops[last], 0.0)
             found = self.made([*case.ops[:last], zero], case.weights)
             weights = case.weights[:last]
             assert_alike(found, self.made(case.ops[:last], weights, absent=[(last, case.weights[last])]))
@@ -218,7 +125,7 @@ class StrategyLaws:
             skip(f"`{self.strategy}` looks at factors or tensors, not at what they make")
 
         def law(case: Case) -> None:
-            for written in (cases.dense, cases.rescaled):
+            for written in (deltas.dense, deltas.rescaled):
                 found = self.made([written(op) for op in case.ops], case.weights)
                 assert_alike(found, self.made(case.ops, case.weights))
 
@@ -229,7 +136,7 @@ class StrategyLaws:
             skip(f"`{self.strategy}` takes whole adapters, not deltas")
 
         def law(case: Case) -> None:
-            stacks = [cases.stacked(op) for op in case.ops]
+            stacks = [deltas.stacked(op) for op in case.ops]
             try:
                 found = self.made(stacks, case.weights)
             except Unsupported:
@@ -278,7 +185,7 @@ class StrategyLaws:
             found = self.made([op], [weight], absent=[(0, other)], options=options)
             if own.normalize:
                 weight, other = weight / (weight + other), other / (weight + other)
-            assert_alike(found, own.alone(weight, other, own.config(options)) * op.dense(_double()))
+            assert_alike(found, own.alone(weight, other, own.config(options)) * op.dense(double()))
 
         self.holds(law, self.cases())
 
@@ -287,12 +194,6 @@ class StrategyLaws:
             skip(f"`{self.strategy}` reads no files")
         config: Any = self.own.Config
         assert {hints(config).get(field) for field in self.own.files} == {str}
-
-
-def _double() -> Any:
-    import torch
-
-    return torch.float64
 
 
 def _equal(one: Tensor, two: Tensor) -> bool:

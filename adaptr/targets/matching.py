@@ -1,0 +1,65 @@
+"""The places of an adapter in a model, which must be as the adapter describes them."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+from adaptr.adapter import Target, agree
+from adaptr.errors import TargetMismatch, TargetNotFound
+from adaptr.targets.modules import describe, expert_stacks, module_at, submodule
+from adaptr.targets.sizes import hidden_size, size_at
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+def match(model: nn.Module, target: Target) -> None:
+    """Raises `TargetNotFound` or `TargetMismatch` unless `model` has `target` as the adapter describes it."""
+    found = _find(model, target)
+    if found is None:
+        names = [p for p, _ in model.named_parameters()] if "experts" in target.kind else _paths(model)
+        raise TargetNotFound(f"the base has no `{target.path}`{_near(target.path, names)}")
+    if found.kind != target.kind or not agree(found.shape, target.shape):
+        raise TargetMismatch(
+            f"`{target.path}` is a {found.kind} of shape {found.shape} in the base, "
+            f"the adapter wants a {target.kind} of shape {target.shape}"
+        )
+
+
+def _find(model: nn.Module, target: Target) -> Target | None:
+    if target.kind == "model":
+        return Target("", "model", (hidden_size(model),))
+    try:
+        module = module_at(model, target)
+    except AttributeError:
+        return None
+    if target.kind in {"module", "attention"}:
+        return Target(target.path, target.kind, size_at(model, target.path, module, target.kind))
+    if target.kind in {"experts", "experts_t"}:
+        stacks = expert_stacks(target.path.rpartition(".")[0], module, {"experts", "experts_t"})
+        return next((t for t in stacks if t.path == target.path), None)
+    return describe(target.path, module)
+
+
+def parameter(model: nn.Module, path: str) -> Tensor:
+    """The parameter at `path`. Raises `TargetNotFound` with near names."""
+    owner, _, name = path.rpartition(".")
+    try:
+        found = submodule(model, owner)._parameters.get(name)  # what stands there, whatever readers are given
+    except AttributeError:
+        found = None
+    if found is None:
+        names = [name for name, _ in model.named_parameters(remove_duplicate=False)]
+        raise TargetNotFound(f"the base has no parameter `{path}`{_near(path, names)}")
+    return found
+
+
+def _paths(model: nn.Module) -> list[str]:
+    return [path for path, _ in model.named_modules() if path and ".adapters" not in path]
+
+
+def _near(path: str, names: Collection[str]) -> str:
+    near = difflib.get_close_matches(path, names, n=1, cutoff=0.6)
+    return f"; the nearest name is `{near[0]}`" if near else ""

@@ -1,0 +1,115 @@
+"""The targets that a person's words name in a model."""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from adaptr import roles
+from adaptr.adapter import Target
+from adaptr.errors import TargetNotFound
+from adaptr.targets.modules import applies_own, describe, expert_stacks, is_head, module_at
+from adaptr.targets.sizes import hidden_size, size_at
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Spec = str | Sequence[str] | None
+
+
+def resolve(model: nn.Module, spec: str | Sequence[str], kinds: Collection[str]) -> list[Target]:
+    """The targets that `spec` names in `model`, of the given kinds, in the model's order.
+
+    Each word of `spec` must match something, or `TargetNotFound` says so with near names.
+    """
+    words = [spec] if isinstance(spec, str) else list(spec)
+    if set(kinds) == {"model"}:
+        return [Target("", "model", (hidden_size(model),))]
+    candidates = list(_candidates(model, kinds))
+    chosen: dict[str, Target] = {}
+    for word in words:
+        found = next((f for w in _alternatives(word) if (f := _named(model, w, candidates))), [])
+        if not found:
+            raise TargetNotFound(_nothing(word, candidates, kinds))
+        chosen.update({t.path: t for t in found})
+    return [_with_size(model, t) for t in candidates if t.path in chosen]
+
+
+def _with_size(model: nn.Module, target: Target) -> Target:
+    if target.shape:
+        return target
+    size = size_at(model, target.path, model.get_submodule(target.path), target.kind)
+    return Target(target.path, target.kind, size)
+
+
+def _alternatives(word: str) -> list[str]:
+    return [word] if word.startswith("re:") else word.split("|")
+
+
+def _named(model: nn.Module, word: str, candidates: list[Target]) -> list[Target]:
+    if word in roles.ROLES or word in roles.PLACES or word == "attention":
+        return _first_pattern(word, candidates)
+    return [t for t in candidates if _matches(model, word, t)]
+
+
+def _first_pattern(role: str, candidates: list[Target]) -> list[Target]:
+    table = {**roles.ROLES, **roles.PLACES, "attention": roles.ATTENTION}
+    for pattern in table[role]:
+        expression = re.compile(roles.compiled(pattern))
+        found = [t for t in candidates if expression.fullmatch(t.path)]
+        if found:
+            return found
+    return []
+
+
+def _matches(model: nn.Module, word: str, target: Target) -> bool:
+    path = target.path
+    if word == "all-linear":
+        layer = target.kind in {"linear", "linear_t"} and not applies_own(type(module_at(model, target)))
+        return layer and not is_head(model, path)
+    if word.startswith("type:"):
+        name = word[5:]
+        return name == target.kind or name == type(module_at(model, target)).__name__.removeprefix("Adapted")
+    if word.startswith("re:"):
+        return re.fullmatch(word[3:], path) is not None
+    if any(c in word for c in "*?["):
+        return fnmatch.fnmatchcase(path, word)
+    return path == word or path.endswith(f".{word}")
+
+
+def _candidates(model: nn.Module, kinds: Collection[str]) -> Iterator[Target]:
+    """Everything in the model that is of one of these kinds."""
+    whole = {"module", "attention"} & set(kinds)
+    for path, module in model.named_modules():
+        if not path or ".adapters" in f".{path}":
+            continue
+        if whole:
+            # sizes are looked up for what is chosen, as only attentions have heads
+            yield from (Target(path, kind, ()) for kind in sorted(whole))
+            continue
+        target = describe(path, module)
+        if target is not None and target.kind in kinds:
+            yield target
+        if target is None and {"experts", "experts_t"} & set(kinds):
+            yield from expert_stacks(path, module, kinds)
+
+
+def _nothing(word: str, candidates: list[Target], kinds: Collection[str]) -> str:
+    if not candidates:
+        return f"`{word}` matches nothing: the model has no {' or '.join(sorted(kinds))} at all"
+    ends = sorted({t.path.rpartition(".")[2] for t in candidates})
+    near = difflib.get_close_matches(word, {*ends, *roles.ROLES, *roles.PLACES} - {word}, n=3, cutoff=0.4)
+    hint = f"; did you mean {' or '.join(f'`{n}`' for n in near)}?" if near else ""
+    return f"`{word}` matches none of the {len(candidates)} candidates{hint} Ends of paths: {', '.join(ends[:12])}"
+
+
+def override(path: str, overrides: Mapping[str, Mapping[str, Any]] | None) -> dict[str, Any]:
+    """The configuration fields that `overrides` gives for `path`; later patterns win."""
+    found: dict[str, Any] = {}
+    for pattern, values in (overrides or {}).items():
+        if fnmatch.fnmatchcase(path, pattern) or path.endswith(f".{pattern}"):
+            found.update(values)
+    return found
