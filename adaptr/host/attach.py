@@ -18,7 +18,7 @@ from adaptr.host.entrance import Entrance, open_for
 from adaptr.host.freeze import freeze
 from adaptr.host.gradients import Gradients
 from adaptr.host.handle import Handle, Undo
-from adaptr.host.layer import unpack
+from adaptr.host.layer import keep_unpacked
 from adaptr.host.mounting import Mounting
 from adaptr.host.names import renamings
 from adaptr.host.replace import replacements
@@ -48,7 +48,7 @@ def train(model: nn.Module, method: Method, adapter: Adapter) -> Session:
     mounting.check()
     session = Session(model, mounting.adapter, key_of(model, mounting.adapter))
     session._undo.append(freeze(model))
-    session._undo += [unpack(module) for module in model.modules()]
+    session._undo += [keep_unpacked(module) for module in model.modules()]
     return install(session, mounting)
 
 

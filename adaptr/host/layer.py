@@ -124,6 +124,10 @@ def is_packed(weight: Tensor) -> bool:
     return not weight.is_floating_point() or weight.element_size() == 1
 
 
+#: What bitsandbytes calls the leave to pack a layer's weight where its module is no longer in training.
+PACKS = "support_avx512bf16_for_cpu"
+
+
 def unpack(module: nn.Module) -> Callable[[], None]:
     """Undo how bitsandbytes packs 4-bit weights for inference on a CPU: packed so, they lose gradients in silence.
 
@@ -140,6 +144,23 @@ def unpack(module: nn.Module) -> Callable[[], None]:
         weight.data, weight.quant_state = packed, kept
 
     return undo
+
+
+def keep_unpacked(module: nn.Module) -> Callable[[], None]:
+    """Unpack a layer's weight, and let no forward in between, such as a measurement, pack it again. Returns the way
+    back.
+    """
+    undo = unpack(module)
+    if PACKS not in vars(module):
+        return undo
+    before = vars(module)[PACKS]
+    vars(module)[PACKS] = False
+
+    def back() -> None:
+        vars(module)[PACKS] = before
+        undo()
+
+    return back
 
 
 def _no_weight(kind: str, s: slice) -> Tensor:

@@ -72,3 +72,24 @@ def test_an_adapter_trained_on_four_bits_fits_the_full_base(model: Any) -> None:
     assert adapter.base.content == ""
     adaptr.attach(full(), adapter).detach()
     adaptr.attach(model, shaken(adaptr.create(full(), "lora"))).detach()
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("rows", [1, 2])
+def test_a_measurement_during_training_costs_no_gradient(model: Any, rows: int) -> None:
+    """In evaluation bitsandbytes packs weights on some processors, and passes no gradient through what is packed."""
+    given = tiny.inputs("llama")
+    adapter = shaken(adaptr.create(model, "lora"))
+
+    def gradients(measured: bool) -> dict[str, torch.Tensor]:
+        with adaptr.train(model.eval(), adapter) as session:
+            if measured:
+                with torch.no_grad():
+                    model(input_ids=given["input_ids"][:rows])
+            logits(model.train()(**given)).square().mean().backward()
+            return {key: p.grad.clone() for key, p in session.named().items()}
+
+    wanted, found = gradients(False), gradients(True)
+    assert all(torch.equal(found[key], wanted[key]) for key in wanted)
+    packs = {m.support_avx512bf16_for_cpu for m in model.modules() if isinstance(m, bnb.nn.Linear4bit)}
+    assert packs == {bnb.nn.Linear4bit(64, 64).support_avx512bf16_for_cpu}, "detached, the layers may pack again"
