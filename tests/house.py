@@ -1,5 +1,5 @@
 """The house in numbers: kinds, families and methods that are named where nobody should know them, `Any` in signatures,
-circles of imports, lines a room.
+errors that are one sentence, circles of imports, lines a room.
 
     python tests/house.py [ROOT]
 
@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
+from adaptr import errors
 from adaptr.adapter import kinds
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -149,6 +150,54 @@ def _sides(annotation: ast.expr) -> list[ast.expr]:
     return [annotation]
 
 
+# ---------------------------------------------------------------- what errors say
+
+#: What an error has to say, each by its name.
+PARTS = frozenset({"got", "want", "hint"})
+ERRORS = frozenset(name for name, found in vars(errors).items() if isinstance(found, type))
+
+
+def raised(root: Path = ROOT) -> dict[str, tuple[int, int]]:
+    """Room to how many errors it makes of parts, and how many of one sentence, which says no way on."""
+    counts: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+    for path, tree in parsed(root).items():
+        for call in _errors(tree):
+            counts[_room(path)][not _parted(call)] += 1
+    return {room: (parted, plain) for room, (parted, plain) in sorted(counts.items())}
+
+
+def glued(root: Path = ROOT) -> list[str]:
+    """Where a part of an error is put into its sentence: `; ` before a way on, `wanted` before what was wanted."""
+    found = []
+    for path, tree in parsed(root).items():
+        said = {call.lineno: _said(call.args[0]) for call in _errors(tree) if call.args and not _parted(call)}
+        found += [f"{path}:{line}" for line, text in sorted(said.items()) if "; " in text or "wanted " in text]
+    return found
+
+
+def _errors(tree: ast.Module) -> Iterator[ast.Call]:
+    """Where an error is made: adaptr's own, and not one of click's of the same name."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and _last(node.func) in ERRORS:
+            owner = node.func.value if isinstance(node.func, ast.Attribute) else None
+            if _last(owner) != "click":
+                yield node
+
+
+def _parted(call: ast.Call) -> bool:
+    return any(keyword.arg in PARTS for keyword in call.keywords)
+
+
+def _said(node: ast.expr) -> str:
+    """The fixed words of a text."""
+    return "".join(n.value for n in ast.walk(node) if isinstance(n, ast.Constant) and isinstance(n.value, str))
+
+
+def _room(path: str) -> str:
+    parts = Path(path).parts
+    return "/".join(parts[:2] if len(parts) > 2 else parts[:1])
+
+
 # ---------------------------------------------------------------- circles
 
 
@@ -205,9 +254,7 @@ def rooms(root: Path = ROOT) -> dict[str, int]:
     """Lines of each room: a package at the top, or the files that are in none."""
     found: dict[str, int] = defaultdict(int)
     for file in files(root):
-        parts = file.relative_to(root).parts
-        room = parts[:2] if len(parts) > 2 else parts[:1]
-        found["/".join(room)] += len(file.read_text("utf-8").splitlines())
+        found[_room(str(file.relative_to(root)))] += len(file.read_text("utf-8").splitlines())
     return dict(found)
 
 
@@ -218,6 +265,8 @@ def main(root: Path) -> None:
         found = places(root)
         print(f"{len(found):7} {what} named where nobody should know them", *found, sep="\n          ")
     print(f"{sum(anys(root).values()):7} `Any` in signatures")
+    for room, (parted, plain) in raised(root).items():
+        print(f"{parted:7} errors of parts, {plain:3} of one sentence  {room}")
     print(f"{len(circles(root)):7} circles", *(" ".join(c) for c in circles(root)), sep="\n          ")
 
 

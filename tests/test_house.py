@@ -1,4 +1,6 @@
-"""What the house promises in numbers: who knows of kinds, families and methods, what types don't say, no circles."""
+"""What the house promises in numbers: who knows of kinds, families and methods, what types and errors don't say, no
+circles.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +10,10 @@ import house
 
 #: `Any` in signatures; may only fall.
 ANY = 250
+#: Errors of one sentence, without what was wanted or the way on; may only fall.
+SENTENCES = 600
+#: Sentences with a part in them; may only fall.
+GLUED = 150
 
 
 def write(root: Path, path: str, text: str) -> None:
@@ -29,6 +35,14 @@ def test_nobody_chooses_a_method_by_its_name() -> None:
 
 def test_any_is_said_no_more_often_than_before() -> None:
     assert sum(house.anys().values()) <= ANY
+
+
+def test_errors_say_the_way_on_no_more_seldom_than_before() -> None:
+    assert sum(plain for _, plain in house.raised().values()) <= SENTENCES
+
+
+def test_no_part_of_an_error_is_put_into_its_sentence() -> None:
+    assert len(house.glued()) <= GLUED
 
 
 def test_no_modules_import_one_another() -> None:
@@ -58,6 +72,18 @@ def test_a_method_is_found(tmp_path: Path) -> None:
 def test_anys_are_counted(tmp_path: Path) -> None:
     write(tmp_path, "adaptr/a.py", "def f(a: Any, b: dict[str, Any], *c: Any, d: Any | None = None) -> Any: ...\n")
     assert house.anys(tmp_path) == {"adaptr/a.py": 4}
+
+
+def test_errors_of_parts_and_of_one_sentence_are_counted(tmp_path: Path) -> None:
+    write(tmp_path, "adaptr/a/b.py", 'raise errors.BadConfig("`r`", got=0)\nfound = NotFound("x")\n')
+    write(tmp_path, "adaptr/c.py", 'raise click.UsageError("x")\nraise ValueError("x")\nraise UsageError("x")\n')
+    assert house.raised(tmp_path) == {"adaptr": (0, 1), "adaptr/a": (1, 1)}
+
+
+def test_a_part_in_a_sentence_is_found(tmp_path: Path) -> None:
+    write(tmp_path, "adaptr/a.py", 'NotFound(f"{x} is none; pull it")\nNotFound("x", hint="a; b")\nNotFound("x")\n')
+    write(tmp_path, "adaptr/b.py", 'BadConfig(f"`{x}` is {y}, wanted {z}")\n')
+    assert house.glued(tmp_path) == ["adaptr/a.py:1", "adaptr/b.py:1"]
 
 
 def test_a_circle_is_found_wherever_it_is_imported(tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import copy
+from typing import Any, Self
 
 from adaptr.errors.called import called
 from adaptr.errors.text import printable
@@ -13,33 +14,28 @@ class AdaptrError(Exception):
 
     `what` was wrong, what was found (`got`) and wanted (`want`), and the way on (`hint`): a sentence for Python, lines
     on a terminal, fields in JSON. Messages quote files, so what a terminal would obey, and what can't be printed at
-    all, is escaped; places of the store are called as they were given.
+    all, is escaped; places of the store are called as they were given. `verb` stands between `what` and `got`.
     """
 
     exit_code = 1
 
-    def __init__(self, what: str = "", *, got: object = None, want: str = "", hint: str = "") -> None:
-        found = "" if got is None else f" is {got}"
-        self._said = {
-            "what": what,
-            "got": "" if got is None else str(got),
-            "want": want,
-            "hint": hint,
-        }
-        self._fact = f"{what}{found}{want and f', wanted {want}'}"
-        super().__init__(f"{self._fact}{hint and f'; {hint}'}")
+    def __init__(self, what: str = "", *, got: object = None, want: str = "", hint: str = "", verb: str = "is") -> None:
+        found = "" if got is None else str(got)
+        self._said = {"what": what, "got": found, "want": want, "hint": hint}
+        self._verb = verb
+        super().__init__(self._sentence())
 
     def __reduce__(self) -> tuple[Any, ...]:
         """As it is, whatever its class is made from: errors cross processes."""
         return _again, (type(self), self.args), self.__dict__
 
     def __str__(self) -> str:
-        return _clean(super().__str__())
+        return _clean(self._sentence())
 
     @property
     def fact(self) -> str:
         """The sentence without the way on."""
-        return _clean(self._fact)
+        return _clean(self._fact())
 
     @property
     def hint(self) -> str:
@@ -51,6 +47,24 @@ class AdaptrError(Exception):
         """What was said apart: `what`, `got`, `want`, `hint`; {} for one sentence."""
         found = {name: _clean(text) for name, text in self._said.items() if text}
         return found if found.keys() != {"what"} else {}
+
+    def at(self, *places: object, hint: str = "") -> Self:
+        """The same, said of these places (a file, a field of it), with a way on where there is none yet."""
+        error = copy.copy(self)
+        where = [*(f"`{place}`" for place in places), self._said["what"]]
+        error._said = {**self._said, "what": ": ".join(where), "hint": self._said["hint"] or hint}
+        error.args = (error._sentence(),)
+        return error
+
+    def _fact(self) -> str:
+        what, got, want, _ = self._said.values()
+        return f"{what}{got and f' {self._verb} {got}'}{want and f', wanted {want}'}"
+
+    def _sentence(self) -> str:
+        """A way on that is a sentence of its own stays one."""
+        hint = self._said["hint"]
+        apart = ". " if hint[:1].isupper() else "; "
+        return f"{self._fact()}{hint and apart + hint}"
 
 
 def _again(kind: type[AdaptrError], args: tuple[object, ...]) -> AdaptrError:

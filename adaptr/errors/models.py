@@ -41,7 +41,7 @@ class NotMergeable(NotPossible):
     """The method has no equivalent in the base's weights."""
 
     def __init__(self, method: str, reason: str, possible: str) -> None:
-        super().__init__(f"`{method}` cannot be merged: {reason}. Possible: {possible}.")
+        super().__init__(f"`{method}` cannot be merged: {reason}", hint=f"Possible: {possible}")
 
 
 class NoDelta(NotPossible):

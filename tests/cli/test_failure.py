@@ -51,15 +51,29 @@ def every_error() -> list[type[errors.AdaptrError]]:
     return [c for c in vars(errors).values() if isinstance(c, type) and issubclass(c, errors.AdaptrError)]
 
 
+def made(kind: type[errors.AdaptrError], what: str, **parts: object) -> errors.AdaptrError:
+    """An error of any class; why a method can't be merged is worded by its class."""
+    return errors.NotMergeable("lora", what, "y") if kind is errors.NotMergeable else kind(what, **parts)
+
+
 @pytest.mark.parametrize("kind", every_error(), ids=lambda c: c.__name__)
 def test_each_error_has_its_code_in_text_and_json(kind: type, failing: Callable, adaptr: Callable) -> None:
-    error = kind("lora", "why", "what") if kind is errors.NotMergeable else kind("`x` is wrong; do y")
+    error = made(kind, "`x` is wrong; do y")
     want = next(code for base, code in reversed(CODES.items()) if issubclass(kind, base))
     failing(error)
     text, data = adaptr("methods"), adaptr("methods", "--json")
     assert (text.code, text.out, text.err) == (want, "", f"error: {error}\n")
     assert (data.code, data.err) == (want, "")
-    assert data.json == {"error": {"type": kind.__name__, "message": str(error), "exit_code": want}}
+    assert data.json == {"error": {"type": kind.__name__, "message": str(error), "exit_code": want, **error.parts}}
+
+
+@pytest.mark.parametrize("kind", every_error(), ids=lambda c: c.__name__)
+def test_each_error_of_parts_has_them_as_fields(kind: type, failing: Callable, adaptr: Callable) -> None:
+    error = made(kind, "`r`", got=0, want="at least 1", hint="leave it out")
+    failing(error)
+    told = adaptr("methods", "--json").json["error"]
+    assert {name: told[name] for name in error.parts} == error.parts
+    assert "hint" in told
 
 
 def test_verbose_names_the_class_and_shows_the_trace(failing: Callable, adaptr: Callable) -> None:
