@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
 import re
 from collections.abc import Iterator, Sequence
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from adaptr import roles
 from adaptr.adapter import REPLACED, Adapter
-from adaptr.errors import TargetNotFound, Unsupported, UsageError
+from adaptr.errors import TargetNotFound, Unsupported, UsageError, phrases
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -30,9 +29,13 @@ def with_whole(model: nn.Module, adapter: Adapter, also: str | Sequence[str], ap
     parts = {target.path for _, target in adapter.all_targets if not (target.is_matrix or target.stacked)}
     for name, parameter in chosen.items():
         if name in own or (name.endswith(".bias") and name.removesuffix(".bias") in parts):
-            raise UsageError(f"`{name}` would be trained whole and by `{adapter.method}` at once: name it in one")
+            raise UsageError(
+                f"`{name}` would be trained whole and by `{adapter.method}` at once", hint="name it in one"
+            )
         if not parameter.is_floating_point() or parameter.element_size() == 1:
-            raise Unsupported(f"`{name}` is packed ({parameter.dtype}) and can't be trained whole; load it unquantised")
+            raise Unsupported(
+                f"`{name}` is packed ({parameter.dtype}) and can't be trained whole", hint="load it unquantised"
+            )
     whole = {f"{name}:{REPLACED}": p.detach().clone() for name, p in chosen.items()}
     return adapter.replace(tensors={**adapter.tensors, **whole})
 
@@ -46,9 +49,8 @@ def _named(model: nn.Module, word: str, apart: bool) -> Iterator[tuple[str, Tens
     found = [(name, p) for name, p in every if _matches(word, name)]
     if not found:
         names = {*roles.ROLES, *(part for name, _ in every for part in (name, name.rpartition(".")[0]))}
-        near = " or ".join(f"`{one}`" for one in difflib.get_close_matches(word, names, n=3, cutoff=0.4))
-        hint = f"; did you mean {near}?" if near else ""
-        raise TargetNotFound(f"`also`: `{word}` names no parameter of the model{hint}")
+        hint = phrases.meant(word, names) or f"give a role ({', '.join(roles.ROLES)}), a path or a pattern of paths"
+        raise TargetNotFound(f"`also`: `{word}` names no parameter of the model", hint=hint)
     yield from ((name if apart else first[id(p)], p) for name, p in found)
 
 

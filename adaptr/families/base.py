@@ -73,9 +73,9 @@ class Method(Contract[C]):
         axes = {token for param in self.params.values() for token in param.tokens(values)} & set(values)
         for key in axes:
             if values[key] < self.least.get(key, 1):
-                raise BadConfig(f"`{self.name}`: `{key}` is {values[key]}, wanted at least {self.least.get(key, 1)}")
+                raise BadConfig(f"`{self.name}`: `{key}`", got=values[key], want=f"at least {self.least.get(key, 1)}")
         if not 0 <= values.get("dropout", 0) < 1:
-            raise BadConfig(f"`{self.name}`: `dropout` is {values['dropout']}, wanted at least 0 and below 1")
+            raise BadConfig(f"`{self.name}`: `dropout`", got=values["dropout"], want="at least 0 and below 1")
 
     def shapes(self, target: Target) -> dict[str, tuple[int, ...]]:
         """The shapes of this method's tensors at `target`."""
@@ -100,8 +100,8 @@ class Method(Contract[C]):
     def supports(self, target: Target) -> None:
         if target.kind not in self.kinds:
             raise Unsupported(
-                f"`{self.name}` does not work on `{target.path or 'the model'}` of kind `{target.kind}`; "
-                f"it works on {', '.join(sorted(self.kinds))}"
+                f"`{self.name}` does not work on `{target.path or 'the model'}` of kind `{target.kind}`",
+                hint=f"it works on {', '.join(sorted(self.kinds))}",
             )
 
     # ------------------------------------------------------------ a fresh adapter
@@ -131,7 +131,10 @@ class Method(Contract[C]):
         found = places.resolve(model, targets if targets is not None else self.targets, self.kinds)
         accepted = [place for place in found if self.accepts(model, place)]
         if not accepted:
-            raise TargetNotFound(f"`{self.name}` can use none of the {len(found)} modules that match")
+            raise TargetNotFound(
+                f"`{self.name}` can use none of the {len(found)} modules that match",
+                hint=f"it works on {', '.join(sorted(self.kinds))}",
+            )
         # methods that draw from a stream of their own keep the seed, to draw the same again
         own_seed = {"seed": seed} if any(f.name == "seed" for f in dataclasses.fields(self.Config)) else {}
         values = self.complete(model, {**own_seed, **(config or {})}, accepted)
@@ -143,8 +146,10 @@ class Method(Contract[C]):
                 first = tensors.setdefault(self.key(place.path, name), tensor)
                 if first.shape != tensor.shape:
                     raise ShapeError(
-                        f"`{self.name}`: all targets share `{name}`, which has the shape {tuple(first.shape)} at the "
-                        f"first of them and {tuple(tensor.shape)} at `{place.path}`: name targets of one shape"
+                        f"`{self.name}`: all targets share `{name}`, which",
+                        verb="has the shape",
+                        got=f"{tuple(first.shape)} at the first of them and {tuple(tensor.shape)} at `{place.path}`",
+                        hint="name targets of one shape",
                     )
         shared = vars(self.config(values)).copy()
         return Adapter(self.name, shared, chosen, tensors, self.version, base=host.base_of(model, chosen))

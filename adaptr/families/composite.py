@@ -59,7 +59,7 @@ class Composite(Method[C]):
     ) -> Adapter:
         cfg = self.config(config or {})
         if not self.parts(cfg):
-            raise UsageError(f"`{self.name}` is made of other adapters: give them as `children={{name: adapter}}`")
+            raise UsageError(f"`{self.name}` is made of other adapters", hint="give them as `children={name: adapter}`")
         children = {}
         for number, (name, (method, spec, values)) in enumerate(self.parts(cfg).items()):
             children[name] = plugins.method(method).create(model, spec, values, overrides, seed + number)

@@ -64,7 +64,10 @@ class Delta(Method[C]):
 
     def at_target(self, model: nn.Module, target: Target, values: dict[str, Any]) -> dict[str, Any]:
         if target.looked_up and values.get("bias"):
-            raise Unsupported(f"`{self.name}` with a `bias` at `{target.path}`: a look-up table can't have one")
+            raise Unsupported(
+                f"`{self.name}` with a `bias` at `{target.path}`: a look-up table can't have one",
+                hint="leave `bias` out, or the look-up table out of the targets",
+            )
         return values
 
     def delta_bias(self, p: Live, cfg: C) -> Tensor | None:
@@ -104,7 +107,10 @@ class Delta(Method[C]):
 
     def row(self, target: Target, base: View, p: Live) -> Row:
         if not self.can.row:
-            raise Unsupported(f"`{self.name}` has a way of its own through a weight, which can't be one row of a batch")
+            raise Unsupported(
+                f"`{self.name}` has a way of its own through a weight, which can't be one row of a batch",
+                hint="attach it to a model of its own",
+            )
         from adaptr.families.row import Row
 
         cfg = self.config(target.config)

@@ -48,7 +48,10 @@ def declared(method: Method, before: Adapter, after: Adapter) -> dict[str, Any]:
     first = before.quantization.get("error", 0.0)
     now = _MEASURES[of](method, before, after)
     if math.isinf(now):
-        raise NotPossible(f"`{before.label}` changes nothing, and would change something when quantised")
+        raise NotPossible(
+            f"`{before.label}` changes nothing, and would change something when quantised",
+            hint="keep it unquantised, or leave it out",
+        )
     return {"error": _up(first + now * (1 + first)), "of": of}
 
 

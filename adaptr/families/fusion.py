@@ -43,8 +43,9 @@ class Fusion(Over[C]):
         method = plugins.method(part.method)
         if not method.can.branch:
             raise Unsupported(
-                f"`{self.name}` combines what inserts add to an output, and `{name}` is `{part.method}` of the family "
-                f"`{method.family}`; attach that beside it, or stack it"
+                f"`{self.name}` combines what inserts add to an output, and `{name}` is `{part.method}` of the "
+                f"family `{method.family}`",
+                hint="attach that beside it, or stack it",
             )
         super().accept(name, part)
 
@@ -53,7 +54,8 @@ class Fusion(Over[C]):
         apart = sorted(set().union(*(first ^ other for other in others)))
         if apart:
             raise Unsupported(
-                f"`{self.name}`: its parts must be at the same places, and not all are at `{apart[0]}`; train them so"
+                f"`{self.name}`: its parts must be at the same places, and not all are at `{apart[0]}`",
+                hint="train them with the same targets",
             )
         return super().over(model, children, config, seed)
 

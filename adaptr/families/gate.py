@@ -120,6 +120,7 @@ class Gate(Over[C]):
         if not method.can.delta:
             raise Unsupported(
                 f"`{self.name}` weighs deltas, and the expert `{name}` is `{part.method}` of the family "
-                f"`{method.family}`; convert it to `lora` where that is possible, or stack it"
+                f"`{method.family}`",
+                hint="convert it to `lora` where that is possible, or stack it",
             )
         super().accept(name, part)

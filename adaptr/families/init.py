@@ -36,4 +36,6 @@ def fresh(init: str, shape: tuple[int, ...], generator: Generator | None, stacke
     if kind == "truncated":
         std = float(argument or 1)
         return torch.nn.init.trunc_normal_(torch.empty(shape), std=std, a=-2 * std, b=2 * std, generator=generator)
-    raise BadConfig(f"unknown initialisation `{init}`: zeros, ones, fill:VALUE, kaiming, normal:STD or truncated:STD")
+    raise BadConfig(
+        "the initialisation", got=f"`{init}`", want="zeros, ones, fill:VALUE, kaiming, normal:STD or truncated:STD"
+    )

@@ -36,7 +36,7 @@ class Over(Method[C]):
     # ------------------------------------------------------------ a fresh adapter over others
 
     def create(self, model: nn.Module, *args: object, **kwargs: object) -> Adapter:
-        raise UsageError(f"`{self.name}` weighs other adapters: give them as `children={{name: adapter}}`")
+        raise UsageError(f"`{self.name}` weighs other adapters", hint="give them as `children={name: adapter}`")
 
     def over(self, model: nn.Module | None, children: Adapter, config: Mapping[str, Any], seed: int = 0) -> Adapter:
         """An adapter over others. Raises `Unsupported` for what can be no part, `NotPossible` for whole parameters."""
@@ -45,7 +45,9 @@ class Over(Method[C]):
         from adaptr import host
 
         if model is None:
-            raise UsageError(f"`{self.name}` is made for a model: give it")
+            raise UsageError(
+                f"`{self.name}` is made for a model, and none was given", hint="give it as the first argument"
+            )
         for name in children.parts:
             self.accept(name, children.part(name))
         sites = _sites(model, children)
@@ -78,11 +80,14 @@ class Over(Method[C]):
         strange = next((t for t in part.targets.values() if t.kind not in self.kinds), None)
         if strange is not None:
             raise Unsupported(
-                f"`{self.name}`: the expert `{name}` is at `{strange.path}` of kind `{strange.kind}`; it works on "
-                f"{', '.join(sorted(self.kinds))}"
+                f"`{self.name}`: the expert `{name}` is at `{strange.path}` of kind `{strange.kind}`",
+                hint=f"it works on {', '.join(sorted(self.kinds))}",
             )
         if part.replaced:
-            raise NotPossible(f"`{self.name}`: the expert `{name}` replaces `{next(iter(part.replaced))}` as a whole")
+            raise NotPossible(
+                f"`{self.name}`: the expert `{name}` replaces `{next(iter(part.replaced))}` as a whole",
+                hint="leave that parameter out of the expert, or train it with the gate",
+            )
 
 
 def _sites(model: nn.Module, children: Adapter) -> dict[str, Target]:

@@ -34,7 +34,8 @@ class Tokens(Method[C]):
         super().check_weight(weight)
         if weight != 1.0:
             raise Unsupported(
-                f"`{self.name}`: virtual tokens have no strength, so the weight must be 1, not {weight:g}"
+                f"`{self.name}`: virtual tokens have no strength, so the weight must be 1, not {weight:g}",
+                hint="leave the weight out",
             )
 
 
@@ -91,10 +92,16 @@ def placed(model: nn.Module, adapter: Adapter) -> Adapter:
 
     if getattr(getattr(model, "config", None), "is_encoder_decoder", False):
         raise Unsupported(
-            f"adapter `{adapter.label}` numbers layers, and an encoder-decoder model has three attentions a number; "
-            "the tool that wrote it gave them to half of the decoder's layers, twice each"
+            f"adapter `{adapter.label}` numbers layers, and an encoder-decoder model has three attentions a "
+            "number; the tool that wrote it gave them to half of the decoder's layers, twice each",
+            hint="train it again with full names of the attentions as targets",
         )
     modules = places.resolve(model, "attention", {kinds.ATTENTION})
     if len(modules) != len(numbered):
-        raise TargetMismatch(f"adapter `{adapter.label}` is for {len(numbered)} layers, the base has {len(modules)}")
+        raise TargetMismatch(
+            f"adapter `{adapter.label}`",
+            got=f"for {len(numbered)} layers",
+            want=f"{len(modules)}, as many as the base has",
+            hint="give the base that it was trained on",
+        )
     return adapter.renamed({path: modules[number].path for path, number in numbered.items()})

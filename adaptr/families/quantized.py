@@ -30,7 +30,7 @@ def quantize(method: Method, adapter: Adapter, scheme: str) -> Adapter:
     and infinity, and for what `scheme` is too narrow for.
     """
     if scheme not in SCHEMES:
-        raise UsageError(f"unknown quantisation scheme `{scheme}`: {', '.join(SCHEMES)}")
+        raise UsageError("the quantisation scheme", got=f"`{scheme}`", want=f"one of {', '.join(SCHEMES)}")
     tensors: dict[str, Tensor] = {k: v for k, v in adapter.tensors.items() if k.endswith(":=")}
     for path, target in adapter.targets.items():
         for name, tensor in adapter.at(path).items():
@@ -51,7 +51,10 @@ def _require_finite(key: str, scheme: str, *tensors: Tensor) -> None:
     import torch
 
     if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors):
-        raise NonFinite(f"`{key}` holds NaN or infinity, or would in `{scheme}`; use a wider scheme, or look at it")
+        raise NonFinite(
+            f"`{key}` holds NaN or infinity, or would in `{scheme}`",
+            hint="use a wider scheme, or look at it with `adaptr inspect`",
+        )
 
 
 def _stored(tensor: Tensor, scheme: str, axis: int) -> dict[str, Tensor]:

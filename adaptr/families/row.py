@@ -47,7 +47,10 @@ class Row:
         import torch
 
         if any(v is not None for row in (self, other) for v in (row.gain, row.into)):
-            raise Unsupported("two adapters on one layer, one of which scales it, can't be one row of a batch")
+            raise Unsupported(
+                "two adapters on one layer, one of which scales it, can't be one row of a batch",
+                hint="give each a row of its own, or merge them into one by `adaptr compose`",
+            )
         shifts = [v for v in (self.shift, other.shift) if v is not None]
         A, B = self.A, self.B
         if A is None or B is None:
