@@ -19,7 +19,7 @@ from adaptr.algebra.sum import Sum
 from adaptr.bulk.change import Layer
 from adaptr.changes.plan import members
 from adaptr.contract import REASONS
-from adaptr.errors import NoDelta, TargetNotFound
+from adaptr.errors import NoDelta, TargetNotFound, phrases
 from adaptr.models.weights import Weights, of
 
 if TYPE_CHECKING:
@@ -49,7 +49,10 @@ class Deltas(Mapping[str, Operator]):
 
     def __getitem__(self, path: str) -> Operator:
         if path not in self._changed:
-            raise TargetNotFound(f"adapter `{self.adapter.label}` changes no weight at `{path}`")
+            raise TargetNotFound(
+                f"adapter `{self.adapter.label}` changes no weight at `{path}`",
+                hint="see what it changes with `adaptr inspect`",
+            )
         layers = [layer for layer in self._layers[path] if _has_weight(layer)]
         if all(layer.method.can.delta for layer in layers):
             found = [_operator(layer) for layer in layers]
@@ -127,9 +130,7 @@ def _whole(part: Adapter, strength: Callable[[str], float]) -> dict[str, Tensor]
     found = part.replaced
     for path in found:
         if strength(path) != 1.0:
-            raise NoDelta(
-                f"`{path}` is replaced as a whole by `{part.label}`, which has no strength {strength(path):g}"
-            )
+            raise phrases.no_strength(path, part.label, strength(path), NoDelta)
     return found
 
 
@@ -137,11 +138,14 @@ def _require_delta(layer: Layer, based: bool) -> None:
     method = layer.method
     if not method.can.merge:
         reason, possible = REASONS[method.unmergeable], method.possible
-        raise NoDelta(f"`{method.name}` of `{layer.adapter.label}` has no delta: {reason}. Possible: {possible}.")
+        raise NoDelta(
+            f"`{method.name}` of `{layer.adapter.label}` has no delta: {reason}", hint=f"Possible: {possible}"
+        )
     if not based and _needs_base(layer):
         raise NoDelta(
-            f"`{method.name}` of `{layer.adapter.label}` has no delta of its own: what it does to a weight depends on "
-            "that weight. Possible: give the base, a checkpoint folder or a live model."
+            f"`{method.name}` of `{layer.adapter.label}` has no delta of its own: what it does to a weight "
+            "depends on that weight",
+            hint="Possible: give the base, a checkpoint folder or a live model",
         )
 
 

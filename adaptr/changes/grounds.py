@@ -16,7 +16,7 @@ from adaptr.checkpoint.open import Stored
 from adaptr.checkpoint.stream import Rows
 from adaptr.contract import View
 from adaptr.contract.view import ALL
-from adaptr.errors import NotPossible
+from adaptr.errors import phrases
 from adaptr.models.ties import Ties
 
 if TYPE_CHECKING:
@@ -54,10 +54,7 @@ def changes(ties: Ties, layer: Layer, value: Tensor) -> Iterator[Change]:
     Raises `NotPossible` at another strength than 1: a value has none.
     """
     if layer.weight != 1.0:
-        raise NotPossible(
-            f"`{layer.target.path}` is replaced as a whole by `{layer.adapter.label}`, under its delta, which has no "
-            f"strength {layer.weight:g}"
-        )
+        raise phrases.no_strength(layer.target.path, layer.adapter.label, layer.weight)
     name, stored = ties.find(layer.adapter.grounds[layer.target.path])
     yield Change(name, stored, "replaced", value=merged(layer, value), above=layer)
     for tie in ties.all if ties.use(name, stored) else ():

@@ -16,7 +16,7 @@ from adaptr.checkpoint.apart import apart
 from adaptr.checkpoint.names import Names
 from adaptr.checkpoint.open import Checkpoint
 from adaptr.contract import Member, View
-from adaptr.errors import NotPossible, TargetNotFound, Unsupported
+from adaptr.errors import NotPossible, TargetNotFound, Unsupported, phrases
 from adaptr.models.ties import Ties
 
 if TYPE_CHECKING:
@@ -68,7 +68,9 @@ def plan(
         rows = slice(0, ties.stored(name).entry.shape[0])
         _put(changes, Change(name, ties.stored(name), "bias", (Span(rows, tuple(layers)),)))
     if not changes:
-        raise TargetNotFound("the adapters have no targets: merging would change nothing")
+        raise TargetNotFound(
+            "the adapters have no targets: merging would change nothing", hint="look at them with `adaptr inspect`"
+        )
     _refuse_dtypes(changes)
     changes, untied = settle(ties, changes, tied)
     changes |= buffers.grown(names, changes, replaced)
@@ -95,8 +97,9 @@ def _add_bias(ties: Ties, layer: Layer, biases: dict[str, list[Layer]]) -> None:
         biases.setdefault(name, []).append(layer)
     elif bias is None and (seen.bias is not None or (names.fused_bias(layer.target) and moves_bias(layer))):
         raise Unsupported(
-            f"`{layer.adapter.label}` changes the bias of `{layer.target.path}`, which has none of its own in this "
-            "base; there is no place for it in the merged checkpoint, so keep the adapter attached"
+            f"`{layer.adapter.label}` changes the bias of `{layer.target.path}`, which has none of its own in "
+            "this base, so a merged checkpoint has no place for it",
+            hint="keep the adapter attached",
         )
 
 
@@ -127,7 +130,7 @@ def _add_replaced(
         value = adapter.tensors[f"{path}:{REPLACED}"]
         strong = weight * strength(path)
         if strong != 1.0:
-            raise NotPossible(f"`{path}` is replaced as a whole by `{adapter.label}`, which has no strength {strong:g}")
+            raise phrases.no_strength(path, adapter.label, strong)
         name, stored = ties.find(path)
         _put(changes, Change(name, stored, "replaced", value=value))
 
@@ -135,8 +138,9 @@ def _add_replaced(
 def _put(changes: dict[str, Change], change: Change) -> None:
     if change.name in changes:
         raise NotPossible(
-            f"`{change.name}` is replaced as a whole by one adapter and changed by another (or twice by one): which "
-            "comes first is not known, so drop it from one of them"
+            f"`{change.name}` is replaced as a whole by one adapter and changed by another (or twice by one): "
+            "which comes first is not known",
+            hint="drop it from one of them",
         )
     changes[change.name] = change
 
@@ -146,7 +150,7 @@ def _refuse_overlap(name: str, ranges: Mapping[tuple[int, int], Sequence[Layer]]
     for start, stop in sorted(ranges):
         if start < end:
             raise Unsupported(
-                f"adapters meet `{name}` both as a whole and as one of its fused parts; merge them in turn"
+                f"adapters meet `{name}` both as a whole and as one of its fused parts", hint="merge them in turn"
             )
         end = stop
 
@@ -161,6 +165,7 @@ def _refuse_dtypes(changes: Mapping[str, Change]) -> None:
     for change in changes.values():
         if change.stored is not None and change.stored.entry.dtype not in FLOATS:
             raise Unsupported(
-                f"`{change.name}` is stored as {change.stored.entry.dtype}; merging into packed or 8-bit weights would "
-                "requantise them, so merge into the unquantised base"
+                f"`{change.name}` is stored as {change.stored.entry.dtype}: merging into packed or 8-bit "
+                "weights would requantise them",
+                hint="merge into the unquantised base",
             )

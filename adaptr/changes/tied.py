@@ -31,7 +31,7 @@ def settle(ties: Ties, changes: Changes, tied: Tied) -> tuple[Changes, bool]:
         (tie, mine) for tie, mine in met if not tie.bias and (tied == "untie" or not agreed(len(tie.uses), mine))
     ]
     if unsettled and tied is None:
-        raise TiedWeights(_message(*unsettled[0]))
+        raise _unsettled(*unsettled[0])
     if unsettled and tied == "untie":
         return {**changes, **_apart(ties, met)}, True
     for tie, mine in met:
@@ -60,9 +60,9 @@ def _refuse_unknown(ties: Ties, changes: Changes, tied: Tied) -> None:
         long = change.stored is not None and change.stored.entry.shape[:1] == (config.get("vocab_size"),)
         if long and not tying.known(config):  # asked last, as it imports transformers
             raise TiedWeights(
-                f"`{change.name}` may be tied to another tensor: the configuration ties embeddings, and transformers, "
-                "which would know which, does not know this model. Say `--tied both` if it is the only one of them, or "
-                "keep the adapter attached"
+                f"`{change.name}` may be tied to another tensor: the configuration ties embeddings, and "
+                "transformers, which would know which, does not know this model",
+                hint="Say `--tied both` if it is the only one of them, or keep the adapter attached",
             )
 
 
@@ -72,7 +72,7 @@ def _everywhere(tie: Tie, mine: Mapping[str, Change]) -> Changes:
     whole = once(mine)
     if whole is None and any(change.value is not None for change in mine.values()):
         names = " and ".join(f"`{use}`" for use in mine) if len(mine) > 1 else f"`{next(iter(mine))}`"
-        raise NotPossible(f"{names} are one tensor, and both are changed; say `--tied untie`")
+        raise NotPossible(f"{names} are one tensor, and both are changed", hint="say `--tied untie`")
     if whole is not None:
         return {stored.name: replace(whole, name=stored.name, stored=stored) for stored in tie.stored}
     first = next(iter(mine.values()))
@@ -117,24 +117,27 @@ def _require_one_size(tie: Tie, made: Mapping[str, Change | None]) -> None:
     sizes |= {use: tuple(c.value.shape) for use, c in made.items() if c is not None and c.value is not None}
     if len(set(sizes.values())) > 1:
         told = ", ".join(f"`{use}` {size}" for use, size in sizes.items())
-        raise NotPossible(f"untied they would have different sizes, which no model has: {told}; say `--tied both`")
+        raise NotPossible(
+            f"untied they would have different sizes, which no model has: {told}", hint="say `--tied both`"
+        )
 
 
 def _require_separable(ties: Ties, tie: Tie) -> None:
     if not tying.separable(ties.checkpoint.config):
         architecture = (ties.checkpoint.config.get("architectures") or ["model of an unknown class"])[0]
         raise Unsupported(
-            f"`{tie.stored[0].name}` can't be untied: a {architecture} has no place for tensors of their own, or "
-            "computes otherwise with them; say `--tied both`, or keep the adapter attached"
+            f"`{tie.stored[0].name}` can't be untied: a {architecture} has no place for tensors of their own, "
+            "or computes otherwise with them",
+            hint="say `--tied both`, or keep the adapter attached",
         )
 
 
-def _message(tie: Tie, mine: Mapping[str, Change]) -> str:
+def _unsettled(tie: Tie, mine: Mapping[str, Change]) -> TiedWeights:
     use = next(iter(mine))
     others = " and ".join(f"`{other}`" for other in tie.uses if other != use)
     state = "" if len(tie.own) < 2 else ", though they are stored apart"
-    return (
+    return TiedWeights(
         f"`{use}` is tied to {others}{state}: the model uses one tensor twice, an attached adapter acts on one use, "
-        "and merging would change both. Say `--tied both` to change both, or `--tied untie` to give each use a tensor "
-        "of its own"
+        "and merging would change both",
+        hint="Say `--tied both` to change both, or `--tied untie` to give each use a tensor of its own",
     )
