@@ -119,10 +119,10 @@ def key_of(model: nn.Module, adapter: Adapter) -> str:
     key = (adapter.name or adapter.method).replace(".", "_")
     there: dict[str, Adapter] = model.__dict__.get(LEDGER, {})
     if any(other is adapter or other.origin is adapter.origin for other in there.values()):
-        raise AlreadyAttached(f"adapter `{adapter.label}` is on this model already; detach it first")
+        raise AlreadyAttached(f"adapter `{adapter.label}` is on this model already", hint="detach it first")
     if key in there and adapter.name:
         raise AlreadyAttached(
-            f"an adapter called `{adapter.name}` is on this model already; give this one another name"
+            f"an adapter called `{adapter.name}` is on this model already", hint="give this one another name"
         )
     number = 2
     unique = key

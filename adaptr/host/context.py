@@ -78,7 +78,9 @@ class Context:
             if self._two
             else "the call gave none"
         )
-        return MissingContext(f"this forward knows no {what}: {why}")
+        return MissingContext(
+            f"this forward knows no {what}: {why}", hint="give them to the model, as its own arguments"
+        )
 
     def within(self, given: Mapping[str, Any], two: bool) -> Context:
         """The context of a call inside of this one: this, where it is about the same tokens, or one of its own."""
@@ -116,7 +118,12 @@ class Context:
         if mask.ndim == 2:
             return cast(Tensor, mask[:, -length:].bool())
         if mask.ndim != 4:
-            raise Unsupported(f"padding can't be read off a mask of shape {tuple(mask.shape)}; give (batch, tokens)")
+            raise Unsupported(
+                "the mask that padding is to be read off",
+                verb="has",
+                got=f"shape {tuple(mask.shape)}",
+                want="(batch, tokens)",
+            )
         at = (torch.arange(length, device=self.device) + self.offset).clamp(max=mask.shape[-1] - 1)
         seen = mask[:, 0].gather(2, at.expand(mask.shape[0], length)[..., None])[..., 0]
         return cast(Tensor, seen if seen.dtype == torch.bool else seen == 0).expand(batch, length)
@@ -139,8 +146,8 @@ class Context:
         """What a place has put out, for others in this forward. The first stands: a recomputation makes it again."""
         if self._reentrant:
             raise Unsupported(
-                f"what `{name}` puts out has no graph where blocks are checkpointed with `use_reentrant=True`; say "
-                '`activation_checkpointing_enable({"use_reentrant": False})`'
+                f"what `{name}` puts out has no graph where blocks are checkpointed with `use_reentrant=True`",
+                hint='say `activation_checkpointing_enable({"use_reentrant": False})`',
             )
         return cast(T, self.taps.setdefault(name, value))
 
@@ -148,7 +155,8 @@ class Context:
         """What was `put`. Raises `MissingContext` if nothing was, in this forward."""
         if name not in self.taps:
             raise MissingContext(
-                f"nothing has put out `{name}` in this forward; its place did not run before it is read"
+                f"nothing has put out `{name}` in this forward: its place did not run before it is read",
+                hint="read it at a layer that runs later",
             )
         return self.taps[name]
 
@@ -174,7 +182,7 @@ class Context:
         number = self._numbers.get(site.draws)
         if number is None:
             raise MissingContext(
-                "nothing is drawn in a forward of what is not in training: call `train()` of the model"
+                "nothing is drawn in a forward of what is not in training", hint="call `train()` of the model"
             )
         found = hashed(number, site.draws.seed, site.number, stream) % n
         x = self._ids if self._embeds is None else self._embeds
@@ -190,5 +198,7 @@ class Context:
         if rows is None:
             return weight
         if rows.shape != h.shape[:1]:
-            raise UsageError(f"strengths are given for {tuple(rows.shape)} rows, and the batch has {len(h)}")
+            raise UsageError(
+                "the strengths", got=f"given for {tuple(rows.shape)} rows", want=f"{len(h)}, as many as the batch has"
+            )
         return weight * rows.to(h).view(-1, *(1 for _ in h.shape[1:]))

@@ -60,8 +60,11 @@ def part_of(model: nn.Module, target: Target) -> Part | None:
     size = stack.shape[1] // len(how.source_patterns)
     if number >= len(stack) or target.shape not in ((size, stack.shape[2]), (size, 0), (0, stack.shape[2])):
         raise TargetMismatch(
-            f"`{target.path}` is expert {number} of `{path}`, which has {len(stack)} of shape {(size, stack.shape[2])} "
-            f"in the base; the adapter wants {target.shape}"
+            f"`{target.path}` is expert {number} of `{path}`, which",
+            verb="has",
+            got=f"{len(stack)} of shape {(size, stack.shape[2])} in the base",
+            want=f"{target.shape} by the adapter",
+            hint="give the base that it was trained on",
         )
     return Part(path, number, slice(part * size, (part + 1) * size))
 
@@ -87,8 +90,8 @@ def refuse_bias(state: State, weight: Tensor | None) -> None:
     """Raises `Unsupported` for what is added to a bias where there is none."""
     if weight is not None and state.method.view(of_weight(weight), state, state.cfg, 1.0).bias is not None:
         raise Unsupported(
-            f"`{state.target.path}`: `{state.method.name}` changes a bias here, and there is none to change; train it "
-            "without (`bias=False`)"
+            f"`{state.target.path}`: `{state.method.name}` changes a bias here, and there is none to change",
+            hint="train it without (`bias=False`)",
         )
 
 

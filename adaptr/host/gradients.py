@@ -65,9 +65,10 @@ class Gradients:
         ]
         if idle:
             raise Unsupported(
-                f"`{self.label}`: after the first backward {len(idle)} of {len(learning)} trained tensors have no "
-                f"gradient, as the loss does not depend on them: {', '.join(idle[:4])}{' ...' if idle[4:] else ''}; "
-                "leave their layers out of the targets"
+                f"`{self.label}`: after the first backward {len(idle)} of {len(learning)} trained tensors have "
+                "no gradient, as the loss does not depend on them: "
+                f"{', '.join(idle[:4])}{(' ...' if idle[4:] else '')}",
+                hint="leave their layers out of the targets",
             )
 
     def remove(self) -> None:

@@ -68,8 +68,8 @@ class Handle:
         for state in self.states.values():
             if not (state.method.can.context and state.site.rows):
                 raise Unsupported(
-                    f"`{state.method.name}` at `{state.target.path}` has one strength for all rows: give each "
-                    "strength a forward, or serve the batch by `adaptr.pool`"
+                    f"`{state.method.name}` at `{state.target.path}` has one strength for all rows",
+                    hint="give each strength a forward, or serve the batch by `adaptr.pool`",
                 )
         before = put(self.draws, torch.as_tensor(strengths))
         try:
@@ -97,7 +97,7 @@ class Handle:
         return self.given.get(path, path)
 
     def __deepcopy__(self, memo: object) -> Self:
-        raise UsageError("what is attached belongs to one model: copy the model, which takes the adapters along")
+        raise UsageError("what is attached belongs to one model", hint="copy the model, which takes the adapters along")
 
     def detach(self) -> None:
         """Take the adapter off. Calling it again does nothing."""

@@ -109,8 +109,9 @@ def dense(module: nn.Module) -> Tensor:
     state = getattr(weight, "quant_state", None)
     if state is None or weight.shape[-1] != 1:
         raise Unsupported(
-            f"the weight of a `{type(module).__name__}` is packed ({weight.dtype}, shape {tuple(weight.shape)}) and "
-            "can't be read; delta and insert methods work on it, or load the base unquantised"
+            f"the weight of a `{type(module).__name__}` is packed ({weight.dtype}, shape {tuple(weight.shape)}) "
+            "and can't be read",
+            hint="delta and insert methods work on it, or load the base unquantised",
         )
     from bitsandbytes.functional import dequantize_4bit
 
@@ -164,7 +165,7 @@ def keep_unpacked(module: nn.Module) -> Callable[[], None]:
 
 
 def _no_weight(kind: str, s: slice) -> Tensor:
-    raise Unsupported(f"a `{kind}` has no weight of its own")
+    raise Unsupported(f"a `{kind}` has no weight of its own", hint="read it inside a forward, or of one of its layers")
 
 
 def _operation(module: nn.Module) -> tuple[Callable[..., Tensor], int]:

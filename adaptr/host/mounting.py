@@ -14,7 +14,7 @@ from adaptr import plugins
 from adaptr.adapter import Adapter, Target
 from adaptr.adapter.tensors import all_at_least
 from adaptr.contract import mounts
-from adaptr.errors import TargetNotFound
+from adaptr.errors import TargetNotFound, phrases
 from adaptr.host.identity import content_of, other_weights
 from adaptr.host.names import current, formerly
 from adaptr.host.replace import replaceable, same
@@ -73,7 +73,10 @@ class Mounting:
             return found
         inside = next((p.targets[owner] for p in self.parts.values() if owner in p.targets), None)
         if inside is None:
-            raise TargetNotFound(f"`{self.method.name}` mounts `{owner}`, which is no target of `{self.adapter.label}`")
+            raise TargetNotFound(
+                f"`{self.method.name}` mounts `{owner}`, which is no target of `{self.adapter.label}`",
+                hint="its `mounts` may name targets of the adapter alone",
+            )
         return dataclasses.replace(inside, config=self.adapter.config)
 
     # ------------------------------------------------------------ what can be wrong
@@ -83,7 +86,7 @@ class Mounting:
         method, adapter = self.method, self.adapter
         method.check_weight(self.weight)
         if not adapter.targets and not adapter.replaced and not self.parts:
-            raise TargetNotFound(f"adapter `{adapter.label}` has no targets: attaching it would change nothing")
+            raise phrases.no_targets(adapter.label, "attaching")
         for path, target in adapter.targets.items():
             method.check(target, adapter.shapes(path))
         for where, mount, target in self.mounts:

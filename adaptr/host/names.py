@@ -81,7 +81,8 @@ def _refuse_twice(paths: Iterable[str], new: Mapping[str, str]) -> None:
         other = seen.setdefault(new.get(path, path), path)
         if other != path:
             raise TargetAmbiguous(
-                f"`{other}` and `{path}` are one place in the base, `{new[path]}`; an adapter names it once"
+                f"`{other}` and `{path}` are one place in the base, `{new[path]}`",
+                hint="leave one of them out: an adapter names a place once",
             )
 
 
@@ -105,8 +106,9 @@ def _in_a_part(model: nn.Module, spellings: Spellings, paths: Paths) -> dict[str
         path = next(iter(paths))
         places = " and as ".join(f"`{new[path]}`" for new in found)
         raise TargetAmbiguous(
-            f"`{path}` is in the base as {places}, of the same shape: which of them the adapter was trained on is not "
-            "known; give its targets their full names"
+            f"`{path}` is in the base as {places}, of the same shape: which of them the adapter was trained on "
+            "is not known",
+            hint="give its targets their full names",
         )
     return found[0] if found else {}
 

@@ -31,6 +31,7 @@ def _flat(module: nn.Module, rows: Tensor) -> tuple[Tensor, Tensor]:
             _, key, value = fused(rows[None])[0].chunk(3, -1)
             return key, value
     raise Unsupported(
-        f"a `{type(module).__name__}` has no layers for keys and values that are known apart: "
-        f"{', '.join(k for k, _ in PAIRS)} or {', '.join(THIRDS)}"
+        f"a `{type(module).__name__}` has no layers for keys and values that are known apart",
+        want=f"{', '.join((k for k, _ in PAIRS))} or {', '.join(THIRDS)}",
+        hint="choose a method that needs no keys and values, or leave this module out of the targets",
     )

@@ -42,28 +42,28 @@ def reachable(
     who = f"`{mount.path}`: " + ("its forward" if own else _name(model, found.parent))
     if method.unmergeable or not weighs:
         raise Unsupported(
-            f"{who} reads its weight and never calls it, and `{method.name}` has no weight; leave it out of the "
-            "targets, or choose a method that changes weights"
+            f"{who} reads its weight and never calls it, and `{method.name}` has no weight",
+            hint="leave it out of the targets, or choose a method that changes weights",
         )
     packed = next(iter(module._parameters.values()), None)
     if packed is not None and is_packed(packed):
         raise Unsupported(
-            f"{who} reads its packed weight past the layer, where no adapter can be; load the base unquantised, or "
-            "leave it out of the targets"
+            f"{who} reads its packed weight past the layer, where no adapter can be",
+            hint="load the base unquantised, or leave it out of the targets",
         )
     if trains and getattr(method.config(target.config), "dropout", False):
-        raise Unsupported(dropped(mount.path, method.name))
+        raise dropped(mount.path, method.name)
 
 
 def in_a_stack(method: Method, target: Target, trains: bool, weighs: bool) -> None:
     """An expert of a stack has a weight and no call of its own."""
     if method.unmergeable or not weighs:
         raise Unsupported(
-            f"`{target.path}` is a part of a stack of experts in this model, and `{method.name}` has no weight there; "
-            "choose a method that changes weights"
+            f"`{target.path}` is a part of a stack of experts in this model, and `{method.name}` has no weight there",
+            hint="choose a method that changes weights",
         )
     if trains and getattr(method.config(target.config), "dropout", False):
-        raise Unsupported(dropped(target.path, method.name))
+        raise dropped(target.path, method.name)
 
 
 def _name(model: nn.Module, parent: str) -> str:
@@ -91,8 +91,9 @@ class Look:
         if CACHE not in self.host.__dict__:
             where = f"`{self.name}`" if self.name else "the model"
             raise Unsupported(
-                f"the adapter at `{self.path}` does nothing: the forward of {where} ran, and neither called the layer "
-                "nor read its weight where an adapter could act; detach it and leave this layer out of its targets"
+                f"the adapter at `{self.path}` does nothing: the forward of {where} ran, and neither called the "
+                "layer nor read its weight where an adapter could act",
+                hint="detach it and leave this layer out of its targets",
             )
         self.remove()
 

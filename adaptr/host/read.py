@@ -38,7 +38,8 @@ def _value(module: nn.Module, view: View, name: str) -> Tensor:
         return cast(Tensor, view.bias).to(stored.dtype)
     if module._parameters.get("bias") is None and view.bias is not None:
         raise Unsupported(
-            f"a weight is read of a `{original(module).__name__}` without a bias, which its adapter changes"
+            f"a weight is read of a `{original(module).__name__}` without a bias, which its adapter changes",
+            hint="train the adapter without one (`bias=False`), or leave the layer out of the targets",
         )
     value = view.weight.to(stored.dtype)
     return value.t() if is_transposed(module) else value
@@ -48,12 +49,12 @@ def _refuse_dropout(module: nn.Module) -> None:
     """A weight has no input that could be dropped."""
     for state in cast("list[State]", list(cast(nn.ModuleDict, module.adapters).values())):
         if state.training and getattr(state.cfg, "dropout", False):
-            raise Unsupported(dropped(state.target.path, state.method.name))
+            raise dropped(state.target.path, state.method.name)
 
 
-def dropped(path: str, method: str) -> str:
+def dropped(path: str, method: str) -> Unsupported:
     """Why there is no dropout at a layer."""
-    return (
-        f"`{path}`: its weight is read and its input is not given to the adapter, so `{method}` can't drop any of "
-        "it: train with `dropout=0`, there alone by `overrides`, or leave the layer out of the targets"
+    return Unsupported(
+        f"`{path}`: its weight is read and its input is not given to the adapter, so `{method}` can't drop any of it",
+        hint="train with `dropout=0`, there alone by `overrides`, or leave the layer out of the targets",
     )

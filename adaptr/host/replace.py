@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from adaptr import targets as places
 from adaptr.adapter import Adapter
-from adaptr.errors import AlreadyAttached, ShapeError
+from adaptr.errors import AlreadyAttached, phrases
 
 MARK = "_adaptr_replacement"
 
@@ -20,9 +20,9 @@ def replaceable(model: nn.Module, path: str, tensor: Tensor) -> None:
     """
     found = places.parameter(model, path)
     if hasattr(found, MARK):
-        raise AlreadyAttached(f"another adapter on this model has replaced `{path}` already; detach it first")
+        raise AlreadyAttached(f"another adapter on this model has replaced `{path}` already", hint="detach it first")
     if found.shape != tensor.shape:
-        raise ShapeError(f"`{path}` in the base has shape {tuple(found.shape)}, the adapter's {tuple(tensor.shape)}")
+        raise phrases.misshapen(f"`{path}` in the base", found.shape, tensor.shape, by="by the adapter")
 
 
 def replacements(

@@ -70,8 +70,9 @@ class Session(Handle):
         wrong = [key for one, key in names.items() if had.count(one) != 1]
         if wrong or len(had) != len(names):
             raise UsageError(
-                f"the groups of `{self.adapter.method}` must have every trained tensor once, and nothing else; "
-                f"{', '.join(wrong[:4]) or 'they have tensors that do not learn'}"
+                f"the groups of `{self.adapter.method}` must have every trained tensor once, and nothing else: "
+                f"{', '.join(wrong[:4]) or 'they have tensors that do not learn'}",
+                hint="mend its `groups`",
             )
         return found
 
@@ -176,7 +177,10 @@ class Session(Handle):
         """Go on where `state` was taken, of a session of the same adapter. Raises `UsageError` for another's."""
         tensors, known = state["tensors"], self.named()
         if missing := known.keys() - tensors.keys():
-            raise UsageError(f"the state is of another adapter: it has no {', '.join(sorted(missing)[:4])}")
+            raise UsageError(
+                f"the state is of another adapter: it has no {', '.join(sorted(missing)[:4])}",
+                hint="give a state of this one, made by `state()` of its session",
+            )
         self._masks.drop()
         for key, tensor in tensors.items():
             if key in known:

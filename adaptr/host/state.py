@@ -98,7 +98,10 @@ class State(nn.Module):
         return self._parameters
 
     def branches(self, h: Tensor) -> Mapping[str, Tensor]:
-        raise Unsupported(f"`{self.mount.path}`: what other adapters add is known at an output alone")
+        raise Unsupported(
+            f"`{self.mount.path}`: what other adapters add is known at an output alone",
+            hint="mount the method at the site `output`",
+        )
 
     def __getitem__(self, name: str) -> Tensor:
         return self._parameters[name]  # type: ignore[return-value]
@@ -126,8 +129,9 @@ class State(nn.Module):
         found: Tensor | None = take(reading)
         if found is None:
             raise Unsupported(
-                f"`{self.mount.path}`: `{reading.path}`, whose input this adapter reads, did not run before it in "
-                "this call"
+                f"`{self.mount.path}`: `{reading.path}`, whose input this adapter reads, did not run before it "
+                "in this call",
+                hint="call the whole model",
             )
         return found
 
@@ -137,12 +141,13 @@ class State(nn.Module):
         found = None if self.entrance is None else self.entrance.now()
         if found is None:
             where = self.mount.path or "the model"
+            if not self.method.can.context:
+                asks = f"`{self.method.name}` asks what the forward knows without `context = True` on its class"
+                raise MissingContext(asks, hint="set it there")
             raise MissingContext(
-                f"`{self.method.name}` at `{where}` asks what the forward knows, and this call came past it: call the "
-                "model, or a stack of it; where you checkpoint blocks yourself, say `context_fn=adaptr.checkpointing`, "
-                "or use `activation_checkpointing_enable`"
-                if self.method.can.context
-                else f"`{self.method.name}` asks what the forward knows without `context = True` on its class"
+                f"`{self.method.name}` at `{where}` asks what the forward knows, and this call came past it",
+                hint="call the model, or a stack of it; where you checkpoint blocks yourself, say "
+                "`context_fn=adaptr.checkpointing`, or use `activation_checkpointing_enable`",
             )
         return found
 

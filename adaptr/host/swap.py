@@ -83,7 +83,10 @@ def _become(module: nn.Module, kind: Kind, state: State) -> None:
         wanted = now  # once read, always read: another model around this one may read it
     alike = {adapted(cast(Any, cls)), read(cast(Any, cls))}
     if now not in {cls, wanted} and not {now, wanted} <= alike:
-        raise Unsupported(f"`{state.mount.path}`: a module can't have adapters on itself and on its parameters")
+        raise Unsupported(
+            f"`{state.mount.path}`: a module can't have adapters on itself and on its parameters",
+            hint="detach one of them first",
+        )
     module.__class__ = wanted
     if "forward" in module.__dict__ and wanted.forward is not cls.forward:
         module.__dict__[FORWARD] = module.__dict__.pop("forward")

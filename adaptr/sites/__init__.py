@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adaptr.errors import Unsupported
+from adaptr.errors import Unsupported, phrases
 
 if TYPE_CHECKING:
     from adaptr.sites.base import Site
@@ -28,6 +28,6 @@ def names() -> Sequence[str]:
 def site(name: str) -> Site:
     """The site of that name. Raises `Unsupported` for one that there is not."""
     if name not in names():
-        raise Unsupported(f"there is no site `{name}` in a model; there are {', '.join(names())}")
+        raise phrases.unknown(Unsupported, "there is no site in a model called", name, names(), "sites")
     found: Site = importlib.import_module(f"adaptr.sites.{name}").SITE
     return found

@@ -63,7 +63,7 @@ class Attended(NamedTuple):
     def extended(self, K: Tensor, V: Tensor) -> Attended:
         """With keys and values (kv heads, n, width) in front, which all tokens see."""
         if self.options.get("cache") is not None:
-            raise Unsupported("prefixes don't work with a paged attention cache")
+            raise Unsupported("prefixes don't work with a paged attention cache", hint="use a dynamic or static cache")
         q, k, v, mask, module, options, *_ = self
         K, columns = K if self.turn is None else K @ self.turn.to(K), K.shape[1]
         T, causal = q.shape[2], options.get("is_causal")
@@ -118,7 +118,12 @@ def _activate(model: Any) -> None:
     if counted is None:
         name = model.config._attn_implementation
         if name not in SUPPORTED:
-            raise Unsupported(f"this works with {' and '.join(SUPPORTED)} attention, and the model uses `{name}`")
+            raise Unsupported(
+                "the model's attention",
+                got=f"`{name}`",
+                want=f"{' or '.join(SUPPORTED)}",
+                hint=f'load it with `attn_implementation="{SUPPORTED[0]}"`',
+            )
         register()
         model.set_attn_implementation(PREFIX + name)
         counted = model.__dict__["_adaptr_attention"] = [name, 0, _count(model)]

@@ -38,7 +38,10 @@ class Hidden(OnModel):
         super().check(model, method, mount, target, trains)
         backbone_of(model)
         if SLOT in model._modules:
-            raise AlreadyAttached("there is a gate on this model already, and its pass would run inside this one's")
+            raise AlreadyAttached(
+                "there is a gate on this model already, and its pass would run inside this one's",
+                hint="detach it first",
+            )
 
     def state(self, mounting: Mounting, mount: Mount, target: Target) -> State:
         made, signal = super().state(mounting, mount, target), signal_of(mounting)
@@ -67,11 +70,15 @@ def backbone_of(model: Any) -> nn.Module:
     """The part of a transformers model that gives hidden states. Raises `Unsupported`."""
     config = getattr(model, "config", None)
     if not isinstance(getattr(model, "base_model", None), nn.Module) or config is None:
-        raise Unsupported("a gate that reads hidden states works on transformers models, which know their backbone")
+        raise Unsupported(
+            "a gate that reads hidden states works on transformers models, which know their backbone",
+            hint="`arrow` and `lora-soups` need no hidden states",
+        )
     if getattr(config, "is_encoder_decoder", False):
         raise Unsupported(
-            "a gate that reads hidden states has one weight for each token, and in an encoder-decoder model layers see "
-            "two sequences; `arrow` and `lora-soups` need no hidden states"
+            "a gate that reads hidden states has one weight for each token, and in an encoder-decoder model "
+            "layers see two sequences",
+            hint="`arrow` and `lora-soups` need no hidden states",
         )
     return model.base_model  # type: ignore[no-any-return]
 
@@ -107,9 +114,9 @@ class _Pass:
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():
             if learned.requires_grad and reentrant(self.blocks):
                 raise Unsupported(
-                    f"`{self.state.method.name}`: its weights come from outside of the blocks that are recomputed, and "
-                    "with `use_reentrant=True` each block would run backward through them again; say "
-                    '`gradient_checkpointing_enable({"use_reentrant": False})`'
+                    f"`{self.state.method.name}`: its weights come from outside of the blocks that are "
+                    "recomputed, and with `use_reentrant=True` each block would run backward through them again",
+                    hint='say `gradient_checkpointing_enable({"use_reentrant": False})`',
                 )
             carry(self.blocks)
         before = put(self.signal, PASS)
@@ -145,7 +152,12 @@ def further(cache: Any, depth: int) -> Any:
 
     layers = getattr(cache, "layers", None)
     if not isinstance(layers, list):
-        raise Unsupported(f"a gate needs a cache with layers, not a `{type(cache).__name__}`")
+        raise Unsupported(
+            "the cache",
+            got=f"a `{type(cache).__name__}`",
+            want="one with layers, which a gate needs",
+            hint="use transformers' `DynamicCache`",
+        )
     if len(layers) <= depth and not cache.get_seq_length():
         while len(layers) < depth:
             layers.append(cache.layer_class_to_replicate())
@@ -153,7 +165,8 @@ def further(cache: Any, depth: int) -> Any:
     beside = Cache(layers=layers[depth:])
     if len(layers) != 2 * depth or beside.get_seq_length() != cache.get_seq_length():
         raise Unsupported(
-            f"the cache has {cache.get_seq_length()} tokens that this gate has not seen: fill it with the gate attached"
+            f"the cache has {cache.get_seq_length()} tokens that this gate has not seen",
+            hint="fill it with the gate attached",
         )
     return beside
 

@@ -88,8 +88,9 @@ class Mixed(State):
         tokens = x.shape[:-1] if x.is_floating_point() else x.shape
         if s.ndim > 1 and s.shape[:-1] != tokens:
             raise Unsupported(
-                f"`{self.method.name}`: `{self.target.path}` has inputs for {tuple(tokens)} tokens, the gate weighs "
-                f" {tuple(s.shape[:-1])}; it can't weigh layers that see other tokens than the model does"
+                f"`{self.method.name}`: `{self.target.path}` has inputs for {tuple(tokens)} tokens, the gate "
+                f"weighs {tuple(s.shape[:-1])}: it can't weigh layers that see other tokens than the model does",
+                hint="train the experts without that layer",
             )
         log = self.signal.log
         if log is not None:

@@ -34,9 +34,14 @@ class Prompt(OnModel):
     def check(self, model: nn.Module, method: Method, mount: Mount, target: Target, trains: bool) -> None:
         super().check(model, method, mount, target, trains)
         if SLOT in model._modules:
-            raise AlreadyAttached("there is a prompt on this model already; concatenate the two into one adapter")
+            raise AlreadyAttached(
+                "there is a prompt on this model already", hint="concatenate the two into one adapter"
+            )
         if text_config(model) is None or not hasattr(model, "get_input_embeddings"):
-            raise Unsupported("prompts work on transformers models, which know their input embeddings")
+            raise Unsupported(
+                "prompts work on transformers models, which know their input embeddings",
+                hint="choose a method that changes weights",
+            )
 
     def mount(self, model: nn.Module, key: str, state: State) -> Undo:
         two_stacks = bool(getattr(getattr(model, "config", None), "is_encoder_decoder", False))
@@ -91,9 +96,17 @@ class _Embed:
         if mask is None:
             mask = torch.ones(batch, T + max(past - P, 0), dtype=torch.long, device=embeds.device)
         if mask.ndim != 2:
-            raise Unsupported("prompts need a 2-d attention mask; a static cache gives a ready-made 4-d one")
+            raise Unsupported(
+                "the attention mask",
+                got=f"{mask.ndim}-d",
+                want="a 2-d attention mask, which prompts need",
+                hint="use a dynamic cache: a static cache gives a ready-made 4-d one",
+            )
         if self.pools and batch > 1 and bool((mask[:, -1] == 0).any()):
-            raise Unsupported("a prompt on a classifier of the last token needs left padding")
+            raise Unsupported(
+                "a prompt on a classifier of the last token needs left padding",
+                hint="set the tokenizer's `padding_side` to `left`",
+            )
         mask = torch.cat([mask.new_ones(batch, P), mask], dim=1)
         if not past:
             embeds = torch.cat([prompt.to(embeds).expand(batch, -1, -1), embeds], dim=1)

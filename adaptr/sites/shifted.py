@@ -48,8 +48,9 @@ def _shift(model: nn.Module, module: nn.Module, state: State) -> Undo:
     table = _position_table(model)
     if table is None:
         raise Unsupported(
-            f"`{state.target.path}`: this prefix was trained with shifted positions, and this model's positions are "
-            "neither rotary nor a learned table, so it can't be applied exactly"
+            f"`{state.target.path}`: this prefix was trained with shifted positions, and this model's positions "
+            "are neither rotary nor a learned table, so it can't be applied exactly",
+            hint="train it with `position_offset` none, or use the base that it was trained on",
         )
     count = table.__dict__.setdefault("_adaptr_shift", [0, None])
     if count[0] == 0:
@@ -92,8 +93,9 @@ def _rotation(rotary: nn.Module, module: nn.Module, state: State) -> Tensor:
     turn = getattr(sys.modules[type(module).__module__], "rotate_half", None)
     if kind in {"dynamic", "longrope"} or turn is None or not hasattr(rotary, "inv_freq"):
         raise Unsupported(
-            f"`{state.target.path}`: a prefix with shifted positions can't be turned back exactly with this model's "
-            f"`{kind}` rotary positions"
+            f"`{state.target.path}`: a prefix with shifted positions can't be turned back exactly with this "
+            f"model's `{kind}` rotary positions",
+            hint="train it with `position_offset` none",
         )
     at = torch.tensor([[state.cfg.tokens]], device=state["K"].device)
     cos, sin = rotary(torch.zeros(1, 1, 1, device=at.device), at)
