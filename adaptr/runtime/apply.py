@@ -82,7 +82,7 @@ def apply(
     transformers = quiet_transformers()
     asked = [prompts] if isinstance(prompts, str) else list(prompts)
     if not asked:
-        raise UsageError("there is no prompt")
+        raise UsageError("there is no prompt", hint="give one text or several")
     root = resolve(base)
     base = root.path
     given = several(adapters, least=0)
@@ -112,8 +112,8 @@ def apply(
 def _tokenizer(transformers: Any, base: Path) -> Any:
     if base.is_dir() and not any(path for pattern in _TOKENIZERS for path in base.glob(pattern)):
         raise CheckpointError(
-            f"`{base}` has no tokenizer (`tokenizer.json` or its kin), so prompts can't be read; put the one that the "
-            "model was trained with into the folder"
+            f"`{base}` has no tokenizer (`tokenizer.json` or its kin), so prompts can't be read",
+            hint="put the one that the model was trained with into the folder",
         )
     return explained(base, transformers.AutoTokenizer.from_pretrained)
 
@@ -125,7 +125,8 @@ def _task(base: Path, asked: str, config: Any, adapters: Sequence[Adapter]) -> s
         said = adapter.foreign.get("peft", {}).get("config", {}).get("task_type") or "FEATURE_EXTRACTION"
         if said not in {*_TASK_TYPES, "FEATURE_EXTRACTION"}:
             raise Unsupported(
-                f"`{adapter.label}` was trained for {said}, which is neither generating nor classifying text"
+                f"`{adapter.label}` was trained for {said}, which is neither generating nor classifying text",
+                hint="say what to do with `--task`",
             )
         if said in _TASK_TYPES or _labels(adapter):
             return _TASK_TYPES.get(said, "classify")
@@ -133,8 +134,9 @@ def _task(base: Path, asked: str, config: Any, adapters: Sequence[Adapter]) -> s
     found = next((task for name in names for end, task in _HEADS.items() if name.endswith(end)), None)
     if found is None:
         raise Unsupported(
-            f"`{base}` is a {' or '.join(names) or 'model of unknown architecture'}, which neither generates text nor "
-            "classifies it; say what to do with `--task`"
+            f"`{base}` is a {' or '.join(names) or 'model of unknown architecture'}, which neither generates "
+            "text nor classifies it",
+            hint="say what to do with `--task`",
         )
     return found
 
@@ -156,8 +158,9 @@ def _model(transformers: Any, base: Path, task: str, config: Any, adapters: Sequ
     if missing:
         others = f" and {len(missing) - 1} more" if missing[1:] else ""
         raise CheckpointError(
-            f"`{base}` has no weights for `{missing[0]}`{others}, which a {type(model).__name__} needs, and no adapter "
-            "brings them; their random values would make the answers noise"
+            f"`{base}` has no weights for `{missing[0]}`{others}, which a {type(model).__name__} needs, and no "
+            "adapter brings them: their random values would make the answers noise",
+            hint="give the adapter that was trained with them, or say another `--task`",
         )
     return model.eval()
 

@@ -17,7 +17,7 @@ from adaptr.adapter import Adapter
 from adaptr.composing import gather
 from adaptr.composing.examples import batch, encoded, examples
 from adaptr.contract.capabilities import GATE
-from adaptr.errors import UsageError
+from adaptr.errors import UsageError, phrases
 from adaptr.files.meter import Progress
 from adaptr.format import digest, write
 from adaptr.models.belonging import require_named
@@ -80,7 +80,13 @@ def learn(
 
     started = time.perf_counter()
     if not _learns(method):
-        raise UsageError(f"`{method}` is no gate that learns: {', '.join(filter(_learns, plugins.names()))}")
+        raise phrases.unknown(
+            UsageError,
+            "there is no gate that learns called",
+            method,
+            list(filter(_learns, plugins.names())),
+            "those that learn",
+        )
     given = by_name(without_weights(experts, "a gate finds the weights of its experts itself"))
     place = placed(Path(out), force, reads(base, *(each.what for each in given.values()), data))
     base = resolve(base).path
@@ -127,10 +133,13 @@ def _split(rows: Rows, share: float, seed: int) -> tuple[Rows, Rows]:
     import torch
 
     if not 0 < share < 1:
-        raise UsageError(f"the share held out is {share:g}, wanted more than 0 and less than 1")
+        raise UsageError("the share held out", got=f"{share:g}", want="more than 0 and less than 1")
     count = max(1, round(share * len(rows)))
     if count >= len(rows):
-        raise UsageError(f"{len(rows)} examples are too few to hold out {share:g} of them and learn from the rest")
+        raise UsageError(
+            f"{len(rows)} examples are too few to hold out {share:g} of them and learn from the rest",
+            hint="give more examples, or hold out less",
+        )
     order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed)).tolist()
     return [rows[i] for i in sorted(order[count:])], [rows[i] for i in sorted(order[:count])]
 

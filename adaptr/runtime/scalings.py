@@ -53,7 +53,10 @@ def recorded(gate: Handle) -> Iterator[dict[str, list[Tensor]]]:
     """
     site = next((state for state in gate.states.values() if isinstance(state, Mixed)), None)
     if site is None:
-        raise UsageError(f"`{gate.adapter.label}` is `{gate.adapter.method}`, no gate: it has no weights to record")
+        raise UsageError(
+            f"`{gate.adapter.label}` is `{gate.adapter.method}`, no gate: it has no weights to record",
+            hint="give an adapter that weighs others",
+        )
     log: dict[str, list[Tensor]] = {}
     site.signal.log = log
     try:
@@ -74,12 +77,15 @@ def scalings(gate: Given, base: Place, prompt: str, any_base: bool = False) -> S
     adapter = opened(what, base)
     require_named(base, [adapter], any_base)
     if not plugins.method(adapter.method).can.gates:
-        raise UsageError(f"`{label(what)}` is `{adapter.method}`, no gate: it has no weights to show")
+        raise UsageError(
+            f"`{label(what)}` is `{adapter.method}`, no gate: it has no weights to show",
+            hint="give an adapter that weighs others, as `adaptr gate` makes",
+        )
     model, tokenizer = loaded(base)
     given = tokenizer(prompt, return_tensors="pt")
     ids = given["input_ids"]
     if not ids.numel():
-        raise UsageError("the prompt has no tokens")
+        raise UsageError("the prompt has no tokens", hint="give a text that is not empty")
     with (
         plugins.hooks(adapter.method).apply(model=model, adapter=adapter, weight=1.0) as handle,
         recorded(handle) as log,

@@ -53,7 +53,7 @@ def _children(model: nn.Module, adapters: Several) -> tuple[dict[str, tuple[Adap
         if saved.method == STACK:
             return *_saved(saved), weighting.number(given[0].weight, saved.label)
         if is_one(adapters):
-            raise UsageError(f"`{saved.label}` is no stack but one `{saved.method}`; name it: `{{'a': adapter}}`")
+            raise UsageError(f"`{saved.label}` is no stack but one `{saved.method}`", hint="name it: `{'a': adapter}`")
         given = [One(saved, given[0].weight)]
     return {name: (opened(each.what, model), each.weight) for name, each in by_name(given).items()}, [], 1.0
 
@@ -156,7 +156,7 @@ class Stack(Handle):
         self.on(*names)
 
     def weigh(self, by: object) -> None:
-        raise UsageError("the adapters of a stack have weights of their own: `stack[name] = weight`")
+        raise UsageError("the adapters of a stack have weights of their own", hint="set one by `stack[name] = weight`")
 
     # ------------------------------------------------------------ changing adapters
 
@@ -164,7 +164,9 @@ class Stack(Handle):
         """Put an adapter on top of the others."""
         adapter = opened(adapter, self.model)
         if name in self._adapters:
-            raise AlreadyAttached(f"the stack has an adapter called `{name}` already; `swap` puts another in its place")
+            raise AlreadyAttached(
+                f"the stack has an adapter called `{name}` already", hint="`swap` puts another in its place"
+            )
         own = self._digest(name, adapter)
         self._adapters[name], self._weights[name] = adapter, weighting.checked(weight, name)
         try:
@@ -200,7 +202,7 @@ class Stack(Handle):
         """Apply the adapters in this order; it matters where one reads the weight that others changed."""
         order = list(names)
         if sorted(order) != sorted(self._adapters):
-            raise UsageError(f"the order is {order}, wanted {list(self)} in some order")
+            raise UsageError("the order", got=order, want=f"{list(self)} in some order")
         self._adapters = {name: self._adapters[name] for name in order}
         self._arrange()
 
@@ -208,14 +210,16 @@ class Stack(Handle):
 
     def _require(self, name: str) -> None:
         if name not in self._adapters:
-            raise UsageError(f"the stack has no adapter `{name}`; it has {', '.join(self._adapters) or 'none'}")
+            raise UsageError(f"the stack has no adapter `{name}`", hint=f"it has {', '.join(self._adapters) or 'none'}")
 
     def _digest(self, name: str, adapter: Adapter) -> str:
         """The digest of the weights, which no other of the stack may have."""
         found = digest.of_adapter(adapter.held())
         twin = next((other for other, known in self._digests.items() if known == found and other != name), None)
         if twin is not None:
-            raise AlreadyAttached(f"`{name}` has the weights of `{twin}`: give it once, with the sum of the weights")
+            raise AlreadyAttached(
+                f"`{name}` has the weights of `{twin}`", hint="give it once, with the sum of the weights"
+            )
         return found
 
     def _attach(self, name: str) -> None:

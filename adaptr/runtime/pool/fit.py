@@ -14,7 +14,7 @@ from adaptr.adapter import Adapter, Target
 from adaptr.adapter.tensors import all_at_least
 from adaptr.changes.plan import members
 from adaptr.contract import View
-from adaptr.errors import TargetNotFound, Unsupported
+from adaptr.errors import Unsupported, phrases
 from adaptr.families.row import Row
 from adaptr.host.identity import content_of, other_weights
 from adaptr.host.layer import original, view_of
@@ -35,7 +35,7 @@ def require(model: nn.Module, adapter: Adapter, matched: set[Place] | None = Non
     matched = set() if matched is None else matched
     parts = [part for _, part, _ in _members(adapter)]
     if not any(part.targets for part in parts):
-        raise TargetNotFound(f"adapter `{adapter.label}` has no targets: it would change nothing")
+        raise phrases.no_targets(adapter.label, "registering")
     for part in parts:
         method = plugins.method(part.method)
         if method.no_row:
@@ -48,14 +48,16 @@ def _match(model: nn.Module, part: Adapter, matched: set[Place]) -> None:
     for path, target in part.targets.items():
         if not target.is_linear:
             raise Unsupported(
-                f"`{part.label}` adapts `{path or 'the model'}`, of kind `{target.kind}`; rows of a batch have "
-                "adapters of their own at linear layers alone: attach this one to a model of its own"
+                f"`{part.label}` adapts `{path or 'the model'}`, of kind `{target.kind}`, and rows of a batch "
+                "have adapters of their own at linear layers alone",
+                hint="attach this one to a model of its own",
             )
         places.match(model, target)
         if use(model, path).bypassed or alone(places.submodule(model, path)):
             raise Unsupported(
-                f"`{part.label}` adapts `{path}`, which is no linear layer that its model calls: all rows share the "
-                "weight that is read; attach this one to a model of its own"
+                f"`{part.label}` adapts `{path}`, which is no linear layer that its model calls: all rows share "
+                "the weight that is read",
+                hint="attach this one to a model of its own",
             )
         matched.add(_place(target))
 
@@ -73,8 +75,9 @@ def _members(adapter: Adapter) -> list[Any]:
     whole = [path for part in (adapter, *(part for _, part, _ in found)) for path in _replaced(part)]
     if whole:
         raise Unsupported(
-            f"`{adapter.label}` replaces `{whole[0]}` as a whole ({len(set(whole))} such), which all rows of a batch "
-            "share: attach it to a model of its own"
+            f"`{adapter.label}` replaces `{whole[0]}` as a whole ({len(set(whole))} such), which all rows of a "
+            "batch share",
+            hint="attach it to a model of its own",
         )
     return found
 

@@ -38,7 +38,7 @@ def in_order(pool: Pool, requests: Iterable[Request], batch: int) -> Iterator[An
 
 def _numbered(pool: Pool, requests: Iterable[Request], batch: int) -> Iterator[Numbered]:
     if whole("batch", batch) < 1:
-        raise UsageError(f"a batch of {batch} rows answers nothing; give it one at least")
+        raise UsageError(f"a batch of {batch} rows answers nothing", hint="give it one at least")
     running, rows, waiting = Running(pool.model), list[Row](), Queue(requests)
     pins = pool.residents.pins
     try:
@@ -84,7 +84,7 @@ def _admit(pool: Pool, running: Running, waiting: Queue, rows: list[Row], batch:
 def _joined(pool: Pool, running: Running, number: int, request: Request) -> Row:
     """A row for a request, its adapter on the device and pinned there."""
     if not isinstance(request, Request):
-        raise UsageError(f"among the requests is {shown(request)}, wanted an `adaptr.Request`")
+        raise UsageError("a request", got=shown(request), want="an `adaptr.Request`")
     key = pool.key(request.adapter)
     row = _row(pool, running, number, request, key)
     if key is not None:
@@ -98,10 +98,22 @@ def _row(pool: Pool, running: Running, number: int, request: Request, key: Key |
     known = pool.model.get_input_embeddings().num_embeddings  # type: ignore[operator]
     low, high = (int(f(torch.as_tensor(request.prompt))) for f in (torch.min, torch.max))
     if low < 0 or high >= known:
-        raise InputError(f"a prompt has the token {low if low < 0 else high}; this model knows 0 to {known - 1}")
+        raise InputError(
+            "a prompt",
+            verb="has",
+            got=f"the token {(low if low < 0 else high)}",
+            want=f"0 to {known - 1}, which this model knows",
+            hint="encode it with this model's tokenizer",
+        )
     length, most = len(request.prompt), running.positions
     if most is not None and length > most:
-        raise InputError(f"a prompt has {length} tokens; this model has positions for {most}")
+        raise InputError(
+            "a prompt",
+            verb="has",
+            got=f"{length} tokens",
+            want=f"at most {most}, as many as this model has positions for",
+            hint="give a shorter one",
+        )
     eos: Any = request.eos
     if eos is None:
         eos = getattr(getattr(pool.model, "generation_config", None), "eos_token_id", None)
@@ -162,7 +174,10 @@ def _take(rows: Sequence[Row], logits: Tensor) -> None:
     for row, found, finite, best in zip(rows, logits, most.isfinite().tolist(), likeliest.tolist(), strict=True):
         if not finite:
             who = "the base" if row.request.adapter is None else f"adapter `{row.request.adapter}`"
-            row.error = NonFinite(f"after {len(row.tokens)} tokens {who} says NaN or infinity for the next one")
+            row.error = NonFinite(
+                f"after {len(row.tokens)} tokens {who} says NaN or infinity for the next one",
+                hint="use a wider dtype, or look at the adapter with `adaptr inspect`",
+            )
         else:
             row.tokens.append(drawn(found, row.request, row.draws) if row.request.temperature else best)
 

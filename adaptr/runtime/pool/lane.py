@@ -65,8 +65,11 @@ class Work:
             return base(x)  # no row has anything here, so it does not matter which row is where
         if x.ndim < 3 or x.shape[0] != self.count:
             raise UsageError(
-                f"the input of `{self.path}` has shape {tuple(x.shape)}, wanted ({self.count}, tokens, features): each "
-                "row of the batch has its own adapter; give one name for each row, beams and repetitions included"
+                f"the input of `{self.path}`",
+                verb="has",
+                got=f"shape {tuple(x.shape)}",
+                want=f"({self.count}, tokens, features): each row of the batch has its own adapter",
+                hint="give one name for each row, beams and repetitions included",
             )
         y = self(base, x.flatten(1, -2))
         return y.reshape(*x.shape[:-1], y.shape[-1])
@@ -110,7 +113,10 @@ class _ByRow:
 
         def rows(s: slice) -> Tensor:
             if p.work is not None:
-                raise Unsupported(f"the weight of `{p.target.path}` is read, and each row of a batch has another one")
+                raise Unsupported(
+                    f"the weight of `{p.target.path}` is read, and each row of a batch has another one",
+                    hint="serve these adapters one at a time, each attached",
+                )
             return base.rows(s)
 
         return base.then(call=call, rows=rows)
@@ -120,9 +126,9 @@ def _require_inside(lane: Lane) -> None:
     """Rows are for the forwards of the block that gave them, not for others that run at the same time."""
     if lane.owner not in SERVED.get():
         raise UsageError(
-            f"`{lane.target.path}` serves a batch of rows for another thread or task, and this forward is not in it: "
-            "give it rows of its own by `pool.rows`, None where a row has no adapter, or run it in the context of that "
-            "block (`contextvars.copy_context().run`, `asyncio.to_thread`)"
+            f"`{lane.target.path}` serves a batch of rows for another thread or task, and this forward is not in it",
+            hint="give it rows of its own by `pool.rows`, None where a row has no adapter, or run it in the "
+            "context of that block (`contextvars.copy_context().run`, `asyncio.to_thread`)",
         )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import threading
 import weakref
@@ -19,7 +18,7 @@ from torch import nn
 from adaptr import targets as places
 from adaptr.adapter import Adapter
 from adaptr.adapter.expression import Expression
-from adaptr.errors import AlreadyAttached, InputError, UsageError, shown
+from adaptr.errors import AlreadyAttached, UsageError, phrases, shown
 from adaptr.families.row import Row
 from adaptr.foreign.seen import CONFIG
 from adaptr.host.attach import attached
@@ -66,9 +65,9 @@ class Pool:
 
     def __init__(self, model: nn.Module, slots: int, memory: int, dtype: torch.dtype) -> None:
         if slots < 1:
-            raise UsageError(f"a pool of {slots} slots holds nothing; give it one at least")
+            raise UsageError(f"a pool of {slots} slots holds nothing", hint="give it one at least")
         if model in _POOLED:
-            raise AlreadyAttached("there is a pool on this model already: add to it, or detach it first")
+            raise AlreadyAttached("there is a pool on this model already", hint="add to it, or detach it first")
         _require_bare(model)
         self.model, self.dtype = model, dtype
         self.residents = Residents(model, slots, memory, dtype)
@@ -94,7 +93,9 @@ class Pool:
         batch, and what opening raises; what was not looked at raises it of the batch that wants it, before it runs.
         """
         if name in self._entries:
-            raise UsageError(f"the pool has an adapter called `{name}` already; `update` puts another in its place")
+            raise UsageError(
+                f"the pool has an adapter called `{name}` already", hint="`update` puts another in its place"
+            )
         self._entries[name] = self._entry(source, look)
 
     def update(self, name: str, source: Given | None = None) -> None:
@@ -180,7 +181,7 @@ class Pool:
         self.detach()
 
     def __deepcopy__(self, memo: object) -> Self:
-        raise UsageError("a pool belongs to one model: copy the model, whose copy is bare, and pool that")
+        raise UsageError("a pool belongs to one model", hint="copy the model, whose copy is bare, and pool that")
 
     # ------------------------------------------------------------ inside
 
@@ -197,10 +198,12 @@ class Pool:
     def serving(self, keys: Sequence[Key | None]) -> Iterator[None]:
         """Forwards inside are for rows with these adapters in these versions. Threads take turns."""
         if self._thread == threading.get_ident():
-            raise UsageError("another batch of this pool is running: one `rows` or `generate` step at a time")
+            raise UsageError(
+                "another batch of this pool is running", hint="run one `rows` or `generate` step at a time"
+            )
         with self._turn:
             if self._detached:
-                raise UsageError("this pool was detached; make another one")
+                raise UsageError("this pool was detached", hint="make another one")
             _require_bare(self.model)
             self._thread = threading.get_ident()
             try:
@@ -236,7 +239,10 @@ class Pool:
         name, version = key
         entry = self._entries.get(name)
         if entry is None or entry.version != version:
-            raise UsageError(f"`{name}` was updated or removed, and what it was is no longer on the device")
+            raise UsageError(
+                f"`{name}` was updated or removed, and what it was is no longer on the device",
+                hint="ask again, for one that the pool has now",
+            )
         with torch.inference_mode(False), torch.no_grad():
             return fit(self.model, self._open(entry.source), self.dtype, partial(self._followed.reading, key))
 
@@ -257,7 +263,7 @@ class Pool:
         if look:
             require(self.model, self._open(kept), self._matched)
         elif isinstance(kept, Source) and not stamp:
-            raise InputError(f"there is nothing at `{kept}`")
+            raise phrases.nothing_at(kept)
         return Registered(kept, self._versions, stamp)
 
     def _open(self, source: Adapter | Source) -> Adapter:
@@ -265,11 +271,12 @@ class Pool:
 
     def _require(self, name: str) -> Registered:
         if not isinstance(name, str):
-            raise UsageError(f"a row's adapter is {shown(name)}, wanted a name, or None for the base")
+            raise UsageError("a row's adapter", got=shown(name), want="a name, or None for the base")
         if name not in self._entries:
-            near = difflib.get_close_matches(name, self._entries, n=3)
-            hint = f"did you mean {' or '.join(f'`{n}`' for n in near)}?" if near else f"it has {len(self)} others"
-            raise UsageError(f"the pool has no adapter `{name}`; {hint}")
+            raise UsageError(
+                f"the pool has no adapter `{name}`",
+                hint=phrases.meant(name, self._entries) or f"it has {len(self)} others",
+            )
         return self._entries[name]
 
 
@@ -277,7 +284,8 @@ def _require_bare(model: nn.Module) -> None:
     """Raise `AlreadyAttached` if an adapter is attached, before the pool was made or since."""
     if attached(model):
         raise AlreadyAttached(
-            f"adapter `{next(iter(attached(model)))}` is on this model and would be under all rows; detach it first"
+            f"adapter `{next(iter(attached(model)))}` is on this model and would be under all rows",
+            hint="detach it first",
         )
 
 

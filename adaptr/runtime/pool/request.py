@@ -37,17 +37,18 @@ class Request:
 
     def __post_init__(self) -> None:
         if not isinstance(self.adapter, str | None):
-            raise UsageError(f"a request's adapter is {shown(self.adapter)}, wanted a name, or None for the base")
+            raise UsageError("a request's adapter", got=shown(self.adapter), want="a name, or None for the base")
         _require_tokens(self.prompt)
         if whole("max_new_tokens", self.max_new_tokens) < 1:
-            raise UsageError(f"`max_new_tokens` is {self.max_new_tokens}, wanted 1 or more")
+            raise UsageError("`max_new_tokens`", got=self.max_new_tokens, want="1 or more")
         if not 0 <= _real("temperature", self.temperature) < math.inf or not 0 < _real("top_p", self.top_p) <= 1:
             raise UsageError(
-                f"`temperature` is {self.temperature:g} and `top_p` {self.top_p:g}, wanted 0 or more, and more than 0 "
-                "and at most 1"
+                "`temperature`",
+                got=f"{self.temperature:g} and `top_p` {self.top_p:g}",
+                want="0 or more, and more than 0 and at most 1",
             )
         if not -(2**63) <= whole("seed", self.seed) < 2**64:
-            raise UsageError(f"the seed is {self.seed}, wanted a number of 64 bits")
+            raise UsageError("the seed", got=self.seed, want="a number of 64 bits")
         ends(self.eos)
 
 
@@ -75,7 +76,7 @@ def ends(eos: Any) -> frozenset[int]:
     try:
         return frozenset({whole("eos", eos)} if isinstance(eos, int) else (whole("eos", one) for one in eos))
     except TypeError:
-        raise UsageError(f"`eos` is {shown(eos)}, wanted a token id or several") from None
+        raise UsageError("`eos`", got=shown(eos), want="a token id or several") from None
 
 
 def _require_tokens(prompt: object) -> None:
@@ -83,11 +84,18 @@ def _require_tokens(prompt: object) -> None:
     try:
         ids = torch.as_tensor(prompt)
     except (TypeError, ValueError, RuntimeError):
-        raise UsageError(f"a prompt is {shown(prompt)}, wanted token ids; the tokenizer makes them of a text") from None
+        raise UsageError(
+            "a prompt", got=shown(prompt), want="token ids", hint="the tokenizer makes them of a text"
+        ) from None
     if ids.shape == (0,):
-        raise UsageError("a prompt has no tokens; give it one at least")
+        raise UsageError("a prompt has no tokens", hint="give it one at least")
     if ids.ndim != 1 or ids.is_floating_point() or ids.is_complex() or ids.dtype is torch.bool or ids.is_meta:
-        raise UsageError(f"a prompt is {ids.dtype} of shape {tuple(ids.shape)}, wanted whole numbers of shape (tokens)")
+        raise UsageError(
+            "a prompt",
+            got=f"{ids.dtype} of shape {tuple(ids.shape)}",
+            want="whole numbers of shape (tokens)",
+            hint="give one prompt a request",
+        )
 
 
 def whole(name: str, value: Any) -> int:
@@ -97,10 +105,10 @@ def whole(name: str, value: Any) -> int:
             return operator.index(value)
     except TypeError:
         pass
-    raise UsageError(f"`{name}` is {shown(value)}, wanted a whole number")
+    raise UsageError(f"`{name}`", got=shown(value), want="a whole number")
 
 
 def _real(name: str, value: object) -> float:
     if isinstance(value, numbers.Real) and not isinstance(value, bool):
         return float(value)
-    raise UsageError(f"`{name}` is {shown(value)}, wanted a number")
+    raise UsageError(f"`{name}`", got=shown(value), want="a number")

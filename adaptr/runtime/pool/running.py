@@ -25,7 +25,9 @@ class Running:
     def __init__(self, model: Any) -> None:
         config = getattr(model, "config", None)
         if config is None or getattr(config, "is_encoder_decoder", False):
-            raise Unsupported("`generate` of a pool works on decoder-only transformers models; use `rows` on others")
+            raise Unsupported(
+                "`generate` of a pool works on decoder-only transformers models", hint="use `rows` on others"
+            )
         self.model, self.cache = model, _fresh(model)
         self.mask = torch.zeros((0, 0), dtype=torch.long)
         accepted = inspect.signature(model.forward).parameters
@@ -113,8 +115,9 @@ def _fresh(model: Any) -> Any:
     other = next((layer for layer in cache.layers if type(layer) is not DynamicLayer), None)
     if other is not None:
         raise Unsupported(
-            f"the cache of this model has layers of the kind `{type(other).__name__}`, in which rows of different "
-            "lengths can't join; use `rows` with the model's own `generate`"
+            f"the cache of this model has layers of the kind `{type(other).__name__}`, in which rows of "
+            "different lengths can't join",
+            hint="use `rows` with the model's own `generate`",
         )
     return cache
 
