@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from adaptr.errors import AdaptrError, ConfigMissing, InputError, NoAdapterTensors, UnknownFormat, shown
+from adaptr.errors import AdaptrError, ConfigMissing, NoAdapterTensors, UnknownFormat, phrases, shown
 from adaptr.foreign import formats
 from adaptr.foreign.format import Format
 from adaptr.foreign.seen import CONFIG, Seen, refuse_pointer, short
@@ -15,7 +15,7 @@ from adaptr.untrusted import opened
 
 BASE = "a base model"
 ATTACHED = "a model saved with adapters of adaptr on it"
-UNREAD = "adaptr can't read this format yet"
+UNREAD = "adaptr can't read this format yet: save it as PEFT's with the tool that wrote it"
 #: What to do with what is no adapter.
 _WAYS = {
     BASE: "an adapter was wanted; if training changed it, `adaptr extract BASE TUNED` makes one of the change",
@@ -30,29 +30,30 @@ _SCALARS = re.compile(r".*\.(alpha|dropout_p)")
 def refusal(path: Path) -> AdaptrError:
     """The error that says what `path` is and why it can't be read."""
     if not path.exists():
-        hub = f"; if it is a repository of the Hub, say `hf://{path}`" if _REPOSITORY.fullmatch(str(path)) else ""
-        return InputError(f"there is nothing at `{path}`{hub}")
+        hub = f"if it is a repository of the Hub, say `hf://{path}`" if _REPOSITORY.fullmatch(str(path)) else ""
+        return phrases.nothing_at(path, hint=hub)
     try:
         what = name_of(path)
     except AdaptrError as error:
         return error
-    broken = "".join(f"; {fault}" for fault in formats.faults())
-    if not what:
-        return UnknownFormat(f"`{path}` {_nothing_known(path)}{broken}")
     if any(what == _weights(form) for form in formats.formats()):
-        return ConfigMissing(f"`{path}` holds {what} without the `{CONFIG}` that says how to use them")
-    return UnknownFormat(f"`{path}` is {what}; {_WAYS.get(what, UNREAD)}{broken}")
+        return ConfigMissing(
+            f"`{path}` holds {what} without the `{CONFIG}` that says how to use them",
+            hint=f"put its `{CONFIG}` beside it",
+        )
+    fact, way = (f"is {what}", _WAYS.get(what, UNREAD)) if what else _nothing_known(path)
+    return UnknownFormat(f"`{path}` {fact}", hint="; ".join([way, *formats.faults()]))
 
 
-def _nothing_known(path: Path) -> str:
+def _nothing_known(path: Path) -> tuple[str, str]:
     """What is to be said of a file or folder in which nothing is known, and where to look instead."""
-    wanted = f"wanted an adapter's file, or a folder with `{CONFIG}` and the weights"
+    wanted = f"give an adapter's file, or a folder with `{CONFIG}` and the weights"
     if not path.is_dir():
-        return f"is in no format that adaptr knows; {wanted}"
+        return "is in no format that adaptr knows", wanted
     below = sorted(str(found.parent) for found in path.glob(f"*/{CONFIG}"))
     if below:
-        return f"is no adapter, but holds some; name one: {', '.join(f'`{name}`' for name in below[-3:])}"
-    return f"holds {'no adapter' if any(path.iterdir()) else 'nothing'}; {wanted}"
+        return "is no adapter, but holds some", f"name one: {', '.join(f'`{name}`' for name in below[-3:])}"
+    return f"holds {'no adapter' if any(path.iterdir()) else 'nothing'}", wanted
 
 
 def name_of(path: Path) -> str:
@@ -91,7 +92,10 @@ def _require_weights(seen: Seen) -> None:
     form = formats.configured(seen.config)
     if form is not None:
         said = next(seen.config[name] for name in form.marks.config if name in seen.config)
-        raise NoAdapterTensors(f"`{seen.path}` has a {form.tool} configuration ({shown(said)}) and no weights")
+        raise NoAdapterTensors(
+            f"`{seen.path}` has a {form.tool} configuration ({shown(said)}) and no weights",
+            hint="put its weights beside it",
+        )
 
 
 def _model(weights: Iterable[Path]) -> str:
@@ -116,7 +120,9 @@ def of_keys(keys: Iterable[str], path: Path) -> str:
 def require_matrices(names: Collection[str], path: Path) -> None:
     """Raises `NoAdapterTensors` where a file holds scales alone."""
     if names and all(_SCALARS.fullmatch(name) for name in names):
-        raise NoAdapterTensors(f"`{path}` holds {len(names)} scales and dropout rates, and no adapter matrix")
+        raise NoAdapterTensors(
+            f"`{path}` holds {len(names)} scales and dropout rates, and no adapter matrix", hint=phrases.AGAIN
+        )
 
 
 def _weights(form: Format) -> str:

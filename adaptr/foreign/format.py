@@ -104,7 +104,10 @@ class Format:
 
         `base`: a folder with a `config.json`, a live model, or None. Raises a `ForeignError` or `Unsupported`.
         """
-        raise Unsupported(f"adaptr can't read {self.called} yet")
+        raise Unsupported(
+            f"adaptr can't read {self.called} yet",
+            hint="convert it to a format that it reads (`adaptr convert --help`) with the tool that wrote it",
+        )
 
     def lost(self, adapter: Adapter) -> list[str]:
         """What of an adapter has no place in this format, in words."""
@@ -112,7 +115,7 @@ class Format:
 
     def save(self, adapter: Adapter, out: Path, force: bool) -> Written:
         """Write `adapter` without what is lost, the whole of it or nothing, the same bytes for the same adapter."""
-        raise Unsupported(f"adaptr can't write {self.called} yet")
+        raise Unsupported(f"adaptr can't write {self.called} yet", hint="choose another format with `--to`")
 
     def require(self, adapter: Adapter, base: BaseModel | None) -> None:
         """Raises `TensorAbsent` where an adapter that came from this format lacks what it was promised to have."""
@@ -132,7 +135,7 @@ class Format:
 
         found = self.locate(Seen(path))
         if found is None:
-            raise UnknownFormat(f"`{path}` is not {self.called}")
+            raise UnknownFormat(f"`{path}` is not {self.called}", hint="`adaptr inspect` says what it is")
         return found
 
     @final
@@ -147,7 +150,7 @@ class Format:
         """Write `adapter`. Raises `LossyConversion` unless `lossy` where something has no place in the format."""
         lost = tuple(self.lost(adapter))
         if lost and not lossy:
-            raise LossyConversion(f"{self.tool} can't hold {', '.join(lost)}; `--lossy` writes it without")
+            raise LossyConversion(f"{self.tool} can't hold {', '.join(lost)}", hint="`--lossy` writes it without")
         return replace(self.save(adapter, out, force), lost=lost)
 
     @property

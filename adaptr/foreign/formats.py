@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from adaptr.discovery import Sort
-from adaptr.errors import AdaptrError, FormatAmbiguous, UsageError
+from adaptr.errors import AdaptrError, FormatAmbiguous, UsageError, phrases
 from adaptr.foreign.format import Format
 from adaptr.foreign.seen import CONFIG, Seen
 
@@ -35,9 +34,7 @@ def get(name: str) -> Format:
     if SORT.has(name):
         made: Format = SORT.load(name, Format)
         return made
-    near = difflib.get_close_matches(name, [OWN, *names()], n=1, cutoff=0.5)
-    hint = f"did you mean `{near[0]}`? " if near else ""
-    raise UsageError(f"there is no format `{name}`; {hint}known: {OWN}, {', '.join(names())}")
+    raise phrases.unknown(UsageError, "there is no format", name, [OWN, *names()])
 
 
 def formats() -> Iterator[Format]:
@@ -79,8 +76,8 @@ def claimed(path: Path) -> tuple[Format, Path] | None:
     if len(found) > 1:
         said = " and ".join(f"`{form.name}` (by `{file.name}`)" for form, file in found)
         raise FormatAmbiguous(
-            f"`{path}` is claimed by several formats, {said}; keep adapters in folders of their own, or uninstall the "
-            "plugin that takes it for its own"
+            f"`{path}` is claimed by several formats, {said}",
+            hint="keep adapters in folders of their own, or uninstall the plugin that takes it for its own",
         )
     return found[0] if found else None
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from adaptr.adapter import Target, kinds
-from adaptr.errors import ConfigMissing, TargetNotFound
+from adaptr.errors import ConfigMissing, TargetNotFound, phrases
 
 if TYPE_CHECKING:
     from torch import nn
@@ -29,7 +29,7 @@ def agreed(model: nn.Module | None, target: Target) -> Target:
     there, found = _described(model, target)
     if found is None:
         places.match(model, there)  # says which name is near
-        raise TargetNotFound(f"`{target.path}` is no layer of the base that can be adapted")
+        raise TargetNotFound(f"`{target.path}` is no layer of the base that can be adapted", hint=phrases.BASE)
     places.match(model, dataclasses.replace(there, kind=found.kind))
     return dataclasses.replace(found, path=target.path, config=target.config)
 
@@ -49,7 +49,9 @@ def kernel(model: nn.Module, target: Target) -> tuple[int, ...]:
     """The kernel that the base has at `target`, under whatever name. Raises `TargetNotFound` for no convolution."""
     _, found = _described(model, target)
     if found is None or len(found.shape) < 3:
-        raise TargetNotFound(f"`{target.path}` is no convolution of the base, which the file's core is of")
+        raise TargetNotFound(
+            f"`{target.path}` is no convolution of the base, which the file's core is of", hint=phrases.BASE
+        )
     return found.shape[2:]
 
 
@@ -69,7 +71,7 @@ def _described(model: nn.Module, target: Target) -> tuple[Target, Target | None]
 def needed(model: nn.Module | None, path: str, why: str) -> nn.Module:
     """The base. Raises `ConfigMissing` saying why the file is not enough."""
     if model is None:
-        raise ConfigMissing(f"`{path}`: {why}; give the base (`--base`, a folder with its `config.json`)")
+        raise ConfigMissing(f"`{path}`: {why}", hint="give the base (`--base`, a folder with its `config.json`)")
     return model
 
 

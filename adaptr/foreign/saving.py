@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adaptr.errors import ForeignError, FormatError
+from adaptr.errors import ForeignError, FormatError, phrases
 from adaptr.foreign.same import Same, laid
 from adaptr.format import canonical
 from adaptr.format import header as headers
@@ -67,4 +67,4 @@ def told(metadata: Mapping[str, str]) -> dict[str, Any]:
     try:
         return manifests.about(said)
     except FormatError as error:
-        raise ForeignError(f"{what}: {error}") from None
+        raise ForeignError(f"{what}: {error.fact}", hint=error.hint or phrases.AGAIN) from None

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from adaptr.errors import ForeignError, FormatError, LfsPointer
+from adaptr.errors import ForeignError, FormatError, LfsPointer, phrases
 from adaptr.format import header as headers
 from adaptr.format import manifest as manifests
 from adaptr.untrusted import json_object, opened, whole
@@ -94,7 +94,9 @@ def refuse_pointer(path: Path, first: bytes) -> None:
         return
     found = re.search(rb"oid (sha256:[0-9a-f]{64})\s+size (\d+)", first)
     said = f" of {int(found[2])} bytes, {found[1].decode()}," if found else ""
-    raise LfsPointer(f"`{path}` is a Git LFS pointer: the file{said} was never downloaded; run `git lfs pull` there")
+    raise LfsPointer(
+        f"`{path}` is a Git LFS pointer: the file{said} was never downloaded", hint="run `git lfs pull` there"
+    )
 
 
 def is_adaptr(path: Path) -> bool:
@@ -163,7 +165,7 @@ def _zipped(path: Path) -> tuple[str, tuple[str, ...]]:
             inner = next((name for name in names if name.endswith("data.pkl")), None)
             raw = archive.open(inner).read(PICKLE_LIMIT) if inner else b""
     except Exception as error:  # zipfile and zlib raise whatever the bytes lead them to
-        raise ForeignError(f"`{path}` is a damaged zip archive: {error}") from None
+        raise ForeignError(f"`{path}` is a damaged zip archive: {error}", hint=phrases.FETCH) from None
     if raw:
         return "a torch file", pickled(raw)
     arrays = short(name.removesuffix(".npy") for name in names if name.endswith(".npy"))

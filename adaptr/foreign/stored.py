@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from adaptr.errors import ConfigConflict, ForeignError, TensorUnknown, UnsafePickle, shown
+from adaptr.errors import ConfigConflict, ForeignError, TensorUnknown, UnsafePickle, phrases, shown
 from adaptr.foreign import seen
 from adaptr.format.io import open_tensors
 from adaptr.untrusted import opened
@@ -43,15 +43,17 @@ def _unpickled(weights: Path) -> dict[str, Any]:
         called = re.search(r"GLOBAL (\S+)", str(error))  # the rest is advice to load it all the same
         reason = f" (it wants to call `{shown(called[1])}`)" if called else ""
         raise UnsafePickle(
-            f"`{weights}` needs more than plain tensors to be loaded{reason}, so it was not; "
-            "if you trust it, load and save it again as safetensors with the tool that wrote it"
+            f"`{weights}` needs more than plain tensors to be loaded{reason}, so it was not",
+            hint="if you trust it, load and save it again as safetensors with the tool that wrote it",
         ) from None
     except Exception as error:  # torch's reader raises whatever the bytes lead it to
         reason = shown(str(error).split("\n")[0], 120) or type(error).__name__
-        raise ForeignError(f"`{weights}` is cut off or damaged: {reason}") from None
+        raise ForeignError(f"`{weights}` is cut off or damaged: {reason}", hint="get it again") from None
     if not isinstance(found, dict):
-        raise ConfigConflict(f"`{weights}` holds a {type(found).__name__}, wanted named tensors")
+        raise ConfigConflict(
+            f"`{weights}`", verb="holds", got=f"a {type(found).__name__}", want="named tensors", hint=phrases.AGAIN
+        )
     odd = next((key for key, value in found.items() if not isinstance(value, torch.Tensor)), None)
     if odd is not None:
-        raise TensorUnknown(f"`{shown(odd)}` in `{weights}` is a {type(found[odd]).__name__}, wanted a tensor")
+        raise TensorUnknown(f"`{shown(odd)}` in `{weights}` is a {type(found[odd]).__name__}", want="a tensor")
     return {str(key): value for key, value in found.items()}

@@ -54,7 +54,10 @@ class Weights(Mapping[str, "Tensor"]):
         ends = [n for n in self if n == name or n.endswith(f".{name}") or name.endswith(f".{n}")]
         exact = name if name in self else ends[0] if len(ends) == 1 else None
         if exact is None or self[exact].is_meta:
-            raise TargetNotFound(f"the base has no weight `{name}` that can be read")
+            raise TargetNotFound(
+                f"the base has no weight `{name}` that can be read",
+                hint="give its folder with the weights, or the loaded model",
+            )
         return self[exact]
 
 

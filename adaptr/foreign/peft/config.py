@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 import re
+import reprlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from adaptr.errors import ConfigConflict, ConfigMissing, Unsupported
+from adaptr.errors import ConfigConflict, ConfigMissing, Unsupported, phrases
 from adaptr.foreign.peft.patterns import matches
 
 PATTERN_LIMIT = 400
+
+
+def misread(name: str, value: object, want: str) -> ConfigConflict:
+    """The error of a field that is no `want`."""
+    said = reprlib.repr(value)
+    return ConfigConflict(f"`{name}` in `adapter_config.json`", got=said, want=want, hint="correct it there")
 
 
 def number(config: Mapping[str, Any], name: str, default: float | None = None) -> float:
     """A finite number. Raises `ConfigMissing` if it is absent and has no default, `ConfigConflict` if it is none."""
     value = config.get(name, default)
     if value is None:
-        raise ConfigMissing(f"`adapter_config.json` has no `{name}`")
+        raise ConfigMissing(f"`adapter_config.json` has no `{name}`", hint=phrases.AGAIN)
     return _number(name, value)
 
 
 def _number(name: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or value - value != 0:
-        raise ConfigConflict(f"`{name}` in `adapter_config.json` is {value!r}, wanted a number")
+        raise misread(name, value, "a number")
     return value
 
 
@@ -34,7 +41,7 @@ def size(config: Mapping[str, Any], name: str, default: int | None = None) -> in
 
 def _size(name: str, value: float) -> int:
     if value != int(value) or value < 1:
-        raise ConfigConflict(f"`{name}` in `adapter_config.json` is {value!r}, wanted a positive integer")
+        raise misread(name, value, "a positive integer")
     return int(value)
 
 
@@ -42,7 +49,7 @@ def flag(config: Mapping[str, Any], name: str) -> bool:
     """True or false; absent and null are false."""
     value = config.get(name)
     if not isinstance(value, bool | None):
-        raise ConfigConflict(f"`{name}` in `adapter_config.json` is {value!r}, wanted true or false")
+        raise misread(name, value, "true or false")
     return bool(value)
 
 
@@ -50,7 +57,7 @@ def text(config: Mapping[str, Any], name: str) -> str:
     """A text; absent and null are empty."""
     value = config.get(name)
     if not isinstance(value, str | None):
-        raise ConfigConflict(f"`{name}` in `adapter_config.json` is {value!r}, wanted a text")
+        raise misread(name, value, "a text")
     return value or ""
 
 
@@ -59,7 +66,7 @@ def words(config: Mapping[str, Any], name: str) -> list[str]:
     value = config.get(name) or []
     value = [value] if isinstance(value, str) else value
     if not isinstance(value, list) or not all(isinstance(word, str) for word in value):
-        raise ConfigConflict(f"`{name}` in `adapter_config.json` is {value!r}, wanted a list of names")
+        raise misread(name, value, "a list of names")
     return value
 
 
@@ -67,10 +74,16 @@ def pattern(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     """A table of patterns. Raises `ConfigConflict` for what is no regular expression or no number."""
     table = config.get(name) or {}
     if not isinstance(table, Mapping):
-        raise ConfigConflict(f"`{name}` in `adapter_config.json` is {table!r}, wanted a table of patterns")
+        raise misread(name, table, "a table of patterns")
     for key, value in table.items():
         if len(key) > PATTERN_LIMIT:
-            raise ConfigConflict(f"`{name}` has a pattern of {len(key)} characters, the limit is {PATTERN_LIMIT}")
+            raise ConfigConflict(
+                f"`{name}`",
+                verb="has",
+                got=f"a pattern of {len(key)} characters",
+                want=f"at most {PATTERN_LIMIT}",
+                hint="write it shorter, or list the modules",
+            )
         matches(_anchored(key), "")
         _number(f"{name}[{key}]", value)
     return table
@@ -96,7 +109,10 @@ def refuse(config: Mapping[str, Any], fields: Mapping[str, str]) -> None:
     """Raises `Unsupported` for fields that change what the tensors mean in a way that adaptr can't follow."""
     for name, reason in fields.items():
         if config.get(name):
-            raise Unsupported(f"`{name}` is set in `adapter_config.json`: {reason}")
+            raise Unsupported(
+                f"`{name}` is set in `adapter_config.json`: {reason}",
+                hint="merge it with the tool that wrote it, or train it without",
+            )
 
 
 def patterns(values: Mapping[str, Any], common: object) -> dict[str, Any]:

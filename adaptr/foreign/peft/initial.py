@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 
     from adaptr.foreign.peft.source import Source
 
-_MUTATED = (
-    "it was trained on a base that `{init}` changed first, so on the base itself it is wrong; {way}convert it where it "
-    "was trained (PEFT's `save_pretrained(..., path_initial_model_for_weight_conversion=...)`) and load the result"
+#: The way on where the base says nothing of what it was changed to.
+_CONVERT = (
+    "convert it where it was trained (PEFT's `save_pretrained(..., path_initial_model_for_weight_conversion=...)`) and "
+    "load the result"
 )
 #: Initialisations whose first factors follow from the base's weights alone.
 EXACT = frozenset({"pissa", "olora"})
@@ -33,15 +34,20 @@ def of(source: Source) -> str:
     name = init.lower() if isinstance(init, str) else ""
     if name.startswith("loftq"):
         raise Unsupported(
-            "`init_lora_weights` is `loftq`: it corrects the errors of one quantised base and is wrong on any other; "
-            "merge it there, or save it with `init_lora_weights` true if it was trained on and used with that base only"
+            "`init_lora_weights` is `loftq`: it corrects the errors of one quantised base and is wrong on any other",
+            hint="merge it there, or save it with `init_lora_weights` true if it was trained on and used with "
+            "that base only",
         )
     if not name.startswith(("pissa", "olora", "corda", "lora_ga")):
         return ""
     if name in EXACT and source.weights is not None:
         return name
     way = "give that base (`--base`), or " if name in EXACT else ""
-    raise Unsupported(f"`init_lora_weights` is `{init}`: {_MUTATED.format(init=init, way=way)}")
+    raise Unsupported(
+        f"`init_lora_weights` is `{init}`: it was trained on a base that `{init}` changed first, so on the base itself "
+        "it is wrong",
+        hint=f"{way}{_CONVERT}",
+    )
 
 
 def undone(
@@ -49,7 +55,10 @@ def undone(
 ) -> tuple[dict[str, Any], dict[str, Piece]]:
     """Configuration and pieces, of twice the rank, that do to the base what `target` did to the changed one."""
     if target.kind != kinds.LINEAR and (target.kind, init) != (kinds.LINEAR_T, "pissa"):
-        raise Unsupported(f"`{target.path}`: `{init}` of a {target.kind} layer can't be undone")
+        raise Unsupported(
+            f"`{target.path}`: `{init}` of a {target.kind} layer can't be undone",
+            hint="convert it where it was trained (`path_initial_model_for_weight_conversion`)",
+        )
     assert source.weights is not None
     stored = source.weights.weight(target.path).detach().float()
     values = dict(target.config)

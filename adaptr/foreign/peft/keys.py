@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from adaptr.errors import ConfigConflict, TensorUnknown, Unsupported
+from adaptr.errors import ConfigConflict, TensorUnknown, Unsupported, phrases
 
 PROMPT = "prompt_embeddings"
 BASE = "base_layer"
@@ -65,7 +65,7 @@ def read(keys: Iterable[str], slots: Slots, prompt: bool = False) -> list[Key]:
     found = [_key(source, source.removeprefix("module.") if wrapped else source, prefixes, slots) for source in keys]
     names = {name for _, name in found if name}
     if len(names) > 1:
-        raise ConfigConflict(f"the file holds several adapters ({', '.join(sorted(names))}); save one at a time")
+        raise ConfigConflict(f"the file holds several adapters ({', '.join(sorted(names))})", hint="save one at a time")
     # PEFT's own copy of a replaced module, kept by some versions: it is the base's, not the adapter's
     kept = [key for key, _ in found if ".original_module." not in f".{key.source}."]
     # a module that is saved whole stands under its own name; with `bias` or a table, PEFT saves its wrapper's as well
@@ -109,7 +109,9 @@ def _distinct(keys: Iterable[Key]) -> None:
     for key in keys:
         other = seen.setdefault((key.path, key.slot), key.source)
         if other != key.source:
-            raise ConfigConflict(f"`{other}` and `{key.source}` are the same tensor under two names")
+            raise ConfigConflict(
+                f"`{other}` and `{key.source}` are the same tensor under two names", hint=phrases.AGAIN
+            )
 
 
 def grouped(keys: Iterable[Key]) -> dict[str, dict[str, str]]:
@@ -118,7 +120,10 @@ def grouped(keys: Iterable[Key]) -> dict[str, dict[str, str]]:
     for key in keys:
         if key.slot and key.path:
             if f".{BASE}." in f".{key.path}." and not key.path.endswith(f".{BASE}"):
-                raise Unsupported(f"`{key.source}`: adapters inside a multi-head attention module can't be read yet")
+                raise Unsupported(
+                    f"`{key.source}`: adapters inside a multi-head attention module can't be read yet",
+                    hint="merge it with PEFT, or leave that module out of the targets",
+                )
             found.setdefault(key.path, {})[key.slot] = key.source
     return found
 
@@ -128,11 +133,14 @@ def chosen(path: str, slots: Mapping[str, str], wanted: Mapping[str, str]) -> di
     missing = next((slot for slot in wanted.values() if slot not in slots), None)
     if missing:
         raise ConfigConflict(
-            f"`{path}` has {', '.join(sorted(slots))} and no `{missing}`, which its configuration wants"
+            f"`{path}` has {', '.join(sorted(slots))} and no `{missing}`, which its configuration wants",
+            hint=phrases.AGAIN,
         )
     extra = next((slot for slot in slots if slot not in wanted.values()), None)
     if extra:
-        raise TensorUnknown(f"`{slots[extra]}`: the configuration has no place for `{extra}` at `{path}`")
+        raise TensorUnknown(
+            f"`{slots[extra]}`: the configuration has no place for `{extra}` at `{path}`", hint=phrases.AGAIN
+        )
     return {name: slots[slot] for name, slot in wanted.items()}
 
 

@@ -10,8 +10,9 @@ import functools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from adaptr.errors import ConfigConflict
+from adaptr.errors import ConfigConflict, phrases
 from adaptr.foreign.draft import Piece
+from adaptr.foreign.peft.config import misread
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,7 +26,7 @@ def parts(config: Mapping[str, Any]) -> Parts:
     if found is None:
         return ()
     if not isinstance(found, list) or not all(isinstance(part, bool) for part in found) or not any(found):
-        raise ConfigConflict(f"`enable_lora` in `adapter_config.json` is {found!r}, wanted a list of true and false")
+        raise misread("enable_lora", found, "a list of true and false")
     return tuple(found)
 
 
@@ -42,7 +43,9 @@ def pieces(
     k, n = sum(enabled), len(enabled)
     r, (rows, *rest) = rank // k, shapes["B"]
     if shapes["A"][0] != rank or rest != [r, 1] or rows % k:
-        raise ConfigConflict(f"`{path}`: {k} parts of rank {r} don't have factors of shapes {dict(shapes)}")
+        raise ConfigConflict(
+            f"`{path}`: {k} parts of rank {r} don't have factors of shapes {dict(shapes)}", hint=phrases.AGAIN
+        )
     return {
         "A": Piece(found["A"], shapes["A"]),
         "B": Piece(found["B"], (rows // k * n, rank), then=functools.partial(_diagonal, enabled)),

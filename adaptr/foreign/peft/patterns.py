@@ -26,9 +26,11 @@ def chosen(pattern: str, paths: Iterable[str]) -> list[str]:
     try:
         return [path for path in paths if regex.fullmatch(pattern, path, timeout=max(end - time.monotonic(), 1e-3))]
     except regex.error as error:
-        raise ConfigConflict(f"`{shown(pattern)}` is no regular expression: {error}") from None
+        raise ConfigConflict(
+            f"`{shown(pattern)}` is no regular expression: {error}", hint="correct it, or list the modules"
+        ) from None
     except TimeoutError:
         raise ConfigConflict(
-            f"the pattern `{shown(pattern)}` takes longer than {SECONDS:g} s to match a module's name; write it "
-            "simpler, or list the modules"
+            f"the pattern `{shown(pattern)}` takes longer than {SECONDS:g} s to match a module's name",
+            hint="write it simpler, or list the modules",
         ) from None

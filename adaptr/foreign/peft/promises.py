@@ -64,8 +64,9 @@ def _refuse(absent: Collection[str], unless: str) -> None:
     first, *more = ordered(set(absent))
     others = f" and {len(more)} more" if more else ""
     raise TensorAbsent(
-        f"`adapter_config.json` promises {first}{others}, and the file has no tensor of it{unless}; without it this is "
-        "not what was trained, so save the adapter again, correct the configuration, or give the base it was trained on"
+        f"`adapter_config.json` promises {first}{others}, and the file has no tensor of it{unless}: without it "
+        "this is not what was trained",
+        hint="save the adapter again, correct the configuration, or give the base it was trained on",
     )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptr.adapter import REPLACED, Adapter, Base, Target
-from adaptr.errors import ConfigConflict, NoAdapterTensors, TargetMismatch, TensorUnknown
+from adaptr.errors import ConfigConflict, NoAdapterTensors, TargetMismatch, TensorUnknown, phrases
 from adaptr.foreign import finish
 from adaptr.foreign.draft import Draft, Piece, Pieces
 from adaptr.foreign.peft import config as fields_of
@@ -59,7 +59,8 @@ def _gathered(source: Source) -> None:
     if empty is not None:
         raise NoAdapterTensors(
             f"`{empty}` has shape {source.shapes[empty]}: it was saved while its values were on other processes "
-            "(ZeRO-3); save it again after gathering"
+            "(ZeRO-3)",
+            hint="save it again after gathering",
         )
 
 
@@ -68,8 +69,12 @@ def _nothing(source: Source) -> Exception:
     foreign = next((key.source for key in source.keys if keys.is_foreign(key.source)), None)
     known = next((key.source for key in source.keys if key.slot), foreign)
     if known:
-        return ConfigConflict(f"the configuration says {said}, and `{known}` belongs to another type")
-    return NoAdapterTensors(f"`{source.path}` holds {len(source.shapes)} tensors and none of an adapter of type {said}")
+        return ConfigConflict(
+            f"the configuration says {said}, and `{known}` belongs to another type", hint=phrases.AGAIN
+        )
+    return NoAdapterTensors(
+        f"`{source.path}` holds {len(source.shapes)} tensors and none of an adapter of type {said}", hint=phrases.AGAIN
+    )
 
 
 def _replaced(source: Source) -> Iterator[tuple[str, Piece]]:
@@ -79,7 +84,9 @@ def _replaced(source: Source) -> Iterator[tuple[str, Piece]]:
         owner, _, name = key.path.rpartition(".")
         listed = any(fields_of.named(saved, part) for part in _owners(key.path))
         if keys.is_foreign(key.path, saved) or not owner or not (listed or name in {"weight", "bias"}):
-            raise TensorUnknown(f"`{key.source}` is no tensor of a {source.config['peft_type']} adapter")
+            raise TensorUnknown(
+                f"`{key.source}` is no tensor of a {source.config['peft_type']} adapter", hint=phrases.AGAIN
+            )
         yield f"{key.path}:{REPLACED}", Piece(key.source, source.shapes[key.source])
 
 
@@ -144,4 +151,10 @@ def _placed(adapter: Adapter, model: nn.Module | None) -> Adapter:
 def _same_shapes(adapter: Adapter, targets: Mapping[str, Target]) -> None:
     for before, after in zip(adapter.targets.values(), targets.values(), strict=True):
         if before.shape != after.shape:
-            raise TargetMismatch(f"`{after.path}` has heads of {after.shape} in the base, the prefix {before.shape}")
+            raise TargetMismatch(
+                f"`{after.path}`",
+                verb="has",
+                got=f"heads of {after.shape} in the base",
+                want=f"{before.shape} by the prefix",
+                hint=phrases.BASE,
+            )

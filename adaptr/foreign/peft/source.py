@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adaptr.errors import ConfigConflict, ConfigMissing, NoAdapterTensors
+from adaptr.errors import ConfigConflict, ConfigMissing, NoAdapterTensors, phrases
 from adaptr.foreign import saving
 from adaptr.foreign.detect import require_matrices
 from adaptr.foreign.peft import keys, told, types
@@ -41,10 +41,12 @@ class Source:
         """Key and shape of the virtual tokens, two axes. Raises `NoAdapterTensors` or `ConfigConflict`."""
         found = next((key.source for key in self.keys if key.slot == keys.PROMPT), None)
         if found is None:
-            raise NoAdapterTensors(f"`{self.path}` has no `{keys.PROMPT}`, which {self.config['peft_type']} stores")
+            raise NoAdapterTensors(
+                f"`{self.path}` has no `{keys.PROMPT}`, which {self.config['peft_type']} stores", hint=phrases.AGAIN
+            )
         shape = self.shapes[found]
         if len(shape) != 2:
-            raise ConfigConflict(f"`{found}` has shape {shape}, wanted two axes")
+            raise ConfigConflict(f"`{found}`", verb="has", got=f"shape {shape}", want="two axes", hint=phrases.AGAIN)
         return found, shape
 
 
@@ -53,12 +55,17 @@ def read(weights: Path, base: BaseModel | None = None) -> Source:
     config = config_of(weights.parent)
     tensors, shapes, metadata = contents(weights)
     if not shapes:
-        raise NoAdapterTensors(f"`{weights}` holds no tensor at all")
+        raise NoAdapterTensors(f"`{weights}` holds no tensor at all", hint=phrases.AGAIN)
     require_matrices(shapes, weights)  # whatever the configuration says
     if config is None:
-        raise ConfigMissing(f"`{weights}` has no `{CONFIG}` beside it, and its tensors don't say how to use them")
+        raise ConfigMissing(
+            f"`{weights}` has no `{CONFIG}` beside it, and its tensors don't say how to use them",
+            hint=f"put its `{CONFIG}` there",
+        )
     if not isinstance(config.get("peft_type"), str):
-        raise ConfigMissing(f"`{weights.parent / CONFIG}` has no `peft_type`, so nothing says what the tensors mean")
+        raise ConfigMissing(
+            f"`{weights.parent / CONFIG}` has no `peft_type`, so nothing says what the tensors mean", hint=phrases.AGAIN
+        )
     kind = types.of_type(config["peft_type"])
     return Source(
         weights,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from adaptr import targets as places
 from adaptr.adapter import Target, kinds
-from adaptr.errors import ConfigConflict, LossyConversion, Unsupported
+from adaptr.errors import ConfigConflict, LossyConversion, Unsupported, phrases
 from adaptr.foreign import placing
 from adaptr.foreign.draft import Piece
 from adaptr.foreign.peft import config as fields_of
@@ -50,7 +50,11 @@ def place(config: Mapping[str, Any], model: nn.Module | None, path: str) -> Targ
     named = fields_of.words(config, "target_parameters")
     found = [t for t in placing.stacks(model, owner) if fields_of.named(named, t.path)]
     if depth >= len(found):
-        raise ConfigConflict(f"`{path}`: `target_parameters` names {len(found)} parameters of `{owner}` in this base")
+        raise ConfigConflict(
+            f"`{path}`: `target_parameters` names {len(found)} parameters of `{owner}` in this base",
+            want=f"{depth + 1} at least",
+            hint=phrases.BASE,
+        )
     target = found[len(found) - 1 - depth]
     if target.shape[1] == target.shape[2] and fields_of.version(config) < SIDES_NAMED:
         raise _swapped(target.path)
@@ -73,7 +77,14 @@ def matrix(source: Source, model: nn.Module | None, path: str, found: Mapping[st
         return target
     stored = places.parameter(model, f"{path}.weight")
     if tuple(stored.shape) != target.stored_shape:
-        raise ConfigConflict(f"`{path}.weight` is {tuple(stored.shape)} in the base, the factors are of {(out, into)}")
+        raise phrases.misshapen(
+            f"`{path}.weight` in the base",
+            stored.shape,
+            (out, into),
+            ConfigConflict,
+            by="by the factors",
+            hint=phrases.BASE,
+        )
     if out == into and fields_of.version(source.config) < SIDES_NAMED:
         raise _swapped(f"{path}.weight")
     return target
@@ -81,8 +92,8 @@ def matrix(source: Source, model: nn.Module | None, path: str, found: Mapping[st
 
 def _swapped(path: str) -> Unsupported:
     return Unsupported(
-        f"`{path}`: PEFT before 0.19 swapped the sides of some parameters, and on square ones nothing tells; load and "
-        "save it again with a newer PEFT"
+        f"`{path}`: PEFT before 0.19 swapped the sides of some parameters, and on square ones nothing tells",
+        hint="load and save it again with a newer PEFT",
     )
 
 
@@ -91,9 +102,13 @@ def pieces(source: Source, target: Target, found: Mapping[str, str], r: int) -> 
     e, out, into = target.shape
     for name, want in (("A", (e * r, into)), ("B", (out, r * e))):
         if source.shapes[found[name]] != want:
-            raise ConfigConflict(
-                f"`{found[name]}` has shape {source.shapes[found[name]]}; `{target.path}` with {e} experts of {out} by "
-                f"{into} at rank {r} wants {want}"
+            raise phrases.misshapen(
+                f"`{found[name]}`",
+                source.shapes[found[name]],
+                want,
+                ConfigConflict,
+                by=f"by `{target.path}` with {e} experts of {out} by {into} at rank {r}",
+                hint=phrases.AGAIN,
             )
     return {
         "A": Piece(found["A"], (e, r, into)),
@@ -113,6 +128,8 @@ def nested(adapter: Adapter, path: str) -> str:
     if len(names) == 1:
         return owner
     if not set(names) <= set(STACKS):
-        raise LossyConversion(f"`{owner}`: PEFT's order of the stacks {', '.join(sorted(names))} is not known")
+        raise LossyConversion(
+            f"`{owner}`: PEFT's order of the stacks {', '.join(sorted(names))} is not known", hint=phrases.OWN
+        )
     later = len([n for n in names if STACKS.index(n) > STACKS.index(name)])
     return owner + f".{keys.BASE}" * later

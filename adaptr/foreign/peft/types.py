@@ -184,8 +184,12 @@ def of_type(peft_type: str) -> PeftType:
         return found
     read = ", ".join(name.upper().replace("-", "_") for name in SORT.names())
     if peft_type in PEFT:
-        raise Unsupported(f"this is a PEFT adapter of type {peft_type}, which adaptr can't read yet; it reads {read}")
-    raise UnknownFormat(f"`peft_type` is `{peft_type[:40]}`, which is no type of PEFT's; adaptr reads {read}")
+        raise Unsupported(
+            f"this is a PEFT adapter of type {peft_type}, which adaptr can't read yet",
+            want=read,
+            hint="merge it with PEFT, and `adaptr extract` a LoRA from the result",
+        )
+    raise UnknownFormat("`peft_type`", got=f"`{peft_type[:40]}`, which is no type of PEFT's", want=read)
 
 
 def known(peft_type: str) -> PeftType | None:
@@ -200,7 +204,11 @@ def of_method(method: str) -> PeftType:
     if found is None:
         found = next((one for one in map(_get, SORT.points()) if method in one.methods), None)
     if found is None:
-        raise Unsupported(f"PEFT has no equivalent of `{method}`; it can hold {', '.join(methods())}")
+        raise Unsupported(
+            f"PEFT has no equivalent of `{method}`",
+            want=f"one of {', '.join(methods())}",
+            hint="keep it in adaptr's own format, or convert it with `--method` first",
+        )
     return found
 
 

@@ -115,8 +115,8 @@ def _task(adapter: Adapter) -> str | None:
     found = next((task for end, task in TASKS if architecture.endswith(end)), None)
     if found is None and _type(adapter).prompt:
         raise Unsupported(
-            "PEFT needs to know a prompt's task, and the adapter's base has no architecture that says it; load it with "
-            "its base (`--base`)"
+            "PEFT needs to know a prompt's task, and the adapter's base has no architecture that says it",
+            hint="load it with its base (`--base`)",
         )
     if not _type(adapter).prompt:
         return found if found == "CAUSAL_LM" else None

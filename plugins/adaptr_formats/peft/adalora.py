@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from adaptr.adapter import Target, kinds
-from adaptr.errors import ConfigConflict, Unsupported
+from adaptr.errors import ConfigConflict, Unsupported, phrases
 from adaptr.foreign import placing, same
 from adaptr.foreign.draft import Piece
 from adaptr.foreign.peft import config as fields_of
@@ -57,7 +57,13 @@ class AdaLora(PeftType):
         """The rank is that of the tensors."""
         (r, width), out = shapes["A"], shapes["B"][0]
         if r > values["begun"] or shapes["B"][1] != r or shapes["E"] != (r, 1):
-            raise ConfigConflict(f"`{path}`: triplets of shapes {dict(shapes)} are not {values['begun']} or fewer")
+            raise ConfigConflict(
+                f"`{path}`: triplets",
+                verb="are",
+                got=f"of shapes {dict(shapes)}",
+                want=f"at most {values['begun']} of them",
+                hint=phrases.AGAIN,
+            )
         kind = kinds.layer(fields_of.flag(source.config, "fan_in_fan_out"))
         return placing.flattened(model, Target(path, kind, (out, width), {**values, "r": r}))
 
@@ -78,7 +84,8 @@ class AdaLora(PeftType):
         alphas = {c["alpha"] for c in configs.values()}
         if len(begun) > 1 or len(alphas) > 1:
             raise Unsupported(
-                "PEFT's AdaLoRA has one initial rank and one alpha for all targets; this adapter has several"
+                "PEFT's AdaLoRA has one initial rank and one alpha for all targets, and this adapter has several",
+                hint=phrases.OWN,
             )
         n, steps = begun.pop(), next(iter(configs.values()))["steps"]
         return {
@@ -99,6 +106,7 @@ def _trimmed(ranks: Mapping[str, int], begun: int) -> dict[str, list[bool]]:
         return {}
     if begun * len(ranks) > LONGEST:  # a number in a file is no reason to fill the memory
         raise Unsupported(
-            f"an initial rank of {begun} at {len(ranks)} layers makes a `rank_pattern` of more than {LONGEST} entries"
+            f"an initial rank of {begun} at {len(ranks)} layers makes a `rank_pattern` of more than {LONGEST} entries",
+            hint="keep it in adaptr's own format, or resize it first (`adaptr resize`)",
         )
     return {f"{path}.lora_E": [i < r for i in range(begun)] for path, r in ranks.items()}

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from adaptr.adapter import Target, kinds
-from adaptr.errors import ConfigConflict, TensorUnknown
+from adaptr.errors import ConfigConflict, TensorUnknown, phrases
 from adaptr.foreign import placing
 from adaptr.foreign.draft import Piece
 from adaptr.foreign.peft import config as fields_of
@@ -35,7 +35,7 @@ class IA3(PeftType):
     def form(self, slots: Mapping[str, str]) -> dict[str, Any]:
         extra = next((slot for slot in slots if slot != "ia3_l"), None)
         if extra:
-            raise TensorUnknown(f"`{slots[extra]}`: IA3 has no `{extra}`")
+            raise TensorUnknown(f"`{slots[extra]}`: IA3 has no `{extra}`", hint=phrases.AGAIN)
         return {}
 
     def target(
@@ -72,7 +72,10 @@ def _side(source: Source, path: str, shape: tuple[int, ...]) -> str:
     axis = 1 if inward or len(shape) > 2 else 0
     if len(shape) not in (2, 3, 4, 5) or any(size != 1 for i, size in enumerate(shape) if i != axis):
         raise ConfigConflict(
-            f"`{path}`: `feedforward_modules` says that its {'input' if inward else 'output'} is scaled, "
-            f"the tensor has shape {shape}"
+            f"`{path}`: `feedforward_modules` says that its {('input' if inward else 'output')} is scaled, and "
+            "the tensor",
+            verb="has",
+            got=f"shape {shape}",
+            hint="correct `feedforward_modules`, or save it again",
         )
     return "in" if inward else "out"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from adaptr.adapter import Target, kinds
-from adaptr.errors import ConfigConflict
+from adaptr.errors import ConfigConflict, phrases
 from adaptr.foreign import placing, same
 from adaptr.foreign.draft import Piece
 from adaptr.foreign.peft.types import PeftType, Shapes
@@ -76,14 +76,22 @@ class LoHa(PeftType):
 def _flat(model: nn.Module | None, path: str, shapes: Mapping[str, Any], values: dict[str, Any]) -> Target:
     a, b = shapes["w1_a"], shapes["w1_b"]
     if len(a) != 2 or len(b) != 2 or a[1] != values["r"]:
-        raise ConfigConflict(f"`{path}`: factors of shapes {a} and {b} are not those of rank {values['r']}")
+        raise ConfigConflict(
+            f"`{path}`: factors",
+            verb="have",
+            got=f"shapes {a} and {b}",
+            want=f"those of rank {values['r']}",
+            hint=phrases.AGAIN,
+        )
     return placing.flattened(model, Target(path, kinds.LINEAR, (a[0], b[1]), values))
 
 
 def _cored(model: nn.Module | None, path: str, shapes: Mapping[str, Any], values: dict[str, Any]) -> Target:
     core = shapes["t1"]
     if len(core) != 4 or core[0] != values["r"]:
-        raise ConfigConflict(f"`{path}`: a core of shape {core} is not one of rank {values['r']}")
+        raise ConfigConflict(
+            f"`{path}`: a core", verb="has", got=f"shape {core}", want=f"one of rank {values['r']}", hint=phrases.AGAIN
+        )
     shape = (shapes["w1_a"][1], shapes["d1"][1], *core[2:])
     if core[3] != 1:
         return placing.agreed(model, Target(path, kinds.convolution(2), shape, values))

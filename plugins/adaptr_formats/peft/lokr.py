@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from adaptr.adapter import Target, kinds
-from adaptr.errors import ConfigConflict, Unsupported
+from adaptr.errors import ConfigConflict, Unsupported, phrases
 from adaptr.foreign import placing, same
 from adaptr.foreign.draft import Piece
 from adaptr.foreign.peft import config as fields_of
@@ -86,11 +86,17 @@ def _target(model: nn.Module | None, path: str, shapes: Shapes, values: dict[str
     if values["w2_full"]:
         b, d, *kernel = shapes["w2"]
         if len(kernel) == 1:
-            raise Unsupported(f"`{path}`: PEFT multiplies a full `lokr_w2` of a 1-d convolution along the wrong axes")
+            raise Unsupported(
+                f"`{path}`: PEFT multiplies a full `lokr_w2` of a 1-d convolution along the wrong axes",
+                hint="leave that layer out of the targets",
+            )
     elif tucker:
         b, d, kernel = shapes["w2_a"][1], shapes["d2"][1], list(shapes["t2"][2:])
         if kernel[1:] == [1]:
-            raise Unsupported(f"`{path}`: a core of a kernel with one axis can't be told from one with two")
+            raise Unsupported(
+                f"`{path}`: a core of a kernel with one axis can't be told from one with two",
+                hint="give the base (`--base`), or leave that layer out of the targets",
+            )
     else:
         b, d, kernel = shapes["w2_a"][0], shapes["w2_b"][1], []
     values = {**values, "a": a, "b": b, "c": c, "d": d}
@@ -99,7 +105,13 @@ def _target(model: nn.Module | None, path: str, shapes: Shapes, values: dict[str
     target = placing.flattened(model, Target(path, kinds.LINEAR, (a * b, c * d), values))
     inner = math.prod(target.shape[2:])
     if d % inner:
-        raise ConfigConflict(f"`{path}`: `lokr_w2_b` has {d} columns, wanted a multiple of the kernel's {inner}")
+        raise ConfigConflict(
+            f"`{path}`: `lokr_w2_b`",
+            verb="has",
+            got=f"{d} columns",
+            want=f"a multiple of the kernel's {inner}",
+            hint=phrases.AGAIN,
+        )
     return Target(path, target.kind, target.shape, {**values, "d": d // inner})
 
 
@@ -111,6 +123,7 @@ def _as_peft_chooses(path: str, target: Target) -> None:
     for name in ("a", "b", "c", "d", "w1_full", "w2_full"):
         if want[name] != c[name]:
             raise Unsupported(
-                f"`{path}`: PEFT derives the sizes of the factors from `decompose_factor` and would take {name}="
-                f"{want[name]} where this adapter has {c[name]}"
+                f"`{path}`: PEFT derives the sizes of the factors from `decompose_factor` and would take "
+                f"{name}={want[name]} where this adapter has {c[name]}",
+                hint=phrases.OWN,
             )

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from adaptr.adapter import Target, kinds
-from adaptr.errors import ConfigConflict, Unsupported
+from adaptr.errors import ConfigConflict, Unsupported, phrases
 from adaptr.foreign import placing, same
 from adaptr.foreign.draft import Draft, Piece
 from adaptr.foreign.peft import config as fields_of
@@ -57,7 +57,8 @@ class Lora(PeftType):
         method = "dora" if fields_of.flag(config, "use_dora") else "lora"
         if init and method == "dora":
             raise Unsupported(
-                f"`use_dora` with `init_lora_weights` `{init}`: its magnitudes are those of a changed base"
+                f"`use_dora` with `init_lora_weights` `{init}`: its magnitudes are those of a changed base",
+                hint="merge it with PEFT where it was trained",
             )
         targets: dict[str, Target] = {}
         pieces: dict[str, Piece] = {}
@@ -103,7 +104,9 @@ def _values(source: Source, method: str, path: str) -> dict[str, Any]:
     found = source.type.values(source.config, path)
     bias = fields_of.flag(source.config, "lora_bias")
     if method == "dora" and bias:
-        raise ConfigConflict("`use_dora` and `lora_bias` are both set, which no PEFT writes")
+        raise ConfigConflict(
+            "`use_dora` and `lora_bias` are both set, which no PEFT writes", hint="correct the configuration"
+        )
     return found if method == "dora" else {**found, "bias": bias}
 
 
@@ -151,11 +154,20 @@ def _target(
 def _agreeing(path: str, a: tuple[int, ...], b: tuple[int, ...], r: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """The shapes of two factors. Raises `ConfigConflict` unless they belong together and have rank `r`."""
     if len(a) != len(b) or len(a) < 2:
-        raise ConfigConflict(f"`{path}`: factors of shapes {a} and {b} don't belong together")
+        raise ConfigConflict(f"`{path}`: factors of shapes {a} and {b} don't belong together", hint=phrases.AGAIN)
     if b[1] != a[0] and len(a) > 2:
-        raise Unsupported(f"`{path}` is a grouped convolution, whose factors {a} and {b} PEFT combines in its own way")
+        raise Unsupported(
+            f"`{path}` is a grouped convolution, whose factors {a} and {b} PEFT combines in its own way",
+            hint="merge it with PEFT, or leave that layer out of the targets",
+        )
     if a[0] != r or b[1] != r:
-        raise ConfigConflict(f"`{path}`: the configuration says rank {r}, the tensors have {a} and {b}")
+        raise ConfigConflict(
+            f"`{path}`: the tensors",
+            verb="have",
+            got=f"{a} and {b}",
+            want=f"rank {r}, as the configuration says",
+            hint=phrases.AGAIN,
+        )
     return a, b
 
 
@@ -188,5 +200,8 @@ def _plain_alpha(config: Mapping[str, Any]) -> float:
 def _bias(configs: Mapping[str, Mapping[str, Any]]) -> bool:
     found = {bool(c.get("bias")) for c in configs.values()}
     if len(found) > 1:
-        raise Unsupported("PEFT gives all targets a bias in `lora_B` or none; this adapter has one at some of them")
+        raise Unsupported(
+            "PEFT gives all targets a bias in `lora_B` or none, and this adapter has one at some of them",
+            hint=phrases.OWN,
+        )
     return found.pop()

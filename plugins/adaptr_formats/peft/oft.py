@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from adaptr.adapter import Target, kinds
-from adaptr.errors import ConfigConflict, Unsupported
+from adaptr.errors import ConfigConflict, Unsupported, phrases
 from adaptr.foreign import placing
 from adaptr.foreign.draft import Piece
 from adaptr.foreign.peft import config as fields_of
@@ -44,11 +44,19 @@ class Oft(PeftType):
         """Sizes of blocks come from the tensors, the number of outputs from the base."""
         shape = shapes["Q"]
         if len(shape) != 2:
-            raise ConfigConflict(f"`oft_R` of `{path}` has shape {shape}, wanted (blocks, entries)")
+            raise ConfigConflict(
+                f"`oft_R` of `{path}`", verb="has", got=f"shape {shape}", want="(blocks, entries)", hint=phrases.AGAIN
+            )
         blocks, entries = shape
         b = (1 + math.isqrt(1 + 8 * entries)) // 2
         if b * (b - 1) // 2 != entries:
-            raise ConfigConflict(f"`oft_R` of `{path}` has {entries} columns, which are no skew matrix's entries")
+            raise ConfigConflict(
+                f"`oft_R` of `{path}`",
+                verb="has",
+                got=f"{entries} columns",
+                want="as many as a skew matrix has entries",
+                hint=phrases.AGAIN,
+            )
         if values["share"]:
             placing.needed(model, path, "a shared block doesn't say how wide the layer is")
         kind = kinds.layer(fields_of.flag(source.config, "fan_in_fan_out"))
@@ -61,7 +69,10 @@ class Oft(PeftType):
     def fields(self, adapter: Adapter) -> dict[str, Any]:
         configs = [target.config for target in adapter.targets.values()]
         if len({(c["b"], c["terms"], c["share"]) for c in configs}) > 1:
-            raise Unsupported("PEFT's OFT has one block size and one form for all targets; this adapter has several")
+            raise Unsupported(
+                "PEFT's OFT has one block size and one form for all targets, and this adapter has several",
+                hint=phrases.OWN,
+            )
         terms = configs[0]["terms"]
         return {
             **super().fields(adapter),
@@ -74,7 +85,8 @@ class Oft(PeftType):
     def laid(self, target: Target, name: str, found: Same) -> Tensor | Same:
         if target.kind.startswith("conv"):
             raise Unsupported(
-                f"`{target.path}`: PEFT rotates the patches of a convolution and folds them, which is not W Rᵀ"
+                f"`{target.path}`: PEFT rotates the patches of a convolution and folds them, which is not W Rᵀ",
+                hint="leave that layer out of the targets",
             )
         return found if target.config["terms"] else -found.tensor
 
@@ -84,10 +96,15 @@ def _terms(config: Mapping[str, Any]) -> int:
     if not fields_of.flag(config, "use_cayley_neumann"):
         return 0
     if fields_of.version(config) < SERIES:
-        raise Unsupported("PEFT before 0.18 (or a file that doesn't say) computed another series from the same weights")
+        raise Unsupported(
+            "PEFT before 0.18 (or a file that doesn't say) computed another series from the same weights",
+            hint="merge it with the PEFT that it was trained with",
+        )
     terms = fields_of.size(config, "num_cayley_neumann_terms", 5)
     if terms < 3:
-        raise Unsupported(f"`num_cayley_neumann_terms` is {terms}, wanted at least 3")
+        raise Unsupported(
+            "`num_cayley_neumann_terms`", got=terms, want="at least 3", hint="correct it in `adapter_config.json`"
+        )
     return max(terms, 4)  # PEFT's series of 3 terms has 4
 
 

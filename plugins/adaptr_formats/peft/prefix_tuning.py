@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from adaptr.adapter import Target, kinds
-from adaptr.errors import ConfigConflict, Unsupported
+from adaptr.errors import ConfigConflict, Unsupported, phrases
 from adaptr.foreign import placing
 from adaptr.foreign.draft import Draft, Piece
 from adaptr.foreign.peft import config as fields_of
@@ -38,9 +38,13 @@ class PrefixTuning(PeftType):
         heads = fields_of.size(source.config, "num_attention_heads")
         width, left = divmod(fields_of.size(source.config, "token_dim"), heads)
         if left or shape != (tokens, layers * 2 * heads * width):
-            raise ConfigConflict(
-                f"`{key}` has shape {shape}; {tokens} tokens, {layers} layers, {heads} heads of width {width} want "
-                f"{(tokens, layers * 2 * heads * width)}"
+            raise phrases.misshapen(
+                f"`{key}`",
+                shape,
+                (tokens, layers * 2 * heads * width),
+                ConfigConflict,
+                by=f"by {tokens} tokens, {layers} layers, {heads} heads of width {width}",
+                hint=phrases.AGAIN,
             )
         values = {"tokens": tokens, "position_offset": "shift"}
         targets = [Target(f"attention.{n}", kinds.ATTENTION, (heads, width), values) for n in range(layers)]
@@ -80,15 +84,20 @@ class PrefixTuning(PeftType):
 def _sizes(adapter: Adapter) -> tuple[int, int, int]:
     found = {(*t.shape, t.config["tokens"]) for t in adapter.targets.values()}
     if len(found) > 1:
-        raise Unsupported("PEFT's prefixes have the same heads and tokens in every layer; this adapter's differ")
+        raise Unsupported(
+            "PEFT's prefixes have the same heads and tokens in every layer, and this adapter's differ", hint=phrases.OWN
+        )
     if any(t.config["position_offset"] != "shift" for t in adapter.targets.values()):
         raise Unsupported(
-            "PEFT shifts the text's positions behind a prefix; this prefix was trained without (`position_offset` none)"
+            "PEFT shifts the text's positions behind a prefix, and this prefix was trained without "
+            "(`position_offset` none)",
+            hint=phrases.OWN,
         )
     known = "peft" in adapter.foreign
     if keys.two_stacks(adapter.base.architecture) and not known:
         raise Unsupported(
-            "PEFT gives prefixes to half of a decoder's layers in encoder-decoder models, not to all attentions"
+            "PEFT gives prefixes to half of a decoder's layers in encoder-decoder models, not to all attentions",
+            hint=phrases.OWN,
         )
     heads, width, tokens = found.pop()
     return heads, width, tokens

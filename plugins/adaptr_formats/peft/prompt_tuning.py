@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from adaptr.adapter import Target, kinds
-from adaptr.errors import ConfigConflict
+from adaptr.errors import ConfigConflict, phrases
 from adaptr.foreign import same
 from adaptr.foreign.draft import Draft, Piece
 from adaptr.foreign.peft import config as fields_of
@@ -35,7 +35,9 @@ class PromptTuning(PeftType):
         rows = tokens * fields_of.size(source.config, "num_transformer_submodules", 1)
         width = fields_of.size(source.config, "token_dim", shape[1])
         if shape != (rows, width):
-            raise ConfigConflict(f"`{key}` has shape {shape}, the configuration wants {(rows, width)}")
+            raise phrases.misshapen(
+                f"`{key}`", shape, (rows, width), ConfigConflict, by="by the configuration", hint=phrases.AGAIN
+            )
         values = {"tokens": tokens, "rows": rows, "init": "normal"}
         return Draft("prompt", values, {"": Target("", kinds.MODEL, (width,), values)}, {":P": Piece(key, shape)})
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from adaptr.adapter import Target, kinds
-from adaptr.errors import ConfigConflict, Unsupported
+from adaptr.errors import ConfigConflict, Unsupported, phrases
 from adaptr.foreign import placing
 from adaptr.foreign.draft import Piece
 from adaptr.foreign.peft import config as fields_of
@@ -37,7 +37,7 @@ class Shira(PeftType):
         placing.needed(model, path, "a SHiRA file doesn't say how large its layers are")
         (n,), places = shapes["v"], shapes["i"]
         if places != (2, n):
-            raise ConfigConflict(f"`shira_indices` of `{path}` has shape {places}, wanted (2, {n})")
+            raise phrases.misshapen(f"`shira_indices` of `{path}`", places, (2, n), ConfigConflict, hint=phrases.AGAIN)
         place = placing.agreed(model, Target(path, kinds.LINEAR, (0, 0)))
         rows, cols = place.shape
         return Target(path, place.kind, place.shape, {**values, "n": n, "rows": rows, "cols": cols})
@@ -54,12 +54,15 @@ class Shira(PeftType):
             r, rest = divmod(target.config["n"], sum(target.shape))
             if rest or target.config["alpha"] != 1.0 or target.kind != kinds.LINEAR:
                 raise Unsupported(
-                    f"`{path}`: PEFT's SHiRA has r (out + in) values of strength 1 on linear layers; this has "
-                    f"{target.config['n']} of strength {target.config['alpha']} on a {target.kind}"
+                    f"`{path}`: PEFT's SHiRA has r (out + in) values of strength 1 on linear layers, and this "
+                    f"has {target.config['n']} of strength {target.config['alpha']} on a {target.kind}",
+                    hint=phrases.OWN,
                 )
             ranks.add(r)
         if len(ranks) > 1:
-            raise Unsupported(f"PEFT's SHiRA has one rank for all targets; this adapter has {sorted(ranks)}")
+            raise Unsupported(
+                f"PEFT's SHiRA has one rank for all targets, and this adapter has {sorted(ranks)}", hint=phrases.OWN
+            )
         return {**super().fields(adapter), "r": ranks.pop()}
 
     def laid(self, target: Target, name: str, found: Same) -> Tensor | Same:
@@ -77,5 +80,7 @@ def _flat(path: str, rows: int, cols: int, places: Tensor) -> Tensor:
     flat: Tensor = i * cols + j
     inside = bool(((i >= 0) & (i < rows) & (j >= 0) & (j < cols)).all())
     if not inside or bool((flat[1:] <= flat[:-1]).any()):
-        raise ConfigConflict(f"`{path}`: the places of `shira_indices` are not increasing inside {rows} by {cols}")
+        raise ConfigConflict(
+            f"`{path}`: the places of `shira_indices` are not increasing inside {rows} by {cols}", hint=phrases.AGAIN
+        )
     return flat

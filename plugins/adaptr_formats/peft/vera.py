@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from adaptr.adapter import Target, kinds
-from adaptr.errors import ConfigConflict, NoAdapterTensors, Unsupported
+from adaptr.errors import ConfigConflict, NoAdapterTensors, Unsupported, phrases
 from adaptr.foreign import placing
 from adaptr.foreign.draft import Draft, Piece
 from adaptr.foreign.peft import config as fields_of
@@ -43,7 +43,11 @@ class Vera(PeftType):
         (r, in_max), (out_max, other) = A.shape, B.shape
         if r != other or r != fields_of.size(source.config, "r"):
             raise ConfigConflict(
-                f"the projections have ranks {r} and {other}, the configuration `r`={source.config['r']}"
+                "the projections",
+                verb="have",
+                got=f"ranks {r} and {other}",
+                want=f"{source.config['r']}, the configuration's `r`",
+                hint=phrases.AGAIN,
             )
         values = {
             "r": r,
@@ -61,7 +65,10 @@ class Vera(PeftType):
             out = target.shape[0]
             if target.shape[1] > in_max or out > out_max:
                 raise ConfigConflict(
-                    f"`{path}` is {out} by {target.shape[1]}, more than the projections' {out_max} by {in_max}"
+                    f"`{path}`",
+                    got=f"{out} by {target.shape[1]}",
+                    want=f"at most {out_max} by {in_max}, the projections' size",
+                    hint=phrases.AGAIN,
                 )
             targets[path] = Target(path, target.kind, target.shape, {**shared, "width": target.shape[1]})
             pieces |= {f"{path}:{name}": Piece(key, source.shapes[key]) for name, key in found.items()}
@@ -71,7 +78,9 @@ class Vera(PeftType):
         shared = {(t.config["r"], t.config["in_max"], t.config["out_max"]) for t in adapter.targets.values()}
         widest = tuple(max(t.shape[axis] for t in adapter.targets.values()) for axis in (1, 0))
         if len(shared) > 1 or next(iter(shared))[1:] != widest:
-            raise Unsupported("PEFT's VeRA has one rank, and projections as large as the largest target")
+            raise Unsupported(
+                "PEFT's VeRA has one rank, and projections as large as the largest target", hint=phrases.OWN
+            )
         return {**super().fields(adapter), "r": shared.pop()[0], "save_projection": True}
 
     def tensors(self, adapter: Adapter) -> dict[str, tuple[str, Tensor | Same]]:
@@ -94,17 +103,25 @@ def _projections(source: Source, model: nn.Module | None) -> tuple[Piece, Piece]
     if set(stored) == set(SHARED):
         A, B = (Piece(stored[name], source.shapes[stored[name]]) for name in SHARED)
         if not len(A.shape) == len(B.shape) == 2:
-            raise ConfigConflict(f"the projections have shapes {A.shape} and {B.shape}, wanted two axes each")
+            raise ConfigConflict(
+                "the projections",
+                verb="have",
+                got=f"shapes {A.shape} and {B.shape}",
+                want="two axes each",
+                hint=phrases.AGAIN,
+            )
         return A, B
     if stored:
-        raise ConfigConflict(f"the file has `{next(iter(stored))}` alone; the projections are a pair")
+        raise ConfigConflict(
+            f"the file has `{next(iter(stored))}` alone, and the projections are a pair", hint=phrases.AGAIN
+        )
     layers = {path: keys.chosen(path, slots, SLOTS) for path, slots in keys.grouped(source.keys).items()}
     if not layers:
-        raise NoAdapterTensors(f"`{source.path}` holds no tensor of a VeRA adapter")
+        raise NoAdapterTensors(f"`{source.path}` holds no tensor of a VeRA adapter", hint=phrases.AGAIN)
     r = fields_of.size(source.config, "r")
     odd = next((path for path, found in layers.items() if source.shapes[found["d"]] != (r,)), None)
     if odd is not None:
-        raise ConfigConflict(f"`{odd}`: `{SLOTS['d']}` is not of the configuration's rank {r}")
+        raise ConfigConflict(f"`{odd}`: `{SLOTS['d']}` is not of the configuration's rank {r}", hint=phrases.AGAIN)
     places = [_place(source, model, path, found["b"]).shape for path, found in layers.items()]
     out_max, in_max = (max(shape[axis] for shape in places) for axis in (0, 1))
     return _drawn(source.config, out_max, in_max)
