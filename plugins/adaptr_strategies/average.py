@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from adaptr import plugins
 from adaptr.adapter import REPLACED, Adapter
 from adaptr.contract.settings import Nothing
-from adaptr.errors import ShapeError, Unsupported
+from adaptr.errors import Unsupported, phrases
 from adaptr.precision import widest
 from adaptr.strategies.base import Weights
 from adaptr.strategies.whole import Whole, require_alike
@@ -31,8 +31,9 @@ class Average(Whole[Nothing]):
         for method in (p.method for p in first.parts.values()) if first.parts else (first.method,):
             if not plugins.method(method).can.averages:
                 raise Unsupported(
-                    f"`average` of `{method}` would average its factors apart, which is not the average of what they "
-                    "do; use `linear`"
+                    f"`average` of `{method}` would average its factors apart, which is not the average of what "
+                    "they do",
+                    hint="use `linear`",
                 )
         require_alike(self.name, adapters, frozenset({"m"}))  # shapes tell of `m`
         keys = [k for k in first.tensors if not k.endswith(f":{REPLACED}")]
@@ -45,9 +46,12 @@ def _mean(key: str, adapters: Sequence[Adapter], weights: Weights) -> Tensor:
     parts = [a.tensors[key] for a in adapters]
     for adapter, part in zip(adapters, parts, strict=True):
         if part.shape != parts[0].shape:
-            raise ShapeError(
-                f"`average`: `{key}` of `{adapter.label}` has shape {tuple(part.shape)}, that of "
-                f"`{adapters[0].label}` {tuple(parts[0].shape)}"
+            raise phrases.misshapen(
+                f"`average`: `{key}` of `{adapter.label}`",
+                part.shape,
+                parts[0].shape,
+                by=f"as that of `{adapters[0].label}`",
+                hint="use `linear`",
             )
     total = torch.stack([w * part.double() for w, part in zip(weights, parts, strict=True)]).sum(0)
     return total.to(widest(*(part.dtype for part in parts)))

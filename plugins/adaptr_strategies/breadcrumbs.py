@@ -33,7 +33,9 @@ class Breadcrumbs(Elementwise[Config]):
 
     def check(self, cfg: Config) -> None:
         if not 0 <= cfg.beta < cfg.gamma <= 1:
-            raise BadConfig(f"strategy `breadcrumbs`: `beta` {cfg.beta} and `gamma` {cfg.gamma}, wanted 0 ≤ β < γ ≤ 1")
+            raise BadConfig(
+                "strategy `breadcrumbs`: `beta`", got=f"{cfg.beta} and `gamma` {cfg.gamma}", want="0 ≤ β < γ ≤ 1"
+            )
 
     def prepare(self, ops: Operators, cfg: Config) -> list[Any]:
         """The magnitudes that the kept and the outliers begin at."""

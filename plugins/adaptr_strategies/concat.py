@@ -30,7 +30,9 @@ class Concat(Whole[Nothing]):
         method = plugins.method(first.method)
         axis = method.can.tokens
         if axis is None:
-            raise Unsupported(f"`concat` puts virtual tokens one after the other; `{first.method}` has none")
+            raise Unsupported(
+                f"`concat` puts virtual tokens one after the other, and `{first.method}` has none", hint="use `linear`"
+            )
         require_alike(self.name, adapters, frozenset({"tokens", "rows"}))
         for weight in weights:
             method.check_weight(weight)

@@ -36,8 +36,10 @@ class DELLA(Elementwise[Config]):
     def check(self, cfg: Config) -> None:
         if not 0 <= cfg.epsilon / 2 < min(cfg.density, 1 - cfg.density + 1e-12):
             raise BadConfig(
-                f"strategy `della`: `epsilon` is {cfg.epsilon}, wanted less than twice the smaller of `density` "
-                f"{cfg.density} and what is dropped, so that every chance lies between 0 and 1"
+                "strategy `della`: `epsilon`",
+                got=cfg.epsilon,
+                want=f"less than twice the smaller of `density` {cfg.density} and what is dropped, so that "
+                "every chance lies between 0 and 1",
             )
 
     def block(

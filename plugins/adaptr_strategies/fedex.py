@@ -33,13 +33,14 @@ class FedEx(Strategy[Config]):
 
     def check(self, cfg: Config) -> None:
         if cfg.residue < 0:
-            raise BadConfig(f"strategy `fedex`: `residue` is {cfg.residue}, wanted a rank, or 0 for all of it")
+            raise BadConfig("strategy `fedex`: `residue`", got=cfg.residue, want="a rank, or 0 for all of it")
 
     def combine(self, ops: Operators, weights: Weights, cfg: Config, place: Place) -> Operator:
         low = [op for op in ops if isinstance(op, LowRank)]
         if len(low) < len(ops) or len({one.A.shape for one in low}) > 1:
             raise Unsupported(
-                f"`fedex` averages the factors of LoRAs of one rank; those at `{place.path}` differ: use `linear`"
+                f"`fedex` averages the factors of LoRAs of one rank, and those at `{place.path}` differ",
+                hint="use `linear`",
             )
         mean = _mean(low, weights)
         space = Core.of([*low, mean])

@@ -45,8 +45,8 @@ class Karcher(Combination[Config]):
         c = _mean(gram * unit[:, None] * unit[None, :], share / share.sum(), cfg)
         if c is None:
             raise NotPossible(
-                f"`karcher`: the deltas at `{place.path}` point in ways that cancel, and no direction is their mean; "
-                "use `linear`"
+                f"`karcher`: the deltas at `{place.path}` point in ways that cancel, and no direction is their mean",
+                hint="use `linear`",
             )
         found: list[float] = (c * unit * (share * sizes).sum()).tolist()
         return found

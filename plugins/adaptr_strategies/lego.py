@@ -37,13 +37,16 @@ class Lego(Strategy[Config]):
 
     def check(self, cfg: Config) -> None:
         if cfg.k < 0:
-            raise BadConfig(f"strategy `lego`: `k` is {cfg.k}, wanted at least 1, or 0 for the inputs' mean rank")
+            raise BadConfig("strategy `lego`: `k`", got=cfg.k, want="at least 1, or 0 for the inputs' mean rank")
 
     def combine(self, ops: Operators, weights: Weights, cfg: Config, place: Place) -> Operator:
         import torch
 
         if ops[0].experts:
-            raise Unsupported(f"`lego` clusters the ranks of one matrix; `{place.path}` is a stack of experts")
+            raise Unsupported(
+                f"`lego` clusters the ranks of one matrix, and `{place.path}` is a stack of experts",
+                hint="use `linear`",
+            )
         found = [_units(factored(op), w) for op, w in zip(ops, weights, strict=True)]
         kept = [(units, abs(w)) for units, w in zip(found, weights, strict=True) if len(units)]
         if not kept:

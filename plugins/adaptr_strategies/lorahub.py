@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from adaptr.algebra.operator import Operator
-from adaptr.errors import BadConfig, MissingExtra
+from adaptr.errors import BadConfig, phrases
 from adaptr.strategies.base import Operators, Place, Strategy, Weights, beside, weighted
 
 
@@ -33,11 +33,19 @@ class LoraHub(Strategy[Config]):
 
     def check(self, cfg: Config) -> None:
         if not cfg.data:
-            raise BadConfig("strategy `lorahub` wants `data`: a file with examples, a JSON object a line")
+            raise BadConfig(
+                "strategy `lorahub`",
+                verb="has",
+                got="no `data`",
+                want="a file with examples, a JSON object a line",
+                hint="give it by `--set data=FILE`",
+            )
         if cfg.steps < 1 or cfg.bound <= 0 or cfg.l1 < 0:
             raise BadConfig(
-                f"strategy `lorahub`: `steps` {cfg.steps}, `bound` {cfg.bound}, `l1` {cfg.l1}; wanted `steps` and "
-                "`bound` above 0, `l1` from 0"
+                "strategy `lorahub`",
+                verb="has",
+                got=f"`steps` {cfg.steps}, `bound` {cfg.bound}, `l1` {cfg.l1}",
+                want="`steps` and `bound` above 0, `l1` from 0",
             )
 
     def combine(self, ops: Operators, weights: Weights, cfg: Config, place: Place) -> Operator:
@@ -48,7 +56,7 @@ class LoraHub(Strategy[Config]):
         try:
             from scipy.optimize import minimize
         except ImportError as error:
-            raise MissingExtra("searching weights needs scipy: `pip install 'adaptr[search]'`") from error
+            raise phrases.extra("searching weights", "scipy", "search") from error
         seen: dict[tuple[float, ...], float] = {}
 
         def score(point: Iterable[float]) -> float:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from adaptr.algebra.lowrank import LowRank
 from adaptr.algebra.operator import Operator
 from adaptr.algebra.sum import Sum
-from adaptr.errors import BadConfig, InputError, NonFinite, ShapeError, Unsupported
+from adaptr.errors import BadConfig, InputError, NonFinite, Unsupported, phrases
 from adaptr.strategies.base import Operators, Place, Strategy, Weights, factored
 
 if TYPE_CHECKING:
@@ -34,23 +34,31 @@ class RegMean(Strategy[Config]):
 
     def check(self, cfg: Config) -> None:
         if not cfg.grams:
-            raise BadConfig("strategy `regmean` wants `grams`: a safetensors file with the inputs' Gram matrices")
+            raise BadConfig(
+                "strategy `regmean`",
+                verb="has",
+                got="no `grams`",
+                want="a safetensors file with the inputs' Gram matrices",
+                hint="give it by `--set grams=FILE`",
+            )
         if not 0 <= cfg.alpha <= 1:
-            raise BadConfig(f"strategy `regmean`: `alpha` is {cfg.alpha}, wanted from 0 to 1")
+            raise BadConfig("strategy `regmean`: `alpha`", got=cfg.alpha, want="from 0 to 1")
 
     def combine(self, ops: Operators, weights: Weights, cfg: Config, place: Place) -> Operator:
         import torch
 
         if ops[0].experts or len(ops[0].shape) > 2:
-            raise Unsupported(f"`regmean` is for linear layers; `{place.path}` has shape {ops[0].shape}")
+            raise Unsupported(
+                f"`regmean` is for linear layers, and `{place.path}` has shape {ops[0].shape}", hint="use `linear`"
+            )
         numbers = place.inputs or tuple(range(len(ops)))
         every = [*zip(numbers, weights, strict=True), *place.absent]
         G = [w * _gram(cfg, place.path, n, ops[0].size[1]) for n, w in every]
         total = torch.stack(G).sum(0)
         if int(torch.linalg.matrix_rank(total, hermitian=True)) < len(total):
             raise InputError(
-                f"the Gram matrices of `{place.path}` in `{cfg.grams}` add up to a singular one: too few samples; "
-                "take more, or a smaller `alpha`"
+                f"the Gram matrices of `{place.path}` in `{cfg.grams}` add up to a singular one: too few samples",
+                hint="take more, or a smaller `alpha`",
             )
         parts = []
         for op, own in zip(ops, G[: len(ops)], strict=True):
@@ -67,10 +75,13 @@ def _gram(cfg: Config, path: str, number: int, side: int) -> Tensor:
 
     tensors, key = open_tensors(cfg.grams), f"{path}:{number}"
     if key not in tensors:
-        raise InputError(f"`{cfg.grams}` has no `{key}`: the Gram matrix of input {number} at `{path}`")
+        raise InputError(
+            f"`{cfg.grams}` has no `{key}`: the Gram matrix of input {number} at `{path}`",
+            hint="write it for every input and target",
+        )
     G: Tensor = tensors[key].double()
     if tuple(G.shape) != (side, side):
-        raise ShapeError(f"`{key}` in `{cfg.grams}` has shape {tuple(G.shape)}, wanted {(side, side)}")
+        raise phrases.misshapen(f"`{key}` in `{cfg.grams}`", G.shape, (side, side))
     if not bool(G.isfinite().all()):
-        raise NonFinite(f"`{key}` in `{cfg.grams}` holds NaN or infinity")
+        raise NonFinite(f"`{key}` in `{cfg.grams}` holds NaN or infinity", hint="make it again, in fp32 or better")
     return cfg.alpha * G + (1 - cfg.alpha) * G.diagonal().diag()

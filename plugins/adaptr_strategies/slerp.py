@@ -33,7 +33,8 @@ class Slerp(Combination[Nothing]):
             return shares
         if math.pi - angle < OPPOSITE:
             raise NotPossible(
-                f"`slerp`: the two deltas at `{place.path}` point in opposite ways, and no way between them is the "
-                "shortest; use `linear`"
+                f"`slerp`: the two deltas at `{place.path}` point in opposite ways, and no way between them is "
+                "the shortest",
+                hint="use `linear`",
             )
         return [math.sin(share * angle) / math.sin(angle) for share in shares]

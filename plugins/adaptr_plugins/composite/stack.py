@@ -39,7 +39,7 @@ class Stack(Composite[Config]):
         cfg = self.config(adapter.config)
         strange = {*cfg.weights, *cfg.off} - set(adapter.parts)
         if sorted(cfg.order) != sorted(adapter.parts) or strange:
-            raise BadConfig(f"`stack`: `order` is {cfg.order}, wanted {sorted(adapter.parts)} in some order")
+            raise BadConfig("`stack`: `order`", got=cfg.order, want=f"{sorted(adapter.parts)} in some order")
         return {n: restored(cfg.weights.get(n, 1.0), n) for n in cfg.order if n not in cfg.off}
 
     def over(self, model: nn.Module | None, children: Adapter, config: Mapping[str, Any], seed: int = 0) -> Adapter:

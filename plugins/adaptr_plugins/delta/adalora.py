@@ -63,8 +63,9 @@ class AdaLoRA(Delta[Config]):
         cfg = super().config(values)
         if cfg.steps and not (0 <= cfg.tinit < cfg.steps - cfg.tfinal <= cfg.steps and cfg.interval > 0):
             raise BadConfig(
-                f"`adalora`: `tinit`={cfg.tinit} and `tfinal`={cfg.tfinal} leave nothing of `steps`={cfg.steps} to "
-                f"prune in, or `interval`={cfg.interval} is not positive"
+                f"`adalora`: `tinit`={cfg.tinit} and `tfinal`={cfg.tfinal} leave nothing of `steps`={cfg.steps} "
+                f"to prune in, or `interval`={cfg.interval} is not positive",
+                hint="choose `tinit` + `tfinal` below `steps`, and `interval` from 1",
             )
         return cfg
 

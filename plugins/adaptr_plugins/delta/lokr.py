@@ -72,8 +72,10 @@ class LoKr(Delta[Config]):
         found, want = (cfg.a * cfg.b, cfg.c * cfg.d), target.shape[:2]
         if found != want:
             raise ShapeError(
-                f"`lokr`: the factors at `{target.path}` are {cfg.a} by {cfg.c} and {cfg.b} by {cfg.d}, which gives "
-                f"{found[0]} by {found[1]}; the weight is {want[0]} by {want[1]}"
+                f"`lokr`: the factors at `{target.path}`",
+                verb="are",
+                got=f"{cfg.a} by {cfg.c} and {cfg.b} by {cfg.d}, which gives {found[0]} by {found[1]}",
+                want=f"{want[0]} by {want[1]}, as the weight is",
             )
         return {}
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from adaptr import Delta, Param, Sparse, Target, View
 from adaptr.contract import Live
-from adaptr.errors import InputError
+from adaptr.errors import InputError, phrases
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -69,7 +69,13 @@ def _require_places(i: Tensor, count: int) -> None:
     if i.device.type != "cpu" or not len(i) or torch.compiler.is_compiling():
         return
     if i.dtype != torch.int64 or i[0] < 0 or i[-1] >= count or not bool((i[1:] > i[:-1]).all()):
-        raise InputError(f"`shira`: the places `i` are not increasing whole numbers below {count}")
+        raise InputError(
+            "`shira`: the places `i`",
+            verb="are",
+            got="not in order or out of range",
+            want=f"increasing whole numbers below {count}",
+            hint=phrases.AGAIN,
+        )
 
 
 def _random(target: Target, base: View, cfg: Config, n: int) -> Tensor:

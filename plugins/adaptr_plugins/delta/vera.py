@@ -80,8 +80,11 @@ def drawn(cfg: Config) -> tuple[Tensor, Tensor]:
         A, B = _draw(cfg)
         if cfg.sha256 and digest(A, B) != cfg.sha256:
             raise DigestMismatch(
-                f"`vera`: the projections drawn from seed {cfg.seed} have the digest {digest(A, B)}, the adapter was "
-                f"trained with {cfg.sha256}"
+                f"`vera`: the projections drawn from seed {cfg.seed}",
+                verb="have",
+                got=f"the digest {digest(A, B)}",
+                want=f"{cfg.sha256}, with which the adapter was trained",
+                hint="save it with its projections, where it was trained",
             )
         _DRAWN[key] = A, B
     return _DRAWN[key]

@@ -32,7 +32,9 @@ class Arrow(Gate[Config]):
 
     def axes(self, target: Target, cfg: Config) -> dict[str, int]:
         if cfg.temperature <= 0 or cfg.top_k < 1:
-            raise BadConfig(f"`arrow`: temperature {cfg.temperature:g}, top_k {cfg.top_k}: wanted them above 0")
+            raise BadConfig(
+                "`arrow`", verb="has", got=f"temperature {cfg.temperature:g}, top_k {cfg.top_k}", want="them above 0"
+            )
         return {"n": len(cfg.experts)}
 
     def start(self, target: Target, children: Adapter, cfg: Config, generator: Generator | None) -> dict[str, Tensor]:

@@ -52,8 +52,10 @@ class XLoRA(Gate[Config]):
         n = len(cfg.experts)
         if cfg.depth < 1 or cfg.temperature <= 0 or not 0 <= cfg.top_k <= n:
             raise BadConfig(
-                f"`xlora`: depth {cfg.depth}, temperature {cfg.temperature:g}, top_k {cfg.top_k}: wanted depth from 1, "
-                f"a temperature above 0, and up to {n} experts (0 for all)"
+                "`xlora`",
+                verb="has",
+                got=f"depth {cfg.depth}, temperature {cfg.temperature:g}, top_k {cfg.top_k}",
+                want=f"depth from 1, a temperature above 0, and up to {n} experts (0 for all)",
             )
         outs = n * len(cfg.sites) if cfg.layerwise else n
         return {"outs": outs, "width": cfg.size if cfg.depth > 1 else target.shape[0], "hidden": cfg.depth - 2}
@@ -83,8 +85,8 @@ class XLoRA(Gate[Config]):
     def mix(self, x: Tensor, p: Weighing, cfg: Config) -> Tensor:
         if p.signal.value is None:
             raise Unsupported(
-                "`xlora`: a layer was called outside of its model, where there are no weights for it; to recompute "
-                "layers in training use the model's own `activation_checkpointing_enable`"
+                "`xlora`: a layer was called outside of its model, where there are no weights for it",
+                hint="to recompute layers in training use the model's own `activation_checkpointing_enable`",
             )
         s: Tensor = p.signal.value[..., p.number, :]
         return s

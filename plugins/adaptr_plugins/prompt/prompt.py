@@ -58,7 +58,7 @@ class Prompt(SoftPrompt[Config]):
         tokens, rows = adapter.config["tokens"], adapter.config["rows"]
         ids = torch.randperm(table.num_embeddings, generator=torch.Generator().manual_seed(seed))[:tokens]
         if len(ids) < tokens:
-            raise BadConfig(f"`prompt`: {tokens} tokens can't be drawn from {len(ids)}; use init=`normal`")
+            raise BadConfig(f"`prompt`: {tokens} tokens can't be drawn from {len(ids)}", hint="use init=`normal`")
         # by calling the table, since some scale their output
         P = table(ids.to(table.weight.device)).detach().float().cpu()
         return adapter.replace(tensors={":P": torch.cat([P, P.new_zeros(rows - tokens, P.shape[1])])})

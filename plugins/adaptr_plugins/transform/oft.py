@@ -43,7 +43,9 @@ class OFT(Transform[Config]):
     def config(self, values: Mapping[str, Any]) -> Any:
         cfg = super().config(values)
         if cfg.b < 2 or (cfg.terms and cfg.terms < 4):
-            raise BadConfig(f"`oft`: `b` is {cfg.b}, wanted at least 2; `terms` is {cfg.terms}, wanted 0 or at least 4")
+            raise BadConfig(
+                "`oft`: `b`", got=f"{cfg.b}, and `terms` {cfg.terms}", want="`b` at least 2, `terms` 0 or at least 4"
+            )
         return cfg
 
     def at_target(self, model: nn.Module, target: Target, values: dict[str, Any]) -> dict[str, Any]:
@@ -52,7 +54,7 @@ class OFT(Transform[Config]):
     def axes(self, target: Target, cfg: Config) -> dict[str, int]:
         width = _width(target)
         if width % cfg.b:
-            raise BadConfig(f"`oft`: `b` is {cfg.b}, wanted a divisor of {width}, the width of `{target.path}`")
+            raise BadConfig("`oft`: `b`", got=cfg.b, want=f"a divisor of {width}, the width of `{target.path}`")
         return {"blocks": 1 if cfg.share else width // cfg.b, "skew": cfg.b * (cfg.b - 1) // 2}
 
     def view(self, base: View, p: Live, cfg: Config, weight: float) -> View:
@@ -143,8 +145,8 @@ def _divisor(target: Target, wanted: int) -> int:
         return below[-1]
     if not above or above - wanted >= wanted - 1:
         raise BadConfig(
-            f"`oft`: no block of about {wanted} divides {width}, the width of `{target.path}`: "
-            + (f"ask for `b`={above}, or leave that target out" if above else "leave that target out")
+            f"`oft`: no block of about {wanted} divides {width}, the width of `{target.path}`",
+            hint=f"ask for `b`={above}, or leave that target out" if above else "leave that target out",
         )
     return above
 
