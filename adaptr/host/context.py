@@ -199,6 +199,7 @@ class Context:
             return weight
         if rows.shape != h.shape[:1]:
             raise UsageError(
-                "the strengths", got=f"given for {tuple(rows.shape)} rows", want=f"{len(h)}, as many as the batch has"
+                f"strengths are given for {tuple(rows.shape)} rows, and the batch has {len(h)}",
+                hint="give each row one",
             )
         return weight * rows.to(h).view(-1, *(1 for _ in h.shape[1:]))
