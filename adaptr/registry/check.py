@@ -19,7 +19,8 @@ def refuse_pickles(manifest: Manifest) -> None:
     unsafe = next(filter(pack.may_run, manifest.files()), "")
     if unsafe:
         raise RefusedMediaType(
-            f"the artifact holds `{unsafe}`, a pickle or a program, which may run code: never pulled"
+            f"the artifact holds `{unsafe}`, a pickle or a program, which may run code: never pulled",
+            hint="ask for it as safetensors",
         )
 
 
@@ -47,6 +48,8 @@ def _require_agreement(manifest: Manifest, found: dict[str, str]) -> None:
         said = manifest.annotations.get(key, "")
         if said and said != found.get(key, ""):
             raise BadManifest(
-                f"the manifest says that `{key}` is `{shown(said)}`, the adapter's own file says "
-                f"`{shown(found.get(key, ''))}`"
+                f"`{key}` in the manifest",
+                got=f"`{shown(said)}`",
+                want=f"`{shown(found.get(key, ''))}`, as the adapter's own file says",
+                hint="push it again with `adaptr push`",
             )

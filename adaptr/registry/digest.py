@@ -19,7 +19,7 @@ class Digest(str):
 
     def __new__(cls, text: str) -> Self:
         if not isinstance(text, str) or not _FORM.match(text):
-            raise BadDigest(f"`{shown(text)}` is no digest; wanted `sha256:` and 64 hexadecimal digits")
+            raise BadDigest(f"`{shown(text)}` is no digest", want="`sha256:` and 64 hexadecimal digits")
         return super().__new__(cls, text)
 
     @classmethod

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 
-from adaptr.errors import HeaderTruncated
+from adaptr.errors import HeaderTruncated, phrases
 
 #: What is asked for at first, in bytes: nearly every header fits.
 COUNT = 64 << 10
@@ -21,9 +21,9 @@ def header(start: Callable[[int], bytes], size: int, what: str) -> bytes:
     first = start(min(COUNT, size))
     length = struct.unpack("<Q", first[:8])[0] if len(first) >= 8 else 0
     if not 0 < length <= min(MAX, size - 8):
-        raise HeaderTruncated(f"`{what}` does not start like a safetensors file")
+        raise HeaderTruncated(f"`{what}` does not start like a safetensors file", hint=phrases.FETCH)
     if len(first) < 8 + length:
         first = start(8 + length)
     if len(first) < 8 + length:
-        raise HeaderTruncated(f"`{what}` ends within its header, after {len(first)} bytes")
+        raise HeaderTruncated(f"`{what}` ends within its header, after {len(first)} bytes", hint=phrases.FETCH)
     return first[8 : 8 + length]

@@ -19,10 +19,10 @@ from adaptr.errors import (
     AuthError,
     BadManifest,
     DigestMismatch,
-    MissingExtra,
     NotFound,
     RegistryError,
     TransferError,
+    phrases,
     shown,
 )
 from adaptr.registry.client import address, retry
@@ -45,19 +45,24 @@ def endpoint() -> str:
     found = (os.environ.get("HF_ENDPOINT") or HOME).rstrip("/")
     place = address.origin(found)
     if place.scheme != "https" and not address.loopback(place.host) and not address.plain(found.partition("//")[2]):
-        raise RegistryError(f"`HF_ENDPOINT={shown(found)}` is not encrypted and not on this machine: refused")
+        raise RegistryError(
+            f"`HF_ENDPOINT={shown(found)}` is not encrypted and not on this machine: refused",
+            hint="give an `https://` address",
+        )
     return found
 
 
 def api() -> Any:
     """The library's client. Raises `MissingExtra`; `TransferError` where `HF_HUB_OFFLINE` is set."""
     if os.environ.get("HF_HUB_OFFLINE", "").lower() in _SWITCHED_ON:
-        raise TransferError("`HF_HUB_OFFLINE` is set: the Hub is not asked")
+        raise TransferError(
+            "`HF_HUB_OFFLINE` is set: the Hub is not asked", hint="unset it, or name what the store has"
+        )
     try:
         from huggingface_hub import HfApi, constants
         from huggingface_hub.utils.tqdm import disable_progress_bars
     except ImportError:
-        raise MissingExtra("`hf://` needs huggingface_hub: `pip install 'adaptr[hub]'`") from None
+        raise phrases.extra("`hf://`", "huggingface_hub", "hub") from None
     if constants.HF_HUB_DISABLE_PROGRESS_BARS is None:  # ours are enough
         disable_progress_bars()
     return HfApi(endpoint=endpoint(), library_name="adaptr", token=None if _private() else False)
@@ -97,15 +102,18 @@ class Snapshot:
         """A file that is kept in git itself, checked. Raises `DigestMismatch`."""
         if entry.size > MAX_IN_GIT:
             raise RegistryError(
-                f"`{shown(entry.path)}` in `hf://{self.name}` has {entry.size} bytes and no SHA-256 that it could be "
-                f"checked by as it comes; the limit for such files is {MAX_IN_GIT}"
+                f"`{shown(entry.path)}` in `hf://{self.name}` has {entry.size} bytes and no SHA-256 that it "
+                "could be checked by as it comes",
+                want=f"at most {MAX_IN_GIT} bytes of such a file",
+                hint="ask the owner to keep it in LFS",
             )
         data = self.file(entry).whole(entry.size)
         found = hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
         if found != entry.oid:
             raise DigestMismatch(
-                f"`{shown(entry.path)}` in `hf://{self.name}` should be the git blob {shown(entry.oid)} and came as "
-                f"{found}: damaged, or changed on the way; nothing was kept"
+                f"`{shown(entry.path)}` in `hf://{self.name}` should be the git blob {shown(entry.oid)} and "
+                f"came as {found}: damaged, or changed on the way; nothing was kept",
+                hint="pull it again",
             )
         return data
 
@@ -115,7 +123,13 @@ def _entry(found: Any) -> Listed:
     if sha256:
         Digest(f"sha256:{sha256}")
     if type(found.size) is not int or found.size < 0:
-        raise BadManifest(f"the Hub gives `{shown(found.path)}` the size `{shown(found.size)}`")
+        raise BadManifest(
+            f"`{shown(found.path)}`",
+            verb="has",
+            got=f"the size `{shown(found.size)}`, says the Hub",
+            want="a number of bytes",
+            hint="try again later",
+        )
     return Listed(str(found.path), found.size, sha256, str(found.blob_id))
 
 
@@ -125,7 +139,9 @@ def snapshot(name: str, revision: str) -> Snapshot:
     found = asked(lambda: api().model_info(name, revision=revision or None), where)
     commit = str(found.sha or "")
     if len(commit) != 40 or not set(commit) <= set("0123456789abcdef"):
-        raise BadManifest(f"the Hub says that `hf://{name}` is at `{shown(commit)}`, which is no commit")
+        raise BadManifest(
+            f"`hf://{name}`", got=f"at `{shown(commit)}`, says the Hub", want="a commit", hint="try again later"
+        )
     card = found.card_data
     licensed = card.get("license") if card else ""
     return Snapshot(name, commit, licensed if isinstance(licensed, str) else "")
@@ -169,11 +185,17 @@ def _ours(error: BaseException, where: str) -> AdaptrError | None:
         status, headers = error.response.status_code, error.response.headers
         if status not in retry.PASSING:
             return _refusal(status, headers.get("x-error-code", ""), where)
-        return TransferError(f"`{where}`: the Hub answers {status}", after=retry.asked(headers.get("retry-after", "")))
+        return TransferError(
+            f"`{where}`: the Hub answers {status}",
+            after=retry.asked(headers.get("retry-after", "")),
+            hint="try again later",
+        )
     if isinstance(error, errors.HFValidationError):
-        return RegistryError(f"`{where}`: {shown(str(error), 200)}")
+        return RegistryError(f"`{where}`: {shown(str(error), 200)}", want="`hf://org/name`")
     if _of_the_network(error):
-        return TransferError(f"`{where}`: {shown(str(error) or type(error).__name__, 200)}")
+        return TransferError(
+            f"`{where}`: {shown(str(error) or type(error).__name__, 200)}", hint="look at the network, and try again"
+        )
     return _ours(error.__cause__, where) if error.__cause__ else None
 
 
@@ -186,16 +208,21 @@ def _refusal(status: int, code: str, where: str) -> AdaptrError:
     """What the Hub's status and error code mean. It says 401 also for what is not there."""
     known = bool(_who())
     if code == "GatedRepo":
-        return AuthError(f"`{where}` is gated: ask for access on its page, and set `HF_TOKEN` to your account's token")
+        return AuthError(
+            f"`{where}` is gated", hint="ask for access on its page, and set `HF_TOKEN` to your account's token"
+        )
     if status in {401, 403} and code != "RevisionNotFound":
         account = "the account of your token may not read it" if known else "you are not logged in"
         return AuthError(
-            f"`{where}` answers {status}: it does not exist, or is private, and {account}; set `HF_TOKEN`, or run "
-            "`hf auth login`"
+            f"`{where}` answers {status}: it does not exist, or is private, and {account}",
+            hint="set `HF_TOKEN`, or run `hf auth login`",
         )
     if status == 404:
         missing = {"RevisionNotFound": "no such revision", "EntryNotFound": "no such file or folder"}
-        return NotFound(f"`{where}`: {missing.get(code, 'no such repository')} on `{endpoint()}`")
+        return NotFound(
+            f"`{where}`: {missing.get(code, 'no such repository')} on `{endpoint()}`",
+            hint="look at its name on the Hub, or search with `adaptr search hf://`",
+        )
     return RegistryError(f"`{where}`: the Hub answers {status} {shown(code)}".rstrip())
 
 

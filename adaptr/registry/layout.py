@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from adaptr.errors import DigestMismatch, NotFound, OutputExists, ReferenceMoved, shown
+from adaptr.errors import DigestMismatch, NotFound, OutputExists, ReferenceMoved, phrases, shown
 from adaptr.files.meter import Meter
 from adaptr.registry import check, glance, manifest, terms
 from adaptr.registry.digest import Digest
@@ -65,7 +65,9 @@ class Layout:
         """A manifest, hashed. Raises `DigestMismatch`, `BadManifest`."""
         raw = self._file(_path(digest)).whole(manifest.MAX)
         if Digest.of(raw) != digest:
-            raise DigestMismatch(f"`{self._where}` has something else than {digest} under that name")
+            raise DigestMismatch(
+                f"`{self._where}` has something else than {digest} under that name", hint=phrases.FETCH
+            )
         return manifest.parse(raw)
 
     def pull(self, reference: Reference, store: Store, progress: Progress | None) -> Digest:
@@ -146,7 +148,10 @@ def _copied(root: Path, store: Store, digest: Digest) -> int:
             while data := file.read(ingest.CHUNK):
                 part.write(data)
         if part.digest != digest:
-            raise DigestMismatch(f"{digest} changed in the store while it was read")
+            raise DigestMismatch(
+                f"{digest} changed in the store while it was read",
+                hint="`adaptr verify --repair` finds and mends what is damaged",
+            )
         part.become(target)
     finally:
         part.drop()

@@ -110,7 +110,10 @@ def _brought(
         return Pulled(reference, known, source, known, True)
     digest = remotes.of(reference.scheme).pull(source, store, progress)
     if pin is not None and digest != pin.digest:
-        raise DigestMismatch(f"`{reference}` is pinned to {pin.digest} in `{lock.path}`; `{source}` gave {digest}")
+        raise DigestMismatch(
+            f"`{reference}` is pinned to {pin.digest} in `{lock.path}`, and `{source}` gave {digest}",
+            hint="if the new one is meant, take the entry out of the lock file and pull again",
+        )
     return Pulled(reference, digest, source, known, False)
 
 

@@ -22,7 +22,7 @@ class LocalFile:
     def read(self, start: int = 0) -> Iterator[tuple[int, Iterator[bytes]]]:
         """The bytes from `start` on, and `start`."""
         if not self.path.is_file():
-            raise NotFound(f"there is no file `{self.path}`")
+            raise NotFound(f"there is no file `{self.path}`", hint="look at the path")
         with open(self.path, "rb") as file:
             file.seek(start)
             yield start, iter(lambda: file.read(CHUNK), b"")
@@ -31,7 +31,7 @@ class LocalFile:
         """All of it. Raises `InputError` when it is longer than `limit` bytes."""
         data, size = self.start(limit)
         if size > limit:
-            raise InputError(f"`{self.path}` has {size} bytes, where at most {limit} are expected")
+            raise InputError(f"`{self.path}`", verb="has", got=f"{size} bytes", want=f"at most {limit}")
         return data
 
     def start(self, count: int) -> tuple[bytes, int]:

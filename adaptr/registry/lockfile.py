@@ -73,14 +73,14 @@ def read(folder: Path | None = None) -> Lock:
     document = json_file(path)
     artifacts = document.get("artifacts")
     if document.get("version") != VERSION or not isinstance(artifacts, dict):
-        raise InputError(f"`{path}` is no lock file of version {VERSION}")
+        raise InputError(f"`{path}` is no lock file of version {VERSION}", hint="take it away and lock again")
     return Lock(path, {name: _pin(path, name, value) for name, value in artifacts.items()}, True)
 
 
 def _pin(path: Path, name: str, value: object) -> Pin:
     if not isinstance(value, dict) or not all(isinstance(value.get(key), str) for key in ("digest", "source")):
-        raise InputError(f"`{path}`: `{shown(name)}` must have `digest` and `source`")
+        raise InputError(f"`{path}`: `{shown(name)}` lacks a field", want="`digest` and `source`", hint="lock it again")
     try:
         return Pin(Digest(value["digest"]), parse(value["source"]))
     except AdaptrError as error:
-        raise InputError(f"`{path}`: `{shown(name)}`: {error}") from None
+        raise InputError(f"`{path}`: `{shown(name)}`: {error.fact}", hint="lock it again") from None

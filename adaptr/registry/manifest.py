@@ -22,6 +22,8 @@ EMPTY = b"{}"
 _ORAS_FILE, _ORAS_UNPACK = "application/vnd.oci.image.layer.v1.tar", "io.deis.oras.content.unpack"
 _ARCHIVE_NAMES = (".tar", ".gz", ".tgz", ".zst", ".zip", ".xz", ".bz2", ".7z", ".rar", ".whl", ".egg", ".jar", ".lzma")
 _ARCHIVES = ("tar", "zip", "zstd", "7z", "rar", "bz2", "bzip", "xz", "lzma", "compress", "cpio", "archive", "iso9660")
+#: The way on where somebody else made the manifest.
+_AGAIN = "ask its owner to push it again"
 #: The most layers that an artifact may have: a model in thousands of shards has fewer.
 MAX_LAYERS = 4096
 
@@ -42,7 +44,7 @@ class Descriptor:
         """The file's name, "" without one. Raises `UnsafeName`, also where two annotations disagree."""
         said = {self.annotations[key] for key in (terms.TITLE, terms.FILEPATH) if key in self.annotations}
         if len(said) > 1:
-            raise BadManifest(f"a layer is called both `{shown(min(said))}` and `{shown(max(said))}`")
+            raise BadManifest(f"a layer is called both `{shown(min(said))}` and `{shown(max(said))}`", hint=_AGAIN)
         return names.require(said.pop()) if said else ""
 
     def document(self) -> dict[str, Any]:
@@ -138,7 +140,9 @@ def _require_apart(name: str, taken: dict[str, str]) -> None:
     folded = name.casefold()
     above = [folded[:at] for at, letter in enumerate(folded) if letter == "/"]
     if folded in taken or any(taken.get(folder) for folder in above):
-        raise BadManifest(f"two layers are called `{name}`, or one is a file where the other wants a folder")
+        raise BadManifest(
+            f"two layers are called `{name}`, or one is a file where the other wants a folder", hint=_AGAIN
+        )
     taken.update(dict.fromkeys(above, ""), **{folded: name})
 
 
@@ -156,21 +160,41 @@ def parse(raw: bytes, content_type: str | None = None) -> Manifest:
     document = _document(raw)
     said = _text(document.get("mediaType", terms.OCI_MANIFEST), "mediaType")
     if content_type and content_type.partition(";")[0].strip() not in {said, "application/json"}:
-        raise BadManifest(f"the registry calls it `{shown(content_type)}`, it calls itself `{shown(said)}`")
+        raise BadManifest(
+            "the manifest",
+            got=f"called `{shown(content_type)}` by the registry",
+            want=f"`{shown(said)}`, as it calls itself",
+            hint=_AGAIN,
+        )
     if said not in {terms.OCI_MANIFEST, terms.DOCKER_MANIFEST}:
-        raise RefusedMediaType(f"`{shown(said)}` is not an image manifest, which is what an adapter is kept in")
+        raise RefusedMediaType(
+            "it",
+            got=f"`{shown(said)}`",
+            want="an image manifest, which is what an adapter is kept in",
+            hint="look at the reference: it may be a container image or an index",
+        )
     if "manifests" in document or document.get("schemaVersion") != 2:
-        raise BadManifest("the manifest has `manifests` or another schemaVersion than 2: it is two things at once")
+        raise BadManifest(
+            "the manifest has `manifests` or another schemaVersion than 2: it is two things at once", hint=_AGAIN
+        )
     layers = document.get("layers")
     if not isinstance(layers, list):
-        raise BadManifest("the manifest has no list `layers`")
+        raise BadManifest("the manifest has no list `layers`", hint=_AGAIN)
     if len(layers) > MAX_LAYERS:
-        raise BadManifest(f"the manifest has {len(layers)} layers, the limit is {MAX_LAYERS}")
+        raise BadManifest(
+            "the manifest",
+            verb="has",
+            got=f"{len(layers)} layers",
+            want=f"at most {MAX_LAYERS}",
+            hint="put fewer files into one artifact",
+        )
     subject = document.get("subject")
     version = _texts(document.get("annotations"), "annotations").get(terms.SPEC_VERSION, terms.SPEC)
     if version.partition(".")[0] != terms.SPEC.partition(".")[0]:
         raise BadManifest(
-            f"it follows version {shown(version)} of the artifact specification, adaptr knows {terms.SPEC}"
+            f"it follows version {shown(version)} of the artifact specification",
+            want=f"version {terms.SPEC}",
+            hint="install a newer adaptr",
         )
     return Manifest(
         config=descriptor(document.get("config"), "config"),
@@ -194,10 +218,10 @@ def _entries(raw: bytes, content_type: str | None) -> list[Any]:
     if said != terms.OCI_INDEX or (
         content_type and content_type.partition(";")[0].strip() not in {said, "application/json"}
     ):
-        raise BadManifest(f"`{shown(content_type or said)}` is not an image index")
+        raise BadManifest("it", got=f"`{shown(content_type or said)}`", want="an image index")
     entries = document.get("manifests")
     if not isinstance(entries, list) or "layers" in document:
-        raise BadManifest("an image index must have a list `manifests` and no `layers`")
+        raise BadManifest("it is no image index", want="a list `manifests` and no `layers`", hint=_AGAIN)
     return entries
 
 
@@ -219,7 +243,7 @@ def index_bytes(entries: Iterable[Descriptor]) -> bytes:
 def descriptor(value: object, where: str) -> Descriptor:
     """A descriptor out of JSON. `urls` are ignored: they would send a reader anywhere."""
     if not isinstance(value, dict):
-        raise BadManifest(f"`{where}` holds no descriptor")
+        raise BadManifest(f"`{where}` holds no descriptor", want="`mediaType`, `digest` and `size`", hint=_AGAIN)
     size = value.get("size")
     if type(size) is not int or not 0 <= size < 2**63:
         raise BadManifest(f"`{where}` has the size `{shown(size)}`", want="a natural number")
@@ -233,13 +257,19 @@ def descriptor(value: object, where: str) -> Descriptor:
         None if data is None else _decoded(data, where),
     )
     if found.data is not None and Digest.of(found.data) != found.digest:
-        raise BadManifest(f"`{where}` carries data that its digest does not name")
+        raise BadManifest(f"`{where}` carries data that its digest does not name", hint=_AGAIN)
     return found
 
 
 def _document(raw: bytes) -> dict[str, Any]:
     if len(raw) > MAX:
-        raise BadManifest(f"the manifest has {len(raw)} bytes, the limit is {MAX}")
+        raise BadManifest(
+            "the manifest",
+            verb="has",
+            got=f"{len(raw)} bytes",
+            want=f"at most {MAX}",
+            hint="put less into its annotations, or fewer files into one artifact",
+        )
     return json_object(raw, "the manifest", BadManifest)
 
 
@@ -247,7 +277,7 @@ def _decoded(data: object, where: str) -> bytes:
     try:
         return base64.b64decode(_text(data, f"{where}.data"), validate=True)
     except ValueError:
-        raise BadManifest(f"`{where}.data` is not base64") from None
+        raise BadManifest(f"`{where}.data` is not base64", hint=_AGAIN) from None
 
 
 def _text(value: object, where: str) -> str:
@@ -260,5 +290,5 @@ def _texts(value: object, where: str) -> dict[str, str]:
     if value is None:
         return {}
     if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
-        raise BadManifest(f"`{where}` must map text to text")
+        raise BadManifest(f"`{where}` is no map", want="a map from text to text", hint=_AGAIN)
     return value

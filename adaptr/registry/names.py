@@ -19,8 +19,9 @@ def require(name: str) -> str:
     harmless = 0 < len(parts) <= MAX_LEVELS and len(name) <= MAX_LENGTH and all(map(_plain, parts))
     if not harmless:
         raise UnsafeName(
-            f"`{shown(name)}` can't be the name of a file in an artifact: wanted up to {MAX_LEVELS} levels of letters, "
-            "digits, `.`, `_` and `-`, none starting with a dot"
+            f"`{shown(name)}` can't be the name of a file in an artifact",
+            want=f"up to {MAX_LEVELS} levels of letters, digits, `.`, `_` and `-`, none starting with a dot",
+            hint="rename it",
         )
     return name
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from adaptr import foreign
 from adaptr.contract.capabilities import STACK
-from adaptr.errors import InputError, UnsafePickle
+from adaptr.errors import InputError, UnsafePickle, phrases
 from adaptr.foreign import formats
 from adaptr.foreign.seen import CONFIG, is_adaptr
 from adaptr.format import canonical
@@ -101,7 +101,7 @@ def _files(path: Path) -> dict[str, Path]:
     if path.is_file():
         return {_file_name(path): path}
     if not path.is_dir():
-        raise InputError(f"there is nothing at `{path}`")
+        raise phrases.nothing_at(path)
     found = selected([file.name for file in plain(path) if file.is_file()], str(path))
     return {name: path / file for name, file in found.items()}
 
@@ -134,7 +134,7 @@ def selected(files: Iterable[str], where: str) -> dict[str, str]:
                 "pulled",
                 hint="`adaptr convert FOLDER -o OUT` makes a safe file of one that you trust",
             )
-        raise InputError(f"`{where}` holds no safetensors file")
+        raise InputError(f"`{where}` holds no safetensors file", hint="name the folder of an adapter, or its file")
     return {names.require(NAME if _is_own(name) else name): name for name in [*weights, *beside]}
 
 
@@ -142,12 +142,13 @@ def _weights(there: Sequence[str], where: str) -> list[str]:
     found = [name for name in there if name.endswith(".safetensors")]
     own = [name for name in found if _is_own(name)]
     if len(own) > 1:
-        raise InputError(f"`{where}` holds {len(own)} adaptr files: name one, such as `{own[0]}`")
+        raise InputError(f"`{where}` holds {len(own)} adaptr files", hint=f"name one, such as `{own[0]}`")
     theirs = formats.packed(there)
     adapters = [*own, *(names[0] for names in theirs.values())]
     if len(adapters) > 1:
         raise InputError(
-            f"`{where}` holds two adapters, `{adapters[0]}` and `{adapters[1]}`: keep them in folders of their own"
+            f"`{where}` holds two adapters, `{adapters[0]}` and `{adapters[1]}`",
+            hint="keep them in folders of their own",
         )
     if own or theirs or CONFIG in there:
         return own or [name for names in theirs.values() for name in names if name in found]

@@ -113,8 +113,9 @@ def _enlist(registry: Registry, repository: str, attachment: Manifest) -> None:
             written = _write(registry, repository, tag_of(subject), [*entries, entry])
         time.sleep(random.uniform(*PAUSE) * (1 + number / 4))
     raise TransferError(
-        f"`{registry.host}`: others write the list of what is attached to {subject} all the time; {attachment.digest} "
-        "is pushed but not in it: push again"
+        f"`{registry.host}`: others write the list of what is attached to {subject} all the time, and "
+        f"{attachment.digest} is pushed but not in it",
+        hint="push again",
     )
 
 

@@ -113,11 +113,17 @@ def read(manifest: Manifest, store: Store) -> list[Found]:
     """The artifacts of an index that is in the store. Raises `BadManifest`."""
     layer = next((layer for layer in manifest.layers if layer.media_type == terms.INDEX_ARTIFACT), None)
     if layer is None:
-        raise BadManifest(f"{manifest.digest} is not an index of artifacts")
+        raise BadManifest(f"{manifest.digest} is not an index of artifacts", hint="make one with `adaptr index`")
     document = json_object(store.read(layer.digest, MAX), "the index", BadManifest)
     rows = document.get("artifacts")
     if document.get("version") != VERSION or not isinstance(rows, list):
-        raise BadManifest(f"the index is of version {shown(document.get('version'))}, adaptr reads {VERSION}")
+        raise BadManifest(
+            "the index",
+            verb="has",
+            got=f"version {shown(document.get('version'))}",
+            want=f"{VERSION}",
+            hint="make it again with this adaptr",
+        )
     return [_row(row) for row in rows]
 
 
@@ -125,5 +131,7 @@ def _row(row: Any) -> Found:
     annotations = row.get("annotations") if isinstance(row, dict) else None
     told = isinstance(annotations, dict) and [row.get("reference"), row.get("digest"), *annotations.values()]
     if not told or not all(isinstance(text, str) for text in told):
-        raise BadManifest("the index has an entry without `reference`, `digest` and `annotations`")
+        raise BadManifest(
+            "the index has an entry without `reference`, `digest` and `annotations`", hint="make it again"
+        )
     return _found(row["reference"], row["digest"], annotations)

@@ -6,7 +6,7 @@ import struct
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adaptr.errors import AdaptrError, EntryMalformed, HeaderNotJson, HeaderTooLarge, shown
+from adaptr.errors import AdaptrError, EntryMalformed, HeaderNotJson, HeaderTooLarge, phrases, shown
 from adaptr.format.io import open_tensors
 from adaptr.untrusted import opened
 
@@ -29,7 +29,7 @@ def header(name: str, file: Path) -> Header:
         found = open_tensors(file).header
         _require_plain(found)
     except AdaptrError as error:
-        raise type(error)(f"`{name}`: {error}") from None
+        raise error.at(name) from None
     return found
 
 
@@ -38,14 +38,21 @@ def _require_small(file: Path) -> None:
         first = found.read(9)
     length = struct.unpack("<Q", first[:8])[0] if len(first) == 9 else 0
     if length > MAX_HEADER:
-        raise HeaderTooLarge(f"the header says it has {length} bytes; in an artifact the limit is {MAX_HEADER}")
+        raise HeaderTooLarge(
+            "the header", verb="has", got=f"{length} bytes, as it says", want=f"at most {MAX_HEADER} in an artifact"
+        )
     if len(first) == 9 and first[8:] != b"{":
-        raise HeaderNotJson("the header does not start with `{`")
+        raise HeaderNotJson("the header does not start with `{`", hint=phrases.FETCH)
 
 
 def _require_plain(found: Header) -> None:
     if len(found.entries) > MAX_TENSORS:
-        raise HeaderTooLarge(f"it has {len(found.entries)} tensors; in an artifact the limit is {MAX_TENSORS}")
+        raise HeaderTooLarge(
+            "it", verb="has", got=f"{len(found.entries)} tensors", want=f"at most {MAX_TENSORS} in an artifact"
+        )
     for key in found.entries:
         if not key or not key.isprintable() or "\\" in key or {"", ".."} & set(key.split("/")):
-            raise EntryMalformed(f"`{shown(key)}` can't be the name of a tensor in an artifact")
+            raise EntryMalformed(
+                f"`{shown(key)}` can't be the name of a tensor in an artifact",
+                want="printable parts between `/`, none of them `..`",
+            )

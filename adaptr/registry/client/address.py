@@ -36,9 +36,9 @@ def origin(url: str) -> Origin:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:
-        raise RegistryError(f"`{shown(url)}` is no URL") from None
+        raise RegistryError(f"`{shown(url)}` is no URL", want="`https://host/path`") from None
     if parts.scheme not in _PORTS or not parts.hostname or parts.username is not None:
-        raise RegistryError(f"`{shown(url.partition('?')[0])}` is no URL that adaptr asks: wanted `https://host/path`")
+        raise RegistryError(f"`{shown(url.partition('?')[0])}` is no URL that adaptr asks", want="`https://host/path`")
     return Origin(parts.scheme, parts.hostname.lower(), port or _PORTS[parts.scheme])
 
 
@@ -101,7 +101,10 @@ def literal_inside(host: str) -> bool:
 def refuse_link_local(host: str) -> None:
     """Raises `RegistryError` for addresses where clouds keep the secrets of their machines (169.254/16, fe80::/10)."""
     if any(one.is_link_local for one in _addresses(host)):
-        raise RegistryError(f"`{shown(host)}` is a link-local address, where no registry is: refused")
+        raise RegistryError(
+            f"`{shown(host)}` is a link-local address, where no registry is: refused",
+            hint="give the registry's own name or address",
+        )
 
 
 def _addresses(host: str) -> list[Address]:

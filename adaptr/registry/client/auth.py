@@ -165,7 +165,7 @@ class Auth:
         said = answer.json()
         value, life = said.get("token") or said.get("access_token"), said.get("expires_in", LIFE)
         if not isinstance(value, str) or not value.isascii() or not value.isprintable():
-            raise AuthError(f"`{realm}` gives no token")
+            raise AuthError(f"`{realm}` gives no token", hint="log in again with `adaptr login`")
         seconds = float(life) if isinstance(life, int | float) and life > 0 else LIFE
         redaction.keep(value)
         return Token(value, time.monotonic() + USED * seconds)
@@ -181,4 +181,4 @@ class Auth:
 def _require_private(place: Origin, secret: str) -> None:
     """Raises `AuthError` where others could read a secret on its way, whatever somebody said of the host."""
     if not address.private(place):
-        raise AuthError(f"`{place}` wants {secret}, and is not encrypted: not sent")
+        raise AuthError(f"`{place}` wants {secret}, and is not encrypted: not sent", hint="use `https://`")

@@ -136,7 +136,10 @@ def _helper(document: dict[str, Any], key: str) -> str:
     found = (helpers.get(key) or helpers.get(_plain(key))) if isinstance(helpers, dict) else None
     found = found or document.get("credsStore") or ""
     if not isinstance(found, str) or (found and not _HELPER.match(found)):
-        raise AuthError(f"`{shown(found)}` is no name of a credential helper")
+        raise AuthError(
+            f"`{shown(found)}` is no name of a credential helper",
+            hint="correct `credsStore` and `credHelpers` in docker's `config.json`",
+        )
     return found
 
 
@@ -192,9 +195,15 @@ def _ask(helper: str, verb: str, text: str) -> str:
             [program, verb], input=text, capture_output=True, text=True, timeout=_HELPER_SECONDS, check=False
         )
     except FileNotFoundError:
-        raise MachineError(f"`{program}`, which keeps the accounts, is not installed") from None
+        raise MachineError(
+            f"`{program}`, which keeps the accounts, is not installed",
+            hint="install it, or take it out of docker's `config.json` and log in again",
+        ) from None
     except (OSError, subprocess.TimeoutExpired):
-        raise MachineError(f"`{program} {verb}` does not work, or took longer than {_HELPER_SECONDS} s") from None
+        raise MachineError(
+            f"`{program} {verb}` does not work, or took longer than {_HELPER_SECONDS} s",
+            hint="try it in a terminal to see why",
+        ) from None
     if ran.returncode:
         raise _Unknown(f"`{program} {verb}` refuses")
     return ran.stdout

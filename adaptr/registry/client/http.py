@@ -64,7 +64,10 @@ class Answer:
         """The body as it arrives. Raises `TransferError` when it stops too early."""
         encoding = self.header("content-encoding") or "identity"
         if encoding != "identity":
-            raise RegistryError(f"`{self.origin}` sends `{shown(encoding)}`, though it was asked not to pack anything")
+            raise RegistryError(
+                f"`{self.origin}` sends `{shown(encoding)}`, though it was asked not to pack anything",
+                hint="tell those who run it, or a proxy in between",
+            )
         with explained(self.url):
             yield from self.response.iter_raw()
 
@@ -75,7 +78,10 @@ class Answer:
             found += chunk
             if len(found) > limit:
                 raise RegistryError(
-                    f"`{self.origin}` answers with more than {limit} bytes, where none may be that long"
+                    f"`{self.origin}`",
+                    verb="answers",
+                    got=f"with more than {limit} bytes",
+                    want="fewer, as no such answer may be that long",
                 )
         return bytes(found)
 
@@ -89,6 +95,7 @@ class Answer:
             raise TransferError(
                 f"`{self.origin}` answers {self.status} {shown(self.reason)}",
                 after=retry.asked(self.header("retry-after")),
+                hint="try again later",
             )
 
 
@@ -113,7 +120,10 @@ def exchange(
             response.close()
         target = places.redirected(url, location)
         headers, url = places.carried(headers, url, target), target
-    raise RegistryError(f"`{address.origin(url)}` is the end of more than {HOPS} redirects: not followed")
+    raise RegistryError(
+        f"`{address.origin(url)}` is the end of more than {HOPS} redirects: not followed",
+        hint="ask the place itself that they lead to",
+    )
 
 
 def _sent(method: str, url: str, headers: Mapping[str, str], body: Body | None) -> httpx.Response:
@@ -173,9 +183,9 @@ def explained(url: str) -> Iterator[None]:
     try:
         yield
     except pace.TooSlow as error:
-        raise RegistryError(f"`{address.origin(url)}` {error}") from None
+        raise RegistryError(f"`{address.origin(url)}` {error}", hint="try again later") from None
     except httpx.InvalidURL:
-        raise RegistryError(f"`{shown(url.partition('?')[0])}` is no URL") from None
+        raise RegistryError(f"`{shown(url.partition('?')[0])}` is no URL", want="`https://host/path`") from None
     except httpx.HTTPError as error:
         where, text = address.origin(url), redaction.redacted(str(error)) or type(error).__name__
         if "CERTIFICATE_VERIFY_FAILED" in text:
@@ -183,4 +193,4 @@ def explained(url: str) -> Iterator[None]:
                 f"`{where}` shows a certificate that nobody here vouches for ({shown(text, 200)})",
                 hint="if it is your own authority's, set `SSL_CERT_FILE` to the file with its certificate",
             ) from None
-        raise TransferError(f"`{where}`: {shown(text, 200)}") from error
+        raise TransferError(f"`{where}`: {shown(text, 200)}", hint="look at the network, and try again") from error

@@ -40,7 +40,10 @@ def _all(registry: Registry, path: str, key: str, scopes: Scopes, what: str) -> 
     for document in _pages(registry, path, scopes, what):
         listed = document.get(key) or []
         if not isinstance(listed, list) or not all(isinstance(name, str) for name in listed):
-            raise RegistryError(f"`{registry.host}` answers with no list `{key}` of names for {what}")
+            raise RegistryError(
+                f"`{registry.host}` answers with no list `{key}` of names for {what}",
+                hint="it may not list; name what you look for",
+            )
         page = set(listed)
         if page <= found:
             break
@@ -54,7 +57,9 @@ def _pages(registry: Registry, path: str, scopes: Scopes, what: str) -> Iterator
         yield document
         if not path:
             return
-    raise RegistryError(f"`{registry.host}` has more than {PAGES} pages of {what}: not read on")
+    raise RegistryError(
+        f"`{registry.host}` has more than {PAGES} pages of {what}: not read on", hint="search in a narrower place"
+    )
 
 
 def _page(registry: Registry, path: str, scopes: Scopes, what: str) -> tuple[dict[str, Any], str]:

@@ -55,7 +55,10 @@ def door(host: str) -> Door:
         answer.require_lasting()
         registry.auth.meet(answer, frozenset(), {})
         if answer.status not in {200, 401}:
-            raise RegistryError(f"`{registry.base}/v2/` answers {answer.status}: no OCI registry is there")
+            raise RegistryError(
+                f"`{registry.base}/v2/` answers {answer.status}: no OCI registry is there",
+                hint="look at the name of the host",
+            )
         return Door(host, registry, registry.auth.realm, answer.status == 200)
 
 
@@ -64,7 +67,10 @@ def login(door: Door, user: str, secret: str) -> LoggedIn:
     auth = door.registry.auth
     auth.try_out(Credential(user, secret), door.realm)
     if not door.open and door.registry.ping() != 200:
-        raise AuthError(f"`{door.host}` does not accept the account `{user}`; nothing was kept")
+        raise AuthError(
+            f"`{door.host}` does not accept the account `{user}`, so nothing was kept",
+            hint="look at the name and the password, or make a new token there",
+        )
     kept = credentials.keep(door.host, user, secret)
     if door.realm is not None:
         pins.pin(auth.base, door.realm)
@@ -76,5 +82,5 @@ def logout(host: str) -> list[str]:
     found = credentials.forget(host)
     pins.unpin(address.ALIASES.get(host, host))
     if not found:
-        raise AuthError(f"nobody is logged in to `{host}` here")
+        raise AuthError(f"nobody is logged in to `{host}` here", hint=f"log in with `adaptr login {host}`")
     return found

@@ -64,6 +64,11 @@ def _write(document: dict[str, str]) -> None:
 def require_plausible(base: Origin, realm: Origin) -> None:
     """Raises `AuthError` for a token server that no registry needs: unencrypted, or inside this network."""
     if realm.scheme != "https" and base.scheme == "https":
-        raise AuthError(f"`{base}` sends us to `{realm}` for a token, which is not encrypted: refused")
+        raise AuthError(
+            f"`{base}` sends us to `{realm}` for a token, which is not encrypted: refused", hint="tell those who run it"
+        )
     if realm.host != base.host and address.literal_inside(realm.host):
-        raise AuthError(f"`{base}` sends us to `{realm}` for a token, which is inside this network: refused")
+        raise AuthError(
+            f"`{base}` sends us to `{realm}` for a token, which is inside this network: refused",
+            hint="tell those who run it",
+        )

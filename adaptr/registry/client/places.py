@@ -18,9 +18,14 @@ def redirected(url: str, location: str) -> str:
     target = urljoin(url, location)
     here, there = address.origin(url), address.origin(target)
     if here.scheme == "https" and there.scheme != "https":
-        raise RegistryError(f"`{here}` redirects to `{there}`, which is not encrypted: refused")
+        raise RegistryError(
+            f"`{here}` redirects to `{there}`, which is not encrypted: refused", hint="tell those who run it"
+        )
     if there.host != here.host and address.local(there.host) and not address.local(here.host):
-        raise RegistryError(f"`{here}` redirects to `{there}`, which is inside this network: refused")
+        raise RegistryError(
+            f"`{here}` redirects to `{there}`, which is inside this network: refused",
+            hint="ask that place itself, if you trust it",
+        )
     return target
 
 

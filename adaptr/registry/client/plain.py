@@ -19,7 +19,9 @@ def refused(answer: Answer, where: str) -> AdaptrError:
     """What an answer means that is not the file."""
     said = f"`{shown(where, 200)}` answers {answer.status} {shown(answer.reason)}"
     if answer.status in {404, 410}:
-        return NotFound(f"there is nothing at `{shown(where, 200)}` ({answer.status})")
+        return NotFound(
+            f"there is nothing at `{shown(where, 200)}` ({answer.status})", hint="look at its name and version"
+        )
     return (AuthError if answer.status in {401, 403} else RegistryError)(said)
 
 
@@ -71,7 +73,10 @@ class File:
                     if len(found) >= count:
                         break
             if size < 0:
-                raise RegistryError(f"`{shown(self.url, 200)}` does not say how long it is")
+                raise RegistryError(
+                    f"`{shown(self.url, 200)}` does not say how long it is",
+                    hint="download it by other means, and give the file",
+                )
             return bytes(found[:count]), size
 
         return retried(once)

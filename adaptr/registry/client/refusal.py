@@ -21,19 +21,25 @@ def of(answer: Answer, auth: Auth, what: str, scopes: Scopes) -> RegistryError:
     words = _words(answer)
     login = f"`adaptr login {auth.host}`"
     if answer.status == 401 and not account:
-        return AuthError(f"`{auth.host}` shows {what} only to those it knows ({need}); log in with {login}{words}")
+        return AuthError(
+            f"`{auth.host}` shows {what} only to those it knows ({need}){words}", hint=f"log in with {login}"
+        )
     if answer.status == 401:
-        return AuthError(f"`{auth.host}` does not accept the account `{shown(account)}` for {what}; {login}{words}")
+        return AuthError(
+            f"`{auth.host}` does not accept the account `{shown(account)}` for {what}{words}",
+            hint=f"log in again with {login}",
+        )
     if answer.status == 403:
         who = f"the account `{shown(account)}`" if account else "anybody without an account"
         return AuthError(
-            f"`{auth.host}` does not let {who} at {what} (scope `{need}`), or it does not exist; use another account "
-            f"with {login}, or ask the owner{words}"
+            f"`{auth.host}` does not let {who} at {what} (scope `{need}`), or it does not exist{words}",
+            hint=f"use another account with {login}, or ask the owner",
         )
     if answer.status == 404:
         who = f" to the account `{shown(account)}`" if account else f" without an account; {login} if it is private"
         return NotFound(f"`{auth.host}` has no {what}, or does not show it{who}{words}")
-    return RegistryError(f"`{answer.origin}` answers {answer.status} for {what}{words}")
+    asked = f"`{answer.origin}` answers {answer.status} for {what}{words}"
+    return RegistryError(asked, hint="try again later, or tell those who run it")
 
 
 def _words(answer: Answer) -> str:

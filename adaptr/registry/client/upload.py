@@ -40,7 +40,10 @@ def upload(registry: Registry, repository: str, blob: Descriptor, path: Path, co
         return 0
     retried(lambda: _send(registry, repository, blob, path, count))
     if not registry.has(repository, blob, scopes_of(repository)):
-        raise IntegrityError(f"`{registry.host}` took {blob.digest} for `{repository}` and does not have it afterwards")
+        raise IntegrityError(
+            f"`{registry.host}` took {blob.digest} for `{repository}` and does not have it afterwards",
+            hint="push again, or tell those who run it",
+        )
     return blob.size
 
 

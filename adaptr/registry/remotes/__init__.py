@@ -94,7 +94,7 @@ class Remote:
         raise self._cannot("searched in")
 
     def _cannot(self, what: str) -> Unsupported:
-        return Unsupported(f"nothing can be {what} `{self.name}://`")
+        return Unsupported(f"nothing can be {what} `{self.name}://`", hint="`oci://` and `file://` can do all")
 
 
 def of(scheme: str) -> Remote:

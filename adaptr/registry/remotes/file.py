@@ -78,16 +78,21 @@ def _is_layout(reference: Reference) -> bool:
 def _layout(reference: Reference) -> Layout:
     root = Path(reference.name)
     if not (root / layout.MARK).is_file():
-        raise NotFound(f"there is no OCI layout at `{root}`")
+        raise NotFound(f"there is no OCI layout at `{root}`", hint="look at the path; pushing there makes one")
     return Layout(f"file://{reference.name}", lambda name: LocalFile(root / name))
 
 
 def _packed(reference: Reference, store: Store) -> Manifest:
     """The manifest of an adapter here. Raises `DigestMismatch` where the reference wants another one."""
     if not Path(reference.name).exists():
-        raise NotFound(f"there is nothing at `{reference.name}`")
+        raise NotFound(f"there is nothing at `{reference.name}`", hint="look at the path")
     manifest = pack.stored(Path(reference.name), store)
     own = {layer.digest for layer in manifest.layers} if len(manifest.layers) == 1 else set()
     if reference.digest not in {None, manifest.digest, *own}:
-        raise DigestMismatch(f"`{reference.name}` is {manifest.digest} now, not {reference.digest}")
+        raise DigestMismatch(
+            f"`{reference.name}`",
+            got=f"{manifest.digest} now",
+            want=f"{reference.digest}",
+            hint="leave the digest out to take what is there now",
+        )
     return manifest

@@ -61,7 +61,9 @@ class Oci(Remote):
         from adaptr.registry.client.upload import upload
 
         if reference.digest not in {None, digest}:
-            raise IntegrityError(f"`{reference}` asks for another digest than that of what is pushed, {digest}")
+            raise IntegrityError(
+                "what is pushed", got=digest, want=f"the digest in `{reference}`", hint="leave the digest out"
+            )
         manifest, registry = store.manifest(digest), _registry(reference)
         _require_free(registry, reference, digest, force)
         meter, origin = Meter(manifest.size, "pushing", progress), store.reference_of(digest)
@@ -130,7 +132,9 @@ def _header(registry: Registry, repository: str, blob: Descriptor) -> bytes:
     def start(count: int) -> bytes:
         found = registry.head_of(repository, blob, count)
         if len(found) == blob.size and Digest.of(found) != blob.digest:
-            raise IntegrityError(f"{blob.digest} in `{repository}` is damaged there, or was changed")
+            raise IntegrityError(
+                f"{blob.digest} in `{repository}` is damaged there, or was changed", hint="push it again"
+            )
         return found
 
     return glance.header(start, blob.size, f"{repository}@{blob.digest}")
@@ -158,8 +162,10 @@ def _require_there(registry: Registry, reference: Reference, manifest: Manifest)
     there = registry.tagged(reference.name, name, scopes_of(reference.name))
     if there is None or there[0] not in {"", manifest.digest} or there[1] not in {-1, len(manifest.raw)}:
         raise IntegrityError(
-            f"`{reference}` was pushed as {manifest.digest}, and the registry has {there[0] if there else 'nothing'} "
-            "there: somebody else pushed at the same time, or it keeps something else than it is given"
+            f"`{reference}` was pushed as {manifest.digest}, and the registry has "
+            f"{(there[0] if there else 'nothing')} there: somebody else pushed at the same time, or it keeps "
+            "something else than it is given",
+            hint="pull it by its digest, or push again",
         )
 
 

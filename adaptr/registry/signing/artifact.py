@@ -51,8 +51,14 @@ def proved(manifest: Manifest, store: Store, trust: Trust) -> list[Verified]:
     if found:
         return found
     if not wrong:
-        raise SignatureError(f"{manifest.digest} is not signed, as far as the store knows")
-    raise SignatureError(f"{manifest.digest} has {len(wrong)} signature(s) and none that is right: {wrong[0]}")
+        raise SignatureError(
+            f"{manifest.digest} is not signed, as far as the store knows",
+            hint="pull it again with its signatures, or ask its owner to sign it",
+        )
+    raise SignatureError(
+        f"{manifest.digest} has {len(wrong)} signature(s) and none that is right: {wrong[0]}",
+        hint="give the key of the one who signed it, or ask them to sign it again",
+    )
 
 
 def proved_by(manifest: Manifest, raw: bytes, trust: Trust) -> Verified:
@@ -63,7 +69,8 @@ def proved_by(manifest: Manifest, raw: bytes, trust: Trust) -> Verified:
     if dict(found.statement.claims) != dict(want.claims):
         raise SignatureError(
             f"the files of {manifest.digest} are what was signed, the artifact is not: the signature says "
-            f"{_listed(found.statement.claims)}, the artifact is {_listed(want.claims)}"
+            f"{_listed(found.statement.claims)}, the artifact is {_listed(want.claims)}",
+            hint="ask its owner to sign this one",
         )
     return found
 
@@ -81,7 +88,7 @@ def stated(manifest: Manifest) -> Statement:
     """What a signature of this artifact says."""
     files = {name: layer.digest.hex for name, layer in manifest.files().items()}
     if not files:
-        raise SignatureError(f"{manifest.digest} has no files that could be signed")
+        raise SignatureError(f"{manifest.digest} has no files that could be signed", hint="sign an artifact with files")
     said = {claim: manifest.annotations.get(key, "") for claim, key in CLAIMED.items()}
     claims = {"manifest": str(manifest.digest), **{key: value for key, value in said.items() if value}}
     return Statement(said["name"] or manifest.digest.short, files, claims)

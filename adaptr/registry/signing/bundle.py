@@ -35,7 +35,7 @@ class Signer:
 
     def __post_init__(self) -> None:
         if self.chain and self.chain[0].public_key() != self.key.public_key():
-            raise InputError("the certificate is of another key; its own must come first in the file")
+            raise InputError("the certificate is of another key", hint="put its own first in the file")
         if self.chain:
             certificates.require_signing(self.chain[0])
 
@@ -93,12 +93,15 @@ def _signer(material: dict[str, Any], trust: Trust, payload: bytes, signature: b
         if _made_by(known, payload, signature):
             return known, _subject(chain, known)
     if not chain or not (trust.roots or trust.fingerprints):
-        raise SignatureError(_stranger(material, chain, trust))
+        raise SignatureError(
+            _stranger(material, chain, trust),
+            hint="give the key or the authority of the one who signed it, if you trust them",
+        )
     key: Any = chain[0].public_key()
     if not (keys.is_curve(key) and keys.fingerprint(key) in trust.fingerprints):
         certificates.require_chain(chain, trust.roots)
     if not _made_by(key, payload, signature):
-        raise SignatureError("the signature is not of this content by the key of its certificate")
+        raise SignatureError("the signature is not of this content by the key of its certificate", hint=statement.AGAIN)
     return key, _subject(chain, key)
 
 
@@ -146,7 +149,7 @@ def _chain(material: dict[str, Any]) -> list[Certificate]:
         return []
     listed = found.get("certificates") if isinstance(found, dict) else None
     if not isinstance(listed, list) or not 0 < len(listed) <= 2 * certificates.DEPTH:
-        raise SignatureError("the signature's list of certificates is empty, too long or none")
+        raise SignatureError("the signature's list of certificates is empty, too long or none", hint=statement.AGAIN)
     return certificates.load(_decoded(one.get("rawBytes") if isinstance(one, dict) else None) for one in listed)
 
 
@@ -161,18 +164,24 @@ def _hint(material: dict[str, Any], chain: list[Certificate]) -> str:
 def _opened(raw: bytes) -> tuple[dict[str, Any], bytes, bytes]:
     """Material, payload and signature of a bundle that is plainly one."""
     if len(raw) > MAX:
-        raise SignatureError(f"the signature has {len(raw)} bytes, the limit is {MAX}")
+        raise SignatureError(
+            "the signature", verb="has", got=f"{len(raw)} bytes", want=f"at most {MAX}", hint=statement.AGAIN
+        )
     document = json_object(raw, "the signature", SignatureError)
     if document.get("mediaType") != terms.BUNDLE:
         raise SignatureError("the signature", got=f"`{shown(document.get('mediaType'))}`", want=f"`{terms.BUNDLE}`")
     envelope, material = document.get("dsseEnvelope"), document.get("verificationMaterial")
     if not isinstance(envelope, dict) or not isinstance(material, dict):
-        raise SignatureError("the bundle has no DSSE envelope or no verification material")
+        raise SignatureError("the bundle has no DSSE envelope or no verification material", hint=statement.AGAIN)
     if envelope.get("payloadType") != PAYLOAD:
         raise SignatureError(f"`{shown(envelope.get('payloadType'))}` is signed", want=f"`{PAYLOAD}`")
     signatures = envelope.get("signatures")
     if not isinstance(signatures, list) or len(signatures) != 1 or not isinstance(signatures[0], dict):
-        raise SignatureError("the bundle must have exactly one signature: more than one can't be told apart")
+        raise SignatureError(
+            "the bundle has several signatures, which can't be told apart, or none",
+            want="exactly one",
+            hint=statement.AGAIN,
+        )
     return material, _decoded(envelope.get("payload")), _decoded(signatures[0].get("sig"))
 
 
@@ -182,4 +191,4 @@ def _decoded(text: object) -> bytes:
             raise ValueError
         return base64.b64decode(text, validate=True)
     except (ValueError, binascii.Error):
-        raise SignatureError("the bundle has something else where base64 must be") from None
+        raise SignatureError("the bundle has something else where base64 must be", hint=statement.AGAIN) from None

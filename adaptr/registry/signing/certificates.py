@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 #: Links from a signature to what is trusted.
 DEPTH = 8
+#: The way on where a certificate can sign nothing.
+RENEW = "ask for a signature by another certificate"
 #: The longest file of certificates, in bytes: what an operating system trusts has a fifth of it.
 LIMIT = 1 << 20
 
@@ -32,7 +34,10 @@ def read(path: Path) -> list[Certificate]:
     try:
         return load_pem_x509_certificates(raw)
     except ValueError as error:
-        raise InputError(f"`{path}` holds no certificates in PEM: {str(error)[:120]}") from None
+        raise InputError(
+            f"`{path}` holds no certificates in PEM: {str(error)[:120]}",
+            hint="write them as `openssl x509 -in FILE -outform PEM` does",
+        ) from None
 
 
 def load(raw: Iterable[bytes]) -> list[Certificate]:
@@ -42,7 +47,9 @@ def load(raw: Iterable[bytes]) -> list[Certificate]:
     try:
         return [load_der_x509_certificate(one) for one in raw]
     except ValueError as error:
-        raise SignatureError(f"the signature holds a certificate that is none: {str(error)[:120]}") from None
+        raise SignatureError(
+            f"the signature holds a certificate that is none: {str(error)[:120]}", hint=RENEW
+        ) from None
 
 
 def require_signing(leaf: Certificate) -> None:
@@ -52,11 +59,15 @@ def require_signing(leaf: Certificate) -> None:
 
     usage, purpose = _extension(leaf, KeyUsage), _extension(leaf, ExtendedKeyUsage)
     if purpose is None or ExtendedKeyUsageOID.CODE_SIGNING not in purpose:
-        raise SignatureError(f"the certificate of {_name(leaf)} is not for signing (no extended key usage codeSigning)")
+        raise SignatureError(
+            f"the certificate of {_name(leaf)} is not for signing (no extended key usage codeSigning)", hint=RENEW
+        )
     if usage is not None and not usage.digital_signature:
-        raise SignatureError(f"the certificate of {_name(leaf)} is not for signing (key usage)")
+        raise SignatureError(f"the certificate of {_name(leaf)} is not for signing (key usage)", hint=RENEW)
     if not keys.is_curve(leaf.public_key()):
-        raise SignatureError(f"the certificate of {_name(leaf)} has a key that is no P-256, P-384 or P-521")
+        raise SignatureError(
+            f"the certificate of {_name(leaf)}", verb="has", got="another key", want="P-256, P-384 or P-521", hint=RENEW
+        )
     _require_now(leaf)
     _require_understood(leaf)
 
@@ -73,13 +84,16 @@ def require_chain(chain: Sequence[Certificate], roots: Sequence[Certificate]) ->
         found = _issuer(current, between, depth)
         if found is None:
             raise SignatureError(
-                f"the certificate of {_name(chain[0])} leads to none that is trusted; {_name(current)} was issued by "
-                f"{current.issuer.rfc4514_string()}, which is not among them"
+                f"the certificate of {_name(chain[0])} leads to none that is trusted: {_name(current)} was "
+                f"issued by {current.issuer.rfc4514_string()}, which is not among them",
+                hint="give that authority by `--certificate-chain`, if you trust it",
             )
         between.remove(found)
         _require_now(found)
         current = found
-    raise SignatureError(f"the certificate of {_name(chain[0])} has more than {DEPTH} issuers")
+    raise SignatureError(
+        f"the certificate of {_name(chain[0])}", verb="has", got=f"more than {DEPTH} issuers", want="fewer"
+    )
 
 
 def _issuer(one: Certificate, among: Sequence[Certificate], depth: int) -> Certificate | None:
@@ -112,7 +126,8 @@ def _require_now(one: Certificate) -> None:
     if not one.not_valid_before_utc <= now <= one.not_valid_after_utc:
         raise SignatureError(
             f"the certificate of {_name(one)} is valid from {one.not_valid_before_utc:%Y-%m-%d} to "
-            f"{one.not_valid_after_utc:%Y-%m-%d}, and not now: it has to be signed again with a new one"
+            f"{one.not_valid_after_utc:%Y-%m-%d}, and not now",
+            hint="it has to be signed again with a new one",
         )
 
 
@@ -124,7 +139,8 @@ def _require_understood(one: Certificate) -> None:
     strange = [e.oid.dotted_string for e in one.extensions if e.critical and not isinstance(e.value, known)]
     if strange:
         raise SignatureError(
-            f"the certificate of {_name(one)} has a critical extension that adaptr does not check: {strange}"
+            f"the certificate of {_name(one)} has a critical extension that adaptr does not check: {strange}",
+            hint=RENEW,
         )
 
 
@@ -136,7 +152,7 @@ def _extension(one: Certificate, kind: type) -> Any:
     except ExtensionNotFound:
         return None
     except ValueError as error:
-        raise SignatureError(f"the certificate of {_name(one)} is malformed: {str(error)[:120]}") from None
+        raise SignatureError(f"the certificate of {_name(one)} is malformed: {str(error)[:120]}", hint=RENEW) from None
     return found
 
 

@@ -6,7 +6,7 @@ import hashlib
 import os
 from pathlib import Path
 
-from adaptr.errors import InputError, SignatureError
+from adaptr.errors import InputError, SignatureError, phrases
 from adaptr.files import record
 from adaptr.registry.signing import bundle, statement
 from adaptr.registry.signing.bundle import Signer, Trust, Verified
@@ -54,14 +54,14 @@ def hashed(path: Path, signature: Path) -> dict[str, str]:
     if path.is_file():
         return {ALONE: _sha256(path)}
     if not path.is_dir():
-        raise InputError(f"there is nothing at `{path}`")
+        raise phrases.nothing_at(path)
     mine = signature.absolute()
     found = {}
     for file in listed(path):
         if file.absolute() != mine:
             found[file.relative_to(path).as_posix()] = _sha256(file)
     if not found:
-        raise InputError(f"`{path}` holds no files")
+        raise InputError(f"`{path}` holds no files", hint="name a folder with files, or a file")
     return found
 
 
@@ -83,7 +83,10 @@ def _walked(folder: Path, root: Path) -> list[Path]:
         elif entry.is_file(follow_symlinks=False):
             found.append(path)
         else:
-            raise InputError(f"`{path}` is a link or no file: what it leads to could be changed without a trace")
+            raise InputError(
+                f"`{path}` is a link or no file: what it leads to could be changed without a trace",
+                hint="put the file itself there",
+            )
     return found
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adaptr.errors import InputError, MissingExtra
+from adaptr.errors import InputError, phrases
 from adaptr.untrusted import whole
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def require_library() -> None:
     try:
         import cryptography  # noqa: F401
     except ImportError:
-        raise MissingExtra("signatures need `cryptography`: `pip install 'adaptr[sign]'`") from None
+        raise phrases.extra("signing", "cryptography", "sign") from None
 
 
 def private(path: Path, password: Callable[[], str]) -> EllipticCurvePrivateKey:
@@ -38,9 +38,11 @@ def private(path: Path, password: Callable[[], str]) -> EllipticCurvePrivateKey:
         except TypeError:
             key = load_pem_private_key(raw, password().encode())
     except (ValueError, TypeError) as error:
-        raise InputError(f"`{path}` is no private key in PEM, or the password is another: {_first(error)}") from None
+        raise InputError(
+            f"`{path}` is no private key in PEM, or the password is another: {_first(error)}", hint=MAKE
+        ) from None
     except Exception as error:  # cryptography's own, for curves and ciphers that it lacks
-        raise InputError(f"`{path}` can't be used: {_first(error)}") from None
+        raise InputError(f"`{path}` can't be used: {_first(error)}", hint=MAKE) from None
     _require_curve(key, path)
     found: EllipticCurvePrivateKey = key
     return found
@@ -63,7 +65,10 @@ def public(path: Path) -> EllipticCurvePublicKey:
             load_pem_x509_certificate(raw).public_key() if b"BEGIN CERTIFICATE" in raw else load_pem_public_key(raw)
         )
     except Exception as error:
-        raise InputError(f"`{path}` is no public key in PEM: {_first(error)}") from None
+        raise InputError(
+            f"`{path}` is no public key in PEM: {_first(error)}",
+            hint="write one of the private key with `openssl pkey -in FILE -pubout`",
+        ) from None
     _require_curve(key, path)
     found: EllipticCurvePublicKey = key
     return found
@@ -94,7 +99,9 @@ def is_curve(key: object) -> bool:
 
 def _require_curve(key: object, path: Path) -> None:
     if not is_curve(key):
-        raise InputError(f"`{path}` is a {type(key).__name__}; wanted an elliptic curve P-256, P-384 or P-521: {MAKE}")
+        raise InputError(
+            f"`{path}`", got=f"a {type(key).__name__}", want="an elliptic curve P-256, P-384 or P-521", hint=MAKE
+        )
 
 
 def _read(path: Path) -> bytes:

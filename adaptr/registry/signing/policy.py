@@ -71,10 +71,11 @@ def _hold(reference: Reference, rule: Rule, path: Path, manifest: Manifest, stor
             _refresh(reference, manifest, store)
             artifact.proved(manifest, store, trust)
     except SignatureError as error:
-        said = f"the policy `{path}` wants `{reference}` signed: {error}"
+        said = f"the policy `{path}` wants `{reference}` signed: {error.fact}"
+        refused = PolicyError(said, hint=error.hint)
         if rule.mode == "enforce":
-            raise PolicyError(said) from None
-        log.warning("%s", said)
+            raise refused from None
+        log.warning("%s", refused)
 
 
 def _is_signed(manifest: Manifest, store: Store, trust: Trust) -> bool:
@@ -96,7 +97,7 @@ def place() -> Path | None:
     named = os.environ.get("ADAPTR_POLICY")
     path = Path(named).expanduser() if named else home() / FILE
     if named and not path.is_file():
-        raise InputError(f"`ADAPTR_POLICY` names `{path}`, and there is no such file")
+        raise InputError(f"`ADAPTR_POLICY` names `{path}`, and there is no such file", hint="correct it, or unset it")
     require_kept(path.parent)
     if not os.path.lexists(path):
         return None
@@ -120,9 +121,14 @@ def read(path: Path) -> list[Rule]:
     try:
         document = Plain(whole(path, MAX).decode()).get_single_data()
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"the policy `{path}` can't be read: {shown(' '.join(str(error).split()), 200)}") from None
+        raise InputError(
+            f"the policy `{path}` can't be read: {shown(' '.join(str(error).split()), 200)}",
+            hint="mend it: nothing is opened without it",
+        ) from None
     if not isinstance(document, list):
-        raise InputError(f"the policy `{path}` must be a list of rules with `scope`, `keys` and `mode`")
+        raise InputError(
+            f"the policy `{path}` is no list of rules", want="a list of rules with `scope`, `keys` and `mode`"
+        )
     return [_rule(entry, path) for entry in document]
 
 
@@ -134,17 +140,23 @@ def _rule(entry: object, path: Path) -> Rule:
         )
     scope, mode = entry.get("scope"), entry.get("mode", "enforce")
     if not isinstance(scope, str) or not scope or mode not in MODES:
-        raise InputError(f"the policy `{path}`: a rule needs a `scope` and a `mode` that is {' or '.join(MODES)}")
+        raise InputError(
+            f"the policy `{path}`: a rule has no scope or no mode",
+            want=f"a `scope` and a `mode` that is {' or '.join(MODES)}",
+        )
     rule = Rule(scope, _texts(entry, "keys", path), _texts(entry, "certificates", path), mode)
     if not (rule.keys or rule.certificates):
-        raise InputError(f"the policy `{path}`: the rule for `{scope}` names no keys and no certificates")
+        raise InputError(
+            f"the policy `{path}`: the rule for `{scope}` names no keys and no certificates",
+            hint="name whom it trusts by `keys` or `certificates`",
+        )
     return rule
 
 
 def _texts(entry: Mapping[str, Any], field: str, path: Path) -> tuple[str, ...]:
     found = entry.get(field, [])
     if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
-        raise InputError(f"the policy `{path}`: `{field}` must be a list of texts")
+        raise InputError(f"the policy `{path}`: `{field}` is no list", want="a list of texts")
     return tuple(found)
 
 

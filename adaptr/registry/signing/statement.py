@@ -18,6 +18,8 @@ PREDICATE = "https://model_signing/signature/v1.0"
 CLAIMS = "adaptr"
 #: The name of a single file, so that it may be renamed.
 ALONE = "."
+#: The way on where a signature is not as it must be.
+AGAIN = "ask its owner to sign it again"
 _HEX = re.compile(r"[0-9a-f]{64}\Z")
 
 
@@ -95,7 +97,7 @@ def _root(resources: list[Any]) -> str:
 
 def _require(right: bool, what: str) -> None:
     if not right:
-        raise SignatureError(what)
+        raise SignatureError(what, hint=AGAIN)
 
 
 def compare(signed: Mapping[str, str], found: Mapping[str, str], what: str) -> None:
@@ -108,4 +110,7 @@ def compare(signed: Mapping[str, str], found: Mapping[str, str], what: str) -> N
     }
     said = [f"{', '.join(f'`{shown(n)}`' for n in names[:5])} {how}" for how, names in parts.items() if names]
     if said:
-        raise SignatureError(f"`{what}` is not what was signed: {'; '.join(said)}")
+        raise SignatureError(
+            f"`{what}` is not what was signed: {', and '.join(said)}",
+            hint="get it again, or ask its owner to sign this one",
+        )

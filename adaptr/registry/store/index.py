@@ -51,7 +51,10 @@ class Index:
     def locked(self) -> Iterator[None]:
         with locks.held(self.lock, PATIENCE) as mine:
             if not mine and locks.honoured(self.lock):
-                raise StoreLocked(f"another process has held `{self.lock}` for {PATIENCE:.0f} seconds")
+                raise StoreLocked(
+                    f"another process has held `{self.lock}` for {PATIENCE:.0f} seconds",
+                    hint="wait until it has ended, or end it",
+                )
             yield
 
     def _document(self) -> dict[str, Any]:
@@ -60,7 +63,9 @@ class Index:
         except FileNotFoundError:
             document = {"schemaVersion": 2, "mediaType": terms.OCI_INDEX, "manifests": []}
         if not isinstance(document.get("manifests"), list):
-            raise BadManifest(f"`{self.path}` has no list `manifests`")
+            raise BadManifest(
+                f"`{self.path}` has no list `manifests`", hint="`adaptr verify` says what else of the store is damaged"
+            )
         return document
 
     def _write(self, document: dict[str, Any]) -> None:

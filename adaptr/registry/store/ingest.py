@@ -119,8 +119,9 @@ def fetch(folder: Path, final: Path, what: Descriptor, source: Opener, count: Co
         count(-min(size, what.size))
         if not done:
             raise DigestMismatch(
-                f"wanted {what.digest} of {what.size} bytes, the source sent {size} bytes or more with digest {found}: "
-                "damaged, or changed there; nothing was kept"
+                f"the source sent {size} bytes or more with digest {found}",
+                want=f"{what.digest} of {what.size} bytes",
+                hint="it is damaged, or changed there: pull it again (nothing was kept)",
             )
         sweep(folder, what.digest.hex)
         adopted = False
@@ -141,7 +142,10 @@ def _receive(part: Part, what: Descriptor, source: Opener, count: Count) -> None
                     if part.size > what.size:
                         return
             if part.size < what.size:
-                raise TransferError(f"the source ended after {part.size} of {what.size} bytes of {what.digest}")
+                raise TransferError(
+                    f"the source ended after {part.size} of {what.size} bytes of {what.digest}",
+                    hint="try again: what arrived is kept",
+                )
         except TransferError:
             idle, furthest = (0, part.size) if part.size > furthest else (idle + 1, furthest)
             if idle >= TRIES:
@@ -219,5 +223,6 @@ def _full_disk(part: Part, folder: Path, what: Descriptor) -> Iterator[None]:
         if error.errno not in FULL and error.errno != errno.EFBIG:
             raise
         raise DiskFull(
-            f"no space left in `{folder}` after {part.size} of {what.size} bytes of {what.digest}; what arrived is kept"
+            f"no space left in `{folder}` after {part.size} of {what.size} bytes of {what.digest}, which are kept",
+            hint="make room (`adaptr gc`), and go on by the same command",
         ) from error

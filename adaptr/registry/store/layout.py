@@ -76,7 +76,7 @@ class Store:
         try:
             seen = path.lstat()
         except FileNotFoundError:
-            raise NotFound(f"{digest} is not in the store") from None
+            raise NotFound(f"{digest} is not in the store", hint="pull it") from None
         stamp = f"{seen.st_size} {seen.st_mtime_ns} {seen.st_ino}"
         if path.is_symlink() or self._stamped(digest) != stamp:
             self._require_right(path, digest)
@@ -111,7 +111,10 @@ class Store:
         with open(self.path(digest), "rb") as file:
             data = file.read(limit + 1)
         if len(data) > limit or Digest.of(data) != digest:
-            raise DigestMismatch(f"{digest} in the store is damaged, or longer than {limit} bytes")
+            raise DigestMismatch(
+                f"{digest} in the store is damaged, or longer than {limit} bytes",
+                hint="`adaptr verify --repair` mends what can be pulled again",
+            )
         return data
 
     def add_bytes(self, data: bytes) -> Digest:
@@ -166,7 +169,9 @@ class Store:
         """Record an artifact whose blobs are here, under a name. Raises `NotFound` if one is not."""
         for blob in manifest.blobs:
             if not self.has(blob.digest):
-                raise NotFound(f"{blob.digest} is not in the store: blobs come before their manifest")
+                raise NotFound(
+                    f"{blob.digest} is not in the store: blobs come before their manifest", hint="add it first"
+                )
         digest = self.add_bytes(manifest.raw)
         said = {terms.REF_NAME: name, terms.REFERENCE: reference}
         entry = replace(manifest.descriptor, annotations={key: value for key, value in said.items() if value})
