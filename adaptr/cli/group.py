@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
-
 import click
 from click.shell_completion import CompletionItem
 
 from adaptr.cli import listing
+from adaptr.errors import phrases
 from adaptr.version import __version__
 
 HELP = """Adapters for language models as artifacts.
@@ -38,8 +37,7 @@ class LazyGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if not (args[0].startswith("-") or listing.SORT.has(args[0])):
             known = listing.names()
-            near = difflib.get_close_matches(args[0], known, n=2, cutoff=0.5)
-            hint = f"did you mean {' or '.join(f'`{n}`' for n in near)}?" if near else f"it has {', '.join(known)}"
+            hint = phrases.meant(args[0], known, 2) or f"it has {', '.join(known)}"
             raise click.UsageError(f"adaptr has no command `{args[0]}`; {hint}", ctx)
         return super().resolve_command(ctx, args)
 

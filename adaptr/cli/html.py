@@ -13,7 +13,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from adaptr.errors import MissingExtra
+from adaptr.errors import phrases
 from adaptr.files import replacing, require_file
 from adaptr.sources.open import reads
 
@@ -52,7 +52,7 @@ def _libraries() -> str:
     try:
         import vl_convert
     except ImportError:
-        raise MissingExtra("a page with pictures needs vl-convert: `pip install 'adaptr[plots]'`") from None
+        raise phrases.extra("a page with pictures", "vl-convert-python", "plots") from None
     bundle: str = vl_convert.javascript_bundle()  # type: ignore[call-arg]  # its stub misses the default
     return bundle.replace("</script", "<\\/script")
 

@@ -53,7 +53,9 @@ def load(name: str) -> click.Command:
     found = SORT.module(name) if name in SORT.files() else SORT.found(name)
     command = getattr(found, "command", found)
     if not isinstance(command, click.Command):
-        raise UsageError(f"command `{name}`: the plugin gives {shown(found)}, wanted a module with a click `command`")
+        raise UsageError(
+            f"command `{name}`: the plugin", verb="gives", got=shown(found), want="a module with a click `command`"
+        )
     return command
 
 

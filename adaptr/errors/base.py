@@ -14,12 +14,13 @@ class AdaptrError(Exception):
 
     `what` was wrong, what was found (`got`) and wanted (`want`), and the way on (`hint`): a sentence for Python, lines
     on a terminal, fields in JSON. Messages quote files, so what a terminal would obey, and what can't be printed at
-    all, is escaped; places of the store are called as they were given. `verb` stands between `what` and `got`.
+    all, is escaped; places of the store are called as they were given.
     """
 
     exit_code = 1
 
     def __init__(self, what: str = "", *, got: object = None, want: str = "", hint: str = "", verb: str = "is") -> None:
+        """`verb`: what stands between `what` and `got`."""
         found = "" if got is None else str(got)
         self._said = {"what": what, "got": found, "want": want, "hint": hint}
         self._verb = verb

@@ -9,6 +9,7 @@ import click
 from adaptr.cli import options, show
 from adaptr.cli.options import ADAPTER, Weighted
 from adaptr.cli.output import Output
+from adaptr.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,7 +45,7 @@ def command(output: Output, base: str, adapters: tuple[Weighted, ...], **given: 
     model generates text or names a class. Without adapters it is the base that answers.
     """
     if given["greedy"] and given["temperature"]:
-        raise click.UsageError("--greedy and --temperature exclude each other")
+        raise UsageError("--greedy and --temperature exclude each other", hint="leave one out")
     prompts = _prompts(given["prompt"], given["file"])
     from adaptr.runtime import apply
 
@@ -66,7 +67,7 @@ def _prompts(said: tuple[str, ...], file: Any) -> list[str]:
     lines = [line.rstrip("\r\n") for line in file] if file else []
     prompts = [*said, *(line for line in lines if line.strip())]
     if not prompts:
-        raise click.UsageError("there is no prompt; give --prompt TEXT or --file F")
+        raise UsageError("there is no prompt", hint="give --prompt TEXT or --file F")
     return prompts
 
 

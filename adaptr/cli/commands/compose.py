@@ -9,6 +9,7 @@ import click
 from adaptr.cli import options, ranks, show
 from adaptr.cli.options import ADAPTER, Weighted
 from adaptr.cli.output import Output
+from adaptr.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,7 +76,10 @@ def _refuse_options() -> None:
     said = [p for p in context.params if context.get_parameter_source(p) is click.core.ParameterSource.COMMANDLINE]
     beside = sorted(set(said) - {"adapters", "out", "force"})
     if beside:
-        raise click.UsageError(f"a recipe says everything itself: leave out `--{beside[0].replace('_', '-')}`")
+        raise UsageError(
+            "a recipe says everything itself",
+            hint=f"leave out `--{beside[0].replace('_', '-')}`, or say it in the recipe",
+        )
 
 
 def _blocks(report: ComposeReport) -> Iterator[show.Block]:

@@ -8,6 +8,7 @@ import click
 
 from adaptr.cli import options, ranks, show
 from adaptr.cli.output import Output
+from adaptr.errors import UsageError
 from adaptr.foreign.formats import OWN, choices
 
 if TYPE_CHECKING:
@@ -53,7 +54,10 @@ def command(output: Output, source: str, method: str | None, server: str | None,
 
     if server is not None:
         if method is not None or given["energy"] is not None or given["to"] != "adaptr":
-            raise click.UsageError("--for decides on the format and the method; --rank, --base and --dtype go with it")
+            raise UsageError(
+                "--for decides on the format and the method",
+                hint="leave out the other options: --rank, --base and --dtype alone go with it",
+            )
         chosen = {name: given[name] for name in ("rank", "force", "base", "dtype")}
         served = adaptr.serve(source, given["out"], server, **chosen)
         output.tell(served.as_dict(), [show.Facts(served.as_dict())])
@@ -63,9 +67,11 @@ def command(output: Output, source: str, method: str | None, server: str | None,
         output.tell(changed.as_dict(), ranks.blocks(changed))
         return
     if any(given.pop(name) is not None for name in ("rank", "energy")):
-        raise click.UsageError("--rank and --energy go with --method; `adaptr resize` changes the rank alone")
+        raise UsageError("--rank and --energy go with --method", hint="`adaptr resize` changes the rank alone")
     if given.pop("dtype") is not None:
-        raise click.UsageError("--dtype goes with --method or --for: a change of format keeps every number as it is")
+        raise UsageError(
+            "--dtype goes with --method or --for: a change of format keeps every number as it is", hint="leave it out"
+        )
     given.pop("energy", None)
     report = adaptr.convert(source, **given)
     output.tell(report.as_dict(), _blocks(report))

@@ -11,6 +11,7 @@ from adaptr.cli import options, show
 from adaptr.cli.fields import rows
 from adaptr.cli.output import Output
 from adaptr.cli.progress import bar
+from adaptr.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,7 +58,7 @@ def command(output: Output, a: str, b: str, html: str | None, force: bool, every
     import adaptr
 
     if html is not None and given["header"]:
-        raise click.UsageError("--html shows weights, which --header does not read")
+        raise UsageError("--html shows weights, which --header does not read", hint="leave one out")
     if html is not None:
         from adaptr.cli import html as pages
         from adaptr.cli import page

@@ -12,6 +12,7 @@ from adaptr.cli import options, show
 from adaptr.cli.output import Output
 from adaptr.cli.progress import bar
 from adaptr.contract.capabilities import GATE
+from adaptr.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,7 +61,7 @@ def train(output: Output, base: str, more: tuple[str, ...], experts: tuple[str, 
     from adaptr.runtime.learn import learn
 
     if not (*experts, *more):
-        raise click.UsageError("there is no expert; name adapters behind --experts")
+        raise UsageError("there is no expert", hint="name adapters behind --experts")
     config = options.fields(given.pop("fields"))
     with bar(output, "training", steps=True) as progress:
         report = learn(base, [*experts, *more], progress=progress, config=config, **given)

@@ -8,7 +8,7 @@ import click
 
 from adaptr.cli import options, show
 from adaptr.cli.output import Output
-from adaptr.errors import printable
+from adaptr.errors import UsageError, printable
 
 SUMMARY = "Keep an account for a registry, once it has proved right."
 SECTION = "Share"
@@ -47,8 +47,11 @@ def _secret(from_input: bool, user: str) -> str:
     if from_input:
         secret = sys.stdin.readline().rstrip("\r\n")
         if not secret or not user:
-            raise click.UsageError("--password-stdin wants the password on standard input, and --user")
+            raise UsageError(
+                "--password-stdin wants the password on standard input, and --user",
+                hint="write it so: `adaptr login HOST --user NAME --password-stdin < FILE`",
+            )
         return secret
     if not sys.stdin.isatty():
-        raise click.UsageError("there is no terminal to ask for the password: give it by --password-stdin")
+        raise UsageError("there is no terminal to ask for the password", hint="give it by --password-stdin")
     return ""

@@ -13,6 +13,7 @@ from adaptr.cli import options, show
 from adaptr.cli.options import ADAPTER, Weighted
 from adaptr.cli.output import Output
 from adaptr.cli.progress import bar
+from adaptr.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,13 +70,17 @@ def command(
     """
     signed, merged = bool(keys or roots or signature), bool(base or adapters or tied or any_base)
     if signed + merged + repair > 1:
-        raise click.UsageError("give `--base` and `--adapter`, or `--key`, or `--repair`: each proves another thing")
+        raise UsageError(
+            "`--base` and `--adapter`, `--key`, and `--repair` each prove another thing", hint="give one of them"
+        )
     if what is None or repair:
         return _store(output, what, repair, signed or merged)
     if signed:
         return _signature(output, what, keys, roots, signature)
     if not (base and adapters):
-        raise click.UsageError("say what to prove: `--base` and `--adapter` for a merge, `--key` for a signature")
+        raise UsageError(
+            "nothing says what to prove", hint="give `--base` and `--adapter` for a merge, `--key` for a signature"
+        )
     import adaptr
 
     with bar(output, "verifying") as progress:
@@ -97,7 +102,10 @@ def _signature(output: Output, what: str, keys: tuple[str, ...], roots: tuple[st
 
 def _store(output: Output, what: str | None, repair: bool, more: bool) -> int:
     if what is not None or more:
-        raise click.UsageError("the store is verified as a whole; otherwise say what to verify, and how")
+        raise UsageError(
+            "the store is verified as a whole",
+            hint="leave these options out, or say which file, folder or artifact to verify",
+        )
     from adaptr.registry.store import Store
     from adaptr.registry.store.health import examined
 
