@@ -88,7 +88,7 @@ def is_reference(text: object) -> bool:
 def parse(text: str) -> Reference:
     """Take a reference apart. Raises `BadReference` that says what is wrong with it."""
     if len(text) > MAX or not _PRINTABLE.match(text):
-        raise BadReference(f"`{shown(text)}` is no reference", want=f"up to {MAX} printable characters without spaces")
+        raise BadReference(f"`{_said(text)}` is no reference", want=f"up to {MAX} printable characters without spaces")
     found = _SCHEME.match(text)
     scheme, rest = (found[1], found[2]) if found else ("", text)
     if scheme in {"https", "http", "file"}:
@@ -106,16 +106,16 @@ def _image(text: str, scheme: str, rest: str) -> Reference:
     if not colon or "/" in tag:
         head, colon, tag = place, "", ""
     if colon and not _TAG.match(tag):
-        raise BadReference(f"`{shown(text)}`: `{shown(tag)}` is no tag", want="letters, digits, `.`, `_` and `-`")
+        raise BadReference(f"`{_said(text)}`: `{shown(tag)}` is no tag", want="letters, digits, `.`, `_` and `-`")
     if not scheme:
         if not _LOCAL.match(head):
-            raise BadReference(f"`{shown(text)}` is no name in the store", want="`name` or `name:tag`")
+            raise BadReference(f"`{_said(text)}` is no name in the store", want="`name` or `name:tag`")
         return Reference("", "", head, tag or ("" if digest else LATEST), digest)
     host, slash, name = head.partition("/")
     if not slash or not _HOST.match(host):
-        raise BadReference(f"`{shown(text)}` names no host", want=f"`{scheme}://host/repository:tag`")
+        raise BadReference(f"`{_said(text)}` names no host", want=f"`{scheme}://host/repository:tag`")
     if not _REPOSITORY.match(name):
-        raise BadReference(f"`{shown(text)}`: `{shown(name)}` is no repository", want="lower case, digits and `/`")
+        raise BadReference(f"`{_said(text)}`: `{shown(name)}` is no repository", want="lower case, digits and `/`")
     return Reference(scheme, host, name, tag or ("" if digest else LATEST), digest)
 
 
@@ -124,11 +124,11 @@ def _hub(text: str, rest: str) -> Reference:
     name, at, revision = place.partition("@")
     if not _HUB.match(name) or ".." in name or "--" in name:
         raise BadReference(
-            f"`{shown(text)}` is no reference to the Hub",
+            f"`{_said(text)}` is no reference to the Hub",
             want="`hf://org/name`, perhaps with `@revision` and `#folder`",
         )
     if at and (not _REVISION.match(revision) or ".." in revision):
-        raise BadReference(f"`{shown(text)}`: `{shown(revision)}` is no revision", want="a branch, a tag or a commit")
+        raise BadReference(f"`{_said(text)}`: `{shown(revision)}` is no revision", want="a branch, a tag or a commit")
     if folder:
         from adaptr.registry import names
 
@@ -141,8 +141,15 @@ def _url(text: str, scheme: str, rest: str) -> Reference:
     host, slash, path = place.partition("/")
     if (scheme != "file" and not _HOST.match(host)) or (scheme == "file" and host) or not slash or "?" in path:
         wanted = "file:///path" if scheme == "file" else f"{scheme}://host/path"
-        raise BadReference(f"`{shown(text)}` is no place to read from", want=f"`{wanted}`, without a query")
+        raise BadReference(f"`{_said(text)}` is no place to read from", want=f"`{wanted}`, without a query")
     if mark.startswith("sha256="):
         return Reference(scheme, host, f"/{path}", "", Digest(f"sha256:{mark[7:]}"))
     tag, _, pin = mark.partition("@")
     return Reference(scheme, host, f"/{path}", tag, Digest(pin) if pin else None)
+
+
+def _said(text: str) -> str:
+    """A text that is no reference, as messages quote it: whatever might be an account in it is left out."""
+    from adaptr.registry.client.redaction import redacted
+
+    return shown(redacted(text))

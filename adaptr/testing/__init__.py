@@ -20,6 +20,12 @@
     class TestTooMany(adaptr.testing.ErrorLaws):
         error = "TooMany"
 
+    class TestShelf(adaptr.testing.RemoteLaws):
+        remote = "shelf"
+
+        def place(self, folder, tag):
+            return f"shelf://{folder.name}/x:{tag}"
+
 and gets a test a law: of methods and formats on a tiny Llama-type model, for which `model()` and `inputs()` may be
 overridden, of strategies on small deltas that hypothesis draws, of commands in processes of their own.
 """
@@ -33,6 +39,7 @@ from adaptr.testing.errors import ErrorLaws
 from adaptr.testing.formats import FormatLaws
 from adaptr.testing.merging import merged, round_trip
 from adaptr.testing.methods import Laws
+from adaptr.testing.remotes import RemoteLaws
 from adaptr.testing.samples import count, logits, shaken, tiny_llama, trained_keys
 from adaptr.testing.strategies import StrategyLaws
 
@@ -42,6 +49,7 @@ __all__ = [
     "ErrorLaws",
     "FormatLaws",
     "Laws",
+    "RemoteLaws",
     "StrategyLaws",
     "assert_close",
     "bits_equal",

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, cast
 
 from adaptr import Insert, Param
 from adaptr.contract import Live
-from adaptr.errors import Unsupported
+from adaptr_gain.prompt_continued import PromptContinued
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -70,7 +70,7 @@ def ends(context: Context, first: int, last: int) -> Tensor:
 
     real, at = context.real(), context.positions()
     if not torch.compiler.is_compiling() and real.shape[1] > 1 and bool(context.offset):
-        raise Unsupported(
+        raise PromptContinued(
             "`loreft` changes the last tokens of a prompt, and here one goes on that has begun in another call over "
             "the same cache; give it in one call"
         )

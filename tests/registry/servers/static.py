@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 from urllib.parse import unquote, urlsplit
 
+from registry.servers.certificates import Pair
 from registry.servers.hub import serving
 
 Fault = Literal["", "cut", "corrupt", "no ranges", "long", "busy", "away"]
@@ -22,13 +23,14 @@ class Static:
 
     root: Path
     port: int = 0
+    scheme: str = "http"
     fault: Fault = ""
     moved: dict[str, str] = field(default_factory=dict)
     log: list[tuple[str, str]] = field(default_factory=list)
 
     @property
     def origin(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{self.scheme}://127.0.0.1:{self.port}"
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -79,8 +81,9 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def static_server(root: Path) -> Iterator[Static]:
-    static = Static(root)
-    with serving(type("StaticHandler", (Handler,), {"static": static})) as port:
+def static_server(root: Path, pair: Pair | None = None) -> Iterator[Static]:
+    """`pair`: the certificate and key that it is encrypted with."""
+    static = Static(root, scheme="https" if pair else "http")
+    with serving(type("StaticHandler", (Handler,), {"static": static}), pair) as port:
         static.port = port
         yield static
