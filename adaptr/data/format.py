@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import ClassVar
@@ -24,6 +24,16 @@ class Rows:
 
     rows: Iterator[Row]
     said: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Opened:
+    """Rows, what their place is called in messages, what gives the digest once they were read, and what is closed."""
+
+    found: Rows
+    called: str
+    digest: Callable[[], str]
+    close: Callable[[], None] = lambda: None
 
 
 class DataFormat(ABC):

@@ -16,7 +16,7 @@ from adaptr.errors import DataError
 from adaptr.untrusted import MAX_DOCUMENT, opened
 
 #: Bytes of one line, and of a file that can only be read whole.
-MAX_LINE, MAX_WHOLE = MAX_DOCUMENT, 1 << 30
+MAX_LINE, MAX_WHOLE = MAX_DOCUMENT, 2 << 30
 #: Bytes that a file may have in all, unpacked.
 MAX_DATA = 64 << 30
 STDIN = "-"
@@ -43,16 +43,25 @@ class Source:
 
     def text(self) -> str:
         """All of it."""
+        return self._decoded(self.whole(), 1)
+
+    def whole(self) -> bytes:
+        """All bytes. Raises `DataError` for more than `MAX_WHOLE`."""
         raw = self._read(MAX_WHOLE + 1)
         if len(raw) > MAX_WHOLE:
             raise DataError(f"{self.called}: it is longer than {MAX_WHOLE} bytes", hint="make it JSONL")
-        return self._decoded(raw, 1)
+        return raw
 
     @property
     def digest(self) -> str:
         """`sha256:...` of the bytes as they lie, packed if they are."""
         assert self.seen is not None
         return self.seen.finished()
+
+    def close(self) -> None:
+        self.stream.close()
+        if self.seen is not None:
+            self.seen.close()
 
     def _line(self, number: int) -> bytes:
         with self._explained(number):
