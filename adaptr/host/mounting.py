@@ -15,11 +15,11 @@ from adaptr.adapter import Adapter, Target
 from adaptr.adapter.tensors import all_at_least
 from adaptr.contract import mounts
 from adaptr.errors import TargetNotFound, phrases
+from adaptr.host.finding import site
 from adaptr.host.identity import content_of, other_weights
 from adaptr.host.names import current, formerly
 from adaptr.host.replace import replaceable, same
 from adaptr.host.state import Given, State
-from adaptr.sites import site
 
 if TYPE_CHECKING:
     from adaptr.contract import Mount

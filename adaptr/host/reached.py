@@ -17,15 +17,15 @@ from adaptr.adapter import Target
 from adaptr.contract import Mount
 from adaptr.errors import Unsupported
 from adaptr.host.composed import CACHE
+from adaptr.host.finding import site
 from adaptr.host.layer import is_packed
 from adaptr.host.own import alone
 from adaptr.host.read import dropped
 from adaptr.host.uses import Use, use
-from adaptr.sites import site
+from adaptr.targets import submodule
 
 if TYPE_CHECKING:
     from adaptr.families.base import Method
-from adaptr.targets import submodule
 
 
 def reachable(

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor, nn
 
-from adaptr import sites
 from adaptr.adapter import Target
 from adaptr.contract import Mount
 from adaptr.errors import MissingContext, Unsupported
 from adaptr.host.call import put, take
 from adaptr.host.draws import Draws, place_of
 from adaptr.host.experts import Part
+from adaptr.host.finding import site
 from adaptr.host.watch import Watch
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class State(nn.Module):
             method=method,
             target=target,
             mount=mount,
-            site=sites.site(mount.site),
+            site=site(mount.site),
             reads={path: Reading(path, self) for path in mount.reads},
             strength=weight,
             cfg=method.config(target.config),

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, ClassVar, cast
 from torch import Tensor, nn
 
 from adaptr import roles, targets
-from adaptr import sites as room
-from adaptr.host import swap
+from adaptr.host import fastpath, swap
+from adaptr.host.finding import site
+from adaptr.host.reached import reachable, watched
 from adaptr.host.state import State
+from adaptr.host.uses import use
 
 if TYPE_CHECKING:
     from adaptr.adapter import Target
@@ -73,7 +75,7 @@ class Site:
         """Make known again what a pickled model needs in another process."""
 
     def __reduce__(self) -> tuple[object, ...]:
-        return room.site, (self.name,)
+        return site, (self.name,)
 
 
 class OnModule(Site):
@@ -82,16 +84,10 @@ class OnModule(Site):
     order = 2
 
     def check(self, model: nn.Module, method: Method, mount: Mount, target: Target, trains: bool) -> None:
-        from adaptr.host.reached import reachable
-
         super().check(model, method, mount, target, trains)
         reachable(model, method, mount, target, trains, weighs=False)
 
     def mount(self, model: nn.Module, key: str, state: State) -> Undo:
-        from adaptr.host import fastpath
-        from adaptr.host.reached import watched
-        from adaptr.host.uses import use
-
         path, module = state.mount.path, targets.submodule(model, state.mount.path)
         found = use(model, path)
         # by ways that no source shows, a weight may be read as well
