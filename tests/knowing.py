@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 import torch
 
 from adaptr import Insert, Param, plugins
+from adaptr.families.fusion import Fusion
 
 
 class Ends(Insert):
@@ -94,16 +96,70 @@ class Forgetful(Ends):
     context = False
 
 
-METHODS = (Ends, Routed, Word, Rung, Forgetful)
+class Prompted(Insert):
+    """A direction is added at all of the prompt."""
+
+    name = "prompted"
+    params = {"v": Param("d", init="normal:0.5")}
+    targets = ("ffn_out",)
+    context = True
+
+    def forward(self, h: Any, x: Any, p: Any, cfg: Any) -> Any:
+        return torch.where(p.context.prompted()[..., None], h + p["v"], h)
+
+
+class Some(Ends):
+    """Asks where its configuration has tokens to look for, and says so of each place."""
+
+    name = "some"
+    context = False
+
+    def mounts(self, model: Any, adapter: Any) -> Any:
+        asks = {path: bool(t.config["first"] + t.config["last"]) for path, t in adapter.targets.items()}
+        return [dataclasses.replace(mount, context=asks[mount.path]) for mount in super().mounts(model, adapter)]
+
+    def forward(self, h: Any, x: Any, p: Any, cfg: Any) -> Any:
+        return super().forward(h, x, p, cfg) if cfg.first + cfg.last else h + p["v"]
+
+
+class Branched(Insert):
+    """As `Ends`, for others to combine."""
+
+    name = "branched"
+    params = {"v": Param("d", init="normal:0.5")}
+    targets = ("ffn_out",)
+    context = True
+
+    def branch(self, h: Any, x: Any, p: Any, cfg: Any) -> Any:
+        real = p.context.real()
+        return torch.where((real & (real.long().cumsum(1) == 1))[..., None], p["v"], torch.zeros_like(h))
+
+
+class Summed(Fusion):
+    """All that the parts add."""
+
+    name = "summed"
+    targets = ("ffn_out",)
+    params = {"s": Param("1", init="ones")}
+
+    @dataclass(frozen=True)
+    class Config:
+        experts: list[str] = field(default_factory=list)
+
+    def combine(self, h: Any, x: Any, branches: Any, p: Any, cfg: Any) -> Any:
+        return h + p["s"] * sum(branches.values())
+
+
+METHODS = (Prompted, Some, Branched, Summed, Ends, Routed, Word, Rung, Forgetful)
 
 
 class _Point:
     """What an installed distribution gives."""
 
-    def __init__(self, found: type[Insert]) -> None:
+    def __init__(self, found: Any) -> None:
         self.value, self.found = f"knowing:{found.__name__}", found
 
-    def load(self) -> type[Insert]:
+    def load(self) -> Any:
         return self.found
 
 

@@ -26,7 +26,7 @@ class OnActivations(Declared[C]):
 
         Targets, those of parts too, have the names that they have there. The tensors are not looked at.
         """
-        return [mounts.of(target) for target in adapter.targets.values()]
+        return [mounts.of(target, self.context) for target in adapter.targets.values()]
 
     def inner(self, adapter: Adapter) -> Sequence[str]:
         """The names of the adapters that are part of what it mounts, in their order."""

@@ -35,7 +35,6 @@ class Capabilities:
     it does alone; `gates`: it weighs them. `branch`: what it adds to an output is known before it is added, for others
     to combine. `forms`: what an operator may be for `written` to make its tensors of it. `averages`: the mean of its
     tensors is one of what it does. `tokens`: the axis along which its tensors hold virtual tokens, None for none.
-    `context`: its formulas read what a forward knows.
     """
 
     merge: bool
@@ -56,6 +55,5 @@ class Capabilities:
     gates: bool
     branch: bool
     forms: frozenset[str]
-    context: bool
     averages: bool
     tokens: int | None

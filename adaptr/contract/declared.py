@@ -38,7 +38,7 @@ class Declared(Configured[C]):
     #: elements: these have the same bits on every machine, where sums, products of matrices and functions have not. If
     #: not, a receipt holds every bit that a merge changes.
     portable: ClassVar[bool] = False
-    #: Whether its formulas read what a forward knows (`p.context`); a model pays for that only where one does.
+    #: What `mounts` says of its places' `context`, unless it says it of each.
     context: ClassVar[bool] = False
     averages: ClassVar[bool] = False
     #: What an operator may be for `written` to make tensors of it.
@@ -82,7 +82,6 @@ class Declared(Configured[C]):
             gates=self.supplies("mix"),
             branch=self.supplies("branch"),
             forms=self.forms,
-            context=self.context,
             averages=self.averages,
             tokens=self.tokens,
         )

@@ -53,7 +53,7 @@ class Live(Protocol):
 
     @property
     def context(self) -> Context:
-        """What the forward that this is asked in knows, for a method with `context = True`. Raises `MissingContext`."""
+        """What the forward that this is asked in knows, where the mount says `context`. Raises `MissingContext`."""
 
     def draw(self, n: int, stream: int = 0) -> Tensor:
         """A whole number below n, the same for this forward and place: `Context.draw`."""

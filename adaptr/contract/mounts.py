@@ -25,16 +25,18 @@ class Mount:
 
     `path`: of the module, of the parameter for stacks of experts, "" for the model. `site`: a name in `adaptr.sites`.
     `reads`: paths of modules whose inputs the method takes there. `shared`: the targets whose tensors it has, if not
-    those of the target at its own path; what two mounts share is one parameter in both.
+    those of the target at its own path; what two mounts share is one parameter in both. `context`: whether the formula
+    there reads what a forward knows (`p.context`), which is paid for where a mount says so.
     """
 
     path: str
     site: str
     reads: tuple[str, ...] = ()
     shared: tuple[str, ...] = ()
+    context: bool = False
 
 
-def of(target: Target) -> Mount:
+def of(target: Target, context: bool = False) -> Mount:
     """The mount of a target at the site of its kind, reading what its configuration says."""
     reads = target.config.get("reads")
-    return Mount(target.path, _OF_KIND.get(target.kind, "weight"), (reads,) if reads else ())
+    return Mount(target.path, _OF_KIND.get(target.kind, "weight"), (reads,) if reads else (), context=context)

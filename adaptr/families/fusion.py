@@ -37,7 +37,7 @@ class Fusion(Over[C]):
 
     def mounts(self, model: nn.Module, adapter: Adapter) -> list[Mount]:
         """Each place, reading whatever its parts read there."""
-        return [Mount(path, "output", _reads(adapter, path)) for path in adapter.targets]
+        return [Mount(path, "output", _reads(adapter, path), context=self.context) for path in adapter.targets]
 
     def accept(self, name: str, part: Adapter) -> None:
         method = plugins.method(part.method)

@@ -67,9 +67,11 @@ class Gate(Over[C]):
 
     def mounts(self, model: nn.Module, adapter: Adapter) -> list[Mount]:
         """Its own tensors, where they are at the model, and each layer with experts."""
-        own = [Mount(path, "hidden") for path, target in adapter.targets.items() if target.is_model]
+        own = [
+            Mount(path, "hidden", context=self.context) for path, target in adapter.targets.items() if target.is_model
+        ]
         layers = dict.fromkeys(path for part in adapter.parts.values() for path in part.targets)
-        return [*own, *(Mount(path, "mixture") for path in layers)]
+        return [*own, *(Mount(path, "mixture", context=self.context) for path in layers)]
 
     def merge(self, adapter: Adapter, target: Target, base: View, weight: float) -> View:
         if self.unmergeable:

@@ -67,7 +67,9 @@ class Prefix(Tokens[C]):
 
     def mounts(self, model: nn.Module, adapter: Adapter) -> list[Mount]:
         shifted = {t.path for t in adapter.targets.values() if t.config.get("position_offset") == "shift"}
-        return [Mount(path, "shifted" if path in shifted else "attention") for path in adapter.targets]
+        return [
+            Mount(path, "shifted" if path in shifted else "attention", context=self.context) for path in adapter.targets
+        ]
 
     def attention(self, rest: Attend, a: Attended, p: Live, cfg: C, weight: float) -> tuple[Tensor, Tensor | None]:
         """Attention with these keys and values in front."""

@@ -66,8 +66,9 @@ def install(handle: H, mounting: Mounting) -> H:
             handle.states[name] = state
             handle.hosts[name] = state.site.host(model, mount, state.target)
             _same_device(model, handle.hosts[name], state)
-            if state.method.can.context:
-                state.enters(entrance_of(handle, state), handle.draws)
+            for one in (state, *state.parts.values()):
+                if one.mount.context:
+                    one.enters(entrance_of(handle, state), handle.draws)
             handle._undo.append(state.site.mount(model, handle.key, state))
             handle._undo += _reading(model, state)
         for path, replacement in replacements(model, adapter, weight, mounting.trainable):

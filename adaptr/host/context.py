@@ -12,6 +12,7 @@ from torch import Tensor
 from adaptr.errors import MissingContext, Unsupported, UsageError
 from adaptr.host.call import find
 from adaptr.host.draws import hashed
+from adaptr.host.generating import refuse_unknown
 
 if TYPE_CHECKING:
     from adaptr.host.draws import Draws
@@ -27,7 +28,8 @@ class Context:
 
     `mask`: as given, (batch, all tokens), ready-made (batch, 1, tokens, all), or None. `cache`: or None. `offset`:
     tokens in the cache, a number or a tensor. `taps`: what modules have put out. `carried`: what earlier forwards over
-    this cache have left, by name. `left`: what this one leaves.
+    this cache have left, by name. `left`: what this one leaves. `began`: how many columns the text had
+    that an invocation of `generate` without a cache began with, None outside of one.
     """
 
     def __init__(self, given: Mapping[str, Any], two: bool, numbers: Mapping[Draws, Tensor], reentrant: bool) -> None:
@@ -45,6 +47,7 @@ class Context:
         if self.carried and not torch.compiler.is_compiling() and not bool(self.offset):
             self.carried = {}  # emptied, to be used again
         self.left: dict[str, Any] = {}
+        self.began: int | None = None
 
     # ------------------------------------------------------------ tokens
 
@@ -60,6 +63,10 @@ class Context:
         """(batch, tokens) of this call."""
         found = self._tokens.shape
         return found[0], found[1]
+
+    @property
+    def has_tokens(self) -> bool:
+        return self._ids is not None or self._embeds is not None
 
     @property
     def device(self) -> torch.device:
@@ -127,6 +134,22 @@ class Context:
         at = (torch.arange(length, device=self.device) + self.offset).clamp(max=mask.shape[-1] - 1)
         seen = mask[:, 0].gather(2, at.expand(mask.shape[0], length)[..., None])[..., 0]
         return cast(Tensor, seen if seen.dtype == torch.bool else seen == 0).expand(batch, length)
+
+    def prompted(self) -> Tensor:
+        """(batch, tokens) of bool: which columns of this call were there when its text began to be continued.
+
+        All of a call that nothing went before, none behind a filled cache. Raises `Unsupported` in a generation without
+        a cache by a model that this one is a part of.
+        """
+        return self.once("prompted", self._prompted)
+
+    def _prompted(self) -> Tensor:
+        (batch, length), began = self.shape, self.began
+        if began is None and self.cache is None:
+            refuse_unknown()
+        at = torch.arange(length, device=self.device) + self.offset
+        first = at < (length if began is None else began)
+        return (first & (torch.as_tensor(self.offset, device=self.device) == 0)).expand(batch, length)
 
     def positions(self) -> Tensor:
         """(batch, tokens): as given, or counted without padding where a mask says what that is."""

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import nn
 
+from adaptr.host import generating
 from adaptr.host.call import carry, carry_no_more, checkpointed, find, put, reentrant, take
 from adaptr.host.context import CARRIED, Context
+from adaptr.host.generating import Began
 
 if TYPE_CHECKING:
     from adaptr.host.state import State
@@ -36,6 +38,7 @@ class Entrance:
         self.states: list[State] = []  # the first of each adapter
         self.blocks = checkpointed(model)
         stacks = [m for m in model.modules() if m is model or hasattr(m, "get_input_embeddings")]
+        self.generating = generating.of(model)
         self._hooks = [hook for stack in stacks for hook in Door(self, stack).put(stack)]
 
     def now(self) -> Context | None:
@@ -51,7 +54,13 @@ class Entrance:
             carry(self.blocks)
         return Context(given, two, numbers, again and reentrant(self.blocks))
 
+    def invocation(self) -> Began | None:
+        """That of `generate` which this forward is a step of."""
+        return None if self.generating is None else self.generating.now()
+
     def close(self) -> None:
+        if self.generating is not None:
+            self.generating.remove()
         for hook in self._hooks:
             hook.remove()
         carry_no_more(self.blocks)
@@ -78,7 +87,14 @@ class Door:
             context = self.entrance.begun(module, given, self.two)
         else:
             context = before.context.within(given, self.two)
+        self._begin(context)
         put(self.entrance, Frame(context, self, before))
+
+    def _begin(self, context: Context) -> None:
+        """Tell a context of this door how long the text was that the invocation began with: a cache knows itself."""
+        began = self.entrance.invocation()
+        if began is not None and context.began is None and context.cache is None and context.has_tokens:
+            context.began = began.setdefault(self, context.shape[1])
 
     def leave(self, module: nn.Module, args: object, kwargs: object, output: object) -> None:
         frame: Frame | None = take(self.entrance)

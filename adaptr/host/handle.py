@@ -63,10 +63,10 @@ class Handle:
     def rows(self, strengths: Sequence[float] | Tensor) -> Iterator[None]:
         """While it is entered, in this thread: how strong the adapter is for each row of a batch, times its weight.
 
-        Raises `Unsupported` where its method reads no context, or sits where rows have no strength of their own.
+        Raises `Unsupported` where it reads no context, or sits where rows have no strength of their own.
         """
         for state in self.states.values():
-            if not (state.method.can.context and state.site.rows):
+            if not (state.mount.context and state.site.rows):
                 raise Unsupported(
                     f"`{state.method.name}` at `{state.target.path}` has one strength for all rows",
                     hint="give each strength a forward, or serve the batch by `adaptr.pool`",

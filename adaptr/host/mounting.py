@@ -151,4 +151,5 @@ class Mounting:
 
 def _frozen(part: Adapter, path: str, tensors: Mapping[str, Tensor]) -> State:
     target = part.targets[path]
-    return State(plugins.method(part.method), target, mounts.of(target), tensors, 1.0, False)
+    method = plugins.method(part.method)
+    return State(method, target, mounts.of(target, method.context), tensors, 1.0, False)

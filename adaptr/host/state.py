@@ -141,9 +141,9 @@ class State(nn.Module):
         found = None if self.entrance is None else self.entrance.now()
         if found is None:
             where = self.mount.path or "the model"
-            if not self.method.can.context:
-                asks = f"`{self.method.name}` asks what the forward knows without `context = True` on its class"
-                raise MissingContext(asks, hint="set it there")
+            if not self.mount.context:
+                asks = f"`{self.method.name}` asks what the forward knows without `context = True` on its mount"
+                raise MissingContext(asks, hint="set it there, or on the class for all its mounts")
             raise MissingContext(
                 f"`{self.method.name}` at `{where}` asks what the forward knows, and this call came past it",
                 hint="call the model, or a stack of it; where you checkpoint blocks yourself, say "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import inspect
 import pickle
 import threading
 from collections.abc import Callable
@@ -62,8 +63,8 @@ def elsewhere(run: Callable[[], Any]) -> Any:
     return found[0][0]
 
 
-def fresh(model: Any, method: str) -> adaptr.Adapter:
-    return shaken(adaptr.create(model, method), 2, by=0.5)
+def fresh(model: Any, method: str, **more: Any) -> adaptr.Adapter:
+    return shaken(adaptr.create(model, method, **more), 2, by=0.5)
 
 
 # ---------------------------------------------------------------- tokens
@@ -257,6 +258,33 @@ def test_a_method_that_does_not_say_that_it_asks_is_refused() -> None:
         pytest.raises(errors.MissingContext, match="without `context = True`"),
     ):
         said(model, alone(0))
+
+
+def test_a_mount_says_whether_it_asks_and_nobody_pays_where_none_does() -> None:
+    model = tiny.model("llama")
+    bare = sum(len(m._forward_pre_hooks) + len(m._forward_hooks) for m in model.modules())
+    with adaptr.attach(model, fresh(model, "some", first=0, last=0)) as handle:
+        assert handle.entrance is None
+        assert sum(len(m._forward_pre_hooks) + len(m._forward_hooks) for m in model.modules()) == bare
+        said(model, alone(0))
+        with pytest.raises(errors.Unsupported, match="one strength for all rows"), handle.rows([1.0]):
+            pass
+    first = "model.layers.0.mlp"
+    ends, some = fresh(model, "ends"), fresh(model, "some", overrides={first: {"first": 0, "last": 0}})
+    with adaptr.attach(model, some.replace(tensors=ends.tensors)) as handle:
+        assert [path for path, state in handle.states.items() if state.entrance is None] == [first]
+        said(model, padded())
+
+
+def test_what_is_fused_may_ask() -> None:
+    model = tiny.model("llama")
+    part = fresh(model, "branched")
+    with adaptr.attach(model, part):
+        wanted = said(model, padded())
+    with adaptr.attach(model, adaptr.create(model, "summed", children={"a": part})) as handle:
+        assert_close(said(model, padded()), wanted)
+    assert handle.entrance is not None
+    assert not model.__dict__.get(entrance.SLOT)
 
 
 def test_ids_are_refused_where_there_are_none() -> None:
@@ -526,3 +554,60 @@ def test_two_forwards_in_one_graph_are_two() -> None:
     torch._dynamo.reset()
     twice = torch.compile(lambda x: (x + draws.next(), x + draws.next()), backend="aot_eager", fullgraph=True)
     assert [tuple(int(n) for n in twice(torch.zeros(()))) for _ in range(2)] == [(1, 2), (3, 4)]
+
+
+# ---------------------------------------------------------------- generation without a cache
+
+
+def generated(model: Any, cached: bool, **more: Any) -> torch.Tensor:
+    given = {**padded(), "max_new_tokens": 4, "min_new_tokens": 4, "do_sample": False, "pad_token_id": 0}
+    found: torch.Tensor = model.generate(
+        **given, use_cache=cached, output_logits=True, return_dict_in_generate=True, **more
+    )
+    return torch.stack(found.logits)
+
+
+def test_without_a_cache_a_prompt_is_what_generation_began_with() -> None:
+    model = tiny.model("llama")
+    plain = model.generate
+    with adaptr.attach(model, fresh(model, "prompted")):
+        wanted = generated(model, True)
+        assert_close(generated(model, False), wanted)
+        assert_close(elsewhere(lambda: generated(model, False)), wanted)
+        assert_close(generated(copy.deepcopy(model), False), wanted)
+        assert_close(generated(pickle.loads(pickle.dumps(model)), False), wanted)
+        assert inspect.signature(model.generate) == inspect.signature(plain)
+    assert model.generate == plain
+
+
+def test_each_invocation_begins_anew_and_a_call_alone_is_a_prompt() -> None:
+    model = tiny.model("llama")
+    with adaptr.attach(model, fresh(model, "prompted")):
+        short = model.generate(**alone(1), max_new_tokens=2, use_cache=False, do_sample=False, pad_token_id=0)
+        longer = {"input_ids": short}
+        whole = said(model, longer)
+        generated(model, False)
+        assert_close(said(model, longer), whole)
+
+
+def test_encoder_and_decoder_each_have_a_beginning_of_their_own() -> None:
+    model = tiny.model("t5")
+    with adaptr.attach(model, fresh(model, "prompted")):
+        assert_close(generated(model, False), generated(model, True))
+
+
+def test_generation_by_a_model_around_is_refused_without_a_cache() -> None:
+    model = tiny.model("llama")
+    with adaptr.attach(model.model, fresh(model.model, "prompted")):
+        wanted = generated(model, True)
+        assert wanted is not None
+        with pytest.raises(errors.Unsupported, match="attach it to the model that generates, or say `use_cache=True`"):
+            generated(model, False)
+
+
+def test_a_generate_of_ones_own_is_called_and_comes_back() -> None:
+    model = tiny.model("llama")
+    model.generate = own = lambda: "mine"
+    with adaptr.attach(model, fresh(model, "prompted")):
+        assert model.generate() == "mine"
+    assert model.generate is own

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from adaptr import Insert, Param, Target, View
-from adaptr.contract import Live
+from adaptr.contract import Live, Mount
 
 if TYPE_CHECKING:
-    from torch import Generator, Tensor
+    from torch import Generator, Tensor, nn
 
     from adaptr.adapter import Adapter
     from adaptr.contract import Run
@@ -41,7 +41,11 @@ class AdaMix(Insert[Config]):
         "b_u": Param("d"),
     }
     targets = ("ffn_out",)
-    context = True
+
+    def mounts(self, model: nn.Module, adapter: Adapter) -> list[Mount]:
+        """Only several are drawn from: what is finished costs what an adapter costs."""
+        draws = {path for path, target in adapter.targets.items() if self.config(target.config).experts > 1}
+        return [dataclasses.replace(m, context=m.path in draws) for m in super().mounts(model, adapter)]
 
     def init(self, target: Target, base: View, generator: Generator | None) -> dict[str, Tensor]:
         made = super().init(target, base, generator)
@@ -50,7 +54,8 @@ class AdaMix(Insert[Config]):
     def branch(self, h: Tensor, x: Tensor, p: Live, cfg: Config) -> Tensor:
         from torch.nn.functional import gelu, linear
 
-        D, b = (self._drawn(p, name, cfg) if p.training else p[name].mean(0) for name in MEANT)
+        draws = p.training and cfg.experts > 1
+        D, b = (self._drawn(p, name, cfg) if draws else p[name].mean(0) for name in MEANT)
         return linear(gelu(linear(h, D, b)), p["U"], p["b_u"])
 
     def _drawn(self, p: Live, name: str, cfg: Config) -> Tensor:

@@ -74,7 +74,8 @@ def ends(context: Context, first: int, last: int) -> Tensor:
             "`loreft` changes the last tokens of a prompt, and here one goes on that has begun in another call over "
             "the same cache; give it in one call"
         )
+    real = real & context.prompted()
     text = ((at == 0) & real).long().cumsum(1)  # texts that are packed into one row begin anew
     length = torch.zeros_like(text).new_zeros(len(text), text.shape[1] + 1).scatter_add(1, text, real.long())
     left = length.gather(1, text) - 1 - at
-    return real & ((at < first) | (left < last)) & (context.offset == 0)
+    return real & ((at < first) | (left < last))

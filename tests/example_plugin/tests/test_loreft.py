@@ -58,6 +58,7 @@ def test_texts_that_are_packed_have_ends_of_their_own() -> None:
         offset = 0
         real = staticmethod(lambda: torch.ones(1, 7, dtype=torch.bool))
         positions = staticmethod(lambda: torch.tensor([[0, 1, 2, 3, 0, 1, 2]]))
+        prompted = real
 
     assert ends(Packed(), 1, 1)[0].tolist() == [True, False, False, True, True, False, True]  # type: ignore[arg-type]
 
@@ -71,6 +72,17 @@ def test_generated_text_is_no_prompt_and_a_prompt_is_one_call() -> None:
         assert_close(logits(model(ids[:, :1], past_key_values=first.past_key_values))[:, -1], bare)
         with pytest.raises(Unsupported, match="give it in one call"):
             model(ids, past_key_values=first.past_key_values)
+
+
+@pytest.mark.parametrize("beams", [1, 2])
+def test_generating_without_a_cache_is_generating_with_one(beams: int) -> None:
+    model, ids = tiny_llama(), torch.arange(3, 9).repeat(2, 1)
+    ids[1, :2] = 0
+    given = {"input_ids": ids, "attention_mask": (ids > 0).long(), "max_new_tokens": 4, "num_beams": beams}
+    with adaptr.attach(model, made(model, last=3)):
+        wanted = model.generate(**given, do_sample=False, pad_token_id=0)
+        assert torch.equal(model.generate(**given, do_sample=False, pad_token_id=0, use_cache=False), wanted)
+    assert "generate" not in model.__dict__
 
 
 def test_what_is_finished_has_orthonormal_rows_and_does_the_same() -> None:
