@@ -27,7 +27,7 @@
             return f"shelf://{folder.name}/x:{tag}"
 
 and gets a test a law: of methods and formats on a tiny Llama-type model, for which `model()` and `inputs()` may be
-overridden, of strategies on small deltas that hypothesis draws, of commands in processes of their own.
+overridden, of strategies on small deltas that hypothesis draws, of commands in a pipe and on a terminal.
 """
 
 from __future__ import annotations

@@ -170,5 +170,5 @@ def test_a_harmful_name_is_rejected_not_mended(name: str) -> None:
 
 
 def test_a_reference_says_what_is_wrong_with_it() -> None:
-    with pytest.raises(BadReference, match="`UP` is no repository; wanted lower case"):
+    with pytest.raises(BadReference, match="`UP` is no repository, wanted lower case"):
         parse("oci://host/UP")
