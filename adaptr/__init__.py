@@ -92,6 +92,7 @@ if TYPE_CHECKING:
     from adaptr.converting.serving import serve as serve
     from adaptr.diffing.diff import diff as diff
     from adaptr.errors import AdaptrError as AdaptrError
+    from adaptr.evaluating.evaluate import evaluate as evaluate
     from adaptr.evaluator import Evaluator
     from adaptr.extracting.extract import extract as extract
     from adaptr.families.base import Method as Method

@@ -18,6 +18,7 @@ HOME = {
     "apply": "adaptr.runtime.apply",
     "learn": "adaptr.runtime.learn",
     "compose": "adaptr.composing.compose",
+    "evaluate": "adaptr.evaluating.evaluate",
     "convert": "adaptr.converting.convert",
     "convert_method": "adaptr.converting.resize",
     "resize": "adaptr.converting.resize",

@@ -83,6 +83,26 @@ any_base_option = click.option(
 )
 
 
+def _columns(ctx: click.Context, _: click.Parameter, pairs: tuple[str, ...]) -> dict[str, str] | None:
+    found: dict[str, str] = {}
+    for pair in pairs:
+        own, sign, theirs = pair.partition("=")
+        if not (own and sign and theirs):
+            raise click.UsageError(f"--map wants NAME=COLUMN, got `{pair}`")
+        found[own] = theirs
+    return found or None
+
+
+map_option = click.option(
+    "--map",
+    "columns",
+    multiple=True,
+    callback=_columns,
+    metavar="NAME=COLUMN",
+    help="What the file calls a column of the task: prompt=question.",
+)
+
+
 def fields(pairs: tuple[str, ...]) -> dict[str, Any]:
     """`lam=0.5` as {"lam": 0.5}: numbers and truth values where they are some, else text."""
     found: dict[str, Any] = {}

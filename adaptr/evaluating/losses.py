@@ -7,17 +7,18 @@ with whom. Which loss is the model's own is not taken for granted: what is compu
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from adaptr.errors import Unsupported
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+    from transformers.utils import ModelOutput
 
 #: (summed loss, what it is divided by), (b) each, in fp64.
 Rows = tuple["Tensor", "Tensor"]
 #: How a loss follows from labels and outputs.
-Way = Callable[[Mapping[str, "Tensor"], Any], Rows]
+Way = Callable[[Mapping[str, "Tensor"], "ModelOutput"], Rows]
 
 #: What a label is where the loss does not count it.
 IGNORED = -100
@@ -45,7 +46,7 @@ class Losses:
 _LABELS = frozenset({"labels", "start_positions", "end_positions"})
 
 
-def _way(batch: Mapping[str, Tensor], output: Any) -> Way:
+def _way(batch: Mapping[str, Tensor], output: ModelOutput) -> Way:
     """The way that gives the model's own loss of a batch."""
     for way in _ways(batch, output):
         total, count = way(batch, output)
@@ -58,7 +59,7 @@ def _way(batch: Mapping[str, Tensor], output: Any) -> Way:
     )
 
 
-def _ways(batch: Mapping[str, Tensor], output: Any) -> list[Way]:
+def _ways(batch: Mapping[str, Tensor], output: ModelOutput) -> list[Way]:
     """The ways that shapes allow."""
     if "start_positions" in batch:
         return [_span]
@@ -68,26 +69,26 @@ def _ways(batch: Mapping[str, Tensor], output: Any) -> list[Way]:
     return [_class] if labels.ndim == 1 else [_next, _each]
 
 
-def _class(batch: Mapping[str, Tensor], output: Any) -> Rows:
+def _class(batch: Mapping[str, Tensor], output: ModelOutput) -> Rows:
     from torch.nn.functional import cross_entropy
 
     found = cross_entropy(output.logits.double(), batch["labels"], reduction="none")
     return found, found.new_ones(len(found))
 
 
-def _squares(batch: Mapping[str, Tensor], output: Any) -> Rows:
+def _squares(batch: Mapping[str, Tensor], output: ModelOutput) -> Rows:
     found = (output.logits.double().flatten() - batch["labels"].double().flatten()) ** 2
     return found, found.new_ones(len(found))
 
 
-def _several(batch: Mapping[str, Tensor], output: Any) -> Rows:
+def _several(batch: Mapping[str, Tensor], output: ModelOutput) -> Rows:
     from torch.nn.functional import binary_cross_entropy_with_logits
 
     found = binary_cross_entropy_with_logits(output.logits.double(), batch["labels"].double(), reduction="none")
     return found.flatten(1).mean(1), found.new_ones(len(found))
 
 
-def _span(batch: Mapping[str, Tensor], output: Any) -> Rows:
+def _span(batch: Mapping[str, Tensor], output: ModelOutput) -> Rows:
     from torch.nn.functional import cross_entropy
 
     start = cross_entropy(output.start_logits.double(), batch["start_positions"], reduction="none")
@@ -95,12 +96,12 @@ def _span(batch: Mapping[str, Tensor], output: Any) -> Rows:
     return (start + end) / 2, start.new_ones(len(start))
 
 
-def _next(batch: Mapping[str, Tensor], output: Any) -> Rows:
+def _next(batch: Mapping[str, Tensor], output: ModelOutput) -> Rows:
     """Of a causal model: each position says the next one."""
     return _tokens(output.logits[:, :-1], batch["labels"][:, 1:])
 
 
-def _each(batch: Mapping[str, Tensor], output: Any) -> Rows:
+def _each(batch: Mapping[str, Tensor], output: ModelOutput) -> Rows:
     return _tokens(output.logits, batch["labels"])
 
 

@@ -54,7 +54,7 @@ class Mean(OfSums):
         return np.stack([np.array(worth, dtype=np.float64), np.ones(len(worth))], axis=1)
 
     @abstractmethod
-    def worth(self, predicted: Any, wanted: Any) -> float: ...
+    def worth(self, predicted: object, wanted: object) -> float: ...
 
     def figure(self, sums: Array) -> Array:
         return ratio(sums[:, 0], sums[:, 1])

@@ -16,7 +16,7 @@ class Accuracy(Mean):
     summary = "share of answers that are right"
     takes = "class"
 
-    def worth(self, predicted: Any, wanted: Any) -> float:
+    def worth(self, predicted: object, wanted: object) -> float:
         return float(predicted == wanted)
 
 

@@ -5,20 +5,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from adaptr.evaluating.metrics.base import Mean, Metric, ratio
+from adaptr.evaluating.metrics.base import Metric, OfSums, ratio
 
 if TYPE_CHECKING:
     from adaptr.evaluating.metrics.base import Array
 
 
-class SquaredError(Mean):
+class SquaredError(OfSums):
     name = "mse"
     summary = "mean of the squared differences"
     takes = "number"
     rising = False
 
-    def worth(self, predicted: Any, wanted: Any) -> float:
-        return (float(predicted) - float(wanted)) ** 2
+    def rows(self, predicted: Sequence[Any], wanted: Sequence[Any]) -> Array:
+        import numpy as np
+
+        apart = np.array(predicted, dtype=np.float64) - np.array(wanted, dtype=np.float64)
+        return np.stack([apart**2, np.ones(len(apart))], axis=1)
+
+    def figure(self, sums: Array) -> Array:
+        return ratio(sums[:, 0], sums[:, 1])
 
 
 class Pearson(Metric):

@@ -13,6 +13,9 @@ from adaptr.errors import MissingExtra
 from adaptr.evaluating.metrics.base import Mean, OfSums, ratio, references
 
 if TYPE_CHECKING:
+    from rouge_score.rouge_scorer import RougeScorer
+    from sacrebleu.metrics import BLEU
+
     from adaptr.evaluating.metrics.base import Array
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
@@ -24,7 +27,7 @@ class ExactMatch(Mean):
     summary = "share of answers that are a right one, spaces around them aside"
     takes = "text"
 
-    def worth(self, predicted: Any, wanted: Any) -> float:
+    def worth(self, predicted: object, wanted: object) -> float:
         return float(str(predicted).strip() in {one.strip() for one in references(wanted)})
 
 
@@ -33,7 +36,7 @@ class SquadExact(Mean):
     summary = "the same without regard to case, punctuation and articles, as SQuAD counts"
     takes = "text"
 
-    def worth(self, predicted: Any, wanted: Any) -> float:
+    def worth(self, predicted: object, wanted: object) -> float:
         return float(_words(str(predicted)) in [_words(one) for one in references(wanted)])
 
 
@@ -42,7 +45,7 @@ class SquadF1(Mean):
     summary = "F1 of the words that answer and right answer share, as SQuAD counts"
     takes = "text"
 
-    def worth(self, predicted: Any, wanted: Any) -> float:
+    def worth(self, predicted: object, wanted: object) -> float:
         return max(_shared(_words(str(predicted)), _words(one)) for one in references(wanted))
 
 
@@ -51,7 +54,7 @@ class _Rouge(Mean):
 
     takes = "text"
 
-    def worth(self, predicted: Any, wanted: Any) -> float:
+    def worth(self, predicted: object, wanted: object) -> float:
         score = _scorer(self.name).score
         return max(float(score(one, str(predicted))[self.name].fmeasure) for one in references(wanted))
 
@@ -132,17 +135,18 @@ def _edits(one: Sequence[str], two: Sequence[str]) -> int:
 
 
 @functools.cache
-def _scorer(name: str) -> Any:
+def _scorer(name: str) -> RougeScorer:
     try:
-        from rouge_score.rouge_scorer import RougeScorer
+        from rouge_score import rouge_scorer
     except ImportError as error:
         raise MissingExtra(f"`{name}` needs rouge-score: `pip install 'adaptr[eval]'`") from error
-    return RougeScorer([name], use_stemmer=True)
+    return rouge_scorer.RougeScorer([name], use_stemmer=True)
 
 
-def _sacrebleu() -> Any:
+def _sacrebleu() -> type[BLEU]:
     try:
-        from sacrebleu.metrics import BLEU
+        from sacrebleu import metrics
     except ImportError as error:
         raise MissingExtra("`bleu` needs sacrebleu: `pip install 'adaptr[eval]'`") from error
-    return BLEU
+    found: type[BLEU] = metrics.BLEU
+    return found
