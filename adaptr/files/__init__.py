@@ -150,10 +150,12 @@ def _explained(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in FULL:
-            raise DiskFull(f"no space left for `{path}`; nothing was left behind") from error
+            raise DiskFull(
+                f"no space left for `{path}`; nothing was left behind", hint="make room, or give another output"
+            ) from error
         if not _about(error, path):
             raise
-        raise MachineError(f"`{path}` can't be written: {error.strerror}") from error
+        raise MachineError(f"`{path}` can't be written: {error.strerror}", hint="give another output") from error
 
 
 def _about(error: OSError, path: Path) -> bool:

@@ -88,7 +88,7 @@ def settled(path: Path) -> Path:
 
 
 def _exists(path: Path) -> OutputExists:
-    return OutputExists(f"`{path}` exists; give `--force` to replace it, or another output")
+    return OutputExists(f"`{path}` exists", hint="give `--force` to replace it, or another output")
 
 
 def _precious(path: Path) -> str:
@@ -132,7 +132,8 @@ def _occupied(path: Path) -> set[Identity]:
 
 def _refusal(out: Path, how: str, path: Path) -> OutputExists:
     return OutputExists(
-        f"the output `{out}` {how} `{path}`, which is read or kept: writing could destroy it, so give another output"
+        f"the output `{out}` {how} `{path}`, which is read or kept: writing could destroy it",
+        hint="give another output",
     )
 
 

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from adaptr import errors as e
+from adaptr.errors import phrases
 
 MAX_DEPTH = 32
 #: Characters: what takes seconds to check, and six times what 10,000 targets need.
@@ -22,23 +23,26 @@ def dumps(document: Any) -> str:
     try:
         return rfc8785.dumps(document).decode()
     except (rfc8785.CanonicalizationError, UnicodeEncodeError) as error:
-        raise e.FieldInvalid(f"the manifest can't be written as JSON: {error}") from None
+        raise e.FieldInvalid(
+            f"the manifest can't be written as JSON: {error}",
+            hint="put texts, whole and finite numbers, lists and mappings into it",
+        ) from None
     except RecursionError:
-        raise e.ManifestTooDeep(f"the manifest nests deeper than {MAX_DEPTH} levels") from None
+        raise _too_deep() from None
 
 
 def loads(text: str) -> dict[str, Any]:
     """A JSON object within the limits, not yet known to be canonical."""
     if len(text) > MAX_TEXT:
-        raise e.HeaderTooLarge(f"the manifest has {len(text)} characters, the limit is {MAX_TEXT}")
+        raise e.HeaderTooLarge("the manifest", verb="has", got=f"{len(text)} characters", want=f"at most {MAX_TEXT}")
     try:
         document = json.loads(text, parse_int=_number, parse_constant=_no_constant)
     except RecursionError:
-        raise e.ManifestTooDeep(f"the manifest nests deeper than {MAX_DEPTH} levels") from None
+        raise _too_deep() from None
     except ValueError as error:
-        raise e.ManifestNotJson(f"the manifest is not JSON: {error}") from None
+        raise e.ManifestNotJson(f"the manifest is not JSON: {error}", hint=phrases.AGAIN) from None
     if not isinstance(document, dict):
-        raise e.ManifestNotJson("the manifest is not a JSON object")
+        raise e.ManifestNotJson("the manifest is not a JSON object", hint=phrases.AGAIN)
     _bounded(document)
     return document
 
@@ -49,6 +53,10 @@ def is_canonical(text: str, document: object) -> bool:
     # the fast writer differs from RFC 8785 in some numbers, and in the order of keys beyond the basic plane
     odd = any(mark in text for mark in ODD_NUMBERS) or not (text.isascii() or max(text) <= "\uffff")
     return dumps(document) == text if odd or plain != text else True
+
+
+def _too_deep() -> e.ManifestTooDeep:
+    return e.ManifestTooDeep(f"the manifest nests deeper than {MAX_DEPTH} levels", hint=phrases.AGAIN)
 
 
 def _number(digits: str) -> int | float:
@@ -65,6 +73,6 @@ def _bounded(document: Any) -> None:
     while level:
         depth += 1
         if depth > MAX_DEPTH:
-            raise e.ManifestTooDeep(f"the manifest nests deeper than {MAX_DEPTH} levels")
+            raise _too_deep()
         boxes = (box.values() if isinstance(box, dict) else box for box in level)
         level = [value for box in boxes for value in box if isinstance(value, (dict, list))]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from adaptr import errors as e
 from adaptr import plugins
 from adaptr.adapter import REPLACED, Adapter, Target
-from adaptr.errors import shown
+from adaptr.errors import phrases, shown
 from adaptr.format.header import Entry, Header
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def require_fit(adapter: Adapter, header: Header) -> None:
     Targets of a method that is not known here must have tensors, but which is not checked: the file can be inspected.
     """
     if not header.entries:
-        raise e.TensorMissing("the file holds no tensor at all")
+        raise e.TensorMissing("the file holds no tensor at all", hint=phrases.AGAIN)
     found = _by_place(adapter, header)
     wanted: dict[object, Shapes] = {}
     own = {(part, target.path) for part, target in adapter.all_targets}
@@ -49,7 +49,9 @@ def require_fit(adapter: Adapter, header: Header) -> None:
         want = wanted[alike] = wanted.get(alike) or _wanted(method, target)
         _compare(method, target, want, here)
     for (_, path), left in found.items():
-        raise e.TensorUnexpected(f"`{shown(path)}:{shown(next(iter(left)))}` belongs to no target of the manifest")
+        raise e.TensorUnexpected(
+            f"`{shown(path)}:{shown(next(iter(left)))}` belongs to no target of the manifest", hint=phrases.AGAIN
+        )
 
 
 def _by_place(adapter: Adapter, header: Header) -> dict[tuple[str, str], Entries]:
@@ -58,7 +60,7 @@ def _by_place(adapter: Adapter, header: Header) -> dict[tuple[str, str], Entries
     for key, entry in header.entries.items():
         path, colon, name = key.rpartition(":")
         if not colon or not name or CONTROL.search(key) or (name == REPLACED and not path):
-            raise e.KeyMalformed(f"the key `{shown(key)}` is not `<target>:<param>`")
+            raise e.KeyMalformed("the key", got=f"`{shown(key)}`", want="`<target>:<param>`", hint=phrases.AGAIN)
         if name == REPLACED:
             continue
         part, dot, param = name.partition(".")
@@ -76,13 +78,15 @@ def _without_scales(path: str, here: Entries) -> Entries:
         if name.endswith(SCALE):
             _check_scale(f"{shown(path)}:{shown(name)}", here.get(name.removesuffix(SCALE)), entry.shape)
         elif entry.dtype == "I8" and name + SCALE not in here:
-            raise e.TensorMissing(f"`{shown(path)}:{shown(name)}{SCALE}` is missing; without it int8 means nothing")
+            raise e.TensorMissing(
+                f"`{shown(path)}:{shown(name)}{SCALE}` is missing: without it int8 means nothing", hint=phrases.AGAIN
+            )
     return {name: entry for name, entry in here.items() if not name.endswith(SCALE)}
 
 
 def _check_scale(key: str, stored: Entry | None, shape: tuple[int, ...]) -> None:
     if stored is None:
-        raise e.TensorUnexpected(f"`{key}` is the scale of a tensor that is not there")
+        raise e.TensorUnexpected(f"`{key}` is the scale of a tensor that is not there", hint=phrases.AGAIN)
     if len(shape) != len(stored.shape) or any(n not in (1, m) for n, m in zip(shape, stored.shape, strict=True)):
         raise e.ShapeError(f"`{key}` has shape {shape}", want=f"1 or the same on each axis of {stored.shape}")
 
@@ -102,7 +106,7 @@ def _known(name: str, version: int) -> Method | None:
 
 def _has_any(target: Target, here: Entries) -> None:
     if not here:
-        raise e.TensorMissing(f"`{shown(target.path)}` has no tensor at all")
+        raise e.TensorMissing(f"`{shown(target.path)}` has no tensor at all", hint=phrases.AGAIN)
 
 
 def _compare(method: Method, target: Target, want: Shapes, here: Entries) -> None:
@@ -112,9 +116,13 @@ def _compare(method: Method, target: Target, want: Shapes, here: Entries) -> Non
     for param in sorted({*want, *here}):
         key = f"{shown(target.path)}:{shown(param)}"
         if param not in here:
-            raise e.TensorMissing(f"`{key}` is missing; `{method.name}` has {', '.join(want)}")
+            raise e.TensorMissing(
+                f"`{key}` is missing", want=f"{', '.join(want)}, as `{method.name}` has", hint=phrases.AGAIN
+            )
         if param not in want:
-            raise e.TensorUnexpected(f"`{key}` is no tensor of `{method.name}`, which has {', '.join(want)}")
+            raise e.TensorUnexpected(
+                f"`{key}` is no tensor of `{method.name}`", want=f"one of {', '.join(want)}", hint=phrases.AGAIN
+            )
     method.check(target, found)
 
 
@@ -125,7 +133,9 @@ def _explained(method: Method, path: str, own: Entries, shared: Entries) -> None
             param = method.params.get(name.removesuffix(SCALE))
             if param is not None and param.shared != (found is shared):
                 key = f"{shown(where)}:{shown(name)}"
-                raise e.TensorUnexpected(f"`{key}` is no tensor of `{method.name}`, which has it as `{other}:{name}`")
+                raise e.TensorUnexpected(
+                    f"`{key}` is no tensor of `{method.name}`, which has it as `{other}:{name}`", hint=phrases.AGAIN
+                )
 
 
 def _wanted(method: Method, target: Target) -> Shapes:
@@ -133,4 +143,6 @@ def _wanted(method: Method, target: Target) -> Shapes:
         method.supports(target)
         return method.shapes(target)
     except (e.BadConfig, e.Unsupported) as error:
-        raise e.FieldInvalid(f"`targets.{shown(target.path)}`: {error}") from None
+        raise e.FieldInvalid(
+            f"`targets.{shown(target.path)}`: {error.fact}", hint=error.hint or phrases.AGAIN
+        ) from None

@@ -30,7 +30,13 @@ def require(path: str | os.PathLike[str], want: str) -> None:
     """Raises `DigestMismatch` if a file is not the one that `want` names."""
     found = of_file(path)
     if found != want:
-        raise DigestMismatch(f"`{path}` has digest {found}, the receipt wants {want}")
+        raise DigestMismatch(
+            f"`{path}`",
+            verb="has",
+            got=f"digest {found}",
+            want=f"{want}, as the receipt says",
+            hint="put the file there that it had when it was merged",
+        )
 
 
 def of_weights(path: str | os.PathLike[str], header: Header, part: str = "") -> str:
@@ -50,7 +56,10 @@ def of_weights(path: str | os.PathLike[str], header: Header, part: str = "") -> 
             while left:
                 got = file.readinto(buffer[: min(left, CHUNK)])
                 if not got:
-                    raise FileChanged(f"`{path}` became shorter after its header was read")
+                    raise FileChanged(
+                        f"`{path}` became shorter after its header was read",
+                        hint="wait until it is written, and read it again",
+                    )
                 digest.update(buffer[:got])
                 left -= got
     return "sha256:" + digest.hexdigest()

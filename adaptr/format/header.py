@@ -85,10 +85,12 @@ def read(file: BinaryIO, size: int) -> Header:
     """Read and check the header at the start of `file`, which has `size` bytes in all."""
     first = file.read(8)
     if len(first) < 8:
-        raise e.HeaderTruncated(f"wanted 8 bytes of header length, the file has {len(first)}")
+        raise e.HeaderTruncated("the file", verb="has", got=f"{len(first)} bytes", want="8 bytes of header length")
     (length,) = struct.unpack("<Q", first)
     if length > MAX_HEADER:
-        raise e.HeaderTooLarge(f"the header says it has {length} bytes, the limit is {MAX_HEADER}")
+        raise e.HeaderTooLarge(
+            "the header", verb="has", got=f"{length} bytes, as it says", want=f"at most {MAX_HEADER}"
+        )
     raw = file.read(length) if 8 + length <= size else b""
     if len(raw) < length:
         raise e.HeaderTruncated(f"the header wants {length} bytes, {max(size - 8, 0)} follow")
@@ -185,22 +187,26 @@ def _metadata(value: object) -> dict[str, str]:
     if value is None:  # so MLX writes that there is none, and safetensors reads it
         return {}
     if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
-        raise e.MetadataInvalid("`__metadata__` must map strings to strings")
+        raise e.MetadataInvalid("`__metadata__` is no map", want="a map from strings to strings")
     _no_surrogates([*value, *value.values()])
     return value
 
 
 def _entry(key: str, value: object) -> Entry:
     if len(key) > MAX_KEY:
-        raise e.KeyTooLong(f"the key `{shown(key)}` has {len(key)} characters, the limit is {MAX_KEY}")
+        raise e.KeyTooLong(
+            f"the key `{shown(key)}`", verb="has", got=f"{len(key)} characters", want=f"at most {MAX_KEY}"
+        )
     if not isinstance(value, dict) or value.keys() != FIELDS:
-        raise e.EntryMalformed(f"`{shown(key)}` is not {{dtype, shape, data_offsets}}")
+        raise e.EntryMalformed(f"`{shown(key)}` is no entry of a tensor", want="{dtype, shape, data_offsets}")
     bits = _bits(key, value["dtype"]) * _numel(key, value["shape"])
     start, stop = _span(key, value["data_offsets"])
     if bits != (stop - start) * 8:
         raise e.SizeMismatch(
-            f"`{shown(key)}` is {value['dtype']} of shape {shown(value['shape'])}, which is {bits // 8} bytes; "
-            f"its offsets span {stop - start}"
+            f"`{shown(key)}` is {value['dtype']} of shape {shown(value['shape'])}, and its offsets",
+            verb="span",
+            got=stop - start,
+            want=f"{bits // 8} bytes",
         )
     return Entry(value["dtype"], tuple(value["shape"]), start, stop)
 
@@ -217,7 +223,9 @@ def _numel(key: str, shape: Any) -> int:
     good = isinstance(shape, list) and len(shape) <= MAX_DIMS and _naturals(shape)
     count = math.prod(shape) if good else MAX_INT + 1
     if count > MAX_INT:
-        raise e.ShapeInvalid(f"`{shown(key)}` has the shape {shown(shape)}; wanted up to {MAX_DIMS} natural numbers")
+        raise e.ShapeInvalid(
+            f"`{shown(key)}`", verb="has", got=f"the shape {shown(shape)}", want=f"up to {MAX_DIMS} natural numbers"
+        )
     return count
 
 
@@ -266,5 +274,5 @@ def build(shapes: Mapping[str, tuple[str, tuple[int, ...]]], metadata: Mapping[s
     raw = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
     raw += b" " * (-len(raw) % 8)
     if len(raw) > MAX_HEADER:
-        raise e.HeaderTooLarge(f"the header would have {len(raw)} bytes, the limit is {MAX_HEADER}")
+        raise e.HeaderTooLarge("the header", verb="would have", got=f"{len(raw)} bytes", want=f"at most {MAX_HEADER}")
     return struct.pack("<Q", len(raw)) + raw, parse(raw, 8 + len(raw))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from adaptr import errors as e
 from adaptr.adapter import Adapter, public
-from adaptr.errors import shown
+from adaptr.errors import phrases, shown
 from adaptr.files import replacing
 from adaptr.format import header as headers
 from adaptr.format import manifest as manifests
@@ -113,7 +113,9 @@ def _tensor(key: str, entry: Entry, raw: bytearray, at: int) -> Tensor:
     import torch
 
     if entry.dtype not in TORCH_NAMES:
-        raise e.DtypeUnknown(f"`{shown(key)}` has the dtype {entry.dtype}, which torch can't hold")
+        raise e.DtypeUnknown(
+            f"`{shown(key)}` has the dtype {entry.dtype}, which torch can't hold", hint="save it as a float dtype"
+        )
     dtype = getattr(torch, TORCH_NAMES[entry.dtype])
     if not entry.nbytes:
         return torch.empty(entry.shape, dtype=dtype)
@@ -130,7 +132,7 @@ def open_tensors(path: str | os.PathLike[str]) -> Tensors:
         try:
             header = headers.read(file, os.fstat(file.fileno()).st_size)
         except e.HeaderError as error:
-            raise type(error)(f"`{path}`: {error}") from error
+            raise error.at(path, hint=phrases.FETCH) from error
         return Tensors(Path(path), header, stamp)
 
 
@@ -160,7 +162,10 @@ def from_header(
     manifests.same(document, adapter)
     for key, entry in (*header.entries.items(), *header.memory.items()):
         if entry.dtype not in TORCH_NAMES:
-            raise e.DtypeUnknown(f"`{shown(key)}` has the dtype {entry.dtype}, which an adaptr file may not hold")
+            raise e.DtypeUnknown(
+                f"`{shown(key)}` has the dtype {entry.dtype}, which an adaptr file may not hold",
+                hint="save it as a float dtype",
+            )
     require_fit(adapter, header)
     return adapter
 
@@ -209,7 +214,7 @@ def dtype_shape(tensor: Tensor) -> tuple[str, tuple[int, ...]]:
     """A tensor's dtype, as safetensors calls it, and shape."""
     name = SAFETENSORS_NAMES.get(str(tensor.dtype))
     if name is None:
-        raise e.DtypeUnknown(f"safetensors has no dtype for {tensor.dtype}")
+        raise e.DtypeUnknown(f"safetensors has no dtype for {tensor.dtype}", hint="convert it to a float dtype")
     return name, tuple(tensor.shape)
 
 

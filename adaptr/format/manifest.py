@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from adaptr import errors as e
 from adaptr.adapter import WHOLE, Adapter, Base, Part, Target, kinds
-from adaptr.errors import shown
+from adaptr.errors import phrases, shown
 from adaptr.format import again, canonical
 
 if TYPE_CHECKING:
@@ -102,7 +102,9 @@ def load(header: Header) -> dict[str, Any]:
             f"the file requires `{shown(unknown[0])}`, unknown to this adaptr", hint="upgrade adaptr"
         )
     if split is None and not canonical.is_canonical(text, found):
-        raise e.ManifestNotCanonical("the manifest is not canonical JSON (RFC 8785), so its digest means nothing")
+        raise e.ManifestNotCanonical(
+            "the manifest is not canonical JSON (RFC 8785), so its digest means nothing", hint=phrases.AGAIN
+        )
     return found
 
 
@@ -189,7 +191,7 @@ def same(found: Mapping[str, Any], adapter: Adapter) -> None:
 def _read_part(name: str, value: object) -> Part:
     where = f"parts.{shown(name)}"
     if not PART.fullmatch(name):
-        raise e.FieldInvalid(f"`{where}`: a part's name is up to 64 of a-z, 0-9, `_` and `-`")
+        raise e.FieldInvalid(f"`{where}` can't be the name of a part", want="up to 64 of a-z, 0-9, `_` and `-`")
     part = _closed(value, where, {"method", "targets", "digest", "content"})
     method, version, config = _read_method(part, f"{where}.")
     digest, content = (_text(part.get(key, ""), f"{where}.{key}") for key in ("digest", "content"))
@@ -224,7 +226,9 @@ def _read_target(path: str, value: object, prefix: str) -> Target:
     if not isinstance(shape, list) or len(shape) != axes or not all(_is_size(n) for n in shape):
         raise e.FieldInvalid(f"`{where}.shape`", got=shown(shape), want=f"{axes} sizes (0 is not known)")
     if (kind == kinds.MODEL) != (path == ""):
-        raise e.FieldInvalid(f"`{where}`: the empty path is the model itself, of kind `model`; this is `{kind}`")
+        raise e.FieldInvalid(
+            f"`{where}`", got=f"of kind `{kind}`", want="kind `model`, as the empty path is the model itself"
+        )
     return Target(path, kind, tuple(shape), _object(_get(found, "config", f"{where}."), f"{where}.config"))
 
 
@@ -243,7 +247,7 @@ def _read_base(found: Mapping[str, Any]) -> Base:
 
 def _get(found: Mapping[str, Any], key: str, prefix: str) -> Any:
     if key not in found:
-        raise e.FieldMissing(f"the manifest has no `{prefix}{key}`")
+        raise e.FieldMissing(f"the manifest has no `{prefix}{key}`", hint=phrases.AGAIN)
     return found[key]
 
 
@@ -259,7 +263,7 @@ def _closed(value: object, where: str, known: Collection[str]) -> dict[str, Any]
     for key in found:
         if key not in known:
             may = ", ".join(sorted(known))
-            raise e.FieldInvalid(f"`{where}` has the unknown field `{shown(key)}`; it may have {may}")
+            raise e.FieldInvalid(f"`{where}` has the unknown field `{shown(key)}`", want=f"one of {may}")
     return found
 
 

@@ -29,11 +29,13 @@ def opened(path: Path) -> BufferedReader:
             raise
         return os.fdopen(file, "rb")
     except FileNotFoundError:
-        raise InputError(f"there is no file `{path}`") from None
+        raise InputError(f"there is no file `{path}`", hint="look at the path") from None
     except PermissionError:
-        raise MachineError(f"`{path}` may not be read") from None
+        raise MachineError(f"`{path}` may not be read", hint="look at its permissions") from None
     except (OSError, ValueError) as error:
-        raise InputError(f"`{shown(str(path))}` can't be read: {error}") from None
+        raise InputError(
+            f"`{shown(str(path))}` can't be read: {error}", hint="look at the path and its permissions"
+        ) from None
 
 
 def _require_regular(path: Path, mode: int) -> None:
@@ -50,7 +52,7 @@ def whole(path: Path, limit: int = MAX_DOCUMENT) -> bytes:
         size = os.fstat(file.fileno()).st_size
         raw = _up_to(file, limit + 1) if size <= limit else b""
     if size > limit or len(raw) > limit:
-        raise InputError(f"`{path}` is longer than {limit} bytes, which is the most that is read of such a file")
+        raise InputError(f"`{path}` is longer", want=f"at most {limit} bytes, the most that is read of such a file")
     return raw
 
 
