@@ -56,7 +56,7 @@ def require_one_kind(name: str, layers: Iterable[Layer], hint: str) -> None:
     """A look-up table and a tied head read one tensor in two ways. Raises `Unsupported` for layers of both."""
     kinds = sorted({f"{layer.target.kind} {layer.target.shape}" for layer in layers})
     if len(kinds) > 1:
-        raise Unsupported(f"adapters read `{name}` as {' and as '.join(kinds)}; {hint}")
+        raise Unsupported(f"adapters read `{name}` as {' and as '.join(kinds)}", hint=hint)
 
 
 def _kept_tied(change: Changing) -> bool:

@@ -52,7 +52,8 @@ class Write:
                 raise Unsupported(
                     f"the parameter `{self.name}` that an adapter was merged into has been written to since (trained, "
                     "or loaded over), or an adapter that is attached replaces it, and what is kept from before would "
-                    "undo that too: detach what was attached later, or load the base again"
+                    "undo that too",
+                    hint="detach what was attached later, or load the base again",
                 )
 
     def undo(self) -> None:

@@ -16,7 +16,6 @@ import struct
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from adaptr.errors import DigestMismatch
 from adaptr.kernels import fastest
 from adaptr.kernels.plain import (
     BF16,
@@ -32,6 +31,7 @@ from adaptr.kernels.plain import (
     neighbours,
     places,
 )
+from adaptr.merging.damage import damaged
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -99,7 +99,7 @@ class Found:
         code = np.zeros(at.size, np.int32)
         for plane, deep in deeper(k):
             if plane >= len(self._planes):
-                raise DigestMismatch("the bits of the receipt are damaged: a plane is missing")
+                raise damaged("the bits of the receipt are damaged: a plane is missing")
             code[deep] |= self._planes[plane].take(code[deep].size).astype(np.int32) << plane
         computed[at] = neighbours(_truncated(exact(at), self.kind), k)[1] + code
 
@@ -160,7 +160,7 @@ class _Unpacked:
 
         start, self._at = self._at, self._at + count
         if self._at > self._count:
-            raise DigestMismatch("the bits of the receipt are damaged: there are not enough")
+            raise damaged("the bits of the receipt are damaged: there are not enough")
         part = np.frombuffer(self._data[start >> 3 : (self._at + 7) >> 3], np.uint8)
         return np.unpackbits(part)[start & 7 :][:count]
 
@@ -172,10 +172,10 @@ def _opened(blob: bytes) -> list[_Unpacked]:
         (planes,) = struct.unpack_from("<Q", blob)
         counts = struct.unpack_from(f"<{planes}Q", blob, 8) if planes <= DEEP else ()
     except struct.error:
-        raise DigestMismatch("the bits of the receipt are damaged: they are cut short") from None
+        raise damaged("the bits of the receipt are damaged: they are cut short") from None
     at = 8 + 8 * len(counts)
     if not counts or at + sum((count + 7) >> 3 for count in counts) != len(blob):
-        raise DigestMismatch("the bits of the receipt are damaged: their planes are not as long as they say")
+        raise damaged("the bits of the receipt are damaged: their planes are not as long as they say")
     found = []
     for count in counts:
         size = (count + 7) >> 3

@@ -14,7 +14,7 @@ from adaptr.changes import grounds
 from adaptr.changes.plan import members, moves_bias, no_rows, probe
 from adaptr.checkpoint.stream import Rows
 from adaptr.contract.view import ALL
-from adaptr.errors import NotPossible, Unsupported
+from adaptr.errors import NotPossible, Unsupported, phrases
 from adaptr.host.experts import part_of
 from adaptr.host.layer import is_packed
 from adaptr.host.mounting import Mounting
@@ -85,7 +85,10 @@ def changes(model: nn.Module, adapter: Adapter, weight: float) -> list[Change]:
             mine = found.setdefault((change.name, str(change.at)), Change(change.name, change.at, change.what))
             if change.value is not None or mine.value is not None:
                 if mine.layers or mine.value is not None:
-                    raise NotPossible(f"`{change.name}` is replaced as a whole by one adapter and changed by another")
+                    raise NotPossible(
+                        f"`{change.name}` is replaced as a whole by one adapter and changed by another",
+                        hint="drop it from one of them",
+                    )
                 mine.value, mine.ground = change.value, change.ground
             mine.layers += change.layers
     for name in {change.name for change in found.values()}:
@@ -145,7 +148,7 @@ def _on_ground(model: nn.Module, layer: Layer) -> list[Change]:
 
 def _require_whole(adapter: Adapter, path: str, weight: float) -> None:
     if weight != 1.0:
-        raise NotPossible(f"`{path}` is replaced as a whole by `{adapter.label}`, which has no strength {weight:g}")
+        raise phrases.no_strength(path, adapter.label, weight)
 
 
 def _weight(model: nn.Module, layer: Layer) -> Iterator[Change]:
@@ -166,8 +169,9 @@ def _bias(model: nn.Module, layer: Layer) -> Iterator[Change]:
         yield Change(f"{path}.bias", what="bias", layers=[layer])
     elif changes and not has:
         raise Unsupported(
-            f"`{layer.adapter.label}` changes the bias of `{path}`, which has none of its own; there is no place for "
-            "it in the weights, so attach it without `merged`"
+            f"`{layer.adapter.label}` changes the bias of `{path}`, which has none of its own: there is no place "
+            "for it in the weights",
+            hint="attach it without `merged`",
         )
 
 
@@ -183,23 +187,23 @@ def require_writable(model: nn.Module, name: str) -> None:
     module = targets.submodule(model, owner)
     parameter = module._parameters.get(last)
     if parameter is None:
-        raise Unsupported(f"`{name}` is computed from other parameters at each call; attach without `merged`")
+        raise Unsupported(f"`{name}` is computed from other parameters at each call", hint="attach without `merged`")
     if hasattr(parameter, MARK):
         raise Unsupported(
-            f"`{name}` is replaced by an adapter that is attached, and what is merged would go with it: detach it "
-            "first, or attach this one without `merged`"
+            f"`{name}` is replaced by an adapter that is attached, and what is merged would go with it",
+            hint="detach it first, or attach this one without `merged`",
         )
     if is_packed(parameter):
         raise Unsupported(
-            f"`{name}` is packed ({parameter.dtype}), and merging would quantise it anew; attach without `merged`, or "
-            "load the base unquantised"
+            f"`{name}` is packed ({parameter.dtype}), and merging would quantise it anew",
+            hint="attach without `merged`, or load the base unquantised",
         )
     if parameter.is_meta:
-        raise Unsupported(f"`{name}` has no values (meta device): load the model, or use `adaptr merge`")
+        raise Unsupported(f"`{name}` has no values (meta device)", hint="load the model, or use `adaptr merge`")
     above = cast("Mapping[str, State]", module._modules.get("adapters") or {})
     key = next((key for key, state in above.items() if state.site.weighs), None)
     if key is not None:
         raise Unsupported(
-            f"`{key}` is attached at `{owner}`, and what is merged would be under it and not on top: detach it first, "
-            "or attach this one without `merged`"
+            f"`{key}` is attached at `{owner}`, and what is merged would be under it and not on top",
+            hint="detach it first, or attach this one without `merged`",
         )

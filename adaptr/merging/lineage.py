@@ -34,7 +34,10 @@ def name_adapters(checkpoint: Checkpoint, adapters: Sequence[tuple[Adapter, floa
                 f"adapter `{adapter.label}` is given twice", hint="give it once, with the sum of the weights"
             )
         if weights in before:
-            raise AlreadyAttached(f"adapter `{adapter.label}` is merged into `{checkpoint.root.name}` already")
+            raise AlreadyAttached(
+                f"adapter `{adapter.label}` is merged into `{checkpoint.root.name}` already",
+                hint="unmerge it first, or merge into the base with the sum of the weights",
+            )
         named.append({"weights": weights, "method": adapter.method, "name": adapter.name, "weight": weight})
     return named
 

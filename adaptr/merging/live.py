@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from adaptr.errors import TargetNotFound, UsageError
+from adaptr.errors import UsageError, phrases
 from adaptr.host.attach import LEDGER, forget, key_of
 from adaptr.host.handle import Handle
 from adaptr.host.originals import Write
@@ -31,7 +31,9 @@ class Merged(Handle):
         self._undo.append(lambda: forget(model, self.key))
 
     def weigh(self, by: Callable[[str], float]) -> None:
-        raise UsageError("a merged adapter has the strength it was merged at: detach it, and attach it at another")
+        raise UsageError(
+            "a merged adapter has the strength it was merged at", hint="detach it, and attach it at another"
+        )
 
     def merge(self, write: Write) -> None:
         """Write one of its changes."""
@@ -59,7 +61,7 @@ def attach(model: nn.Module, adapter: Adapter, weight: float, tied: Tied = None)
     """Merge `adapter` into the weights of `model`, wholly or not at all."""
     found = changes(model, adapter, weight)
     if not found:
-        raise TargetNotFound(f"adapter `{adapter.label}` has no targets: merging it would change nothing")
+        raise phrases.no_targets(adapter.label, "merging")
     writes, apart = settle(model, found, tied)
     handle = Merged(model, adapter, weight)
     try:

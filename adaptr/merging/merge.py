@@ -123,7 +123,7 @@ def _merged(
         layouts = [(shard, layout(shard, new)) for shard in checkpoint.shards]
         rewrite(layouts, folder, frozenset(todo.changes), filling.fill, meter.add)
         if not filling.total.moved:
-            raise NothingChanged(_nothing(filling.total))
+            raise _nothing(filling.total)
         _side_files(checkpoint, folder, config, tokenizer, new, layouts, blobs)
         document = {"adapters": named, "tensors": filling.notes, "exact": exact, "tied": tied or ""}
         if exact:
@@ -197,13 +197,17 @@ def _side_files(
     copy_side_files(checkpoint, folder, instead)
 
 
-def _nothing(total: Measured) -> str:
+def _nothing(total: Measured) -> NothingChanged:
     if total.relative:
-        return (
+        return NothingChanged(
             f"the merged checkpoint would equal the base: the change is {total.relative:.1e} of the weights, below "
-            "what their dtype can hold; use a base of higher precision, or keep the adapter attached"
+            "what their dtype can hold",
+            hint="use a base of higher precision, or keep the adapter attached",
         )
-    return "the merged checkpoint would equal the base: the adapter's delta is zero (untrained, or of weight 0)"
+    return NothingChanged(
+        "the merged checkpoint would equal the base: the adapter's delta is zero (untrained, or of weight 0)",
+        hint="train it, or give it another weight",
+    )
 
 
 def _remarks(total: Measured) -> list[str]:

@@ -13,8 +13,8 @@ import struct
 import zlib
 from typing import TYPE_CHECKING, Any
 
-from adaptr.errors import DigestMismatch
 from adaptr.kernels.plain import places
+from adaptr.merging.damage import damaged
 
 if TYPE_CHECKING:
     import numpy as np
@@ -139,7 +139,7 @@ class Patch:
         hits = int(torch.searchsorted(self._positions, end))
         where = self._positions[:hits] - at
         if hits and (int(where[0]) < 0 or self._size != block.element_size()):
-            raise DigestMismatch("a patch of the receipt is damaged: it does not fit its tensor")
+            raise damaged("a patch of the receipt is damaged: it does not fit its tensor")
         block.view(-1).view(integer(block.element_size()))[where] ^= self._values[:hits]
         self._positions, self._values = self._positions[hits:], self._values[hits:]
 
@@ -155,7 +155,7 @@ class Patch:
         positions = after[gaps != SKIP]
         self._count -= positions.numel()
         if self._count < 0 or (not self._left and self._count):
-            raise DigestMismatch("a patch of the receipt is damaged: it has not as many values as positions")
+            raise damaged("a patch of the receipt is damaged: it has not as many values as positions")
         self._positions = torch.cat([self._positions, positions])
         self._values = torch.cat([self._values, self._next_values(positions.numel())])
 
@@ -176,10 +176,10 @@ def _opened(blob: bytes) -> tuple[int, int, int, list[_Unpacked]]:
         passed, count, size = struct.unpack_from("<QQQ", blob)
         lengths = struct.unpack_from(f"<{1 + size}Q", blob, 24) if size in {1, 2, 4, 8} else ()
     except struct.error:
-        raise DigestMismatch("a patch of the receipt is damaged: it is cut short") from None
+        raise damaged("a patch of the receipt is damaged: it is cut short") from None
     at = 24 + 8 * len(lengths)
     if not lengths or at + sum(lengths) != len(blob):
-        raise DigestMismatch("a patch of the receipt is damaged: its streams are not as long as it says")
+        raise damaged("a patch of the receipt is damaged: its streams are not as long as it says")
     streams = []
     for length in lengths:
         streams.append(_Unpacked(memoryview(blob)[at : at + length]))
@@ -205,8 +205,8 @@ class _Unpacked:
                     given, self._data = bytes(self._data[:PIECE]), self._data[PIECE:]
                 got = self._coder.decompress(given, count - len(out))
                 if not got and not given:
-                    raise DigestMismatch(f"a patch of the receipt is damaged: {count - len(out)} bytes are missing")
+                    raise damaged(f"a patch of the receipt is damaged: {count - len(out)} bytes are missing")
                 out += got
         except zlib.error as error:
-            raise DigestMismatch(f"a patch of the receipt is damaged: {error}") from None
+            raise damaged(f"a patch of the receipt is damaged: {error}") from None
         return torch.frombuffer(out, dtype=torch.uint8) if out else torch.empty(0, dtype=torch.uint8)

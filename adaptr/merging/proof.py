@@ -46,8 +46,8 @@ def prove(folder: Path, paper: Receipt) -> Proof:
     for number, name in enumerate(names):
         if digests[number] != known[name]:
             raise DigestMismatch(
-                f"`{name}` does not come back as the base's ({digests[number]}, the receipt says {known[name]}): "
-                + (CHANGED if paper.portable else OLDER)
+                f"`{name}` does not come back as the base's ({digests[number]}, the receipt says {known[name]})",
+                hint=CHANGED if paper.portable else OLDER,
             )
     return Proof(len(known), len(found.tensors) - len(known), _other_files(folder, paper))
 

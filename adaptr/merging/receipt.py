@@ -16,7 +16,6 @@ from typing import Any, BinaryIO
 
 from adaptr.checkpoint.stream import CHUNK, copy_range
 from adaptr.errors import (
-    DigestMismatch,
     FieldInvalid,
     FieldMissing,
     FormatError,
@@ -27,6 +26,7 @@ from adaptr.errors import (
 )
 from adaptr.format import canonical
 from adaptr.format import header as headers
+from adaptr.merging.damage import WAY, damaged
 from adaptr.merging.receipt_check import FILE_BLOB, wrong
 from adaptr.untrusted import opened
 
@@ -132,7 +132,7 @@ class Receipt:
         """
         entry = self.header.entries.get(key)
         if entry is not None and entry.nbytes > most:
-            raise DigestMismatch(
+            raise damaged(
                 f"the receipt says it has {entry.nbytes} bytes under `{shown(key)}`, which can be {most} at most"
             )
         return b"".join(self.pieces(key))
@@ -157,7 +157,8 @@ def read(folder: Path) -> Receipt:
     path = folder / FOLDER / FILE
     if not path.is_file():
         raise NotMerged(
-            f"`{folder}` has no receipt (`{FOLDER}/{FILE}`): it was not merged by adaptr, or moved without it"
+            f"`{folder}` has no receipt (`{FOLDER}/{FILE}`): it was not merged by adaptr, or moved without it",
+            hint="put the receipt back, or use the base itself",
         )
     return read_from(path)
 
@@ -169,14 +170,20 @@ def read_from(path: Path) -> Receipt:
     try:
         document = headers.load_json(header.metadata.get(KEY, "").encode())
     except FormatError:
-        raise InputError(f"`{path}` has no readable receipt under `{KEY}`") from None
+        raise InputError(f"`{path}` has no readable receipt under `{KEY}`", hint=WAY) from None
     if any(field not in document for field in FIELDS):
-        raise FieldMissing(f"`{path}` lacks one of {', '.join(FIELDS)}")
+        raise FieldMissing(f"`{path}` lacks one of {', '.join(FIELDS)}", hint=WAY)
     if document["format"] == 1:
         raise NotMerged(f"`{path}` has receipt format 1, whose inverse rounds otherwise", hint="use the base itself")
     if document["format"] not in KNOWN:
-        raise FormatTooNew(f"`{path}` has receipt format {document['format']!r}, this adaptr reads {KNOWN}")
+        raise FormatTooNew(
+            f"`{path}`",
+            verb="has",
+            got=f"receipt format {document['format']!r}",
+            want=f"{KNOWN}, which this adaptr reads",
+            hint="install a newer adaptr",
+        )
     bad = wrong(document, header)
     if bad:
-        raise FieldInvalid(f"`{path}`: `{shown(bad)}` is not what a receipt holds there")
+        raise FieldInvalid(f"`{path}`: `{shown(bad)}` is not what a receipt holds there", hint=WAY)
     return Receipt(path, document, header)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from adaptr.errors import DigestMismatch
 from adaptr.merging import binade, patch
 from adaptr.merging.binade import Found, Lost, kind_of
+from adaptr.merging.damage import damaged
 from adaptr.merging.patch import Differences, Patch, integers
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Completion:
         self.patch, kind = Patch(paper.blob(f"{name}:patch", patch.longest(count, dtype.itemsize))), kind_of(dtype)
         bits = paper.blob(f"{name}:bits", binade.longest(count))
         if bits and (kind is None or not paper.portable):
-            raise DigestMismatch(f"the receipt has bits for `{name}`, where there can be none")
+            raise damaged(f"the receipt has bits for `{name}`, where there can be none")
         self.bits = Found(bits, kind) if kind and paper.portable else None
 
     def below(self, merged: Tensor, inverse: Inverse | None, s: slice, at: int) -> Tensor:

@@ -22,6 +22,7 @@ from adaptr.files.meter import Meter
 from adaptr.format import header as headers
 from adaptr.format.header import Entry
 from adaptr.format.io import raw_bytes
+from adaptr.merging.damage import damaged
 from adaptr.merging.receipt import Receipt
 from adaptr.merging.receipt_check import FILE_BLOB
 from adaptr.merging.remainder import Completion
@@ -47,7 +48,7 @@ def layouts(checkpoint: Checkpoint, paper: Receipt) -> list[tuple[Shard, Layout]
         entries = headers.parse(raw[8:], len(raw)).entries
         for name, entry in entries.items():
             if not _possible(name, entry, notes.get(name, {}), shard.header.entries.get(name), paper):
-                raise DigestMismatch(f"the receipt says of `{shown(name)}` what the merged checkpoint can't come from")
+                raise damaged(f"the receipt says of `{shown(name)}` what the merged checkpoint can't come from")
         found.append((shard, Layout(raw, entries)))
     return found
 
@@ -74,7 +75,7 @@ class Job:
         self.plan: Plan = plan(_base_of(checkpoint, paper), stack, tied, replaced=replaced)
         strange = self.todo.keys() ^ {name for name in self.plan.changes if name not in paper.added}
         if strange:
-            raise DigestMismatch(
+            raise damaged(
                 f"the receipt of `{checkpoint.root.name}` and its adapters disagree on whether `{min(strange)}` changed"
             )
 
@@ -89,7 +90,7 @@ class Job:
         try:
             self._weight(slot, self.plan.changes[slot.name], note)
         except (RuntimeError, ValueError, LookupError, TypeError) as error:  # of shapes that don't fit
-            raise DigestMismatch(f"what the receipt keeps for `{slot.name}` does not fit it: {error}") from error
+            raise damaged(f"what the receipt keeps for `{slot.name}` does not fit it: {error}") from error
 
     def _old(self, slot: Slot) -> None:
         """A tensor whose old bytes are in the receipt."""
@@ -101,7 +102,7 @@ class Job:
                     break
                 self.meter.add(write_all(slot.target, slot.offset + done - len(piece), piece))
         except zlib.error as error:
-            raise DigestMismatch(f"the receipt's copy of `{slot.name}` is damaged: {error}") from None
+            raise damaged(f"the receipt's copy of `{slot.name}` is damaged: {error}") from None
         if done != slot.entry.nbytes:
             raise DigestMismatch(
                 f"the receipt holds {done} bytes or more for `{slot.name}`", want=f"{slot.entry.nbytes}"

@@ -58,7 +58,8 @@ def unmerge(
     paper = receipt.read(checkpoint.root)
     if not paper.exact:
         raise NotMerged(
-            f"`{checkpoint.root}` was merged with `--no-receipt`: its receipt names the base but can't restore it"
+            f"`{checkpoint.root}` was merged with `--no-receipt`: its receipt names the base but can't restore it",
+            hint="use the base itself",
         )
     stack = [(_adapter(paper, number), float(entry["weight"])) for number, entry in enumerate(paper.adapters)]
     with replacing_folder(Path(out), force) as folder:
@@ -77,7 +78,10 @@ def _adapter(paper: Receipt, number: int) -> Adapter:
     """An adapter from beside the receipt, checked against its digest."""
     path = paper.adapter_file(number)
     if not paper.has_adapter(number):
-        raise NotMerged(f"`{path}` is not there: unmerging needs the adapters beside the receipt")
+        raise NotMerged(
+            f"`{path}` is not there: unmerging needs the adapters beside the receipt",
+            hint="put them back, or use the base itself",
+        )
     digest.require(path, paper.adapters[number]["digest"])
     return read(path)
 

@@ -38,7 +38,8 @@ def require_separable(model: nn.Module, name: str) -> None:
     if not tying.separable({**config.to_dict(), "architectures": [architecture]}):
         raise Unsupported(
             f"`{name}` can't be untied: a {architecture} has no place for tensors of their own, or computes otherwise "
-            'with them; say `tied="both"`, or keep the adapter attached'
+            "with them",
+            hint='say `tied="both"`, or keep the adapter attached',
         )
 
 
@@ -110,7 +111,8 @@ class Untied:
             if not writes_at(place) and not mark.holds(parameter_of(place)):
                 raise Unsupported(
                     f"a parameter `{place[1]}` that was untied has been written to since (trained, or loaded over), "
-                    "and tying it again would undo that: load the base again"
+                    "and tying it again would undo that",
+                    hint="load the base again",
                 )
 
     @property

@@ -59,7 +59,7 @@ def settle(model: nn.Module, found: Sequence[Change], tied: Tied) -> Settled:
         _refuse_untied(model, met)
     unsettled = [one for one in met if one.tied and (tied == "untie" or not one.agreed)]
     if unsettled and tied is None:
-        raise TiedWeights(_message(unsettled[0]))
+        raise _unsettled(unsettled[0])
     if unsettled and tied == "untie":
         require_separable(model, next(iter(unsettled[0].mine)))
         return Settled([write for one in met for write in _apart(one)], True)
@@ -79,7 +79,7 @@ def _met(model: nn.Module, found: Sequence[Change]) -> list[_Met]:
         name = next(name for name, other in places.items() if other == place)
         mine = met.setdefault((one, str(change.at)), _Met(places, {})).mine
         if mine.setdefault(name, change) is not change:
-            raise Unsupported(f"`{name}` and `{change.name}` are one tensor of one module; an adapter names it once")
+            raise Unsupported(f"`{name}` and `{change.name}` are one tensor of one module", hint="name it once")
     # in the model's order, as files have it
     return [one._replace(mine={use: one.mine[use] for use in one.places if use in one.mine}) for one in met.values()]
 
@@ -90,7 +90,7 @@ def _everywhere(one: _Met) -> Change:
     whole, (first, *_) = once(mine), mine.values()
     if whole is None and any(change.value is not None for change in mine.values()):
         names = " and ".join(f"`{use}`" for use in mine) if len(mine) > 1 else f"`{next(iter(mine))}`"
-        raise NotPossible(f'{names} are one tensor, and both are changed; say `tied="untie"`')
+        raise NotPossible(f"{names} are one tensor, and both are changed", hint='say `tied="untie"`')
     if whole is not None:
         return whole
     layers = [layer for change in mine.values() for layer in change.layers]
@@ -116,16 +116,17 @@ def _refuse_untied(model: nn.Module, met: Sequence[_Met]) -> None:
     for one in met:
         if any(place in group for group in groups for place in one.places.values()):
             raise Unsupported(
-                f"`{next(iter(one.mine))}` is no longer tied, as another adapter was merged with "
-                '`tied="untie"`: detach that first'
+                f'`{next(iter(one.mine))}` is no longer tied, as another adapter was merged with `tied="untie"`',
+                hint="detach that first",
             )
 
 
-def _message(one: _Met) -> str:
+def _unsettled(one: _Met) -> TiedWeights:
     use = next(iter(one.mine))
     others = " and ".join(f"`{other}`" for other in one.places if other != use)
-    return (
+    return TiedWeights(
         f"`{use}` is tied to {others}: the model uses one tensor in several places, an attached adapter acts on one of "
-        'them, and merging would change all. Say `tied="both"` to change all, `tied="untie"` to give each use a tensor '
-        "of its own, or attach without `merged`"
+        "them, and merging would change all",
+        hint='Say `tied="both"` to change all, `tied="untie"` to give each use a tensor of its own, or attach without '
+        "`merged`",
     )

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from adaptr.errors import AdaptrError, CheckpointError, MissingExtra, shown
+from adaptr.errors import AdaptrError, CheckpointError, phrases, shown
 
 Folder = str | os.PathLike[str]
 
@@ -26,7 +26,7 @@ def quiet_transformers() -> Any:
     try:
         import transformers
     except ImportError as error:
-        raise MissingExtra("running a model needs transformers: `pip install 'adaptr[train]'`") from error
+        raise phrases.extra("running a model", "transformers", "train") from error
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     return transformers
@@ -39,9 +39,15 @@ def explained(base: Folder, load: Callable[..., Any], **options: object) -> Any:
     except (OSError, ValueError) as error:
         first, *more = str(error).strip().split("\n")
         reason = " ".join([first, *map(str.strip, more)]) if first.rstrip().endswith(":") else first
-        raise CheckpointError(f"`{base}` can't be loaded by transformers: {reason}") from error
+        raise CheckpointError(
+            f"`{base}` can't be loaded by transformers: {reason}",
+            hint="load it in Python by what it was made with, and give the model",
+        ) from error
     except (MemoryError, AdaptrError):
         raise
     except Exception as error:  # transformers raises whatever the files lead it to
         reason = f"{type(error).__name__}: {error}"
-        raise CheckpointError(f"`{base}` can't be loaded by transformers: {shown(reason, 200)}") from error
+        raise CheckpointError(
+            f"`{base}` can't be loaded by transformers: {shown(reason, 200)}",
+            hint="load it in Python by what it was made with, and give the model",
+        ) from error

@@ -32,8 +32,10 @@ def resized(config: Config, shapes: Shapes, new: Shapes) -> Config:
         better = _better(config, wanted, wrong)
         if better is None:
             raise TargetMismatch(
-                f"`{wrong[0]}` would have shape {wanted[wrong[0]]}, in the base's model it has {have[wrong[0]]}, and "
-                "no field of the configuration makes the model fit all tensors; a table and its head grow together"
+                f"`{wrong[0]}` would have shape {wanted[wrong[0]]}, in the base's model it has "
+                f"{have[wrong[0]]}, and no field of the configuration makes the model fit all tensors: a table "
+                "and its head grow together",
+                hint="train both, or neither",
             )
         config, wrong = better
         have = parameters(config)

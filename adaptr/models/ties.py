@@ -16,7 +16,7 @@ from adaptr.adapter import Target, agree
 from adaptr.checkpoint.names import Names, Place
 from adaptr.checkpoint.open import Stored
 from adaptr.checkpoint.stream import same_bytes
-from adaptr.errors import TargetMismatch, TargetNotFound
+from adaptr.errors import TargetMismatch, TargetNotFound, phrases
 from adaptr.models import tying
 
 
@@ -153,9 +153,13 @@ def weight_place(names: Names, target: Target) -> Place:
 
 def _fitting(stored: Stored, target: Target) -> Stored:
     if not agree(stored.entry.shape, target.stored_shape):
-        raise TargetMismatch(
-            f"`{target.path}` is tied to `{stored.name}`, which has shape {stored.entry.shape} in the base, and the "
-            f"adapter wants {target.stored_shape}"
+        raise phrases.misshapen(
+            f"`{stored.name}` in the base, to which `{target.path}` is tied,",
+            stored.entry.shape,
+            target.stored_shape,
+            TargetMismatch,
+            by="by the adapter",
+            hint=phrases.BASE,
         )
     return stored
 

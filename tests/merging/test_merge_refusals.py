@@ -44,7 +44,7 @@ def test_targets_that_are_not_there(tmp_path: Path) -> None:
         api.merge(base, [Adapter("lora", {"r": 2}, {}, {})], tmp_path / "out")
     with pytest.raises(UsageError, match="no adapter"):
         api.merge(base, [], tmp_path / "out")
-    with pytest.raises(TargetMismatch, match=r"has shape \(16, 32\) in the base, the adapter wants \(32, 32\)"):
+    with pytest.raises(TargetMismatch, match=r"in the base has shape \(16, 32\), wanted \(32, 32\) by the adapter"):
         api.merge(base, [c.lora_at(Target("model.layers.0.self_attn.k_proj", "linear", shape))], tmp_path / "out")
 
 
