@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from adaptr import plugins
 from adaptr.adapter import Adapter, Target, agree, kinds
 from adaptr.checkpoint.open import Stored
-from adaptr.errors import TargetMismatch
+from adaptr.errors import TargetMismatch, phrases
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -54,7 +54,9 @@ def pieces(names: Names, target: Target) -> list[Piece]:
 def _check(target: Target, found: list[Piece]) -> None:
     shape = (found[-1].number + 1, found[-1].rows.stop, found[-1].stored.entry.shape[-1])
     if not agree(shape, target.shape):
-        raise TargetMismatch(f"`{target.path}` is {shape} in the base, the adapter wants {target.shape}")
+        raise phrases.misshapen(
+            f"`{target.path}` in the base", shape, target.shape, TargetMismatch, by="by the adapter", hint=phrases.BASE
+        )
 
 
 def apart(names: Names, adapter: Adapter) -> tuple[Adapter, dict[str, str]]:

@@ -7,7 +7,6 @@ such shift is looked for, and it must be the same for all targets that need one.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,7 +15,7 @@ from adaptr.adapter import Adapter, Target, agree
 from adaptr.adapter.paths import paths_of
 from adaptr.checkpoint.loading import Conversion, Loading, loading
 from adaptr.checkpoint.open import Checkpoint, Stored
-from adaptr.errors import TargetAmbiguous, TargetMismatch, TargetNotFound
+from adaptr.errors import TargetAmbiguous, TargetMismatch, TargetNotFound, phrases
 from adaptr.roles import CONV1D_MODELS
 
 #: Layers that some checkpoints store as one: its name, and theirs in the order of the rows.
@@ -102,8 +101,9 @@ class Names:
         names = self.loading.files.get(live, ())
         if len(names) > 1:
             raise TargetAmbiguous(
-                f"the base `{self.checkpoint.root.name}` has `{live}` twice, as `{names[0]}` and as `{names[1]}`; "
-                "which of them is loaded is not certain, so save it again from the model"
+                f"the base `{self.checkpoint.root.name}` has `{live}` twice, as `{names[0]}` and as "
+                f"`{names[1]}`, and which of them is loaded is not certain",
+                hint="save it again from the model",
             )
         return self.checkpoint.tensors[names[0]] if names else None
 
@@ -129,15 +129,20 @@ class Names:
         if stored is None:
             place = self._fused(target) if made is None else self._cut(target, name, made)
             if place is None:
-                raise TargetNotFound(self.missing(name))
+                raise self.missing(name)
             return place
         self._check(target, stored)
         return Place(stored, slice(0, stored.entry.shape[0]))
 
     def _check(self, target: Target, stored: Stored) -> None:
         if not agree(stored.entry.shape, target.stored_shape):
-            raise TargetMismatch(
-                f"`{stored.name}` has shape {stored.entry.shape} in the base, the adapter wants {target.stored_shape}"
+            raise phrases.misshapen(
+                f"`{stored.name}` in the base",
+                stored.entry.shape,
+                target.stored_shape,
+                TargetMismatch,
+                by="by the adapter",
+                hint=phrases.BASE,
             )
         model = self.checkpoint.config.get("model_type")
         square = len(set(stored.entry.shape)) == 1
@@ -160,8 +165,13 @@ class Names:
             return None
         stored = self._beside(target, f"{target.path}.bias")
         if stored is not None and not agree(stored.entry.shape, target.shape[:1]):
-            raise TargetMismatch(
-                f"`{stored.name}` has shape {stored.entry.shape}, the adapter wants {target.shape[:1]}"
+            raise phrases.misshapen(
+                f"`{stored.name}`",
+                stored.entry.shape,
+                target.shape[:1],
+                TargetMismatch,
+                by="by the adapter",
+                hint=phrases.BASE,
             )
         return stored
 
@@ -177,24 +187,22 @@ class Names:
         """A tensor that may be beside a target's weight: under the very names where the weight is."""
         return self.checkpoint.tensors.get(name) if self._stored(target.path, target) else self.find(name)
 
-    def missing(self, name: str) -> str:
+    def missing(self, name: str) -> TargetNotFound:
         """Why there is no tensor `name`."""
-        made = self.conversion(name)
+        made, base = self.conversion(name), f"the base `{self.checkpoint.root.name}`"
         apart = next((other for other in self.checkpoint.tensors if ".experts.0." in other), None)
         if ".experts." in name and apart is not None:
-            return (
-                f"the base `{self.checkpoint.root.name}` stores each expert of `{name}` as tensors of its own "
-                f"(`{apart}`), and how they are stacked is not known; save the base with its experts stacked, or "
-                "keep the adapter attached"
+            return TargetNotFound(
+                f"{base} stores each expert of `{name}` as tensors of its own (`{apart}`), and how they are stacked is "
+                "not known",
+                hint="save the base with its experts stacked, or keep the adapter attached",
             )
         if made is not None:
-            return (
-                f"the base `{self.checkpoint.root.name}` does not hold `{name}` as it is: loading makes it of {made}, "
-                "which a merge can't follow; keep the adapter attached"
+            return TargetNotFound(
+                f"{base} does not hold `{name}` as it is: loading makes it of {made}, which a merge can't follow",
+                hint="keep the adapter attached",
             )
-        near = difflib.get_close_matches(name, self.checkpoint.tensors, n=1, cutoff=0.6)
-        hint = f"; the nearest name is `{near[0]}`" if near else ""
-        return f"the base `{self.checkpoint.root.name}` has no tensor `{name}`{hint}"
+        return TargetNotFound(f"{base} has no tensor `{name}`", hint=phrases.nearest(name, self.checkpoint.tensors))
 
     def _cut(self, target: Target, name: str, made: Conversion) -> Place | None:
         """A target that loading cuts out of a bigger tensor: some of its rows."""
@@ -205,7 +213,14 @@ class Names:
         start = count * made.targets.index(self.live(name))
         if left or not agree((count, *stored.entry.shape[1:]), target.shape):
             found = (count, *stored.entry.shape[1:])
-            raise TargetMismatch(f"`{name}` in `{stored.name}` has shape {found}, the adapter wants {target.shape}")
+            raise phrases.misshapen(
+                f"`{name}` in `{stored.name}`",
+                found,
+                target.shape,
+                TargetMismatch,
+                by="by the adapter",
+                hint=phrases.BASE,
+            )
         return Place(stored, slice(start, start + count))
 
     def _fused(self, target: Target) -> Place | None:
@@ -222,7 +237,14 @@ class Names:
             rows = slice(start, start + sizes[order.index(leaf)])
             found = (rows.stop - rows.start, *stored.entry.shape[1:])
             if not agree(found, target.shape):
-                raise TargetMismatch(f"`{leaf}` in `{stored.name}` has shape {found}, the adapter wants {target.shape}")
+                raise phrases.misshapen(
+                    f"`{leaf}` in `{stored.name}`",
+                    found,
+                    target.shape,
+                    TargetMismatch,
+                    by="by the adapter",
+                    hint=phrases.BASE,
+                )
             return Place(stored, rows)
         return None
 
@@ -238,7 +260,10 @@ def _fused_sizes(config: Mapping[str, object], order: tuple[str, ...], rows: int
     heads = int(str(config.get("num_attention_heads", 0)))
     groups = int(str(config.get("num_key_value_heads") or heads))
     if not heads or rows % (heads + 2 * groups):
-        raise TargetMismatch(f"{rows} fused rows don't divide into {heads} query and 2 x {groups} key/value heads")
+        raise TargetMismatch(
+            f"{rows} fused rows don't divide into {heads} query and 2 x {groups} key/value heads",
+            hint="correct the numbers of heads in the base's `config.json`",
+        )
     width = rows // (heads + 2 * groups)
     return [heads * width, groups * width, groups * width]
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from adaptr.checkpoint import described
 from adaptr.checkpoint.astray import instead
-from adaptr.errors import CheckpointError, FormatError, InputError, LfsPointer, Unsupported, shown
+from adaptr.errors import CheckpointError, FormatError, InputError, LfsPointer, Unsupported, phrases, shown
 from adaptr.files import record
 from adaptr.files.linked import is_name, require_inside, snapshot
 from adaptr.format import header as headers
@@ -86,16 +86,21 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
     elif root.is_dir():
         files, index = _shard_files(root)
     else:
-        raise InputError(f"there is no checkpoint at `{path}`{instead(Path(path))}")
+        raise InputError(f"there is no checkpoint at `{path}`", hint=instead(Path(path)))
     shards = tuple(_open_shard(file) for file in files)
     if any(manifests.KEY in shard.header.metadata for shard in shards):
         raise CheckpointError(f"`{path}` is an adapter", want="a base checkpoint")
     tensors = {name: Stored(name, shard, entry) for shard in shards for name, entry in shard.header.entries.items()}
     if len(tensors) != sum(len(shard.header.entries) for shard in shards):
-        raise CheckpointError(f"`{root}`: two shards hold a tensor of the same name")
+        raise CheckpointError(
+            f"`{root}`: two shards hold a tensor of the same name", hint="save it again from the model"
+        )
     lost = sorted(set(index.get("weight_map", {})) - set(tensors))
     if lost:
-        raise CheckpointError(f"`{root}`: the index names `{lost[0]}`, which no shard holds")
+        raise CheckpointError(
+            f"`{root}`: the index names `{lost[0]}`, which no shard holds",
+            hint="get the missing shards, or save it again from the model",
+        )
     config = described.read(root / "config.json") if root.is_dir() and (root / "config.json").exists() else {}
     _refuse_quantized(root, config)
     found = Checkpoint(root, shards, tensors, config, index)
@@ -112,10 +117,15 @@ def _shard_files(root: Path) -> tuple[list[Path], dict[str, Any]]:
         document = read_json(index)
         names = document.get("weight_map")
         if not isinstance(names, dict) or not all(isinstance(v, str) for v in names.values()):
-            raise CheckpointError(f"`{index}` has no `weight_map` of tensor names to files")
+            raise CheckpointError(
+                f"`{index}` has no `weight_map` of tensor names to files", hint="save it again from the model"
+            )
         outside = sorted(name for name in set(names.values()) if not is_name(name))
         if outside:
-            raise CheckpointError(f"`{index}` names a file outside its folder: `{shown(outside[0])}`")
+            raise CheckpointError(
+                f"`{index}` names a file outside its folder: `{shown(outside[0])}`",
+                hint="put the file into the folder, and its bare name into the index",
+            )
         return [root / name for name in sorted(set(names.values()))], document
     found = sorted(root.glob("*.safetensors"))
     if len(found) == 1 and not (root / "adapter_config.json").is_file():
@@ -124,7 +134,9 @@ def _shard_files(root: Path) -> tuple[list[Path], dict[str, Any]]:
         raise CheckpointError(
             f"`{root}` has no safetensors weights", hint="save the model with `save_pretrained` first"
         )
-    raise CheckpointError(f"`{root}` holds neither model.safetensors nor {INDEX}{instead(root)}")
+    raise CheckpointError(
+        f"`{root}` holds neither model.safetensors nor {INDEX}", hint=instead(root) or "name the folder of a model"
+    )
 
 
 def _open_shard(path: Path) -> Shard:
@@ -137,7 +149,7 @@ def _open_shard(path: Path) -> Shard:
         try:
             header = headers.read(file, size)
         except FormatError as error:
-            raise CheckpointError(f"`{path}`: {error}") from error
+            raise CheckpointError(f"`{path}`: {error.fact}", hint=error.hint or phrases.FETCH) from error
         file.seek(0)
         return Shard(path, file.read(header.data), header)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptr.checkpoint.astray import instead
-from adaptr.errors import AdaptrError, CheckpointError, MissingExtra, UsageError, shown
+from adaptr.errors import AdaptrError, CheckpointError, UsageError, phrases, shown
 from adaptr.files.linked import snapshot
 from adaptr.untrusted import json_file
 
@@ -28,7 +28,7 @@ def skeleton(base: nn.Module | str | os.PathLike[str]) -> nn.Module:
     if isinstance(base, nn.Module):
         return base
     if not isinstance(base, str | os.PathLike):
-        raise UsageError(f"a base is a folder or a live model, not a {type(base).__name__}")
+        raise UsageError("a base", got=f"a {type(base).__name__}", want="a folder or a live model")
     described(base)
     return _built(snapshot(Path(base)))
 
@@ -46,8 +46,8 @@ def described(base: str | os.PathLike[str]) -> Mapping[str, Any]:
         return json_file(snapshot(Path(base)) / "config.json", CheckpointError)
     except AdaptrError as error:
         raise CheckpointError(
-            f"`{base}` has no readable `config.json`, so it doesn't say what the base is"
-            f"{instead(Path(base)) or f': {error}'}"
+            f"`{base}` has no readable `config.json`, so it doesn't say what the base is",
+            hint=instead(Path(base)) or str(error),
         ) from None
 
 
@@ -57,7 +57,7 @@ def _built(folder: Path) -> nn.Module:
     try:
         import transformers
     except ImportError:
-        raise MissingExtra("knowing a base's modules needs transformers: `pip install 'adaptr[train]'`") from None
+        raise phrases.extra("knowing a base's modules", "transformers", "train") from None
     try:
         # code that came with the weights is not run, nor asked about
         config: Any = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
@@ -65,7 +65,10 @@ def _built(folder: Path) -> nn.Module:
             made: nn.Module = _class(config)(config)
     except Exception as error:  # transformers raises whatever the configuration leads it to
         reason = f"{type(error).__name__}: {error}"
-        raise CheckpointError(f"the configuration of the base describes no known model: {shown(reason, 200)}") from None
+        raise CheckpointError(
+            f"the configuration of the base describes no known model: {shown(reason, 200)}",
+            hint="load the model, and give it instead of its folder",
+        ) from None
     return made
 
 

@@ -22,6 +22,10 @@ CHUNK = 1 << 20
 _NO_KERNEL_COPY = {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP}
 
 
+def shortened(what: str) -> CheckpointError:
+    return CheckpointError(f"{what} became shorter while it was read", hint="wait until it is written, and try again")
+
+
 def copy_range(source: int, start: int, target: int, at: int, count: int) -> None:
     """Copy bytes between files in the kernel (shared blocks where the file system can), else through a buffer."""
     while count:
@@ -32,7 +36,7 @@ def copy_range(source: int, start: int, target: int, at: int, count: int) -> Non
                 raise
             done = write_all(target, at, os.pread(source, min(count, 1 << 20), start))
         if not done:
-            raise CheckpointError("a checkpoint became shorter while it was read")
+            raise shortened("a checkpoint")
         start, at, count = start + done, at + done, count - done
 
 
@@ -51,7 +55,7 @@ def digest_of(stored: Stored) -> str:
         while left:
             raw = os.pread(file.fileno(), min(left, CHUNK), at)
             if not raw:
-                raise CheckpointError(f"`{stored.shard.path}` became shorter while it was read")
+                raise shortened(f"`{stored.shard.path}`")
             sha.update(raw)
             at, left = at + len(raw), left - len(raw)
     return "sha256:" + sha.hexdigest()
@@ -110,7 +114,7 @@ class Rows:
         while done < size:
             got = os.preadv(self.file, [view[done:]], at + done)
             if not got:
-                raise CheckpointError(f"`{self.stored.shard.path}` became shorter while it was read")
+                raise shortened(f"`{self.stored.shard.path}`")
             done += got
         return torch.frombuffer(view, dtype=self.dtype).reshape(stop - start, *self.tail)
 

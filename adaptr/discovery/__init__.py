@@ -7,7 +7,6 @@ methods, strategies, remotes, formats, PEFT's types, commands, the pages of erro
 
 from __future__ import annotations
 
-import difflib
 import functools
 import importlib
 from collections.abc import Mapping
@@ -17,7 +16,7 @@ from types import ModuleType
 from typing import Any
 
 from adaptr.discovery import installed
-from adaptr.errors import UsageError
+from adaptr.errors import UsageError, phrases
 
 
 @dataclass(frozen=True)
@@ -58,10 +57,17 @@ class Sort:
         """An object of the class called `name`. Raises `unknown`, with near names, or `UsageError` for no `base`."""
         found = self.found(name)
         if not (isinstance(found, type) and issubclass(found, base)):
-            raise UsageError(f"{self.what} `{name}`: the plugin gives {found!r}, wanted a subclass of {base.__name__}")
+            raise UsageError(
+                f"{self.what} `{name}`: the plugin",
+                verb="gives",
+                got=repr(found),
+                want=f"a subclass of {base.__name__}",
+            )
         called = getattr(found, "name", "")
         if called != name:
-            raise UsageError(f"{self.what} `{name}`: the plugin calls itself `{called}`; both names must agree")
+            raise UsageError(
+                f"{self.what} `{name}`: the plugin calls itself `{called}`", want="one name at both places"
+            )
         return found()
 
     def found(self, name: str) -> Any:
@@ -70,7 +76,7 @@ class Sort:
             return self._builtin(name)
         if name in self.points():
             return self._installed(name, self.points()[name])
-        raise self.unknown(self._unknown(name))
+        raise self._unknown(name)
 
     def module(self, name: str) -> ModuleType:
         """The module of a built-in."""
@@ -85,12 +91,14 @@ class Sort:
         try:
             return point.load()
         except (Exception, SystemExit) as error:
-            raise UsageError(f"{self.what} `{name}`: its plugin `{point.value}` failed to load: {error!r}") from error
+            raise UsageError(
+                f"{self.what} `{name}`: its plugin `{point.value}` failed to load: {error!r}",
+                hint="mend it, or uninstall it",
+            ) from error
 
-    def _unknown(self, name: str) -> str:
-        near = difflib.get_close_matches(name.lower(), self.names(), n=3, cutoff=0.5)
-        hint = f"did you mean {' or '.join(f'`{n}`' for n in near)}?" if near else f"see {self.listing}"
-        return f"there is no {self.what} `{name}`; {hint}"
+    def _unknown(self, name: str) -> UsageError:
+        hint = phrases.meant(name.lower(), self.names()) or f"see {self.listing}"
+        return self.unknown(f"there is no {self.what} `{name}`", hint=hint)
 
 
 @functools.cache

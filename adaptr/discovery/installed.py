@@ -37,7 +37,7 @@ class Point:
     def load(self) -> Any:
         """What it stands for. Raises `UsageError` where two distributions give it, and whatever importing it does."""
         if len(self.by) > 1:
-            raise UsageError(f"{' and '.join(f'`{one}`' for one in self.by)} both give it; uninstall one")
+            raise UsageError(f"{' and '.join(f'`{one}`' for one in self.by)} both give it", hint="uninstall one")
         attributes = filter(None, self.value.partition(":")[2].split("[")[0].strip().split("."))
         return functools.reduce(getattr, attributes, importlib.import_module(self.module))
 

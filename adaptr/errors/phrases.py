@@ -31,6 +31,12 @@ def meant(name: str, known: Iterable[str], most: int = 3) -> str:
     return f"did you mean {' or '.join(f'`{one}`' for one in near)}?" if near else ""
 
 
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The way on where a base has no such name: the one most like it, or another base."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f"the nearest name is `{near[0]}`" if near else BASE
+
+
 def listed(names: Iterable[str]) -> str:
     """Names as a message has them: no more than help."""
     found = list(names)

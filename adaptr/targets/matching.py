@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from adaptr.adapter import Target, agree
-from adaptr.errors import TargetMismatch, TargetNotFound
+from adaptr.errors import TargetMismatch, TargetNotFound, phrases
 from adaptr.targets.modules import describe, expert_stacks, module_at, submodule
 from adaptr.targets.sizes import hidden_size, size_at
 
@@ -20,11 +18,13 @@ def match(model: nn.Module, target: Target) -> None:
     found = _find(model, target)
     if found is None:
         names = [p for p, _ in model.named_parameters()] if "experts" in target.kind else _paths(model)
-        raise TargetNotFound(f"the base has no `{target.path}`{_near(target.path, names)}")
+        raise TargetNotFound(f"the base has no `{target.path}`", hint=phrases.nearest(target.path, names))
     if found.kind != target.kind or not agree(found.shape, target.shape):
         raise TargetMismatch(
-            f"`{target.path}` is a {found.kind} of shape {found.shape} in the base, "
-            f"the adapter wants a {target.kind} of shape {target.shape}"
+            f"`{target.path}`",
+            got=f"a {found.kind} of shape {found.shape} in the base",
+            want=f"a {target.kind} of shape {target.shape} by the adapter",
+            hint=phrases.BASE,
         )
 
 
@@ -52,14 +52,9 @@ def parameter(model: nn.Module, path: str) -> Tensor:
         found = None
     if found is None:
         names = [name for name, _ in model.named_parameters(remove_duplicate=False)]
-        raise TargetNotFound(f"the base has no parameter `{path}`{_near(path, names)}")
+        raise TargetNotFound(f"the base has no parameter `{path}`", hint=phrases.nearest(path, names))
     return found
 
 
 def _paths(model: nn.Module) -> list[str]:
     return [path for path, _ in model.named_modules() if path and ".adapters" not in path]
-
-
-def _near(path: str, names: Collection[str]) -> str:
-    near = difflib.get_close_matches(path, names, n=1, cutoff=0.6)
-    return f"; the nearest name is `{near[0]}`" if near else ""

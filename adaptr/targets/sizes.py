@@ -36,7 +36,10 @@ def hidden_size(model: nn.Module) -> int:
 def _width(config: object) -> int:
     size = _first(config, "hidden_size", "d_model", "n_embd", "dim")
     if size is None:
-        raise TargetNotFound("the model's configuration has no hidden size, so it has no place for this method")
+        raise TargetNotFound(
+            "the model's configuration has no hidden size, so it has no place for this method",
+            hint="choose another method",
+        )
     return size
 
 
@@ -44,7 +47,9 @@ def attention_size(config: object, module: nn.Module) -> tuple[int, int]:
     """(key/value heads, width of a head) of an attention module: what it says of itself, else its configuration."""
     heads = _first(config, "num_attention_heads", "n_head", "n_heads", "encoder_attention_heads", "num_heads")
     if heads is None:
-        raise TargetNotFound("the model's configuration has no number of attention heads")
+        raise TargetNotFound(
+            "the model's configuration has no number of attention heads", hint="choose a method that needs none"
+        )
     width = _first(module, "head_dim", "attention_head_size", "key_value_proj_dim", "head_size")
     width = width or _first(config, "head_dim", "d_kv") or _width(config) // heads
     keys = next((k for name in ("k_proj", "k", "key", "k_lin") if (k := module._modules.get(name)) is not None), None)

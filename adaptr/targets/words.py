@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from adaptr import roles
 from adaptr.adapter import Target
-from adaptr.errors import TargetNotFound
+from adaptr.errors import TargetNotFound, phrases
 from adaptr.targets.modules import applies_own, describe, expert_stacks, is_head, module_at
 from adaptr.targets.sizes import hidden_size, size_at
 
@@ -33,7 +32,7 @@ def resolve(model: nn.Module, spec: str | Sequence[str], kinds: Collection[str])
     for word in words:
         found = next((f for w in _alternatives(word) if (f := _named(model, w, candidates))), [])
         if not found:
-            raise TargetNotFound(_nothing(word, candidates, kinds))
+            raise _nothing(word, candidates, kinds)
         chosen.update({t.path: t for t in found})
     return [_with_size(model, t) for t in candidates if t.path in chosen]
 
@@ -97,13 +96,14 @@ def _candidates(model: nn.Module, kinds: Collection[str]) -> Iterator[Target]:
             yield from expert_stacks(path, module, kinds)
 
 
-def _nothing(word: str, candidates: list[Target], kinds: Collection[str]) -> str:
+def _nothing(word: str, candidates: list[Target], kinds: Collection[str]) -> TargetNotFound:
     if not candidates:
-        return f"`{word}` matches nothing: the model has no {' or '.join(sorted(kinds))} at all"
+        lack = f"`{word}` matches nothing: the model has no {' or '.join(sorted(kinds))} at all"
+        return TargetNotFound(lack, hint="choose another method")
     ends = sorted({t.path.rpartition(".")[2] for t in candidates})
-    near = difflib.get_close_matches(word, {*ends, *roles.ROLES, *roles.PLACES} - {word}, n=3, cutoff=0.4)
-    hint = f"; did you mean {' or '.join(f'`{n}`' for n in near)}?" if near else ""
-    return f"`{word}` matches none of the {len(candidates)} candidates{hint} Ends of paths: {', '.join(ends[:12])}"
+    question = phrases.meant(word, {*ends, *roles.ROLES, *roles.PLACES} - {word})
+    fact = f"`{word}` matches none of the {len(candidates)} candidates"
+    return TargetNotFound(fact, hint=f"{question}{question and ' '}Ends of paths: {phrases.listed(ends)}")
 
 
 def override(path: str, overrides: Mapping[str, Mapping[str, Any]] | None) -> dict[str, Any]:
