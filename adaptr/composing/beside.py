@@ -34,7 +34,7 @@ def biases(parts: Parts, weight: WeightAt, strategy: Strategy, cfg: object, choi
         if strategy.linear:
             found[path] = _total(path, mine, {n: weight(n, path) for n in mine})
         elif len(mine) > 1 and choice == "refuse":
-            raise UsageError(_several("the bias", path, len(mine)))
+            raise _several("the bias", path, len(mine))
         elif len(mine) == 1 or choice == "first":
             others = sum(weight(n, path) for n in parts if n not in mine)
             found[path] = mine[owners[0]] * strategy.alone(weight(owners[0], path), others, cfg)
@@ -66,7 +66,7 @@ def replaced(parts: Parts, weight: WeightAt, choice: Choice, targets: Mapping[st
         if all(torch.equal(first, other) for other in mine.values()) or choice == "first":
             found[path] = first
         elif choice == "refuse":
-            raise UsageError(_several("the parameter", path, len(mine)))
+            raise _several("the parameter", path, len(mine))
         else:
             found[path] = _average(path, mine, weight)
     return found
@@ -81,10 +81,10 @@ def _owners(parts: Parts) -> dict[str, list[int]]:
     return found
 
 
-def _several(what: str, path: str, count: int) -> str:
-    return (
-        f"{what} `{path}` comes from {count} inputs, and this strategy does not say which is right: choose with "
-        "`--replaced first` (of the first input), `average` (by weight) or `drop`"
+def _several(what: str, path: str, count: int) -> UsageError:
+    return UsageError(
+        f"{what} `{path}` comes from {count} inputs, and this strategy does not say which is right",
+        hint="choose with `--replaced first` (of the first input), `average` (by weight) or `drop`",
     )
 
 
@@ -92,7 +92,7 @@ def _average(path: str, mine: Mapping[int, Tensor], weight: WeightAt) -> Tensor:
     weights = {n: weight(n, path) for n in mine}
     total = sum(weights.values())
     if total <= 0 or min(weights.values()) < 0:
-        raise UsageError(f"`{path}` can't be averaged with the weights {list(weights.values())}; wanted none negative")
+        raise UsageError(f"`{path}` can't be averaged with the weights {list(weights.values())}", want="none negative")
     found, first = _total(path, mine, {n: w / total for n, w in weights.items()}), next(iter(mine.values()))
     return found if first.is_floating_point() else found.to(first.dtype)
 
@@ -101,6 +101,12 @@ def _total(path: str, mine: Mapping[int, Tensor], weights: Mapping[int, float]) 
     import torch
 
     if len({t.shape for t in mine.values()}) > 1:
-        raise ShapeError(f"`{path}` has the shapes {sorted({tuple(t.shape) for t in mine.values()})} in the inputs")
+        raise ShapeError(
+            f"`{path}`",
+            verb="has",
+            got=f"the shapes {sorted({tuple(t.shape) for t in mine.values()})} in the inputs",
+            want="one shape",
+            hint="leave it out with `--replaced drop`, or take `first`",
+        )
     dtype = widest(*(t.dtype for t in mine.values()))
     return torch.stack([weights[n] * t.to(dtype) for n, t in mine.items()]).sum(0)

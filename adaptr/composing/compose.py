@@ -139,7 +139,7 @@ def _require_nothing_beside(options: Mapping[str, Any]) -> None:
     plain = Recipe(())
     beside = next((name for name, value in options.items() if value != getattr(plain, name)), None)
     if beside is not None:
-        raise UsageError(f"a recipe says everything itself: leave out `{beside}`")
+        raise UsageError("a recipe says everything itself", hint=f"leave out `{beside}`")
 
 
 def _terms(given: Sequence[One]) -> Iterator[One]:
@@ -200,7 +200,11 @@ def _whole(strategy: Strategy, cfg: object, given: Sequence[Parent], recipe: Rec
     assert isinstance(strategy, Whole)
     for parent in given:
         if not isinstance(parent.weight, int | float):
-            raise UsageError(f"strategy `{strategy.name}` takes one number as the weight of `{parent.label}`")
+            raise UsageError(
+                f"the weight of `{parent.label}`",
+                got="given by pattern or as a gradient",
+                want=f"one number, which strategy `{strategy.name}` takes",
+            )
     weight = weights({}, recipe, strategy, given)
     strengths = [weight(n, "") for n in range(len(given))]
     made = strategy.whole([_dequantized(parent.adapter) for parent in given], strengths, cfg)

@@ -22,7 +22,7 @@ def operator(expression: Expression, path: str) -> Operator:
     here = [(d[path], weight) for d, weight in found if path in d]
     if not here:
         names = ", ".join(f"`{adapter.label}`" for adapter, _ in expression.terms)
-        raise TargetNotFound(f"{names} change no weight at `{path}`")
+        raise TargetNotFound(f"{names} change no weight at `{path}`", hint="see what they change with `adaptr inspect`")
     return weighted([op for op, _ in here], [weight for _, weight in here])
 
 

@@ -28,7 +28,7 @@ def examples(path: Path) -> list[tuple[str, str]]:
         lines = file.read().decode("utf-8", "replace").splitlines()
     found = [read(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
     if not found:
-        raise InputError(f"`{path}` holds no examples")
+        raise InputError(f"`{path}` holds no examples", want="a JSON object a line")
     return found
 
 
@@ -39,7 +39,7 @@ def _text(path: Path, number: int, line: str) -> tuple[str, str]:
 def _row(path: Path, number: int, line: str) -> tuple[str, str]:
     prompt, tab, text = line.partition("\t")
     if not tab or not text.strip() or "\t" in text:
-        raise InputError(f"`{path}`, line {number}: wanted what is asked, one tab, and what is answered")
+        raise InputError(f"`{path}`, line {number}: no example", want="what is asked, one tab, and what is answered")
     return prompt, text
 
 
@@ -47,11 +47,11 @@ def _object(path: Path, number: int, line: str) -> tuple[str, str]:
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"`{path}`, line {number}: not JSON: {error}") from None
+        raise InputError(f"`{path}`, line {number}: not JSON: {error}", hint="write one JSON object a line") from None
     for prompt, text in (("prompt", "completion"), ("", "text")):
         if isinstance(row, dict) and isinstance(row.get(text), str) and isinstance(row.get(prompt, ""), str):
             return str(row.get(prompt, "")), str(row[text])
-    raise InputError(f'`{path}`, line {number}: wanted {{"text": ...}} or {{"prompt": ..., "completion": ...}}')
+    raise InputError(f"`{path}`, line {number}: no example", want='{"text": ...} or {"prompt": ..., "completion": ...}')
 
 
 def encoded(tokenizer: Any, prompt: str, text: str) -> tuple[list[int], list[int]]:

@@ -40,7 +40,9 @@ def gather(method: str, children: Mapping[str, Adapter], any_base: bool = False)
     different bases; `Unsupported` for a child with parts of its own; `NotPossible` where two replace one parameter.
     """
     if not children:
-        raise UsageError(f"`{method}` is made of other adapters, and none was given")
+        raise UsageError(
+            f"`{method}` is made of other adapters, and none was given", hint="give them as `children={name: adapter}`"
+        )
     for name, child in children.items():
         _check(name, child)
     parents = {name: opened(child.held(), 1.0) for name, child in children.items()}
@@ -71,7 +73,7 @@ def gather(method: str, children: Mapping[str, Adapter], any_base: bool = False)
 
 def _check(name: str, child: Adapter) -> None:
     if not PART.fullmatch(name):
-        raise UsageError(f"`{name}` can't be the name of a part: up to 64 of a-z, 0-9, `_` and `-`")
+        raise UsageError(f"`{name}` can't be the name of a part", want="up to 64 of a-z, 0-9, `_` and `-`")
     if child.parts:
         raise Unsupported(f"`{name}` ({child.method}) is made of other adapters itself", hint="give those instead")
 
@@ -96,6 +98,6 @@ def _require_own_parameters(children: Mapping[str, Adapter]) -> None:
         for path in child.replaced:
             if path in owners:
                 raise NotPossible(
-                    f"`{owners[path]}` and `{name}` both replace `{path}` as a whole: drop it from one of them"
+                    f"`{owners[path]}` and `{name}` both replace `{path}` as a whole", hint="drop it from one of them"
                 )
             owners[path] = name

@@ -59,7 +59,9 @@ class Work:
         shifts = beside.biases({n: d.biases for n, d in _numbered(self)}, self.weight, self.strategy, self.cfg, choice)
         whole = beside.replaced({n: d.replaced for n, d in _numbered(self)}, self.weight, choice, self.targets)
         if not changed and not shifts and not whole:
-            raise UsageError("all weights are zero: the result would change nothing")
+            raise UsageError(
+                "all weights are zero: the result would change nothing", hint="give one of them another weight"
+            )
         method = fitting(bool(changed), bool(shifts), self._low(changed))
         spool: dict[str, Tensor] | Spool = Spool(folder) if method == WRITTEN[DENSE] else {}
         todo = [path for path in self.targets if path in changed or path in shifts]
@@ -104,8 +106,9 @@ class Work:
         made = self.strategy.make(ops, ours, self.cfg, where, self.recipe.rank, self.recipe.energy)
         if not made.operator.finite():
             raise NonFinite(
-                f"strategy `{self.strategy.name}` makes NaN or infinity at `{where.path}`, of inputs that hold none: "
-                "their values are too large or too small for it"
+                f"strategy `{self.strategy.name}` makes NaN or infinity at `{where.path}`, of inputs that hold "
+                "none: their values are too large or too small for it",
+                hint="use `linear`, or smaller weights",
             )
         return made
 
@@ -177,7 +180,10 @@ def weights(
         every = [raw(n, path) for n in range(len(given))]
         total = math.fsum(every)
         if abs(total) <= ROUNDING * sum(map(abs, every)):
-            raise UsageError(f"the weights at `{path}` add up to zero, so they can't be divided by their sum")
+            raise UsageError(
+                f"the weights at `{path}` add up to zero, so they can't be divided by their sum",
+                hint="leave out `--normalize`",
+            )
         return raw(number, path) / total
 
     return normalized if normal else raw

@@ -43,7 +43,13 @@ def opened(source: Given, weight: object, base: nn.Module | Path | None = None, 
     parent = Parent(found.adapter, checked(weight, found.given), of_opened(found))
     known = (parent.named.get("digest"), parent.weights)
     if want and want not in known:
-        raise UsageError(f"`{parent.label}` has digest {known[0] or known[1]}, the recipe wants {want}")
+        raise UsageError(
+            f"`{parent.label}`",
+            verb="has",
+            got=f"digest {known[0] or known[1]}",
+            want=f"{want}, as the recipe says",
+            hint="get that one, or put the new digest into the recipe",
+        )
     return parent
 
 
@@ -54,7 +60,8 @@ def require_different(parents: Sequence[Parent]) -> None:
         same = next((one for one in seen if _same(one, parent)), None)
         if same is not None:
             raise UsageError(
-                f"`{parent.label}` is given twice (also as `{same.label}`): give it once, with the sum of the weights"
+                f"`{parent.label}` is given twice (also as `{same.label}`)",
+                hint="give it once, with the sum of the weights",
             )
         seen.append(parent)
 
@@ -83,13 +90,15 @@ def _compare(one: Parent, two: Parent) -> None:
     a, b = one.adapter.base, two.adapter.base
     if a.structure and b.structure and a.structure != b.structure:
         raise WrongBase(
-            f"`{one.label}` and `{two.label}` belong to bases of different structure "
-            f"({a.id or 'unnamed'}, {b.id or 'unnamed'}): their deltas can't be added"
+            f"`{one.label}` and `{two.label}` belong to bases of different structure ({a.id or 'unnamed'}, "
+            f"{b.id or 'unnamed'}): their deltas can't be added",
+            hint="compose adapters of one base",
         )
     if a.content and b.content and paths_of(one) == paths_of(two) and a.content != b.content:
         raise ContentMismatch(
             f"`{one.label}` and `{two.label}` were trained on bases of the same structure and other weights "
-            f"({a.id or 'unnamed'}, {b.id or 'unnamed'})"
+            f"({a.id or 'unnamed'}, {b.id or 'unnamed'})",
+            hint="compose adapters of one base",
         )
     if not (a.structure and b.structure) and a.id and b.id and not same_name(a.id, b.id):
         raise WrongBase(
@@ -142,8 +151,10 @@ def joined_targets(parents: Sequence[Sequence[Target]], labels: Sequence[str]) -
         fits = agree(target.shape, other.shape) or agree(other.shape, target.shape)
         if target.kind != other.kind or not fits:
             raise TargetMismatch(
-                f"`{target.path}` is a {other.kind} of shape {other.shape} for `{first}`, a {target.kind} of shape "
-                f"{target.shape} for `{label}`: they belong to different bases"
+                f"`{target.path}`",
+                got=f"a {other.kind} of shape {other.shape} for `{first}`",
+                want=f"a {target.kind} of shape {target.shape} as for `{label}`: they belong to different bases",
+                hint="compose adapters of one base",
             )
         known = tuple(a or b for a, b in zip(other.shape, target.shape, strict=True))
         found[target.path] = (replace(other, shape=known), first)

@@ -58,21 +58,25 @@ def checked(recipe: Recipe) -> tuple[Strategy, Any]:
     count, least, most = len(recipe.inputs), strategy.least, strategy.most
     if count < least or (most and count > most):
         wanted = f"{most}" if least == most else f"{least} or more"
-        raise UsageError(f"strategy `{strategy.name}` takes {wanted} adapters, got {count}")
+        takes = f"strategy `{strategy.name}` takes {wanted} adapters, got {count}"
+        raise UsageError(takes, hint="choose another one with `--strategy`, or give so many")
     if recipe.rank is not None and recipe.rank < 1:
         raise UsageError("the rank", got=recipe.rank, want="at least 1")
     if recipe.energy is not None and not 0 < recipe.energy <= 1:
         raise UsageError("the energy", got=recipe.energy, want="a share above 0 and up to 1")
     if strategy.rank_wanted and recipe.rank is None and recipe.energy is None:
-        raise UsageError(f"strategy `{strategy.name}` wants a rank or a share of the energy: `--rank` or `--energy`")
+        raise UsageError(
+            f"strategy `{strategy.name}` wants a rank or a share of the energy", hint="give `--rank` or `--energy`"
+        )
     if strategy.searches and recipe.normalize:
         raise UsageError(
-            f"strategy `{strategy.name}` finds weights that are right as they are; divided by their sum they would be "
-            "others: leave out `--normalize`"
+            f"strategy `{strategy.name}` finds weights that are right as they are: divided by their sum they "
+            "would be others",
+            hint="leave out `--normalize`",
         )
     named(recipe.dtype)
     if recipe.dtype is not None and isinstance(strategy, Whole):
-        raise UsageError(f"strategy `{strategy.name}` keeps the tensors' own dtypes: leave out `dtype`")
+        raise UsageError(f"strategy `{strategy.name}` keeps the tensors' own dtypes", hint="leave out `dtype`")
     if recipe.replaced not in CHOICES:
         raise UsageError("`replaced`", got=f"`{recipe.replaced}`", want=f"{', '.join(CHOICES)}")
     return strategy, cfg

@@ -14,7 +14,6 @@ inputs:
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import os
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
@@ -24,7 +23,7 @@ from typing import Any
 from adaptr import strategies
 from adaptr.adapter import weighting
 from adaptr.composing.recipe import Input, Recipe, checked, files
-from adaptr.errors import RecipeError, UsageError, shown
+from adaptr.errors import RecipeError, UsageError, phrases, shown
 from adaptr.sources.resolve import Source, resolve
 
 SUFFIXES = frozenset({".yaml", ".yml"})
@@ -83,7 +82,7 @@ class _Reader:
     def recipe(self) -> Recipe:
         found = self._fields(self._root, FIELDS, "a recipe")
         if "inputs" not in found:
-            raise self._error(0, "a recipe wants `inputs`: a list of adapters with their weights")
+            raise self._error(0, "a recipe wants `inputs`", want="a list of adapters with their weights")
         given = {name: self._value(name, node) for name, node in found.items() if name != "inputs"}
         if "base" in given:
             given["base"] = resolve(given["base"], self.path.parent)
@@ -106,7 +105,7 @@ class _Reader:
                 step()
             except UsageError as error:
                 node = found.get(name, found.get("strategy", found["inputs"]))
-                raise self._error(node.start_mark.line, str(error)) from error
+                raise self._error(node.start_mark.line, error.fact, hint=error.hint) from error
 
     def _inputs(self, node: Any) -> tuple[Input, ...]:
         if node.id != "sequence" or not node.value:
@@ -116,14 +115,14 @@ class _Reader:
     def _input(self, node: Any) -> Input:
         found = self._fields(node, INPUT_FIELDS, "an input")
         if "adapter" not in found:
-            raise self._error(node.start_mark.line, "an input wants `adapter`: a file or folder")
+            raise self._error(node.start_mark.line, "an input wants `adapter`", hint="give a file, a folder or a name")
         source = self._value("adapter", found["adapter"])
         weight: Any = 1.0
         if "weight" in found:
             try:
                 weight = weighting.checked(self._any("weight", found["weight"]), source)
             except UsageError as error:
-                raise self._error(found["weight"].start_mark.line, str(error)) from None
+                raise self._error(found["weight"].start_mark.line, error.fact, hint=error.hint) from None
         digest = self._value("digest", found["digest"]) if "digest" in found else ""
         return Input(resolve(source, self.path.parent), weight, digest)
 
@@ -135,9 +134,8 @@ class _Reader:
         found: dict[str, Any] = {}
         for key, value in node.value:
             if key.value not in known:
-                near = difflib.get_close_matches(str(key.value), known, n=1, cutoff=0.5)
-                hint = f"did you mean `{near[0]}`?" if near else f"it has {', '.join(known)}"
-                raise self._error(key.start_mark.line, f"{what} has no field `{shown(key.value)}`; {hint}")
+                hint = phrases.meant(str(key.value), known, 1) or f"it has {', '.join(known)}"
+                raise self._error(key.start_mark.line, f"{what} has no field `{shown(key.value)}`", hint=hint)
             found[key.value] = value
         return found
 
@@ -154,11 +152,11 @@ class _Reader:
         wrong_bool = isinstance(value, bool) and bool not in KINDS[name]
         if not isinstance(value, KINDS[name]) or wrong_bool:
             want = " or ".join(kind.__name__ for kind in KINDS[name])
-            raise self._error(node.start_mark.line, f"`{name}` is `{shown(repr(value))}`, wanted {want}")
+            raise self._error(node.start_mark.line, f"`{name}`", got=f"`{shown(repr(value))}`", want=want)
         return value
 
-    def _error(self, line: int, message: str) -> RecipeError:
-        return RecipeError(f"`{self.path}`, line {line + 1}: {message}")
+    def _error(self, line: int, message: str, **parts: str) -> RecipeError:
+        return RecipeError(f"`{self.path}`, line {line + 1}: {message}", **parts)
 
 
 def _alone(plain: Recipe, name: str, value: Any) -> None:
@@ -173,4 +171,4 @@ def _text(path: Path) -> str:
         return raw.decode()
     except UnicodeDecodeError as error:
         line = raw[: error.start].count(b"\n") + 1
-        raise RecipeError(f"`{path}`, line {line}: not UTF-8") from None
+        raise RecipeError(f"`{path}`, line {line}: not UTF-8", hint="save it as UTF-8") from None

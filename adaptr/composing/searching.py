@@ -21,7 +21,9 @@ from adaptr.strategies.base import Strategy
 def searched(strategy: Strategy, cfg: Any, given: Sequence[Parent], base: Any) -> list[Parent]:
     """The same inputs at the weights that the strategy finds on `cfg.data`, times those that were given."""
     if base is None:
-        raise UsageError(f"strategy `{strategy.name}` tries weights on the model: give the base (`--base`)")
+        raise UsageError(
+            f"strategy `{strategy.name}` tries weights on the model, and there is none", hint="give the base (`--base`)"
+        )
     rows = examples(Path(cfg.data))
     model, tokenizer = loaded(base)
     tokens = [_tokens(tokenizer, prompt, text, model) for prompt, text in rows]

@@ -43,7 +43,10 @@ def assemble(
     """
     biases = biases or {}
     if not operators and not biases and not replaced:
-        raise NothingChanged("there is neither a delta nor a bias nor a replaced parameter to put into an adapter")
+        raise NothingChanged(
+            "there is neither a delta nor a bias nor a replaced parameter to put into an adapter",
+            hint="keep more: give a higher rank, or drop less",
+        )
     low = all(isinstance(op, LowRank) for op in operators.values())
     method = method or fitting(bool(operators), bool(biases), low)
     chosen: dict[str, Target] = {}

@@ -33,18 +33,22 @@ def require_alike(name: str, adapters: Sequence[Adapter], free: frozenset[str] =
     for other in adapters[1:]:
         if (other.method, other.version) != (first.method, first.version) or bool(other.parts) != bool(first.parts):
             raise Unsupported(
-                f"`{name}` takes adapters of one method: `{first.label}` is `{first.method}`, `{other.label}` is "
-                f"`{other.method}`"
+                f"`{name}` takes adapters of one method: `{first.label}` is `{first.method}`, `{other.label}` "
+                f"is `{other.method}`",
+                hint="use `linear`, or convert one of them",
             )
         if set(other.targets) != set(first.targets):
             lone = min(set(other.targets) ^ set(first.targets))
-            raise ShapeError(f"`{name}` takes adapters at the same targets: only one of them has `{lone}`")
+            raise ShapeError(
+                f"`{name}` takes adapters at the same targets: only one of them has `{lone}`", hint="use `linear`"
+            )
         for (_, mine), (_, its) in zip(_sorted(first), _sorted(other), strict=True):
             one, two = ({k: v for k, v in t.config.items() if k not in TRAINING | free} for t in (mine, its))
             if one != two:
                 raise Unsupported(
-                    f"`{name}`: `{first.label}` and `{other.label}` are read in different ways at `{mine.path}`: "
-                    f"{one} and {two}"
+                    f"`{name}`: `{first.label}` and `{other.label}` are read in different ways at "
+                    f"`{mine.path}`: {one} and {two}",
+                    hint="use `linear`",
                 )
 
 

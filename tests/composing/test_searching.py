@@ -95,7 +95,7 @@ def test_the_found_weights_are_times_those_that_were_given(base: Path, tmp_path:
 def test_what_is_refused(base: Path, tmp_path: Path) -> None:
     data = tmp_path / "data.jsonl"
     data.write_text('{"text": "w1"}\n{"words": 1}\n')
-    with pytest.raises(InputError, match="line 2: wanted"):
+    with pytest.raises(InputError, match="line 2: no example, wanted"):
         searching.examples(data)
     data.write_text('{"prompt": "w1", "completion": "w2"}\n\n{"text": "w3"}\n')
     assert searching.examples(data) == [("w1", "w2"), ("", "w3")]
