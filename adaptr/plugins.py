@@ -52,7 +52,8 @@ def manager(name: str) -> Manager:
         wrong = next((hook for hook in hookspecs.HOOKS if f"'{hook}'" in str(error)), "")
         raise UsageError(
             f"method `{name}`: a hook has other arguments than `adaptr.hookspecs` says "
-            f"({place(type(method(name)), wrong)}): {error}"
+            f"({place(type(method(name)), wrong)}): {error}",
+            hint="mend the plugin, or uninstall it",
         ) from error
     for observer in _observers:
         pm.register(observer)

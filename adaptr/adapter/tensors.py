@@ -39,10 +39,15 @@ class Plain(Mapping[str, "Tensor"]):
         return make()
 
     def taken(self, path: str = "") -> Tensor:
-        raise Unsupported("the input of another module is only there in a call of a live model: attach the adapter")
+        raise Unsupported(
+            "the input of another module is only there in a call of a live model", hint="attach the adapter"
+        )
 
     def branches(self, h: Tensor) -> Mapping[str, Tensor]:
-        raise Unsupported("what other adapters add to an output is only known at the output of a live model")
+        raise Unsupported(
+            "what other adapters add to an output is only known at the output of a live model",
+            hint="attach the adapter",
+        )
 
     @property
     def place(self) -> str:
@@ -50,10 +55,10 @@ class Plain(Mapping[str, "Tensor"]):
 
     @property
     def context(self) -> Context:
-        raise MissingContext("what a forward knows is only there in a call of a live model: attach the adapter")
+        raise MissingContext("what a forward knows is only there in a call of a live model", hint="attach the adapter")
 
     def draw(self, n: int, stream: int = 0) -> Tensor:
-        raise MissingContext("numbers are drawn in calls of a live model: attach the adapter")
+        raise MissingContext("numbers are drawn in calls of a live model", hint="attach the adapter")
 
 
 class Tensors(dict[str, "Tensor"], Plain):

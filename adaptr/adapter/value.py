@@ -19,7 +19,7 @@ from adaptr.adapter.part import Part, part_keys
 from adaptr.adapter.renamed import Renamed
 from adaptr.adapter.target import Target
 from adaptr.adapter.tensors import Tensors
-from adaptr.errors import TargetNotFound, shown
+from adaptr.errors import TargetNotFound, phrases, shown
 from adaptr.errors.called import called
 
 if TYPE_CHECKING:
@@ -79,7 +79,10 @@ class Adapter:
     def at(self, path: str) -> Tensors:
         """The tensors at a target, by parameter name. Quantised ones are returned as floats."""
         if path not in self.targets:
-            raise TargetNotFound(f"adapter `{self.label}` has no target `{path}`")
+            raise TargetNotFound(
+                f"adapter `{self.label}` has no target `{path}`",
+                hint=phrases.meant(path, self.targets) or "its `targets` are what it has",
+            )
         names = (key.rpartition(":")[2] for key in self._keys_at.get(path, ()))
         raw = Tensors({**{name: self.tensors[f"{path}:{name}"] for name in names}, **self._shared})
         return dequantize(raw) if self.quantization else raw

@@ -30,7 +30,7 @@ def checked(weight: object, label: str) -> Weight:
     """`weight` if it is one. Raises `UsageError`."""
     if isinstance(weight, Mapping):
         if not weight:
-            raise UsageError(f"the weights of `{label}` are an empty mapping; wanted patterns, such as `*`")
+            raise UsageError(f"the weights of `{label}` are an empty mapping", want="patterns, such as `*`")
         return {str(pattern): _gradient(value, label) for pattern, value in weight.items()}
     return _gradient(weight, label)
 
@@ -38,7 +38,7 @@ def checked(weight: object, label: str) -> Weight:
 def _gradient(value: object, label: str) -> Gradient:
     if isinstance(value, list | tuple):
         if not value:
-            raise UsageError(f"a gradient of `{label}` is empty; wanted one or more numbers")
+            raise UsageError(f"a gradient of `{label}` is empty", want="one or more numbers")
         return [number(one, label) for one in value]
     return number(value, label)
 
@@ -110,8 +110,8 @@ class Layers:
         place = self.at(path)
         if place is None:
             raise UsageError(
-                f"the weight of `{label}` is a gradient over layers, and `{path}` is in none; give it a number by "
-                f'pattern, such as {{"*": {list(value)}, "{path}": 1}}'
+                f"the weight of `{label}` is a gradient over layers, and `{path}` is in none",
+                hint=f'give it a number by pattern, such as {{"*": {list(value)}, "{path}": 1}}',
             )
         return _between(value, place)
 

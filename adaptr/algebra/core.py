@@ -203,11 +203,11 @@ def cut(S: Tensor, rank: int | None, energy: float | None, total: float | None =
     `total`: ‖D‖² where S is not all of the spectrum. Raises `UsageError` for a rank below 1, an energy outside (0, 1].
     """
     if rank is None and energy is None:
-        raise UsageError("truncating wants a rank or a share of the energy; neither was given")
+        raise UsageError("truncating", want="a rank or a share of the energy")
     if rank is not None and rank < 1:
-        raise UsageError(f"the rank is {rank}, wanted at least 1")
+        raise UsageError("the rank", got=rank, want="at least 1")
     if energy is not None and not 0 < energy <= 1:
-        raise UsageError(f"the energy is {energy}, wanted a share above 0 and up to 1")
+        raise UsageError("the energy", got=energy, want="a share above 0 and up to 1")
     squares = S.double() ** 2
     squares = squares.flatten(0, -2).sum(0) if S.ndim > 1 else squares
     whole = float(squares.sum()) if total is None else total

@@ -242,8 +242,8 @@ class Operator:
     def low_rank(self) -> LowRank:
         """D itself as B A, exact. Raises `NotPossible` for kinds that have no such form."""
         raise NotPossible(
-            f"a {type(self).__name__.lower()} delta of shape {self.shape} has no exact low-rank form; "
-            "truncate it to a rank, with the error measured"
+            f"a {type(self).__name__.lower()} delta of shape {self.shape} has no exact low-rank form",
+            hint="truncate it to a rank, with the error measured",
         )
 
     def truncate(self, rank: int | None = None, energy: float | None = None) -> tuple[LowRank, float]:
@@ -261,7 +261,9 @@ class Operator:
 def same_shape(one: Operator, other: Operator) -> None:
     """Raises `ShapeError` unless both change weights of the same shape."""
     if one.shape != other.shape:
-        raise ShapeError(f"{one!r} and {other!r} change weights of different shapes")
+        raise ShapeError(
+            f"{one!r} and {other!r} change weights of different shapes", hint="add what changes one and the same weight"
+        )
 
 
 def in_dtype(tensor: Tensor, dtype: Any) -> Tensor:

@@ -87,7 +87,7 @@ def pull(
     if place is not None:
         require_folder(place, force, reads(reference))
     elif to != AS_IS:
-        raise UsageError(f"`--as {to}` writes files: say where with `-o`")
+        raise UsageError(f"`--as {to}` writes files", hint="say where with `-o`")
     where, store = remote(reference), Store.default()
     pulled = local.pull(where, store, frozen=frozen, accept_change=accept_change, progress=progress)
     if lock or lockfile.read().exists:
@@ -190,7 +190,7 @@ def tag(source: Given, name: str) -> Artifact:
     store = Store.default()
     named = parse(name)
     if named.scheme or named.digest:
-        raise UsageError(f"`{name}` is no name in the store; wanted `name` or `name:tag`")
+        raise UsageError(f"`{name}` is no name in the store", want="`name` or `name:tag`")
     digest = _packed(one(source), AS_IS, store)
     store.put(store.manifest(digest), named.local)
     return _described(store, digest, named.local, "")

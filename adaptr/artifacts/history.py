@@ -230,7 +230,10 @@ def _ordered(first: str, nodes: Mapping[str, Node]) -> list[Node]:
             state[digest] = 2
             order.append(digest)
         elif state.get(digest) == 1:
-            raise InputError(f"the lineage of {first} leads back to {digest}: it can't have been its own parent")
+            raise InputError(
+                f"the lineage of {first} leads back to {digest}: it can't have been its own parent",
+                hint="one of them says what is not so: ask who made it",
+            )
         elif digest not in state:
             state[digest] = 1
             stack.append((digest, True))

@@ -58,7 +58,7 @@ def build(where: str, repositories: Sequence[str] = ()) -> Published:
 
     place = namespace(where)
     if place.scheme != "oci":
-        raise UsageError(f"`{where}` is no namespace of a registry; wanted `oci://host/namespace`")
+        raise UsageError(f"`{where}` is no namespace of a registry", want="`oci://host/namespace`")
     store = Store.default()
     built = indexes.gathered(connected(place.host), place.name, repositories)
     digest = store.put(indexes.stored(built, store))

@@ -114,7 +114,10 @@ def proven(
 ) -> Proven:
     """Check the signatures of what is at a path, or of an artifact. Raises `SignatureError` if none is right."""
     if not (public or roots):
-        raise UsageError("say whom you trust: `--key PUBLIC` or `--certificate-chain CA`")
+        raise UsageError(
+            "nobody is named whose signature is right",
+            hint="say whom you trust: `--key PUBLIC` or `--certificate-chain CA`",
+        )
     trust = Trust(
         tuple(keys.public(path) for path in public), tuple(one for path in roots for one in certificates.read(path))
     )

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from adaptr.errors import ShapeError
+from adaptr.errors import ShapeError, phrases
 
 #: How a tensor can start; see `adaptr.families.init`.
 INITS = ("zeros", "ones", "fill", "kaiming", "normal", "truncated", "custom")
@@ -104,14 +104,16 @@ def check(
     for name in found:
         if name not in wanted:
             raise ShapeError(
-                f"`{method}`: `{name}` at `{where}` is no tensor of this configuration: {', '.join(wanted)}"
+                f"`{method}`: `{name}` at `{where}` is no tensor of this configuration", want=f"{', '.join(wanted)}"
             )
     for name, want in wanted.items():
         if name not in found:
-            raise ShapeError(f"`{method}`: `{name}` at `{where}` is missing, wanted shape {want}")
+            raise ShapeError(f"`{method}`: `{name}` at `{where}` is missing", want=f"shape {want}")
         if tuple(found[name]) != want:
             said = ", ".join(f"{k}={v}" for k, v in config.items() if isinstance(v, int | float))
-            raise ShapeError(
-                f"`{method}`: `{name}` at `{where}` has shape {tuple(found[name])}, "
-                f"axes `{params[name].axes}` with {said or 'this target'} want {want}"
+            raise phrases.misshapen(
+                f"`{method}`: `{name}` at `{where}`",
+                found[name],
+                want,
+                by=f"by axes `{params[name].axes}` with {said or 'this target'}",
             )

@@ -44,7 +44,7 @@ def validated(what: str, config: type, values: Mapping[str, Any]) -> Any:
     types = hints(config)
     for key, value in values.items():
         if key not in types:
-            raise BadConfig(f"{what} has no field `{shown(key)}`; it has {', '.join(types) or 'none'}")
+            raise BadConfig(f"{what} has no field `{shown(key)}`", hint=f"it has {', '.join(types) or 'none'}")
         if not _fits(value, types[key]):
             want = getattr(types[key], "__name__", types[key])
             raise BadConfig(f"{what}: `{key}`", got=shown(repr(value)), want=f"{want}")

@@ -29,16 +29,21 @@ Fault = tuple[str, str]
 def validated(found: object, name: str) -> Contract[Any]:
     """The method of the class `found`. Raises `UsageError` for what can't keep the contract."""
     if not (isinstance(found, type) and issubclass(found, Contract) and hasattr(found, "merge")):
-        raise UsageError(f"method `{name}`: the plugin gives {found!r}, wanted a subclass of adaptr.Method")
+        raise UsageError(
+            f"method `{name}`: the plugin", verb="gives", got=repr(found), want="a subclass of adaptr.Method"
+        )
     called = getattr(found, "name", "")
     if called != name:
-        raise UsageError(f"method `{name}`: the plugin calls itself `{called}`; both names must agree")
+        raise UsageError(f"method `{name}`: the plugin calls itself `{called}`", want="one name at both places")
     for fault, member in _faults(found):
-        raise UsageError(f"method `{name}` ({place(found, member)}): {fault}")
+        raise UsageError(f"method `{name}` ({place(found, member)}): {fault}", hint="mend the plugin, or uninstall it")
     try:
         return found()
     except Exception as error:
-        raise UsageError(f"method `{name}` ({place(found, '__init__')}): it can't be made: {error!r}") from error
+        raise UsageError(
+            f"method `{name}` ({place(found, '__init__')}): it can't be made: {error!r}",
+            hint="mend the plugin, or uninstall it",
+        ) from error
 
 
 def place(cls: type, member: str = "") -> str:

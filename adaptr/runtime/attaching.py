@@ -99,7 +99,7 @@ def _apart(model: nn.Module, adapter: Adapter, tied: Tied) -> Adapter:
     require_word(tied)
     if tied == "both":
         raise UsageError(
-            '`tied="both"` says what becomes of weights that an adapter is merged into: say `merged=True` too'
+            '`tied="both"` says what becomes of weights that an adapter is merged into', hint="say `merged=True` too"
         )
     return adapter if tied is None else without(model, adapter)
 

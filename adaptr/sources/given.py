@@ -57,8 +57,12 @@ def one(given: Given) -> What:
         return given
     if isinstance(given, _PLACE):
         return resolve(given)
-    said = "; a weight has no meaning here" if isinstance(given, tuple) else ""
-    raise UsageError(f"wanted an adapter, or where one is, not `{shown(repr(given))}`{said}")
+    raise UsageError(
+        "an adapter",
+        got=f"`{shown(repr(given))}`",
+        want="an adapter, or where one is",
+        hint="a weight has no meaning here" if isinstance(given, tuple) else "",
+    )
 
 
 def single(given: Weighted) -> One:
@@ -75,7 +79,7 @@ def several(given: Several, least: int = 1) -> list[One]:
     """All adapters that are given. Raises `UsageError` for fewer than `least`."""
     found = _each(given)
     if len(found) < least:
-        raise UsageError("no adapter was given")
+        raise UsageError("no adapter was given", hint="give one at least")
     return found
 
 
@@ -93,13 +97,13 @@ def _weighted(given: Any, name: str = "") -> One:
     if not isinstance(given, tuple):
         return One(one(given), name=name)
     if len(given) != 2:
-        raise UsageError(f"wanted an adapter and its weight, not `{shown(repr(given))}`")
+        raise UsageError("a pair", got=f"`{shown(repr(given))}`", want="an adapter and its weight")
     return One(one(given[0]), given[1], name, bare=False)
 
 
 def _name(key: object) -> str:
     if not isinstance(key, str) or not key:
-        raise UsageError(f"`{shown(repr(key))}` is no name of an adapter: several are {{name: adapter}}")
+        raise UsageError(f"`{shown(repr(key))}` is no name of an adapter", hint="give several as {name: adapter}")
     return key
 
 
@@ -108,7 +112,7 @@ def without_weights(given: Several, what: str) -> list[One]:
     found = several(given)
     heavy = next((each for each in found if not each.bare), None)
     if heavy is not None:
-        raise UsageError(f"`{heavy.label}` has a weight, and {what}")
+        raise UsageError(f"`{heavy.label}` has a weight, and {what}", hint="leave the weight out")
     return found
 
 

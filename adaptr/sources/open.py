@@ -99,8 +99,8 @@ def require_alone(adapters: Iterable[Adapter], ignore: bool) -> list[str]:
     found = [said for adapter in adapters if (said := left_out(adapter))]
     if found and not ignore:
         raise WeightsBeside(
-            f"{found[0]}; they were trained with it, and without them the merged model is another: put them where they "
-            "belong, or say `--ignore-beside`"
+            f"{found[0]}: they were trained with it, and without them the merged model is another",
+            hint="put them where they belong, or say `--ignore-beside`",
         )
     return [f"{said}; they are not merged" for said in found]
 
@@ -110,7 +110,7 @@ def adaptr_file(source: Path) -> Path | None:
     if source.is_dir():
         found = sorted(source.glob("*.adaptr.safetensors"))
         if len(found) > 1:
-            raise InputError(f"`{source}` holds {len(found)} adaptr files: name one, such as `{found[0]}`")
+            raise InputError(f"`{source}` holds {len(found)} adaptr files", hint=f"name one, such as `{found[0]}`")
         return found[0] if found else None
     return source if is_adaptr(source) else None
 
@@ -120,8 +120,8 @@ def require_one(source: Path, own: Path | None) -> None:
     other = _of_another_tool(source) if own is not None and source.is_dir() else None
     if other is not None:
         raise InputError(
-            f"`{source}` holds two adapters, `{own.name if own else ''}` and `{other.name}`: name the first as a file, "
-            "or keep them in folders of their own"
+            f"`{source}` holds two adapters, `{(own.name if own else '')}` and `{other.name}`",
+            hint="name the first as a file, or keep them in folders of their own",
         )
 
 

@@ -72,7 +72,10 @@ class Source:
     def require_there(self) -> None:
         """Raises `InputError` where a path has nothing, whose text might have been meant as a name."""
         if self.place is not None and not os.path.lexists(self.place):
-            raise InputError(f"there is nothing at `{self.place}`, and the store has no such name")
+            raise InputError(
+                f"there is nothing at `{self.place}`, and the store has no such name",
+                hint="`adaptr list` shows what it has",
+            )
 
 
 #: How people say where something is.
@@ -89,7 +92,7 @@ def resolve(given: Place, beside: Path | None = None) -> Source:
         return given
     text = os.fspath(given) if isinstance(given, str | os.PathLike) else None
     if not isinstance(text, str):
-        raise UsageError(f"wanted an adapter, or where one is, not `{shown(repr(given))}`")
+        raise UsageError("an adapter", got=f"`{shown(repr(given))}`", want="an adapter, or where one is")
     if isinstance(given, str) and is_reference(given):
         reference = parse(given)
         return Source(given, Path(reference.name)) if local.is_here(reference) else Source(given, None, reference)
@@ -113,10 +116,12 @@ def weighted(text: str) -> tuple[str, float]:
         weight = float(tail)
     except ValueError:
         if os.path.lexists(head) or is_reference(head) or local.has(head):
-            raise UsageError(f"the weight `{tail}` of `{head}` is not a number") from None
+            raise UsageError(
+                f"the weight `{tail}` of `{head}` is not a number", want="a number, such as `0.5`"
+            ) from None
         return text, 1.0
     if not math.isfinite(weight):
-        raise UsageError(f"the weight `{tail}` of `{head}` is not a finite number")
+        raise UsageError(f"the weight `{tail}` of `{head}` is not a finite number", want="a finite one")
     return head, weight
 
 
@@ -133,7 +138,8 @@ def namespace(given: Place) -> Reference:
     if is_reference(given):
         return parse(given)
     raise UsageError(
-        f"`{shown(given)}` can't be searched; wanted `hf://`, `hf://org`, `oci://host/namespace` or a layout's folder"
+        f"`{shown(given)}` can't be searched",
+        want="`hf://`, `hf://org`, `oci://host/namespace` or a layout's folder",
     )
 
 
@@ -141,6 +147,6 @@ def remote(text: str) -> Reference:
     """A place to push to, pull from or ask. Raises `UsageError` for a text that names none."""
     if not is_reference(text):
         raise UsageError(
-            f"`{text}` names no remote; wanted a reference such as `oci://host/name:tag` or `hf://org/name`"
+            f"`{text}` names no remote", want="a reference such as `oci://host/name:tag` or `hf://org/name`"
         )
     return parse(text)

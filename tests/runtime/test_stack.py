@@ -218,7 +218,7 @@ def test_the_same_weights_twice_are_refused_even_from_two_files(tmp_path: Path) 
     model = tiny.model("llama")
     adaptr.save(adapter(model, 1), tmp_path / "a.safetensors")
     one, two = adaptr.load(tmp_path / "a.safetensors"), adaptr.load(tmp_path / "a.safetensors")
-    with pytest.raises(AlreadyAttached, match="the weights of `a`: give it once"):
+    with pytest.raises(AlreadyAttached, match="the weights of `a`; give it once"):
         adaptr.stack(model, {"a": one, "b": two})
 
 

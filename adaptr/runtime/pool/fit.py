@@ -39,7 +39,7 @@ def require(model: nn.Module, adapter: Adapter, matched: set[Place] | None = Non
     for part in parts:
         method = plugins.method(part.method)
         if method.no_row:
-            raise Unsupported(method.no_row)
+            raise method.rowless()
         if not matched.issuperset(map(_place, part.targets.values())):
             _match(model, current(model, part), matched)
 
@@ -70,7 +70,7 @@ def _members(adapter: Adapter) -> list[Any]:
     """The adapters that one is made of. Raises `Unsupported` where rows can't have what they do."""
     method = plugins.method(adapter.method)
     if adapter.parts and not method.can.parts:
-        raise Unsupported(method.no_row)
+        raise method.rowless()
     found = members(adapter)
     whole = [path for part in (adapter, *(part for _, part, _ in found)) for path in _replaced(part)]
     if whole:
