@@ -96,7 +96,10 @@ def require_finite(found: Opened) -> None:
     """Raises `NonFinite` for an adapter with NaN or infinity in it."""
     bad = nonfinite(found.adapter.tensors)
     if bad:
-        raise NonFinite(f"`{bad[0]}` in `{found.given}` holds NaN or infinity ({len(bad)} tensors do); it is broken")
+        raise NonFinite(
+            f"`{bad[0]}` in `{found.given}` holds NaN or infinity ({len(bad)} tensors do): it is broken",
+            hint="take one that was saved before its training failed",
+        )
 
 
 def _lineage(found: Opened, to: str, lossy: bool) -> dict[str, Any]:

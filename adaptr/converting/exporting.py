@@ -17,7 +17,7 @@ from adaptr.adapter.paths import bare, paths_of
 from adaptr.checkpoint.names import Names
 from adaptr.checkpoint.open import open_checkpoint
 from adaptr.checkpoint.skeleton import skeleton
-from adaptr.errors import AdaptrError, CheckpointError, MissingExtra, TargetNotFound, Unsupported
+from adaptr.errors import AdaptrError, CheckpointError, MissingExtra, TargetNotFound, Unsupported, phrases
 from adaptr.foreign.peft.writing import TASKS
 from adaptr.models.content import content_of
 from adaptr.models.heads import possible
@@ -55,8 +55,9 @@ def _unwrapped(adapter: Adapter) -> Adapter:
     bad = next((path for path in paths_of(found) if WRAPPERS.fullmatch(path)), None)
     if bad is not None:
         raise Unsupported(
-            f"`{bad}` of `{adapter.label}` is no name that a model gives: a wrapper of training left a part of its own "
-            "in it. With the base (`--base`) the name is put right where the base proves what it was"
+            f"`{bad}` of `{adapter.label}` is no name that a model gives: a wrapper of training left a part of "
+            "its own in it",
+            hint="With the base (`--base`) the name is put right where the base proves what it was",
         )
     return found
 
@@ -71,7 +72,9 @@ def _in_model(adapter: Adapter, model: nn.Module, base: Any) -> Adapter:
             places.match(model, target)
     new = [path for path in found.replaced_paths if not has(model, path)]
     if new and not possible(model, new):
-        raise TargetNotFound(f"the base has no parameter `{new[0]}`, which `{adapter.label}` replaces")
+        raise TargetNotFound(
+            f"the base has no parameter `{new[0]}`, which `{adapter.label}` replaces", hint=phrases.BASE
+        )
     if paths_of(found).keys() == paths_of(adapter).keys():
         return found
     known = found.base if model is base else dataclasses.replace(found.base, content=_content(adapter, found, base))

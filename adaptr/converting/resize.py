@@ -98,7 +98,10 @@ def convert_method(
 def require_size(rank: int | None, energy: float | None, needed: bool) -> None:
     """Raises `BadConfig` for a rank below 1 or an energy outside (0, 1], `UsageError` where one is needed."""
     if needed and rank is None and energy is None:
-        raise UsageError("give `--rank R`, or `--energy E` for the ranks that keep that share of the change")
+        raise UsageError(
+            "nothing says how small",
+            hint="give `--rank R`, or `--energy E` for the ranks that keep that share of the change",
+        )
     if rank is not None and rank < 1:
         raise BadConfig("`rank`", got=rank, want="at least 1")
     if energy is not None and not 0 < energy <= 1:
@@ -218,7 +221,7 @@ def lowered(op: Operator, rank: int | None, energy: float | None, path: str) -> 
     try:
         low = op.low_rank()
     except NotPossible as error:
-        raise NotPossible(f"`{path}`: {error}: give `--rank R` or `--energy E`") from None
+        raise NotPossible(f"`{path}`: {error.fact}", hint="give `--rank R` or `--energy E`") from None
     if low.A.shape[1 if low.experts else 0] <= min(op.size):
         return low, 0.0
     core = Core.of([low])  # more terms than the matrix has rows or columns: as many are enough
@@ -230,4 +233,6 @@ def _require_smaller(changes: Mapping[str, Operator], rank: int | None) -> None:
         return
     highest = max(changes[path].rank for path in changes)
     if rank >= highest:
-        raise BadConfig(f"`rank` is {rank}, and no target has more than {highest}; nothing would become smaller")
+        raise BadConfig(
+            "`rank`", got=rank, want=f"less than {highest}, the highest of any target: nothing would become smaller"
+        )

@@ -37,9 +37,9 @@ def named(adapter: Adapter, server: str, base: object = None) -> Adapter:
             hint=f"give the base that `{server}` serves",
         )
     raise Unsupported(
-        f"`{unknown}` of `{adapter.label}` is nothing that `{server}` calls a layer (`model.layers.0.self_attn.q_proj` "
-        "is): it would be refused there, or left out without a word. With `--base` the name is held against the model, "
-        "and put right where the model has it under another"
+        f"`{unknown}` of `{adapter.label}` is nothing that `{server}` calls a layer "
+        "(`model.layers.0.self_attn.q_proj` is): it would be refused there, or left out without a word",
+        hint="With `--base` the name is held against the model, and put right where the model has it under another",
     )
 
 

@@ -28,7 +28,7 @@ from adaptr.changes.plan import members
 from adaptr.contract.capabilities import LOW_RANK, WRITTEN
 from adaptr.converting.convert import require_finite
 from adaptr.converting.served_names import named
-from adaptr.errors import NotPossible, Unsupported, UsageError
+from adaptr.errors import NotPossible, Unsupported, UsageError, phrases
 from adaptr.files import require_folder
 from adaptr.format import digest
 from adaptr.plugins import method
@@ -113,11 +113,16 @@ def serve(
 
 def _highest(server: str, rank: int | None) -> int:
     if server not in SERVERS:
-        raise UsageError(f"there is no server `{server}` here; there are {', '.join(SERVERS)}")
+        raise phrases.unknown(UsageError, "there is no server", server, SERVERS, "known")
     if rank is not None and rank < 1:
         raise UsageError("the rank", got=rank, want="1 or more")
     if server == "vllm" and rank is not None and rank > VLLM_RANKS[-1]:
-        raise UsageError(f"vLLM takes ranks up to {VLLM_RANKS[-1]}, not {rank}")
+        raise UsageError(
+            "the rank",
+            got=rank,
+            want=f"at most {VLLM_RANKS[-1]}, as vLLM takes no higher",
+            hint="make it smaller with `--rank`",
+        )
     return rank or SERVERS[server]
 
 
@@ -131,12 +136,16 @@ def _require_servable(adapter: Adapter, server: str) -> None:
     for _, part, _ in members(adapter):
         if not method(part.method).can.delta:
             raise Unsupported(
-                f"`{server}` loads plain LoRA alone, and `{part.method}` of `{adapter.label}` is none. Possible where "
-                "it has a weight: `adaptr convert --method lora --rank R --base BASE` first, which measures the error"
+                f"`{server}` loads plain LoRA alone, and `{part.method}` of `{adapter.label}` is none",
+                hint="Possible where it has a weight: `adaptr convert --method lora --rank R --base BASE` "
+                "first, which measures the error",
             )
         other = next((t for t in part.targets.values() if not t.is_linear), None)
         if other is not None:
-            raise Unsupported(f"`{other.path}` is of kind `{other.kind}`; `{server}` gets LoRA on linear layers alone")
+            raise Unsupported(
+                f"`{other.path}` is of kind `{other.kind}`, and `{server}` gets LoRA on linear layers alone",
+                hint="leave that target out, or merge the adapter",
+            )
     whole = [key[:-2] for key in adapter.tensors if key.endswith(":=")]
     if whole:
         raise Unsupported(
@@ -157,8 +166,9 @@ def _require_each_block(adapter: Adapter) -> None:
         missing = sorted(set(range(count)) - numbers)
         if missing:
             raise Unsupported(
-                f"`{adapter.label}` adapts `{kind}` in {len(numbers)} blocks and not in block {missing[0]}; LoRAX "
-                "would leave that kind of layer out in all of them, without a word. vLLM and SGLang load it"
+                f"`{adapter.label}` adapts `{kind}` in {len(numbers)} blocks and not in block {missing[0]}: "
+                "LoRAX would leave that kind of layer out in all of them, without a word",
+                hint="vLLM and SGLang load it",
             )
 
 
@@ -167,7 +177,9 @@ def _plain(adapter: Adapter, most: int, dtype: torch.dtype | None) -> tuple[Adap
     changes = deltas(adapter)
     if changes.biases:
         path = next(iter(changes.biases))
-        raise Unsupported(f"`{adapter.label}` changes the bias of `{path}`, which no server loads")
+        raise Unsupported(
+            f"`{adapter.label}` changes the bias of `{path}`, which no server loads", hint="merge it (`adaptr merge`)"
+        )
     pairs, error = _cut(changes, most, dtype)
     r = max(A.shape[0] for A, _ in pairs.values())
     config = {"r": r, "alpha": float(r)}

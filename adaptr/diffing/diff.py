@@ -63,7 +63,10 @@ def _diffed(
     models = [isinstance(source, Source) and sides.is_checkpoint(source.path) for source in given]
     if header:
         if any(models):
-            raise UsageError("`--header` compares what adapters say of themselves; a checkpoint has no such header")
+            raise UsageError(
+                "`--header` compares what adapters say of themselves, and a checkpoint has no such header",
+                hint="leave it out, or give two adapters",
+            )
         fields = header_fields(*(open_adapter(source, base) for source in given))
         return DiffReport("", "", not fields, None, fields)
     if intruders and base is None and not any(models):
@@ -83,7 +86,7 @@ def _compared(
     from adaptr.diffing.summary import interference
 
     if models[0] != models[1] and base is None:
-        raise UsageError("an adapter against a checkpoint wants the base that both change: give `--base BASE`")
+        raise UsageError("an adapter against a checkpoint wants the base that both change", hint="give `--base BASE`")
     opened = [None if model else open_adapter(source, base) for source, model in zip(given, models, strict=True)]
     adapters = [found for found in opened if found is not None]
     fields = header_fields(*adapters) if len(adapters) == 2 else ()

@@ -17,7 +17,7 @@ from adaptr.checkpoint.names import Names
 from adaptr.checkpoint.open import INDEX, Checkpoint, Stored
 from adaptr.checkpoint.stream import Rows
 from adaptr.contract.view import ALL
-from adaptr.errors import AdaptrError, CheckpointError
+from adaptr.errors import AdaptrError, CheckpointError, phrases
 from adaptr.foreign import detect
 from adaptr.foreign.seen import CONFIG, is_adaptr
 from adaptr.merging.verify import bits
@@ -85,7 +85,9 @@ class CheckpointSide:
         self.label, self.base, self.tuned = label, (base := pair.base), (tuned := pair.tuned)
         gone = sorted(set(base.tensors) - set(tuned.tensors))
         if gone:
-            raise CheckpointError(f"`{tuned.root}` lacks `{gone[0]}`, which its base has ({len(gone)} are missing)")
+            raise CheckpointError(
+                f"`{tuned.root}` lacks `{gone[0]}`, which its base has ({len(gone)} are missing)", hint=phrases.BASE
+            )
         self._weights = layers(base).weights
         names = Names(base)
         met = {weight_place(names, target).stored.name for target in named.values()}

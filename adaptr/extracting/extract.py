@@ -21,7 +21,7 @@ from adaptr.algebra.lowrank import LowRank
 from adaptr.checkpoint.names import Names
 from adaptr.checkpoint.open import Checkpoint, open_checkpoint
 from adaptr.converting.resize import require_size
-from adaptr.errors import BadConfig, WrongBase
+from adaptr.errors import BadConfig, WrongBase, phrases
 from adaptr.extracting.job import Biases, Choice, Embeddings, Extracted, Job, Rest
 from adaptr.files.meter import Progress
 from adaptr.format import digest
@@ -155,22 +155,28 @@ def _require_same_model(base: Checkpoint, tuned: Checkpoint) -> None:
     gone = sorted(set(base.tensors) - set(tuned.tensors))
     if gone:
         raise WrongBase(
-            f"`{tuned.root}` lacks `{gone[0]}`, which `{base.root}` has ({len(gone)} of {len(base.tensors)} tensors "
-            "are missing): it is no fine-tuning of this base, or it was saved under other names"
+            f"`{tuned.root}` lacks `{gone[0]}`, which `{base.root}` has ({len(gone)} of {len(base.tensors)} "
+            "tensors are missing): it is no fine-tuning of this base, or it was saved under other names",
+            hint="give the base that it was trained from",
         )
     for name, stored in base.tensors.items():
         want, got = stored.entry.shape, tuned.tensors[name].entry.shape
         # a vocabulary may grow or shrink, which is the first side of its tables
         if len(want) != len(got) or (want[1:] != got[1:] if len(want) > 1 else False):
-            raise WrongBase(
-                f"`{name}` has shape {got} in `{tuned.root}` and {want} in `{base.root}`: these are different models"
+            raise phrases.misshapen(
+                f"`{name}` in `{tuned.root}`",
+                got,
+                want,
+                WrongBase,
+                by=f"as in `{base.root}`: these are different models",
+                hint="give the base that it was trained from",
             )
 
 
 def _require_possible(rank: int | None, weights: Mapping[str, Target]) -> None:
     most = max((min(_sides(target)) for target in weights.values()), default=0)
     if rank is not None and rank > most > 0:
-        raise BadConfig(f"`rank` is {rank}, and no weight of this base can have more than {most}")
+        raise BadConfig("`rank`", got=rank, want=f"at most {most}, as no weight of this base can have more")
 
 
 def _sides(target: Target) -> tuple[int, int]:

@@ -86,10 +86,13 @@ class Job:
         found = self._found
         if self.unchanged == len(names):
             raise NothingChanged(
-                f"`{self.tuned.root}` equals `{self.base.root}`: all {len(names)} tensors are the same"
+                f"`{self.tuned.root}` equals `{self.base.root}`: all {len(names)} tensors are the same",
+                hint="look whether the training saved what it trained",
             )
         if not (found.operators or found.biases or found.replaced):
-            raise NothingChanged(f"all that changed is to be dropped: {', '.join(sorted(found.dropped)[:3])}")
+            raise NothingChanged(
+                f"all that changed is to be dropped: {', '.join(sorted(found.dropped)[:3])}", hint="keep some of it"
+            )
         found.fitted.sort(key=lambda fitted: fitted.path)
         found.dropped.sort()
         return found
@@ -148,7 +151,10 @@ class Job:
             raise self._nonfinite(name)
 
     def _nonfinite(self, name: str) -> NonFinite:
-        return NonFinite(f"`{name}` in `{self.tuned.root}` holds NaN or infinity")
+        return NonFinite(
+            f"`{name}` in `{self.tuned.root}` holds NaN or infinity",
+            hint="take a checkpoint from before its training failed",
+        )
 
     def _owner(self, name: str) -> Target | None:
         """The target whose bias a tensor is."""
