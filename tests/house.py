@@ -185,7 +185,8 @@ def _errors(tree: ast.Module) -> Iterator[ast.Call]:
 
 
 def _parted(call: ast.Call) -> bool:
-    return any(keyword.arg in PARTS for keyword in call.keywords)
+    """`**parts` are some that were given; the class of why a method can't be merged words the way on itself."""
+    return _last(call.func) == "NotMergeable" or any(keyword.arg in {*PARTS, None} for keyword in call.keywords)
 
 
 def _said(node: ast.expr) -> str:

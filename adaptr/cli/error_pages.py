@@ -62,7 +62,7 @@ def page(name: str) -> Page:
     kind, own = SORT.found(name), name in SORT.files()
     by = "" if own else ", ".join(SORT.points()[name].by)
     if not own and (fault := _fault(name, kind)):
-        raise UsageError(f"error `{name}` of `{by}` has no page: {fault}")
+        raise UsageError(f"error `{name}` of `{by}` has no page: {fault}", hint=f"update `{by}`")
     meaning, _, notes = inspect.cleandoc(kind.__doc__ or "").partition("\n\n")
     above = tuple(one.__name__ for one in kind.__mro__[1:] if issubclass(one, AdaptrError))
     return Page(name, kind.exit_code, " ".join(meaning.split()), " ".join(notes.split()), above, by)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 from adaptr.adapter import kinds
 from adaptr.contract import Live, Mount
 from adaptr.contract.settings import C
-from adaptr.errors import TargetMismatch, Unsupported
+from adaptr.errors import TargetMismatch, Unsupported, phrases
 from adaptr.families.base import Method
 
 if TYPE_CHECKING:
@@ -101,9 +101,6 @@ def placed(model: nn.Module, adapter: Adapter) -> Adapter:
     modules = places.resolve(model, "attention", {kinds.ATTENTION})
     if len(modules) != len(numbered):
         raise TargetMismatch(
-            f"adapter `{adapter.label}`",
-            got=f"for {len(numbered)} layers",
-            want=f"{len(modules)}, as many as the base has",
-            hint="give the base that it was trained on",
+            f"adapter `{adapter.label}` is for {len(numbered)} layers, the base has {len(modules)}", hint=phrases.BASE
         )
     return adapter.renamed({path: modules[number].path for path, number in numbered.items()})

@@ -223,7 +223,7 @@ def _refusal(status: int, code: str, where: str) -> AdaptrError:
             f"`{where}`: {missing.get(code, 'no such repository')} on `{endpoint()}`",
             hint="look at its name on the Hub, or search with `adaptr search hf://`",
         )
-    return RegistryError(f"`{where}`: the Hub answers {status} {shown(code)}".rstrip())
+    return RegistryError(f"`{where}`: the Hub answers {status} {shown(code)}".rstrip(), hint="try again later")
 
 
 def asked(work: Callable[[], Any], where: str) -> Any:

@@ -218,7 +218,8 @@ def _entries(raw: bytes, content_type: str | None) -> list[Any]:
     if said != terms.OCI_INDEX or (
         content_type and content_type.partition(";")[0].strip() not in {said, "application/json"}
     ):
-        raise BadManifest("it", got=f"`{shown(content_type or said)}`", want="an image index")
+        what = f"`{shown(content_type or said)}` is not an image index"
+        raise BadManifest(what, hint="look at the reference: it may be of an artifact itself")
     entries = document.get("manifests")
     if not isinstance(entries, list) or "layers" in document:
         raise BadManifest("it is no image index", want="a list `manifests` and no `layers`", hint=_AGAIN)

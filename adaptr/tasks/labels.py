@@ -40,7 +40,7 @@ def labels_of(records: Sequence[Record], base: Path | None, ending: str, column:
     """
     found = dict.fromkeys(name_of(record, column) for record in records)
     if len(found) > MOST:
-        raise DataError(f"`{column}` has {len(found)} different values; `{MOST}` classes are the most")
+        raise DataError(f"`{column}`", verb="has", got=f"{len(found)} different values", want=f"at most {MOST} classes")
     own = _own(base, ending) if base is not None else ()
     if set(found) <= set(own):
         return own

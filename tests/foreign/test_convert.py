@@ -107,7 +107,7 @@ def test_prefix_of_two_stacks_is_refused_on_a_model(shared: Path) -> None:
 def test_wrong_base_is_noticed_when_loading(shared: Path, model: Any) -> None:
     with pytest.raises(e.TargetNotFound, match="transformer"):
         adaptr.load(shared / "real" / "peft-lora-gpt2-tigrinya", base=model)
-    with pytest.raises(e.TargetMismatch, match="the adapter wants"):
+    with pytest.raises(e.TargetMismatch, match=r"wanted .* by the adapter"):
         adaptr.load(shared / "real" / "peft-lora-gemma3-270m", base=model)
 
 

@@ -27,7 +27,7 @@ def test_a_site_is_one_object_also_when_it_comes_back_from_a_pickle(name: str) -
 
 
 def test_a_site_that_there_is_not_is_refused_with_those_there_are() -> None:
-    with pytest.raises(Unsupported, match=r"no site `nowhere` in a model; there are attention, .*weight"):
+    with pytest.raises(Unsupported, match=r"no site in a model called `nowhere`; .*sites: attention, "):
         sites.site("nowhere")
 
 

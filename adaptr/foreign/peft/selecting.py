@@ -6,7 +6,6 @@ import re
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
-from adaptr.errors import ConfigConflict
 from adaptr.foreign.peft import config as fields_of
 from adaptr.foreign.peft.patterns import chosen, matches
 
@@ -52,7 +51,7 @@ def layers(config: Mapping[str, Any]) -> list[int]:
     given = config.get("layers_to_transform")
     found = [given] if isinstance(given, int) and not isinstance(given, bool) else given or []
     if not isinstance(found, list) or not all(type(n) is int for n in found):
-        raise ConfigConflict(f"`layers_to_transform` in `adapter_config.json` is {given!r}, wanted numbers of layers")
+        raise fields_of.misread("layers_to_transform", given, "numbers of layers")
     return found
 
 

@@ -36,8 +36,9 @@ def of(answer: Answer, auth: Auth, what: str, scopes: Scopes) -> RegistryError:
             hint=f"use another account with {login}, or ask the owner",
         )
     if answer.status == 404:
-        who = f" to the account `{shown(account)}`" if account else f" without an account; {login} if it is private"
-        return NotFound(f"`{auth.host}` has no {what}, or does not show it{who}{words}")
+        who = f"to the account `{shown(account)}`" if account else "without an account"
+        way = "look at its name, or use another account" if account else f"look at its name; {login} if it is private"
+        return NotFound(f"`{auth.host}` has no {what}, or does not show it {who}{words}", hint=way)
     asked = f"`{answer.origin}` answers {answer.status} for {what}{words}"
     return RegistryError(asked, hint="try again later, or tell those who run it")
 
