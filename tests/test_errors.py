@@ -105,7 +105,8 @@ def made(kind: type[errors.AdaptrError], some: dict[str, str]) -> errors.AdaptrE
 def test_every_error_says_its_parts_and_no_others(kind, some):
     error = made(kind, some)
     without = {name: text for name, text in some.items() if name != "hint"}
-    assert (str(error), error.fact) == (sentence("`r`", **some), sentence("`r`", **without))
+    said = sentence("`r`", **some).replace("; ", kind.joint)
+    assert (str(error), error.fact) == (said, sentence("`r`", **without))
     assert error.parts == ({"what": "`r`", **some} if some else {})
 
 

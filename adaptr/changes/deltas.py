@@ -138,14 +138,12 @@ def _require_delta(layer: Layer, based: bool) -> None:
     method = layer.method
     if not method.can.merge:
         reason, possible = REASONS[method.unmergeable], method.possible
-        raise NoDelta(
-            f"`{method.name}` of `{layer.adapter.label}` has no delta: {reason}", hint=f"Possible: {possible}"
-        )
+        raise NoDelta(f"`{method.name}` of `{layer.adapter.label}` has no delta: {reason}", hint=possible)
     if not based and _needs_base(layer):
         raise NoDelta(
             f"`{method.name}` of `{layer.adapter.label}` has no delta of its own: what it does to a weight "
             "depends on that weight",
-            hint="Possible: give the base, a checkpoint folder or a live model",
+            hint="give the base, a checkpoint folder or a live model",
         )
 
 

@@ -12,7 +12,7 @@ _HUB = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 def instead(path: Path) -> str:
     """The way on: "" where nothing can be said."""
     if not path.exists():
-        return f"for a model of the Hub say `hf://{path}`" if _HUB.fullmatch(str(path)) else ""
+        return f"for a model of the Hub say `hf://{path}`" if _HUB.fullmatch(str(path)) else "look at the path"
     if (path / "adapter_config.json").is_file():
         return "it is an adapter, wanted a base checkpoint"
     below = sorted(str(found.parent) for found in path.glob("*/config.json"))

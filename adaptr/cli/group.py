@@ -6,7 +6,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from adaptr.cli import listing
-from adaptr.errors import phrases
+from adaptr.errors import UsageError, phrases
 from adaptr.version import __version__
 
 HELP = """Adapters for language models as artifacts.
@@ -37,8 +37,9 @@ class LazyGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if not (args[0].startswith("-") or listing.SORT.has(args[0])):
             known = listing.names()
-            hint = phrases.meant(args[0], known, 2) or f"it has {', '.join(known)}"
-            raise click.UsageError(f"adaptr has no command `{args[0]}`; {hint}", ctx)
+            question = phrases.meant(args[0], known, 2)
+            hint = f"{question}{question and ' '}`adaptr --help` lists all"
+            raise UsageError(f"adaptr has no command `{args[0]}`", hint=hint)
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -44,10 +44,7 @@ def opened(source: Given, weight: object, base: nn.Module | Path | None = None, 
     known = (parent.named.get("digest"), parent.weights)
     if want and want not in known:
         raise UsageError(
-            f"`{parent.label}`",
-            verb="has",
-            got=f"digest {known[0] or known[1]}",
-            want=f"{want}, as the recipe says",
+            f"`{parent.label}` has digest {known[0] or known[1]}, the recipe wants {want}",
             hint="get that one, or put the new digest into the recipe",
         )
     return parent

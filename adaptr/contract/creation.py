@@ -61,7 +61,7 @@ class Creation(Declared[C]):
 
     def mix(self, x: Tensor, p: Weighing, cfg: C) -> Tensor:
         """Of a gate: the experts' weights at one layer from its input."""
-        raise Unsupported(f"`{self.name}` weighs no other adapters")
+        raise Unsupported(f"`{self.name}` weighs no other adapters", hint="choose a gate")
 
     def members(self, adapter: Adapter) -> list[Member]:
         """The adapters that `adapter` is made of, in their order, with their strengths: usually itself."""
@@ -69,4 +69,4 @@ class Creation(Declared[C]):
 
     def over(self, model: nn.Module | None, children: Adapter, config: Mapping[str, Any], seed: int = 0) -> Adapter:
         """A fresh adapter over others, which `children` has as its parts. `model`: the base, None where unknown."""
-        raise UsageError(f"`{self.name}` is made of no other adapters: leave `children` out")
+        raise UsageError(f"`{self.name}` is made of no other adapters", hint="leave `children` out")

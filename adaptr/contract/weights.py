@@ -42,7 +42,7 @@ class OnWeights(Declared[C]):
 
     def inverse(self, merged: View, p: Live, cfg: C, kept: Mapping[str, Tensor], weight: float) -> View:
         """The layer below `merged`."""
-        raise Unsupported(f"`{self.name}` has no inverse; keep the base's tensors")
+        raise Unsupported(f"`{self.name}` has no inverse", hint="keep the base's tensors")
 
     def keep(self, base: View, p: Live, cfg: C, rows: slice) -> dict[str, Tensor]:
         """What `inverse` needs beyond the adapter, for `rows` of the weight: usually nothing."""
@@ -58,7 +58,7 @@ class OnWeights(Declared[C]):
 
     def operator(self, target: Target, p: Live) -> Operator:
         """D at a target, where the method adds one to the weight that does not depend on the weight."""
-        raise Unsupported(f"`{self.name}` has no delta of its own")
+        raise Unsupported(f"`{self.name}` has no delta of its own", hint=self.possible)
 
     def shift(self, p: Live, cfg: C, weight: float = 1.0) -> Tensor | None:
         """What is added to the bias at a strength, in fp32 or better; None for nothing."""
@@ -76,7 +76,7 @@ class OnWeights(Declared[C]):
 
         `base`: the layer without adapters. Raises `Unsupported` where the method can't be said so.
         """
-        raise Unsupported(self.no_row)
+        raise self.rowless()
 
     @property
     def no_row(self) -> str:
@@ -85,11 +85,19 @@ class OnWeights(Declared[C]):
             return ""
         other = "what it does to a weight is neither of low rank nor a scale of features"
         reason = REASONS.get(self.unmergeable, other)
-        return (
-            f"`{self.name}` can't be one row of a batch among other adapters: {reason}. Possible: attach it to a model "
-            "of its own, or `adaptr convert --method lora --rank R`, which measures the error, where it has a weight."
+        return f"`{self.name}` can't be one row of a batch among other adapters: {reason}"
+
+    def rowless(self) -> Unsupported:
+        """The error of a method that has no row."""
+        return Unsupported(
+            self.no_row,
+            hint="attach it to a model of its own, or, where it has a weight, `adaptr convert --method lora --rank R`, "
+            "which measures the error",
         )
 
     def written(self, op: Operator | None, bias: Tensor | None) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """Configuration and tensors at a target that make the change `op` of the weight and `bias` of the bias."""
-        raise Unsupported(f"no delta can be written as `{self.name}`: its tensors don't follow from what they do")
+        raise Unsupported(
+            f"no delta can be written as `{self.name}`: its tensors don't follow from what they do",
+            hint="write it as `lora`",
+        )

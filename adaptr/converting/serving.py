@@ -137,7 +137,7 @@ def _require_servable(adapter: Adapter, server: str) -> None:
         if not method(part.method).can.delta:
             raise Unsupported(
                 f"`{server}` loads plain LoRA alone, and `{part.method}` of `{adapter.label}` is none",
-                hint="Possible where it has a weight: `adaptr convert --method lora --rank R --base BASE` "
+                hint="where it has a weight, `adaptr convert --method lora --rank R --base BASE` "
                 "first, which measures the error",
             )
         other = next((t for t in part.targets.values() if not t.is_linear), None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from adaptr.errors.called import called
 from adaptr.errors.text import printable
@@ -18,6 +18,8 @@ class AdaptrError(Exception):
     """
 
     exit_code = 1
+    #: What stands between the fact and the way on, in one sentence.
+    joint: ClassVar[str] = "; "
 
     def __init__(self, what: str = "", *, got: object = None, want: str = "", hint: str = "", verb: str = "is") -> None:
         """`verb`: what stands between `what` and `got`."""
@@ -64,7 +66,7 @@ class AdaptrError(Exception):
     def _sentence(self) -> str:
         """A way on that is a sentence of its own stays one."""
         hint = self._said["hint"]
-        apart = ". " if hint[:1].isupper() else "; "
+        apart = ". " if hint[:1].isupper() else self.joint
         return f"{self._fact()}{hint and apart + hint}"
 
 

@@ -40,8 +40,10 @@ class NotPossible(AdaptrError):
 class NotMergeable(NotPossible):
     """The method has no equivalent in the base's weights."""
 
+    joint = ". Possible: "
+
     def __init__(self, method: str, reason: str, possible: str) -> None:
-        super().__init__(f"`{method}` cannot be merged: {reason}", hint=f"Possible: {possible}")
+        super().__init__(f"`{method}` cannot be merged: {reason}", hint=possible)
 
 
 class NoDelta(NotPossible):

@@ -28,7 +28,8 @@ BASE = "give the base that it was trained on"
 def meant(name: str, known: Iterable[str], most: int = 3) -> str:
     """Which of `known` a name that is none of them may have been meant for: a question, or ""."""
     near = difflib.get_close_matches(name, list(known), n=most, cutoff=0.5)
-    return f"did you mean {' or '.join(f'`{one}`' for one in near)}?" if near else ""
+    *first, last = [f"`{one}`" for one in near] or [""]
+    return f"did you mean {', '.join(first)}{' or ' if first else ''}{last}?" if near else ""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -62,7 +63,7 @@ def misshapen(
 
 
 def nothing_at(place: object, hint: str = "") -> InputError:
-    return InputError(f"there is nothing at `{place}`", hint=hint)
+    return InputError(f"there is nothing at `{place}`", hint=hint or "look at the path")
 
 
 def no_targets(label: str, doing: str) -> TargetNotFound:

@@ -52,7 +52,8 @@ def whole(path: Path, limit: int = MAX_DOCUMENT) -> bytes:
         size = os.fstat(file.fileno()).st_size
         raw = _up_to(file, limit + 1) if size <= limit else b""
     if size > limit or len(raw) > limit:
-        raise InputError(f"`{path}` is longer", want=f"at most {limit} bytes, the most that is read of such a file")
+        what = f"`{path}` is longer than {limit} bytes, which is the most that is read of such a file"
+        raise InputError(what, hint="look whether it is the right one")
     return raw
 
 

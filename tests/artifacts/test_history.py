@@ -162,7 +162,7 @@ def test_a_recipe_may_want_the_weights_or_the_file(home: Path) -> None:
     a, b = file(home / "a.safetensors", 1), file(home / "b.safetensors", 2)
     for wanted in (weights(a), adaptr.inspect(a).file_digest):
         assert compose(Recipe((Input(a, 1.0, wanted), Input(b)))).adapter
-    with pytest.raises(UsageError, match="as the recipe says"):
+    with pytest.raises(UsageError, match="the recipe wants"):
         compose(Recipe((Input(a, 1.0, weights(b)), Input(b))))
 
 

@@ -58,7 +58,7 @@ def test_a_run_of_adapters_names_them(peft: Path, tmp_path: Path) -> None:
 
 
 def test_an_empty_folder_is_said_to_be(tmp_path: Path) -> None:
-    with pytest.raises(e.UnknownFormat, match=r"holds nothing; wanted .*`adapter_config\.json`"):
+    with pytest.raises(e.UnknownFormat, match=r"holds nothing; give .*`adapter_config\.json`"):
         foreign.of(tmp_path)
 
 

@@ -109,4 +109,4 @@ def _read(path: Path) -> bytes:
 
 
 def _first(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:120]
+    return (str(error).splitlines() or [type(error).__name__])[0].partition(". ")[0][:120]
