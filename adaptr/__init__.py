@@ -136,7 +136,7 @@ def _evaluator() -> Evaluator:
 evaluator.evaluator = _evaluator
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     import importlib
 
     if name in _HOME:

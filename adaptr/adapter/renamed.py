@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from adaptr.format.io import Stored
+
 
 class Renamed(Mapping[str, Any]):
     """The tensors of an adapter under other paths, still read on demand."""
@@ -30,7 +32,7 @@ class Renamed(Mapping[str, Any]):
         look, name = getattr(self.tensors, "shape", None), self.names[key]
         return tuple(self.tensors[name].shape) if look is None else look(name)
 
-    def stored(self, key: str) -> Any:
+    def stored(self, key: str) -> Stored | None:
         """Dtype, shape and bytes as they lie in the file, where they do."""
         look = getattr(self.tensors, "stored", None)
         return None if look is None else look(self.names[key])

@@ -11,7 +11,7 @@ import fnmatch
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, SupportsFloat
+from typing import SupportsFloat
 
 from adaptr.errors import UsageError, shown
 
@@ -65,7 +65,7 @@ def _scaled(value: Gradient, by: float) -> Gradient:
     return by * value if isinstance(value, int | float) else [by * one for one in value]
 
 
-def stored(weight: Weight) -> Any:
+def stored(weight: Weight) -> object:
     """A weight as JSON that keeps the order of patterns, which objects in canonical JSON don't."""
     return {"patterns": [[p, v] for p, v in weight.items()]} if isinstance(weight, Mapping) else weight
 

@@ -12,7 +12,7 @@ token kept for the backward.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
@@ -130,11 +130,22 @@ def _frozen(base: View) -> bool:
     return bias is None or not bias.requires_grad
 
 
+class Kept(Protocol):
+    """What a node keeps from its forward for its backward."""
+
+    s: float
+    shape: torch.Size
+    saved_tensors: tuple[Tensor, ...]
+    needs_input_grad: tuple[bool, ...]
+
+    def save_for_backward(self, *tensors: Tensor) -> None: ...
+
+
 class LinearLowRank(torch.autograd.Function):
     """y = x Wᵀ + b + s (x Aᵀ) Bᵀ with W and b frozen. x (..., in), W (out, in), A (r, in), B (out, r)."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, W: Tensor, b: Tensor | None, A: Tensor, B: Tensor, s: float) -> Tensor:
+    def forward(ctx: Kept, x: Tensor, W: Tensor, b: Tensor | None, A: Tensor, B: Tensor, s: float) -> Tensor:
         flat = x.reshape(-1, x.shape[-1])
         h = flat @ A.t()
         y = linear(flat, W, b).addmm_(h, B.t(), alpha=s)
@@ -144,7 +155,7 @@ class LinearLowRank(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Any) -> Any:
+    def backward(ctx: Kept, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, W, A, B, h = ctx.saved_tensors
         g = grads[0].reshape(-1, grads[0].shape[-1])
         dh = (g @ B).mul_(ctx.s)

@@ -266,11 +266,11 @@ def same_shape(one: Operator, other: Operator) -> None:
         )
 
 
-def in_dtype(tensor: Tensor, dtype: Any) -> Tensor:
+def in_dtype(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
     """`tensor` in `dtype`, None for its own or fp32 where that is wider."""
     return wide(tensor) if dtype is None else tensor.to(dtype)
 
 
-def rounded(tensor: Tensor, dtype: Any) -> Tensor:
+def rounded(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
     """What was computed in fp32 or better, in the dtype asked for."""
     return tensor if dtype is None else tensor.to(dtype)

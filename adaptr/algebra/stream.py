@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
 
 GAMMA = 0x9E3779B97F4A7C15
@@ -37,7 +39,7 @@ def integers(seed: int, name: str, n: int, start: int = 0) -> Tensor:
     return torch.from_numpy(z.view(np.int64))
 
 
-def _mix(z: Any, shifted: Any) -> None:
+def _mix(z: NDArray[np.uint64], shifted: NDArray[np.uint64]) -> None:
     """SplitMix64's finaliser, in place; `shifted` is room for as many numbers."""
     import numpy as np
 

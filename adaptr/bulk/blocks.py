@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from adaptr.bulk.change import Layer, Span
 from adaptr.checkpoint.stream import Rows
@@ -12,6 +12,7 @@ from adaptr.contract.view import ALL
 from adaptr.precision import widest
 
 if TYPE_CHECKING:
+    import torch
     from numpy.typing import NDArray
     from torch import Tensor
 
@@ -164,7 +165,7 @@ class Inverse:
         return difference
 
 
-def working(dtype: Any) -> Any:
+def working(dtype: torch.dtype) -> torch.dtype:
     """What a weight stored as `dtype` is merged in: fp32, or fp64 for fp64."""
     return widest(dtype)
 
@@ -179,7 +180,7 @@ def merged_bias(layers: tuple[Layer, ...], stored: Tensor) -> Tensor:
     return view.bias
 
 
-def _uncallable(*_: object) -> Any:
+def _uncallable(*_: object) -> NoReturn:
     raise AssertionError("a weight read from a checkpoint has no forward")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from adaptr import plugins
 from adaptr.adapter import Adapter, Target
@@ -14,6 +14,8 @@ from adaptr.contract import View
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from adaptr.families.base import Method
 
 FLOATS = {"F64", "F32", "F16", "BF16"}
 Tied = Literal["both", "untie"] | None
@@ -48,7 +50,7 @@ class Layer:
     weight: float
 
     @property
-    def method(self) -> Any:
+    def method(self) -> Method:
         return plugins.method(self.adapter.method)
 
     def merge(self, base: View) -> View:

@@ -7,9 +7,12 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from itertools import zip_longest
-from typing import Any
+from typing import TypeVar
 
 from adaptr.checkpoint.rewrite import Slot
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 MOST = 4
 
@@ -53,7 +56,7 @@ def _reuse_freed_memory() -> None:
     del large
 
 
-def run(work: Callable[[Any], Any], items: Sequence[Any]) -> dict[int, Any]:
+def run(work: Callable[[T], R], items: Sequence[T]) -> dict[int, R]:
     """`work` on each item; results by index. The first failure is raised once the running ones have stopped."""
     import torch
 
@@ -68,7 +71,7 @@ def run(work: Callable[[Any], Any], items: Sequence[Any]) -> dict[int, Any]:
             raise
 
 
-def _quietly(work: Callable[[Any], Any], item: object) -> Any:
+def _quietly(work: Callable[[T], R], item: T) -> R:
     import torch
 
     with torch.no_grad():

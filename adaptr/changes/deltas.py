@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from adaptr.adapter import Adapter, Target
 from adaptr.adapter.tensors import Plain
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from adaptr.checkpoint.open import Checkpoint
+    from adaptr.contract import View
 
 
 class Deltas(Mapping[str, Operator]):
@@ -100,7 +101,7 @@ class Deltas(Mapping[str, Operator]):
         shift = after.bias if before.bias is None else after.bias - before.bias
         return shift if bool(shift.any()) else None
 
-    def _base(self, path: str) -> Any:
+    def _base(self, path: str) -> View:
         assert self._weights is not None
         return self._weights(self.targets[path])
 

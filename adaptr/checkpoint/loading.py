@@ -12,6 +12,7 @@ from adaptr.errors import CheckpointError
 
 if TYPE_CHECKING:
     from torch import nn
+    from transformers.core_model_loading import WeightConverter
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def loading(checkpoint: Checkpoint) -> Loading | None:
     return Loading(model, files, {live: one for one in found for live in one.targets})
 
 
-def _conversion(live: str, how: Any, sources: list[str]) -> Conversion:
+def _conversion(live: str, how: WeightConverter, sources: list[str]) -> Conversion:
     first, *others = how.target_patterns
     targets = (live, *(live.replace(first, pattern) for pattern in others))
     return Conversion(tuple(sources), targets, tuple(how.operations), tuple(how.source_patterns))

@@ -24,7 +24,7 @@ class Errors(Sort):
         found = (kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, AdaptrError))
         return {kind.__name__: kind.__module__ for kind in found}
 
-    def _builtin(self, name: str) -> Any:
+    def _builtin(self, name: str) -> object:
         return getattr(errors, name)
 
 
@@ -81,7 +81,7 @@ def pages() -> tuple[list[Page], list[Missing]]:
     return sorted(found, key=lambda one: (one.exit_code, one.by, one.name)), missing
 
 
-def _fault(name: str, kind: Any) -> str:
+def _fault(name: str, kind: object) -> str:
     """Why what an entry point gives is no page of an error."""
     if not (isinstance(kind, type) and issubclass(kind, AdaptrError)):
         return f"the plugin gives {shown(kind)}, wanted a subclass of AdaptrError"

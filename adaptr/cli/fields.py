@@ -51,7 +51,7 @@ def _whole(said: Mapping[str, tuple[Any, Any]], side: int) -> str:
     return "-" if kind is None else f"{kind} {' x '.join(map(str, shape or ()))}".strip()
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     if value is None:
         return "-"
     if isinstance(value, Mapping):
@@ -61,7 +61,7 @@ def _text(value: Any) -> str:
     return _cut(digest(str(value)))
 
 
-def _named(value: Any) -> str:
+def _named(value: object) -> str:
     """One of several: a parent by its name, where it has one."""
     if isinstance(value, Mapping) and ("weights" in value or "digest" in value):
         return str(value.get("name") or digest(str(value.get("weights") or value["digest"])))

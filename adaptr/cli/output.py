@@ -76,7 +76,7 @@ class Warnings(logging.Handler):
         self._output.warn(record.getMessage())
 
 
-def _plain(value: object) -> Any:
+def _plain(value: object) -> object:
     """`value` as JSON knows it."""
     if isinstance(value, Mapping):
         return {str(k): _plain(v) for k, v in value.items()}

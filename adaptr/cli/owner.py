@@ -6,10 +6,13 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import takewhile
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from adaptr.discovery import installed
 from adaptr.errors import shown
+
+if TYPE_CHECKING:
+    from email.message import Message
 
 #: What the addresses of a project are called where bugs are told, the best first.
 _TRACKERS = ("issues", "issuetracker", "bugtracker", "bugs", "tracker", "bugreports", "support")
@@ -83,7 +86,7 @@ def _metadata(distribution: str) -> Mapping[str, Any]:
     return {"version": found.get("Version", ""), "urls": urls}
 
 
-def _addresses(found: Any) -> Iterator[tuple[str, str]]:
+def _addresses(found: Message) -> Iterator[tuple[str, str]]:
     yield "homepage", found.get("Home-page") or ""
     for line in found.get_all("Project-URL") or ():
         label, _, url = line.partition(",")

@@ -60,7 +60,7 @@ def _figures(target: TargetDiff) -> dict[str, Any]:
     return {name: _short(value) for name, value in vars(target).items() if name not in {"inner"}}
 
 
-def _short(value: object) -> Any:
+def _short(value: object) -> object:
     if isinstance(value, float):
         return html.short(value)
     return [_short(v) for v in value] if isinstance(value, tuple) else value

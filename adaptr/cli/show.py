@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from adaptr.cli.terminal import coloured
 from adaptr.errors import printable
+
+if TYPE_CHECKING:
+    from rich.table import Table as Grid
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,7 @@ def _plain(block: Block) -> None:
 # ---------------------------------------------------------------- on a terminal
 
 
-def _rich_writer() -> Any:
+def _rich_writer() -> Callable[[Block], None]:
     from rich.console import Console
 
     console = Console(highlight=False, color_system="auto" if coloured(sys.stdout) else None)
@@ -120,7 +123,7 @@ def _rich_writer() -> Any:
     return put
 
 
-def _grid(block: Facts | Table) -> Any:
+def _grid(block: Facts | Table) -> Grid:
     from rich import box
     from rich.table import Table as Grid
     from rich.text import Text

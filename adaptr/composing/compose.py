@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from adaptr import plugins
 from adaptr.adapter import Adapter
@@ -39,6 +39,8 @@ from adaptr.strategies.whole import Whole
 if TYPE_CHECKING:
     import torch
     from torch import nn
+
+    from adaptr.checkpoint import Checkpoint
 
 
 @dataclass(frozen=True)
@@ -177,7 +179,7 @@ def composed(recipe: Recipe, folder: Path | None = None) -> Composition:
     return Composition(adapter, dataclasses.replace(report, lost=lost))
 
 
-def _called(given: Sequence[Parent], ground: Any) -> list[Parent]:
+def _called(given: Sequence[Parent], ground: Checkpoint | nn.Module | None) -> list[Parent]:
     """The inputs with the names that the base has for their places."""
     from adaptr.checkpoint.names import Names
     from adaptr.checkpoint.open import Checkpoint
@@ -189,7 +191,7 @@ def _called(given: Sequence[Parent], ground: Any) -> list[Parent]:
 
     def called(adapter: Adapter) -> Adapter:
         if names is None:
-            return current(ground, adapter)
+            return current(cast("nn.Module", ground), adapter)
         found = names.renamings({**dict.fromkeys(adapter.replaced_paths), **adapter.targets})
         return adapter.renamed(found) if found else adapter
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from adaptr.errors import InputError
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from transformers import PreTrainedTokenizerBase
 
 #: What a label is where the loss does not count it.
 IGNORED = -100
@@ -54,7 +55,7 @@ def _object(path: Path, number: int, line: str) -> tuple[str, str]:
     raise InputError(f"`{path}`, line {number}: no example", want='{"text": ...} or {"prompt": ..., "completion": ...}')
 
 
-def encoded(tokenizer: Any, prompt: str, text: str) -> tuple[list[int], list[int]]:
+def encoded(tokenizer: PreTrainedTokenizerBase, prompt: str, text: str) -> tuple[list[int], list[int]]:
     """(input ids, labels) of one example; the prompt's labels don't count."""
     head = tokenizer(prompt, add_special_tokens=True)["input_ids"] if prompt else []
     rest = tokenizer(text, add_special_tokens=not prompt)["input_ids"]

@@ -29,7 +29,9 @@ from adaptr.results.storing import lost
 from adaptr.strategies.base import ROUNDING, Made, Operators, Place, Strategy, Weights, apart
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
+
+    from adaptr.checkpoint import Checkpoint
 
 
 class Work:
@@ -37,7 +39,9 @@ class Work:
     squared norms of what was made at each, without the operators.
     """
 
-    def __init__(self, recipe: Recipe, strategy: Strategy, cfg: Any, given: Sequence[Parent], base: Any) -> None:
+    def __init__(
+        self, recipe: Recipe, strategy: Strategy, cfg: Any, given: Sequence[Parent], base: Checkpoint | nn.Module | None
+    ) -> None:
         self.recipe, self.strategy, self.cfg, self.given = recipe, strategy, cfg, given
         self.deltas: list[Deltas] = [deltas(parent.adapter, base) for parent in given]
         #: Numbers of the inputs that count: at weight 0 one is as if not given.
@@ -157,7 +161,7 @@ def is_low_rank(op: Operator) -> bool:
         return False
 
 
-def opened_base(base: object) -> Any:
+def opened_base(base: Path | nn.Module | None) -> Checkpoint | nn.Module | None:
     """A base as deltas want it: checkpoints opened, models as they are."""
     if base is None or not isinstance(base, Path):
         return base

@@ -18,13 +18,16 @@ import os
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from adaptr import strategies
 from adaptr.adapter import weighting
 from adaptr.composing.recipe import Input, Recipe, checked, files
 from adaptr.errors import RecipeError, UsageError, phrases, shown
 from adaptr.sources.resolve import Source, resolve
+
+if TYPE_CHECKING:
+    from yaml import Node
 
 SUFFIXES = frozenset({".yaml", ".yml"})
 MAX_BYTES = 1 << 20
@@ -107,12 +110,12 @@ class _Reader:
                 node = found.get(name, found.get("strategy", found["inputs"]))
                 raise self._error(node.start_mark.line, error.fact, hint=error.hint) from error
 
-    def _inputs(self, node: Any) -> tuple[Input, ...]:
+    def _inputs(self, node: Node) -> tuple[Input, ...]:
         if node.id != "sequence" or not node.value:
             raise self._error(node.start_mark.line, "`inputs` must be a list of one or more adapters")
         return tuple(self._input(item) for item in node.value)
 
-    def _input(self, node: Any) -> Input:
+    def _input(self, node: Node) -> Input:
         found = self._fields(node, INPUT_FIELDS, "an input")
         if "adapter" not in found:
             raise self._error(node.start_mark.line, "an input wants `adapter`", hint="give a file, a folder or a name")
@@ -126,7 +129,7 @@ class _Reader:
         digest = self._value("digest", found["digest"]) if "digest" in found else ""
         return Input(resolve(source, self.path.parent), weight, digest)
 
-    def _fields(self, node: Any, known: Collection[str], what: str) -> dict[str, Any]:
+    def _fields(self, node: Node | None, known: Collection[str], what: str) -> dict[str, Any]:
         """Key to node of a mapping with no other keys than these, each once."""
         if node is None or node.id != "mapping":
             line = 0 if node is None else node.start_mark.line
@@ -139,7 +142,7 @@ class _Reader:
             found[key.value] = value
         return found
 
-    def _any(self, name: str, node: Any) -> Any:
+    def _any(self, name: str, node: Node) -> object:
         import yaml
 
         try:
@@ -147,7 +150,7 @@ class _Reader:
         except yaml.MarkedYAMLError as error:
             raise self._error(node.start_mark.line, f"`{name}` can't be read: {error.problem}") from None
 
-    def _value(self, name: str, node: Any) -> Any:
+    def _value(self, name: str, node: Node) -> Any:
         value = self._any(name, node)
         wrong_bool = isinstance(value, bool) and bool not in KINDS[name]
         if not isinstance(value, KINDS[name]) or wrong_bool:

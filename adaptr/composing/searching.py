@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from adaptr import plugins
 from adaptr.adapter.weighting import Layers, scaled
@@ -17,8 +17,14 @@ from adaptr.errors import UsageError
 from adaptr.models.load import loaded
 from adaptr.strategies.base import Strategy
 
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-def searched(strategy: Strategy, cfg: Any, given: Sequence[Parent], base: Any) -> list[Parent]:
+
+def searched(
+    strategy: Strategy, cfg: Any, given: Sequence[Parent], base: Path | PreTrainedModel | None
+) -> list[Parent]:
     """The same inputs at the weights that the strategy finds on `cfg.data`, times those that were given."""
     if base is None:
         raise UsageError(
@@ -46,7 +52,9 @@ def searched(strategy: Strategy, cfg: Any, given: Sequence[Parent], base: Any) -
     return [replace(parent, weight=scaled(parent.weight, weight)) for parent, weight in pairs]
 
 
-def _tokens(tokenizer: Any, prompt: str, text: str, model: Any) -> tuple[Any, Any]:
+def _tokens(
+    tokenizer: PreTrainedTokenizerBase, prompt: str, text: str, model: PreTrainedModel
+) -> tuple[Tensor, Tensor]:
     """(input ids, labels), (1, n) each."""
     import torch
 
@@ -54,7 +62,7 @@ def _tokens(tokenizer: Any, prompt: str, text: str, model: Any) -> tuple[Any, An
     return ids, labels
 
 
-def _loss(model: Any, tokens: Sequence[tuple[Any, Any]]) -> float:
+def _loss(model: PreTrainedModel, tokens: Sequence[tuple[Any, Any]]) -> float:
     import torch
 
     with torch.no_grad():

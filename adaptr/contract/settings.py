@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from typing_extensions import TypeVar
 
     C = TypeVar("C", bound=DataclassInstance, default=Any)  # what does not say has any
+    D = TypeVar("D", bound=DataclassInstance)
 else:
     C = typing.TypeVar("C")
 
@@ -39,7 +40,7 @@ class Configured(Generic[C]):
             cls.Config = given
 
 
-def validated(what: str, config: type, values: Mapping[str, Any]) -> Any:
+def validated(what: str, config: type[D], values: Mapping[str, Any]) -> D:
     """`values` as a `config`. Raises `BadConfig` for unknown fields and wrong types; `what` is whose they are."""
     types = hints(config)
     for key, value in values.items():

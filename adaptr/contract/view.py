@@ -11,7 +11,7 @@ attached and merged are two readings of one object and can't disagree.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     import torch
@@ -102,7 +102,7 @@ class View:
 def of_weight(weight: Tensor, bias: Tensor | None = None) -> View:
     """A View of a bare weight: what merging reads. It can't be called."""
 
-    def call(*_: object, **__: object) -> Any:
+    def call(*_: object, **__: object) -> NoReturn:
         raise TypeError("a view of a bare weight has no forward")
 
     return View(call, lambda s: weight[s], lambda: bias)

@@ -82,12 +82,12 @@ class Sort:
         """The module of a built-in."""
         return importlib.import_module(self.files()[name])
 
-    def _builtin(self, name: str) -> Any:
+    def _builtin(self, name: str) -> object:
         module = self.module(name)
         mine = (v for v in vars(module).values() if isinstance(v, type) and v.__module__ == module.__name__)
         return next((v for v in mine if getattr(v, "name", None) == name), None)
 
-    def _installed(self, name: str, point: installed.Point) -> Any:
+    def _installed(self, name: str, point: installed.Point) -> object:
         try:
             return point.load()
         except (Exception, SystemExit) as error:

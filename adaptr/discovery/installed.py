@@ -15,7 +15,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
-from typing import Any
 
 from adaptr.errors import UsageError
 
@@ -34,7 +33,7 @@ class Point:
     def module(self) -> str:
         return self.value.partition(":")[0].strip()
 
-    def load(self) -> Any:
+    def load(self) -> object:
         """What it stands for. Raises `UsageError` where two distributions give it, and whatever importing it does."""
         if len(self.by) > 1:
             raise UsageError(f"{' and '.join(f'`{one}`' for one in self.by)} both give it", hint="uninstall one")

@@ -7,7 +7,8 @@ target's input, `reads` in the target's configuration is the path of the module 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Callable
+from typing import TYPE_CHECKING, ClassVar
 
 from adaptr.adapter import kinds
 from adaptr.contract import Live
@@ -36,7 +37,7 @@ class Insert(Method[C]):
         return self.forward(h, x, p, cfg)
 
 
-def activation(name: str) -> Any:
+def activation(name: str) -> Callable[[Tensor], Tensor]:
     """The non-linearity of that name: relu, gelu, gelu_new, silu or tanh."""
     from functools import partial
 
@@ -44,7 +45,8 @@ def activation(name: str) -> Any:
 
     if name == "gelu_new":
         return partial(functional.gelu, approximate="tanh")
-    return getattr(functional, name)
+    found: Callable[[Tensor], Tensor] = getattr(functional, name)
+    return found
 
 
 def bottleneck(z: Tensor, p: Live, act: str, rate: float = 0.0) -> Tensor:

@@ -68,8 +68,9 @@ def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is not a JSON number")
 
 
-def _bounded(document: Any) -> None:
-    level, depth = [document], 0
+def _bounded(document: dict[str, Any]) -> None:
+    level: list[Any] = [document]
+    depth = 0
     while level:
         depth += 1
         if depth > MAX_DEPTH:

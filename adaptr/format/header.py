@@ -218,10 +218,10 @@ def _bits(key: str, dtype: object) -> int:
     return bits
 
 
-def _numel(key: str, shape: Any) -> int:
+def _numel(key: str, shape: object) -> int:
     # the rank is limited before the product is taken: a product of a million large numbers takes hours
     good = isinstance(shape, list) and len(shape) <= MAX_DIMS and _naturals(shape)
-    count = math.prod(shape) if good else MAX_INT + 1
+    count = math.prod(shape) if isinstance(shape, list) and good else MAX_INT + 1
     if count > MAX_INT:
         raise e.ShapeInvalid(
             f"`{shown(key)}`", verb="has", got=f"the shape {shown(shape)}", want=f"up to {MAX_DIMS} natural numbers"

@@ -287,7 +287,7 @@ def _is_size(value: object) -> bool:
     return type(value) is int and 0 <= value <= MAX_INT
 
 
-def _positive(value: Any, where: str) -> int:
-    if not _is_size(value) or value == 0:
+def _positive(value: object, where: str) -> int:
+    if not isinstance(value, int) or not _is_size(value) or value == 0:
         raise e.FieldInvalid(f"`{where}` is {shown(value)} ({type(value).__name__})", want="a positive integer")
-    return int(value)
+    return value

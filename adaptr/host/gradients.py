@@ -8,7 +8,7 @@ without `backward`, there is nothing to see and nothing is said.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -87,7 +87,7 @@ class _Own:
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():
             self.then(*args)
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> tuple[object, ...]:
         return _Own, (_nothing,)
 
 

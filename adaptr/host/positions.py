@@ -23,7 +23,7 @@ def first_position(model: nn.Module) -> int:
     return 0 if padding is None else int(padding) + 1
 
 
-def backbone(model: Any) -> nn.Module | None:
+def backbone(model: nn.Module) -> nn.Module | None:
     """The part of `model` that counts positions from 0 on where it is given none; None where there is no such part.
 
     Encoder-decoder models take no positions, and those of several axes find their own, by the mask.
@@ -46,7 +46,9 @@ class Positions:
         self.names = list(inspect.signature(type(module).forward).parameters)[1:]
         self.first = first_position(module)
 
-    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def __call__(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[()], dict[str, Any]] | None:
         given = {**dict(zip(self.names, args, strict=False)), **kwargs}
         mask, tokens = given.get("attention_mask"), given.get("input_ids")
         tokens = given.get("inputs_embeds") if tokens is None else tokens

@@ -10,7 +10,6 @@ import ast
 import inspect
 import textwrap
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 #: Dotted paths as tuples. ONE stands for one name that is not known, or a number, ANY for any number of names.
 Path = tuple[str, ...]
@@ -94,7 +93,14 @@ def _parsed(text: str) -> ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | 
 class _Function:
     """One function, whose first argument is the module (`at`: the argument's place)."""
 
-    def __init__(self, found: Mentions, tree: Any, function: Any, cls: type, at: int = 0) -> None:
+    def __init__(
+        self,
+        found: Mentions,
+        tree: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda,
+        function: object,
+        cls: type,
+        at: int = 0,
+    ) -> None:
         self.found, self.tree, self.cls = found, tree, cls
         self.globals = getattr(function, "__globals__", {})
         arguments = [*tree.args.posonlyargs, *tree.args.args]

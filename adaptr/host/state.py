@@ -115,7 +115,7 @@ class State(nn.Module):
     def __contains__(self, name: object) -> bool:
         return name in self._parameters
 
-    def __reduce_ex__(self, protocol: object) -> Any:
+    def __reduce_ex__(self, protocol: object) -> tuple[object, ...]:
         state = {**self.__dict__, "memo": {}}
         return (_blank_state, (type(self),), state)
 

@@ -52,14 +52,14 @@ def within(cls: type[nn.Module]) -> type[nn.Module]:
 def subclass(cls: type[nn.Module], forward: object, kind: object, **more: object) -> type[nn.Module]:
     """The subclass of `cls` that `kind` makes, a function found by its name when a pickle is read."""
 
-    def reduce(self: object, protocol: object) -> Any:
+    def reduce(self: object, protocol: object) -> tuple[object, ...]:
         return (_rebuild, (kind, cls), {k: v for k, v in self.__dict__.items() if k != CACHE})
 
     body = {"forward": forward, "__reduce_ex__": reduce, "__module__": cls.__module__, "_adaptr_base": cls, **more}
     return type(f"Adapted{cls.__name__}", (cls,), body)
 
 
-def _rebuild(kind: Any, cls: type[nn.Module]) -> nn.Module:
+def _rebuild(kind: Kind, cls: type[nn.Module]) -> nn.Module:
     swapped: type[nn.Module] = kind(cls)
     return swapped.__new__(swapped)
 

@@ -11,10 +11,13 @@ from __future__ import annotations
 import ctypes
 import weakref
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 #: How many values of a tensor are compared: all of so many, and at most so many.
 ALL, MOST = 1024, 2048
@@ -81,7 +84,7 @@ def _visible(tensor: Tensor) -> bool:
     return tensor.is_contiguous() or tensor.mT.is_contiguous()
 
 
-def _values(tensor: Tensor) -> Any:
+def _values(tensor: Tensor) -> NDArray[Any] | None:
     """Some of the tensor's memory as a NumPy array that does not keep it alive; None where the CPU can't read it."""
     if tensor.device.type != "cpu" or not tensor.numel():
         return None

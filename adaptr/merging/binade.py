@@ -58,7 +58,7 @@ class Lost:
         self.kind, self.kernels = kind, kernels or fastest()
         self._planes = [_Packed() for _ in range(DEEP)]
 
-    def add(self, true: Any, merged: Any, computed: Any, exact: Exact) -> tuple[Any, Any]:
+    def add(self, true: NDArray[Any], merged: NDArray[Any], computed: NDArray[Any], exact: Exact) -> tuple[Any, Any]:
         """A block of elements as integers; where it is still wrong with these bits, and the exclusive-or there."""
         at = self.kernels.find(true, merged, computed, self.kind)
         cut = _truncated(exact(at), self.kind)
@@ -89,7 +89,7 @@ class Found:
         """Raises `DigestMismatch` if the bits are damaged, here or when they are applied."""
         self.kind, self._planes = kind, _opened(blob)
 
-    def apply(self, merged: Any, computed: Any, exact: Exact) -> None:
+    def apply(self, merged: NDArray[Any], computed: NDArray[Any], exact: Exact) -> None:
         """Put a block of computed elements, as integers, right in place, but for what the patch holds."""
         import numpy as np
 
@@ -104,16 +104,18 @@ class Found:
         computed[at] = neighbours(_truncated(exact(at), self.kind), k)[1] + code
 
 
-def _truncated(exact: Any, kind: Kind) -> Any:
+def _truncated(exact: NDArray[Any], kind: Kind) -> NDArray[Any]:
     """The elements cut off towards zero to their dtype, as integers."""
     import numpy as np
 
     if kind == BF16:
-        return exact.view(np.int32) >> 16
+        cut: NDArray[Any] = exact.view(np.int32) >> 16
+        return cut
     with np.errstate(over="ignore", invalid="ignore"):
         near = exact.astype(f"f{kind.size}")
         over = np.abs(near.astype(exact.dtype)) > np.abs(exact)  # rounded away from zero: a step back
-    return near.view(f"i{kind.size}").astype(np.int32) - over
+    found: NDArray[Any] = near.view(f"i{kind.size}").astype(np.int32) - over
+    return found
 
 
 class _Packed:
@@ -133,7 +135,7 @@ class _Packed:
         self._room[self._held : self._held + bits.size] = bits
         self._held += bits.size
 
-    def _packed(self, bits: object) -> Any:
+    def _packed(self, bits: NDArray[Any]) -> NDArray[Any]:
         """Pack all that there is; what does not fill a byte is given back."""
         import numpy as np
 
@@ -154,7 +156,7 @@ class _Unpacked:
     def __init__(self, data: memoryview, count: int) -> None:
         self._data, self._count, self._at = data, count, 0
 
-    def take(self, count: int) -> Any:
+    def take(self, count: int) -> NDArray[Any]:
         """The next `count` bits. Raises `DigestMismatch` if there are not so many."""
         import numpy as np
 

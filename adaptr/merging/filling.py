@@ -84,7 +84,7 @@ class Filling:
         """Whether the receipt is to give back what the tensor was."""
         return self.blobs is not None and not change.added
 
-    def _pass_over(self, part: Rows, target: int, at: int, sha: Any) -> None:
+    def _pass_over(self, part: Rows, target: int, at: int, sha: hashlib._Hash) -> None:
         """Rows of a changed tensor that stay."""
         for s in part.blocks():
             block = raw_bytes(part.read(s))

@@ -18,6 +18,7 @@ from adaptr.merging.damage import damaged
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
     from numpy.typing import NDArray
     from torch import Tensor
 
@@ -41,7 +42,7 @@ class Differences:
         hits = places(found != 0)
         self.note(hits, found.take(hits), at)
 
-    def note(self, hits: Any, values: Any, at: int) -> None:
+    def note(self, hits: NDArray[Any], values: NDArray[Any], at: int) -> None:
         """The same, already found: where in the block, rising, and the exclusive-or there."""
         if not hits.size:
             return
@@ -52,7 +53,7 @@ class Differences:
         self._put(_gaps(passed), values)
         self.last = at + int(hits[-1])
 
-    def _put(self, gaps: Bytes, values: Any) -> None:
+    def _put(self, gaps: Bytes, values: NDArray[Any]) -> None:
         import numpy as np
 
         if not self._streams:
@@ -72,7 +73,7 @@ class Differences:
         return struct.pack(f"<{len(head)}Q", *head) + b"".join(streams)
 
 
-def _gaps(passed: Any) -> Bytes:
+def _gaps(passed: NDArray[Any]) -> Bytes:
     """Numbers of elements passed over, as bytes: 255 of them as `SKIP`."""
     import numpy as np
 
@@ -97,14 +98,14 @@ class _Packed:
         return b"".join([*self._parts, self._coder.flush()])
 
 
-def integer(size: int) -> Any:
+def integer(size: int) -> torch.dtype:
     """The signed integer type of so many bytes."""
     import torch
 
     return {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[size]
 
 
-def integers(block: Tensor) -> Any:
+def integers(block: Tensor) -> NDArray[Any]:
     """The elements as integers, flat, in numpy: it finds and takes few among many several times faster than torch."""
     return block.view(-1).view(integer(block.element_size())).numpy()
 

@@ -72,8 +72,8 @@ def _is_base(it: object) -> bool:
     )
 
 
-def _are_files(it: Any) -> bool:
-    return _all_of(it, _is_digest) and all(map(_is_file, it))
+def _are_files(it: object) -> bool:
+    return isinstance(it, dict) and _all_of(it, _is_digest) and all(map(_is_file, it))
 
 
 def _is_file(name: str) -> bool:
@@ -92,6 +92,7 @@ def _is_note(it: object) -> bool:
     )
 
 
-def _is_shape(it: Any) -> bool:
-    good = isinstance(it, list) and len(it) <= MAX_DIMS and all(type(n) is int and 0 <= n <= MAX_INT for n in it)
-    return good and math.prod(it) <= MAX_INT
+def _is_shape(it: object) -> bool:
+    if not isinstance(it, list) or len(it) > MAX_DIMS:
+        return False
+    return all(type(n) is int and 0 <= n <= MAX_INT for n in it) and math.prod(it) <= MAX_INT

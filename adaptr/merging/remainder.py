@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from adaptr.merging import binade, patch
 from adaptr.merging.binade import Found, Lost, kind_of
@@ -10,6 +10,7 @@ from adaptr.merging.damage import damaged
 from adaptr.merging.patch import Differences, Patch, integers
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from adaptr.bulk.blocks import Inverse
@@ -56,7 +57,7 @@ class Remainder:
 class Completion:
     """The remainder of one tensor, given back block by block in the order of the elements."""
 
-    def __init__(self, paper: Receipt, name: str, dtype: Any, count: int) -> None:
+    def __init__(self, paper: Receipt, name: str, dtype: torch.dtype, count: int) -> None:
         """Of `count` elements. Raises `DigestMismatch` if the remainder is damaged, here or when it is applied."""
         self.patch, kind = Patch(paper.blob(f"{name}:patch", patch.longest(count, dtype.itemsize))), kind_of(dtype)
         bits = paper.blob(f"{name}:bits", binade.longest(count))

@@ -4,32 +4,36 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from adaptr.errors import AdaptrError, CheckpointError, phrases, shown
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 Folder = str | os.PathLike[str]
 
 
-def loaded(base: Any) -> tuple[Any, Any]:
+def loaded(base: Folder | PreTrainedModel) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """(model, tokenizer) of a folder, or of a live model that says where its tokenizer is."""
     transformers = quiet_transformers()
-    folder = base if isinstance(base, str | Path) else base.config._name_or_path
+    folder = base if isinstance(base, str | os.PathLike) else base.config._name_or_path
     tokenizer = explained(folder, transformers.AutoTokenizer.from_pretrained)
-    if not isinstance(base, str | Path):
+    if not isinstance(base, str | os.PathLike):
         return base, tokenizer
     return explained(folder, transformers.AutoModelForCausalLM.from_pretrained).eval(), tokenizer
 
 
-def quiet_transformers() -> Any:
+def quiet_transformers() -> ModuleType:
     try:
         import transformers
     except ImportError as error:
         raise phrases.extra("running a model", "transformers", "train") from error
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    return transformers
+    found: ModuleType = transformers
+    return found
 
 
 def explained(base: Folder, load: Callable[..., Any], **options: object) -> Any:

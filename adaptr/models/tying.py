@@ -10,10 +10,13 @@ import functools
 import inspect
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from adaptr.checkpoint.skeleton import imagined
 from adaptr.errors import CheckpointError, MissingExtra
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 FLAG = "tie_word_embeddings"
 Groups = tuple[tuple[str, ...], ...]
@@ -83,17 +86,17 @@ def separable(config: Mapping[str, Any]) -> bool:
     return not _pairs(untied) and _rest(tied) == _rest(untied) and not _asks(untied)
 
 
-def _rest(model: Any) -> Any:
+def _rest(model: PreTrainedModel) -> object:
     """A model's configuration without what is said of ties, and of where it lay."""
 
-    def but(value: object) -> Any:
+    def but(value: object) -> object:
         kept = isinstance(value, dict) and {k: but(v) for k, v in value.items() if k != FLAG and not k.startswith("_")}
         return value if kept is False else kept
 
     return but(json.loads(model.config.to_json_string(use_diff=False)))
 
 
-def _asks(model: Any) -> bool:
+def _asks(model: PreTrainedModel) -> bool:
     """Whether the model's forward looks at whether it is tied."""
     try:
         return FLAG in inspect.getsource(inspect.unwrap(type(model).forward))

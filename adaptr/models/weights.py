@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NoReturn
 
 from adaptr import targets as places
 from adaptr.adapter import Adapter, Target
@@ -89,5 +89,5 @@ def _widened(tensor: Tensor) -> Tensor:
     return tensor.detach().to(working(tensor.dtype))
 
 
-def _uncallable(*_: object, **__: object) -> Any:
+def _uncallable(*_: object, **__: object) -> NoReturn:
     raise AssertionError("a weight that is only read has no forward")

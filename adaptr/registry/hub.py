@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar, cast
 from urllib.parse import quote
 
 from adaptr.errors import (
@@ -32,7 +32,12 @@ from adaptr.registry.digest import Digest
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from huggingface_hub import HfApi
+    from huggingface_hub.hf_api import RepoFile
+
     from adaptr.registry.client.http import Answer
+
+T = TypeVar("T")
 
 HOME = "https://huggingface.co"
 #: The longest file that is kept in git itself, in bytes: the Hub wants large-file storage from 10 MB on.
@@ -52,7 +57,7 @@ def endpoint() -> str:
     return found
 
 
-def api() -> Any:
+def api() -> HfApi:
     """The library's client. Raises `MissingExtra`; `TransferError` where `HF_HUB_OFFLINE` is set."""
     if os.environ.get("HF_HUB_OFFLINE", "").lower() in _SWITCHED_ON:
         raise TransferError(
@@ -90,7 +95,7 @@ class Snapshot:
         """The files directly in a folder, by their names there. Raises `NotFound` for a folder that is not there."""
         where = f"hf://{self.name}{folder and f'#{folder}'}"
         tree = asked(lambda: list(api().list_repo_tree(self.name, folder or None, revision=self.commit)), where)
-        found = [_entry(one) for one in tree if hasattr(one, "size")]
+        found = [_entry(cast("RepoFile", one)) for one in tree if hasattr(one, "size")]
         return {entry.path.rpartition("/")[2]: entry for entry in found}
 
     def file(self, entry: Listed) -> File:
@@ -118,7 +123,7 @@ class Snapshot:
         return data
 
 
-def _entry(found: Any) -> Listed:
+def _entry(found: RepoFile) -> Listed:
     sha256 = found.lfs.sha256 if found.lfs else ""
     if sha256:
         Digest(f"sha256:{sha256}")
@@ -226,10 +231,10 @@ def _refusal(status: int, code: str, where: str) -> AdaptrError:
     return RegistryError(f"`{where}`: the Hub answers {status} {shown(code)}".rstrip(), hint="try again later")
 
 
-def asked(work: Callable[[], Any], where: str) -> Any:
+def asked(work: Callable[[], T], where: str) -> T:
     """What the library's `work` gives, asked again where that may help."""
 
-    def once() -> Any:
+    def once() -> T:
         with explained(where):
             return work()
 

@@ -6,9 +6,9 @@ fetches that, and looks through it here.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from adaptr.errors import BadManifest, NotFound, shown
 from adaptr.format import canonical
@@ -91,7 +91,7 @@ def _read(registry: Registry, reference: Reference) -> Found | None:
     return _found(str(reference), found.digest, found.annotations)
 
 
-def _found(reference: str, digest: str, annotations: Any) -> Found:
+def _found(reference: str, digest: str, annotations: Mapping[str, str]) -> Found:
     return Found(reference, digest, annotations.get(terms.DESCRIPTION, ""), dict(annotations))
 
 
@@ -127,11 +127,12 @@ def read(manifest: Manifest, store: Store) -> list[Found]:
     return [_row(row) for row in rows]
 
 
-def _row(row: Any) -> Found:
-    annotations = row.get("annotations") if isinstance(row, dict) else None
-    told = isinstance(annotations, dict) and [row.get("reference"), row.get("digest"), *annotations.values()]
-    if not told or not all(isinstance(text, str) for text in told):
+def _row(row: object) -> Found:
+    said = row if isinstance(row, dict) else {}
+    annotations = said.get("annotations")
+    told = isinstance(annotations, dict) and [said.get("reference"), said.get("digest"), *annotations.values()]
+    if not isinstance(annotations, dict) or not told or not all(isinstance(text, str) for text in told):
         raise BadManifest(
             "the index has an entry without `reference`, `digest` and `annotations`", hint="make it again"
         )
-    return _found(row["reference"], row["digest"], annotations)
+    return _found(said["reference"], said["digest"], annotations)

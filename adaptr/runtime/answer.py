@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
@@ -20,7 +23,9 @@ class Answer:
     scores: Mapping[str, float] = field(default_factory=dict)
 
 
-def generate(model: Any, tokenizer: Any, prompt: str, most: int, temperature: float, seed: int) -> Answer:
+def generate(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompt: str, most: int, temperature: float, seed: int
+) -> Answer:
     """At most `most` new tokens; the likeliest at `temperature` 0, else drawn with `seed`."""
     import torch
 
@@ -38,7 +43,7 @@ def generate(model: Any, tokenizer: Any, prompt: str, most: int, temperature: fl
 _GREEDY = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
 
 
-def classify(model: Any, tokenizer: Any, prompt: str) -> Answer:
+def classify(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompt: str) -> Answer:
     """The likeliest label; of a model with one output, its value."""
     import torch
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from adaptr import foreign, plugins
@@ -24,6 +25,10 @@ from adaptr.sources.given import Several, opened, several
 from adaptr.sources.resolve import Place, resolve
 
 if TYPE_CHECKING:
+    import torch
+    from torch import nn
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
     from adaptr.adapter import Adapter
 
 TASKS = ("auto", "generate", "classify")
@@ -109,7 +114,7 @@ def apply(
     )
 
 
-def _tokenizer(transformers: Any, base: Path) -> Any:
+def _tokenizer(transformers: ModuleType, base: Path) -> PreTrainedTokenizerBase:
     if base.is_dir() and not any(path for pattern in _TOKENIZERS for path in base.glob(pattern)):
         raise CheckpointError(
             f"`{base}` has no tokenizer (`tokenizer.json` or its kin), so prompts can't be read",
@@ -118,7 +123,7 @@ def _tokenizer(transformers: Any, base: Path) -> Any:
     return explained(base, transformers.AutoTokenizer.from_pretrained)
 
 
-def _task(base: Path, asked: str, config: Any, adapters: Sequence[Adapter]) -> str:
+def _task(base: Path, asked: str, config: PretrainedConfig, adapters: Sequence[Adapter]) -> str:
     if asked != "auto":
         return asked
     for adapter in adapters:
@@ -146,7 +151,9 @@ def _labels(adapter: Adapter) -> int:
     return next((t.shape[0] for path, t in adapter.replaced.items() if _CLASSIFIER.fullmatch(path)), 0)
 
 
-def _model(transformers: Any, base: Path, task: str, config: Any, adapters: Sequence[Adapter], dtype: str) -> Any:
+def _model(
+    transformers: ModuleType, base: Path, task: str, config: PretrainedConfig, adapters: Sequence[Adapter], dtype: str
+) -> PreTrainedModel:
     kind = "Seq2SeqLM" if config.is_encoder_decoder else "CausalLM"
     auto = getattr(transformers, f"AutoModelFor{'SequenceClassification' if task == 'classify' else kind}")
     labels = next((n for a in adapters if (n := _labels(a))), 0)
@@ -165,14 +172,14 @@ def _model(transformers: Any, base: Path, task: str, config: Any, adapters: Sequ
     return model.eval()
 
 
-def _dtype(name: str) -> Any:
+def _dtype(name: str) -> torch.dtype | str:
     import torch
 
     return "auto" if name == "auto" else getattr(torch, DTYPES[name])
 
 
 @contextmanager
-def _attached(model: Any, adapters: Sequence[tuple[Adapter, float]]) -> Iterator[None]:
+def _attached(model: nn.Module, adapters: Sequence[tuple[Adapter, float]]) -> Iterator[None]:
     with ExitStack() as stack:
         for adapter, weight in adapters:
             foreign.require(adapter, model)

@@ -45,7 +45,7 @@ def applies_own(cls: type[nn.Module]) -> bool:
 
 
 @functools.cache
-def _applies_own(cls: Any) -> bool:
+def _applies_own(cls: type[nn.Module]) -> bool:
     from torch.nn import Linear
 
     try:

@@ -49,7 +49,7 @@ def _header(random: Random, raw: bytes) -> bytes:
     return len(text).to_bytes(8, "little") + text + raw[8 + length :]
 
 
-def _other(random: Random, document: object) -> Any:
+def _other(random: Random, document: object) -> object:
     """The document with one of its values, at any depth, replaced or taken out."""
     if isinstance(document, dict) and document:
         key = random.choice(sorted(document))

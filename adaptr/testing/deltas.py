@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from adaptr.algebra.dense import Dense
 from adaptr.algebra.lowrank import LowRank
 from adaptr.algebra.operator import Operator
+
+if TYPE_CHECKING:
+    import torch
 
 SHAPES = ((6, 5), (4, 7), (5, 5))
 #: How the second delta is made of the first, where it is.
@@ -49,13 +52,13 @@ def drawn(weights: tuple[float, ...], ranks: tuple[int, ...], shape: tuple[int, 
     return Case((first, second, *ops[2:]), weights)
 
 
-def _low(shape: tuple[int, int], r: int, g: Any) -> LowRank:
+def _low(shape: tuple[int, int], r: int, g: torch.Generator) -> LowRank:
     import torch
 
     return LowRank(torch.randn(shape[0], r, generator=g), torch.randn(r, shape[1], generator=g), 0.5)
 
 
-def _signs(shape: tuple[int, int], g: Any) -> LowRank:
+def _signs(shape: tuple[int, int], g: torch.Generator) -> LowRank:
     """±1 everywhere: all magnitudes are alike, and sums cancel."""
     import torch
 

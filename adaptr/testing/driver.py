@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from adaptr.contract import Run
 from adaptr.contract.lifecycle import phase_at
 from adaptr.host import Session
+
+if TYPE_CHECKING:
+    from torch.optim import Optimizer
 
 Batch = Mapping[str, Any]
 
@@ -40,7 +43,7 @@ class Driver:
             self.optimiser.step()
             session.after_step()
 
-    def _optimiser(self) -> Any:
+    def _optimiser(self) -> Optimizer:
         from torch.optim import AdamW
 
         groups = self.session.groups()

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from adaptr.adapter import Adapter, Target
+from adaptr.adapter import Adapter, Target, kinds
 from adaptr.errors import AdaptrError, BadReference, NotFound, ReferenceMoved, Unsupported
 from adaptr.registry import local, pack, remotes
 from adaptr.registry.digest import Digest
@@ -79,7 +79,7 @@ class RemoteLaws:
 
         import adaptr
 
-        target = Target("layer", "linear", (6, 4), {"r": 2, "alpha": 4.0})
+        target = Target("layer", kinds.LINEAR, (6, 4), {"r": 2, "alpha": 4.0})
         tensors = {"layer:A": torch.full((2, 4), float(number)), "layer:B": torch.ones(6, 2)}
         file = store.root.parent / f"{store.root.name}-{number}.safetensors"
         adaptr.save(Adapter("lora", target.config, {"layer": target}, tensors), file, force=True)

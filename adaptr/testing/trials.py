@@ -17,6 +17,7 @@ from adaptr.testing.deltas import KINDS, SHAPES, Case
 
 if TYPE_CHECKING:
     import torch
+    from hypothesis.strategies import SearchStrategy
     from torch import Tensor
 
 EXAMPLES = 8
@@ -77,7 +78,7 @@ class Trial:
         (tensor,) = adapter.tensors.values()
         return tensor.double()
 
-    def cases(self, kinds: Sequence[str] = KINDS, strengths: Sequence[float] = ()) -> Any:
+    def cases(self, kinds: Sequence[str] = KINDS, strengths: Sequence[float] = ()) -> SearchStrategy[Case]:
         """A hypothesis strategy of cases that this strategy takes."""
         from hypothesis import strategies as st
 
@@ -88,7 +89,7 @@ class Trial:
         shapes, seeds = st.sampled_from(SHAPES), st.integers(0, 999)
         return st.builds(deltas.drawn, weights, ranks, shapes, st.sampled_from(kinds), seeds)
 
-    def holds(self, law: Callable[[Case], None], cases: Any, examples: int = EXAMPLES) -> None:
+    def holds(self, law: Callable[[Case], None], cases: SearchStrategy[Case], examples: int = EXAMPLES) -> None:
         """Try a law on cases, the same at each run, but for those that the strategy says are none of its own."""
         from hypothesis import HealthCheck, assume, given, settings
 
@@ -102,7 +103,7 @@ class Trial:
         quiet = settings(
             max_examples=examples, deadline=None, derandomize=True, database=None, suppress_health_check=slow
         )
-        quiet(given(cases)(tried))()  # type: ignore[no-untyped-call]
+        quiet(given(cases)(tried))()
 
 
 def double() -> torch.dtype:

@@ -7,7 +7,6 @@ Aliases alone let a file of a kilobyte stand for a document of a billion parts.
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import yaml
 from yaml.composer import ComposerError
@@ -31,13 +30,13 @@ class Plain(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no types
         super().__init__(text)
         self._depth = 0
 
-    def get_single_node(self) -> Any:
+    def get_single_node(self) -> yaml.Node | None:
         try:
             return super().get_single_node()
         except (ValueError, OverflowError) as error:  # of escapes and versions with numbers that are none
             raise ComposerError(None, None, f"it can't be read: {error}", self.get_mark()) from None
 
-    def compose_node(self, parent: object, index: object) -> Any:
+    def compose_node(self, parent: object, index: object) -> yaml.Node:
         event = self.peek_event()
         if isinstance(event, yaml.AliasEvent):
             raise ComposerError(None, None, "aliases can't be read here", event.start_mark)
@@ -50,7 +49,7 @@ class Plain(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no types
         self._depth -= 1
         return node
 
-    def compose_mapping_node(self, anchor: object) -> Any:
+    def compose_mapping_node(self, anchor: object) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
         seen: set[str] = set()
         for key, _ in node.value:
@@ -61,7 +60,7 @@ class Plain(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no types
             seen.add(key.value)
         return node
 
-    def construct_object(self, node: Any, deep: bool = False) -> Any:
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> object:
         try:
             found = super().construct_object(node, deep)
         except (ValueError, OverflowError):

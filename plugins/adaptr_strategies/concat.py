@@ -6,7 +6,7 @@ Only for soft prompts and prefixes of one method. Tokens have no strength, so al
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from adaptr import plugins
@@ -45,7 +45,7 @@ class Concat(Whole[Nothing]):
         return first.replace(config=_counted(first.config, adapters), targets=targets, tensors=tensors)
 
 
-def _counted(config: Any, adapters: Sequence[Adapter]) -> dict[str, Any]:
+def _counted(config: Mapping[str, Any], adapters: Sequence[Adapter]) -> dict[str, Any]:
     tokens = sum(a.config["tokens"] for a in adapters)
     return {**config, "tokens": tokens, **({"rows": tokens} if "rows" in config else {})}
 

@@ -16,6 +16,8 @@ from adaptr.strategies.base import Weights
 from adaptr.strategies.elementwise import ALONE, Elementwise, elect
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
 
 
@@ -61,7 +63,7 @@ class DELLA(Elementwise[Config]):
         return D
 
 
-def _falling(D: Tensor) -> Any:
+def _falling(D: Tensor) -> NDArray[np.int64]:
     """The columns of each row by falling magnitude, equal ones from left to right (rows, n) int64.
 
     Size and column are sorted as one integer, whose order is total, so no stable sort (five times slower) is wanted.

@@ -7,13 +7,16 @@ D is decomposed, and the result has the rank of the inputs together.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from adaptr.algebra.lowrank import LowRank
 from adaptr.algebra.operator import Operator
 from adaptr.strategies.base import ROUNDING, Operators, Place, Strategy, Weights
 from adaptr.strategies.core import NOTHING, common
 from adaptr.strategies.elementwise import ALONE, elect
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ class KnOTS(Strategy[Config]):
         return LowRank.of(B.to(space.dtype), merged.to(space.dtype), space.shape, space.experts)
 
 
-def _trimmed(V: Any, density: float, noise: Any) -> Any:
+def _trimmed(V: Tensor, density: float, noise: Tensor) -> Tensor:
     """The largest of V (k, in*k), those alike but for `noise` (k, 1) all or none, and nothing of what is only noise."""
     size = V.abs()
     k = max(1, round(density * size.numel()))

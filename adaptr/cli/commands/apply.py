@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -63,7 +64,7 @@ def command(output: Output, base: str, adapters: tuple[Weighted, ...], **given: 
     output.tell(report.as_dict(), _blocks(report))
 
 
-def _prompts(said: tuple[str, ...], file: Any) -> list[str]:
+def _prompts(said: tuple[str, ...], file: Iterable[str] | None) -> list[str]:
     lines = [line.rstrip("\r\n") for line in file] if file else []
     prompts = [*said, *(line for line in lines if line.strip())]
     if not prompts:

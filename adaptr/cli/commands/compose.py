@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -105,7 +106,7 @@ def _weight(weight: object) -> str:
     return f"{weight:g}" if isinstance(weight, float) else str(weight)
 
 
-def _said(config: Any) -> str:
+def _said(config: Mapping[str, object]) -> str:
     return f" ({', '.join(f'{k} {v}' for k, v in config.items())})" if config else ""
 
 

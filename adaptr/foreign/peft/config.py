@@ -6,10 +6,12 @@ import re
 import reprlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from adaptr.errors import ConfigConflict, ConfigMissing, Unsupported, phrases
 from adaptr.foreign.peft.patterns import matches
+
+T = TypeVar("T")
 
 PATTERN_LIMIT = 400
 
@@ -93,7 +95,7 @@ def _anchored(key: str) -> str:
     return rf"(.*\.)?({key})"
 
 
-def matching(table: Mapping[str, Any], path: str, default: object) -> Any:
+def matching(table: Mapping[str, T], path: str, default: T) -> T:
     """The value of the first pattern that matches the end of `path`, on whole components, as PEFT chooses it."""
     return next((value for key, value in table.items() if matches(_anchored(key), path)), default)
 

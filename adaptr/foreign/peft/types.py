@@ -47,7 +47,7 @@ class Field:
     default: float | None = None
     called: str = ""
 
-    def read(self, config: Mapping[str, Any]) -> Any:
+    def read(self, config: Mapping[str, Any]) -> bool | float:
         """Its value, checked."""
         if self.kind is bool:
             return fields_of.flag(config, self.theirs)

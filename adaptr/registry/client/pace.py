@@ -78,7 +78,7 @@ class Stream(httpcore.NetworkStream):
     def close(self) -> None:
         self._inner.close()
 
-    def get_extra_info(self, info: str) -> Any:
+    def get_extra_info(self, info: str) -> object:
         return self._inner.get_extra_info(info)
 
 

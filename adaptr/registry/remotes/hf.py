@@ -17,6 +17,8 @@ from adaptr.registry.remotes import Found, Info, Progress, Pushed, Remote
 from adaptr.untrusted import MAX_DOCUMENT, json_object
 
 if TYPE_CHECKING:
+    from huggingface_hub.hf_api import ModelInfo
+
     from adaptr.registry.hub import Listed, Snapshot
     from adaptr.registry.store import Store
 
@@ -136,7 +138,7 @@ def _config(snapshot: Snapshot, entry: Listed) -> Mapping[str, Any]:
     return json_object(data, f"`{shown(entry.path)}` in `hf://{snapshot.name}`", ForeignError)
 
 
-def _answer(model: Any) -> Found:
+def _answer(model: ModelInfo) -> Found:
     """A repository as search tells it. Tags such as `base_model:adapter:org/name` say what it is for."""
     tags = [tag for tag in model.tags or () if isinstance(tag, str)]
     base = next((tag.rpartition(":")[2] for tag in tags if tag.startswith("base_model:adapter:")), "")

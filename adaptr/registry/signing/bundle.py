@@ -119,7 +119,7 @@ def _stranger(material: dict[str, Any], chain: list[Certificate], trust: Trust) 
     return f"the signature is not by a trusted key, or not of this content: it names {said}; trusted: {known}"
 
 
-def _made_by(key: Any, payload: bytes, signature: bytes) -> bool:
+def _made_by(key: EllipticCurvePublicKey, payload: bytes, signature: bytes) -> bool:
     from cryptography.exceptions import InvalidSignature
 
     try:

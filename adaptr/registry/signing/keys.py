@@ -11,7 +11,8 @@ from adaptr.errors import InputError, phrases
 from adaptr.untrusted import whole
 
 if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey, EllipticCurvePublicKey
+    from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, EllipticCurvePrivateKey, EllipticCurvePublicKey
+    from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 
 #: Longer files are no keys.
 MAX = 64 * 1024
@@ -74,7 +75,7 @@ def public(path: Path) -> EllipticCurvePublicKey:
     return found
 
 
-def fingerprint(key: Any) -> str:
+def fingerprint(key: CertificatePublicKeyTypes) -> str:
     """The name of a key: sha256 of its public half in PEM, as model_signing's hint has it."""
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
@@ -82,7 +83,7 @@ def fingerprint(key: Any) -> str:
     return hashlib.sha256(pem).hexdigest()
 
 
-def algorithm(key: Any, deterministic: bool = False) -> Any:
+def algorithm(key: EllipticCurvePublicKey | EllipticCurvePrivateKey, deterministic: bool = False) -> ECDSA:
     """ECDSA with the hash that belongs to the curve."""
     from cryptography.hazmat.primitives import hashes
     from cryptography.hazmat.primitives.asymmetric import ec

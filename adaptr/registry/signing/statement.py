@@ -79,10 +79,11 @@ def parse(payload: bytes) -> Statement:
     return Statement(str(subject.get("name", "")), files, claims)
 
 
-def _files(resources: Any) -> dict[str, str]:
+def _files(resources: object) -> dict[str, str]:
     found: dict[str, str] = {}
-    _require(isinstance(resources, list) and bool(resources), "no files are signed")
-    for one in resources:
+    listed = resources if isinstance(resources, list) else []
+    _require(bool(listed), "no files are signed")
+    for one in listed:
         _require(isinstance(one, dict) and one.get("algorithm") == "sha256", "a file has another digest than sha256")
         name, digest = one.get("name"), one.get("digest")
         _require(isinstance(name, str) and isinstance(digest, str) and bool(_HEX.match(digest)), "a file has no digest")

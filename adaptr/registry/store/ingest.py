@@ -16,12 +16,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from adaptr.errors import DigestMismatch, DiskFull, TransferError
 from adaptr.files import FULL
 from adaptr.registry.digest import Digest
 from adaptr.registry.manifest import Descriptor
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 #: source(start) opens a blob from a byte on, and says from which byte it really starts.
 Opener = Callable[[int], AbstractContextManager[tuple[int, Iterator[bytes]]]]
@@ -44,7 +47,7 @@ class Part:
         self.file = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         self.hash, self.size = hashlib.sha256(), 0
 
-    def write(self, data: Any) -> None:
+    def write(self, data: Buffer) -> None:
         view = memoryview(data)
         self.hash.update(view)
         while view:

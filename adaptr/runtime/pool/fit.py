@@ -124,8 +124,8 @@ def features_of(model: nn.Module) -> list[int]:
     return [size for m in linear if m is not head for size in _shape(m)]
 
 
-def _shape(module: Any) -> tuple[int, int]:
+def _shape(module: nn.Module) -> tuple[int, int]:
     if isinstance(module, nn.Linear):
         return module.out_features, module.in_features
-    rows, cols = module.weight.shape
-    return int(cols), int(rows)
+    rows, cols = module.get_parameter("weight").shape
+    return cols, rows

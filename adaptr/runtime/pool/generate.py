@@ -193,7 +193,7 @@ def _leave(pool: Pool, running: Running, rows: list[Row]) -> list[Numbered]:
     return [row.answer() for row in done]
 
 
-def _unpin(pins: Any, key: Key | None) -> None:
+def _unpin(pins: dict[Key, int], key: Key | None) -> None:
     if key is not None:
         pins[key] -= 1
         if not pins[key]:

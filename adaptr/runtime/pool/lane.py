@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -102,7 +102,7 @@ class _ByRow:
     def factors(self, cfg: object) -> None:
         return None
 
-    def view(self, base: View, p: Any, cfg: Any, weight: float) -> View:
+    def view(self, base: View, p: Any, cfg: object, weight: float) -> View:
         def call(x: Tensor) -> Tensor:
             if p.work is None:
                 bare: Tensor = base(x)
@@ -148,6 +148,6 @@ class Lane(State):
         """(in, out)."""
         return self.target.shape[1], self.target.shape[0]
 
-    def __reduce_ex__(self, protocol: object) -> Any:
-        make, args, state = super().__reduce_ex__(protocol)
+    def __reduce_ex__(self, protocol: object) -> tuple[object, ...]:
+        make, args, state = cast("tuple[object, object, dict[str, object]]", super().__reduce_ex__(protocol))
         return make, args, {**state, "work": None, "owner": None}

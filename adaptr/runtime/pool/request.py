@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import numbers
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, SupportsIndex, cast
 
 import torch
 from torch import Tensor
@@ -69,7 +69,7 @@ class Answer:
     error: AdaptrError | None = None
 
 
-def ends(eos: Any) -> frozenset[int]:
+def ends(eos: int | Iterable[int] | None) -> frozenset[int]:
     """The tokens after which an answer is whole. Raises `UsageError` for what are none."""
     if eos is None:
         return frozenset()
@@ -98,11 +98,11 @@ def _require_tokens(prompt: object) -> None:
         )
 
 
-def whole(name: str, value: Any) -> int:
+def whole(name: str, value: object) -> int:
     """`value` as a whole number. Raises `UsageError`."""
     try:
         if not isinstance(value, bool | str):
-            return operator.index(value)
+            return operator.index(cast(SupportsIndex, value))
     except TypeError:
         pass
     raise UsageError(f"`{name}`", got=shown(value), want="a whole number")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -16,13 +16,16 @@ from torch.nn.functional import pad
 
 from adaptr.errors import Unsupported
 
+if TYPE_CHECKING:
+    from transformers import DynamicCache, PreTrainedModel
+
 _ORIGINAL = "original_max_position_embeddings"
 
 
 class Running:
     """Rows with a cache. `mask` (rows, length): 1 where a token is. `positions`: the most of a row, None for any."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: PreTrainedModel) -> None:
         config = getattr(model, "config", None)
         if config is None or getattr(config, "is_encoder_decoder", False):
             raise Unsupported(
@@ -106,7 +109,7 @@ def _positions(config: object) -> int | None:
     return min((n for n in found if isinstance(n, int) and n > 0), default=None)
 
 
-def _fresh(model: Any) -> Any:
+def _fresh(model: PreTrainedModel) -> DynamicCache:
     """An empty cache. Raises `Unsupported` for models whose cache has layers of another kind."""
     from transformers import DynamicCache
     from transformers.cache_utils import DynamicLayer

@@ -6,10 +6,14 @@ Not the identity when fresh: the prefix is not.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from adaptr import Composite
+
+if TYPE_CHECKING:
+    from adaptr.targets import Spec
 
 
 @dataclass(frozen=True)
@@ -23,7 +27,7 @@ class MAM(Composite[Config]):
     name = "mam"
     small = {"m": 8, "tokens": 3}
 
-    def parts(self, cfg: Config) -> Any:
+    def parts(self, cfg: Config) -> Mapping[str, tuple[str, Spec, Mapping[str, Any]]]:
         return {
             "prefix": ("prefix", None, {"tokens": cfg.tokens}),
             "parallel": ("parallel", None, {"m": cfg.m, "s": cfg.s}),

@@ -20,6 +20,8 @@ from adaptr.errors import BadConfig
 if TYPE_CHECKING:
     from torch import nn
 
+    from adaptr.targets import Spec
+
 
 @dataclass(frozen=True)
 class Config:
@@ -32,7 +34,7 @@ class Stack(Composite[Config]):
     name = "stack"
     examples = {"style": ("lora", ["attn.o", "mlp.down"], {"r": 2}), "tone": ("dora", ["attn.o"], {"r": 2})}
 
-    def parts(self, cfg: Config) -> Any:
+    def parts(self, cfg: Config) -> Mapping[str, tuple[str, Spec, Mapping[str, Any]]]:
         return {}
 
     def weights(self, adapter: Adapter) -> Mapping[str, Any]:

@@ -59,7 +59,7 @@ class AdaLoRA(Delta[Config]):
     portable = True
     least = {"r": 0}
 
-    def config(self, values: Mapping[str, Any]) -> Any:
+    def config(self, values: Mapping[str, Any]) -> Config:
         cfg = super().config(values)
         if cfg.steps and not (0 <= cfg.tinit < cfg.steps - cfg.tfinal <= cfg.steps and cfg.interval > 0):
             raise BadConfig(

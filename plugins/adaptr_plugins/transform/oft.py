@@ -40,7 +40,7 @@ class OFT(Transform[Config]):
     rowwise = True
     portable = True
 
-    def config(self, values: Mapping[str, Any]) -> Any:
+    def config(self, values: Mapping[str, Any]) -> Config:
         cfg = super().config(values)
         if cfg.b < 2 or (cfg.terms and cfg.terms < 4):
             raise BadConfig(
