@@ -1,23 +1,27 @@
 """Documents that are written from the code: run `make docs` after a change; lint and tests/test_docs.py notice lag.
 
-`python docs/generate.py` writes them, `--check` only says which are out of date and ends with 1.
+`python docs/generate.py` writes them, `--check` only says which are out of date and ends with 1. They tell of what is
+built in; `--of DISTRIBUTION` prints the same of all that an installed distribution gives.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import inspect
+import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from adaptr import errors, hookspecs, plugins, strategies
-from adaptr.cli import catalogue, listing
+from adaptr import errors, foreign, hookspecs, plugins, strategies
+from adaptr.cli import catalogue, error_pages, listing
 from adaptr.cli.group import cli
+from adaptr.discovery import Sort
+from adaptr.registry import remotes
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTE = "<!-- Written by docs/generate.py; change the code and run `make docs`. -->\n\n"
@@ -57,17 +61,26 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def commands() -> str:
-    names = ["-h", "--help"]
-    top = click.Context(cli, info_name="adaptr", terminal_width=WIDTH, max_content_width=WIDTH, help_option_names=names)
-    parts = ["# The command line\n", fenced(cli.get_help(top))]
-    for name in sorted(listing.SORT.files()):
-        command = listing.load(name)
-        context = click.Context(command, info_name=name, parent=top)
-        parts += [f"## adaptr {name}\n", fenced(command.get_help(context))]
-        for sub, one in getattr(command, "commands", {}).items():
-            inner = click.Context(one, info_name=sub, parent=context)
-            parts += [f"### adaptr {name} {sub}\n", fenced(one.get_help(inner))]
+    parts = ["# The command line\n", fenced(cli.get_help(_top()))]
+    return "\n".join([*parts, *(command_sections(name) for name in sorted(listing.SORT.files()))])
+
+
+def command_sections(name: str) -> str:
+    """The help of a command, and of those that it is made of."""
+    command = listing.load(name)
+    context = click.Context(command, info_name=name, parent=_top())
+    parts = [f"## adaptr {name}\n", fenced(command.get_help(context))]
+    for sub, one in getattr(command, "commands", {}).items():
+        inner = click.Context(one, info_name=sub, parent=context)
+        parts += [f"### adaptr {name} {sub}\n", fenced(one.get_help(inner))]
     return "\n".join(parts)
+
+
+def _top() -> click.Context:
+    names = ["-h", "--help"]
+    return click.Context(
+        cli, info_name="adaptr", terminal_width=WIDTH, max_content_width=WIDTH, help_option_names=names
+    )
 
 
 def fenced(text: str) -> str:
@@ -192,7 +205,60 @@ def classes() -> Iterator[Any]:
         waiting += sorted(below, key=lambda kind: -kind.exit_code)
 
 
+# ---------------------------------------------------------------- what an installed distribution gives
+
+
+def given_by(distribution: str) -> str:
+    """The sections of all that a distribution gives, by sort. Raises `UsageError` where it gives nothing."""
+    called = re.sub(r"[-_.]+", "-", distribution).lower()
+    made = {
+        sort.what: [told(name) for name, point in sort.points().items() if called in point.by] for sort, told in _SORTS
+    }
+    parts = [f"# {distribution}\n", *(text for sections in made.values() for text in sections)]
+    if len(parts) == 1:
+        raise errors.UsageError(f"there is no distribution `{distribution}` here that gives adaptr anything")
+    return "\n".join(parts)
+
+
+def _strategy_of(name: str) -> str:
+    found = strategies.get(name)
+    return _strategy(found, *catalogue.first_line(_documented(found).partition("\n\n")[0]))
+
+
+def _format_of(name: str) -> str:
+    found = foreign.get(name)
+    return f"## {name}\n\nA format of {found.tool}. {paragraphs(inspect.getmodule(type(found)).__doc__)}"  # type: ignore[union-attr]
+
+
+def _remote_of(name: str) -> str:
+    found = inspect.getmodule(type(remotes.of(name)))
+    return f"## {name}\n\nReferences `{name}://...`. {paragraphs(found and found.__doc__)}"
+
+
+def _error_of(name: str) -> str:
+    page = error_pages.page(name)
+    return f"## {name}\n\n{page.meaning} {page.notes}\n\nExit code {page.exit_code}; is a {', '.join(page.family)}.\n"
+
+
+_SORTS: tuple[tuple[Sort, Callable[[str], str]], ...] = (
+    (plugins.SORT, lambda name: described(catalogue.card(name))),
+    (strategies.SORT, _strategy_of),
+    (foreign.formats.SORT, _format_of),
+    (listing.SORT, lambda name: command_sections(name)),
+    (remotes.SORT, _remote_of),
+    (error_pages.SORT, _error_of),
+)
+
+
 def main() -> int:
+    if "--of" in sys.argv:
+        try:
+            print(given_by(sys.argv[sys.argv.index("--of") + 1]))
+        except errors.UsageError as error:
+            print(error, file=sys.stderr)
+            return 1
+        return 0
+    os.environ["ADAPTR_NO_PLUGINS"] = "1"
     late = {p: text for p, text in documents().items() if not p.exists() or p.read_text(encoding="utf-8") != text}
     for path, text in late.items():
         if "--check" in sys.argv:

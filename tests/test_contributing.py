@@ -1,57 +1,72 @@
-"""The method that CONTRIBUTING shows is complete: it is loaded as it stands, and keeps the laws."""
+"""The plugins that CONTRIBUTING shows are complete: each is one file, keeps all laws of its sort, and is told of in the
+help and in the documentation with no other file changed.
+"""
 
 from __future__ import annotations
 
+import os
 import re
-import sys
-from collections.abc import Iterator
-from importlib import util
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from adaptr import plugins
-from adaptr.testing import Laws
+import one_file
+from one_file import SORTS
 
-TEXT = (Path(__file__).parent.parent / "CONTRIBUTING.md").read_text("utf-8")
-CODE = re.search(r"## A method in one file.*?```python\n(.*?)```", TEXT, re.DOTALL)
-#: In a process of its own, where the example is not.
-APART = "test_law_11_importing_it_does_not_import_torch"
+ROOT = Path(__file__).parent.parent
 
 
-@pytest.fixture(autouse=True)
-def halves(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    assert CODE is not None
-    file = tmp_path / "halves.py"
-    file.write_text(CODE[1])
-    spec = util.spec_from_file_location("halves_of_contributing", file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = sys.modules[spec.name] = util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-
-    class Point:
-        value = "halves:Halves"
-
-        def load(self) -> Any:
-            return module.Halves
-
-    monkeypatch.setattr("adaptr.discovery._points", lambda group: {"halves": Point()})
-    yield
-    plugins.method.cache_clear()
-    plugins.manager.cache_clear()
+@pytest.fixture(params=SORTS)
+def sort(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
-class TestHalves(Laws):
-    method = "halves"
+@pytest.fixture
+def laws(sort: str, tmp_path: Path) -> Path:
+    return one_file.install(sort, tmp_path)
 
 
-setattr(TestHalves, APART, None)
+def test_it_keeps_the_laws_as_it_is_shown(sort: str, laws: Path, tmp_path: Path) -> None:
+    options = ["-q", "-p", "no:cacheprovider", "-W", "error", "-c", os.devnull, "--rootdir", str(tmp_path)]
+    done = one_file.run(tmp_path, "-m", "pytest", str(laws), *options)
+    assert done.returncode == 0, done.stdout
+    passed = re.search(r"(\d+) passed", done.stdout)
+    assert passed is not None
+    assert int(passed[1]) >= SORTS[sort].laws
 
 
-def test_its_docstring_is_what_the_documentation_is_made_from() -> None:
-    from adaptr.cli.catalogue import card
+def test_it_is_one_file(sort: str, laws: Path, tmp_path: Path) -> None:
+    assert [file.stem for file in tmp_path.rglob("*.py") if file != laws] == [SORTS[sort].module]
 
-    found = card("halves")
-    assert (found.title, found.formula, found.arxiv) == ("Halves", "W' = W + s B A / 2", "2601.00001")
+
+def test_the_help_tells_of_it(sort: str, laws: Path, tmp_path: Path) -> None:
+    one = SORTS[sort]
+    told, before = (one_file.run(folder, "-m", "adaptr", *one.help) for folder in (tmp_path, tmp_path / "empty"))
+    assert (told.returncode, before.returncode) == (0, 0), told.stderr
+    assert re.search(rf"\b{one.name}\b", told.stdout)
+    assert not re.search(rf"\b{one.name}\b", before.stdout)
+
+
+def test_the_documentation_of_a_distribution_has_it(sort: str, laws: Path, tmp_path: Path) -> None:
+    one = SORTS[sort]
+    done = one_file.run(tmp_path, str(ROOT / "docs" / "generate.py"), "--of", f"one-{one.module}")
+    assert done.returncode == 0, done.stderr
+    assert re.search(rf"^## (adaptr )?{one.name}$", done.stdout, re.MULTILINE)
+    assert "lora" not in re.findall(r"^## (.*)$", done.stdout, re.MULTILINE)
+
+
+def test_adaptrs_own_documents_have_no_plugin_in_them(sort: str, laws: Path, tmp_path: Path) -> None:
+    done = one_file.run(tmp_path, str(ROOT / "docs" / "generate.py"), "--check")
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_a_distribution_that_gives_nothing_is_refused_by_name(tmp_path: Path) -> None:
+    done = one_file.run(tmp_path, str(ROOT / "docs" / "generate.py"), "--of", "nobody")
+    assert done.returncode == 1
+    assert "`nobody`" in done.stderr
+
+
+def test_its_docstring_is_what_the_documentation_is_made_from(tmp_path: Path) -> None:
+    one_file.install("method", tmp_path)
+    done = one_file.run(tmp_path, "-m", "adaptr", "methods", "halves")
+    assert all(text in done.stdout for text in ("Halves", "W' = W + s B A / 2", "2601.00001"))

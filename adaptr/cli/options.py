@@ -27,10 +27,10 @@ class Command(click.Command):
                 formatter.write(f"{'':>{formatter.current_indent}}{line}\n")
 
 
-def command(name: str, *examples: str, summary: str = "") -> Callable[[Callable[..., Any]], Command]:
+def command(name: str, *examples: str, summary: str = "", notes: str = "") -> Callable[[Callable[..., Any]], Command]:
     """A command of that name with `--json`, `--quiet` and `-v`; its function gets the `Output` first.
 
-    Its help is `summary`, which may be the first line of the function's docstring instead, and the docstring.
+    Its help is `summary`, which may be the first line of the function's docstring instead, the docstring, and `notes`.
     """
 
     def declared(function: Callable[..., Any]) -> Command:
@@ -38,7 +38,7 @@ def command(name: str, *examples: str, summary: str = "") -> Callable[[Callable[
             function = option(function)
         made = click.command(name, cls=Command)(click.pass_obj(function))
         made.examples = examples
-        made.help = "\n\n".join(filter(None, (summary, inspect.cleandoc(made.help or ""))))
+        made.help = "\n\n".join(filter(None, (summary, inspect.cleandoc(made.help or ""), notes)))
         return made
 
     return declared
@@ -76,6 +76,13 @@ def output_option(text: str) -> Decorator:
 def listed(words: Sequence[str]) -> str:
     """`a, b or c`."""
     return " or ".join(filter(None, (", ".join(words[:-1]), words[-1])))
+
+
+def schemes() -> str:
+    """What references may begin with, for the help."""
+    from adaptr.registry import remotes
+
+    return f"References begin with {listed([f'{name}://' for name in remotes.SORT.names()])}."
 
 
 any_base_option = click.option(

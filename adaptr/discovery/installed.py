@@ -1,7 +1,8 @@
 """What installed distributions offer, from their lists of entry points, and where a module's source lies.
 
 `importlib.metadata` says the same and takes fifty milliseconds to import. It is asked where it may know of more: where
-distributions are found by other finders than Python's own, or lie in archives.
+distributions are found by other finders than Python's own, or lie in archives. With `ADAPTR_NO_PLUGINS=1` nothing is
+installed.
 """
 
 from __future__ import annotations
@@ -43,12 +44,18 @@ class Point:
 
 def points(group: str) -> Mapping[str, Point]:
     """Name to entry point of a group, among what can be imported now."""
-    return _grouped(tuple(sys.path)).get(group, {})
+    return _there().get(group, {})
 
 
 def every() -> Iterator[tuple[str, Point]]:
     """(group, entry point) of all that is installed."""
-    return ((group, point) for group, found in _grouped(tuple(sys.path)).items() for point in found.values())
+    return ((group, point) for group, found in _there().items() for point in found.values())
+
+
+def _there() -> Mapping[str, Mapping[str, Point]]:
+    """By group; nothing where adaptr is to run alone."""
+    alone = os.environ.get("ADAPTR_NO_PLUGINS", "") not in {"", "0"}
+    return {} if alone else _grouped(tuple(sys.path))
 
 
 @functools.cache

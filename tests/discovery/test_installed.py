@@ -98,3 +98,11 @@ def test_a_source_is_found_without_importing_its_package(site: Path) -> None:
     assert "heavy" not in sys.modules
     assert installed.source("heavy.none") is None
     assert installed.source("nothing.at.all") is None
+
+
+@pytest.mark.parametrize(("said", "there"), [("1", False), ("0", True), ("", True)])
+def test_adaptr_can_run_alone(site: Path, monkeypatch: pytest.MonkeyPatch, said: str, there: bool) -> None:
+    distribution(site, "alpha", "[adaptr.methods]\none = alpha:One\n")
+    monkeypatch.setenv("ADAPTR_NO_PLUGINS", said)
+    assert ("one" in installed.points("adaptr.methods")) == there
+    assert any(point.name == "one" for _, point in installed.every()) == there

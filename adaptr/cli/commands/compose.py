@@ -11,6 +11,7 @@ from adaptr.cli import options, ranks, show
 from adaptr.cli.options import ADAPTER, Weighted
 from adaptr.cli.output import Output
 from adaptr.errors import UsageError
+from adaptr.strategies import SORT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,7 +32,13 @@ SECTION = "Change"
 )
 @click.argument("adapters", nargs=-1, required=True, type=ADAPTER, metavar="ADAPTER[=W]...|RECIPE.yaml")
 @options.output_option("The adapter to write.")
-@click.option("--strategy", default="linear", show_default=True, metavar="NAME", help="How deltas become one.")
+@click.option(
+    "--strategy",
+    default="linear",
+    show_default=True,
+    metavar="NAME",
+    help=f"How deltas become one: {options.listed(SORT.names())}.",
+)
 @click.option("--density", type=float, help="The share of elements kept, for strategies that thin out.")
 @click.option("--set", "fields", multiple=True, metavar="FIELD=VALUE", help="Another field of the strategy.")
 @click.option("--rank", type=int, help="Cut the result to this rank.")

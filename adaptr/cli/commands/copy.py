@@ -18,6 +18,7 @@ SECTION = "Share"
     "adaptr copy oci://ghcr.io/acme/style:1.2 oci://registry.example.com/acme/style:1.2",
     "adaptr copy hf://acme/style oci://ghcr.io/acme/style:main",
     summary=SUMMARY,
+    notes=options.schemes(),
 )
 @click.argument("source", metavar="FROM")
 @click.argument("reference", metavar="TO")

@@ -22,7 +22,11 @@ SHOWN = 12
 
 
 @options.command(
-    "info", "adaptr info oci://ghcr.io/acme/style:1.2", "adaptr info hf://org/name --json | jq .method", summary=SUMMARY
+    "info",
+    "adaptr info oci://ghcr.io/acme/style:1.2",
+    "adaptr info hf://org/name --json | jq .method",
+    summary=SUMMARY,
+    notes=options.schemes(),
 )
 @click.argument("reference")
 def command(output: Output, reference: str) -> None:

@@ -26,6 +26,7 @@ SECTION = "Share"
     "adaptr pull hf://org/name@main -o ./style --as peft",
     "adaptr pull oci://ghcr.io/acme/style:1.2 --lock",
     summary=SUMMARY,
+    notes=options.schemes(),
 )
 @click.argument("reference")
 @click.option("-o", "--out", type=click.Path(), metavar="DIR", help="Also write its files to this new folder.")

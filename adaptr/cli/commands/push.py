@@ -26,6 +26,7 @@ SECTION = "Share"
     "adaptr push ./peft-folder hf://acme/style",
     "adaptr push style.safetensors oci://ghcr.io/acme/style:1.2-peft --as peft",
     summary=SUMMARY,
+    notes=options.schemes(),
 )
 @click.argument("source", metavar="ADAPTER")
 @click.argument("reference")

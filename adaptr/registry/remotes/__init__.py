@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 #: progress(done, total, what), in bytes.
 Progress = Callable[[int, int, str], None]
 
-SORT = Sort("remote", "adaptr.registry.remotes", "adaptr.remotes", "the documentation of `adaptr pull`")
+SORT = Sort("remote", "adaptr.registry.remotes", "adaptr.remotes", "`adaptr pull --help`")
 
 
 @dataclass(frozen=True)
