@@ -87,3 +87,44 @@ def bert(folder: Path) -> Path:
     t.BertModel(t.BertConfig(**SIZES)).save_pretrained(folder)
     encoder_tokenizer().save_pretrained(folder)
     return folder
+
+
+def t5(folder: Path) -> Path:
+    small = {"d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 2, "num_heads": 4, "vocab_size": 320}
+    ends = {"pad_token_id": 0, "eos_token_id": 2, "decoder_start_token_id": 0}
+    t.T5ForConditionalGeneration(t.T5Config(**small, **ends)).save_pretrained(folder)
+    tokenizer(None).save_pretrained(folder)
+    return folder
+
+
+def vit(folder: Path) -> Path:
+    small = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+    t.ViTModel(t.ViTConfig(**small, image_size=16, patch_size=8)).save_pretrained(folder)
+    t.ViTImageProcessorPil(size={"height": 16, "width": 16}).save_pretrained(folder)
+    return folder
+
+
+def whisper(folder: Path) -> Path:
+    config = t.WhisperConfig(
+        vocab_size=320,
+        d_model=32,
+        encoder_layers=2,
+        decoder_layers=2,
+        encoder_attention_heads=4,
+        decoder_attention_heads=4,
+        encoder_ffn_dim=48,
+        decoder_ffn_dim=48,
+        num_mel_bins=8,
+        max_source_positions=50,
+        max_target_positions=32,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+        decoder_start_token_id=1,
+        suppress_tokens=[],
+        begin_suppress_tokens=[],
+    )
+    t.WhisperForConditionalGeneration(config).save_pretrained(folder)
+    t.WhisperFeatureExtractor(feature_size=8, chunk_length=1).save_pretrained(folder)
+    tokenizer(None).save_pretrained(folder)
+    return folder

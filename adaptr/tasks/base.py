@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from adaptr.data.records import Record
+from adaptr.data.records import Data, Record
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -73,6 +73,11 @@ class Task(ABC):
     #: What is measured beside the loss, by names of `adaptr.evaluating.metrics`; the first one is shown first.
     metrics: ClassVar[tuple[str, ...]] = ()
 
+    def suits(self, data: Data) -> bool:
+        """Whether data looks like this task's, where nobody said what is to be done with it."""
+        columns = data.records[0].values.keys()
+        return any(columns >= set(names) for names in self.columns)
+
     def labels(self, records: Sequence[Record], base: Path | None = None) -> tuple[str, ...]:
         """The names that a head must tell apart, in a fixed order, the base's own where its head has these names;
         none where the task has no head of its own.
@@ -125,6 +130,10 @@ class Task(ABC):
         self, model: nn.Module, records: Sequence[Record], tools: Tools, limits: Limits, new: int = 128
     ) -> list[str]:
         """What the model answers to each record, as a text for people. `new`: tokens of a generated text, at most."""
+        return [str(one) for one in self.answering(model, records, tools, limits)]
+
+    def answering(self, model: nn.Module, records: Sequence[Record], tools: Tools, limits: Limits) -> list[object]:
+        """What the model answers to each record, as `metrics` take it; an example at a time."""
         encoded = list(self.encode(records, tools, limits))
-        batches = [self.collate([one.example], tools) for one in encoded]
-        return [str(one) for one in self.joined(encoded, [self.predicted(model, b, tools)[0] for b in batches])]
+        batches = (self.collate([one.example], tools) for one in encoded)
+        return self.joined(encoded, [self.predicted(model, batch, tools)[0] for batch in batches])

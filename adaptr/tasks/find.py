@@ -20,8 +20,8 @@ ENDINGS = {
     "ForSpeechSeq2Seq": ("speech",),
     "WhisperForConditionalGeneration": ("speech",),
     "ForConditionalGeneration": ("seq2seq",),
-    "ForCausalLM": ("lm", "classify", "tag", "qa"),
-    "LMHeadModel": ("lm", "classify", "tag"),
+    "ForCausalLM": ("lm", "tag", "qa", "classify", "regress"),
+    "LMHeadModel": ("lm", "tag", "qa", "classify", "regress"),
 }
 #: For bases without a head of their own.
 ANY = ("tag", "qa", "classify", "regress", "image")
@@ -45,9 +45,9 @@ def find(task: str, base: Path, data: Data, objective: str = "sft") -> Task:
         return by_name("preference")
     if task != "auto":
         return by_name(task)
-    possible = [by_name(name) for name in _possible(base) if TASKS.has(name)]
+    possible = [by_name(name) for name in _possible(base)]
     for one in possible:
-        if has_columns(one, data):
+        if one.suits(data):
             return one
     wants = "; ".join(f"{one.name}: {_wants(one)}" for one in possible)
     raise DataError(
@@ -56,16 +56,14 @@ def find(task: str, base: Path, data: Data, objective: str = "sft") -> Task:
     )
 
 
-def has_columns(task: Task, data: Data) -> bool:
-    columns = data.records[0].values.keys()
-    return any(columns >= set(names) for names in task.columns)
-
-
 def _wants(task: Task) -> str:
     return " or ".join("+".join(names) for names in task.columns)
 
 
 def _possible(base: Path) -> tuple[str, ...]:
-    found = described(base).get("architectures")
+    config = described(base)
+    found = config.get("architectures")
     architecture = str(found[0]) if isinstance(found, list) and found else ""
+    if architecture.endswith("ForConditionalGeneration") and not config.get("is_encoder_decoder"):
+        architecture = "ForCausalLM"  # models of several kinds of input that go on with a text
     return next((names for ending, names in ENDINGS.items() if architecture.endswith(ending)), ANY)

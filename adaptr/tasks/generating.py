@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from adaptr.tasks.models import placed
+
 if TYPE_CHECKING:
     from torch import nn
 
-    from adaptr.tasks.base import Tools
+    from adaptr.tasks.base import Batch, Tools
+
+#: Tokens of an answer, at most, where nobody says.
+NEW = 128
 
 
 def generated(model: nn.Module, ids: list[int], tools: Tools, new: int) -> str:
@@ -26,3 +31,13 @@ def generated(model: nn.Module, ids: list[int], tools: Tools, new: int) -> str:
         )
     assert tools.tokenizer is not None
     return str(tools.tokenizer.decode(said[0, len(ids) :], skip_special_tokens=True))
+
+
+def written(model: nn.Module, batch: Batch, tools: Tools, new: int = NEW) -> list[str]:
+    """What a model of an encoder and a decoder writes to each input of a batch."""
+    import torch
+
+    assert tools.tokenizer is not None
+    with torch.no_grad():
+        said = model.generate(**placed(model, batch), do_sample=False, num_beams=1, max_new_tokens=new)  # type: ignore[operator]
+    return [str(text) for text in tools.tokenizer.batch_decode(said, skip_special_tokens=True)]

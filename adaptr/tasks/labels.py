@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from adaptr.checkpoint.skeleton import described
 from adaptr.data.records import Record, named
 from adaptr.errors import DataError, shown
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 #: More names are no classes, but texts in the wrong column.
 MOST = 10_000
@@ -41,7 +45,7 @@ def labels_of(records: Sequence[Record], base: Path | None, ending: str, column:
     found = dict.fromkeys(name_of(record, column) for record in records)
     if len(found) > MOST:
         raise DataError(f"`{column}`", verb="has", got=f"{len(found)} different values", want=f"at most {MOST} classes")
-    own = _own(base, ending) if base is not None else ()
+    own = own_names(base, ending) if base is not None else ()
     if set(found) <= set(own):
         return own
     if len(found) < 2:
@@ -49,11 +53,26 @@ def labels_of(records: Sequence[Record], base: Path | None, ending: str, column:
     return ordered(found)
 
 
+def fractional(records: Sequence[Record]) -> bool:
+    """Whether all labels are numbers, and some are no whole ones: they name no classes."""
+    found = [record.values.get("label") for record in records]
+    try:
+        return any(float(one) % 1 for one in found)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return False
+
+
+def likeliest(model: nn.Module, logits: Tensor) -> list[str]:
+    """The names of the likeliest classes, of logits (b, classes)."""
+    names: dict[int, str] = model.config.id2label  # type: ignore[union-attr, assignment]
+    return [names[i] for i in logits.argmax(-1).tolist()]
+
+
 def ordered(names: Mapping[str, object] | Sequence[str]) -> tuple[str, ...]:
     return tuple(sorted(names, key=lambda name: (0, int(name), name) if name.isdecimal() else (1, 0, name)))
 
 
-def _own(base: Path, ending: str) -> tuple[str, ...]:
+def own_names(base: Path, ending: str) -> tuple[str, ...]:
     """The names that a base's own head has, in their order."""
     config = described(base)
     architectures, names = config.get("architectures"), config.get("id2label")

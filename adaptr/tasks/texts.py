@@ -24,8 +24,8 @@ def encoded(
     for many in batches(records):
         answers = [answer(record) for record in many]
         paired = any("text_pair" in record.values for record in many)
-        texts = [_text(record, "text") for record in many]
-        pairs = [_text(record, "text_pair") for record in many] if paired else None
+        texts = [nonempty(record, "text") for record in many]
+        pairs = [nonempty(record, "text_pair") for record in many] if paired else None
         got = tokenizer(texts, pairs, return_attention_mask=False, verbose=False)
         for i, record in enumerate(many):
             example = {name: values[i] for name, values in got.items()}
@@ -49,7 +49,8 @@ def room(tools: Tools, limits: Limits) -> int:
     return min(limits.length, tools.places or limits.length)
 
 
-def _text(record: Record, column: str) -> str:
+def nonempty(record: Record, column: str) -> str:
+    """The text in a column. Raises `BadRecord` where there is none, or an empty one."""
     found = record.text(column)
     if not found.strip():
         raise record.place.bad(f"`{column}` is empty")

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adaptr.data.records import Record
+from adaptr.data.records import Data, Record
 from adaptr.tasks.base import Batch, Encoded, Example, Limits, Task, Tools
-from adaptr.tasks.labels import label, labels_of
-from adaptr.tasks.models import fresh, loaded, placed
+from adaptr.tasks.labels import fractional, label, labels_of, likeliest
+from adaptr.tasks.models import answering, fresh, loaded, with_filling
 from adaptr.tasks.texts import encoded, pads
 
 if TYPE_CHECKING:
@@ -23,6 +23,9 @@ class Classification(Task):
     summary = "Say which of some classes a text, or a pair of texts, is of."
     columns = (("text", "text_pair", "label"), ("text", "label"))
     metrics = ("accuracy", "f1")
+
+    def suits(self, data: Data) -> bool:
+        return super().suits(data) and not fractional(data.records)
 
     def labels(self, records: Sequence[Record], base: Path | None = None) -> tuple[str, ...]:
         return labels_of(records, base, "ForSequenceClassification")
@@ -44,25 +47,7 @@ class Classification(Task):
         return fresh(model)
 
     def predicted(self, model: nn.Module, batch: Batch, tools: Tools) -> Sequence[str]:
-        """The name of the likeliest class."""
-        import torch
-
-        inputs = placed(model, batch)
-        inputs.pop("labels", None)
-        with torch.no_grad():
-            best = model(**inputs).logits.argmax(-1).tolist()
-        names: dict[int, str] = model.config.id2label  # type: ignore[union-attr, assignment]
-        return [names[i] for i in best]
+        return likeliest(model, answering(model, batch).logits)
 
     def wanted(self, record: Record, limits: Limits) -> str:
         return label(record, limits.labels)
-
-
-def with_filling(model: nn.Module, base: Path) -> nn.Module:
-    """The model told which token fills rows: a decoder answers at the last token that is none."""
-    config = model.config
-    if getattr(config, "pad_token_id", None) is None:
-        from adaptr.tasks.tools import tools
-
-        config.pad_token_id = tools(base).pad  # type: ignore[union-attr]
-    return model

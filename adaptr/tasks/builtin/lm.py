@@ -6,30 +6,34 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adaptr.data.records import Record
+from adaptr.data.records import Data, Record
 from adaptr.tasks.base import Batch, Encoded, Example, Limits, Task, Tools
 from adaptr.tasks.chat import conversation
 from adaptr.tasks.generating import generated
-from adaptr.tasks.models import loaded, placed
+from adaptr.tasks.models import answering, loaded
 from adaptr.tasks.padding import IGNORED, batches, padded
 from adaptr.tasks.spans import Spans, Tokens, tokenised
 from adaptr.tasks.texts import needed, room
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
     from transformers import PreTrainedTokenizerBase
 
 
 class LanguageModelling(Task):
     """`text`: all of it is learned, and what is longer than a row goes on in the next. `prompt` and `completion`,
-    `messages`: the completion, or what the assistant says, is learned; what is longer than a row is cut.
+    `messages`: the completion, or what the assistant says, is learned; what is longer than a row is cut. `source` and
+    `target` are a prompt and a completion with an empty line between.
     """
 
     name = "lm"
     summary = "Go on with a text, answer a prompt, or say the assistant's part of a conversation."
-    columns = (("messages",), ("prompt", "completion"), ("text",))
+    columns = (("messages",), ("prompt", "completion"), ("source", "target"), ("text",))
     trainer = "sft"
     metrics = ("perplexity",)
+
+    def suits(self, data: Data) -> bool:
+        return super().suits(data) and (answered(data.records[0]) or "label" not in data.records[0].values)
 
     def model(self, base: Path, labels: Sequence[str], **load: object) -> nn.Module:
         return loaded(base, "AutoModelForCausalLM", load=load)
@@ -46,18 +50,7 @@ class LanguageModelling(Task):
 
     def predicted(self, model: nn.Module, batch: Batch, tools: Tools) -> Sequence[list[float]]:
         """Of each example, the logarithm of the probability of each token that is learned."""
-        import torch
-
-        inputs = placed(model, batch)
-        labels = inputs.pop("labels")[:, 1:]
-        with torch.no_grad():
-            logits = model(**inputs).logits[:, -labels.shape[1] - 1 : -1]
-        found = []
-        for row, wanted in zip(logits, labels, strict=True):
-            learned = wanted != IGNORED
-            chances = row[learned].float().log_softmax(-1)
-            found.append(chances.gather(-1, wanted[learned][:, None])[:, 0].tolist())
-        return found
+        return [row.tolist() for row in likelihoods(model, batch)]
 
     def join(self, parts: Sequence[tuple[Encoded, object]]) -> list[float]:
         return [one for _, scores in parts for one in scores]  # type: ignore[attr-defined]
@@ -65,8 +58,9 @@ class LanguageModelling(Task):
     def wanted(self, record: Record, limits: Limits) -> str:
         """What an answer should be: the completion, the assistant's last message, or the text."""
         values = record.values
-        if isinstance(values.get("completion"), str):
-            return record.text("completion")
+        for name in ("completion", "target"):
+            if isinstance(values.get(name), str):
+                return record.text(name)
         chat = values.get("messages") or values.get("completion")
         return str(chat[-1].get("content")) if isinstance(chat, list) and chat else record.text("text")
 
@@ -81,9 +75,21 @@ class LanguageModelling(Task):
         return [generated(model, ids, tools, new) for ids in asked]
 
 
+def likelihoods(model: nn.Module, batch: Batch) -> list[Tensor]:
+    """Of each example, the logarithms of the probabilities of the tokens that are learned."""
+    logits = answering(model, batch).logits
+    labels = batch["labels"][:, 1:].to(logits.device)
+    found = []
+    for row, wanted in zip(logits[:, -labels.shape[1] - 1 : -1], labels, strict=True):
+        learned = wanted != IGNORED
+        chances = row[learned].float().log_softmax(-1)
+        found.append(chances.gather(-1, wanted[learned][:, None])[:, 0])
+    return found
+
+
 def answered(record: Record) -> bool:
     """Whether a record is asked something, and does not only go on."""
-    return "completion" in record.values or "messages" in record.values
+    return any(name in record.values for name in ("completion", "messages", "target"))
 
 
 def spans(record: Record, tokenizer: PreTrainedTokenizerBase) -> Spans:
@@ -91,6 +97,8 @@ def spans(record: Record, tokenizer: PreTrainedTokenizerBase) -> Spans:
     values = record.values
     if "messages" in values:
         return conversation(record, tokenizer, values["messages"])
+    if "target" in values and "completion" not in values:
+        return answer_to(record, record.text("source") + "\n\n", record.text("target"))
     if "completion" not in values and "prompt" not in values:
         text = record.text("text")
         if not text:
@@ -99,7 +107,11 @@ def spans(record: Record, tokenizer: PreTrainedTokenizerBase) -> Spans:
     prompt, completion = values.get("prompt"), values.get("completion")
     if isinstance(prompt, list) and isinstance(completion, list):
         return conversation(record, tokenizer, [*prompt, *completion], len(prompt))
-    before, answer = record.text("prompt"), record.text("completion")
+    return answer_to(record, record.text("prompt"), record.text("completion"))
+
+
+def answer_to(record: Record, before: str, answer: str) -> Spans:
+    """A prompt and what is learned to follow it."""
     if not answer.strip():
         raise record.place.bad("the completion is empty, so there is nothing to learn")
     return Spans(record, before + answer, ((len(before), len(before + answer)),))

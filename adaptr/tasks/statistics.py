@@ -1,0 +1,69 @@
+"""What a model will see of data, counted, and what people should know of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from adaptr.data import statistics
+from adaptr.data.records import Record, named
+from adaptr.tasks.base import Encoded, Limits
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """`tokens`: of all examples; `learned`: those with a loss; `cut_tokens`: those that were cut off, of `cut` records.
+    `shortest`, `median`, `longest`: tokens of an example. `labels`: how often each name occurs.
+    """
+
+    records: int
+    examples: int
+    tokens: int
+    learned: int
+    cut: int
+    cut_tokens: int
+    duplicates: int
+    shortest: int
+    median: int
+    longest: int
+    labels: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def said(self) -> tuple[str, ...]:
+        """What is not as people would expect, a sentence each."""
+        found = []
+        if self.duplicates:
+            found.append(f"{self.duplicates} of {self.records} records are there more than once")
+        if self.cut:
+            found.append(f"{self.cut} of {self.records} records are cut, {self.cut_tokens} tokens in all")
+        absent = [name for name, count in self.labels.items() if not count]
+        if absent:
+            found.append(f"the labels {named(absent)} never occur")
+        return tuple(found)
+
+
+def statistics_of(records: Sequence[Record], encoded: Sequence[Encoded], limits: Limits) -> Statistics:
+    """Of records and of the examples that they became."""
+    lengths = sorted(map(tokens_of, encoded)) or [0]
+    cut = [one for one in encoded if one.cut]
+    return Statistics(
+        records=len(records),
+        examples=len(encoded),
+        tokens=sum(lengths),
+        learned=sum(one.learns for one in encoded),
+        cut=len({id(one.record) for one in cut}),
+        cut_tokens=sum(one.cut for one in cut),
+        duplicates=statistics.duplicates(records),
+        shortest=lengths[0],
+        median=lengths[len(lengths) // 2],
+        longest=lengths[-1],
+        labels=statistics.labels(records, limits.labels),
+    )
+
+
+def tokens_of(one: Encoded) -> int:
+    """Tokens of an example: of what goes in, and of what is wanted where that is a text of its own."""
+    lists = [value for name, value in one.example.items() if name.endswith("ids") and isinstance(value, list)]
+    if not lists and isinstance(one.example.get("labels"), list):
+        lists = [one.example["labels"]]  # type: ignore[list-item]
+    return sum(len(ids) for ids in lists if ids is not one.example.get("token_type_ids"))
