@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 from adaptr.data.format import Opened, Row, Rows
-from adaptr.errors import DataError, MissingExtra, shown
+from adaptr.errors import DataError, phrases, shown
 from adaptr.untrusted import json_file, opened
 
 #: What a folder of `datasets` has beside its Arrow files; several parts, as `train`, are folders below another.
@@ -22,7 +22,7 @@ def arrow() -> ModuleType:
     try:
         return importlib.import_module("pyarrow")
     except ImportError:
-        raise MissingExtra("Parquet and Arrow need pyarrow: `pip install 'adaptr[train]'`") from None
+        raise phrases.extra("reading Parquet and Arrow", "pyarrow", "train") from None
 
 
 def folder(path: Path) -> Opened:
@@ -35,7 +35,9 @@ def folder(path: Path) -> Opened:
         raise DataError(f"`{path}` is a folder that `datasets` did not save", want=f"`{STATE}` in it, or a file")
     listed = json_file(root / STATE, DataError).get("_data_files")
     if not (isinstance(listed, list) and all(isinstance(one, dict) for one in listed)):
-        raise DataError(f"`{root / STATE}` does not name the files of the data set")
+        raise DataError(
+            f"`{root / STATE}` does not name the files of the data set", hint="save it again with `save_to_disk`"
+        )
     files = [_inside(root, str(one.get("filename"))) for one in listed]
     features = json_file(root / INFO, DataError).get("features") if (root / INFO).is_file() else None
     rows = Rows(_rows(files, names_of(features if isinstance(features, dict) else {})), said)
@@ -56,7 +58,9 @@ def _part(path: Path) -> tuple[Path, tuple[str, ...]]:
 def _inside(root: Path, name: str) -> Path:
     found = root / name
     if not found.resolve().is_relative_to(root.resolve()):
-        raise DataError(f"`{root}` names a file outside of it: `{shown(name)}`")
+        raise DataError(
+            f"`{root}` names a file outside of it: `{shown(name)}`", hint="put its files into its own folder"
+        )
     return found
 
 
@@ -70,7 +74,9 @@ def _rows(files: list[Path], names: Named) -> Iterator[Row]:
                         number += 1
                         yield number, names(row)
         except pyarrow.ArrowException as error:
-            raise DataError(f"{path}: it can't be read as Arrow: {shown(str(error), 200)}") from None
+            raise DataError(
+                f"{path}: it can't be read as Arrow: {shown(str(error), 200)}", hint=phrases.FETCH
+            ) from None
 
 
 def _digest(files: list[Path]) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from adaptr.data.arrow import names_of
 from adaptr.data.format import Opened, Row, Rows
-from adaptr.errors import DataError, MissingExtra, shown
+from adaptr.errors import DataError, phrases, shown
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -30,7 +30,7 @@ def part(given: str) -> Opened:
     try:
         import datasets
     except ImportError:
-        raise MissingExtra("data of the hub needs datasets: `pip install 'adaptr[train]'`") from None
+        raise phrases.extra("data of the hub", "datasets", "train") from None
     name, *said = given.split(":")
     config, split = said if len(said) == 2 else (None, *(said or ["train"]))
     datasets.disable_progress_bars()

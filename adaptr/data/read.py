@@ -34,7 +34,7 @@ def read(given: str | Path, columns: Mapping[str, str] = EMPTY, format: str = ""
         records = [Record(values, place) for place, values in rows]
         digest = opened.digest()
     if not records:
-        raise DataError(f"{opened.called}: there is no record in it")
+        raise DataError(f"{opened.called}: there is no record in it", hint="look whether it is the right file")
     return Data(records, digest, given, (*opened.found.said, *shape))
 
 

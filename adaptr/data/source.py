@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from adaptr.errors import DataError
+from adaptr.errors import DataError, phrases
 from adaptr.untrusted import MAX_DOCUMENT, opened
 
 #: Bytes of one line, and of a file that can only be read whole.
@@ -67,7 +67,10 @@ class Source:
         with self._explained(number):
             raw = self.stream.readline(MAX_LINE + 1)
         if len(raw) > MAX_LINE:
-            raise DataError(f"{self.called}:{number}: the line is longer than {MAX_LINE} bytes")
+            raise DataError(
+                f"{self.called}:{number}: the line is longer than {MAX_LINE} bytes",
+                hint="write one record a line, and long ones shorter",
+            )
         return raw
 
     def _read(self, most: int) -> bytes:
@@ -105,7 +108,9 @@ class _Unpacking:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, gzip.BadGzipFile | EOFError | zlib.error):
-            raise DataError(f"{self.place}: the file is packed with gzip, and broken: {error}") from error
+            raise DataError(
+                f"{self.place}: the file is packed with gzip, and broken: {error}", hint=phrases.FETCH
+            ) from error
 
 
 class _Digested(io.RawIOBase):

@@ -111,7 +111,7 @@ def _manager(folder: Path | None) -> TaskManager:
     if folder is None:
         return tasks.TaskManager()
     if not folder.exists():
-        raise InputError(f"there is no `{folder}` with a task of lm-eval")
+        raise InputError(f"there is no `{folder}` with a task of lm-eval", hint="look at the path")
     return tasks.TaskManager(include_path=str(folder if folder.is_dir() else folder.parent), include_defaults=False)
 
 

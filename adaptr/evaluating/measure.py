@@ -111,7 +111,7 @@ def measure(
 
     asked = chosen(task.metrics if metrics is None else metrics)
     if not records:
-        raise DataError("there is no record to measure on")
+        raise DataError("there is no record to measure on", hint="give some")
     encoded = list(task.encode(records, tools, limits))
     place = {id(record): i for i, record in enumerate(records)}
     written = task.trainer == "sft"  # what it predicts are likelihoods; its answers are written
@@ -221,7 +221,9 @@ def _require_sort(task: Task, name: str, takes: str, said: object, wanted: objec
     other = task.trainer in WORDED and takes != "text"
     if other or not isinstance(said, _SORTS[takes]) or not (several or isinstance(wanted, _SORTS[takes])):
         own = ", ".join(task.metrics) or "the loss alone"
-        raise UsageError(f"`{name}` is a metric of {_SAID[takes]}, and task `{task.name}` has none; it has {own}")
+        raise UsageError(
+            f"`{name}` is a metric of {_SAID[takes]}, and task `{task.name}` has none", hint=f"it has {own}"
+        )
 
 
 _SAID = {"class": "names of classes", "text": "texts", "number": "numbers", "tags": "tags of words"}

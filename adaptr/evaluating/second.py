@@ -42,13 +42,16 @@ class Text:
             return cls(raw.decode(), "sha256:" + hashlib.sha256(raw).hexdigest())
         except UnicodeDecodeError as error:
             line = raw[: error.start].count(b"\n") + 1
-            raise DataError(f"`{path}`, line {line}: not UTF-8") from None
+            raise DataError(f"`{path}`, line {line}: not UTF-8", hint="save it as UTF-8") from None
 
 
 def measured(here: Setting, text: Text, progress: Progress | None = None) -> Measured:
     """A second text on the model as it is now. Raises `UsageError` where the model does not go on with texts."""
     if here.task.trainer != "sft":
-        raise UsageError(f"a second text is for models that go on with a text; task `{here.task.name}` has no such")
+        raise UsageError(
+            f"a second text is for models that go on with a text, which task `{here.task.name}` does not",
+            hint="leave it out",
+        )
     return second(here.model, text.text, here.tools, here.limits.length, progress=progress)
 
 
@@ -77,7 +80,13 @@ def second(
     assert tools.tokenizer is not None
     ids: Sequence[int] = tools.tokenizer(text, add_special_tokens=True, verbose=False)["input_ids"]
     if len(ids) < 2:
-        raise DataError(f"the second text has {len(ids)} tokens, and at least 2 are needed to say one of them")
+        raise DataError(
+            "the second text",
+            verb="has",
+            got=f"{len(ids)} tokens",
+            want="at least 2, to say one of them",
+            hint="give a longer one",
+        )
     loss, found = Losses(model), []
     places = list(windows(len(ids), length, stride or max(length // 2, 1)))
     device = next(model.parameters()).device

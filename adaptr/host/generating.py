@@ -74,6 +74,7 @@ def refuse_unknown() -> None:
         if code.co_name == CODE[1] and code.co_filename.replace("\\", "/").endswith(CODE[0]):
             raise Unsupported(
                 "a model is generating without a cache, and the adapter is on a part of it, which can't tell a prompt "
-                "from what was generated: attach it to the model that generates, or say `use_cache=True`"
+                "from what was generated",
+                hint="attach it to the model that generates, or say `use_cache=True`",
             )
         frame = frame.f_back  # type: ignore[assignment]

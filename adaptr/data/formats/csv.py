@@ -59,5 +59,8 @@ def _named(called: str, number: int, cells: list[str]) -> list[str]:
         )
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise DataError(f"{called}:{number}: the column `{shown(twice[0])}` is named twice")
+        raise DataError(
+            f"{called}:{number}: the column `{shown(twice[0])}` is named twice",
+            hint="give each column a name of its own",
+        )
     return names

@@ -80,7 +80,9 @@ def _columns(document: Mapping[str, list[object]], called: str) -> Iterator[Row]
     lengths = {name: len(values) for name, values in document.items()}
     if len(set(lengths.values())) > 1:
         said = ", ".join(f"`{shown(name)}` has {n}" for name, n in list(lengths.items())[:6])
-        raise DataError(f"{called}: the columns are not of the same length: {said}")
+        raise DataError(
+            f"{called}: the columns are not of the same length: {said}", hint="give every record a value in each"
+        )
     for number, row in enumerate(zip(*document.values(), strict=True), 1):
         yield number, dict(zip(document, row, strict=True))
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from adaptr.data.arrow import arrow, named_classes
 from adaptr.data.format import DataFormat, Row, Rows
 from adaptr.data.source import Source
-from adaptr.errors import DataError, shown
+from adaptr.errors import DataError, phrases, shown
 
 
 class Parquet(DataFormat):
@@ -32,4 +32,6 @@ def _rows(source: Source) -> Iterator[Row]:
                 number += 1
                 yield number, names(row)
     except pyarrow.ArrowException as error:
-        raise DataError(f"{source.called}: it can't be read as Parquet: {shown(str(error), 200)}") from None
+        raise DataError(
+            f"{source.called}: it can't be read as Parquet: {shown(str(error), 200)}", hint=phrases.FETCH
+        ) from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from adaptr.errors import MissingExtra
+from adaptr.errors import phrases
 from adaptr.evaluating.metrics.base import OfSums, ratio
 
 if TYPE_CHECKING:
@@ -49,6 +49,6 @@ def _entities() -> Callable[[list[str]], list[Any]]:
     try:
         from seqeval.metrics.sequence_labeling import get_entities
     except ImportError as error:
-        raise MissingExtra("`entity_f1` needs seqeval: `pip install 'adaptr[eval]'`") from error
+        raise phrases.extra("`entity_f1`", "seqeval", "eval") from error
     found: Callable[[list[str]], list[Any]] = get_entities
     return found

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from adaptr.errors import MissingExtra
+from adaptr.errors import phrases
 from adaptr.evaluating.metrics.base import Mean, OfSums, ratio, references
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ def _scorer(name: str) -> RougeScorer:
     try:
         from rouge_score import rouge_scorer
     except ImportError as error:
-        raise MissingExtra(f"`{name}` needs rouge-score: `pip install 'adaptr[eval]'`") from error
+        raise phrases.extra(f"`{name}`", "rouge-score", "eval") from error
     return rouge_scorer.RougeScorer([name], use_stemmer=True)
 
 
@@ -147,6 +147,6 @@ def _sacrebleu() -> type[BLEU]:
     try:
         from sacrebleu import metrics
     except ImportError as error:
-        raise MissingExtra("`bleu` needs sacrebleu: `pip install 'adaptr[eval]'`") from error
+        raise phrases.extra("`bleu`", "sacrebleu", "eval") from error
     found: type[BLEU] = metrics.BLEU
     return found
