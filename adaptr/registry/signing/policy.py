@@ -127,7 +127,7 @@ def read(path: Path) -> list[Rule]:
         ) from None
     if not isinstance(document, list):
         raise InputError(
-            f"the policy `{path}` is no list of rules", want="a list of rules with `scope`, `keys` and `mode`"
+            f"the policy `{path}` must be a list of rules", hint="give each a `scope`, `keys` and a `mode`"
         )
     return [_rule(entry, path) for entry in document]
 
@@ -141,8 +141,7 @@ def _rule(entry: object, path: Path) -> Rule:
     scope, mode = entry.get("scope"), entry.get("mode", "enforce")
     if not isinstance(scope, str) or not scope or mode not in MODES:
         raise InputError(
-            f"the policy `{path}`: a rule has no scope or no mode",
-            want=f"a `scope` and a `mode` that is {' or '.join(MODES)}",
+            f"the policy `{path}`: a rule needs a `scope` and a `mode`", hint=f"the mode is {' or '.join(MODES)}"
         )
     rule = Rule(scope, _texts(entry, "keys", path), _texts(entry, "certificates", path), mode)
     if not (rule.keys or rule.certificates):
