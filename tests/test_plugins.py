@@ -110,7 +110,9 @@ def test_what_is_installed_keeps_its_laws(installed: Path, file: Path) -> None:
 
 
 class _Point:
-    """What importlib.metadata gives for an entry point, as far as it is used."""
+    """What is known of an installed entry point, as far as it is used."""
+
+    module, by = "somewhere", ("somewhere",)
 
     def __init__(self, name: str, found: Any) -> None:
         self.name, self.value, self._found = name, f"somewhere:{name}", found

@@ -13,7 +13,7 @@ import click
 
 from adaptr.cli.group import cli
 from adaptr.cli.output import Output, Warnings
-from adaptr.cli.owner import Owner, owner, raised_in
+from adaptr.discovery.owner import Owner, owner, raised_in
 from adaptr.errors import AdaptrError, MachineError, UsageError, WeightsIgnored, printable
 from adaptr.errors.called import called
 
@@ -124,7 +124,7 @@ def _memory() -> str:
 
 def _bug(out: Output, error: Exception, of: Owner | None) -> str:
     more = "" if out.verbose else "; run it again with -v for the details"
-    at = f" at {of.report}" if of and of.report else f" to the authors of `{of.distribution}`" if of else ""
+    at = f" {of.told}" if of else ""
     versions = "versions of " + (f"`{of.distribution}`, " if of else "") + "adaptr, Python and torch"
     return (
         f"this is a bug in {of or 'adaptr'}, not in what you gave it: {type(error).__name__}: {error}{more}. "

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from adaptr.discovery import installed
+from adaptr.discovery import installed, owner
 from adaptr.errors import UsageError, phrases
 
 
@@ -91,9 +91,10 @@ class Sort:
         try:
             return point.load()
         except (Exception, SystemExit) as error:
+            of = owner.described(self.group, point)
             raise UsageError(
                 f"{self.what} `{name}`: its plugin `{point.value}` failed to load: {error!r}",
-                hint="mend it, or uninstall it",
+                hint=f"report it {of.told}, or uninstall {of.release}",
             ) from error
 
     def _unknown(self, name: str) -> UsageError:

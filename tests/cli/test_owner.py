@@ -118,3 +118,15 @@ def test_it_ends_as_it_says(install: Callable, adaptr: Callable) -> None:
     assert ended.value.code == 1
     assert adaptr("fail", "--how", "text").code == 0
     assert "fail" in listing.names()
+
+
+def test_one_that_can_not_be_imported_is_told_as_its_distributions(
+    install: Callable, adaptr: Callable, tmp_path: Path
+) -> None:
+    install("eight", "Project-URL: Issues, https://eight.example/issues\n")
+    with open(tmp_path / "eight_deep" / "fail.py", "a") as file:
+        file.write("\n1 / 0\n")
+    ran = adaptr("fail")
+    assert ran.code == 2
+    assert "command `fail`: its plugin `eight_deep.fail` failed to load: ZeroDivisionError" in ran.err
+    assert "report it at https://eight.example/issues, or uninstall `eight` 1.2" in ran.err

@@ -25,6 +25,8 @@ from foreign.test_detect import KEYS, safetensors
 class Point:
     """What stands for an installed entry point, as far as it is used."""
 
+    name, module, by = "format", "somewhere", ("somewhere",)
+
     def __init__(self, found: Any) -> None:
         self.value, self.found = "somewhere:Format", found
 

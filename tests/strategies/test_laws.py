@@ -190,6 +190,7 @@ def test_third_parties_are_found_by_entry_point(monkeypatch: pytest.MonkeyPatch)
     class Point:
         value: str
         found: Any
+        name, module, by = "strategy", "somewhere", ("somewhere",)
 
         def load(self) -> Any:
             if isinstance(self.found, Exception):

@@ -29,7 +29,17 @@ class Owner:
     report: str
 
     def __str__(self) -> str:
-        return f"`{self.distribution}`{self.version and f' {self.version}'}, which gives {self.gives}"
+        return f"{self.release}, which gives {self.gives}"
+
+    @property
+    def release(self) -> str:
+        """The distribution and its version."""
+        return f"`{self.distribution}`{self.version and f' {self.version}'}"
+
+    @property
+    def told(self) -> str:
+        """Where its authors are told, behind `report it`."""
+        return f"at {self.report}" if self.report else f"to the authors of `{self.distribution}`"
 
 
 def owner(error: BaseException) -> Owner | None:
@@ -39,7 +49,7 @@ def owner(error: BaseException) -> Owner | None:
     if by is None:
         return None
     own = ((module, pair) for module in way for pair in points if pair[1].by == by)
-    return _described(*max(own, key=lambda one: _near(one[0], one[1][1].module))[1])
+    return described(*max(own, key=lambda one: _near(one[0], one[1][1].module))[1])
 
 
 def raised_in(error: BaseException) -> str:
@@ -66,7 +76,8 @@ def _shared(one: str, two: str) -> int:
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one.split("."), two.split("."), strict=False)))
 
 
-def _described(group: str, point: installed.Point) -> Owner:
+def described(group: str, point: installed.Point) -> Owner:
+    """Whose an entry point is."""
     by = point.by[0] if point.by else ""
     told = _metadata(by)
     what = group.removeprefix("adaptr.").removesuffix("s").replace("_", " ")
