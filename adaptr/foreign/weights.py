@@ -11,7 +11,7 @@ from adaptr.errors import TargetNotFound
 from adaptr.format.io import open_tensors
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from adaptr.foreign.format import BaseModel
 
@@ -24,6 +24,10 @@ class Weights(Mapping[str, "Tensor"]):
 
     @cached_property
     def shapes(self) -> dict[str, tuple[int, ...]]:
+        from torch import nn
+
+        if isinstance(self.base, nn.Module):
+            return dict(_shapes(self.base))
         return {name: shape for name, (shape, _) in self._found.items()}
 
     @cached_property
@@ -64,3 +68,13 @@ class Weights(Mapping[str, "Tensor"]):
 def _files(folder: Path) -> list[Path]:
     """The safetensors of a checkpoint, and no adapter's."""
     return [path for path in sorted(folder.glob("*.safetensors")) if "adapter" not in path.name]
+
+
+def _shapes(model: nn.Module) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Of what `state_dict` has, without making it: an attach asks."""
+    for path, module in model.named_modules(remove_duplicate=False):
+        before = f"{path}." if path else ""
+        kept = (item for item in module._buffers.items() if item[0] not in module._non_persistent_buffers_set)
+        yield from (
+            (before + name, tuple(t.shape)) for name, t in (*module._parameters.items(), *kept) if t is not None
+        )

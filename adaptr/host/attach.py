@@ -6,6 +6,7 @@ the attention implementation, replaced parameters, `requires_grad` flags.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, TypeVar
 
@@ -68,7 +69,7 @@ def install(handle: H, mounting: Mounting) -> H:
             _same_device(model, handle.hosts[name], state)
             for one in (state, *state.parts.values()):
                 if one.mount.context:
-                    one.enters(entrance_of(handle, state), handle.draws)
+                    one.enters(entrance_of(handle, one), handle.draws)
             handle._undo.append(state.site.mount(model, handle.key, state))
             handle._undo += _reading(model, state)
         for path, replacement in replacements(model, adapter, weight, mounting.trainable):
@@ -85,8 +86,8 @@ def install(handle: H, mounting: Mounting) -> H:
 
 
 def entrance_of(handle: Handle, state: State) -> Entrance:
-    """Where forwards of the handle's model begin; made for the first state that asks."""
-    if handle.entrance is None:
+    """Where forwards of the handle's model begin; made for the first state that asks, and the first that trains."""
+    if handle.entrance is None or (state.training and not handle.entrance.trains(handle.draws)):
         handle.entrance, undo = open_for(handle.model, state)
         handle._undo.append(undo)
     return handle.entrance
@@ -109,8 +110,8 @@ def forget(model: nn.Module, key: str) -> None:
 
 def _same_device(model: nn.Module, module: nn.Module, state: State) -> None:
     """Move a state to where its module is; a module without parameters is where the model begins."""
-    first = next(module.parameters(), None)
-    first = next(model.parameters(), None) if first is None else first
+    own = (p for p in module._parameters.values() if p is not None)  # without a walk, for hundreds of layers
+    first = next(itertools.chain(own, module.parameters(), model.parameters()), None)
     if first is not None and first.device.type not in {"cpu", "meta"}:
         state.to(first.device)
 

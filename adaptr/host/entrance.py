@@ -18,6 +18,7 @@ from adaptr.host.context import CARRIED, Context
 from adaptr.host.generating import Began
 
 if TYPE_CHECKING:
+    from adaptr.host.draws import Draws
     from adaptr.host.state import State
 
 SLOT = "_adaptr_entrance"
@@ -35,11 +36,15 @@ class Entrance:
     """The doors of one model, and the draws of the adapters on it. It is what a context is found by."""
 
     def __init__(self, model: nn.Module) -> None:
-        self.states: list[State] = []  # the first of each adapter
+        self.states: list[State] = []  # the first of each adapter, and the first that trains
         self.blocks = checkpointed(model)
         stacks = [m for m in model.modules() if m is model or hasattr(m, "get_input_embeddings")]
         self.generating = generating.of(model)
         self._hooks = [hook for stack in stacks for hook in Door(self, stack).put(stack)]
+
+    def trains(self, draws: Draws) -> bool:
+        """Whether forwards are numbered for these draws, while what draws them is in training."""
+        return any(state.draws is draws and state.training for state in self.states)
 
     def now(self) -> Context | None:
         """The context of the forward that this thread is in."""
@@ -48,7 +53,8 @@ class Entrance:
 
     def begun(self, module: nn.Module, given: dict[str, Any], two: bool) -> Context:
         """The context of a forward that nothing is around. Numbered for what trains: evaluating changes no draw."""
-        numbers = {state.draws: state.draws.next() for state in self.states if state.training}
+        drawn = dict.fromkeys(state.draws for state in self.states if state.training)
+        numbers = {draws: draws.next() for draws in drawn}
         again = module.training and torch.is_grad_enabled() and not torch.compiler.is_compiling()
         if again:
             carry(self.blocks)

@@ -145,8 +145,12 @@ class Mounting:
 
     def _widened(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """In at least the model's precision: a bf16 adapter must not round what an fp32 model gives it."""
-        dtype = next((p.dtype for p in self.model.parameters() if p.is_floating_point()), torch.float32)
-        return all_at_least(tensors, dtype)
+        return all_at_least(tensors, self._dtype)
+
+    @cached_property
+    def _dtype(self) -> torch.dtype:
+        """That of the model; looked for once, and not for each of hundreds of targets."""
+        return next((p.dtype for p in self.model.parameters() if p.is_floating_point()), torch.float32)
 
 
 def _frozen(part: Adapter, path: str, tensors: Mapping[str, Tensor]) -> State:

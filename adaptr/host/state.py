@@ -59,6 +59,7 @@ class State(nn.Module):
         self.draws: Draws
         self.number: int
         self.__dict__.update(  # past nn.Module's own way of setting, which costs more than all the rest here
+            training=trainable,
             method=method,
             target=target,
             mount=mount,
@@ -75,8 +76,7 @@ class State(nn.Module):
             learning=[name for name in tensors if trainable and method.params[name].trains],
         )
         for name, tensor in tensors.items():
-            self.register_parameter(name, _parameter(tensor, name in self.learning))
-        self.train(trainable)
+            self._parameters[name] = _parameter(tensor, name in self.learning)
 
     def key(self, name: str) -> str:
         """What a tensor is called in the adapter."""

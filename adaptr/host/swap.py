@@ -70,9 +70,10 @@ def mount(module: nn.Module, key: str, state: State, kind: Kind | None) -> None:
     """
     if kind is not None:
         _become(module, kind, state)
-    if "adapters" not in module._modules:
-        module.adapters = nn.ModuleDict()
-    cast(nn.ModuleDict, module.adapters)[key] = state
+    held = module._modules.get("adapters")  # past nn.Module's own ways, which look for hooks and names, for hundreds
+    if held is None:
+        held = module._modules["adapters"] = nn.ModuleDict()
+    held._modules[key] = state
     module.__dict__.pop(CACHE, None)
 
 
@@ -87,7 +88,7 @@ def _become(module: nn.Module, kind: Kind, state: State) -> None:
             f"`{state.mount.path}`: a module can't have adapters on itself and on its parameters",
             hint="detach one of them first",
         )
-    module.__class__ = wanted
+    object.__setattr__(module, "__class__", wanted)
     if "forward" in module.__dict__ and wanted.forward is not cls.forward:
         module.__dict__[FORWARD] = module.__dict__.pop("forward")
 

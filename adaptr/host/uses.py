@@ -39,10 +39,7 @@ class Use(NamedTuple):
 
 def use(model: nn.Module, path: str) -> Use:
     """How the code of the modules above `path` uses the module there."""
-    names = path.split(".")
-    classes = tuple(_own(type(module)) for module in above(model, path))
-    called, read, known, depth = _use(classes, tuple(ONE if name.isdigit() else name for name in names))
-    return Use(called, read, known, ".".join(names[:depth]))
+    return _used(tuple(map(type, above(model, path))), path)
 
 
 def above(model: nn.Module, path: str) -> Iterator[nn.Module]:
@@ -53,6 +50,14 @@ def above(model: nn.Module, path: str) -> Iterator[nn.Module]:
             return
         yield module
         module = module._modules.get(name)
+
+
+@functools.lru_cache(maxsize=16384)
+def _used(classes: tuple[type[nn.Module], ...], path: str) -> Use:
+    names = path.split(".")
+    patterns = tuple(ONE if name.isdigit() else name for name in names)
+    called, read, known, depth = _use(tuple(map(_own, classes)), patterns)
+    return Use(called, read, known, ".".join(names[:depth]))
 
 
 @functools.lru_cache(maxsize=4096)

@@ -18,6 +18,7 @@ import adaptr
 import tiny
 from adaptr import errors
 from adaptr.host import entrance
+from adaptr.host.context import Context
 from adaptr.testing import assert_close, shaken
 from knowing import knowing  # noqa: F401
 
@@ -554,6 +555,36 @@ def test_two_forwards_in_one_graph_are_two() -> None:
     torch._dynamo.reset()
     twice = torch.compile(lambda x: (x + draws.next(), x + draws.next()), backend="aot_eager", fullgraph=True)
     assert [tuple(int(n) for n in twice(torch.zeros(()))) for _ in range(2)] == [(1, 2), (3, 4)]
+
+
+def test_what_comes_behind_a_stack_finds_the_forward_again() -> None:
+    """The context of the call around a stack is there when the stack has run."""
+    model = tiny.model("llama")
+    with adaptr.attach(model, fresh(model, "ends", targets=["lm_head"])):
+        said(model, padded())
+
+
+def test_an_encoder_and_a_decoder_are_one_forward() -> None:
+    model = tiny.model("t5").train()
+    with adaptr.train(model, fresh(model, "routed")) as session:
+        model(**tiny.inputs("t5"))
+        model(**tiny.inputs("t5"))
+        assert session.draws.number == 2
+
+
+def test_real_columns_are_the_last_of_the_mask() -> None:
+    mask = torch.tensor([[0, 1, 1], [1, 1, 0]])
+    given = {"input_ids": torch.ones(2, 1, dtype=torch.long), "attention_mask": mask}
+    assert Context(given, False, {}, False).real().tolist() == [[True], [False]]
+
+
+def test_a_fusion_in_training_numbers_its_own_draws() -> None:
+    model = tiny.model("llama").train()
+    whole = adaptr.create(model, "summed", children={"a": fresh(model, "branched")})
+    with adaptr.train(model, whole) as session:
+        model(**padded())
+        assert session.entrance is not None
+        assert [state.mount.context for state in session.entrance.states] == [True]
 
 
 # ---------------------------------------------------------------- generation without a cache
