@@ -68,8 +68,8 @@ def login(door: Door, user: str, secret: str) -> LoggedIn:
     auth.try_out(Credential(user, secret), door.realm)
     if not door.open and door.registry.ping() != 200:
         raise AuthError(
-            f"`{door.host}` does not accept the account `{user}`, so nothing was kept",
-            hint="look at the name and the password, or make a new token there",
+            f"`{door.host}` does not accept the account `{user}`",
+            hint="nothing was kept: look at the name and the password, or make a new token there",
         )
     kept = credentials.keep(door.host, user, secret)
     if door.realm is not None:

@@ -112,6 +112,6 @@ def compare(signed: Mapping[str, str], found: Mapping[str, str], what: str) -> N
     said = [f"{', '.join(f'`{shown(n)}`' for n in names[:5])} {how}" for how, names in parts.items() if names]
     if said:
         raise SignatureError(
-            f"`{what}` is not what was signed: {', and '.join(said)}",
+            f"`{what}` is not what was signed: {'; '.join(said)}",
             hint="get it again, or ask its owner to sign this one",
         )

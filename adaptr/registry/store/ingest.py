@@ -226,6 +226,6 @@ def _full_disk(part: Part, folder: Path, what: Descriptor) -> Iterator[None]:
         if error.errno not in FULL and error.errno != errno.EFBIG:
             raise
         raise DiskFull(
-            f"no space left in `{folder}` after {part.size} of {what.size} bytes of {what.digest}, which are kept",
-            hint="make room (`adaptr gc`), and go on by the same command",
+            f"no space left in `{folder}` after {part.size} of {what.size} bytes of {what.digest}",
+            hint="what arrived is kept: make room (`adaptr gc`), and go on by the same command",
         ) from error
