@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,14 +23,14 @@ from typing import TYPE_CHECKING, Any
 from adaptr import strategies
 from adaptr.adapter import weighting
 from adaptr.composing.recipe import Input, Recipe, checked, files
-from adaptr.errors import RecipeError, UsageError, phrases, shown
+from adaptr.errors import UsageError, shown
 from adaptr.sources.resolve import Source, resolve
+from adaptr.untrusted.lined import Lined
 
 if TYPE_CHECKING:
     from yaml import Node
 
 SUFFIXES = frozenset({".yaml", ".yml"})
-MAX_BYTES = 1 << 20
 FIELDS = tuple(field.name for field in dataclasses.fields(Recipe))
 INPUT_FIELDS = ("adapter", "weight", "digest")
 #: What each field must be; a float may be written as an integer.
@@ -64,28 +64,15 @@ def read(path: Path) -> Recipe:
 
 
 class _Reader:
-    """A YAML document whose parts know their line."""
+    """A recipe in a document whose parts know their line."""
 
     def __init__(self, path: Path) -> None:
-        import yaml
-
-        from adaptr.untrusted.plain_yaml import Plain
-
-        self.path = path
-        text = _text(path)
-        try:
-            self._loader = Plain(text)
-            self._root = self._loader.get_single_node()
-        except yaml.MarkedYAMLError as error:
-            mark = error.problem_mark or error.context_mark
-            raise self._error(mark.line if mark else 0, f"no YAML: {error.problem}") from None
-        except yaml.YAMLError as error:
-            raise self._error(0, f"no YAML: {shown(' '.join(str(error).split()), 200)}") from None
+        self.path, self.file = path, Lined(path)
 
     def recipe(self) -> Recipe:
-        found = self._fields(self._root, FIELDS, "a recipe")
+        found = self.file.fields(self.file.root, FIELDS, "a recipe")
         if "inputs" not in found:
-            raise self._error(0, "a recipe wants `inputs`", want="a list of adapters with their weights")
+            raise self.file.error(0, "a recipe wants `inputs`", want="a list of adapters with their weights")
         given = {name: self._value(name, node) for name, node in found.items() if name != "inputs"}
         if "base" in given:
             given["base"] = resolve(given["base"], self.path.parent)
@@ -108,70 +95,35 @@ class _Reader:
                 step()
             except UsageError as error:
                 node = found.get(name, found.get("strategy", found["inputs"]))
-                raise self._error(node.start_mark.line, error.fact, hint=error.hint) from error
+                raise self.file.error(node.start_mark.line, error.fact, hint=error.hint) from error
 
     def _inputs(self, node: Node) -> tuple[Input, ...]:
         if node.id != "sequence" or not node.value:
-            raise self._error(node.start_mark.line, "`inputs` must be a list of one or more adapters")
+            raise self.file.error(node.start_mark.line, "`inputs` must be a list of one or more adapters")
         return tuple(self._input(item) for item in node.value)
 
     def _input(self, node: Node) -> Input:
-        found = self._fields(node, INPUT_FIELDS, "an input")
+        found = self.file.fields(node, INPUT_FIELDS, "an input")
         if "adapter" not in found:
-            raise self._error(node.start_mark.line, "an input wants `adapter`", hint="give a file, a folder or a name")
+            raise self.file.error(node.start_mark.line, "an input wants `adapter`", hint="give a file, a folder or a name")
         source = self._value("adapter", found["adapter"])
         weight: Any = 1.0
         if "weight" in found:
             try:
-                weight = weighting.checked(self._any("weight", found["weight"]), source)
+                weight = weighting.checked(self.file.value("weight", found["weight"]), source)
             except UsageError as error:
-                raise self._error(found["weight"].start_mark.line, error.fact, hint=error.hint) from None
+                raise self.file.error(found["weight"].start_mark.line, error.fact, hint=error.hint) from None
         digest = self._value("digest", found["digest"]) if "digest" in found else ""
         return Input(resolve(source, self.path.parent), weight, digest)
 
-    def _fields(self, node: Node | None, known: Collection[str], what: str) -> dict[str, Any]:
-        """Key to node of a mapping with no other keys than these, each once."""
-        if node is None or node.id != "mapping":
-            line = 0 if node is None else node.start_mark.line
-            raise self._error(line, f"{what} must be a mapping with {', '.join(known)}")
-        found: dict[str, Any] = {}
-        for key, value in node.value:
-            if key.value not in known:
-                hint = phrases.meant(str(key.value), known, 1) or f"it has {', '.join(known)}"
-                raise self._error(key.start_mark.line, f"{what} has no field `{shown(key.value)}`", hint=hint)
-            found[key.value] = value
-        return found
-
-    def _any(self, name: str, node: Node) -> object:
-        import yaml
-
-        try:
-            return self._loader.construct_object(node, deep=True)
-        except yaml.MarkedYAMLError as error:
-            raise self._error(node.start_mark.line, f"`{name}` can't be read: {error.problem}") from None
-
     def _value(self, name: str, node: Node) -> Any:
-        value = self._any(name, node)
+        value = self.file.value(name, node)
         wrong_bool = isinstance(value, bool) and bool not in KINDS[name]
         if not isinstance(value, KINDS[name]) or wrong_bool:
             want = " or ".join(kind.__name__ for kind in KINDS[name])
-            raise self._error(node.start_mark.line, f"`{name}`", got=f"`{shown(repr(value))}`", want=want)
+            raise self.file.error(node.start_mark.line, f"`{name}`", got=f"`{shown(repr(value))}`", want=want)
         return value
-
-    def _error(self, line: int, message: str, **parts: str) -> RecipeError:
-        return RecipeError(f"`{self.path}`, line {line + 1}: {message}", **parts)
 
 
 def _alone(plain: Recipe, name: str, value: Any) -> None:
     checked(dataclasses.replace(plain, **{name: value}))
-
-
-def _text(path: Path) -> str:
-    from adaptr.untrusted import whole
-
-    raw = whole(path, MAX_BYTES)
-    try:
-        return raw.decode()
-    except UnicodeDecodeError as error:
-        line = raw[: error.start].count(b"\n") + 1
-        raise RecipeError(f"`{path}`, line {line}: not UTF-8", hint="save it as UTF-8") from None
