@@ -125,6 +125,7 @@ if TYPE_CHECKING:
     from adaptr.strategies.core import InCore as InCore
     from adaptr.strategies.elementwise import Elementwise as Elementwise
     from adaptr.strategies.whole import Whole as Whole
+    from adaptr.training.fit import fit as fit
 
 
 def _evaluator() -> Evaluator:

@@ -17,6 +17,7 @@ HOME = {
     "pool": "adaptr.runtime.pool",
     "apply": "adaptr.runtime.apply",
     "learn": "adaptr.runtime.learn",
+    "fit": "adaptr.training.fit",
     "compose": "adaptr.composing.compose",
     "evaluate": "adaptr.evaluating.evaluate",
     "convert": "adaptr.converting.convert",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import json
 import os
 import re
 import sys
@@ -22,6 +23,7 @@ from adaptr.cli import catalogue, error_pages, listing
 from adaptr.cli.group import cli
 from adaptr.discovery import Sort
 from adaptr.registry import remotes
+from adaptr.training.schema import schema
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTE = "<!-- Written by docs/generate.py; change the code and run `make docs`. -->\n\n"
@@ -38,6 +40,7 @@ def documents() -> dict[Path, str]:
         docs / "strategies.md": NOTE + composing(),
         docs / "hooks.md": NOTE + hooks(),
         docs / "errors.md": NOTE + exceptions(),
+        ROOT / "registry_spec" / "schemas" / "recipe.schema.json": json.dumps(schema(), indent=2) + "\n",
         readme: with_block(readme.read_text(encoding="utf-8"), "methods", methods_table()),
     }
 

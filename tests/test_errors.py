@@ -20,6 +20,7 @@ CODES = {
     "RegistryError": 6,
     "IntegrityError": 7,
     "MachineError": 8,
+    "Interrupted": 130,
 }
 
 
@@ -56,7 +57,7 @@ def test_each_class_has_the_exit_code_of_its_branch_and_says_what_it_is(name):
 
 
 def test_the_codes_are_drawn():
-    drawn_codes = dict(re.findall(r"(\w+) \.\.\.+ (\d)", errors.__doc__ or ""))
+    drawn_codes = dict(re.findall(r"(\w+) \.\.\.+ (\d+)", errors.__doc__ or ""))
     assert drawn_codes == {name: str(code) for name, code in CODES.items()}
 
 

@@ -34,6 +34,7 @@ AdaptrError
 │   └── TargetNotFound, TargetAmbiguous, TargetMismatch, ContentMismatch, TiedWeights
 ├── NotPossible .................. 5  the method can't do this
 │   ├── NotMergeable, NoDelta, NotMerged, AlreadyAttached, NothingChanged
+│   ├── Diverged                      a training whose loss is no number, or rises without end
 │   └── Unsupported                   what is wanted, the method or this model has no way to do
 │       └── MissingContext            a formula asks for what the forward it runs in doesn't know
 ├── RegistryError ................ 6  registry or network
@@ -45,9 +46,10 @@ AdaptrError
 │   ├── UnsafeName, RefusedMediaType
 │   ├── SignatureError                a signature that is missing, or does not fit
 │   └── PolicyError, ReferenceMoved
-└── MachineError ................. 8  this machine: permissions, locks
-    ├── DiskFull, StoreLocked, StoreUnsafe
-    └── MissingExtra                  an optional package is not installed
+├── MachineError ................. 8  this machine: permissions, locks
+│   ├── DiskFull, StoreLocked, StoreUnsafe
+│   └── MissingExtra                  an optional package is not installed
+└── Interrupted .................. 130  it was asked to stop, and can go on later
 """
 
 from __future__ import annotations
@@ -129,6 +131,7 @@ from adaptr.errors.inputs import (
 )
 from adaptr.errors.machine import (
     DiskFull,
+    Interrupted,
     MachineError,
     MissingExtra,
     StoreLocked,
@@ -137,6 +140,7 @@ from adaptr.errors.machine import (
 from adaptr.errors.models import (
     AlreadyAttached,
     ContentMismatch,
+    Diverged,
     MissingContext,
     NoDelta,
     NothingChanged,
@@ -164,10 +168,11 @@ from adaptr.errors.usage import (
 __all__ = [
     "AdapterTooLarge", "AdaptrError", "AlreadyAttached", "AuthError", "BadConfig", "BadDigest", "BadManifest",
     "BadRecord", "BadReference", "CheckpointError", "ConfigConflict", "ConfigMissing", "ContentMismatch",
-    "DataError", "DataTrailing", "DataTruncated", "DigestMismatch", "DiskFull", "DtypeUnknown", "EntryMalformed",
-    "FeatureUnknown", "FieldInvalid", "FieldMissing", "FileChanged", "ForeignError", "FormatAmbiguous",
+    "DataError", "DataTrailing", "DataTruncated", "DigestMismatch", "DiskFull", "Diverged", "DtypeUnknown",
+    "EntryMalformed", "FeatureUnknown", "FieldInvalid", "FieldMissing", "FileChanged", "ForeignError",
+    "FormatAmbiguous",
     "FormatError", "FormatTooNew", "HeaderError", "HeaderNotJson", "HeaderNotUtf8", "HeaderTooDeep",
-    "HeaderTooLarge", "HeaderTruncated", "InputError", "IntegrityError", "KeyDuplicate", "KeyMalformed",
+    "HeaderTooLarge", "HeaderTruncated", "InputError", "IntegrityError", "Interrupted", "KeyDuplicate", "KeyMalformed",
     "KeyTooLong", "LfsPointer", "LossyConversion", "MachineError", "ManifestError", "ManifestMissing",
     "ManifestNotCanonical", "ManifestNotJson", "ManifestTooDeep", "MetadataInvalid", "MissingContext",
     "MissingExtra", "NoAdapterTensors", "NoDelta", "NoRoom", "NonFinite", "NotFound", "NotMergeable", "NotMerged",

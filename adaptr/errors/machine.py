@@ -1,4 +1,4 @@
-"""This machine can't do it: exit code 8."""
+"""This machine can't do it: exit code 8. Or was asked to stop: 130, as shells say it."""
 
 from __future__ import annotations
 
@@ -25,3 +25,9 @@ class StoreUnsafe(MachineError):
 
 class MissingExtra(MachineError):
     """An optional package is needed for this."""
+
+
+class Interrupted(AdaptrError):
+    """It was asked to stop, and did so in order: what was done is kept, and can be gone on with."""
+
+    exit_code = 130

@@ -68,3 +68,7 @@ class AlreadyAttached(NotPossible):
 
 class NothingChanged(NotPossible):
     """The operation would leave every element as it was."""
+
+
+class Diverged(NotPossible):
+    """A training whose loss is no number any more, or rises without end."""

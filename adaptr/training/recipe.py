@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 #: A range of what a field may be: the least, the most, and whether the least itself is out.
 Bounds = tuple[float | None, float | None, bool]
+#: Fields that name files, folders or artifacts, which have no place in a recipe's resolved form.
+PLACES = frozenset({"base", "adapter", "data", "valid", "second"})
 
 
 def said(
@@ -41,7 +43,7 @@ class Recipe:
     method: str = said("Method of the adapter.", "lora")
     config: Mapping[str, Any] = said("Fields of the method: `r: 16`.", {})
     targets: str | Sequence[str] | None = said("Roles or patterns of layers; the method's own if none.", None)
-    also: Sequence[str] = said("Trained whole beside it: head, norm, embed, or paths.", ())
+    also: str | Sequence[str] = said("Trained whole beside it: head, norm, embed, or paths.", ())
     adapter: str | None = said("Go on from this adapter instead of a fresh one.", None)
     name: str = said("Name of the adapter.", "")
 
@@ -56,7 +58,7 @@ class Recipe:
     epochs: float = said("Passes over the data, where no steps are given.", 1.0, above=0)
     batch: int = said("Examples of one forward on one device.", 4, least=1)
     accumulate: int = said("Forwards of one step.", 1, least=1)
-    rate: float = said("Learning rate.", 2e-4, above=0)
+    rate: float | None = said("Learning rate; the method's own if none.", None, above=0)
     schedule: Literal["linear", "cosine", "constant", "polynomial", "inverse_sqrt", "wsd"] = said(
         "Of the learning rate.", "linear"
     )
@@ -77,7 +79,9 @@ class Recipe:
     compile: bool = said("Compile the model.", False)
     device: Literal["auto", "cpu", "cuda", "mps"] = said("Where.", "auto")
 
-    save_every: int = said("Steps between checkpoints; 0 for none but the last.", 0, least=0, group="Output")
+    save_every: int = said(
+        "Steps between checkpoints; 0: only where training is interrupted.", 100, least=0, group="Output"
+    )
     eval_every: int = said("Steps between measurements on the validation data; 0: before and after only.", 0, least=0)
     log_every: int = said("Steps between points of the curves.", 1, least=1)
     report_to: Sequence[str] = said("tensorboard, wandb, where installed.", ())
@@ -85,7 +89,6 @@ class Recipe:
 
 
 def resolved(recipe: Recipe, digests: Mapping[str, str]) -> dict[str, Any]:
-    """The recipe as the manifest keeps it: no places, data by digest. `digests`: of `data`, `valid`, `second` ..."""
-    places = {"base", "adapter", "data", "valid", "second"}
-    found = {key: value for key, value in dataclasses.asdict(recipe).items() if key not in places}
+    """The recipe as the manifest keeps it: no places, data by digest. `digests`: of `base`, `data`, `valid` ..."""
+    found = {key: value for key, value in dataclasses.asdict(recipe).items() if key not in PLACES}
     return {**found, **digests}

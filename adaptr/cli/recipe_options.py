@@ -1,0 +1,87 @@
+"""The fields of a recipe as options of the command line, and what is said of a training before it begins."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from adaptr.cli import options, show
+from adaptr.training.fields import Field
+from adaptr.training.fields import fields as known
+
+if TYPE_CHECKING:
+    from adaptr.training.watching import About
+
+#: Fields that are an argument, or whose option is called otherwise.
+ARGUMENT, CALLED = "base", {"config": "--set"}
+
+
+def declared(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Each field but the base as an option, in their order."""
+    for field in reversed(list(known().values())):
+        if field.name != ARGUMENT:
+            function = _option(field)(function)
+    return function
+
+
+def _option(field: Field) -> Any:
+    name = CALLED.get(field.name, f"--{field.name.replace('_', '-')}")
+    said = f"{field.help}{_default(field)}"
+    if field.kinds == (bool,):
+        return click.option(name, field.name, is_flag=True, default=None, help=said)
+    several = Mapping in field.kinds or Sequence in field.kinds
+    kind: Any = click.Choice(field.choices) if field.choices else {int: int, float: float}.get(field.kinds[0], str)
+    shown = (
+        None if field.choices else "NAME=VALUE" if Mapping in field.kinds else {int: "N", float: "X"}.get(kind, "TEXT")
+    )
+    return click.option(name, field.name, type=kind, multiple=several, default=None, metavar=shown, help=said)
+
+
+def _default(field: Field) -> str:
+    return "" if field.required or field.default in (None, "", (), {}, False) else f"  [default: {field.default}]"
+
+
+def fields(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields that were given, as a recipe has them."""
+    found = {name: value for name, value in given.items() if value not in (None, ())}
+    if "config" in found:
+        found["config"] = options.fields(found["config"])
+    if "map" in found:
+        found["map"] = dict(_pair(one) for one in found["map"])
+    return found
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, sign, value = text.partition("=")
+    if not (name and sign and value):
+        raise click.UsageError(f"--map wants COLUMN=ITS NAME IN THE FILE, got `{text}`")
+    return name, value
+
+
+def about(found: About) -> Iterator[show.Block]:
+    """What will be trained, for people."""
+    of = f" of {found.parameters_of_base:,}" if found.parameters_of_base else ""
+    share = (
+        f" ({found.parameters / found.parameters_of_base:.2%})" if found.parameters and found.parameters_of_base else ""
+    )
+    config = ", ".join(f"{key}={json.dumps(value)}" for key, value in found.config.items())
+    yield show.Facts(
+        {
+            "base": f"{found.base} ({found.architecture})",
+            "method": f"{found.method}{config and f' ({config})'}",
+            "learns": f"{found.parameters:,}{of}{share}" if found.parameters is not None else "",
+            "targets": found.targets,
+            "task": found.task,
+            "data": ", ".join(
+                f"{value:,} {name}" for name, value in found.data.items() if isinstance(value, int) and value
+            ),
+            "course": f"{found.steps:,} steps of {found.accumulate} x {found.batch} examples",
+            "rate": f"{found.rate:g}, {found.schedule}",
+            "machine": f"{found.device}, {found.dtype}",
+            "memory": ", ".join(f"{name} {show.size(count)}" for name, count in found.memory.items()),
+            "output": found.out,
+        }
+    )

@@ -1,0 +1,138 @@
+"""What is learned from and measured on: records read, split and made into examples of their task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from adaptr import data, tasks
+from adaptr.data import Data, Record
+from adaptr.data.split import share_of
+from adaptr.errors import BadRecord
+from adaptr.tasks import Encoded, Limits, Task, Tools
+from adaptr.training.recipe import Recipe
+
+#: Records that are measured on where no others are given: of those that are learned from.
+MEASURED = 64
+
+
+@dataclass(frozen=True)
+class Given:
+    """Data as the recipe names it, read; no tokenizer, no weights. `second`: a text, "" for none."""
+
+    train: Data
+    valid: Data | None
+    task: Task
+    second: Data | None = None
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """Of what was learned from and measured on: no names, no places."""
+        found = {"data": self.train.digest}
+        for name, one in (("valid", self.valid), ("second", self.second)):
+            if one is not None:
+                found[name] = one.digest
+        return found
+
+    @property
+    def measured(self) -> Sequence[Record]:
+        """The records that the base and the adapter are compared on."""
+        return self.train.records[:MEASURED] if self.valid is None else self.valid.records
+
+
+def given(recipe: Recipe, base: Path) -> Given:
+    """Read it. Raises `DataError` and `BadRecord` with file and line."""
+    train = data.read(recipe.data, recipe.map)
+    task = tasks.find(recipe.task, base, train, recipe.objective)
+    share = None if recipe.valid is None else share_of(recipe.valid)
+    valid = None
+    if share is not None:
+        train, valid = data.split(train, share, recipe.seed)
+    elif recipe.valid is not None:
+        valid = data.read(recipe.valid, recipe.map)
+    second = None if recipe.second is None else data.read(recipe.second)
+    return Given(train, valid, task, second)
+
+
+@dataclass(frozen=True)
+class Examples:
+    """The same, ready for a model."""
+
+    given: Given
+    tools: Tools
+    limits: Limits
+    train: list[Encoded]
+    valid: list[Encoded]
+
+    @property
+    def collate(self) -> Callable[[Sequence[Mapping[str, Any]]], dict[str, Any]]:
+        task, tools = self.given.task, self.tools
+        return lambda examples: dict(task.collate(examples, tools))
+
+    @property
+    def notes(self) -> list[str]:
+        """What people should know of the data and of how it was read."""
+        said = [*self.given.train.said, *self.tools.said]
+        cut = [one for one in self.train if one.cut]
+        if cut:
+            tokens = sum(one.cut for one in cut)
+            said.append(
+                f"{len(cut)} of {len(self.train)} examples are cut at {self.limits.length} tokens, {tokens} in all"
+            )
+        if self.given.valid is None:
+            said.append("there is no validation data: loss before and after is of records that were learned from")
+        return said
+
+    @property
+    def statistics(self) -> dict[str, Any]:
+        """Of what is learned from, in figures."""
+        lengths = sorted(length(one) for one in self.train)
+        return {
+            "records": len(self.given.train.records),
+            "validation": 0 if self.given.valid is None else len(self.given.valid.records),
+            "examples": len(self.train),
+            "tokens": sum(lengths),
+            "learned": sum(one.learns for one in self.train),
+            "cut": sum(bool(one.cut) for one in self.train),
+            "cut_tokens": sum(one.cut for one in self.train),
+            "shortest": lengths[0],
+            "median": lengths[len(lengths) // 2],
+            "longest": lengths[-1],
+            "labels": list(self.limits.labels),
+        }
+
+
+def examples(recipe: Recipe, found: Given, base: Path) -> Examples:
+    """Raises `BadRecord` for one that is none of its task, is left without anything to learn, or is cut where `strict`
+    says that none is.
+    """
+    task, tools = found.task, tasks.tools(base)
+    limits = Limits(recipe.length, tuple(task.labels(found.train.records, base)))
+    train = list(task.encode(found.train.records, tools, limits))
+    valid = [] if found.valid is None else list(task.encode(found.valid.records, tools, limits))
+    cut = next((one for one in (*train, *valid) if one.cut), None) if recipe.strict else None
+    if cut is not None:
+        raise BadRecord(
+            f"{cut.record.place}: it is {cut.cut} tokens longer than `length`, {recipe.length}",
+            hint="raise `length`, or leave `strict` out, which refuses what is cut",
+        )
+    return Examples(found, tools, limits, train, valid)
+
+
+def length(one: Encoded) -> int:
+    """Tokens of an example; 1 for what has none, as an image."""
+    ids: Any = one.example.get("input_ids")
+    return 1 if ids is None else len(ids)
+
+
+def dataset(encoded: Sequence[Encoded], kind: str) -> Any:
+    """As the trainer of that `kind` takes it."""
+    rows = [dict(one.example) for one in encoded]
+    if kind in {"sft", "dpo"}:
+        from datasets import Dataset, disable_progress_bars
+
+        disable_progress_bars()
+        return Dataset.from_list(rows)
+    return rows

@@ -1,0 +1,71 @@
+"""Recipes as YAML files. An error names the line; files are meant from the recipe's own folder.
+
+base: ./smollm2
+data: answers.jsonl
+method: lora
+config: {r: 16}
+rate: 1.0e-3
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from adaptr.errors import AdaptrError, RecipeError, UsageError
+from adaptr.training import checking
+from adaptr.training.fields import fields, recipe
+from adaptr.training.recipe import PLACES, Recipe
+from adaptr.untrusted.lined import Lined
+
+SUFFIXES = frozenset({".yaml", ".yml"})
+_NUMBER = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
+
+
+def is_one(given: object) -> bool:
+    """Whether it names a recipe's file, by the end of its name."""
+    return isinstance(given, str | os.PathLike) and Path(given).suffix in SUFFIXES
+
+
+def read(path: Path) -> Recipe:
+    """The recipe in a file. Raises `RecipeError`, with the line, for whatever is wrong in it."""
+    file = Lined(path)
+    nodes = file.fields(file.root, fields(), "a recipe")
+    given = {name: _value(file, name, node) for name, node in nodes.items()}
+    try:
+        made = recipe(**given)
+    except UsageError as error:  # a field that is missing
+        raise RecipeError(f"`{path}`, line 1: {error}") from error
+    for name, check in checking.checks(made):
+        try:
+            check()
+        except AdaptrError as error:
+            node = nodes.get(name, nodes.get("method", file.root))
+            raise _placed(file, node, error) from error
+    return made
+
+
+def _value(file: Lined, name: str, node: Any) -> Any:
+    field, said = fields()[name], file.value(name, node)
+    if float in field.kinds and isinstance(said, str) and _NUMBER.fullmatch(said):
+        said = float(said)  # `1e-4`, which YAML takes for a text
+    try:
+        found = field.checked(said)
+    except UsageError as error:
+        raise _placed(file, node, error) from error
+    return from_folder(name, found, file.path.parent)
+
+
+def _placed(file: Lined, node: Any, error: AdaptrError) -> RecipeError:
+    return file.error(node.start_mark.line, str(error))
+
+
+def from_folder(name: str, value: Any, folder: Path) -> Any:
+    """A place as it is meant from a folder: references, names of the hub and `-` are what they are."""
+    if name not in PLACES or not isinstance(value, str) or "://" in value or os.path.isabs(value):
+        return value
+    beside = folder / value
+    explicit = value.startswith(("./", "../"))
+    return str(beside) if explicit or beside.exists() else value

@@ -1,0 +1,40 @@
+"""TRL's trainers with a session in between: language modelling and preferences."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from transformers import Trainer
+from trl import DPOTrainer, SFTTrainer
+
+from adaptr.training.lifecycle import Lifecycle
+
+
+class Causal(Lifecycle, SFTTrainer):  # type: ignore[misc]  # TRL has no types
+    """Language modelling.
+
+    TRL's fused head reads the weight of the head itself, past an adapter on that layer, and gives no logits, which a
+    method's own objective asks for; and on a CPU it costs more than it saves. There the loss is transformers' own.
+    """
+
+    def _forward(self, model: Any, inputs: Any, items: Any) -> tuple[Any, Any]:
+        whole = {**inputs, "use_cache": False}
+        if self._fused():
+            return SFTTrainer.compute_loss(self, model, whole, False, items), None
+        found: tuple[Any, Any] = Trainer.compute_loss(self, model, whole, True, items)
+        return found
+
+    def _fused(self) -> bool:
+        head = self.model.get_output_embeddings()
+        adapted = any(host is head for host in self.session.hosts.values())
+        plain = self.label_smoother is None and not self.session.method.supplies("objective")
+        return plain and not adapted and self.args.device.type != "cpu"
+
+    def log(self, logs: Any, start_time: Any = None) -> None:
+        """Past the means that TRL keeps of its own head."""
+        self._metrics["train"].clear()
+        super().log(logs, start_time)
+
+
+class Preferring(Lifecycle, DPOTrainer):  # type: ignore[misc]
+    """Chosen answers before rejected ones. The reference is the bare base, computed before the adapter is there."""
