@@ -105,7 +105,9 @@ class _Reader:
     def _input(self, node: Node) -> Input:
         found = self.file.fields(node, INPUT_FIELDS, "an input")
         if "adapter" not in found:
-            raise self.file.error(node.start_mark.line, "an input wants `adapter`", hint="give a file, a folder or a name")
+            raise self.file.error(
+                node.start_mark.line, "an input wants `adapter`", hint="give a file, a folder or a name"
+            )
         source = self._value("adapter", found["adapter"])
         weight: Any = 1.0
         if "weight" in found:
