@@ -104,6 +104,13 @@ def names() -> list[str]:
     return SORT.names()
 
 
+@functools.cache
+def default(use: str) -> str:
+    """The built-in method that is taken for `use` where none is named, as it says itself (`default_for`)."""
+    said = [name for name, file in SORT.sources().items() if "default_for" in file.read_text(encoding="utf-8")]
+    return next(name for name in said if use in method(name).default_for)
+
+
 def builtin_files() -> Mapping[str, str]:
     """Method name to module path of the built-ins."""
     return SORT.files()

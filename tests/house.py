@@ -35,7 +35,6 @@ KNOW_KINDS = (
 KNOW_FAMILIES = ("adaptr/families/", "plugins/adaptr_plugins/")
 #: Formats of others are tables of methods by nature.
 KNOW_METHODS = (
-    "adaptr/contract/capabilities.py",
     "adaptr/foreign/",
     "plugins/adaptr_plugins/",
     "plugins/adaptr_formats/",

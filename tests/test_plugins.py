@@ -20,7 +20,7 @@ import torch
 import adaptr
 import tiny
 from adaptr import LowRank, Param, errors, hookspecs, plugins
-from adaptr.contract.capabilities import LOW_RANK
+from adaptr.contract.capabilities import LOW_RANK, USES
 from adaptr.families.delta import Delta
 from adaptr.testing import logits, shaken
 
@@ -300,3 +300,9 @@ def test_what_all_targets_share_learns_as_one(points: dict[str, Any], tmp_path: 
     assert not torch.equal(trained, before)
     with adaptr.attach(model, again):
         assert torch.equal(logits(model(**tiny.inputs("llama"))).detach(), trained)
+
+
+def test_for_each_use_one_built_in_method_says_that_it_is_the_default() -> None:
+    said = sorted(use for name in plugins.builtin_files() for use in plugins.method(name).default_for)
+    assert said == sorted(USES)
+    assert {plugins.default(use) for use in USES} <= set(plugins.builtin_files())

@@ -23,7 +23,7 @@ from adaptr.composing.making import Work, opened_base, weights
 from adaptr.composing.parents import Parent
 from adaptr.composing.recipe import Input, Recipe, arguments, checked, files
 from adaptr.composing.searching import searched
-from adaptr.contract.capabilities import LOW_RANK, WRITTEN
+from adaptr.contract.capabilities import LOW_RANK
 from adaptr.errors import UsageError
 from adaptr.format import digest
 from adaptr.format.io import write
@@ -230,7 +230,7 @@ def _report(
 ) -> ComposeReport:
     numbers = {} if work is None else work.numbers
     total = [sum(getattr(made, name) for made in numbers.values()) for name in ("size", "wrong", "plain", "apart")]
-    factored = adapter.method == WRITTEN[LOW_RANK]
+    factored = adapter.method == plugins.default(LOW_RANK)
     ranks = {t.config["r"] for t in adapter.targets.values()} if factored else set()
     return ComposeReport(
         strategy=strategy.name,

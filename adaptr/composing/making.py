@@ -21,7 +21,7 @@ from adaptr.changes.deltas import Deltas, deltas
 from adaptr.composing import beside, parents
 from adaptr.composing.parents import Parent
 from adaptr.composing.recipe import Recipe
-from adaptr.contract.capabilities import DENSE, WRITTEN
+from adaptr.contract.capabilities import DENSE
 from adaptr.errors import NonFinite, NotPossible, UsageError
 from adaptr.precision import named
 from adaptr.results.assemble import fitting, place, shared_config
@@ -67,7 +67,7 @@ class Work:
                 "all weights are zero: the result would change nothing", hint="give one of them another weight"
             )
         method = fitting(bool(changed), bool(shifts), self._low(changed))
-        spool: dict[str, Tensor] | Spool = Spool(folder) if method == WRITTEN[DENSE] else {}
+        spool: dict[str, Tensor] | Spool = Spool(folder) if method == plugins.default(DENSE) else {}
         todo = [path for path in self.targets if path in changed or path in shifts]
         todo = sorted(todo, key=lambda path: -math.prod(self.targets[path].shape))  # big ones first
 

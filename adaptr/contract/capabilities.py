@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 #: Forms that a change can have as an operator and be written in: factors, all of its numbers, a bias alone.
 LOW_RANK, DENSE, BIAS = "low-rank", "dense", "bias"
 FORMS = frozenset({LOW_RANK, DENSE, BIAS})
-#: The method that results are written as where none is asked for, by their form.
-WRITTEN: Mapping[str, str] = {LOW_RANK: "lora", DENSE: "full", BIAS: "bitfit"}
-#: The method that puts several adapters on one another in one file.
-STACK = "stack"
-#: The gate that is learnt where none is asked for.
-GATE = "xlora"
+#: What a method can be taken for where none is named (`default_for`): to write a result of a form in, to put several
+#: adapters on one another in one file, to be learnt as a gate.
+STACK, GATE = "stack", "gate"
+USES = frozenset({*FORMS, STACK, GATE})
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,8 @@ class Declared(Configured[C]):
     #: What an operator may be for `written` to make tensors of it.
     forms: ClassVar[frozenset[str]] = frozenset()
     tokens: ClassVar[int | None] = None
+    #: What it is taken for where no method is named, some of `capabilities.USES`; one built-in method for each.
+    default_for: ClassVar[frozenset[str]] = frozenset()
     #: Of methods that are made of others: whether those learn too.
     trains_parts: ClassVar[bool] = True
     #: How fast it learns, where nothing is said: a learning rate of AdamW.

@@ -12,7 +12,7 @@ from typing import Any
 
 from adaptr.adapter import kinds
 from adaptr.contract import REASONS, Contract, settings
-from adaptr.contract.capabilities import FORMS
+from adaptr.contract.capabilities import FORMS, USES
 from adaptr.contract.params import INITS, Param
 from adaptr.errors import UsageError
 from adaptr.hookspecs import HOOKS
@@ -175,6 +175,10 @@ def _claims(cls: type[Contract[Any]]) -> Iterator[Fault]:
     """What a class says that it can, and lacks the member for."""
     if not isinstance(cls.forms, frozenset | set) or not FORMS.issuperset(cls.forms):
         yield f"`forms` is {cls.forms!r}, wanted a set of {', '.join(sorted(FORMS))}", ""
+    if not isinstance(cls.default_for, frozenset | set) or not USES.issuperset(cls.default_for):
+        yield f"`default_for` is {cls.default_for!r}, wanted a set of {', '.join(sorted(USES))}", ""
+    elif not cls.forms >= FORMS & cls.default_for:
+        yield f"`default_for` is {sorted(cls.default_for)}, of which `forms` lacks what it is to be written in", ""
     if bool(cls.forms) != cls.supplies("written"):
         yield "`forms` and `written` belong together: what an operator may be, and the tensors that are made of it", ""
     if cls.forms and any(param.shared for param in cls.params.values()):

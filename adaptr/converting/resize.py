@@ -20,7 +20,7 @@ from adaptr.algebra.operator import Operator
 from adaptr.bulk import workers
 from adaptr.changes.deltas import Deltas, deltas
 from adaptr.checkpoint.open import open_checkpoint
-from adaptr.contract.capabilities import BIAS, DENSE, LOW_RANK, WRITTEN
+from adaptr.contract.capabilities import BIAS, DENSE, LOW_RANK
 from adaptr.converting.convert import placed_as, require_finite
 from adaptr.converting.exporting import exported
 from adaptr.diffing.sides import solid
@@ -59,7 +59,7 @@ def resize(
     would change nothing; `NoDelta` for what has no delta, a transform without `base` included.
     """
     require_size(rank, energy, needed=True)
-    return _written(source, out, "adaptr", WRITTEN[LOW_RANK], rank, energy, False, force, base, "resize", dtype)
+    return _written(source, out, "adaptr", plugins.default(LOW_RANK), rank, energy, False, force, base, "resize", dtype)
 
 
 def convert_method(
@@ -87,7 +87,7 @@ def convert_method(
     if not forms:
         raise Unsupported(
             f"no delta can be written as `{method}`: its tensors don't follow from what they do",
-            hint=f"possible: {', '.join(f'`{WRITTEN[form]}`' for form in (LOW_RANK, DENSE))}",
+            hint=f"possible: {', '.join(f'`{plugins.default(form)}`' for form in (LOW_RANK, DENSE))}",
         )
     require_size(rank, energy, needed=False)
     if LOW_RANK not in forms and (rank is not None or energy is not None):

@@ -20,12 +20,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adaptr import foreign, precision
+from adaptr import foreign, plugins, precision
 from adaptr.adapter import Adapter, Target
 from adaptr.algebra.lowrank import LowRank
 from adaptr.changes.deltas import Deltas, deltas
 from adaptr.changes.plan import members
-from adaptr.contract.capabilities import LOW_RANK, WRITTEN
+from adaptr.contract.capabilities import LOW_RANK
 from adaptr.converting.convert import require_finite
 from adaptr.converting.served_names import named
 from adaptr.errors import NotPossible, Unsupported, UsageError, phrases
@@ -191,11 +191,13 @@ def _plain(adapter: Adapter, most: int, dtype: torch.dtype | None) -> tuple[Adap
         fill = r - A.shape[0]
         targets[path] = dataclasses.replace(changes.targets[path], config=_config(config))
         tensors[f"{path}:A"], tensors[f"{path}:B"] = pad(A, (0, 0, 0, fill)), pad(B, (0, fill))
-    return Adapter(WRITTEN[LOW_RANK], _config(config), targets, tensors, base=adapter.base, name=adapter.name), error
+    return Adapter(
+        plugins.default(LOW_RANK), _config(config), targets, tensors, base=adapter.base, name=adapter.name
+    ), error
 
 
 def _config(values: Mapping[str, Any]) -> dict[str, Any]:
-    return dict(vars(method(WRITTEN[LOW_RANK]).config(values)))
+    return dict(vars(method(plugins.default(LOW_RANK)).config(values)))
 
 
 def _cut(changes: Deltas, most: int, dtype: torch.dtype | None) -> tuple[dict[str, tuple[Tensor, Tensor]], float]:

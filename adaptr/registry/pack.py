@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adaptr import foreign
+from adaptr import foreign, plugins
 from adaptr.contract.capabilities import STACK
 from adaptr.errors import InputError, UnsafePickle, phrases
 from adaptr.foreign import formats
@@ -237,7 +237,7 @@ def _annotations(adapter: Adapter, form: str) -> Iterator[tuple[str, str]]:
     base = adapter.base
     said = {
         terms.SPEC_VERSION: terms.SPEC,
-        terms.KIND: terms.STACK if adapter.method == STACK else terms.ADAPTER,
+        terms.KIND: terms.STACK if adapter.method == plugins.default(STACK) else terms.ADAPTER,
         terms.FORMAT: form,
         terms.METHOD: adapter.method,
         terms.RANK: ",".join(map(str, ranks[:8])),

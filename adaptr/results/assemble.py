@@ -13,7 +13,7 @@ from adaptr import plugins
 from adaptr.adapter import REPLACED, Adapter, Base, Target
 from adaptr.algebra.lowrank import LowRank
 from adaptr.algebra.operator import Operator
-from adaptr.contract.capabilities import BIAS, DENSE, LOW_RANK, WRITTEN
+from adaptr.contract.capabilities import BIAS, DENSE, LOW_RANK
 from adaptr.errors import NoDelta, NothingChanged
 from adaptr.results.storing import cast
 
@@ -71,7 +71,7 @@ def assemble(
 def fitting(deltas: bool, biases: bool, low: bool) -> str:
     """The method for what there is: deltas of weights (low-rank ones?), changes of biases, or neither."""
     form = (LOW_RANK if low else DENSE) if deltas else BIAS if biases else LOW_RANK
-    return WRITTEN[form]
+    return plugins.default(form)
 
 
 def place(

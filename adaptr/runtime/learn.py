@@ -60,7 +60,7 @@ def learn(
     data: str | os.PathLike[str],
     out: str | os.PathLike[str],
     *,
-    method: str = GATE,
+    method: str | None = None,
     steps: int = 100,
     size: int = 4,
     rate: float | None = None,
@@ -73,12 +73,15 @@ def learn(
 ) -> LearnReport:
     """Train a gate over `experts` on the examples in `data`, in batches of `size`, and write it to `out`.
 
+    `method`: a gate that learns; None for the one that says that it is taken so.
+
     The same call gives the same bytes on one machine. Raises what `create` raises for experts that don't fit, and
     `WrongBase` for one that names another base and says nothing else of it, unless `any_base`.
     """
     import torch
 
     started = time.perf_counter()
+    method = plugins.default(GATE) if method is None else method
     if not _learns(method):
         raise phrases.unknown(
             UsageError,

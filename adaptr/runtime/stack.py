@@ -50,7 +50,7 @@ def _children(model: nn.Module, adapters: Several) -> tuple[dict[str, tuple[Adap
     given = several(adapters, least=0)
     if len(given) == 1 and not given[0].name:
         saved = opened(given[0].what, model)
-        if saved.method == STACK:
+        if saved.method == plugins.default(STACK):
             return *_saved(saved), weighting.number(given[0].weight, saved.label)
         if is_one(adapters):
             raise UsageError(f"`{saved.label}` is no stack but one `{saved.method}`", hint="name it: `{'a': adapter}`")
@@ -70,7 +70,8 @@ class Stack(Handle):
     """
 
     def __init__(self, model: nn.Module) -> None:
-        super().__init__(model, Adapter(STACK, {}, {}, {}), STACK)
+        method = plugins.default(STACK)
+        super().__init__(model, Adapter(method, {}, {}, {}), method)
         self._adapters: dict[str, Adapter] = {}
         self._handles: dict[str, Handle] = {}  # of those that are attached
         self._weights: dict[str, Weight] = {}
@@ -102,7 +103,7 @@ class Stack(Handle):
     def adapted(self, name: str = "") -> Adapter:
         """All of it as one adapter of the method `stack`: to be saved, attached, merged as a whole."""
         config = {"order": list(self), "weights": dict(self._weights), "off": sorted(self._off)}
-        return gather.over(STACK, self._adapters, config=config).replace(name=name)
+        return gather.over(plugins.default(STACK), self._adapters, config=config).replace(name=name)
 
     # ------------------------------------------------------------ changing weights
 

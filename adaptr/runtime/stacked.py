@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from adaptr import plugins
 from adaptr.adapter import weighting
 from adaptr.composing import gather
 from adaptr.contract.capabilities import STACK
@@ -52,7 +53,7 @@ def stacked(
     weights = {name: weighting.checked(each.weight, each.label) for name, each in given.items()}
     if isinstance(base, Path):
         require_named(base, list(children.values()), any_base)
-    made = gather.over(STACK, children, config={"weights": weights}, any_base=any_base).replace(
+    made = gather.over(plugins.default(STACK), children, config={"weights": weights}, any_base=any_base).replace(
         name=Path(out).name.split(".")[0]
     )
     file = write(made, place, force)

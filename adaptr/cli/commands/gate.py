@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from adaptr import plugins
 from adaptr.cli import options, show
 from adaptr.cli.output import Output
 from adaptr.cli.progress import bar
@@ -37,7 +38,9 @@ SECTION = "Run"
     "--data", required=True, type=click.Path(), metavar="FILE", help=".tsv, .txt or .jsonl: an example a line."
 )
 @options.output_option("The gate to write, with its experts.")
-@click.option("--method", default=GATE, show_default=True, metavar="METHOD", help="A gate that learns.")
+@click.option(
+    "--method", default=plugins.default(GATE), show_default=True, metavar="METHOD", help="A gate that learns."
+)
 @click.option("--set", "fields", multiple=True, metavar="FIELD=VALUE", help="A field of the method's configuration.")
 @click.option("--steps", type=click.IntRange(1), default=100, show_default=True, metavar="N")
 @click.option(

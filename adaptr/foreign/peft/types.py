@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from adaptr.foreign.same import Same
 
 SORT = Sort("type of PEFT's", "adaptr_formats.peft", "adaptr.peft_types", "`adaptr_formats/peft`")
-#: Types that PEFT 0.21 has: those that have no file are refused as ones that can't be read yet.
+#: Types that PEFT 0.21 has: those of them that have no file are refused as ones that can't be read yet.
 PEFT = frozenset({
+    "ADALORA", "IA3", "LOHA", "LOKR", "LORA", "OFT", "P_TUNING", "PREFIX_TUNING", "PROMPT_TUNING", "SHIRA", "VERA",
     "BOFT", "HRA", "FOURIERFT", "VBLORA", "LN_TUNING", "TRAINABLE_TOKENS", "ADAPTION_PROMPT", "MISS", "BONE",
     "RANDLORA", "ROAD", "C3A", "DELORA", "HIRA", "GRALORA", "WAVEFT", "XLORA", "POLY", "CPT", "CARTRIDGE",
     "MULTITASK_PROMPT_TUNING", "OSF", "PSOFT", "DEFT", "GLORA", "LILY", "PEANUT", "BEFT", "FROD", "TINYLORA",

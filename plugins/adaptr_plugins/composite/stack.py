@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from adaptr import Adapter, Composite
 from adaptr.adapter.weighting import restored, stored
+from adaptr.contract.capabilities import STACK
 from adaptr.errors import BadConfig
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class Config:
 
 class Stack(Composite[Config]):
     name = "stack"
+    default_for = frozenset({STACK})
     examples = {"style": ("lora", ["attn.o", "mlp.down"], {"r": 2}), "tone": ("dora", ["attn.o"], {"r": 2})}
 
     def parts(self, cfg: Config) -> Mapping[str, tuple[str, Spec, Mapping[str, Any]]]:

@@ -28,6 +28,7 @@ class Full(Delta[Config]):
     targets = ("all-linear",)
     as_stored = True
     forms = frozenset({DENSE})
+    default_for = frozenset({DENSE})
 
     def delta(self, p: Live, cfg: Config) -> Dense:
         return Dense(p["D"])

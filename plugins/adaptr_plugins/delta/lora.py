@@ -39,6 +39,7 @@ class LoRA(Delta[Config]):
     targets = ("all-linear",)
     as_stored = True
     forms = frozenset({LOW_RANK})
+    default_for = frozenset({LOW_RANK})
 
     def scale(self, cfg: Config) -> float:
         return cfg.alpha / (math.sqrt(cfg.r) if cfg.rslora else cfg.r)

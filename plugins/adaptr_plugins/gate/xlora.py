@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from adaptr import Gate, Param, Target, targets
 from adaptr.contract import Live, Weighing
+from adaptr.contract.capabilities import GATE
 from adaptr.errors import BadConfig, Unsupported
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class Config:
 
 class XLoRA(Gate[Config]):
     name = "xlora"
+    default_for = frozenset({GATE})
     passes = True
     kinds = Gate.kinds | {"model"}
     params = {

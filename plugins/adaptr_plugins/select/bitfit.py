@@ -20,6 +20,7 @@ class BitFit(SelectBias[Nothing]):
     params = {"b": Param("out")}
     targets = ("re:.*",)
     forms = frozenset({BIAS})
+    default_for = frozenset({BIAS})
 
     def written(self, op: Operator | None, bias: Tensor | None) -> tuple[dict[str, Any], dict[str, Tensor]]:
         assert op is None
