@@ -76,7 +76,7 @@ def _template(tokenizer: PreTrainedTokenizerBase) -> str:
     try:
         return str(tokenizer.get_chat_template())
     except ValueError as error:
-        raise DataError(f"the base's chat template can't be chosen: {error}") from None
+        raise DataError(f"the base's chat template can't be chosen: {error}", hint="name one `default`") from None
 
 
 def _renderer(record: Record, tokenizer: PreTrainedTokenizerBase, template: str) -> Callable[..., str]:

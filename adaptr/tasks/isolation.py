@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 FIRST, SECOND = (5, 3, 4, 6, 7), (4, 7, 3, 5)
 #: How far logits may be apart, as a share: in fp32, and in fewer bits.
 ROUNDING, COARSE = 1e-3, 3e-2
+ALONE = "leave `pack` out"
 
 
 def require_isolation(model: nn.Module) -> None:
@@ -31,7 +32,9 @@ def require_isolation(model: nn.Module) -> None:
             places = torch.tensor([[*range(len(FIRST)), *range(len(SECOND))]], device=device)
             beside = model(input_ids=row, position_ids=places, use_cache=False).logits[0, len(FIRST) :].float()
     except (TypeError, ValueError) as error:
-        raise Unsupported(f"{type(model).__name__} takes no positions, so records can't share a row") from error
+        raise Unsupported(
+            f"{type(model).__name__} takes no positions, so records can't share a row", hint=ALONE
+        ) from error
     finally:
         model.train(training)
     apart = float((alone - beside).norm() / alone.norm())
@@ -39,5 +42,5 @@ def require_isolation(model: nn.Module) -> None:
     if not apart <= (ROUNDING if fine else COARSE):
         raise Unsupported(
             f"{type(model).__name__} does not keep records in one row apart: logits differ by {apart:.1e}",
-            hint="leave `pack` out",
+            hint=ALONE,
         )

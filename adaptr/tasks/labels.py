@@ -42,14 +42,20 @@ def labels_of(records: Sequence[Record], base: Path | None, ending: str, column:
 
     `ending`: of the name of the base's class. Raises `DataError` where there are fewer than two.
     """
-    found = dict.fromkeys(name_of(record, column) for record in records)
+    return names_of(dict.fromkeys(name_of(record, column) for record in records), base, ending, column)
+
+
+def names_of(found: Mapping[str, object], base: Path | None, ending: str, column: str) -> tuple[str, ...]:
     if len(found) > MOST:
         raise DataError(f"`{column}`", verb="has", got=f"{len(found)} different values", want=f"at most {MOST} classes")
     own = own_names(base, ending) if base is not None else ()
     if set(found) <= set(own):
         return own
     if len(found) < 2:
-        raise DataError(f"every `{column}` is `{shown(next(iter(found), ''))}`, so there is nothing to tell apart")
+        raise DataError(
+            f"every `{column}` is `{shown(next(iter(found), ''))}`, so there is nothing to tell apart",
+            want="two or more",
+        )
     return ordered(found)
 
 

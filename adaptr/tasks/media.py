@@ -58,7 +58,7 @@ def picture(medium: Medium) -> Image:
     try:
         from PIL import Image
     except ImportError:
-        raise MissingExtra("images need Pillow: `pip install pillow`") from None
+        raise MissingExtra("images need Pillow", hint="`pip install pillow`") from None
     if isinstance(medium.what, list):
         return Image.fromarray(_pixels(medium))
     try:

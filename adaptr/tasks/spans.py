@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from adaptr.data.records import Record
-from adaptr.errors import Unsupported
 from adaptr.tasks.padding import IGNORED
 
 if TYPE_CHECKING:
@@ -38,13 +37,7 @@ class Tokens:
 
 
 def tokenised(texts: Sequence[Spans], tokenizer: PreTrainedTokenizerBase) -> list[Tokens]:
-    """The tokens of each; those that touch a span are learned. Raises `Unsupported` for a tokenizer without offsets."""
-    if not tokenizer.is_fast:
-        raise Unsupported(
-            f"the tokenizer ({type(tokenizer).__name__}) doesn't say which characters a token stands for, so what is "
-            "to be learned can't be told from the prompt",
-            hint="take a base with a `tokenizer.json`",
-        )
+    """The tokens of each; those that touch a span are learned."""
     found: dict[int, Tokens] = {}
     for special in (True, False):
         part = [i for i, one in enumerate(texts) if one.special is special]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from adaptr.data.records import Record
-from adaptr.errors import DataError
+from adaptr.errors import DataError, Unsupported
 from adaptr.tasks.base import Batch, Encoded, Example, Limits, Tools
 from adaptr.tasks.padding import batches, padded
 
@@ -42,6 +42,18 @@ def needed(tools: Tools) -> PreTrainedTokenizerBase:
     if tools.tokenizer is None:
         raise DataError("the base has no tokenizer beside it, so texts can't be read", hint="save it in the folder")
     return tools.tokenizer
+
+
+def spelled(tools: Tools) -> PreTrainedTokenizerBase:
+    """A tokenizer that says which characters a token stands for. Raises `Unsupported` for one that does not."""
+    tokenizer = needed(tools)
+    if not tokenizer.is_fast:
+        raise Unsupported(
+            f"the tokenizer ({type(tokenizer).__name__}) doesn't say which characters a token stands for, so what is "
+            "to be learned can't be told from the rest",
+            hint="take a base with a `tokenizer.json`",
+        )
+    return tokenizer
 
 
 def room(tools: Tools, limits: Limits) -> int:

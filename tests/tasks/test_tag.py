@@ -87,7 +87,7 @@ def test_answers_have_a_tag_for_each_word(tmp_path: Path) -> None:
 def test_names_of_tags() -> None:
     records = [Record({"words": WORDS, "tags": TAGS}, Place("a", 1))]
     assert TAG.labels(records) == ("B-LOC", "O")
-    with pytest.raises(DataError, match="every tag is `O`"):
+    with pytest.raises(DataError, match="every `tags` is `O`"):
         TAG.labels([Record({"words": ["a"], "tags": ["O"]}, Place("a", 1))])
 
 

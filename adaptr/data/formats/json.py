@@ -38,7 +38,8 @@ def _document(text: str, called: str) -> object:
         return json_object(b'{"":' + text.encode() + b"\n}", "the file", DataError)[""]
     except DataError as error:
         line = re.search(r": line (\d+) column", str(error))
-        raise DataError(f"{called}{f':{line[1]}' if line else ''}: {error}") from None
+        place = f"{called}:{line[1]}" if line else called
+        raise DataError(f"{place}: {error}", hint="`python -m json.tool FILE` shows where") from None
 
 
 def _is_lines(text: str) -> bool:

@@ -7,22 +7,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adaptr.data.records import Data, Record
-from adaptr.tasks.base import Batch, Encoded, Example, Limits, Task, Tools
-from adaptr.tasks.labels import fractional, label, labels_of, likeliest
-from adaptr.tasks.models import answering, fresh, loaded, with_filling
+from adaptr.tasks.base import Batch, Encoded, Example, Limits, Tools
+from adaptr.tasks.classes import Classes
+from adaptr.tasks.labels import fractional, labels_of
+from adaptr.tasks.models import loaded, with_filling
 from adaptr.tasks.texts import encoded, pads
 
 if TYPE_CHECKING:
     from torch import nn
 
 
-class Classification(Task):
+class Classification(Classes):
     """`text` or `text` and `text_pair`, with `label`: a text or a number that names the class."""
 
     name = "classify"
     summary = "Say which of some classes a text, or a pair of texts, is of."
     columns = (("text", "text_pair", "label"), ("text", "label"))
-    metrics = ("accuracy", "f1")
 
     def suits(self, data: Data) -> bool:
         return super().suits(data) and not fractional(data.records)
@@ -34,20 +34,10 @@ class Classification(Task):
         return with_filling(loaded(base, "AutoModelForSequenceClassification", labels, load), base)
 
     def encode(self, records: Iterable[Record], tools: Tools, limits: Limits) -> Iterator[Encoded]:
-        ids = {name: i for i, name in enumerate(limits.labels)}
-        return encoded(records, tools, limits, lambda record: ids[label(record, limits.labels)])
+        return encoded(records, tools, limits, lambda record: self.number(record, limits))
 
     def collate(self, examples: Sequence[Example], tools: Tools) -> Batch:
         import torch
 
         labels = torch.tensor([example["labels"] for example in examples])
         return {**pads(examples, tools), "labels": labels}
-
-    def heads(self, model: nn.Module, base: Path) -> tuple[str, ...]:
-        return fresh(model)
-
-    def predicted(self, model: nn.Module, batch: Batch, tools: Tools) -> Sequence[str]:
-        return likeliest(model, answering(model, batch).logits)
-
-    def wanted(self, record: Record, limits: Limits) -> str:
-        return label(record, limits.labels)

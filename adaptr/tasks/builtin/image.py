@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING
 
 from adaptr.data.records import Record
 from adaptr.errors import DataError
-from adaptr.tasks.base import Batch, Encoded, Example, Limits, Task, Tools
-from adaptr.tasks.labels import label, labels_of, likeliest
+from adaptr.tasks.base import Batch, Encoded, Example, Limits, Tools
+from adaptr.tasks.classes import Classes
+from adaptr.tasks.labels import labels_of
 from adaptr.tasks.media import Medium, picture
-from adaptr.tasks.models import answering, fresh, loaded
+from adaptr.tasks.models import loaded
 from adaptr.tasks.numbers import array
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-class ImageClassification(Task):
+class ImageClassification(Classes):
     """`image`: a file beside the data, or pixels (height, width, 3); or `pixel_values` as the model takes them. `label`
     names the class. Images are opened as they are put into a batch.
     """
@@ -26,7 +27,6 @@ class ImageClassification(Task):
     name = "image"
     summary = "Say which of some classes an image is of."
     columns = (("image", "label"), ("pixel_values", "label"))
-    metrics = ("accuracy", "f1")
 
     def labels(self, records: Sequence[Record], base: Path | None = None) -> tuple[str, ...]:
         return labels_of(records, base, "ForImageClassification")
@@ -35,9 +35,8 @@ class ImageClassification(Task):
         return loaded(base, "AutoModelForImageClassification", labels, load)
 
     def encode(self, records: Iterable[Record], tools: Tools, limits: Limits) -> Iterator[Encoded]:
-        ids = {name: i for i, name in enumerate(limits.labels)}
         for record in records:
-            answer = ids[label(record, limits.labels)]
+            answer = self.number(record, limits)
             if "pixel_values" in record.values:
                 yield Encoded({"pixel_values": array(record, "pixel_values", 3), "labels": answer}, record)
                 continue
@@ -51,15 +50,6 @@ class ImageClassification(Task):
         pixels = [_values(example, tools) for example in examples]
         return {"pixel_values": torch.stack(pixels), "labels": torch.tensor([one["labels"] for one in examples])}
 
-    def heads(self, model: nn.Module, base: Path) -> tuple[str, ...]:
-        return fresh(model)
-
-    def predicted(self, model: nn.Module, batch: Batch, tools: Tools) -> Sequence[str]:
-        return likeliest(model, answering(model, batch).logits)
-
-    def wanted(self, record: Record, limits: Limits) -> str:
-        return label(record, limits.labels)
-
 
 def _values(example: Example, tools: Tools) -> Tensor:
     """(3, height, width), as the base's processor makes them."""
@@ -68,7 +58,10 @@ def _values(example: Example, tools: Tools) -> Tensor:
     if "pixel_values" in example:
         return torch.as_tensor(example["pixel_values"])
     if tools.processor is None:
-        raise DataError("the base has no `preprocessor_config.json`, so what it does to images isn't known")
+        raise DataError(
+            "the base has no `preprocessor_config.json`, so what it does to images isn't known",
+            hint="give `pixel_values`, or a base with its processor",
+        )
     medium: Medium = example["image"]  # type: ignore[assignment]
     found: Tensor = tools.processor(images=picture(medium), return_tensors="pt")["pixel_values"][0]
     return found

@@ -13,7 +13,7 @@ from adaptr.tasks.generating import generated
 from adaptr.tasks.models import answering, loaded
 from adaptr.tasks.padding import IGNORED, batches, padded
 from adaptr.tasks.spans import Spans, Tokens, tokenised
-from adaptr.tasks.texts import needed, room
+from adaptr.tasks.texts import needed, room, spelled
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -39,7 +39,7 @@ class LanguageModelling(Task):
         return loaded(base, "AutoModelForCausalLM", load=load)
 
     def encode(self, records: Iterable[Record], tools: Tools, limits: Limits) -> Iterator[Encoded]:
-        tokenizer, length = needed(tools), room(tools, limits)
+        tokenizer, length = spelled(tools), room(tools, limits)
         for many in batches(records):
             for tokens in tokenised([spans(record, tokenizer) for record in many], tokenizer):
                 whole = "text" in tokens.record.values and not answered(tokens.record)

@@ -14,7 +14,7 @@ from adaptr.tasks.chat import conversation
 from adaptr.tasks.models import loaded
 from adaptr.tasks.padding import IGNORED, batches, padded
 from adaptr.tasks.spans import Spans, Tokens, tokenised
-from adaptr.tasks.texts import needed, room
+from adaptr.tasks.texts import room, spelled
 
 if TYPE_CHECKING:
     from torch import nn
@@ -38,7 +38,7 @@ class Preference(Task):
         return loaded(base, "AutoModelForCausalLM", load=load)
 
     def encode(self, records: Iterable[Record], tools: Tools, limits: Limits) -> Iterator[Encoded]:
-        tokenizer, length = needed(tools), room(tools, limits)
+        tokenizer, length = spelled(tools), room(tools, limits)
         for many in batches(records):
             sides = [[_spans(record, name, tokenizer) for record in many] for name in ANSWERS]
             for pair in zip(*(tokenised(side, tokenizer) for side in sides), strict=True):

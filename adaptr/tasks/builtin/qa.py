@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from adaptr.data.records import Record
-from adaptr.errors import Unsupported, shown
+from adaptr.errors import shown
 from adaptr.tasks.base import Batch, Encoded, Example, Limits, Task, Tools
 from adaptr.tasks.models import answering, fresh, loaded
-from adaptr.tasks.texts import needed, pads, room
+from adaptr.tasks.texts import pads, room, spelled
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -52,9 +52,7 @@ class QuestionAnswering(Task):
         return loaded(base, "AutoModelForQuestionAnswering", load=load, head=True)
 
     def encode(self, records: Iterable[Record], tools: Tools, limits: Limits) -> Iterator[Encoded]:
-        tokenizer, length = needed(tools), room(tools, limits)
-        if not tokenizer.is_fast:
-            raise Unsupported(f"{type(tokenizer).__name__} doesn't say which characters a token stands for")
+        tokenizer, length = spelled(tools), room(tools, limits)
         for record in records:
             yield from _windows(record, tokenizer, length)
 

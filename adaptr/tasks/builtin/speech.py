@@ -77,7 +77,10 @@ def _sound(record: Record, tools: Tools) -> Example:
 def _rate(tools: Tools) -> int:
     found = getattr(tools.processor, "feature_extractor", tools.processor)
     if found is None:
-        raise DataError("the base has no `preprocessor_config.json`, so how it hears isn't known")
+        raise DataError(
+            "the base has no `preprocessor_config.json`, so how it hears isn't known",
+            hint="give `input_features`, or a base with its processor",
+        )
     return int(found.sampling_rate)
 
 

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adaptr.data.records import Record, named
-from adaptr.errors import DataError, Unsupported, shown
+from adaptr.errors import shown
 from adaptr.tasks.base import Batch, Encoded, Example, Limits, Task, Tools
-from adaptr.tasks.labels import likeliest, ordered, own_names
+from adaptr.tasks.labels import likeliest, names_of
 from adaptr.tasks.models import answering, fresh, loaded, with_filling
 from adaptr.tasks.padding import IGNORED, batches, padded
-from adaptr.tasks.texts import needed, room
+from adaptr.tasks.texts import room, spelled
 
 if TYPE_CHECKING:
     from torch import nn
@@ -32,20 +32,13 @@ class Tagging(Task):
 
     def labels(self, records: Sequence[Record], base: Path | None = None) -> tuple[str, ...]:
         found = dict.fromkeys(tag for record in records for tag in tags_of(record))
-        own = own_names(base, ENDING) if base is not None else ()
-        if set(found) <= set(own):
-            return own
-        if len(found) < 2:
-            raise DataError(f"every tag is `{shown(next(iter(found)))}`, so there is nothing to tell apart")
-        return ordered(found)
+        return names_of(found, base, ENDING, "tags")
 
     def model(self, base: Path, labels: Sequence[str], **load: object) -> nn.Module:
         return with_filling(loaded(base, "AutoModelForTokenClassification", labels, load), base)
 
     def encode(self, records: Iterable[Record], tools: Tools, limits: Limits) -> Iterator[Encoded]:
-        tokenizer, length = needed(tools), room(tools, limits)
-        if not tokenizer.is_fast:
-            raise Unsupported(f"{type(tokenizer).__name__} doesn't say which characters a token stands for")
+        tokenizer, length = spelled(tools), room(tools, limits)
         ids = {name: i for i, name in enumerate(limits.labels)}
         for many in batches(records):
             tags = [_known(record, limits.labels) for record in many]
