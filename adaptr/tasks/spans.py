@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,6 +12,10 @@ from adaptr.tasks.padding import IGNORED
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+
+#: A span behind every text.
+NOWHERE = (sys.maxsize, sys.maxsize)
 
 
 @dataclass(frozen=True)
@@ -55,10 +60,21 @@ def tokenised(texts: Sequence[Spans], tokenizer: PreTrainedTokenizerBase) -> lis
 
 
 def _masked(text: Spans, ids: list[int], offsets: Sequence[tuple[int, int]], end: int | None) -> Tokens:
-    learns = [any(a < e and s < b for a, b in text.learned) for s, e in offsets]
+    learns = _touching(offsets, text.learned)
     if text.ends and end is not None:
         if not ids or ids[-1] != end:
             ids, learns = [*ids, end], [*learns, True]
         learns[-1] = True
     labels = [one if yes else IGNORED for one, yes in zip(ids, learns, strict=True)]
     return Tokens(text.record, ids, [IGNORED, *labels[1:]])
+
+
+def _touching(offsets: Sequence[tuple[int, int]], spans: Sequence[tuple[int, int]]) -> list[bool]:
+    """Which tokens touch a span; both are in the order of the text. Tokens of no characters touch none."""
+    found, ahead = [], iter(spans)
+    start, end = next(ahead, NOWHERE)
+    for first, last in offsets:
+        while end <= first:
+            start, end = next(ahead, NOWHERE)
+        found.append(start < last and first < last)
+    return found
