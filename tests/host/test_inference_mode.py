@@ -78,3 +78,13 @@ def test_one_token_is_what_it_is_among_many(method: str, bias: bool, dtype: torc
             one = layer(x[0, 3].reshape(shape))
             assert one.shape == (*shape[:-1], 40)
             assert_close(one.flatten(), many[0, 3], 2e-2 if dtype is torch.bfloat16 else 1e-6)
+
+
+def test_what_is_kept_from_inference_mode_does_not_enter_a_graph() -> None:
+    model = tiny.model("llama").requires_grad_(False)
+    given = torch.randn(1, 4, tiny.WIDTH, requires_grad=True)
+    with adaptr.attach(model, shaken(adaptr.create(model, "dora"))):
+        with torch.inference_mode():
+            model(inputs_embeds=given)
+        model(inputs_embeds=given).logits.sum().backward()
+    assert given.grad is not None

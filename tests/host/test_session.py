@@ -14,7 +14,7 @@ import tiny
 from adaptr import Insert, Param, errors, plugins
 from adaptr.contract import Group, Phase
 from adaptr.contract.lifecycle import phase_at
-from adaptr.testing import Driver, Laws
+from adaptr.testing import Driver, Laws, shaken
 
 
 @dataclass(frozen=True)
@@ -211,3 +211,26 @@ def test_parts_of_a_composite_keep_their_own_course() -> None:
         finished = session.finish()
     assert not any(".w" in key for key in finished.tensors)
     assert any(".A" in key for key in finished.tensors)
+
+
+def test_a_phase_that_is_at_work_does_not_begin_again() -> None:
+    model = tiny.model("llama")
+    with adaptr.train(model, shaken(adaptr.create(model, "staged"))) as session:
+        before = {key: p.detach().clone() for key, p in session.named().items()}
+        session.begin(0)
+        assert all(torch.equal(p, before[key]) for key, p in session.named().items())
+        for _ in range(2):
+            session.begin(1)
+        assert all(torch.equal(p, before[key] / 2) for key, p in session.named().items())
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_flags_come_back_in_whatever_order_sessions_end(first: int) -> None:
+    model = tiny.model("llama")
+    model.lm_head.weight.requires_grad_(False)
+    before = {name: p.requires_grad for name, p in model.named_parameters()}
+    sessions = [adaptr.train(model, adaptr.create(model, "lora", name=name)) for name in "ab"]
+    sessions[first].detach()
+    assert not any(p.requires_grad for name, p in model.named_parameters() if name in before)
+    sessions[1 - first].detach()
+    assert {name: p.requires_grad for name, p in model.named_parameters()} == before
