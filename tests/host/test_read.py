@@ -14,12 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import adaptr
-import tiny
 from adaptr import errors
 from adaptr.runtime.pool import fit
-from adaptr.testing import assert_close, logits, merged, shaken
-
-X = torch.randn(2, 5, 16, generator=torch.Generator().manual_seed(7))
+from adaptr.testing import assert_close, merged
+from attached import X, fresh, seeded
 
 
 class Attention(nn.Module):
@@ -47,11 +45,6 @@ class Reads(nn.Module):
         x = F.conv1d(x.transpose(1, 2), self.conv.weight, self.conv.bias, padding=1).transpose(1, 2)
         x = self.fc(x)
         return F.linear(x, self.table(torch.arange(16))) + F.linear(x, self.table.weight)
-
-
-def seeded(make: Callable[[], nn.Module]) -> nn.Module:
-    torch.manual_seed(0)
-    return make().eval()
 
 
 def encoder() -> nn.Module:
@@ -98,10 +91,6 @@ CASES: list[tuple[Callable[[], nn.Module], Callable[[nn.Module], Tensor], list[s
     (wavlm, sound, ["q_proj", "k_proj", "v_proj", "out_proj"]),
 ]
 IDS = [f"{make.__name__}-{paths[0]}" for make, _, paths in CASES]
-
-
-def fresh(model: nn.Module, method: str, paths: list[str], seed: int = 1, **config: Any) -> adaptr.Adapter:
-    return shaken(adaptr.create(model, method, paths, name=f"a{seed}", **config), seed, 0.5)
 
 
 @pytest.mark.parametrize("method", ["lora", "full", "dora", "ia3", "bitfit"])
@@ -264,135 +253,6 @@ def test_a_pool_refuses_it_by_name() -> None:
     model = seeded(mamba)
     with pytest.raises(errors.Unsupported, match=r"dt_proj`, which is no linear layer that its model calls"):
         fit.require(model, fresh(model, "lora", ["dt_proj"], r=2))
-
-
-# ---------------------------------------------------------------- what no source shows
-
-
-class Sly(nn.Module):
-    """Takes a weight where no adapter can be, of one of two layers."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.lin, self.other = nn.Linear(16, 16), nn.Linear(16, 16)
-
-    def forward(self, x: Tensor, branch: bool = False) -> Tensor:
-        x = F.linear(x, dict(self.named_parameters())["lin.weight"])
-        return self.other(x) if branch else x
-
-
-def test_a_layer_that_was_never_reached_is_an_error_at_each_forward() -> None:
-    model = nn.Sequential(seeded(Sly))
-    handle = adaptr.attach(model, fresh(model, "lora", ["0.lin"]))
-    for _ in range(2):
-        with pytest.raises(errors.Unsupported, match=r"`0.lin` does nothing.*forward of `0`"):
-            model(X)
-    handle.detach()
-    assert model(X).isfinite().all()
-
-
-def test_a_branch_not_taken_is_none() -> None:
-    model = seeded(Sly)
-    with adaptr.attach(model, fresh(model, "lora", ["other"])):
-        assert_close(model(X), seeded(Sly)(X))
-
-
-class Experts(nn.Module):
-    """Tokens go to the first two of four experts."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.experts = nn.ModuleList(nn.Linear(16, 16) for _ in range(4))
-
-    def forward(self, x: Tensor) -> Tensor:
-        out = torch.zeros_like(x)
-        for i, expert in enumerate(self.experts):
-            if i < 2:
-                out = out + expert(x)
-        return out
-
-
-def test_experts_without_tokens_are_no_error() -> None:
-    model = seeded(Experts)
-    with adaptr.train(model, fresh(model, "lora", ["all-linear"])) as session:
-        model(X).sum().backward()
-        session.after_step()
-        assert [p.grad is None for p in session.parameters()] == [False] * 4 + [True] * 4
-
-
-def test_a_tower_that_did_not_run_is_no_error() -> None:
-    model = tiny.model("clip")
-    with adaptr.train(model, fresh(model, "lora", ["all-linear"])) as session:
-        model.get_text_features(torch.arange(8)[None]).pooler_output.sum().backward()
-        session.after_step()
-
-
-# ---------------------------------------------------------------- gradients
-
-
-class Lost(nn.Module):
-    """Of two layers that run, one is cut from the loss."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.kept, self.cut = nn.Linear(16, 16), nn.Linear(16, 16)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.kept(x) + self.cut(x).detach()
-
-
-def test_a_trained_tensor_without_a_gradient_is_named_after_the_first_backward() -> None:
-    model = seeded(Lost)
-    with adaptr.train(model, fresh(model, "lora", ["all-linear"])) as session:
-        with pytest.raises(errors.Unsupported, match=r"2 of 4 .*no gradient.*cut:A, cut:B"):
-            model(X).sum().backward()
-        model(X).sum().backward()  # said once
-        session.after_step()
-
-
-def test_gradients_taken_by_hand_are_not_looked_for() -> None:
-    model = seeded(Lost)
-    with adaptr.train(model, fresh(model, "lora", ["all-linear"])) as session:
-        parameters = list(session.parameters())
-        found = torch.autograd.grad(model(X).sum(), parameters, allow_unused=True)
-        assert [g is None for g in found] == [False, False, True, True]
-
-
-@pytest.mark.parametrize("reentrant", [True, False])
-def test_checkpointed_blocks_are_judged_when_all_is_done(reentrant: bool) -> None:
-    model = tiny.model("llama").train()
-    model.activation_checkpointing_enable({"use_reentrant": reentrant})
-    model.enable_input_require_grads()
-    with adaptr.train(model, fresh(model, "lora", ["all-linear"])) as session:
-        logits(model(**tiny.inputs("llama"))).sum().backward()
-        assert all(p.grad is not None for p in session.parameters())
-
-
-def test_a_layer_dropped_in_this_forward_is_not_asked() -> None:
-    class Drops(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.a, self.b = nn.Linear(16, 16), nn.Linear(16, 16)
-
-        def forward(self, x: Tensor, drop: bool) -> Tensor:
-            x = self.a(x)
-            return x if drop else self.b(x)
-
-    model = seeded(Drops)
-    with adaptr.train(model, fresh(model, "lora", ["all-linear"])) as session:
-        with torch.no_grad():
-            model(X, drop=False)
-        model(X, drop=True).sum().backward()
-        assert sum(p.grad is not None for p in session.parameters()) == 2
-
-
-def test_a_copy_of_a_model_in_training_has_no_session() -> None:
-    model = seeded(Lost)
-    with adaptr.train(model, fresh(model, "lora", ["all-linear"])):
-        twin = copy.deepcopy(model)
-        again = pickle.loads(pickle.dumps(model))
-    twin(X).sum().backward()
-    again(X).sum().backward()
 
 
 # ---------------------------------------------------------------- weights that are computed from others
