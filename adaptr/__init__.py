@@ -110,6 +110,7 @@ if TYPE_CHECKING:
     from adaptr.merging.merge import merge as merge
     from adaptr.merging.unmerge import unmerge as unmerge
     from adaptr.merging.verify import verify as verify
+    from adaptr.planning.plan import plan as plan
     from adaptr.runtime.apply import apply as apply
     from adaptr.runtime.attaching import attach as attach
     from adaptr.runtime.attaching import create as create

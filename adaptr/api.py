@@ -12,6 +12,7 @@ HOME = {
     "attach": "adaptr.runtime.attaching",
     "train": "adaptr.runtime.attaching",
     "quantize": "adaptr.runtime.attaching",
+    "plan": "adaptr.planning.plan",
     "checkpointing": "adaptr.host.call",
     "stack": "adaptr.runtime.stack",
     "pool": "adaptr.runtime.pool",

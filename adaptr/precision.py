@@ -29,6 +29,13 @@ def wide(tensor: Tensor) -> Tensor:
     return tensor.float() if tensor.is_floating_point() and tensor.itemsize < 4 else tensor
 
 
+def autocasts(device: str) -> bool:
+    """Whether autocast is on for this type of device; it knows nothing of the one without numbers."""
+    import torch
+
+    return device != "meta" and torch.is_autocast_enabled(device)
+
+
 def at_least(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     """`tensor` in a dtype that loses nothing of it nor of `dtype`; integers as they are."""
     import torch

@@ -22,16 +22,18 @@ ROLES: dict[str, tuple[str, ...]] = {
         r"(self_attn|encoder_attn|attn|attention|SelfAttention|EncDecAttention)\.(v_proj|v_lin|v)",
         r"attention\.((self|attention)\.)?value",
     ),
-    "attn.qkv": (r"(attn|attention|self_attention|mixer)\.(c_attn|query_key_value|qkv_proj|Wqkv|in_proj|qkv)",),
+    "attn.qkv": (
+        r"(self_attn|attn|attention|self_attention|mixer)\.(c_attn|query_key_value|qkv_proj|Wqkv|in_proj|qkv)",
+    ),
     "attn.o": (
         r"(self_attn|encoder_attn|attn|attention|SelfAttention|EncDecAttention)\.(o_proj|out_proj|out_lin|o)",
         r"attention\.output\.dense",
         r"attn\.c_proj",
         r"(attention|self_attention)\.dense",
     ),
-    "mlp.gate": (r"mlp\.gate_proj", r"DenseReluDense\.wi_0", r"experts\.(gate_proj|gate_up_proj)"),
+    "mlp.gate": (r"mlp\.(gate_proj|gate_up_proj)", r"DenseReluDense\.wi_0", r"experts\.(gate_proj|gate_up_proj)"),
     "mlp.up": (
-        r"mlp\.(up_proj|fc1|c_fc|dense_h_to_4h)",
+        r"mlp\.(up_proj|gate_up_proj|fc1|c_fc|dense_h_to_4h)",
         r"DenseReluDense\.(wi_1|wi)",
         r"intermediate\.dense",
         r"ffn\.lin1",

@@ -14,9 +14,9 @@ NAMES = [
     "Gate", "Hadamard", "InCore", "Insert", "Kron", "LowRank", "Method", "Operator", "Param", "Prefix", "Request",
     "Row", "SelectBias", "SoftPrompt", "Sparse", "Strategy", "Sum", "Target", "Transform", "View", "Whole",
     "__version__", "apply", "attach", "checkpointing", "compose", "convert", "convert_method", "create", "diff",
-    "errors", "evaluate", "extract", "fit", "hookspecs", "inspect", "learn", "list", "load", "log", "merge", "plugins",
-    "pool", "pull", "push", "quantize", "resize", "roles", "save", "search", "serve", "sign", "stack", "strategies",
-    "tag", "targets", "train", "unmerge", "verify",
+    "errors", "evaluate", "extract", "fit", "hookspecs", "inspect", "learn", "list", "load", "log", "merge", "plan",
+    "plugins", "pool", "pull", "push", "quantize", "resize", "roles", "save", "search", "serve", "sign", "stack",
+    "strategies", "tag", "targets", "train", "unmerge", "verify",
 ]  # fmt: skip
 
 

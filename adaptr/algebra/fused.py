@@ -19,6 +19,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 
+from adaptr.precision import autocasts
+
 if TYPE_CHECKING:
     from adaptr.algebra.lowrank import LowRank
     from adaptr.contract import View
@@ -113,7 +115,7 @@ def scaled(
 
 def _with_gradients(op: LowRank, base: View, x: Tensor, given: Tensor | None) -> Tensor:
     learning = op.A.requires_grad or op.B.requires_grad
-    exact = x.dtype is op.A.dtype and not torch.is_autocast_enabled(x.device.type)
+    exact = x.dtype is op.A.dtype and not autocasts(x.device.type)
     if learning and exact and given is None and _frozen(base):
         fused: Tensor = LinearLowRank.apply(x, base.plain, base.bias, op.A, op.B, op.scale)  # type: ignore[no-untyped-call]
         return fused

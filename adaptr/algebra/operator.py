@@ -19,7 +19,7 @@ from adaptr.algebra import ways
 from adaptr.contract import View
 from adaptr.contract.view import ALL
 from adaptr.errors import NotPossible, ShapeError
-from adaptr.precision import at_least, wide, widest
+from adaptr.precision import at_least, autocasts, wide, widest
 
 if TYPE_CHECKING:
     import torch
@@ -192,7 +192,7 @@ class Operator:
         """Without autocast where D is made of products of its tensors, which half precision does not hold."""
         import torch
 
-        if self.products and torch.is_autocast_enabled(x.device.type):
+        if self.products and autocasts(x.device.type):
             return torch.autocast(x.device.type, enabled=False)
         return nullcontext()
 

@@ -2,6 +2,7 @@
 
 from adaptr.contract.capabilities import Capabilities
 from adaptr.contract.contract import Contract
+from adaptr.contract.costs import Costs
 from adaptr.contract.creation import Member
 from adaptr.contract.lifecycle import Group, Phase, Run
 from adaptr.contract.live import Live, Signal, Weighing
@@ -15,6 +16,7 @@ __all__ = [
     "REASONS",
     "Capabilities",
     "Contract",
+    "Costs",
     "Group",
     "Live",
     "Member",

@@ -5,6 +5,7 @@
     weights      what it does to a weight, and back
     creation     what a fresh adapter of it is made of
     training     what becomes of it in training
+    costs        what it costs at a target, for `adaptr plan`
 
 `Contract[C]` has C, a frozen dataclass, for its configuration: `class LoRA(Delta[Config])`. Formulas get the tensors of
 one target as `Live` and their configuration as C. What is not supplied is what most methods do. A family
@@ -15,13 +16,14 @@ from __future__ import annotations
 
 from adaptr.adapter import weighting
 from adaptr.contract.activations import OnActivations
+from adaptr.contract.costs import Costing
 from adaptr.contract.creation import Creation
 from adaptr.contract.settings import C
 from adaptr.contract.training import Training
 from adaptr.contract.weights import OnWeights
 
 
-class Contract(OnActivations[C], OnWeights[C], Creation[C], Training[C]):
+class Contract(OnActivations[C], OnWeights[C], Creation[C], Training[C], Costing[C]):
     """All that the core may ask of a method."""
 
     def key(self, path: str, name: str) -> str:

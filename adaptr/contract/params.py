@@ -31,7 +31,7 @@ class Param:
     the method's own `init` makes it from the base. `when`, `unless`: configuration fields, separated by blanks, that
     must all be true, and all be false, for the tensor to exist; `depth>1` is true where the field is larger. `trains`:
     false for what stays as it starts, such as random projections and places of entries. `shared`: one tensor for all
-    targets, kept under the key `:<param>`.
+    targets, kept under the key `:<param>`. `whole`: numbers without fractions, int64.
     """
 
     axes: str
@@ -40,6 +40,7 @@ class Param:
     unless: str = ""
     trains: bool = True
     shared: bool = False
+    whole: bool = False
 
     def tokens(self, config: Mapping[str, Any]) -> list[str]:
         return self.axes.format(**config).split() if "{" in self.axes else self.axes.split()

@@ -24,7 +24,7 @@ def with_whole(model: nn.Module, adapter: Adapter, also: str | Sequence[str], ap
     ones, and `UsageError` for those that the method trains itself.
     """
     words = [also] if isinstance(also, str) else list(also)
-    chosen = {name: p for word in words for name, p in _named(model, word, apart)}
+    chosen = {name: p for word in words for name, p in named(model, word, apart)}
     own = {target.path if target.stacked else f"{target.path}.weight" for _, target in adapter.all_targets}
     parts = {target.path for _, target in adapter.all_targets if not (target.is_matrix or target.stacked)}
     for name, parameter in chosen.items():
@@ -40,7 +40,7 @@ def with_whole(model: nn.Module, adapter: Adapter, also: str | Sequence[str], ap
     return adapter.replace(tensors={**adapter.tensors, **whole})
 
 
-def _named(model: nn.Module, word: str, apart: bool) -> Iterator[tuple[str, Tensor]]:
+def named(model: nn.Module, word: str, apart: bool = False) -> Iterator[tuple[str, Tensor]]:
     """The parameters that a word names, by the first of their names, or by the names that it fits."""
     every = [(name, p) for name, p in model.named_parameters(remove_duplicate=False) if ".adapters." not in name]
     first: dict[int, str] = {}

@@ -122,12 +122,36 @@ class Method(Contract[C]):
         import torch
 
         from adaptr import host
-        from adaptr import targets as places
 
         # on the meta device nothing is drawn: shapes and counts alone
         generator = None if host.is_meta(model) else torch.Generator().manual_seed(seed)
-        chosen: dict[str, Target] = {}
+        values, found = self.chosen(model, targets, config, overrides, seed)
+        chosen = {target.path: target for target in found}
         tensors: dict[str, Tensor] = {}
+        for target in found:
+            for name, tensor in self.init(target, host.view_of(model, target), generator).items():
+                first = tensors.setdefault(self.key(target.path, name), tensor)
+                if first.shape != tensor.shape:
+                    raise ShapeError(
+                        f"`{self.name}`: all targets share `{name}`, which",
+                        verb="has the shape",
+                        got=f"{tuple(first.shape)} at the first of them and {tuple(tensor.shape)} at `{target.path}`",
+                        hint="name targets of one shape",
+                    )
+        shared = vars(self.config(values)).copy()
+        return Adapter(self.name, shared, chosen, tensors, self.version, base=host.base_of(model, chosen))
+
+    def chosen(
+        self,
+        model: nn.Module,
+        targets: Spec = None,
+        config: Mapping[str, Any] | None = None,
+        overrides: Mapping[str, Mapping[str, Any]] | None = None,
+        seed: int = 0,
+    ) -> tuple[dict[str, Any], list[Target]]:
+        """The configuration and the targets that `create` makes tensors for. Of a `Sketch`, without torch."""
+        from adaptr import targets as places
+
         found = places.resolve(model, targets if targets is not None else self.targets, self.kinds)
         accepted = [place for place in found if self.accepts(model, place)]
         if not accepted:
@@ -138,21 +162,17 @@ class Method(Contract[C]):
         # methods that draw from a stream of their own keep the seed, to draw the same again
         own_seed = {"seed": seed} if any(f.name == "seed" for f in dataclasses.fields(self.Config)) else {}
         values = self.complete(model, {**own_seed, **(config or {})}, accepted)
+        made = []
         for place in accepted:
             own = self.at_target(model, place, {**values, **places.override(place.path, overrides)})
-            target = dataclasses.replace(place, config=vars(self.config(own)).copy())
-            chosen[place.path] = target
-            for name, tensor in self.init(target, host.view_of(model, target), generator).items():
-                first = tensors.setdefault(self.key(place.path, name), tensor)
-                if first.shape != tensor.shape:
-                    raise ShapeError(
-                        f"`{self.name}`: all targets share `{name}`, which",
-                        verb="has the shape",
-                        got=f"{tuple(first.shape)} at the first of them and {tuple(tensor.shape)} at `{place.path}`",
-                        hint="name targets of one shape",
-                    )
-        shared = vars(self.config(values)).copy()
-        return Adapter(self.name, shared, chosen, tensors, self.version, base=host.base_of(model, chosen))
+            made.append(dataclasses.replace(place, config=vars(self.config(own)).copy()))
+        return values, made
+
+    def outline(
+        self, model: nn.Module, targets: Spec = None, config: Mapping[str, Any] | None = None
+    ) -> list[tuple[Method, Target]]:
+        """Each target of a fresh adapter with the method there: of what is made of parts, theirs."""
+        return [(self, target) for target in self.chosen(model, targets, config)[1]]
 
     def init(self, target: Target, base: View, generator: Generator | None) -> dict[str, Tensor]:
         """Fresh tensors at `target`. A method with `init="custom"` parameters overrides `init_custom`."""

@@ -58,16 +58,27 @@ class Composite(Method[C]):
         seed: int = 0,
     ) -> Adapter:
         cfg = self.config(config or {})
-        if not self.parts(cfg):
-            raise UsageError(f"`{self.name}` is made of other adapters", hint="give them as `children={name: adapter}`")
         children = {}
-        for number, (name, (method, spec, values)) in enumerate(self.parts(cfg).items()):
+        for number, (name, (method, spec, values)) in enumerate(self._parts(cfg).items()):
             children[name] = plugins.method(method).create(model, spec, values, overrides, seed + number)
         first = next(iter(children.values()))
         empty = Adapter(
             self.name, dataclasses.asdict(cfg), {}, {}, self.version, base=dataclasses.replace(first.base, content="")
         )
         return empty.with_parts(children)
+
+    def outline(
+        self, model: nn.Module, targets: Spec = None, config: Mapping[str, Any] | None = None
+    ) -> list[tuple[Method, Target]]:
+        parts = self._parts(self.config(config or {})).values()
+        return [one for name, spec, values in parts for one in plugins.method(name).outline(model, spec, values)]
+
+    def _parts(self, cfg: C) -> Parts:
+        """What it arranges. Raises `UsageError` where that must be given."""
+        found = self.parts(cfg)
+        if not found:
+            raise UsageError(f"`{self.name}` is made of other adapters", hint="give them as `children={name: adapter}`")
+        return found
 
     def merge(self, adapter: Adapter, target: Target, base: View, weight: float) -> View:
         return merged(self, adapter, target, base, weight)

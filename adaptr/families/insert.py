@@ -49,6 +49,11 @@ def activation(name: str) -> Callable[[Tensor], Tensor]:
     return found
 
 
+def inner(name: str) -> int:
+    """How many values a unit keeps for the backward: its sum and what comes of it, or the latter alone."""
+    return 1 if name in {"relu", "tanh"} else 2
+
+
 def bottleneck(z: Tensor, p: Live, act: str, rate: float = 0.0) -> Tensor:
     """U g(D z + b_d) + b_u for z (..., d), D (m, d), U (d, m). `rate`: dropout before U while training."""
     from torch.nn.functional import dropout, linear

@@ -35,7 +35,7 @@ class Over(Method[C]):
 
     # ------------------------------------------------------------ a fresh adapter over others
 
-    def create(self, model: nn.Module, *args: object, **kwargs: object) -> Adapter:
+    def chosen(self, model: nn.Module, *args: object, **kwargs: object) -> tuple[dict[str, Any], list[Target]]:
         raise UsageError(f"`{self.name}` weighs other adapters", hint="give them as `children={name: adapter}`")
 
     def over(self, model: nn.Module | None, children: Adapter, config: Mapping[str, Any], seed: int = 0) -> Adapter:

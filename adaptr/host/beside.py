@@ -18,6 +18,7 @@ from torch.nn.functional import linear
 
 from adaptr.algebra import fused
 from adaptr.contract import View
+from adaptr.precision import autocasts
 
 if TYPE_CHECKING:
     from adaptr.host.state import State
@@ -115,7 +116,7 @@ def _one_product(base: View, run: Sequence[State], other: Call) -> Call:
         W = weight()
         if torch.compiler.is_compiling() or torch.is_grad_enabled() or W is None:
             return other(x)
-        if torch.is_autocast_enabled(x.device.type):  # which casts products, and not what is added to them in place
+        if autocasts(x.device.type):  # which casts products, and not what is added to them in place
             return other(x)
         if product.moved():
             if not _fit(base, run):

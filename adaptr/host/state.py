@@ -17,6 +17,7 @@ from adaptr.host.draws import Draws, place_of
 from adaptr.host.experts import Part
 from adaptr.host.finding import site
 from adaptr.host.watch import Watch
+from adaptr.precision import autocasts
 
 if TYPE_CHECKING:
     from adaptr.families.base import Method
@@ -177,7 +178,7 @@ class State(nn.Module):
         which would leave its rounding in what is kept.
         """
         device = next(iter(self._parameters.values())).device.type  # type: ignore[union-attr]
-        if torch.is_autocast_enabled(device):
+        if autocasts(device):
             with torch.autocast(device, enabled=False):
                 return self.derived(name, sources, make)
         if torch.compiler.is_compiling() or (torch.is_grad_enabled() and any(map(_learns, sources))):

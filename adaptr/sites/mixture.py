@@ -20,6 +20,7 @@ from adaptr.host.experts import part_of
 from adaptr.host.reached import in_a_stack, reachable
 from adaptr.host.signal import Signal, signal_of
 from adaptr.host.state import Given, State
+from adaptr.precision import autocasts
 from adaptr.sites import site
 from adaptr.sites.base import Site, Undo
 
@@ -103,7 +104,7 @@ class Mixed(State):
         c = (s @ self.E.to(s.dtype)).to(self.A.dtype) if ranks else s
         W = base.plain
         quick = ranks and W is not None and x.dtype is self.A.dtype and W.dtype is x.dtype
-        quick = quick and not torch.is_autocast_enabled(x.device.type)
+        quick = quick and not autocasts(x.device.type)
         if quick and not torch.is_grad_enabled() and not torch.compiler.is_compiling():
             y = fused.beside(x, cast(Tensor, W), base.bias, self.A, self.Bt, c, 1.0)
         else:

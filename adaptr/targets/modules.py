@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 from adaptr import roles
 from adaptr.adapter import Target
+from adaptr.contract.sketch import Drawn
 
 if TYPE_CHECKING:
     from torch import nn
 
 
-def describe(path: str, module: nn.Module) -> Target | None:
+def describe(path: str, module: nn.Module | Drawn) -> Target | None:
     """A module as a target: its kind and logical shape, from its attributes, never from packed storage."""
+    if isinstance(module, Drawn):
+        return Target(path, module.kind, module.shape) if module.kind else None
     from torch import nn as layers
 
     cls = type(module).__name__
@@ -46,6 +49,8 @@ def applies_own(cls: type[nn.Module]) -> bool:
 
 @functools.cache
 def _applies_own(cls: type[nn.Module]) -> bool:
+    if issubclass(cls, Drawn):
+        return False
     from torch.nn import Linear
 
     try:

@@ -355,3 +355,9 @@ def test_what_matches_nothing_is_not_proposed_for_itself() -> None:
     with pytest.raises(errors.TargetNotFound, match="matches none") as caught:
         adaptr.create(tiny.model("mixtral"), "ia3", ["mlp.down"])
     assert "did you mean `mlp.down`" not in str(caught.value)
+
+
+def test_fused_projections_of_modules_called_self_attn_and_mlp() -> None:
+    assert roles.has("model.layers.0.self_attn.qkv_proj", "attn.qkv")
+    assert roles.has("model.layers.0.mlp.gate_up_proj", "mlp.gate")
+    assert roles.has("model.layers.0.mlp.gate_up_proj", "mlp.up")

@@ -15,6 +15,7 @@ from adaptr.adapter import Target
 from adaptr.contract import Mount, View
 from adaptr.errors import Unsupported, UsageError
 from adaptr.host.state import State
+from adaptr.precision import autocasts
 
 
 @dataclass(frozen=True)
@@ -53,9 +54,7 @@ class Work:
             y = y * self.gain.to(y.dtype)
         if self.shift is not None:
             y = y + self.shift.to(y.dtype)
-        with (
-            torch.autocast(x.device.type, enabled=False) if torch.is_autocast_enabled(x.device.type) else nullcontext()
-        ):
+        with torch.autocast(x.device.type, enabled=False) if autocasts(x.device.type) else nullcontext():
             for group in self.groups:
                 _add(y[group.at], x[group.at], group)
         return y if self.back is None else y.index_select(0, self.back)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from adaptr import Delta, LowRank, Param, Target
-from adaptr.contract import Live
+from adaptr.contract import Costs, Live
 from adaptr.errors import BadConfig
 from adaptr.precision import wide
 
@@ -76,6 +76,11 @@ class AdaLoRA(Delta[Config]):
         A, B = p["A"], p["B"]
         scale = cfg.alpha / ((cfg.begun or cfg.r) + EPSILON)
         return LowRank.of(B, A.flatten(1) * p["E"], (len(B), *A.shape[1:])) * scale
+
+    def costs(self, target: Target, cfg: Config) -> Costs | None:
+        if not target.is_linear or cfg.dropout:
+            return None
+        return Costs(True, token=cfg.r, once=cfg.r * target.shape[1], flops=2 * cfg.r * sum(target.shape))
 
     # ------------------------------------------------------------ training
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from adaptr import Delta, LowRank, Operator, Param, Target, View
-from adaptr.contract import Live
+from adaptr.contract import Costs, Live
 from adaptr.contract.capabilities import LOW_RANK
 
 if TYPE_CHECKING:
@@ -59,6 +59,11 @@ class LoRA(Delta[Config]):
         tensors = {"A": A.contiguous(), "B": (B if low.scale == 1.0 else B * low.scale).contiguous()}
         config = {"r": r, "alpha": float(r), "bias": bias is not None}
         return config, tensors if bias is None else {**tensors, "b": bias}
+
+    def costs(self, target: Target, cfg: Config) -> Costs | None:
+        if not target.is_linear or cfg.dropout:
+            return None
+        return Costs(input=True, token=cfg.r, flops=2 * cfg.r * sum(target.shape))
 
     def factors(self, cfg: Config) -> tuple[str, str, float] | None:
         return None if cfg.bias else ("B", "A", self.scale(cfg))

@@ -33,7 +33,7 @@ class Config:
 
 class SHiRA(Delta[Config]):
     name = "shira"
-    params = {"v": Param("entries"), "i": Param("entries", init="custom", trains=False)}
+    params = {"v": Param("entries"), "i": Param("entries", init="custom", trains=False, whole=True)}
     kinds = frozenset({"linear", "linear_t", "embedding"})
     targets = ("all-linear",)
     as_stored = True
@@ -49,6 +49,9 @@ class SHiRA(Delta[Config]):
 
     def axes(self, target: Target, cfg: Config) -> dict[str, int]:
         return {"entries": cfg.n or min(cfg.r * sum(target.shape), target.shape[0] * target.shape[1])}
+
+    def changes(self, target: Target, cfg: Config) -> int:
+        return self.axes(target, cfg)["entries"]
 
     def init_custom(self, target: Target, base: View, made: Mapping[str, Tensor]) -> dict[str, Tensor]:
         import torch

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from adaptr import Delta, LowRank, Param, Target
-from adaptr.contract import Live
+from adaptr.contract import Costs, Live
 from adaptr.errors import DigestMismatch
 
 if TYPE_CHECKING:
@@ -54,6 +54,11 @@ class VeRA(Delta[Config]):
         d, b = p["d"], p["b"]
         A, B = A.to(d.device), B.to(d.device)
         return LowRank(b.unsqueeze(-1) * B[: len(b)], d.unsqueeze(-1) * A[:, : cfg.width])
+
+    def costs(self, target: Target, cfg: Config) -> Costs | None:
+        """The projections as d and b scale them are kept."""
+        both = sum(target.shape)
+        return None if cfg.dropout else Costs(True, token=cfg.r, once=cfg.r * both, flops=2 * cfg.r * both)
 
     def projections(self, p: Live, cfg: Config) -> tuple[Tensor, Tensor]:
         """A (r, in_max) and B (out_max, r): the stored ones, or those of the seed."""

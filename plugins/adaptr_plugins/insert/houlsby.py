@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from adaptr import Insert, Param, Target
-from adaptr.contract import Live
-from adaptr.families.insert import bottleneck
+from adaptr.contract import Costs, Live
+from adaptr.families.insert import bottleneck, inner
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,6 +39,10 @@ class Houlsby(Insert[Config]):
 
     def branch(self, h: Tensor, x: Tensor, p: Live, cfg: Config) -> Tensor:
         return bottleneck(h, p, cfg.activation)
+
+    def costs(self, target: Target, cfg: Config) -> Costs:
+        d = target.shape[0]
+        return Costs(token=d + inner(cfg.activation) * cfg.m, flops=4 * cfg.m * d)
 
     def init_rule(self, param: str, target: Target) -> str:
         zero = param == "U" and target.config["init"] == "zero_up"

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from adaptr import Insert, Param, Target, roles
-from adaptr.contract import Live
-from adaptr.families.insert import bottleneck
+from adaptr.contract import Costs, Live
+from adaptr.families.insert import bottleneck, inner
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -42,3 +42,9 @@ class Parallel(Insert[Config]):
 
     def branch(self, h: Tensor, x: Tensor, p: Live, cfg: Config) -> Tensor:
         return cfg.s * bottleneck(x, p, cfg.activation, cfg.dropout)
+
+    def costs(self, target: Target, cfg: Config) -> Costs | None:
+        if cfg.dropout:
+            return None
+        d = target.shape[0]
+        return Costs(token=d + inner(cfg.activation) * cfg.m, flops=4 * cfg.m * d)

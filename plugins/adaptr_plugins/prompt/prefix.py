@@ -11,8 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from adaptr import Param, Prefix
-from adaptr.contract import Live
+from adaptr import Param, Prefix, Target
+from adaptr.contract import Costs, Live
 from adaptr.precision import wide
 
 if TYPE_CHECKING:
@@ -32,3 +32,6 @@ class PrefixTuning(Prefix[Config]):
 
     def keys_values(self, p: Live, cfg: Config) -> tuple[Tensor, Tensor]:
         return wide(p["K"]), p["V"]
+
+    def costs(self, target: Target, cfg: Config) -> Costs:
+        return Costs(columns=cfg.tokens)

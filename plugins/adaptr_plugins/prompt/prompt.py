@@ -12,14 +12,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from adaptr import Param, SoftPrompt
-from adaptr.contract import Live
+from adaptr import Param, SoftPrompt, Target
+from adaptr.contract import Costs, Live
 from adaptr.errors import BadConfig
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from adaptr import Adapter, Target
+    from adaptr import Adapter
     from adaptr.targets import Spec
 
 
@@ -37,6 +37,9 @@ class Prompt(SoftPrompt[Config]):
 
     def prompt(self, p: Live, cfg: Config) -> Tensor:
         return p["P"][: cfg.tokens]
+
+    def costs(self, target: Target, cfg: Config) -> Costs:
+        return Costs(longer=cfg.tokens)
 
     def complete(self, model: nn.Module, values: dict[str, Any], places: Sequence[Target]) -> dict[str, Any]:
         return {"rows": values.get("tokens", 20), **values}

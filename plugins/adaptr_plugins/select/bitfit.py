@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from adaptr import Operator, Param, SelectBias, Target
+from adaptr.contract import Costs
 from adaptr.contract.capabilities import BIAS
 from adaptr.contract.settings import Nothing
 
@@ -29,3 +30,9 @@ class BitFit(SelectBias[Nothing]):
 
     def accepts(self, model: nn.Module, target: Target) -> bool:
         return model.get_submodule(target.path)._parameters.get("bias") is not None
+
+    def costs(self, target: Target, cfg: Nothing) -> Costs:
+        return Costs()
+
+    def changes(self, target: Target, cfg: Nothing) -> int:
+        return target.shape[0]

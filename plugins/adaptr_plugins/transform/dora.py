@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from adaptr import LowRank, Param, Row, Target, Transform, View
 from adaptr.adapter.tensors import Wide
-from adaptr.contract import Live
+from adaptr.contract import Costs, Live
 from adaptr.contract.view import ALL
 from adaptr.families.transform import lerp
 from adaptr.precision import wide, widest
@@ -127,6 +127,13 @@ class DoRA(Transform[Config]):
         cross = W @ A.t() * (2 * s) + B @ (A @ A.t()) * (s * s)
         squares = (W * W).sum(1) + (cross * B).sum(1)
         return wide(p["m"]) / nonzero(squares.clamp(min=0).sqrt())
+
+    def costs(self, target: Target, cfg: Config) -> Costs | None:
+        """The output is kept before it is multiplied by g, and g with the norm that it is made of."""
+        if not target.is_linear or cfg.dropout:
+            return None
+        out = target.shape[0]
+        return Costs(True, token=cfg.r + out, once=2 * out, flops=2 * cfg.r * sum(target.shape))
 
     def row(self, target: Target, base: View, p: Live) -> Row:
         """y = g ∘ (base(x) - b + s B A x) + b."""

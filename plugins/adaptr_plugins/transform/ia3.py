@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from adaptr import Param, Row, Target, Transform, View, roles
 from adaptr.adapter.tensors import Tensors
-from adaptr.contract import Live
+from adaptr.contract import Costs, Live
 from adaptr.precision import wide
 
 if TYPE_CHECKING:
@@ -50,6 +50,11 @@ class IA3(Transform[Config]):
             return scaled
         y: Tensor = base(x)
         return y * base.along(p["l"]).to(y.dtype)
+
+    def costs(self, target: Target, cfg: Config) -> Costs | None:
+        if not target.is_linear:
+            return None
+        return Costs(input=True, once=target.shape[1]) if cfg.side == "in" else Costs(token=target.shape[0])
 
     def row(self, target: Target, base: View, p: Live) -> Row:
         return Row(into=p["l"]) if self.config(target.config).side == "in" else Row(gain=p["l"])
