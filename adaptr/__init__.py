@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from adaptr import api, evaluator
+from adaptr import api, arithmetic
 from adaptr.version import __version__
 
 _HOME = {
@@ -75,6 +75,7 @@ if TYPE_CHECKING:
     from adaptr.algebra.operator import Operator as Operator
     from adaptr.algebra.sparse import Sparse as Sparse
     from adaptr.algebra.sum import Sum as Sum
+    from adaptr.arithmetic import Evaluator
     from adaptr.artifacts.handling import list as list
     from adaptr.artifacts.handling import pull as pull
     from adaptr.artifacts.handling import push as push
@@ -93,7 +94,6 @@ if TYPE_CHECKING:
     from adaptr.diffing.diff import diff as diff
     from adaptr.errors import AdaptrError as AdaptrError
     from adaptr.evaluating.evaluate import evaluate as evaluate
-    from adaptr.evaluator import Evaluator
     from adaptr.extracting.extract import extract as extract
     from adaptr.families.base import Method as Method
     from adaptr.families.composite import Composite as Composite
@@ -135,7 +135,7 @@ def _evaluator() -> Evaluator:
     return evaluating
 
 
-evaluator.evaluator = _evaluator
+arithmetic.evaluator = _evaluator
 
 
 def __getattr__(name: str) -> object:

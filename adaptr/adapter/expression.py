@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from adaptr import evaluator
+from adaptr import arithmetic
 from adaptr.errors import UsageError
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class Expression:
 
     def __getitem__(self, path: str) -> Operator:
         """The delta at a target. Raises `TargetNotFound` if no term changes it."""
-        return evaluator.evaluator().operator(self, path)
+        return arithmetic.evaluator().operator(self, path)
 
     def __mul__(self, weight: float) -> Expression:
         if isinstance(weight, bool) or not isinstance(weight, int | float):
@@ -62,7 +62,7 @@ class Expression:
 
     def adapter(self, rank: int | None = None, energy: float | None = None) -> Adapter:
         """The sum as an adapter: the `linear` composition, cut to a rank or an energy where one is given."""
-        return evaluator.evaluator().adapter(self, rank, energy)
+        return arithmetic.evaluator().adapter(self, rank, energy)
 
 
 def _joined(terms: Sequence[tuple[Adapter, float]]) -> tuple[tuple[Adapter, float], ...]:

@@ -19,7 +19,7 @@ from adaptr.checkpoint.open import open_checkpoint
 from adaptr.checkpoint.skeleton import skeleton
 from adaptr.errors import AdaptrError, CheckpointError, MissingExtra, TargetNotFound, Unsupported, phrases
 from adaptr.foreign.peft.writing import TASKS
-from adaptr.models.content import content_of
+from adaptr.models.content import content_in_files
 from adaptr.models.heads import possible
 from adaptr.models.ties import weight_place
 
@@ -102,8 +102,8 @@ def _content(before: Adapter, after: Adapter, base: str | Path) -> str:
         names = Names(open_checkpoint(base))
     except AdaptrError:  # a folder with a configuration alone, or weights that can't be sampled
         return ""
-    found = content_of(names, after.targets)
-    return found if said in {found, content_of(names, before.targets)} else said
+    found = content_in_files(names, after.targets)
+    return found if said in {found, content_in_files(names, before.targets)} else said
 
 
 def _in_files(adapter: Adapter, base: Path) -> Adapter:

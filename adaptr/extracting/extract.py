@@ -28,7 +28,7 @@ from adaptr.format import digest
 from adaptr.format.io import write
 from adaptr.models.aligned import Aligned, aligned
 from adaptr.models.belonging import public_name
-from adaptr.models.content import content_of
+from adaptr.models.content import content_in_files
 from adaptr.models.layers import Layers, layers
 from adaptr.models.ties import Ties
 from adaptr.precision import called, named
@@ -194,7 +194,7 @@ def _all(found: Layers) -> list[Target]:
 def _base(checkpoint: Checkpoint, found: Layers, operators: Mapping[str, LowRank], name: str) -> Base:
     """The base, told by samples of the weights that change, and by its public name if it has one."""
     chosen = {t.path: t for t in _all(found) if t.path in operators}
-    content = content_of(Names(checkpoint), chosen)
+    content = content_in_files(Names(checkpoint), chosen)
     return dataclasses.replace(found.base, id=name or public_name(checkpoint.root), content=content)
 
 

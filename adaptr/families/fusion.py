@@ -42,11 +42,8 @@ class Fusion(Over[C]):
     def accept(self, name: str, part: Adapter) -> None:
         method = plugins.method(part.method)
         if not method.can.branch:
-            raise Unsupported(
-                f"`{self.name}` combines what inserts add to an output, and `{name}` is `{part.method}` of the "
-                f"family `{method.family}`",
-                hint="attach that beside it, or stack it",
-            )
+            does = "combines what inserts add to an output"
+            raise self.unfit(name, method, does, "attach that beside it, or stack it")
         super().accept(name, part)
 
     def over(self, model: nn.Module | None, children: Adapter, config: Mapping[str, Any], seed: int = 0) -> Adapter:

@@ -14,7 +14,6 @@ from adaptr import plugins
 from adaptr.adapter import Adapter, Target, kinds
 from adaptr.contract import Live, Member, Mount, View, Weighing
 from adaptr.contract.settings import C
-from adaptr.errors import Unsupported
 from adaptr.families import composite
 from adaptr.families.over import Over
 
@@ -120,9 +119,5 @@ class Gate(Over[C]):
     def accept(self, name: str, part: Adapter) -> None:
         method = plugins.method(part.method)
         if not method.can.delta:
-            raise Unsupported(
-                f"`{self.name}` weighs deltas, and the expert `{name}` is `{part.method}` of the family "
-                f"`{method.family}`",
-                hint="convert it to `lora` where that is possible, or stack it",
-            )
+            raise self.unfit(name, method, "weighs deltas", "convert it to `lora` where that is possible, or stack it")
         super().accept(name, part)

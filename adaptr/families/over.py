@@ -89,6 +89,13 @@ class Over(Method[C]):
                 hint="leave that parameter out of the expert, or train it with the gate",
             )
 
+    def unfit(self, name: str, method: Method, does: str, hint: str) -> Unsupported:
+        """The refusal of a part that lacks what this method `does` something with."""
+        return Unsupported(
+            f"`{self.name}` {does}, and `{name}` is `{method.name}` of the family `{method.family}`",
+            hint=hint,
+        )
+
 
 def _sites(model: nn.Module, children: Adapter) -> dict[str, Target]:
     """The places with parts, in the model's order."""

@@ -51,12 +51,12 @@ def other_weights(adapter: Adapter, where: str, hint: str) -> ContentMismatch:
 SAMPLES = 32
 
 
-def content_of(model: nn.Module, targets: Mapping[str, Target], names: Mapping[str, str] | None = None) -> str:
+def content_of(model: nn.Module, targets: Mapping[str, Target], called: Mapping[str, str] | None = None) -> str:
     """A digest of up to 32 values of each target's weight: what tells two revisions apart. "" where no value can be
-    read. `names`: what a target is called in the digest, where that is not its path.
+    read. `called`: what a target is called in the digest, where that is not its path.
     """
     weights = {path: _sampled_weight(model, target) for path, target in targets.items()}
-    return digest_of({(names or {}).get(p, p): sample(w) for p, w in weights.items() if w is not None})
+    return digest_of({(called or {}).get(p, p): sample(w) for p, w in weights.items() if w is not None})
 
 
 def digest_of(samples: Mapping[str, bytes]) -> str:

@@ -28,16 +28,20 @@ def check_content(checkpoint: Checkpoint, names: Names, adapter: Adapter) -> boo
     """
     names.meet(adapter)
     wanted = adapter.base.content
-    found = content_of(names, adapter.targets) if wanted and not adapter.base.quantization else ""
-    if found and found != wanted and wanted != content_of(names, adapter.targets, names.renamings(paths_of(adapter))):
+    found = content_in_files(names, adapter.targets) if wanted and not adapter.base.quantization else ""
+    if (
+        found
+        and found != wanted
+        and wanted != content_in_files(names, adapter.targets, names.renamings(paths_of(adapter)))
+    ):
         from adaptr.host.identity import other_weights
 
         raise other_weights(adapter, f"`{Path(called_as(checkpoint.root)).name}`", "use the right revision of the base")
     return bool(found)
 
 
-def content_of(names: Names, targets: Mapping[str, Target], called: Mapping[str, str] | None = None) -> str:
-    """The same digest over samples as of a live model (`adaptr.host.identity`); "" where there is nothing to read.
+def content_in_files(names: Names, targets: Mapping[str, Target], called: Mapping[str, str] | None = None) -> str:
+    """`content_of` a live model (`adaptr.host.identity`), read from its files; "" where there is nothing to read.
     `called`: what a target is called in the digest, where that is not its path.
     """
     from adaptr.host.identity import digest_of

@@ -1,4 +1,4 @@
-"""Who works expressions out: named by the package itself, so that the values below depend on no room above them."""
+"""Who works out arithmetic on adapters, named by the package itself: the values depend on no room above them."""
 
 from __future__ import annotations
 
