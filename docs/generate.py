@@ -21,8 +21,11 @@ import click
 from adaptr import errors, foreign, hookspecs, plugins, strategies
 from adaptr.cli import catalogue, error_pages, listing
 from adaptr.cli.group import cli
+from adaptr.data.format import FORMATS
 from adaptr.discovery import Sort
+from adaptr.foreign.peft import types
 from adaptr.registry import remotes
+from adaptr.tasks.find import TASKS
 from adaptr.training.schema import schema
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -233,9 +236,14 @@ def _format_of(name: str) -> str:
     return f"## {name}\n\nA format of {found.tool}. {paragraphs(inspect.getmodule(type(found)).__doc__)}"  # type: ignore[union-attr]
 
 
-def _remote_of(name: str) -> str:
-    found = inspect.getmodule(type(remotes.of(name)))
-    return f"## {name}\n\nReferences `{name}://...`. {paragraphs(found and found.__doc__)}"
+def _told(sort: Sort) -> Callable[[str], str]:
+    """What the file of a plugin says of it."""
+
+    def section(name: str) -> str:
+        file = inspect.getmodule(sort.found(name))
+        return f"## {name}\n\nA {sort.what}. {paragraphs(file and file.__doc__)}"
+
+    return section
 
 
 def _error_of(name: str) -> str:
@@ -248,7 +256,10 @@ _SORTS: tuple[tuple[Sort, Callable[[str], str]], ...] = (
     (strategies.SORT, _strategy_of),
     (foreign.formats.SORT, _format_of),
     (listing.SORT, lambda name: command_sections(name)),
-    (remotes.SORT, _remote_of),
+    (remotes.SORT, _told(remotes.SORT)),
+    (types.SORT, _told(types.SORT)),
+    (TASKS, _told(TASKS)),
+    (FORMATS, _told(FORMATS)),
     (error_pages.SORT, _error_of),
 )
 

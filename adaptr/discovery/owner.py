@@ -80,7 +80,7 @@ def described(group: str, point: installed.Point) -> Owner:
     """Whose an entry point is."""
     by = point.by[0] if point.by else ""
     told = _metadata(by)
-    what = group.removeprefix("adaptr.").removesuffix("s").replace("_", " ")
+    what = re.sub("ies$", "y", group.removeprefix("adaptr.").replace("_", " ")).removesuffix("s")
     gives = f"the {what} `{shown(point.name)}`"
     return Owner(shown(by or point.module), shown(told.get("version", "")), gives, _page(told))
 

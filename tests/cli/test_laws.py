@@ -4,6 +4,7 @@ with that reason: a new command needs no entry here to be held to the others.
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -27,6 +28,7 @@ WORKS = {
     "copy": "file://HERE/layout#a file://HERE/other#a",
     "diff": "a.safetensors b.safetensors --html out.html",
     "errors": "NotFound",
+    "eval": "base a.safetensors --data records.jsonl --length 16 --resamples 20 --html out.html",
     "extract": "base merged --rank 2 -o out.safetensors",
     "gate": "train base a.safetensors b.safetensors --data d.tsv --steps 1 -o out.safetensors",
     "gc": "--dry-run",
@@ -44,6 +46,7 @@ WORKS = {
     "sign": "a.safetensors --key k.key -o out.sig",
     "stack": "a.safetensors b.safetensors --base base -o out.safetensors",
     "tag": "a.safetensors a:1",
+    "train": "base --data records.jsonl --length 16 --steps 1 --batch 2 -o out.safetensors",
     "unmerge": "merged -o out",
     "verify": "merged --base base --adapter a.safetensors",
 }
@@ -71,6 +74,8 @@ def kit(llama: Path, lora: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     api.save(adapter.replace(tensors={k: 2 * t for k, t in adapter.tensors.items()}), here / "b.safetensors")
     api.merge(here / "base", [here / "a.safetensors"], here / "merged")
     (here / "d.tsv").write_text("".join(f"w{i}\tw{i + 1}\n" for i in range(20)))
+    records = [{"prompt": f"w{i} ", "completion": f"w{i + 1} w{i + 2}"} for i in range(12)]
+    (here / "records.jsonl").write_text("".join(json.dumps(one) + "\n" for one in records))
     (here / "broken").write_bytes(b"no adapter")
     key(here / "k.key", 256)
     with pytest.MonkeyPatch.context() as patch:

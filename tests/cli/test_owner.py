@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from adaptr.cli import listing
+from adaptr.discovery.installed import Point
+from adaptr.discovery.owner import described
 
 COMMAND = """\
 import click
@@ -130,3 +132,11 @@ def test_one_that_can_not_be_imported_is_told_as_its_distributions(
     assert ran.code == 2
     assert "command `fail`: its plugin `eight_deep.fail` failed to load: ZeroDivisionError" in ran.err
     assert "report it at https://eight.example/issues, or uninstall `eight` 1.2" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("group", "says"),
+    [("strategies", "the strategy `x`"), ("peft_types", "the peft type `x`"), ("methods", "the method `x`")],
+)
+def test_what_is_given_is_called_by_its_sort(group: str, says: str) -> None:
+    assert described(f"adaptr.{group}", Point("x", "nine:X", ("nine",))).gives == says
