@@ -80,3 +80,14 @@ def test_whole_attentions_and_blocks_can_have_inserts(name: str) -> None:
             handle.weight = 1.0
             after = logits(model(**tiny.inputs(name)))
     assert not torch.allclose(after, before, atol=1e-4)
+
+
+@pytest.mark.parametrize("weight", [-1.0, 0.5, 2.0])
+def test_any_strength_is_that_many_times_what_is_added(weight: float) -> None:
+    x, model = torch.randn(2, 8), Holds("tensor")
+    adapter = shaken(adaptr.create(model, "houlsby", ["inner"], m=4), 1, 0.5)
+    before = model(x)
+    with adaptr.attach(model, adapter) as handle:
+        one = model(x)
+        handle.weight = weight
+        assert_close(model(x) - before, weight * (one - before))

@@ -206,6 +206,8 @@ def test_parts_of_a_composite_keep_their_own_course() -> None:
     stacked = adaptr.create(model, "stack", children=children)
     with adaptr.train(model, stacked) as session:
         assert [phase.share for phase in session.phases()] == pytest.approx([1 / 3, 2 / 3])
+        session.begin(0)
+        assert session.children["a"].phase == 0
         Driver(session, [tiny.inputs("llama")], 6, loss).fit()
         assert session.children["a"].phase == 1
         finished = session.finish()

@@ -174,6 +174,17 @@ def test_a_use_that_was_trained_since_is_not_tied_again() -> None:
     assert not is_tied(model)
 
 
+def test_what_was_written_to_a_use_is_seen_when_another_is_detached() -> None:
+    model = model_of()
+    first, _ = (adaptr.attach(model, a, merged=True, tied="untie") for a in (on_head(), on_table()))
+    with torch.no_grad():
+        model.model.embed_tokens.weight.add_(1)
+    now = copy.deepcopy(model.state_dict())
+    with pytest.raises(Unsupported, match="has been written to since"):
+        first.detach()
+    assert_same(model.state_dict(), now)
+
+
 def test_two_heads_of_one_kind_get_both_deltas() -> None:
     model = torch.nn.ModuleDict({"a": torch.nn.Linear(4, 6), "b": torch.nn.Linear(4, 6)})
     model["b"].weight = model["a"].weight

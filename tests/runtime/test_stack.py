@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 import adaptr
 import tiny
 from adaptr.errors import AlreadyAttached, BadConfig, DigestMismatch, NotPossible, Unsupported, UsageError, WrongBase
+from adaptr.host import beside
 from adaptr.testing import assert_close, bits_equal, logits, shaken
 
 TARGETS = ["attn.q", "attn.v", "mlp.down"]
@@ -373,3 +374,13 @@ def test_what_is_removed_or_swapped_is_forgotten() -> None:
             stack.add("b", two)
         stack.add("b", one)
         assert stack.active == ("a", "b")
+
+
+def test_a_layer_remembers_so_many_choices_of_strengths_and_no_more() -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(8, 8))
+    for seed in (1, 2):
+        adaptr.attach(model, shaken(adaptr.create(model, "lora", "0", r=2), seed))
+    product = beside._laid_out(list(model[0].adapters.values()))
+    for number in range(2 * beside.KEPT):
+        product.choose([1.0, float(number)])
+        assert len(product._chosen) <= beside.KEPT
