@@ -121,7 +121,7 @@ def measure(
     with asking(model):
         for some in _batches(encoded, batch):
             given = _moved(task.collate([encoded[i].example for i in some], tools), model)
-            found = np.stack([part.cpu().numpy() for part in loss(given)], axis=1)
+            found = np.stack([part.cpu().numpy()[: len(some)] for part in loss(given)], axis=1)
             np.add.at(losses, [place[id(encoded[i].record)] for i in some], found)
             if asked and not written:
                 for i, answer in zip(some, task.predicted(model, given, tools), strict=True):

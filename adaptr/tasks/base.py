@@ -99,7 +99,9 @@ class Task(ABC):
 
     @abstractmethod
     def collate(self, examples: Sequence[Example], tools: Tools) -> Batch:
-        """Examples side by side, filled up to the longest."""
+        """Examples side by side, filled up to the longest. What a task holds them against, as answers that were
+        rejected, comes behind all of them; the loss that is measured is of the examples.
+        """
 
     def heads(self, model: nn.Module, base: Path) -> tuple[str, ...]:
         """Paths of modules that are fresh, and so are trained whole beside the adapter and travel in it. `model`: what

@@ -38,6 +38,8 @@ def written(model: nn.Module, batch: Batch, tools: Tools, new: int = NEW) -> lis
     import torch
 
     assert tools.tokenizer is not None
+    places = getattr(model.config, "max_target_positions", None)
+    most = min(new, places // 2) if places else new  # Whisper refuses more than fits behind what it begins with
     with torch.no_grad():
-        said = model.generate(**placed(model, batch), do_sample=False, num_beams=1, max_new_tokens=new)  # type: ignore[operator]
+        said = model.generate(**placed(model, batch), do_sample=False, num_beams=1, max_new_tokens=most)  # type: ignore[operator]
     return [str(text) for text in tools.tokenizer.batch_decode(said, skip_special_tokens=True)]

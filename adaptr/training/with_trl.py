@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from transformers import Trainer
 from trl import DPOTrainer, SFTTrainer
 
 from adaptr.training.lifecycle import Lifecycle
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 
 class Causal(Lifecycle, SFTTrainer):  # type: ignore[misc]  # TRL has no types
@@ -37,4 +40,11 @@ class Causal(Lifecycle, SFTTrainer):  # type: ignore[misc]  # TRL has no types
 
 
 class Preferring(Lifecycle, DPOTrainer):  # type: ignore[misc]
-    """Chosen answers before rejected ones. The reference is the bare base, computed before the adapter is there."""
+    """Chosen answers before rejected ones. The reference is the bare base, computed before the adapter is there.
+
+    Its data is ids already (`tasks.builtin.preference`): TRL would drop what is cut, and learn an answer in another
+    context where its tokens merge with the prompt's.
+    """
+
+    def _prepare_dataset(self, dataset: Dataset, *given: object) -> Dataset:
+        return dataset
