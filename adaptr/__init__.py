@@ -127,6 +127,7 @@ if TYPE_CHECKING:
     from adaptr.strategies.elementwise import Elementwise as Elementwise
     from adaptr.strategies.whole import Whole as Whole
     from adaptr.training.fit import fit as fit
+    from adaptr.tuning.tune import tune as tune
 
 
 def _evaluator() -> Evaluator:

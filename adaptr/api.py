@@ -21,6 +21,7 @@ HOME = {
     "fit": "adaptr.training.fit",
     "compose": "adaptr.composing.compose",
     "evaluate": "adaptr.evaluating.evaluate",
+    "tune": "adaptr.tuning.tune",
     "convert": "adaptr.converting.convert",
     "convert_method": "adaptr.converting.resize",
     "resize": "adaptr.converting.resize",

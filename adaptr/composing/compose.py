@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from adaptr import plugins
-from adaptr.adapter import Adapter
+from adaptr.adapter import Adapter, Base
 from adaptr.adapter.expression import Expression
 from adaptr.composing import beside, parents, recipe_file
 from adaptr.composing.beside import Choice
@@ -120,20 +120,29 @@ def compose(
     options: dict[str, Any] = {"rank": rank, "energy": energy, "normalize": normalize, "seed": seed, "name": name}
     options |= {"replaced": replaced, "base": base, "any_base": any_base, "dtype": called(dtype)}
     options |= {"strategy": strategy, "config": config}
+    recipe = recipe_of(adapters, options)
+    if out is None:
+        return composed(recipe)
+    sources = [
+        recipe_file.named(adapters),
+        *(one.source for one in recipe.inputs),
+        recipe.base,
+        *files(recipe).values(),
+    ]
+    place = placed(Path(out), force, reads(*sources))
+    return composed(recipe, place.parent).saved(place, force)
+
+
+def recipe_of(adapters: Several | Recipe, options: Mapping[str, Any]) -> Recipe:
+    """The recipe that is given, or is in the file that is given, or is made of adapters and options."""
     file = recipe_file.named(adapters)
     if isinstance(adapters, Recipe) or file is not None:
         _require_nothing_beside(options)
     if isinstance(adapters, Recipe):
-        recipe = adapters
-    elif file is not None:
-        recipe = recipe_file.read(file.path)
-    else:
-        recipe = Recipe(tuple(Input(each.what, each.weight) for each in _terms(several(adapters, least=0))), **options)
-    if out is None:
-        return composed(recipe)
-    sources = [file, *(one.source for one in recipe.inputs), recipe.base, *files(recipe).values()]
-    place = placed(Path(out), force, reads(*sources))
-    return composed(recipe, place.parent).saved(place, force)
+        return adapters
+    if file is not None:
+        return recipe_file.read(file.path)
+    return Recipe(tuple(Input(each.what, each.weight) for each in _terms(several(adapters, least=0))), **options)
 
 
 def _require_nothing_beside(options: Mapping[str, Any]) -> None:
@@ -153,10 +162,20 @@ def _terms(given: Sequence[One]) -> Iterator[One]:
             yield each
 
 
-def composed(recipe: Recipe, folder: Path | None = None) -> Composition:
-    """Carry out a recipe. `folder`: where a result that may not fit into memory is kept meanwhile."""
-    started = time.perf_counter()
-    strategy, cfg = checked(recipe)
+@dataclass(frozen=True)
+class Gathered:
+    """The inputs of a recipe, read, held against each other, and called as the base calls its places. `base`: what is
+    known of theirs; `root`: where the base is, or the live model; `ground`: the same opened.
+    """
+
+    parents: list[Parent]
+    base: Base
+    root: nn.Module | Path | None
+    ground: Any
+
+
+def gathered(recipe: Recipe) -> Gathered:
+    """Raises `WrongBase` and its kin for inputs that don't belong together."""
     root = grounded(recipe.base)
     given = [parents.opened(i.source, i.weight, root, i.digest) for i in recipe.inputs]
     parents.require_different(given)
@@ -166,10 +185,23 @@ def composed(recipe: Recipe, folder: Path | None = None) -> Composition:
     parents.require_one_spelling([parents.paths_of(parent) for parent in given], [parent.label for parent in given])
     if isinstance(root, Path):
         require_named(root, [parent.adapter for parent in given], recipe.any_base)
+    return Gathered(given, base, root, ground)
+
+
+def composed(recipe: Recipe, folder: Path | None = None, spooled: bool = True) -> Composition:
+    """Carry out a recipe. `folder`: where a result that may not fit into memory is kept meanwhile, unless it is not to
+    be `spooled`.
+    """
+    started = time.perf_counter()
+    if recipe.tune is not None:
+        raise UsageError("the recipe wants something to be found by measuring", hint="carry it out by `adaptr.tune`")
+    strategy, cfg = checked(recipe)
+    found = gathered(recipe)
+    given, base = found.parents, found.base
     if strategy.searches:
-        given = searched(strategy, cfg, given, root)
-    work = None if isinstance(strategy, Whole) else Work(recipe, strategy, cfg, given, ground)
-    adapter = _whole(strategy, cfg, given, recipe) if work is None else work.adapter(folder)
+        given = searched(strategy, cfg, given, found.root)
+    work = None if isinstance(strategy, Whole) else Work(recipe, strategy, cfg, given, found.ground)
+    adapter = _whole(strategy, cfg, given, recipe) if work is None else work.adapter(folder, spooled)
     said = arguments(recipe, cfg, [parent.weight for parent in given], strategy.random)
     lineage = {"operation": "compose", "arguments": said, "parents": [dict(parent.named) for parent in given]}
     told, lost = about.joined([parent.adapter for parent in given])

@@ -56,8 +56,10 @@ class Work:
         """How many targets not all inputs change."""
         return sum(not all(path in d.targets for _, d in _numbered(self)) for path in self.targets)
 
-    def adapter(self, folder: Path | None) -> Adapter:
-        """The result, its tensors beside each other in memory if they are low-rank, else in a file in `folder`."""
+    def adapter(self, folder: Path | None, spooled: bool = True) -> Adapter:
+        """The result, its tensors beside each other in memory if they are low-rank, or not to be `spooled`, else in a
+        file in `folder`.
+        """
         changed = [path for path in self.targets if any(path in d and self.weight(n, path) for n, d in _numbered(self))]
         choice = self.recipe.replaced
         shifts = beside.biases({n: d.biases for n, d in _numbered(self)}, self.weight, self.strategy, self.cfg, choice)
@@ -67,7 +69,7 @@ class Work:
                 "all weights are zero: the result would change nothing", hint="give one of them another weight"
             )
         method = fitting(bool(changed), bool(shifts), self._low(changed))
-        spool: dict[str, Tensor] | Spool = Spool(folder) if method == plugins.default(DENSE) else {}
+        spool: dict[str, Tensor] | Spool = Spool(folder) if spooled and method == plugins.default(DENSE) else {}
         todo = [path for path in self.targets if path in changed or path in shifts]
         todo = sorted(todo, key=lambda path: -math.prod(self.targets[path].shape))  # big ones first
 

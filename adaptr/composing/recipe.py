@@ -9,6 +9,7 @@ from typing import Any
 from adaptr import strategies
 from adaptr.adapter.weighting import Weight
 from adaptr.composing.beside import CHOICES, Choice
+from adaptr.composing.tune import Tune
 from adaptr.errors import UsageError
 from adaptr.format import digest
 from adaptr.precision import named
@@ -34,7 +35,7 @@ class Recipe:
     sum; None for what the strategy says. `replaced`: what becomes of biases and whole parameters of several inputs.
     `base`: a checkpoint or a live model, for methods whose delta depends on it. `any_base`: go on although the
     inputs name their base differently. `dtype`: what the result's deltas are stored in, by name; None for the wider of
-    fp32 and the inputs.
+    fp32 and the inputs. `tune`: what of all this is to be found by measuring, which `adaptr.tune` does.
     """
 
     inputs: tuple[Input, ...]
@@ -49,6 +50,7 @@ class Recipe:
     any_base: bool = False
     name: str = ""
     dtype: str | None = None
+    tune: Tune | None = None
 
 
 def checked(recipe: Recipe) -> tuple[Strategy, Any]:

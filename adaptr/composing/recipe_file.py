@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from adaptr import strategies
 from adaptr.adapter import weighting
+from adaptr.composing import tune
 from adaptr.composing.recipe import Input, Recipe, checked, files
 from adaptr.errors import UsageError, shown
 from adaptr.sources.resolve import Source, resolve
@@ -46,6 +47,7 @@ KINDS: Mapping[str, tuple[type, ...]] = {
     "any_base": (bool,),
     "name": (str,),
     "dtype": (str,),
+    "tune": (dict,),
     "adapter": (str,),
     "digest": (str,),
 }
@@ -76,10 +78,19 @@ class _Reader:
         given = {name: self._value(name, node) for name, node in found.items() if name != "inputs"}
         if "base" in given:
             given["base"] = resolve(given["base"], self.path.parent)
+        if "tune" in given:
+            given["tune"] = self._tune(given["tune"], found["tune"])
         recipe = Recipe(self._inputs(found["inputs"]), **given)
         self._check(recipe, found)
         beside = {field: str(self.path.parent / file) for field, file in files(recipe).items()}
         return dataclasses.replace(recipe, config={**recipe.config, **beside})
+
+    def _tune(self, values: dict[str, Any], node: Any) -> tune.Tune:
+        try:
+            found = tune.checked(values)
+        except UsageError as error:
+            raise self.file.error(node.start_mark.line, error.fact, hint=error.hint) from error
+        return dataclasses.replace(found, data=str(self.path.parent / found.data))
 
     def _check(self, recipe: Recipe, found: Mapping[str, Any]) -> None:
         """All that can be known to be wrong, each at the line of its field."""

@@ -100,7 +100,7 @@ def _library() -> ModuleType:
     try:
         import lm_eval
     except ImportError as error:
-        raise MissingExtra("tasks of the evaluation harness need lm-eval: `pip install lm-eval`") from error
+        raise MissingExtra("tasks of the evaluation harness need lm-eval", hint="`pip install lm-eval`") from error
     found: ModuleType = lm_eval
     return found
 

@@ -73,6 +73,6 @@ def require(heads: Sequence[str], adapter: Adapter, base: Path) -> None:
     missing = absent(heads, adapter)
     if missing:
         raise CheckpointError(
-            f"`{base}` has no `{missing[0]}` for these classes and `{adapter.label}` brings none: its random values "
-            "would make the answers noise"
+            f"`{base}` has no `{missing[0]}` for these classes and `{adapter.label}` brings none",
+            hint="random values would make the answers noise: train a head with the adapter",
         )

@@ -54,8 +54,8 @@ def _way(batch: Mapping[str, Tensor], output: ModelOutput) -> Way:
         if abs(own - found) <= ROUNDING * abs(own) + 1e-6 or own != own:
             return way
     raise Unsupported(
-        f"the loss of a `{type(output).__name__}` is {float(output.loss):.6g} for a batch, which no sum over its "
-        "records gives: it can't be measured record by record"
+        f"the loss of a `{type(output).__name__}` is {float(output.loss):.6g} for a batch",
+        want="one that follows from the losses of its records",
     )
 
 

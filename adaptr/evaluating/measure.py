@@ -198,7 +198,7 @@ def _require(losses: Array, records: Sequence[Record]) -> None:
 
     for (total, count), record in zip(losses, records, strict=True):
         if not count:
-            raise BadRecord(f"`{record.place}`: nothing of it counts in the loss")
+            raise BadRecord(f"`{record.place}`: nothing of it counts in the loss", hint="raise `--length`")
         if not np.isfinite(total):
             raise NonFinite(
                 f"the loss at `{record.place}` is {total}",

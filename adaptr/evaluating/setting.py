@@ -83,8 +83,8 @@ class Setting:
         heads.require(self.fresh, adapter, self.base)
         if not self.owned and not adapter.replaced:
             raise DataError(
-                f"the base's head tells other classes than the data has ({', '.join(self.limits.labels)}), and "
-                f"`{adapter.label}` brings no head of its own"
+                f"the base's head tells other classes than the data has, and `{adapter.label}` brings no head",
+                want=f"one that tells {', '.join(self.limits.labels)}",
             )
 
     @property

@@ -105,3 +105,17 @@ def houlsby(llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("adapters") / "houlsby.safetensors"
     api.save(randomised(llama, "inserted", "houlsby", None), path)
     return path
+
+
+@pytest.fixture(scope="session")
+def loras(llama: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Two, `style` and `tone`."""
+    from transformers import LlamaForCausalLM
+
+    from adaptr.testing import shaken
+
+    folder, model = tmp_path_factory.mktemp("loras"), LlamaForCausalLM.from_pretrained(llama)
+    files = [folder / "style.safetensors", folder / "tone.safetensors"]
+    for seed, file in enumerate(files):
+        api.save(shaken(api.create(model, "lora", r=2), seed, 0.3), file)
+    return files

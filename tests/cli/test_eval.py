@@ -5,21 +5,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from transformers import LlamaForCausalLM
 
 from adaptr import api
 from adaptr.cli import eval_page
-from adaptr.testing import shaken
 from browser import browse, needs_browser
-
-
-@pytest.fixture(scope="module")
-def loras(llama: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    folder, model = tmp_path_factory.mktemp("loras"), LlamaForCausalLM.from_pretrained(llama)
-    files = [folder / "style.safetensors", folder / "tone.safetensors"]
-    for seed, file in enumerate(files):
-        api.save(shaken(api.create(model, "lora", r=2), seed, 0.3), file)
-    return files
 
 
 @pytest.fixture(scope="module")

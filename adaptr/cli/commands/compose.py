@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from adaptr.cli import options, ranks, show
+from adaptr.cli import options, ranks, show, tuning
 from adaptr.cli.options import ADAPTER, Weighted
 from adaptr.cli.output import Output
 from adaptr.errors import UsageError
@@ -28,6 +28,7 @@ SECTION = "Change"
     "adaptr compose a.safetensors b.safetensors --strategy ties --density 0.2 --rank 16 -o mixed.safetensors",
     "adaptr compose good.safetensors bad.safetensors=-0.5 --strategy task-arithmetic -o less-bad.safetensors",
     "adaptr compose recipe.yaml -o mixed.safetensors",
+    "adaptr compose a.safetensors b.safetensors --tune --data held-out.jsonl --base ./smollm2 -o mixed.safetensors",
     summary=SUMMARY,
 )
 @click.argument("adapters", nargs=-1, required=True, type=ADAPTER, metavar="ADAPTER[=W]...|RECIPE.yaml")
@@ -56,21 +57,36 @@ SECTION = "Change"
 @click.option("--base", type=click.Path(), metavar="BASE", help="The base, for methods whose delta depends on it.")
 @click.option("--any-base", is_flag=True, help="Go on although the adapters name their base differently.")
 @click.option("--name", default="", help="The name of the result.")
-def command(output: Output, adapters: tuple[Weighted, ...], out: str, force: bool, **given: Any) -> None:
+@tuning.options
+def command(
+    output: Output, adapters: tuple[Weighted, ...], out: str, force: bool, html: str | None, **given: Any
+) -> None:
     """At each target the strategy makes one delta of the adapters' deltas, in factor space where there are factors;
     what it approximates is measured. `docs/strategies.md` lists the strategies and their fields. A recipe is a YAML
     file with inputs, strategy and options; the same recipe gives the same bytes.
+
+    With --tune weights, or whatever --over names, are chosen by the loss on half of the records of --data, and the
+    result is looked at on the other half. A search that was stopped goes on when the command is given again.
     """
     import adaptr
     from adaptr.composing import recipe_file
+    from adaptr.sources.resolve import resolve
 
     config = {**options.fields(given.pop("fields")), **_density(given.pop("density"))}
+    wanted, search = tuning.taken(given)
     if len(adapters) == 1 and recipe_file.named(adapters[0].source):
         _refuse_options()
-        made = adaptr.compose(adapters[0].source, out=out, force=force)
+        what: Any = adapters[0].source
+        wanted = recipe_file.read(resolve(what).path).tune is not None
+        said: dict[str, Any] = {"out": out, "force": force}
     else:
-        pairs = [(one.source, one.weight) for one in adapters]
-        made = adaptr.compose(pairs, given.pop("strategy"), out, force=force, **given, **config)
+        what = [(one.source, one.weight) for one in adapters]
+        said = {**given, **config, "out": out, "force": force}
+    if wanted:
+        tuning.run(output, what, {**search, **said}, html, _blocks)
+        return
+    tuning.refuse_page(html)
+    made = adaptr.compose(what, **said)
     output.tell(made.report.as_dict(), _blocks(made.report))
 
 
@@ -82,7 +98,7 @@ def _refuse_options() -> None:
     """A recipe says everything itself; an option beside it would be lost."""
     context = click.get_current_context()
     said = [p for p in context.params if context.get_parameter_source(p) is click.core.ParameterSource.COMMANDLINE]
-    beside = sorted(set(said) - {"adapters", "out", "force"})
+    beside = sorted(set(said) - {"adapters", "out", "force", "html"})
     if beside:
         raise UsageError(
             "a recipe says everything itself",
