@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from adaptr.cli import options, recipe_options, show
+from adaptr.cli import html, options, recipe_options, show, train_page
 from adaptr.cli.output import Output
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ SECTION = "Change"
     "adaptr train ./smollm2 --data answers.jsonl -o answers.safetensors",
     "adaptr train ./smollm2 --data qa.csv --map prompt=question --map completion=answer --valid 5% -o qa.safetensors",
     "adaptr train ./smollm2 --method dora --set r=16 --targets attn --data chat.jsonl --epochs 3 -o chat.safetensors",
+    "adaptr train ./smollm2 --data answers.jsonl --valid 10% -o answers.safetensors --report answers.html",
     "adaptr train recipe.yaml -o answers.safetensors --resume",
     "adaptr train ./smollm2 --data answers.jsonl --dry-run",
     summary=SUMMARY,
@@ -32,9 +34,18 @@ SECTION = "Change"
 @click.option("-o", "--out", type=click.Path(), metavar="OUT", help="The adapter to write.")
 @click.option("--force", is_flag=True, help="Replace what is at OUT, and begin anew where a training did not end.")
 @click.option("--resume", is_flag=True, help="Go on with a training of OUT that did not end.")
+@click.option("--report", type=click.Path(), metavar="PAGE", help="Also write a page with pictures.")
 @click.option("--dry-run", is_flag=True, help="Say what would be trained, and stop.")
 @click.option("--schema", is_flag=True, help="Print the JSON Schema of a recipe, and stop.")
-def command(output: Output, base: str | None, out: str | None, schema: bool, dry_run: bool, **given: Any) -> None:
+def command(
+    output: Output,
+    base: str | None,
+    out: str | None,
+    report: str | None,
+    schema: bool,
+    dry_run: bool,
+    **given: Any,
+) -> None:
     """Records are prompt and completion, chat messages, texts, or what another task wants; the loss is of the answers
     alone. Base and adapter are measured before and after. A recipe is a YAML file with the same fields.
 
@@ -58,15 +69,19 @@ def command(output: Output, base: str | None, out: str | None, schema: bool, dry
         return
     if out is None:
         raise click.UsageError("there is no output: say where the adapter goes with `-o OUT`")
+    if report is not None:
+        html.require(Path(report), control["force"], base, data)
     from adaptr.cli.training import shown
     from adaptr.training.fit import fit
 
     with shown(output) as watcher:
-        report = fit(base, data, out, watcher=watcher, **control, **fields)
-    output.tell(report.as_dict(), _blocks(report))
+        found = fit(base, data, out, watcher=watcher, **control, **fields)
+    if report is not None:
+        html.write(train_page.page(found), Path(report), control["force"])
+    output.tell(found.as_dict(), _blocks(found, report))
 
 
-def _blocks(report: TrainingReport) -> Iterator[show.Block]:
+def _blocks(report: TrainingReport, page: str | None) -> Iterator[show.Block]:
     yield show.Facts(
         {
             "trained": report.out,
@@ -77,6 +92,7 @@ def _blocks(report: TrainingReport) -> Iterator[show.Block]:
             "time": f"{report.seconds:.1f} s",
             "digest": report.digest,
             "again": report.command,
+            "page": page,
         }
     )
     of = "validation data" if report.held_out else "data learned from"
