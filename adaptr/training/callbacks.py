@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,8 @@ from adaptr.training.guards import Guard
 from adaptr.training.watching import Point, Watcher
 
 if TYPE_CHECKING:
+    from transformers import TrainerControl, TrainerState, TrainingArguments
+
     from adaptr.training.lifecycle import Lifecycle
 
 
@@ -27,10 +29,12 @@ class Steps(TrainerCallback):  # type: ignore[misc]  # transformers has no types
         self.trainer, self.stop = trainer, False
         self.until: int | None = None
 
-    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+    def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
         self.trainer.enter()
 
-    def on_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+    def on_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
+    ) -> None:
         """Gradients are there still. A step that fp16's scaler left out was none."""
         if not self.trainer.accelerator.optimizer_step_was_skipped:
             self.trainer.session.after_step()
@@ -66,11 +70,18 @@ class Points(TrainerCallback):  # type: ignore[misc]
         self.watcher = watcher
         self.guard = Guard()
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
         if control.should_save:  # what is saved was looked at
             control.should_log = True
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: Mapping[str, float] | None = None,
+        **_: object,
+    ) -> None:
         if not logs or "loss" not in logs:
             return
         self.guard.look(state.global_step, logs["loss"], logs.get("grad_norm"), logs["learning_rate"])

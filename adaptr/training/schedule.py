@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from adaptr.contract.lifecycle import Phase, phase_at
+
+if TYPE_CHECKING:
+    from torch.optim import Optimizer
+    from torch.optim.lr_scheduler import LRScheduler
+    from transformers import TrainingArguments
 
 #: What transformers calls the schedules of a recipe, where it calls them otherwise.
 CALLED = {"wsd": "warmup_stable_decay"}
@@ -20,16 +25,17 @@ def spans(phases: Sequence[Phase], steps: int) -> list[range]:
     return [range(0) if at is None else range(at, at + of.count(n)) for n, at in enumerate(starts)]
 
 
-def scheduler(args: Any, optimizer: Any, steps: int, share: float) -> Any:
+def scheduler(args: TrainingArguments, optimizer: Optimizer, steps: int, share: float) -> LRScheduler:
     """A schedule of that many steps, in the first `share` of which the rate rises."""
     from transformers import get_scheduler
 
     kind = args.lr_scheduler_type
     more = {"num_decay_steps": max(1, round(FALLS * steps))} if kind == CALLED["wsd"] else None
-    return get_scheduler(
+    made: LRScheduler = get_scheduler(
         kind,
         optimizer=optimizer,
         num_warmup_steps=round(share * steps),
         num_training_steps=max(1, steps),
         scheduler_specific_kwargs=more,
     )
+    return made
