@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from adaptr.cli import listing
+from adaptr.cli.output import Output
 from planning.configs import LLAMA_2_7B, SMALL
 
 
@@ -65,3 +68,15 @@ def test_a_configuration_without_sizes(adaptr: Callable, tmp_path: Path) -> None
     ran = adaptr("plan", str(tmp_path), "-m", "lora")
     assert ran.code == 3
     assert "hidden_size" in ran.err
+
+
+def test_each_line_of_advice_is_read_by_the_command_that_it_is_for(adaptr: Callable, base: str) -> None:
+    said = adaptr("plan", base, "-m", "lora", "-m", "dora", "--set", "r=4", "--targets", "attn.q", "--targets",
+                  "attn.v", "--memory", "8GB", "--task", "classification", "--optimizer", "adafactor",
+                  "--json").json  # fmt: skip
+    lines = [one["line"] for one in said["advice"] if one["fits"]]
+    assert len(lines) == 2
+    for line in lines:
+        words = shlex.split(line)
+        context = listing.load("train").make_context("train", words[2:], obj=Output())
+        assert context.params["method"] in {"lora", "dora"}
