@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -32,7 +33,7 @@ class Generating:
         self.before = model.__dict__.get("generate")
         model.__dict__["generate"] = self
 
-    def __call__(self, *args: object, **kwargs: object) -> Any:
+    def __call__(self, *args: object, **kwargs: object) -> object:
         before = put(self, {})
         try:
             return self._own(*args, **kwargs)
@@ -40,8 +41,9 @@ class Generating:
             restore(before)
 
     @property
-    def _own(self) -> Any:
-        return self.before or cast(Any, type(self.model)).generate.__get__(self.model)
+    def _own(self) -> Callable[..., object]:
+        found: Callable[..., object] = self.before or cast(Any, type(self.model)).generate.__get__(self.model)
+        return found
 
     @property
     def __signature__(self) -> inspect.Signature:

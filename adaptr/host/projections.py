@@ -5,7 +5,7 @@ Of one layer that makes queries, keys and values together, no name says which co
 
 from __future__ import annotations
 
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 from torch import Tensor, nn
 
@@ -58,7 +58,7 @@ def _flat(module: nn.Module, rows: Tensor, heads: int, width: int) -> tuple[Tens
     return columns[:, -2 * size : -size], columns[:, -size:]
 
 
-def _layout(module: Any) -> tuple[str, Layout]:
+def _layout(module: object) -> tuple[str, Layout]:
     """The fused layer and how it lies, ("", ...) where that is not known."""
     for cls in type(module).__mro__:
         package, _, file = cls.__module__.rpartition(".")
@@ -69,7 +69,7 @@ def _layout(module: Any) -> tuple[str, Layout]:
     return "", "blocks"
 
 
-def _clipped(module: Any, flat: Tensor) -> Tensor:
+def _clipped(module: object, flat: Tensor) -> Tensor:
     most = getattr(module, "clip_qkv", getattr(getattr(module, "config", None), "clip_qkv", None))
     return flat if most is None else flat.clamp(-most, most)
 

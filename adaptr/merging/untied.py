@@ -86,8 +86,8 @@ class Untied:
 
     def __init__(self, model: nn.Module, before: Untied | None = None) -> None:
         self.groups: list[list[Place]] = [] if before is None else before.groups
-        flags = [(config, True) for config in _configs(model)]
-        self._flags: list[tuple[Any, bool]] = flags if before is None else before._flags
+        flags: list[tuple[object, bool]] = [(config, True) for config in _configs(model)]
+        self._flags: list[tuple[object, bool]] = flags if before is None else before._flags
         for config, _ in self._flags:
             setattr(config, tying.FLAG, False)
         for places in uses(model).values():
@@ -139,9 +139,9 @@ def _copy(parameter: nn.Parameter) -> nn.Parameter:
         return nn.Parameter(parameter.detach().clone(), requires_grad=parameter.requires_grad)
 
 
-def _configs(model: nn.Module) -> list[Any]:
+def _configs(model: nn.Module) -> list[object]:
     """The configurations of a model and its parts that say that something is tied."""
-    found: list[Any] = []
+    found: list[object] = []
     waiting: list[Any] = [getattr(model, "config", None)]
     while waiting:
         config = waiting.pop()
