@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,11 +83,20 @@ class Course:
 
         if recipe.adapter is not None:
             return opened(recipe.adapter, self.model)
-        asked = [recipe.also] if isinstance(recipe.also, str) else recipe.also
-        also = [*asked, *self.given.task.heads(self.model, self.base)]
-        name = recipe.name or (self.place.name.split(".")[0] if self.place else "")
+        heads = self.given.task.heads(self.model, self.base)
         targets: Any = recipe.targets
+        if targets is None and heads:
+            targets = self._beside(create(self.model, recipe.method, **recipe.config), heads)
+        asked = [recipe.also] if isinstance(recipe.also, str) else recipe.also
+        name = recipe.name or (self.place.name.split(".")[0] if self.place else "")
+        also = [*asked, *heads]
         return create(self.model, recipe.method, targets, seed=recipe.seed, name=name, also=also, **recipe.config)
+
+    @staticmethod
+    def _beside(made: Adapter, heads: Sequence[str]) -> list[str] | None:
+        """The method's own targets without those in heads that are fresh, and so are trained whole; None for all."""
+        paths = [path for path in made.targets if not any(f"{path}.".startswith(f"{head}.") for head in heads)]
+        return None if len(paths) == len(made.targets) else paths
 
     def _settled(self, recipe: Recipe) -> Recipe:
         """The recipe with what it left to method, task and machine."""

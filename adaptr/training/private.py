@@ -4,6 +4,8 @@ and tests/training/test_private.py fails when one moves.
 
 from __future__ import annotations
 
+import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -34,6 +36,22 @@ def quiet() -> None:
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
+@contextmanager
+def without_a_word() -> Iterator[None]:
+    """TRL shows a bar of its own while it computes a reference, and asks transformers what is deprecated."""
+    before = os.environ.get("TQDM_DISABLE")
+    os.environ["TQDM_DISABLE"] = "1"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            yield
+    finally:
+        if before is None:
+            del os.environ["TQDM_DISABLE"]
+        else:
+            os.environ["TQDM_DISABLE"] = before
+
+
 def prepared(accelerator: Any, optimizer: Any) -> Any:
     """A new optimiser in the place of the one before, whose gradients would be unscaled as well."""
     accelerator._optimizers.clear()
@@ -52,6 +70,7 @@ def seen(model: Any) -> dict[str, Any]:
         "checkpointing": getattr(model, "is_activation_checkpointing", False),
         "flags": {name: p.requires_grad for name, p in model.named_parameters()},
         "training": model.training,
+        "dropout": [(module, module.p) for module in model.modules() if _drops(module)],
     }
 
 
@@ -69,7 +88,15 @@ def restore(model: Any, before: dict[str, Any]) -> None:
         model.activation_checkpointing_disable()
     for name, p in model.named_parameters():
         p.requires_grad_(before["flags"].get(name, p.requires_grad))
+    for module, p in before["dropout"]:
+        module.p = p
     model.train(before["training"])
+
+
+def _drops(module: Any) -> bool:
+    from torch import nn
+
+    return isinstance(module, nn.Dropout)
 
 
 def _reset(config: Any, before: dict[str, Any]) -> None:
