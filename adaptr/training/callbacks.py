@@ -40,8 +40,18 @@ class Steps(TrainerCallback):  # type: ignore[misc]  # transformers has no types
             self.trainer.session.after_step()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if (self.stop or state.global_step == self.until) and state.global_step < state.max_steps:
+        if state.global_step < state.max_steps and (self._asked(args) or state.global_step == self.until):
             control.should_save = control.should_training_stop = True
+
+    def _asked(self, args: Any) -> bool:
+        """Whether any process was asked to stop: all stop after the same step."""
+        if args.world_size == 1:
+            return self.stop
+        import torch
+
+        asked = torch.tensor(float(self.stop), device=args.device)
+        torch.distributed.all_reduce(asked, torch.distributed.ReduceOp.MAX)
+        return bool(asked)
 
     @contextmanager
     def interruptible(self) -> Iterator[None]:

@@ -14,7 +14,7 @@ from typing import Any
 from adaptr.errors import OutputExists, UsageError
 from adaptr.sources.open import placed, reads
 from adaptr.sources.resolve import resolve
-from adaptr.training import checking, checkpoints, recipe_file
+from adaptr.training import checking, checkpoints, processes, recipe_file
 from adaptr.training.fields import recipe as checked
 from adaptr.training.recipe import PLACES, Recipe
 from adaptr.training.report import TrainingReport
@@ -47,7 +47,8 @@ def fit(
     with _run(made, out, resume, force) as (place, run):
         from adaptr.training.course import Course
 
-        report = Course(made, place, run, resume, watcher or Watcher()).report(force)
+        told = watcher if watcher is not None and processes.is_main() else Watcher()
+        report = Course(made, place, run, resume, told).report(force)
         if report.out:
             finished(run, report)
         return report
@@ -85,7 +86,7 @@ def _run(
             f"`{run}` has checkpoints of a training that did not end",
             hint="say `--resume` to go on, `--force` to begin anew",
         )
-    if not resume:
+    if not resume and processes.is_main():
         _emptied(run)
     yield place, run
 

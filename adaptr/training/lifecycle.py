@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from adaptr.contract.lifecycle import Run, phase_at
-from adaptr.training import checkpoints, private
+from adaptr.training import checkpoints, private, sharded
 from adaptr.training.generators import kept_generators
 from adaptr.training.schedule import scheduler, spans
 
@@ -79,10 +79,11 @@ class Lifecycle:
     def moved(self) -> dict[str, float]:
         """How far each target's tensors are from where they began: a norm."""
         found: dict[str, float] = {}
-        for key, p in self.session.named().items():
+        live = {key: p.detach() for key, p in self.session.named().items()}
+        for key, p in sharded.whole(live).items():
             began = self.session.adapter.tensors[key].to(p.device)
             path = key.rpartition(":")[0]
-            found[path] = math.hypot(found.get(path, 0.0), float((p.detach().float() - began.float()).norm()))
+            found[path] = math.hypot(found.get(path, 0.0), float((p.float() - began.float()).norm()))
         return found
 
     def release(self) -> None:
@@ -193,12 +194,15 @@ class Lifecycle:
             super()._save_checkpoint(model, trial)  # type: ignore[misc]
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        state = self.session.state()  # in every process: gathering what is sharded takes all of them
+        state = self.session.state()
+        state["tensors"] = sharded.whole(state["tensors"])  # in every process: it takes all of them
         if self.args.should_save and output_dir is not None:
             checkpoints.put(output_dir, state, self.identity)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        self.session.load_state(checkpoints.state(resume_from_checkpoint, self.identity))
+        state = checkpoints.state(resume_from_checkpoint, self.identity)
+        state["tensors"] = sharded.spread(state["tensors"], self.session.named())
+        self.session.load_state(state)
 
     # ------------------------------------------------------------ what is said of it
 

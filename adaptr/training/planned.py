@@ -8,7 +8,7 @@ from typing import Any
 from adaptr import plugins
 from adaptr.checkpoint import skeleton
 from adaptr.sources.resolve import resolve
-from adaptr.training import learning
+from adaptr.training import learning, processes
 from adaptr.training.recipe import Recipe
 from adaptr.training.watching import About
 
@@ -45,8 +45,9 @@ def described(recipe: Recipe, found: learning.Given, called: str, out: str) -> A
 
 
 def steps(recipe: Recipe, examples: int) -> int:
-    """All that will be taken by one process, where records are not packed."""
+    """All that will be taken, where records are not packed."""
     if recipe.steps is not None:
         return recipe.steps
-    of_epoch = max(1, math.ceil(math.ceil(examples / recipe.batch) / recipe.accumulate))
+    batches = math.ceil(math.ceil(examples / recipe.batch) / processes.count())
+    of_epoch = max(1, math.ceil(batches / recipe.accumulate))
     return math.ceil(of_epoch * recipe.epochs)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from adaptr.training import guards, provenance
+from adaptr.training import guards, provenance, sharded
 from adaptr.training.again import command
 from adaptr.training.report import Curves, TrainingReport
 from adaptr.training.worth import Worth, samples
@@ -18,7 +18,7 @@ def reported(course: Course, trainer: Any, before: Worth, after: Worth) -> Train
     """The report, with the adapter that is kept."""
     said = _said(course, trainer, before, after)
     made = trainer.session.finish()
-    made = made.replace(training={**made.training, **said})
+    made = made.replace(training={**made.training, **said}, tensors=sharded.whole(made.tensors))
     moved = trainer.moved()
     notes = [*course.examples.notes, *guards.said(before.figures, after.figures, moved)]
     for note in notes:

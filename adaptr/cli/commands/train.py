@@ -72,7 +72,11 @@ def command(
     if report is not None:
         html.require(Path(report), control["force"], base, data)
     from adaptr.cli.training import shown
+    from adaptr.training import processes
     from adaptr.training.fit import fit
+
+    if not processes.is_main():  # one of them speaks
+        output.quiet, output.json = True, False
 
     with shown(output) as watcher:
         found = fit(base, data, out, watcher=watcher, **control, **fields)
