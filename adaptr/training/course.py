@@ -12,6 +12,7 @@ from adaptr import plugins
 from adaptr.adapter import Adapter
 from adaptr.errors import Interrupted
 from adaptr.format import digest, write
+from adaptr.host.layer import keep_unpacked
 from adaptr.models.load import quiet_transformers
 from adaptr.sources.given import opened
 from adaptr.sources.resolve import resolve
@@ -76,7 +77,11 @@ class Course:
         if (config := quantized(recipe, self.machine)) is not None:
             load["quantization_config"] = config
         model: Any = self.given.task.model(self.base, self.examples.limits.labels, **load)
-        return model if config is not None else model.to(self.machine.device)
+        if config is None:
+            return model.to(self.machine.device)
+        for module in model.modules():  # base and adapter are measured by one kernel: that which trains
+            keep_unpacked(module)
+        return model
 
     def _adapter(self, recipe: Recipe) -> Adapter:
         from adaptr.runtime.attaching import create

@@ -44,9 +44,7 @@ def _figures(model: Any, examples: Examples, batch: int, watcher: Watcher) -> Fi
     given, tools, limits = examples.given, examples.tools, examples.limits
     if given.task.trainer == "dpo":
         return {"preferred": _preferred(model, examples, batch)}
-    found = evaluating.measure(
-        model, given.task, given.measured, tools, limits, batch=batch, progress=watcher.measures
-    )
+    found = evaluating.measure(model, given.task, given.measured, tools, limits, batch=batch, progress=watcher.measures)
     return found.values()
 
 
