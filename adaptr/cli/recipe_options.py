@@ -81,7 +81,14 @@ def about(found: About) -> Iterator[show.Block]:
             "course": f"{found.steps:,} steps of {found.accumulate} x {found.batch} examples",
             "rate": f"{found.rate:g}, {found.schedule}",
             "machine": f"{found.device}, {found.dtype}",
-            "memory": ", ".join(f"{name} {show.size(count)}" for name, count in found.memory.items()),
+            "memory": _memory(found.memory),
             "output": found.out,
         }
     )
+
+
+def _memory(found: Mapping[str, int]) -> str:
+    """The peak, and what most of it is for."""
+    parts = sorted(((count, name) for name, count in found.items() if name != "peak" and count), reverse=True)
+    most = ", ".join(f"{name} {show.size(count)}" for count, name in parts[:3])
+    return f"{show.size(found['peak'])} at most ({most})" if found else ""

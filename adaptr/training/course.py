@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptr import plugins
 from adaptr.adapter import Adapter
-from adaptr.errors import Interrupted
+from adaptr.errors import AdaptrError, Interrupted
 from adaptr.format import digest, write
 from adaptr.host.layer import keep_unpacked
 from adaptr.models.load import quiet_transformers
@@ -162,6 +163,10 @@ class Course:
     def _about(self, trainer: Any) -> About:
         """What will be trained, known to the last number."""
         found = planned.described(self.recipe, self.given, self.source.given, str(self.place or ""))
+        if self.recipe.adapter is None:
+            longest = min(self.recipe.length, self.examples.statistics["longest"])
+            with suppress(AdaptrError):  # where its cost is unknown it trains as well
+                found = planned.costed(found, dataclasses.replace(self.recipe, base=str(self.base), length=longest))
         return dataclasses.replace(
             found,
             config=self.start.config,

@@ -124,6 +124,8 @@ def test_a_dry_run_says_what_would_be_trained_and_loads_neither_torch_nor_transf
     assert done.returncode == 0, done.stderr
     found: Any = json.loads(done.stdout)
     assert (found["steps"], found["data"]["records"], found["architecture"]) == (8, 16, "LlamaForCausalLM")
+    assert found["parameters"] > 0
+    assert found["memory"]["peak"] > found["memory"]["weights"]
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments, "--dry-run", "--rate", "0"], capture_output=True, text=True
     )

@@ -22,7 +22,7 @@ def looked(*losses: float) -> None:
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf])
 def test_a_loss_that_is_no_number(loss: float) -> None:
-    with pytest.raises(Diverged, match="the loss at step 3 is .*rate, 0.001: try a tenth"):
+    with pytest.raises(Diverged, match=r"the loss at step 3 is .*rate, 0\.001: try a tenth"):
         looked(2.0, 1.0, loss)
 
 
