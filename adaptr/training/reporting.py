@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from adaptr.training import guards, provenance, sharded
@@ -20,7 +21,7 @@ def reported(course: Course, trainer: Any, before: Worth, after: Worth) -> Train
     made = trainer.session.finish()
     made = made.replace(training={**made.training, **said}, tensors=sharded.whole(made.tensors))
     moved = trainer.moved()
-    notes = [*course.examples.notes, *guards.said(before.figures, after.figures, moved)]
+    notes = [*course.examples.notes, *_judged(course, before, after, moved)]
     for note in notes:
         course.watcher.noted(note)
     return TrainingReport(
@@ -51,6 +52,12 @@ def reported(course: Course, trainer: Any, before: Worth, after: Worth) -> Train
         seconds=time.perf_counter() - course.started,
         **{name: said[name] for name in SHARED},
     )
+
+
+def _judged(course: Course, before: Worth, after: Worth, moved: Mapping[str, float]) -> list[str]:
+    """The loss of chosen answers may rise while they are preferred: it says nothing there."""
+    preferences = course.given.task.trainer == "dpo"
+    return guards.said({}, {}, moved) if preferences else guards.said(before.figures, after.figures, moved)
 
 
 #: What the report has as the manifest has it.

@@ -8,7 +8,6 @@ from typing import Any
 
 from adaptr import evaluating
 from adaptr.evaluating import Answered
-from adaptr.evaluating.measure import asking
 from adaptr.training.generators import kept_generators
 from adaptr.training.learning import Examples
 from adaptr.training.recipe import Recipe
@@ -31,36 +30,15 @@ def worth(model: Any, examples: Examples, recipe: Recipe, watcher: Watcher) -> W
     """Of the model with whatever is attached to it. Changes no draw of what comes later."""
     given, tools, limits = examples.given, examples.tools, examples.limits
     with kept_generators():
-        figures = _figures(model, examples, recipe.batch, watcher)
+        found = evaluating.measure(
+            model, given.task, given.measured, tools, limits, batch=recipe.batch, progress=watcher.measures
+        )
         answers = evaluating.answers(model, given.task, given.measured[: recipe.samples], tools, limits)
         second: Figures = {}
         if given.second is not None:
             text = "\n\n".join(record.text("text") for record in given.second.records)
             second = evaluating.second(model, text, tools, limits.length).values()
-    return Worth(figures, second, answers)
-
-
-def _figures(model: Any, examples: Examples, batch: int, watcher: Watcher) -> Figures:
-    given, tools, limits = examples.given, examples.tools, examples.limits
-    if given.task.trainer == "dpo":
-        return {"preferred": _preferred(model, examples, batch)}
-    found = evaluating.measure(model, given.task, given.measured, tools, limits, batch=batch, progress=watcher.measures)
-    return found.values()
-
-
-def _preferred(model: Any, examples: Examples, size: int) -> float:
-    """The share of pairs of which the chosen answer is the likelier one."""
-    task, tools, limits = examples.given.task, examples.tools, examples.limits
-    records = examples.given.measured
-    encoded = list(task.encode(records, tools, limits))
-    said: list[object] = []
-    with asking(model):
-        for start in range(0, len(encoded), size):
-            some = [one.example for one in encoded[start : start + size]]
-            given = {name: value.to(model.device) for name, value in task.collate(some, tools).items()}
-            said += task.predicted(model, given, tools)
-    found = task.joined(encoded, said)
-    return sum(one == task.wanted(record, limits) for one, record in zip(found, records, strict=True)) / len(records)
+    return Worth(found.values(), second, answers)
 
 
 def samples(examples: Examples, before: Worth, after: Worth) -> tuple[Sample, ...]:

@@ -81,7 +81,7 @@ def test_preferences(base: Path, tmp_path: Path, capfd: pytest.CaptureFixture[st
     report = adaptr.fit(base, data, objective="dpo", method="dora", **{**SMALL, "steps": 8})
     assert report.curves.loss[0] == pytest.approx(0.6931, abs=1e-3), "nothing is preferred at the start"
     assert report.curves.loss[-1] < report.curves.loss[0]
-    assert report.after["preferred"] >= report.before["preferred"]
+    assert report.after["accuracy"] >= report.before["accuracy"]
     assert capfd.readouterr() == ("", "")
 
 

@@ -69,15 +69,14 @@ def command(
         return
     if out is None:
         raise click.UsageError("there is no output: say where the adapter goes with `-o OUT`")
-    if report is not None:
-        html.require(Path(report), control["force"], base, data)
     from adaptr.cli.training import shown
     from adaptr.training import processes
     from adaptr.training.fit import fit
 
     if not processes.is_main():  # one of them speaks
-        output.quiet, output.json = True, False
-
+        output.quiet, output.json, report = True, False, None
+    if report is not None:
+        html.require(Path(report), control["force"], base, data)
     with shown(output) as watcher:
         found = fit(base, data, out, watcher=watcher, **control, **fields)
     if report is not None:
