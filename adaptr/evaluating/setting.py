@@ -119,6 +119,8 @@ def opened(
     require_named(base, adapters, any_base)
     found = read(data, options.columns or {})
     task = find(options.task, base, found)
+    if task.trainer == "dpo":
+        raise UsageError(f"task `{task.name}` compares two models, and has no loss of one", hint="measure another task")
     names = heads.labels(task, found.records, base, adapters)
     kit = tools(base)
     model = task.model(base, names, dtype=DTYPES[options.dtype]).eval()
