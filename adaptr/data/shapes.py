@@ -68,10 +68,11 @@ def _turn(place: Place, number: int, turn: object) -> Values:
         return turn
     if not (isinstance(turn, Mapping) and set(TURN) <= turn.keys()):
         raise place.bad(f"turn {number} of `conversations`", got=shown(turn), want="`from` and `value`")
-    if turn["from"] not in SPEAKERS:
+    speaker = turn["from"]
+    if not (isinstance(speaker, str) and speaker in SPEAKERS):
         known = ", ".join(SPEAKERS)
-        raise place.bad(f"who speaks in turn {number}", got=f"`{shown(turn['from'])}`", want=f"one of {known}")
-    return {"role": SPEAKERS[turn["from"]], "content": turn["value"]}
+        raise place.bad(f"who speaks in turn {number}", got=f"`{shown(speaker)}`", want=f"one of {known}")
+    return {"role": SPEAKERS[speaker], "content": turn["value"]}
 
 
 def _translation(place: Place, values: Values) -> Values:

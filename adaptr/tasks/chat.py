@@ -45,7 +45,7 @@ def _message(record: Record, number: int, message: object) -> Message:
     if not isinstance(message, Mapping):
         raise record.place.bad(f"message {number}", got=shown(message), want="`role` and `content`")
     role, content = message.get("role"), message.get("content")
-    if role not in ROLES:
+    if not (isinstance(role, str) and role in ROLES):
         known = ", ".join(sorted(ROLES))
         raise record.place.bad(f"the role of message {number}", got=f"`{shown(role)}`", want=f"one of {known}")
     if isinstance(content, list) and content:
