@@ -13,7 +13,8 @@ from adaptr.tasks.base import Encoded, Limits
 @dataclass(frozen=True)
 class Statistics:
     """`tokens`: of all examples; `learned`: those with a loss; `cut_tokens`: those that were cut off, of `cut` records.
-    `shortest`, `median`, `longest`: tokens of an example. `labels`: how often each name occurs.
+    `shortest`, `median`, `longest`: tokens of an example. `labels`: how often each name occurs. `length`: what
+    examples are cut at.
     """
 
     records: int
@@ -27,6 +28,7 @@ class Statistics:
     median: int
     longest: int
     labels: dict[str, int] = field(default_factory=dict)
+    length: int = 0
 
     @property
     def said(self) -> tuple[str, ...]:
@@ -35,7 +37,9 @@ class Statistics:
         if self.duplicates:
             found.append(f"{self.duplicates} of {self.records} records are there more than once")
         if self.cut:
-            found.append(f"{self.cut} of {self.records} records are cut, {self.cut_tokens} tokens in all")
+            found.append(
+                f"{self.cut} of {self.records} records are cut at {self.length} tokens, {self.cut_tokens} in all"
+            )
         absent = [name for name, count in self.labels.items() if not count]
         if absent:
             found.append(f"the labels {named(absent)} never occur")
@@ -58,6 +62,7 @@ def statistics_of(records: Sequence[Record], encoded: Sequence[Encoded], limits:
         median=lengths[len(lengths) // 2],
         longest=lengths[-1],
         labels=statistics.labels(records, limits.labels),
+        length=limits.length,
     )
 
 

@@ -17,6 +17,7 @@ from adaptr.host.layer import keep_unpacked
 from adaptr.models.load import quiet_transformers
 from adaptr.sources.given import opened
 from adaptr.sources.resolve import resolve
+from adaptr.tasks.isolation import require_isolation
 from adaptr.training import checkpoints, learning, planned, private, provenance
 from adaptr.training.arguments import arguments
 from adaptr.training.precision import machine, quantized
@@ -127,6 +128,8 @@ class Course:
     def _trainer(self) -> Any:
         kind, recipe, examples = self.given.task.trainer, self.recipe, self.examples
         evaluates = bool(recipe.eval_every and examples.valid)
+        if recipe.pack:
+            require_isolation(self.model)
         made = trainer_of(kind)(
             self.model,
             self._attached,

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from adaptr import data, tasks
 from adaptr.data import Data, Record
 from adaptr.data.split import share_of
+from adaptr.data.statistics import shared
 from adaptr.errors import BadRecord
 from adaptr.tasks import Encoded, Limits, Task, Tools
+from adaptr.tasks.statistics import Statistics, statistics_of
 from adaptr.training.recipe import Recipe
 
 #: Records that are measured on where no others are given: of those that are learned from.
@@ -71,37 +75,26 @@ class Examples:
         task, tools = self.given.task, self.tools
         return lambda examples: dict(task.collate(examples, tools))
 
+    @cached_property
+    def counted(self) -> Statistics:
+        """Of what is learned from."""
+        return statistics_of(self.given.train.records, self.train, self.limits)
+
     @property
     def notes(self) -> list[str]:
         """What people should know of the data and of how it was read."""
-        said = [*self.given.train.said, *self.tools.said]
-        cut = [one for one in self.train if one.cut]
-        if cut:
-            tokens = sum(one.cut for one in cut)
-            said.append(
-                f"{len(cut)} of {len(self.train)} examples are cut at {self.limits.length} tokens, {tokens} in all"
-            )
+        said = [*self.given.train.said, *self.tools.said, *self.counted.said]
         if self.given.valid is None:
             said.append("there is no validation data: loss before and after is of records that were learned from")
+        elif known := shared(self.given.train.records, self.given.valid.records):
+            said.append(f"{known} of {len(self.given.valid.records)} validation records are among those learned from")
         return said
 
     @property
     def statistics(self) -> dict[str, Any]:
-        """Of what is learned from, in figures."""
-        lengths = sorted(length(one) for one in self.train)
-        return {
-            "records": len(self.given.train.records),
-            "validation": 0 if self.given.valid is None else len(self.given.valid.records),
-            "examples": len(self.train),
-            "tokens": sum(lengths),
-            "learned": sum(one.learns for one in self.train),
-            "cut": sum(bool(one.cut) for one in self.train),
-            "cut_tokens": sum(one.cut for one in self.train),
-            "shortest": lengths[0],
-            "median": lengths[len(lengths) // 2],
-            "longest": lengths[-1],
-            "labels": list(self.limits.labels),
-        }
+        """The same, in figures for people."""
+        valid = 0 if self.given.valid is None else len(self.given.valid.records)
+        return {**dataclasses.asdict(self.counted), "validation": valid}
 
 
 def examples(recipe: Recipe, found: Given, base: Path) -> Examples:
@@ -119,12 +112,6 @@ def examples(recipe: Recipe, found: Given, base: Path) -> Examples:
             hint="raise `length`, or leave `strict` out, which refuses what is cut",
         )
     return Examples(found, tools, limits, train, valid)
-
-
-def length(one: Encoded) -> int:
-    """Tokens of an example; 1 for what has none, as an image."""
-    ids: Any = one.example.get("input_ids")
-    return 1 if ids is None else len(ids)
 
 
 def dataset(encoded: Sequence[Encoded], kind: str) -> Any:

@@ -26,7 +26,7 @@ def test_counts() -> None:
     assert found.labels == {"x": 3, "y": 1, "z": 0}
     assert found.said == (
         "1 of 4 records are there more than once",
-        "1 of 4 records are cut, 3 tokens in all",
+        "1 of 4 records are cut at 6 tokens, 3 in all",
         "the labels `z` never occur",
     )
 

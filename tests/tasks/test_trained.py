@@ -11,6 +11,7 @@ import pytest
 
 import adaptr
 import speaking
+from adaptr.errors import Unsupported
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::FutureWarning"),  # of TRL and transformers among themselves
@@ -55,3 +56,26 @@ def test_from_records_to_an_adapter(tmp_path: Path, name: str) -> None:
     whole = {key.rpartition(":")[0].rpartition(".")[0] for key in made.tensors if key.endswith(":=")}
     assert whole == ({head} if head else set())
     assert any(tensor.any() for key, tensor in made.tensors.items() if key.endswith(":B"))
+
+
+def test_what_is_not_as_expected_is_said(tmp_path: Path) -> None:
+    rows = [{"text": "the cat sat on the mat", "label": label} for label in ("a", "b", "b")]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows))
+    base = speaking.bert(tmp_path / "base")
+    valid = tmp_path / "b.jsonl"
+    valid.write_text(json.dumps(rows[0]) + "\n")
+    report = adaptr.fit(base, tmp_path / "a.jsonl", method="lora", steps=1, batch=2, length=4, valid=str(valid))
+    for said in ("1 of 3 records are there more than once", "3 of 3 records are cut at 4 tokens", "1 of 1 validation"):
+        assert any(note.startswith(said) for note in report.notes)
+    assert report.statistics["labels"] == {"a": 1, "b": 2}
+
+
+def test_packing_is_refused_where_records_would_see_one_another(tmp_path: Path) -> None:
+    import transformers as t
+
+    base = speaking.llama(tmp_path / "base")
+    small = {"vocab_size": 320, "hidden_size": 32, "n_layer": 1, "n_head": 4, "pad_token_id": 0}
+    t.BloomForCausalLM(t.BloomConfig(**small)).save_pretrained(base)
+    (tmp_path / "a.jsonl").write_text('{"text": "the cat sat"}\n' * 3)
+    with pytest.raises(Unsupported, match="leave `pack` out"):
+        adaptr.fit(base, tmp_path / "a.jsonl", method="lora", steps=1, pack=True, length=64)
