@@ -178,3 +178,14 @@ def test_answers_are_texts_and_the_same_each_time(tmp_path: Path) -> None:
 def test_an_encoder_is_no_language_model(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"has no `cls\.|can't be loaded"):
         LM.model(speaking.bert(tmp_path), ())
+
+
+def test_a_tokenizer_that_ends_every_text_does_not_end_a_prompt() -> None:
+    from adaptr.tasks.builtin.lm import _asked, spans
+
+    ending = speaking.encoder_tokenizer()  # puts its tokens around whatever it is given
+    ending.eos_token = speaking.END
+    asked = spans(Record({"prompt": "a", "completion": "b"}, Place("a", 1)), ending)
+    assert ending.decode(_asked(asked, ending, 64)) == "<|im_start|>a"
+    (one,) = LM.encode([asked.record], Tools(ending), LONG)
+    assert ending.decode(one.example["input_ids"]) == "<|im_start|>ab<|im_end|>"

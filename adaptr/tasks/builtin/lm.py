@@ -145,5 +145,7 @@ def _windows(tokens: Tokens, length: int) -> Iterator[Encoded]:
 def _asked(text: Spans, tokenizer: PreTrainedTokenizerBase, length: int) -> list[int]:
     """The ids of what comes before the last span that is learned; of a text that is learned whole, of its half."""
     first = text.learned[-1][0] or len(text.text) // 2
-    ids: list[int] = tokenizer(text.text[:first], add_special_tokens=text.special)["input_ids"]
-    return ids[-length:]
+    asked = text.text[:first]
+    ids: list[int] = tokenizer(asked, add_special_tokens=text.special)["input_ids"]
+    ended = ids[-1:] == [tokenizer.eos_token_id] and not asked.endswith(str(tokenizer.eos_token))
+    return (ids[:-1] if ended else ids)[-length:]  # some tokenizers end whatever they are given
