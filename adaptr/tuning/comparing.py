@@ -60,7 +60,7 @@ def compared(search: Search, made: Adapter, found: Models, best: Trial) -> Compa
     models = {**found, RESULT: (tuned, own)}
     rows = [Compared(name, loss, _held(search, other, sure)) for name, (loss, other) in models.items()]
     over_base, over_single = over(BASE), over(single)
-    notes = _notes(search, best, single, over_base, over_single)
+    notes = (*_notes(search, best, single, over_base, over_single), *_fitted(search, rows))
     return Comparison(tuple(rows), single, over_base, over_single, notes)
 
 
@@ -81,6 +81,18 @@ def _notes(
     if search.held is None:
         found.append("no records were held out: the figures are of those that were chosen by, and so too good")
     return tuple(found)
+
+
+def _fitted(search: Search, rows: Sequence[Compared]) -> tuple[str, ...]:
+    """Where something that was not searched for is better on the records held out: the search fitted the others."""
+    held = {row.name: row.held.value for row in rows if row.held is not None and row.held.value is not None}
+    first = min(held, key=lambda name: held[name], default=RESULT)
+    if first == RESULT:
+        return ()
+    return (
+        f"on the records held out `{first}` has the least loss, {held[first]:.4f} against the result's "
+        f"{held[RESULT]:.4f}: {len(search.chosen.records)} records are too few to choose by, or of another kind",
+    )
 
 
 def _better(gain: Interval) -> bool:

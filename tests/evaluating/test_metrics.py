@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+import sys
 from typing import Any
 
 import numpy as np
 import pytest
 
-from adaptr.errors import UsageError
+from adaptr.errors import MissingExtra, UsageError
 from adaptr.evaluating import metrics
 
 LABELS = ["cat", "dog", "cow"]
@@ -118,3 +119,23 @@ def test_an_unknown_metric_is_refused_with_a_near_name() -> None:
 def test_every_metric_says_what_it_is(name: str) -> None:
     assert metrics.get(name).name == name
     assert metrics.get(name).summary
+
+
+@pytest.mark.parametrize(
+    ("name", "library", "said"),
+    [
+        ("rougeL", "rouge_score", ["w1"]),
+        ("bleu", "sacrebleu.metrics", ["w1"]),
+        ("bleu", "sacrebleu", ["w1"]),
+        ("entity_f1", "seqeval.metrics.sequence_labeling", [["O"]]),
+    ],
+)
+def test_a_library_that_is_not_installed_is_named_with_its_extra(
+    name: str, library: str, said: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from adaptr.evaluating.metrics import texts
+
+    texts._scorer.cache_clear()
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(MissingExtra, match=r"adaptr\[eval\]"):
+        metrics.get(name).rows(said, said)

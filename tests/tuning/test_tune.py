@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import builtins
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import adaptr
-from adaptr.errors import BadRecord, DataError, InputError, OutputExists, UsageError, WrongBase
+from adaptr.errors import BadRecord, DataError, InputError, MissingExtra, OutputExists, UsageError, WrongBase
 from adaptr.evaluating import setting
 from adaptr.evaluating.setting import Setting
 from adaptr.format import digest
 from adaptr.runtime import stack
+from adaptr.testing import shaken
 from evaluating.conftest import lines
 
 
@@ -113,6 +115,25 @@ def test_what_is_no_sum_is_composed_for_each_trial(
     assert next(row for row in report.models if row.name == "result").tuned == pytest.approx(best.loss, abs=1e-5)
 
 
+def test_changes_that_depend_on_the_base_are_composed(llama: Path, loras: list[Path], texts: Path) -> None:
+    """A stack of two DoRAs is no sum of them: the second would read what the first changed."""
+    from transformers import LlamaForCausalLM
+
+    model = LlamaForCausalLM.from_pretrained(llama)
+    doras = [shaken(adaptr.create(model, "dora", r=2), seed, 0.3) for seed in range(2)]
+    report = adaptr.tune(doras, texts, base=llama, trials=4).report
+    assert not report.live
+    assert adaptr.tune([doras[0], loras[0]], texts, base=llama, trials=4).report.live is False
+
+
+def test_a_search_without_its_library_is_refused(
+    llama: Path, loras: list[Path], texts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(MissingExtra, match=r"adaptr\[tune\]"):
+        adaptr.tune(loras, texts, base=llama)
+
+
 def test_live_and_composed_trials_measure_the_same(llama: Path, loras: list[Path], texts: Path) -> None:
     live = adaptr.tune(loras, texts, base=llama, trials=6).report
     composed = adaptr.tune(loras, texts, base=llama, trials=6, dtype="fp32").report
@@ -179,6 +200,20 @@ def test_no_gain_is_said(llama: Path, loras: list[Path], tmp_path: Path) -> None
     )
     report = adaptr.tune(loras, data, base=llama, trials=5).report
     assert any("no gain" in note or "no mixture" in note for note in report.notes)
+
+
+def test_a_search_that_fitted_its_records_is_said(llama: Path, loras: list[Path], texts: Path, tmp_path: Path) -> None:
+    """Chosen by records of another kind: what is best on the others was not found."""
+    from adaptr.data import read, split
+
+    chosen, _ = split(read(texts), 0.9)
+    numbers = {record.place.line for record in chosen.records}
+    rows = [json.loads(line) for line in texts.read_text().splitlines()]
+    odd = [{"text": "w7 " * 9} if n in numbers else row for n, row in enumerate(rows, 1)]
+    report = adaptr.tune(loras, lines(tmp_path / "odd.jsonl", odd), base=llama, trials=12, hold_out=0.9).report
+    held = {row.name: row.held.value for row in report.models}
+    assert held["result"] > min(held.values())
+    assert any("too few to choose by" in note for note in report.notes)
 
 
 def test_a_recipe_file_says_everything(llama: Path, loras: list[Path], texts: Path, tmp_path: Path) -> None:
