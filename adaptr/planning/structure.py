@@ -120,7 +120,8 @@ def structure(base: Foundation) -> Structure:
         name = BLOCK.match(layer.path)
         grouped.setdefault(name[1] if name else "", []).append(layer)
     outside = grouped.pop("", [])
-    head = next((one for one in outside if not one.norm and is_head(model, one.path)), None)
+    modules = (one for one in outside if not one.norm and not one.target.stacked)  # ViT's `cls_token` is none
+    head = next((one for one in modules if is_head(model, one.path)), None)
     width = max((one.target.shape[0] for one in (*outside, *found) if one.norm), default=0) or _width(base)
     blocks = tuple(Block(path, tuple(layers), _own(layers, width)) for path, layers in grouped.items())
     return Structure(sum(p.numel() for p in model.parameters()), width, blocks, tuple(outside), head)

@@ -67,8 +67,8 @@ def statistics_of(records: Sequence[Record], encoded: Sequence[Encoded], limits:
 
 
 def tokens_of(one: Encoded) -> int:
-    """Tokens of an example: of what goes in, and of what is wanted where that is a text of its own."""
+    """Tokens of an example: of what goes in, else of what is wanted; 1 for what has none, as an image."""
     lists = [value for name, value in one.example.items() if name.endswith("ids") and isinstance(value, list)]
     if not lists and isinstance(one.example.get("labels"), list):
         lists = [one.example["labels"]]  # type: ignore[list-item]
-    return sum(len(ids) for ids in lists if ids is not one.example.get("token_type_ids"))
+    return sum(len(ids) for ids in lists if ids is not one.example.get("token_type_ids")) or 1
