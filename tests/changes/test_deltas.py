@@ -18,7 +18,7 @@ from adaptr.checkpoint.open import open_checkpoint
 from adaptr.contract import View
 from adaptr.errors import ContentMismatch, NoDelta, NothingChanged, TargetNotFound
 from adaptr.results.assemble import assemble
-from composing.test_compose import filled
+from composing.inputs import filled
 
 
 def merged(model: Any, adapter: adaptr.Adapter, path: str) -> tuple[torch.Tensor, torch.Tensor | None]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import adaptr as library
-from composing.test_compose import lora
+from composing.inputs import lora
 
 KEYS = {
     "strategy", "config", "inputs", "method", "targets", "alone", "ranks", "error", "distance", "errors", "replaced",

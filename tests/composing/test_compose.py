@@ -1,67 +1,24 @@
-"""Composing adapters: what mixes, what is refused, what the result says of itself."""
+"""Composing adapters: what mixes, how it is weighed, what the result says of itself."""
 
 from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 import adaptr
 import renamed
 import tiny
-from adaptr.adapter import Adapter, Base, Target
+from adaptr.adapter import Adapter, Target
 from adaptr.adapter.weighting import Layers
-from adaptr.changes.deltas import deltas
 from adaptr.errors import (
-    AdaptrError,
-    ContentMismatch,
     NoDelta,
-    NonFinite,
-    NotPossible,
-    ShapeError,
     TargetAmbiguous,
-    TargetMismatch,
-    Unsupported,
     UsageError,
-    WrongBase,
 )
-from adaptr.testing import assert_close, shaken
-
-
-def filled(adapter: Adapter, seed: int, name: str = "") -> Adapter:
-    """The adapter with random values, around one for what scales."""
-    g = torch.Generator().manual_seed(seed)
-    values = {}
-    for key, t in adapter.tensors.items():
-        noise = 0.1 * torch.randn(t.shape, generator=g) if t.is_floating_point() else t
-        values[key] = noise + 1 if key.endswith((":m", ":l")) else noise
-    return adapter.replace(tensors=values, name=name)
-
-
-def lora(seed: int, model: str = "llama", **config: Any) -> Adapter:
-    method = config.pop("method", "lora")
-    return filled(adaptr.create(tiny.model(model), method, **{"r": 4, **config}), seed, f"a{seed}")
-
-
-def dense(adapter: Adapter, base: Any = None) -> dict[str, Tensor]:
-    found = deltas(adapter, base)
-    return {path: found[path].dense(torch.float64) for path in found}
-
-
-def assert_sum(result: Adapter, parts: list[tuple[Adapter, float]], base: Any = None) -> None:
-    want: dict[str, Tensor] = {}
-    for adapter, weight in parts:
-        for path, D in dense(adapter, base).items():
-            want[path] = want.get(path, 0) + weight * D
-    found = dense(result)
-    assert set(found) == set(want)
-    for path, D in want.items():
-        torch.testing.assert_close(found[path], D, rtol=1e-5, atol=1e-6)
-
+from composing.inputs import assert_sum, dense, filled, lora
 
 # ---------------------------------------------------------------- what mixes
 
@@ -231,30 +188,15 @@ def test_energy_chooses_the_rank_of_each_target() -> None:
     assert all(error <= math.sqrt(0.1) + 1e-9 for error, _ in made.report.errors.values())
 
 
-# ---------------------------------------------------------------- biases and replaced parameters
+def test_a_delta_stays_on_disk_until_it_is_written(tmp_path: Path) -> None:
+    made = adaptr.compose([lora(1), lora(2)], "ties", tmp_path / "x")
+    assert made.adapter.method == "full"
+    back = adaptr.load(tmp_path / "x")
+    for key in made.adapter.tensors:
+        assert torch.equal(back.tensors[key], made.adapter.tensors[key])
 
 
-def test_biases_add_in_a_sum_and_are_a_choice_elsewhere() -> None:
-    a, b = lora(1, "bert", bias=True), lora(2, "bert", bias=True)
-    path = next(iter(a.targets))
-    summed = adaptr.compose([(a, 0.5), (b, 2.0)]).adapter
-    da, db = deltas(a).biases[path], deltas(b).biases[path]
-    torch.testing.assert_close(deltas(summed).biases[path], 0.5 * da + 2 * db)
-    with pytest.raises(UsageError, match="--replaced"):
-        adaptr.compose([a, b], "ties")
-    first = adaptr.compose([a, b], "ties", replaced="first", rank=4).adapter
-    torch.testing.assert_close(deltas(first).biases[path], da)
-    average = adaptr.compose([(a, 3.0), (b, 1.0)], "ties", replaced="average").adapter
-    torch.testing.assert_close(deltas(average).biases[path], 0.75 * da + 0.25 * db)
-    assert not deltas(adaptr.compose([a, b], "ties", replaced="drop").adapter).biases
-
-
-def test_bitfit_adds() -> None:
-    a, b = (filled(adaptr.create(tiny.model("bert"), "bitfit"), seed) for seed in (1, 2))
-    made = adaptr.compose([a, (b, 0.5)]).adapter
-    assert made.method == "bitfit"
-    for path, shift in deltas(made).biases.items():
-        torch.testing.assert_close(shift, deltas(a).biases[path] + 0.5 * deltas(b).biases[path])
+# ---------------------------------------------------------------- two names of one place
 
 
 def test_two_names_of_one_place_are_not_two_places() -> None:
@@ -285,161 +227,3 @@ def test_two_names_of_one_place_are_one_by_the_base(tmp_path: Path) -> None:
         made = adaptr.compose([a, other], base=base)
         assert made.report.alone == 0
         assert_sum(made.adapter, [(a, 1.0), (b, 1.0)])
-
-
-def with_head(adapter: Adapter, value: float) -> Adapter:
-    return adapter.replace(tensors={**adapter.tensors, "score.weight:=": torch.full((2, 32), value)})
-
-
-def test_no_parent_wins_silently() -> None:
-    a, b, c = with_head(lora(1), 1.0), with_head(lora(2), 3.0), lora(3)
-    with pytest.raises(UsageError, match=r"`score.weight` comes from 2 inputs.*--replaced first"):
-        adaptr.compose([a, b])
-    for choice, want in (("first", 1.0), ("average", 2.5)):
-        made = adaptr.compose([(a, 0.5), (b, 1.5)], replaced=choice)
-        assert float(made.adapter.replaced["score.weight"][0, 0]) == want
-        assert made.report.replaced == ("score.weight",)
-    assert not adaptr.compose([a, b], replaced="drop").adapter.replaced
-    assert float(adaptr.compose([c, b]).adapter.replaced["score.weight"][0, 0]) == 3.0  # of one input alone
-    assert float(adaptr.compose([a, with_head(c, 1.0)]).adapter.replaced["score.weight"][0, 0]) == 1.0  # both alike
-
-
-def test_an_input_at_weight_zero_is_as_if_not_given() -> None:
-    a, b = with_head(lora(1), 1.0), with_head(lora(2), 3.0)
-    alone = adaptr.compose([a]).adapter
-    for other in (b, b.replace(tensors={**b.tensors, "model.norm.weight:=": torch.ones(32)})):
-        made = adaptr.compose([a, (other, 0.0)])
-        assert made.report.replaced == ("score.weight",)
-        assert float(made.adapter.replaced["score.weight"][0, 0]) == 1.0
-        assert made.report.alone == 0
-        assert_sum(made.adapter, [(alone, 1.0)])
-    one, two = lora(1, "bert", bias=True), lora(2, "bert", bias=True)
-    path = next(iter(one.targets))
-    ties = adaptr.compose([one, (two, 0.0)], "ties").adapter
-    torch.testing.assert_close(deltas(ties).biases[path], deltas(one).biases[path])
-    with pytest.raises(UsageError, match="all weights are zero"):
-        adaptr.compose([(a, 0.0), (b, 0.0)])
-
-
-def test_a_parameter_that_is_both_replaced_and_changed_is_refused() -> None:
-    a, b = lora(1), lora(2, targets=["attn.q"])
-    down = "model.layers.0.mlp.down_proj"
-    b = b.replace(tensors={**b.tensors, f"{down}.weight:=": torch.ones(32, 48)})
-    with pytest.raises(UsageError, match="replaced as a whole by one input and changed by a delta"):
-        adaptr.compose([a, b])
-
-
-# ---------------------------------------------------------------- without a delta
-
-
-def test_prompts_are_concatenated_under_that_name() -> None:
-    model = tiny.model("llama")
-    a, b = adaptr.create(model, "prompt", tokens=3), adaptr.create(model, "prompt", tokens=2, seed=1)
-    with pytest.raises(NoDelta, match="token"):
-        adaptr.compose([a, b])
-    made = adaptr.compose([a, b], "concat").adapter
-    assert torch.equal(made.tensors[":P"], torch.cat([a.tensors[":P"], b.tensors[":P"]]))
-    assert (made.config["tokens"], made.config["rows"]) == (5, 5)
-    with pytest.raises(Unsupported, match="weight must be 1"):
-        adaptr.compose([(a, 0.5), b], "concat")
-    with pytest.raises(Unsupported, match="none"):
-        adaptr.compose([lora(1), lora(2)], "concat")
-    p, q = adaptr.create(model, "prefix", tokens=3), adaptr.create(model, "prefix", tokens=2, seed=1)
-    joined = adaptr.compose([p, q], "concat").adapter
-    path = next(iter(p.targets))
-    assert torch.equal(joined.at(path)["K"], torch.cat([p.at(path)["K"], q.at(path)["K"]], dim=1))
-    with adaptr.attach(model, joined):
-        model(**tiny.inputs("llama"))
-    with pytest.raises(Unsupported, match="one method"):
-        adaptr.compose([a, p], "concat")
-
-
-def test_quantised_parts_are_averaged_as_floats(tmp_path: Path) -> None:
-    """Found in 0.2.0: the parts of an arrangement were left out, and the result was empty."""
-    model = tiny.model("llama")
-    one, two = (shaken(adaptr.create(model, "mam", m=4, tokens=2), seed) for seed in (1, 2))
-    made = adaptr.compose([adaptr.quantize(one, "int8"), two], "average").adapter
-    adaptr.save(made, tmp_path / "a.safetensors")
-    assert set(made.tensors) == set(one.tensors)
-    for key, found in made.tensors.items():
-        assert_close(found, (one.tensors[key] + two.tensors[key]) / 2, to=0.01)
-
-
-def test_bottlenecks_are_averaged_under_that_name() -> None:
-    model = tiny.model("llama")
-    a, b = (filled(adaptr.create(model, "houlsby", m=4), seed) for seed in (1, 2))
-    made = adaptr.compose([(a, 1.0), (b, 3.0)], "average").adapter
-    for key, value in made.tensors.items():
-        torch.testing.assert_close(value, 0.25 * a.tensors[key] + 0.75 * b.tensors[key])
-    with pytest.raises(ShapeError, match="shape"):
-        adaptr.compose([a, filled(adaptr.create(model, "houlsby", m=5), 3)], "average")
-    with pytest.raises(ShapeError, match="same targets"):
-        adaptr.compose([a, filled(adaptr.create(model, "houlsby", ["attn_out"], m=4), 3)], "average")
-    with pytest.raises(Unsupported, match="use `linear`"):
-        adaptr.compose([lora(1), lora(2)], "average")
-
-
-def test_quantised_inputs() -> None:
-    a, b = lora(1), lora(2)
-    q = adaptr.quantize(a, "int8")
-    assert_sum(adaptr.compose([q, b]).adapter, [(q, 1.0), (b, 1.0)])
-    h, i = (filled(adaptr.create(tiny.model("llama"), "houlsby", m=4), seed) for seed in (1, 2))
-    made = adaptr.compose([adaptr.quantize(h, "int8"), i], "average").adapter
-    for key, value in made.tensors.items():
-        torch.testing.assert_close(value, (h.tensors[key] + i.tensors[key]) / 2, atol=2e-3, rtol=0)
-
-
-# ---------------------------------------------------------------- bad input
-
-
-def refused(error: type[AdaptrError], match: str, *inputs: Any, **options: Any) -> None:
-    with pytest.raises(error, match=match):
-        adaptr.compose(list(inputs), **options)
-
-
-def test_bad_options() -> None:
-    a, b = lora(1), lora(2)
-    refused(UsageError, "rank is 0", a, b, rank=0)
-    refused(UsageError, "energy is 1.5", a, b, energy=1.5)
-    refused(UsageError, "wants a rank", a, b, strategy="svd")
-    refused(UsageError, "all weights are zero", (a, 0.0), (b, 0))
-    refused(UsageError, "finite", (a, math.nan), b)
-    refused(UsageError, "takes 2 adapters, got 3", a, b, lora(3), strategy="slerp")
-    refused(UsageError, "or more adapters, got 0")
-    refused(UsageError, "given twice", a, b, lora(1))
-    refused(UsageError, "none negative", (a, -1.0), (b, 2.0), strategy="karcher")
-
-
-def test_different_bases_are_refused() -> None:
-    a, b = lora(1), lora(2)
-    refused(WrongBase, "different structure", a, b.replace(base=Base(structure="sha256:0")))
-    refused(ContentMismatch, "other weights", a, b.replace(base=Base(structure=a.base.structure, content="sha256:0")))
-    one, two = (x.replace(base=Base(id=name)) for x, name in ((a, "org/one"), (b, "two")))
-    refused(WrongBase, "--any-base", one, two)
-    adaptr.compose([one, two], any_base=True)
-    adaptr.compose([one, b.replace(base=Base(id="./local/One"))])
-    refused(WrongBase, "different structure", a, lora(1, "gpt2"))
-    other = lora(4, "gpt2").replace(base=Base())
-    wide = {p: Target(p, t.kind, (t.shape[0], t.shape[1] + 1), t.config) for p, t in other.targets.items()}
-    refused(TargetMismatch, "different bases", other, other.replace(targets=wide, tensors=lora(5, "gpt2").tensors))
-
-
-@pytest.mark.parametrize("strategy", ["linear", "ties", "dare", "iso-c"])
-def test_nan_is_refused(strategy: str) -> None:
-    a, b = lora(1), lora(2)
-    key = next(iter(b.tensors))
-    broken = b.tensors[key].clone()
-    broken[0, 0] = math.nan
-    refused(NonFinite, "`a2` holds NaN", a, b.replace(tensors={**b.tensors, key: broken}), strategy=strategy)
-
-
-def test_fedex_wants_one_rank() -> None:
-    refused(NotPossible, "use `linear`", lora(1, r=2), lora(2, r=3), strategy="fedex")
-
-
-def test_a_delta_stays_on_disk_until_it_is_written(tmp_path: Path) -> None:
-    made = adaptr.compose([lora(1), lora(2)], "ties", tmp_path / "x")
-    assert made.adapter.method == "full"
-    back = adaptr.load(tmp_path / "x")
-    for key in made.adapter.tensors:
-        assert torch.equal(back.tensors[key], made.adapter.tensors[key])

@@ -10,7 +10,7 @@ import torch
 import adaptr
 import tiny
 from adaptr.errors import NoDelta, TargetNotFound, UsageError
-from composing.test_compose import assert_sum, filled, lora
+from composing.inputs import assert_sum, filled, lora
 
 
 def test_arithmetic_is_the_sum_of_deltas() -> None:

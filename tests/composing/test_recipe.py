@@ -14,7 +14,7 @@ from adaptr import strategies
 from adaptr.composing import recipe_file
 from adaptr.errors import InputError, OutputExists, RecipeError, UsageError
 from adaptr.strategies.base import Combination, Operators, Place, Weights
-from composing.test_compose import lora
+from composing.inputs import lora
 from foreign.test_formats import Point
 
 GOOD = """\

@@ -14,7 +14,7 @@ import tiny
 from adaptr import strategies
 from adaptr.composing import searching
 from adaptr.errors import BadConfig, InputError, UsageError
-from composing.test_compose import filled
+from composing.inputs import filled
 
 pytest.importorskip("scipy")
 WORDS = ["<pad>", "<s>", "</s>", "<unk>", *(f"w{i}" for i in range(60))]
