@@ -1,4 +1,4 @@
-"""Gates against naive loops, PEFT and themselves without a cache; refused where they are not whole."""
+"""Gates against naive loops and PEFT; in a stack, and in training."""
 
 from __future__ import annotations
 
@@ -12,19 +12,9 @@ from torch.nn.functional import linear, softmax
 
 import adaptr
 import tiny
-from adaptr.errors import (
-    AlreadyAttached,
-    BadConfig,
-    DigestMismatch,
-    NotMergeable,
-    NotPossible,
-    TensorMissing,
-    Unsupported,
-    UsageError,
-)
-from adaptr.testing import assert_close, bits_equal, logits, shaken
+from adaptr.testing import assert_close, bits_equal, logits
+from runtime.gates import expert, gate, out, summed
 
-TARGETS = ["attn.q", "attn.v", "mlp.down"]
 VARIANTS: list[dict[str, Any]] = [
     {},
     {"layerwise": False},
@@ -35,48 +25,6 @@ VARIANTS: list[dict[str, Any]] = [
     {"softmax": False},
     {"probe": 0.25},
 ]
-
-
-def expert(model: Any, seed: int, method: str = "lora", targets: Any = TARGETS, **config: Any) -> adaptr.Adapter:
-    return shaken(adaptr.create(model, method, targets, seed=seed, **(config or {"r": 1 + seed})), seed)
-
-
-def three(model: Any) -> dict[str, adaptr.Adapter]:
-    return {
-        "a": expert(model, 1),
-        "b": expert(model, 2, "loha", r=2),
-        "c": expert(model, 3, targets=["attn.q", "mlp.up"]),
-    }
-
-
-def gate(model: Any, method: str = "xlora", children: Any = None, **config: Any) -> adaptr.Adapter:
-    return shaken(adaptr.create(model, method, children=children or three(model), **config), 9, 0.5)
-
-
-def out(model: Any, name: str = "llama", **more: Any) -> torch.Tensor:
-    with torch.no_grad():
-        return logits(model(**tiny.inputs(name), **more)).clone()
-
-
-def summed(model: Any, gate: adaptr.Adapter, weight: Any) -> torch.Tensor:
-    """The output where each layer adds Σ s_i D_i x in a plain loop over tokens and experts; `weight(path, x)` gives s
-    (batch, tokens, n)."""
-    twin, hooks = copy.deepcopy(model), []
-    parts = [gate.part(name) for name in gate.config["experts"]]
-    for path in {path for part in parts for path in part.targets}:
-
-        def after(module: Any, args: Any, y: torch.Tensor, path: str = path) -> torch.Tensor:
-            (x,) = args
-            s, y = weight(path, x), y.clone()
-            for b in range(x.shape[0]):
-                for t in range(x.shape[1]):
-                    for i, part in enumerate(parts):
-                        if path in part.targets:
-                            y[b, t] += s[b, t, i] * (part[path].dense() @ x[b, t])
-            return y
-
-        hooks.append(twin.get_submodule(path).register_forward_hook(after))
-    return out(twin)
 
 
 def by_hand(base: Any, gate: adaptr.Adapter) -> Any:
@@ -198,147 +146,6 @@ def test_xlora_is_pefts_where_that_works(config: dict[str, Any], tmp_path: Path)
         assert_close(out(model), out(twin))
 
 
-@pytest.mark.parametrize(
-    "options",
-    [{}, {"num_beams": 3}, {"cache_implementation": "static"}, {"do_sample": True, "num_return_sequences": 3}],
-    ids=str,
-)
-@pytest.mark.parametrize("architecture", ["llama", "gpt2", "mistral", "gemma3"])
-def test_with_a_cache_it_says_the_same(architecture: str, options: dict[str, Any]) -> None:
-    if architecture == "gpt2" and "cache_implementation" in options:
-        pytest.skip("GPT-2 in transformers has no static cache of its own")
-    model = tiny.model(architecture)
-    model.generation_config.eos_token_id = None
-    children = {n: expert(model, i, targets=["attn.o", "mlp.down"], r=3) for i, n in enumerate("ab", 1)}
-    ids = torch.tensor([[5, 9, 11, 3, 7], [8, 4, 6, 12, 9]])
-    mask = torch.ones_like(ids)
-    with adaptr.attach(model, gate(model, children=children)):
-
-        def generate(**more: Any) -> torch.Tensor:
-            torch.manual_seed(0)
-            given = {"attention_mask": mask, "max_new_tokens": 12, "min_new_tokens": 12, **options, **more}
-            return model.generate(ids, **given)
-
-        with_cache = generate(use_cache=True)
-        options = {k: v for k, v in options.items() if k != "cache_implementation"}
-        assert torch.equal(with_cache, generate(use_cache=False))
-    assert not torch.equal(with_cache, model.generate(ids, attention_mask=mask, max_new_tokens=12, min_new_tokens=12))
-
-
-def test_a_cache_that_goes_back_goes_back_for_both() -> None:
-    model = tiny.model("llama")
-    ids = tiny.inputs("llama")["input_ids"]
-    with torch.no_grad(), adaptr.attach(model, gate(model)):
-        whole = model(ids, use_cache=False).logits
-        first = model(ids[:, :4])  # the model makes the cache
-        cache = copy.deepcopy(first.past_key_values)
-        model(torch.full_like(ids[:, :2], 9), past_key_values=cache)
-        cache.crop(-2)
-        rest = model(ids[:, 4:], past_key_values=cache).logits
-        assert_close(torch.cat([first.logits, rest], dim=1), whole)
-
-
-def test_a_cache_that_the_gate_has_not_seen_is_refused() -> None:
-    model = tiny.model("llama")
-    ids = tiny.inputs("llama")["input_ids"]
-    cache = model(ids[:, :4]).past_key_values
-    with adaptr.attach(model, gate(model)), pytest.raises(Unsupported, match="4 tokens that this gate has not seen"):
-        model(ids[:, 4:], past_key_values=cache)
-
-
-@pytest.mark.parametrize("side", ["left", "right"])
-@pytest.mark.parametrize("method", ["xlora", "arrow", "lora-soups"])
-def test_padding_changes_nothing(side: str, method: str) -> None:
-    model = tiny.model("llama")
-    ids = tiny.inputs("llama")["input_ids"]
-    with torch.no_grad(), adaptr.attach(model, gate(model, method)):
-        alone = model(ids[:1, :4]).logits[0]
-        padding = torch.zeros(3, dtype=torch.long)
-        row = torch.cat([padding, ids[0, :4]] if side == "left" else [ids[0, :4], padding])
-        batch = torch.stack([row, ids[1]])
-        mask = (torch.arange(7) >= 3 if side == "left" else torch.arange(7) < 4).long()
-        mask = torch.stack([mask, torch.ones(7, dtype=torch.long)])
-        positions = (mask.cumsum(1) - 1).clamp(min=0)
-        found = model(batch, attention_mask=mask, position_ids=positions).logits[0]
-        assert_close(found[3:] if side == "left" else found[:4], alone)
-
-
-@pytest.mark.parametrize("method", ["xlora", "arrow", "lora-soups"])
-def test_saved_with_its_experts_it_says_the_same(method: str, tmp_path: Path) -> None:
-    model = tiny.model("llama")
-    made = gate(model, method)
-    adaptr.save(made, tmp_path / "gate.safetensors")
-    loaded = adaptr.load(tmp_path / "gate.safetensors")
-    assert [p["name"] for p in loaded.lineage["parents"]] == ["a", "b", "c"]
-    assert all(part.digest.startswith("sha256:") for part in loaded.parts.values())
-    with adaptr.attach(model, made):
-        wanted = out(model)
-    with adaptr.attach(model, loaded):
-        assert bits_equal(out(model), wanted)
-
-
-def test_without_an_expert_or_with_another_it_is_refused(tmp_path: Path) -> None:
-    model = tiny.model("llama")
-    made = gate(model)
-    key = next(k for k in made.tensors if k.endswith(":b.w1_a"))
-    file = tmp_path / "gate.safetensors"
-    adaptr.save(made.replace(tensors={**made.tensors, key: made.tensors[key] + 1}), file)
-    with pytest.raises(DigestMismatch, match="its part `b`"):
-        adaptr.load(file)
-    for lost in (key, ":W"):
-        with pytest.raises(TensorMissing):
-            adaptr.save(made.replace(tensors={k: v for k, v in made.tensors.items() if k != lost}), file, force=True)
-
-
-def test_what_is_no_delta_is_no_expert() -> None:
-    model, a = tiny.model("llama"), expert(tiny.model("llama"), 1)
-    whole = a.replace(tensors={**a.tensors, "model.norm.weight:=": torch.ones(32)})
-    for child, error, words in (
-        (expert(model, 2, "dora"), Unsupported, "weighs deltas"),
-        (adaptr.create(model, "houlsby", m=4), Unsupported, "weighs deltas"),
-        (whole, NotPossible, "as a whole"),
-    ):
-        with pytest.raises(error, match=words):
-            adaptr.create(model, "xlora", children={"a": a, "b": child})
-    other = tiny.model("t5")
-    two = adaptr.create(other, "xlora", children={"a": expert(other, 1, targets=["attn.o"])})
-    with pytest.raises(Unsupported, match="encoder-decoder"):
-        adaptr.attach(other, two)
-    with pytest.raises(UsageError, match="give them as"):
-        adaptr.create(model, "xlora")
-    with pytest.raises(UsageError, match="made of no other"):
-        adaptr.create(model, "lora", children={"a": a})
-    with pytest.raises(UsageError, match="given twice"):
-        adaptr.create(model, "arrow", children={"a": a, "b": a})
-    for config in ({"depth": 0}, {"temperature": 0.0}, {"top_k": 3}, {"dropout": 1.0}):
-        with pytest.raises(BadConfig):
-            adaptr.create(model, "xlora", children={"a": a}, **config)
-
-
-def test_a_layer_called_outside_of_its_model_has_no_weights() -> None:
-    model = tiny.model("llama")
-    with adaptr.attach(model, gate(model)), pytest.raises(Unsupported, match="outside of its model"):
-        model.model.layers[0].self_attn.q_proj(torch.ones(1, 2, 32))
-
-
-def test_two_gates_with_a_pass_are_refused_and_leave_the_first() -> None:
-    model = tiny.model("llama")
-    with adaptr.attach(model, gate(model)):
-        wanted = out(model)
-        with pytest.raises(AlreadyAttached, match="a gate on this model already"):
-            adaptr.attach(model, gate(model, children={"z": expert(model, 5)}))
-        assert bits_equal(out(model), wanted)
-
-
-def test_a_gate_has_no_weight_of_its_own(tmp_path: Path) -> None:
-    model = tiny.model("llama")
-    model.save_pretrained(tmp_path / "base")
-    for method in ("xlora", "arrow"):
-        adaptr.save(gate(model, method), tmp_path / f"{method}.safetensors")
-        with pytest.raises(NotMergeable, match="lora-soups"):
-            adaptr.merge(tmp_path / "base", [tmp_path / f"{method}.safetensors"], tmp_path / "out")
-
-
 def test_arrow_routes_by_the_directions_that_the_experts_stretch_most() -> None:
     model = tiny.model("llama")
     made = gate(model, "arrow", top_k=2, temperature=0.7)
@@ -357,37 +164,6 @@ def test_arrow_routes_by_the_directions_that_the_experts_stretch_most() -> None:
         wanted = summed(model, made, weight)
     with adaptr.attach(model, made):
         assert_close(out(model), wanted)
-
-
-def test_soups_are_a_plain_delta(tmp_path: Path) -> None:
-    from transformers import AutoModelForCausalLM
-
-    model = tiny.model("llama")
-    model.save_pretrained(tmp_path / "base")
-    model = AutoModelForCausalLM.from_pretrained(tmp_path / "base").eval()
-    made = gate(model, "lora-soups")
-    file, plain = tmp_path / "soup.safetensors", tmp_path / "plain.safetensors"
-    adaptr.save(made, file)
-    with adaptr.attach(model, made):
-        wanted = out(model)
-    adaptr.merge(tmp_path / "base", [file], tmp_path / "merged")
-    assert_close(out(AutoModelForCausalLM.from_pretrained(tmp_path / "merged").eval()), wanted)
-    report = adaptr.convert_method(file, plain, "lora")
-    assert report.error < 1e-6
-    exported = adaptr.load(plain)
-    assert (exported.method, exported.parts) == ("lora", {})
-    with adaptr.attach(model, exported):
-        assert_close(out(model), wanted)
-
-
-def test_soups_are_taken_out_of_a_checkpoint_again(tmp_path: Path) -> None:
-    base, file = tmp_path / "base", tmp_path / "soup.safetensors"
-    tiny.model("llama").save_pretrained(base)
-    adaptr.save(gate(tiny.model("llama"), "lora-soups"), file)
-    adaptr.merge(base, [file], tmp_path / "merged")
-    assert adaptr.verify(tmp_path / "merged", base, [file]).exact
-    adaptr.unmerge(tmp_path / "merged", tmp_path / "back")
-    assert (tmp_path / "back/model.safetensors").read_bytes() == (base / "model.safetensors").read_bytes()
 
 
 def test_a_gate_in_a_stack_is_switched_and_weighed() -> None:
@@ -418,17 +194,3 @@ def test_training_with_recomputed_layers_gives_the_same_gradients(config: dict[s
     for i, one in found[0].items():
         assert float(one.abs().max()) > 0
         assert_close(found[1][i], one)
-
-
-def test_a_trained_gate_keeps_its_experts_as_they_were(tmp_path: Path) -> None:
-    model = tiny.model("llama")
-    made = gate(model)
-    with adaptr.train(model, made) as session:
-        optimiser = torch.optim.Adam(session.parameters(), lr=0.1)
-        model(**tiny.inputs("llama")).logits.square().mean().backward()
-        optimiser.step()
-        trained = session.adapted()
-    changed = {k for k in made.tensors if not bits_equal(made.tensors[k], trained.tensors[k])}
-    assert changed == {":W", ":b"}
-    adaptr.save(trained, tmp_path / "gate.safetensors")
-    adaptr.load(tmp_path / "gate.safetensors")
