@@ -1,7 +1,7 @@
 """Where things are in models: roles and places as patterns over module paths.
 
 A role is an ordered list of patterns; the first that matches anything in a model is the one that counts. `{n}` in a
-pattern is a layer number. What each finds in twenty architectures is pinned in tests/targets/test_targets.py.
+pattern is a layer number. What each finds in twenty architectures is pinned in tests/targets/pinned.py.
 """
 
 from __future__ import annotations
