@@ -12,7 +12,8 @@ from adaptr.format import digest
 from adaptr.registry import terms
 from adaptr.registry.store import Store
 from cli.conftest import Ran
-from registry.servers.hub import Hub, fake_hub, meant
+from registry.servers.hub import fake_hub, meant
+from registry.servers.repositories import Hub
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ import pytest
 from adaptr import api
 from adaptr.registry.store import Store
 from registry.published import PEFT, written
-from registry.servers.hub import Hub, fake_hub, meant
+from registry.servers.hub import fake_hub, meant
+from registry.servers.repositories import Hub
 from registry.servers.static import Static, static_server
 
 

@@ -26,7 +26,7 @@ from adaptr.registry.reference import parse
 from adaptr.registry.remotes import of
 from adaptr.registry.store import Store
 from registry.published import CONFIG, LAYER, PEFT, WEIGHTS, written
-from registry.servers.hub import TOKEN, Hub
+from registry.servers.repositories import TOKEN, Hub
 from registry.servers.safetensors import packed
 
 

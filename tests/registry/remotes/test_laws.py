@@ -21,8 +21,8 @@ from adaptr.registry.store import Store
 from adaptr.testing import RemoteLaws
 from adaptr.testing.transfers import HOW, How, spoil
 from registry.servers.certificates import Pair
-from registry.servers.hub import TOKEN, Hub
 from registry.servers.registry import DockerRegistry
+from registry.servers.repositories import TOKEN, Hub
 from registry.servers.static import Static, static_server
 
 

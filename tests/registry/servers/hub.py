@@ -7,85 +7,20 @@ is asked is kept in `log`. `fault`: what goes wrong with files; `busy`: how many
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 import re
-import ssl
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, ClassVar, Literal
+from http.server import BaseHTTPRequestHandler
+from typing import Any, ClassVar
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 
-from registry.servers.certificates import Pair
+from registry.servers.repositories import TOKEN, Asked, Hub, Repository, git_oid, large, sha256
+from registry.servers.serving import serving
 
-TOKEN = "hf_canary_secret_of_alice"
 NAME = r"[\w.-]+/[\w.-]+"
-Files = Mapping[str, bytes]
-
-
-@dataclass
-class Repository:
-    private: bool = False
-    gated: bool = False
-    tags: tuple[str, ...] = ("peft",)
-    branches: dict[str, str] = field(default_factory=dict)
-    commits: dict[str, dict[str, bytes]] = field(default_factory=dict)
-
-    def commit(self, files: Files, branch: str = "main", keep: bool = True) -> str:
-        before = self.commits.get(self.branches.get(branch, ""), {}) if keep else {}
-        tree = {**before, **files}
-        text = repr((branch, len(self.commits), sorted((k, hashlib.sha1(v).hexdigest()) for k, v in tree.items())))
-        sha = hashlib.sha1(text.encode()).hexdigest()
-        self.commits[sha], self.branches[branch] = tree, sha
-        return sha
-
-
-@dataclass(frozen=True)
-class Asked:
-    method: str
-    path: str
-    host: str
-    token: bool
-    range: str
-
-
-@dataclass
-class Hub:
-    repositories: dict[str, Repository] = field(default_factory=dict)
-    uploads: dict[str, bytes] = field(default_factory=dict)
-    log: list[Asked] = field(default_factory=list)
-    fault: Literal["", "corrupt", "cut"] = ""
-    busy: int = 0
-    port: int = 0
-
-    @property
-    def endpoint(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    def add(self, name: str, files: Files, **said: Any) -> Repository:
-        made = self.repositories.setdefault(name, Repository(**said))
-        made.commit(files)
-        return made
-
-    def asked(self, text: str) -> list[Asked]:
-        return [one for one in self.log if text in one.path]
-
-
-def large(path: str) -> bool:
-    return path.endswith((".safetensors", ".bin"))
-
-
-def git_oid(data: bytes) -> str:
-    return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
-
-
-def sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -319,25 +254,6 @@ ROUTES: tuple[tuple[str, Callable[..., None]], ...] = (
     (r"/lfs/([0-9a-f]{64})", upload),
     (r"/lfs-verify", verify),
 )
-
-
-@contextmanager
-def serving(handler: type[BaseHTTPRequestHandler], pair: Pair | None = None) -> Iterator[int]:
-    """The port of a server on this machine, while it is up."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    if pair is not None:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(pair.certificate, pair.key)
-        server.socket = context.wrap_socket(server.socket, server_side=True)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    try:
-        yield server.server_port
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 @contextmanager

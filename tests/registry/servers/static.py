@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal
 from urllib.parse import unquote, urlsplit
 
 from registry.servers.certificates import Pair
-from registry.servers.hub import serving
+from registry.servers.serving import serving
 
 Fault = Literal["", "cut", "corrupt", "no ranges", "long", "busy", "away"]
 
