@@ -125,7 +125,6 @@ def test_every_metric_says_what_it_is(name: str) -> None:
     ("name", "library", "said"),
     [
         ("rougeL", "rouge_score", ["w1"]),
-        ("bleu", "sacrebleu.metrics", ["w1"]),
         ("bleu", "sacrebleu", ["w1"]),
         ("entity_f1", "seqeval.metrics.sequence_labeling", [["O"]]),
     ],
