@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +39,7 @@ class Inspection:
     `trained`: numbers of the method's own tensors; `replaced`: whole parameters of the base; `nbytes`: of all tensors.
     `file_digest`: of the file that holds the tensors. `weights_digest`: the adapter's identity, the same in every
     format. `nonfinite`: tensors with NaN or infinity, None if nobody looked. `beside`: files in its folder with other
-    weights.
+    weights. `metadata`: what the tool that wrote it put into its header.
     """
 
     source: str
@@ -69,10 +69,11 @@ class Inspection:
     weights_digest: str
     nonfinite: tuple[str, ...] | None
     beside: tuple[str, ...] = ()
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         found = dataclasses.asdict(self)
-        return found if self.beside else {name: value for name, value in found.items() if name != "beside"}
+        return {name: value for name, value in found.items() if value or name not in {"beside", "metadata"}}
 
 
 def inspect(source: Given, finite: bool = False, base: nn.Module | Place | None = None) -> Inspection:
@@ -101,8 +102,15 @@ def inspect(source: Given, finite: bool = False, base: nn.Module | Place | None 
         weights_digest=digest.of_adapter(adapter),
         nonfinite=tuple(nonfinite(adapter.tensors)) if finite else None,
         beside=found.beside,
+        metadata=_metadata(adapter),
         **{name: getattr(adapter, name) for name in own},
     )
+
+
+def _metadata(adapter: Adapter) -> dict[str, str]:
+    """What the headers of the tools say that the adapter came from."""
+    kept = (said.get("metadata") for said in adapter.foreign.values() if isinstance(said, Mapping))
+    return {name: str(text) for said in kept if isinstance(said, Mapping) for name, text in said.items()}
 
 
 def _headed(file: Path) -> bool:

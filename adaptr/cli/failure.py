@@ -14,13 +14,15 @@ import click
 from adaptr.cli.group import cli
 from adaptr.cli.output import Output, Warnings
 from adaptr.discovery.owner import Owner, owner, raised_in
-from adaptr.errors import AdaptrError, MachineError, UsageError, WeightsIgnored, printable
+from adaptr.errors import AdaptrError, MachineError, TrainedOtherwise, UsageError, WeightsIgnored, printable
 from adaptr.errors.called import called
 
 log = logging.getLogger("adaptr")
 INTERRUPTED = 130
 #: What shells report for a process that wrote where nobody reads any more, as `| head` leaves it.
 UNREAD = 141
+#: Warnings that people are told in a line of their own.
+TOLD = (WeightsIgnored, TrainedOtherwise)
 #: EX_SOFTWARE: adaptr itself is wrong, not what it was given.
 BUG = 70
 
@@ -29,11 +31,12 @@ def run(args: list[str]) -> int:
     """Run one command line; returns its exit code. Nothing is raised but `SystemExit`."""
     out = Output.expected(args)
     with warnings.catch_warnings():
-        warnings.simplefilter("always", WeightsIgnored)
+        for told in TOLD:
+            warnings.simplefilter("always", told)
         python = warnings.showwarning
 
         def show(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
-            out.warn(str(message)) if category is WeightsIgnored else python(message, category, *rest, **more)
+            out.warn(str(message)) if category in TOLD else python(message, category, *rest, **more)
 
         warnings.showwarning = cast(Any, show)
         said = Warnings(out)

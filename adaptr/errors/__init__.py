@@ -124,6 +124,7 @@ from adaptr.errors.inputs import (
     ShapeError,
     TensorAbsent,
     TensorUnknown,
+    TrainedOtherwise,
     UnknownFormat,
     UnsafePickle,
     WeightsBeside,
@@ -180,6 +181,6 @@ __all__ = [
     "PolicyError", "RecipeError", "ReferenceMoved", "RefusedMediaType", "RegistryError", "ShapeError",
     "ShapeInvalid", "SignatureError", "SizeMismatch", "StoreLocked", "StoreUnsafe", "TargetAmbiguous",
     "TargetMismatch", "TargetNotFound", "TensorAbsent", "TensorMissing", "TensorUnexpected", "TensorUnknown",
-    "TiedWeights", "TransferError", "UnknownFormat", "UnknownMethod", "UnsafeName", "UnsafePickle", "Unsupported",
-    "UsageError", "VersionUnknown", "WeightsBeside", "WeightsIgnored", "WrongBase", "printable", "shown",
+    "TiedWeights", "TrainedOtherwise", "TransferError", "UnknownFormat", "UnknownMethod", "UnsafeName", "UnsafePickle",
+    "Unsupported", "UsageError", "VersionUnknown", "WeightsBeside", "WeightsIgnored", "WrongBase", "printable", "shown",
 ]  # fmt: skip

@@ -89,3 +89,7 @@ class FileChanged(InputError):
 
 class WeightsIgnored(UserWarning):
     """A warning: weights lie beside an adapter that was loaded without them."""
+
+
+class TrainedOtherwise(UserWarning):
+    """A warning: a file is read as all tools read it, and the training that wrote it meant another change."""

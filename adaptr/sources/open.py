@@ -82,7 +82,8 @@ def _opened(source: Path, given: str, base: nn.Module | Path | None) -> Opened:
     form = foreign.of(source)
     adapter = form.read(source, base)
     file = Path(adapter.source)
-    return Opened(adapter, form.name, file, given, beside.weights(file))
+    apart = source.is_dir() or form.folder  # what lies beside a format of one file are adapters of their own
+    return Opened(adapter, form.name, file, given, beside.weights(file) if apart else ())
 
 
 def left_out(adapter: Adapter) -> str:
@@ -125,10 +126,13 @@ def require_one(source: Path, own: Path | None) -> None:
         )
 
 
-def _of_another_tool(folder: Path) -> Path | None:
-    """The weights of an adapter of another tool that a folder holds, or the folder where no file of it is one alone."""
+def _of_another_tool(folder: Path, alone: bool = True) -> Path | None:
+    """The weights of an adapter of another tool that a folder holds, or the folder where no file of it is one alone.
+
+    `alone`: also of a tool whose adapters are files, which lie beside others and keep their names.
+    """
     found = foreign.claimed(folder)
-    return None if found is None else found[1]
+    return found[1] if found is not None and (alone or found[0].folder) else None
 
 
 def placed(out: Path, force: bool, reads: Iterable[Path]) -> Path:
@@ -140,7 +144,7 @@ def placed(out: Path, force: bool, reads: Iterable[Path]) -> Path:
     file = out / NAME if out.is_dir() else out
     require_file(file, force, reads)
     inside = [path for path in file.parent.glob("*.adaptr.safetensors") if path != file] if out.is_dir() else []
-    other = next(iter(inside), None) or (_of_another_tool(file.parent) if file.parent.is_dir() else None)
+    other = next(iter(inside), None) or (_of_another_tool(file.parent, False) if file.parent.is_dir() else None)
     if other is not None:
         raise OutputExists(f"`{file.parent}` holds another adapter, `{other.name}`", hint="give an output elsewhere")
     return file

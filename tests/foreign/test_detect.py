@@ -18,7 +18,7 @@ from adaptr.foreign import detect
 from adaptr.foreign.seen import pickled
 
 KEYS = {
-    "lora_unet_down_blocks_0.lora_down.weight": "a kohya or LyCORIS adapter",
+    "lora_unet_down_blocks_0.lora_down.weight": "kohya weights",
     "unet:3:up": "a cloneofsimo LoRA",
     "transformer.blocks.0.attn.to_q.lora_A.weight": "a diffusers LoRA",
     "unet.down_blocks.0.to_k.lora.down.weight": "a diffusers LoRA",

@@ -76,7 +76,7 @@ REFUSED = {
     "diffusers-lora-sd15": (e.UnknownFormat, "a diffusers LoRA"),
     "diffusers-lora-sd15-bin": (e.UnknownFormat, "a diffusers LoRA"),
     "diffusers-lora-sd15-mri/pytorch_lora_weights.safetensors": (e.UnknownFormat, "a diffusers LoRA"),
-    "broken-kohya-sd15": (e.UnknownFormat, "a kohya or LyCORIS adapter"),
+    "broken-kohya-sd15": (e.TensorUnknown, "no tool reads it"),
     "cloneofsimo-disney": (e.UnknownFormat, "a cloneofsimo LoRA"),
     "loralib-roberta-base-mnli": (e.UnknownFormat, "a loralib LoRA"),
     "loravit-custom": (e.UnknownFormat, "a LoRA-ViT file"),

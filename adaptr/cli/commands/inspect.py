@@ -10,6 +10,7 @@ import click
 
 from adaptr.cli import options, show
 from adaptr.cli.output import Output
+from adaptr.errors import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,6 +22,8 @@ SECTION = "Look"
 
 #: How many names a list in the text shows; --json has all.
 SHOWN = 6
+#: How much of an entry of a header the text shows.
+WIDEST = 200
 
 
 @options.command(
@@ -67,6 +70,7 @@ def _blocks(found: Inspection) -> Iterator[show.Block]:
     )
     yield show.Facts({k: v for k, v in dataclasses.asdict(found.base).items() if k != "ties"}, "base")
     yield show.Facts(found.training, "training")
+    yield show.Facts({name: shown(text, WIDEST) for name, text in sorted(found.metadata.items())}, "metadata")
     yield from _lineage(found.lineage)
     yield show.Facts({"file": found.file_digest, "weights": found.weights_digest}, "digests")
 

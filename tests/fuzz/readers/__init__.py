@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from random import Random
 
-from fuzz.readers import adapters, data, documents, models, registry
+from fuzz.readers import adapters, data, documents, images, models, registry
 from fuzz.readers.examples import Example, Reader
 
 __all__ = ["Example", "Reader", "examples", "readers"]
@@ -18,7 +18,7 @@ __all__ = ["Example", "Reader", "examples", "readers"]
 
 def readers(folder: Path) -> Mapping[str, Reader]:
     """All readers by name; `folder` is empty and theirs."""
-    made = (*adapters.READERS, *models.READERS, *documents.READERS, *registry.READERS, *data.READERS)
+    made = (*adapters.READERS, *models.READERS, *documents.READERS, *registry.READERS, *data.READERS, *images.READERS)
     return {name: reader for one in made for name, reader in one(folder).items()}
 
 

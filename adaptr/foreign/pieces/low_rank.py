@@ -1,0 +1,78 @@
+"""LoRA with its alpha beside it, also of convolutions, with a core (Tucker) or magnitudes (DoRA).
+
+W' = W + (alpha / r) up down. A core lies between them, up·mid·down, and goes into `A`: that is a LoRA of the same rank.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from adaptr.adapter import Target, kinds
+from adaptr.errors import Unsupported
+from adaptr.foreign import placing
+from adaptr.foreign.draft import Piece
+from adaptr.foreign.pieces.module import Layer, Module, complete
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+DOWN, UP, MID, MAGNITUDE = "lora_down.weight", "lora_up.weight", "lora_mid.weight", "dora_scale"
+SLOTS = (DOWN, UP, MID)
+
+
+def read(module: Module) -> Layer:
+    """The method `lora`, or `dora` where there are magnitudes of outputs."""
+    r, into, *kernel = module.shape(DOWN, (2, 3, 4, 5))
+    out = module.shape(UP, (2, 3, 4, 5))[0]
+    module.require(UP, math.prod(module.shapes[UP]) == out * r, f"({out}, {r}), as `{DOWN}` has rank {r}")
+    factor = module.piece(DOWN, (r, into, *kernel))
+    if module.has(MID):
+        factor, kernel = _cored(module, r, into)
+    ones = tuple(1 for _ in kernel)
+    method = "dora" if module.has(MAGNITUDE) else "lora"
+    target = Target(
+        module.path,
+        kinds.convolution(len(kernel)) if kernel else kinds.LINEAR,
+        (out, into, *kernel),
+        complete(method, {"r": r, "alpha": module.alpha(r)}),
+    )
+    pieces = {"A": factor, "B": module.piece(UP, (out, r, *ones))}
+    pieces |= {"m": magnitudes(module, out)} if module.has(MAGNITUDE) else {}
+    return Layer(method, placing.agreed(module.model, target), pieces)
+
+
+def _cored(module: Module, r: int, into: int) -> tuple[Piece, list[int]]:
+    """`A` (r, in, *k) made of a core (r, r, *k) and (r, in), and the kernel."""
+    _, _, *kernel = module.shape(MID, (3, 4, 5))
+    module.require(MID, module.shapes[MID][:2] == (r, r), f"({r}, {r}) before the kernel")
+    module.require(DOWN, math.prod(module.shapes[DOWN]) == r * into, f"({r}, {into}), as the kernel is the core's")
+    shape = (r, into, *kernel)
+
+    def through(down: Tensor) -> Tensor:
+        return _through(module.file[module.keys[MID]], down.reshape(r, into)).to(down.dtype)
+
+    return Piece(module.keys[DOWN], shape, then=through), kernel
+
+
+def _through(core: Tensor, down: Tensor) -> Tensor:
+    """The core (r, r, *k) applied to (r, in), in fp64 and term by term: the same bits on every machine."""
+    rows = down.double().view(*down.shape, *(1 for _ in core.shape[2:]))
+    total = core[:, 0].double().unsqueeze(1) * rows[0]
+    for j in range(1, len(down)):
+        total = total + core[:, j].double().unsqueeze(1) * rows[j]
+    return total
+
+
+def magnitudes(module: Module, out: int) -> Piece:
+    """Magnitudes of the outputs. Raises `Unsupported` for those of the inputs."""
+    shape = module.shapes[MAGNITUDE]
+    if math.prod(shape) == out and shape[0] == out:
+        return module.piece(MAGNITUDE, (out,))
+    if shape[:1] == (1,) and len(shape) > 1:
+        raise Unsupported(
+            f"`{module.keys[MAGNITUDE]}` has shape {shape}: magnitudes of the inputs, where adaptr's `dora` has those "
+            "of the outputs",
+            hint="merge it with the tool that wrote it; LyCORIS trains the other with `wd_on_output=True`",
+        )
+    raise module.misshapen(MAGNITUDE, f"({out}, 1)")

@@ -1,0 +1,87 @@
+"""What a file holds for one module of a base, and what a reader makes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from adaptr.adapter import Target
+from adaptr.errors import ConfigConflict, ConfigMissing, TensorAbsent, phrases
+from adaptr.foreign.draft import Piece
+from adaptr.foreign.pieces import alphas
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+#: The slot of the number that scales are made of.
+ALPHA = "alpha"
+
+
+@dataclass(frozen=True)
+class Module:
+    """The tensors of one module: `keys` and `shapes` by slot, which is what the tool calls a tensor within a module.
+
+    `model`: the base, where it is known.
+    """
+
+    path: str
+    keys: Mapping[str, str]
+    shapes: Mapping[str, tuple[int, ...]]
+    file: Mapping[str, Tensor]
+    model: nn.Module | None = None
+
+    def has(self, *slots: str) -> bool:
+        return any(slot in self.keys for slot in slots)
+
+    def shape(self, slot: str, axes: tuple[int, ...]) -> tuple[int, ...]:
+        """Raises `TensorAbsent` without it, `ConfigConflict` where it has none of these numbers of `axes`."""
+        if slot not in self.keys:
+            there = next(iter(self.keys.values()))
+            raise TensorAbsent(f"`{self.path}` has no `{slot}`, and has `{there}`", hint=phrases.AGAIN)
+        found = self.shapes[slot]
+        if len(found) not in axes or 0 in found:
+            raise self.misshapen(slot, f"{' or '.join(map(str, axes))} axes, none empty")
+        return found
+
+    def misshapen(self, slot: str, want: str) -> ConfigConflict:
+        return ConfigConflict(
+            f"`{self.keys[slot]}`", verb="has", got=f"shape {self.shapes[slot]}", want=want, hint=phrases.AGAIN
+        )
+
+    def require(self, slot: str, good: bool, want: str) -> None:
+        """Raises `ConfigConflict` unless a shape is `good`."""
+        if not good:
+            raise self.misshapen(slot, want)
+
+    def piece(self, slot: str, shape: tuple[int, ...], order: tuple[int, ...] = ()) -> Piece:
+        return Piece(self.keys[slot], shape, order=order)
+
+    def alpha(self, rank: int) -> float:
+        """Raises `ConfigMissing` where it is not in the file, or 0, of which readers make different things."""
+        found = alphas.number(self.file, self.keys[ALPHA]) if ALPHA in self.keys else 0.0
+        if found == 0.0:
+            said = "is 0" if ALPHA in self.keys else "is not in the file"
+            raise ConfigMissing(
+                f"the alpha of `{self.path}` {said}, so its scale is not known",
+                hint=f"put it there as the tensor `{ALPHA}` of the module; sd-scripts and ComfyUI would take the rank, "
+                f"{rank}, for a scale of 1, and the training's own is `ss_network_alpha` of its metadata or settings",
+            )
+        return found
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What one method does at a module: its target, and where its tensors are."""
+
+    method: str
+    target: Target
+    pieces: Mapping[str, Piece]
+
+
+def complete(method: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """`values` with the method's own defaults for all else."""
+    from adaptr import plugins
+
+    found: dict[str, Any] = vars(plugins.method(method).config(values)).copy()
+    return found

@@ -1,0 +1,37 @@
+"""kohya's sd-scripts, musubi-tuner and LyCORIS: one file, `<prefix>_<path with _ for .>.<tensor>`, alphas as tensors.
+
+An adapter of several networks is one: its paths begin with what pipelines call the network (`unet`, `transformer`,
+`text_encoder`, `text_encoder_2`), and go on as the model that it was trained on calls its modules.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from adaptr.foreign import Format, Marks
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from adaptr.adapter import Adapter
+    from adaptr.foreign.format import BaseModel
+    from adaptr.foreign.seen import Seen
+
+
+class Kohya(Format):
+    name = "kohya"
+    tool = "kohya"
+    called = "a kohya or LyCORIS adapter"
+    folder = False
+    marks = Marks(keys=(r"(lora_(unet|te\d?|transformer|prior\w*)|lycoris)_\w+\..*",))
+
+    def locate(self, seen: Seen) -> Path | None:
+        """A file with such names; of a folder that is no model's, the one such file."""
+        from adaptr_formats.kohya.keys import one_of
+
+        return one_of(seen, self.marks) if seen.folder else self.marks.locate(seen)
+
+    def read(self, path: Path, base: BaseModel | None = None) -> Adapter:
+        from adaptr_formats.kohya.reading import read
+
+        return read(self.weights(path), base)

@@ -1,0 +1,92 @@
+"""From a file of kohya's or LyCORIS's to an adapter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from adaptr.adapter import Adapter
+from adaptr.errors import Unsupported, shown
+from adaptr.foreign import placing, saving
+from adaptr.foreign.pieces import alphas, assembling, low_rank
+from adaptr.foreign.pieces.module import ALPHA, Layer, Module
+from adaptr.foreign.stored import contents
+from adaptr_formats.kohya import keys as names
+from adaptr_formats.kohya import split
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from adaptr.foreign.format import BaseModel
+
+#: What only some of LyCORIS's algorithms have: a slot of each, and what it is called.
+NAMED = {
+    "oft_blocks": "OFT or BOFT, which turn the outputs",
+    "oft_diag": "diag-OFT",
+    "on_input": "IA3 as LyCORIS has it",
+    "a1.weight": "GLoRA",
+    "q_layer.weight": "T-LoRA",
+}
+
+
+def read(weights: Path, base: BaseModel | None = None) -> Adapter:
+    """The adapter in a file. Raises a `ForeignError`, a `WrongBase`, or `Unsupported` for what adaptr can't do."""
+    from adaptr.checkpoint.skeleton import skeleton
+
+    model = None if base is None else skeleton(base)
+    tensors, shapes, metadata = contents(weights)
+    _require_static(metadata)
+    groups = names.grouped(shapes)
+    paths = names.paths(groups, model)
+    prefixes = {path.partition(".")[0]: prefix for (prefix, _), path in paths.items()}
+    modules = {paths[name]: _module(paths[name], slots, shapes, tensors, model) for name, slots in groups.items()}
+    layers = [layer for path in placing.ordered(modules) for layer in _layers(modules[path])]
+    split.warn(modules.values())
+    kept = {
+        "metadata": {name: said for name, said in metadata.items() if name != saving.ABOUT},
+        "prefixes": prefixes,
+        ALPHA: _dtype(modules),
+    }
+    made = assembling.adapter(layers, tensors, str(weights), saving.told(metadata))
+    return made.replace(foreign={"kohya": {name: value for name, value in kept.items() if value}})
+
+
+def _module(
+    path: str,
+    slots: Mapping[str, str],
+    shapes: Mapping[str, tuple[int, ...]],
+    tensors: Mapping[str, Any],
+    model: nn.Module | None,
+) -> Module:
+    return Module(path, slots, {slot: shapes[key] for slot, key in slots.items()}, tensors, model)
+
+
+def _layers(module: Module) -> list[Layer]:
+    """What a module's tensors do. Raises `Unsupported` by the name of what adaptr can't do yet."""
+    if module.has(*low_rank.SLOTS):
+        known = {*low_rank.SLOTS, low_rank.MAGNITUDE, ALPHA}
+        if module.keys.keys() <= known:
+            return [low_rank.read(module)]
+    named = next((what for slot, what in NAMED.items() if module.has(slot)), "")
+    slot = next(slot for slot in module.keys if slot != ALPHA or len(module.keys) == 1)
+    raise Unsupported(
+        f"`{shown(module.keys[slot])}` is of {named or 'an algorithm'} that adaptr can't read from these files yet",
+        hint="merge it into its base with the tool that wrote it, and extract the difference (`adaptr extract`)",
+    )
+
+
+def _require_static(metadata: Mapping[str, str]) -> None:
+    """Raises `Unsupported` for DyLoRA: its own forward draws a rank anew each time, so the file says no one weight."""
+    said = f"{metadata.get('ss_network_module', '')} {metadata.get('ss_network_args', '')}".lower()
+    if "dylora" in said:
+        raise Unsupported(
+            "the file is a DyLoRA, which draws its rank anew in each step: it stands for no one change of the weights",
+            hint="extract the rank that is wanted with sd-scripts (`networks/extract_lora_from_dylora.py`)",
+        )
+
+
+def _dtype(modules: Mapping[str, Module]) -> str:
+    """The dtype that all alphas have, "" for several."""
+    found = {alphas.dtype_of(module.file, module.keys[ALPHA]) for module in modules.values() if module.has(ALPHA)}
+    return found.pop() if len(found) == 1 else ""

@@ -1,0 +1,91 @@
+"""Readers of image models' adapters: names, shapes, dtypes and values that are others, and headers and bytes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from random import Random
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from adaptr import foreign
+from adaptr.artifacts.inspect import inspect
+from adaptr.foreign import saving
+from fuzz import mutations
+from fuzz.readers.examples import Example, Reader, is_header
+
+TEXT, CONV = "lora_te_text_model_encoder_layers_0_mlp_fc1", "lora_unet_conv_in"
+#: Ends of names, of which some belong together.
+ENDS = (
+    "lora_down.weight", "lora_up.weight", "lora_mid.weight", "alpha", "dora_scale", "hada_w1_a", "hada_w1_b", "hada_t1",
+    "lokr_w1", "lokr_w2_a", "lokr_t2", "diff", "diff_b", "w_norm", "b_norm", "oft_blocks", "weight", "", "a.b.c", "\n",
+)  # fmt: skip
+WORDS = (
+    "lora_te9",
+    "lycoris_x",
+    "lora_unet",
+    "lora_te_",
+    "_" * 500,
+    "lora_te2_" + "layers_" * 200,
+    "..",
+    "lora_unet_0",
+)
+
+
+def tensors() -> list[dict[str, Tensor]]:
+    """LoRA of linear layers and convolutions, with a core, with magnitudes."""
+    linear = {f"{TEXT}.lora_down.weight": torch.ones(2, 4), f"{TEXT}.lora_up.weight": torch.ones(3, 2)}
+    kernel = {f"{CONV}.lora_down.weight": torch.ones(2, 4, 3, 3), f"{CONV}.lora_up.weight": torch.ones(3, 2, 1, 1)}
+    core = {f"{CONV}.lora_down.weight": torch.ones(2, 4, 1, 1), f"{CONV}.lora_mid.weight": torch.ones(2, 2, 3, 3)}
+    alphas = {f"{name}.alpha": torch.tensor(1.0) for name in (TEXT, CONV)}
+    return [
+        linear | kernel | alphas,
+        {key: value.half() for key, value in (linear | kernel | core | alphas).items()},
+        linear | {f"{TEXT}.alpha": torch.tensor(2), f"{TEXT}.dora_scale": torch.ones(3, 1)},
+    ]
+
+
+def changed(random: Random, valid: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A file with a tensor or two under another name, of another shape, dtype or value, or gone."""
+    found = dict(valid)
+    for _ in range(random.choice((1, 1, 2, 3))):
+        key = random.choice(list(found))
+        module, _, end = key.partition(".")
+        value, what = found.pop(key), random.random()
+        if what < 0.3:
+            key = f"{module}.{random.choice(ENDS)}"
+        elif what < 0.4:
+            key = f"{random.choice(WORDS)}.{end}"
+        elif what < 0.6:
+            value = torch.ones([random.choice((0, 1, 2, 3, 4, 9)) for _ in range(random.randrange(7))])
+        elif what < 0.75:
+            value = value.to(random.choice((torch.int64, torch.bool, torch.float64, torch.bfloat16, torch.uint8)))
+        elif what < 0.9:
+            value = torch.full_like(value.float(), random.choice((0.0, -1.0, float("nan"), float("inf"), 1e38)))
+        found |= {key: value} if what < 0.9 or not found else {}
+    return found
+
+
+def _kohya(folder: Path) -> dict[str, Reader]:
+    """Alone and for a base that has one of their modules."""
+    valid, file = tensors(), folder / "kohya.safetensors"
+    base = nn.ModuleDict({"conv_in": nn.Conv2d(4, 3, 3)})
+
+    def example(random: Random) -> Example:
+        raw = safetensors.torch.save(changed(random, random.choice(valid)), {"ss_network_dim": "2"})
+        if random.random() < 0.3:
+            raw = mutations.safetensors(random, raw, saving.ABOUT)
+        file.write_bytes(raw)
+        known = random.choice((None, base))
+
+        def read() -> None:
+            inspect(file)
+            dict(foreign.get("kohya").read(file, known).tensors)
+
+        return is_header(raw), read
+
+    return {"kohya": example}
+
+
+READERS = (_kohya,)
