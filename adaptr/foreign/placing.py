@@ -9,10 +9,10 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from adaptr.adapter import Target, kinds
-from adaptr.errors import ConfigMissing, TargetNotFound, phrases
+from adaptr.errors import ConfigMissing, TargetMismatch, TargetNotFound, phrases
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 
 def agreed(model: nn.Module | None, target: Target) -> Target:
@@ -43,6 +43,31 @@ def flattened(model: nn.Module | None, target: Target) -> Target:
     if found is None or len(found.shape) < 3 or (found.shape[0], math.prod(found.shape[1:])) != (out, width):
         return agreed(model, target)
     return dataclasses.replace(found, path=target.path, config=target.config)
+
+
+def biased(model: nn.Module | None, target: Target) -> Target:
+    """`target`, of which only the outputs are known, as the base has it. Raises a `WrongBase` unless it has a bias."""
+    if model is None:
+        return target
+    there, found = _described(model, target)
+    if found is None or not found.biased or found.shape[:1] != target.shape[:1]:
+        raise TargetNotFound(
+            f"`{there.path}` is no layer of the base with a bias of {target.shape[0]}", hint=phrases.BASE
+        )
+    return dataclasses.replace(found, path=target.path, config=target.config)
+
+
+def parameter(model: nn.Module, path: str, shape: tuple[int, ...]) -> Tensor:
+    """The value of the base's parameter. Raises a `WrongBase` where it has none of that shape that can be read."""
+    try:
+        found = model.get_parameter(path)
+    except AttributeError:
+        raise TargetNotFound(f"the base has no parameter `{path}`", hint=phrases.BASE) from None
+    if tuple(found.shape) != shape:
+        raise TargetMismatch(f"`{path}`", verb="has", got=str(tuple(found.shape)), want=str(shape), hint=phrases.BASE)
+    if found.is_meta:
+        raise ConfigMissing(f"`{path}`: the base's values are needed", hint="give it as a live model")
+    return found.detach()
 
 
 def kernel(model: nn.Module, target: Target) -> tuple[int, ...]:

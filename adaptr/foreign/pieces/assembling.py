@@ -6,39 +6,72 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from adaptr.adapter import Adapter
+from adaptr.adapter import REPLACED, Adapter
+from adaptr.adapter.part import Part
 from adaptr.errors import NoAdapterTensors, Unsupported, phrases
 from adaptr.foreign import finish
-from adaptr.foreign.draft import Pieces
-from adaptr.foreign.pieces.module import Layer
+from adaptr.foreign.draft import Piece, Pieces
+from adaptr.foreign.pieces.module import Layer, Whole
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-def adapter(layers: Sequence[Layer], tensors: Mapping[str, Tensor], source: str, about: Mapping[str, Any]) -> Adapter:
-    """The adapter of `layers`, in their order, whose `tensors` stay in their file until asked for.
+def adapter(
+    found: Sequence[Layer | Whole], tensors: Mapping[str, Tensor], source: str, about: Mapping[str, Any]
+) -> Adapter:
+    """The adapter of layers and whole parameters, whose `tensors` stay in their file until asked for.
 
-    Raises `NoAdapterTensors` for none, `Unsupported` for layers of several methods.
+    Raises `NoAdapterTensors` for none, `Unsupported` for whole parameters alone.
     """
-    methods = sorted({layer.method for layer in layers})
+    layers = [one for one in found if isinstance(one, Layer)]
+    whole = {f"{one.path}:{REPLACED}": one.piece for one in found if isinstance(one, Whole)}
     if not layers:
-        raise NoAdapterTensors(f"`{source}` holds no tensors of an adapter", hint=phrases.AGAIN)
-    if len(methods) > 1:
-        raise Unsupported(
-            f"`{source}` holds layers of several methods, {' and '.join(f'`{name}`' for name in methods)}",
-            hint="save the layers of each in a file of their own",
-        )
-    pieces = {f"{one.target.path}:{name}": piece for one in layers for name, piece in one.pieces.items()}
-    made = Adapter(
-        method=methods[0],
-        config=_common(layers),
-        targets={layer.target.path: layer.target for layer in layers},
-        tensors=Pieces(tensors, pieces),
-        source=source,
-    )
-    finish.check(made, pieces)
+        raise _nothing(source, whole)
+    methods = sorted({layer.method for layer in layers})
+    made = (_single if len(methods) == 1 else _stack)(layers, methods)
+    pieces = {**_pieces(layers, methods), **whole}
+    made = made.replace(tensors=Pieces(tensors, pieces), source=source)
+    for part in [made.part(name) for name in made.parts] or [made]:
+        finish.check(part, _pieces(layers, [part.method], part.method))
     return finish.named(made, about)
+
+
+def _nothing(source: str, whole: Mapping[str, Piece]) -> Exception:
+    if whole:
+        return Unsupported(
+            f"`{source}` holds whole parameters alone, and no layer of a method",
+            hint="merge it into its base, and extract the difference (`adaptr extract`)",
+        )
+    return NoAdapterTensors(f"`{source}` holds no tensors of an adapter", hint=phrases.AGAIN)
+
+
+def _single(layers: Sequence[Layer], methods: Sequence[str]) -> Adapter:
+    return Adapter(methods[0], _common(layers), _targets(layers), {})
+
+
+def _stack(layers: Sequence[Layer], methods: Sequence[str]) -> Adapter:
+    """A part for each method, which is called so. They are at other layers, or at weights and biases: all add."""
+    parts = {}
+    for name in methods:
+        mine = [layer for layer in layers if layer.method == name]
+        parts[name] = Part(name, 1, _common(mine), _targets(mine))
+    return Adapter("stack", {"order": list(methods), "weights": {}, "off": []}, {}, {}, parts=parts)
+
+
+def _targets(layers: Sequence[Layer]) -> dict[str, Any]:
+    return {layer.target.path: layer.target for layer in layers}
+
+
+def _pieces(layers: Sequence[Layer], methods: Sequence[str], only: str = "") -> dict[str, Piece]:
+    """The pieces by adaptr's keys, those of a stack with the name of their part."""
+    named = len(methods) > 1
+    return {
+        f"{layer.target.path}:{f'{layer.method}.' if named else ''}{name}": piece
+        for layer in layers
+        for name, piece in layer.pieces.items()
+        if only in ("", layer.method)
+    }
 
 
 def _common(layers: Sequence[Layer]) -> dict[str, Any]:

@@ -79,6 +79,14 @@ class Layer:
     pieces: Mapping[str, Piece]
 
 
+@dataclass(frozen=True)
+class Whole:
+    """A parameter of the base that the file's tensor gives a new value."""
+
+    path: str
+    piece: Piece
+
+
 def complete(method: str, values: Mapping[str, Any]) -> dict[str, Any]:
     """`values` with the method's own defaults for all else."""
     from adaptr import plugins

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptr.adapter import Adapter
-from adaptr.errors import Unsupported, shown
+from adaptr.errors import Unsupported
 from adaptr.foreign import placing, saving
-from adaptr.foreign.pieces import alphas, assembling, low_rank
-from adaptr.foreign.pieces.module import ALPHA, Layer, Module
+from adaptr.foreign.pieces import alphas, assembling, lycoris
+from adaptr.foreign.pieces.module import ALPHA, Module
 from adaptr.foreign.stored import contents
 from adaptr_formats.kohya import keys as names
 from adaptr_formats.kohya import split
@@ -19,15 +19,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from adaptr.foreign.format import BaseModel
-
-#: What only some of LyCORIS's algorithms have: a slot of each, and what it is called.
-NAMED = {
-    "oft_blocks": "OFT or BOFT, which turn the outputs",
-    "oft_diag": "diag-OFT",
-    "on_input": "IA3 as LyCORIS has it",
-    "a1.weight": "GLoRA",
-    "q_layer.weight": "T-LoRA",
-}
 
 
 def read(weights: Path, base: BaseModel | None = None) -> Adapter:
@@ -41,7 +32,7 @@ def read(weights: Path, base: BaseModel | None = None) -> Adapter:
     paths = names.paths(groups, model)
     prefixes = {path.partition(".")[0]: prefix for (prefix, _), path in paths.items()}
     modules = {paths[name]: _module(paths[name], slots, shapes, tensors, model) for name, slots in groups.items()}
-    layers = [layer for path in placing.ordered(modules) for layer in _layers(modules[path])]
+    layers = [layer for path in placing.ordered(modules) for layer in lycoris.read(modules[path])]
     split.warn(modules.values())
     kept = {
         "metadata": {name: said for name, said in metadata.items() if name != saving.ABOUT},
@@ -60,20 +51,6 @@ def _module(
     model: nn.Module | None,
 ) -> Module:
     return Module(path, slots, {slot: shapes[key] for slot, key in slots.items()}, tensors, model)
-
-
-def _layers(module: Module) -> list[Layer]:
-    """What a module's tensors do. Raises `Unsupported` by the name of what adaptr can't do yet."""
-    if module.has(*low_rank.SLOTS):
-        known = {*low_rank.SLOTS, low_rank.MAGNITUDE, ALPHA}
-        if module.keys.keys() <= known:
-            return [low_rank.read(module)]
-    named = next((what for slot, what in NAMED.items() if module.has(slot)), "")
-    slot = next(slot for slot in module.keys if slot != ALPHA or len(module.keys) == 1)
-    raise Unsupported(
-        f"`{shown(module.keys[slot])}` is of {named or 'an algorithm'} that adaptr can't read from these files yet",
-        hint="merge it into its base with the tool that wrote it, and extract the difference (`adaptr extract`)",
-    )
 
 
 def _require_static(metadata: Mapping[str, str]) -> None:

@@ -31,6 +31,18 @@ WORDS = (
     "..",
     "lora_unet_0",
 )
+#: The shapes of other algorithms' tensors at a convolution (3, 4, 3, 3).
+ALGORITHMS: tuple[dict[str, tuple[int, ...]], ...] = (
+    {"hada_w1_a": (3, 2), "hada_w1_b": (2, 36), "hada_w2_a": (3, 2), "hada_w2_b": (2, 36), "alpha": ()},
+    {
+        "hada_w1_a": (2, 3), "hada_w1_b": (2, 4), "hada_w2_a": (2, 3), "hada_w2_b": (2, 4), "alpha": (),
+        "hada_t1": (2, 2, 3, 3), "hada_t2": (2, 2, 3, 3),
+    },
+    {"lokr_w1": (3, 2), "lokr_w2_a": (1, 1), "lokr_w2_b": (1, 18), "alpha": ()},
+    {"lokr_w1": (1, 2), "lokr_w2_a": (1, 3), "lokr_w2_b": (1, 2), "lokr_t2": (1, 1, 3, 3), "alpha": ()},
+    {"lokr_w1": (1, 2), "lokr_w2": (3, 2, 3, 3), "alpha": ()},
+    {"diff": (3, 4, 3, 3), "diff_b": (3,)},
+)  # fmt: skip
 
 
 def tensors() -> list[dict[str, Tensor]]:
@@ -43,6 +55,7 @@ def tensors() -> list[dict[str, Tensor]]:
         linear | kernel | alphas,
         {key: value.half() for key, value in (linear | kernel | core | alphas).items()},
         linear | {f"{TEXT}.alpha": torch.tensor(2), f"{TEXT}.dora_scale": torch.ones(3, 1)},
+        *({f"{CONV}.{end}": torch.ones(shape) for end, shape in one.items()} for one in ALGORITHMS),
     ]
 
 
