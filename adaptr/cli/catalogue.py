@@ -123,7 +123,7 @@ def _parts(method: Method) -> dict[str, str]:
 
 
 def _refusal(method: Method, parts: Mapping[str, str]) -> str:
-    if not method.can.merge:
-        return REASONS[method.unmergeable]
+    if method.can.merge:
+        return ""
     refused = [name for name in parts.values() if not plugins.method(name).can.merge]
-    return f"its {' and '.join(refused)} cannot be merged" if refused else ""
+    return REASONS.get(method.unmergeable, f"its {' and '.join(refused)} cannot be merged")

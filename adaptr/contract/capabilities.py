@@ -15,7 +15,8 @@ USES = frozenset({*FORMS, STACK, GATE})
 
 @dataclass(frozen=True)
 class Capabilities:
-    """What can be asked of a method without an adapter of it.
+    """What can be asked of a method without an adapter of it. One that arranges fixed parts can what these can; one
+    that is made over adapters that are given says what it does with any.
 
     What adapters do to a model:
     `merge`: some weight does what it does. `adds`: all that it does is to add, whatever the base and the input are.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from adaptr import plugins
 from adaptr.adapter import Adapter, Target
 from adaptr.adapter.weighting import Layers, Weight
-from adaptr.contract import Member, View
+from adaptr.contract import Capabilities, Member, View
 from adaptr.contract.settings import C
 from adaptr.errors import NotMergeable, UsageError
 from adaptr.families import fidelity
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from adaptr.targets import Spec
 
 Parts = Mapping[str, tuple[str, "Spec", Mapping[str, Any]]]
+#: What an arrangement can if each of its parts can, and if one of them can: see `Capabilities`.
+EACH = ("merge", "adds", "identity", "rowwise", "colwise", "inverse", "portable", "row")
+SOME = ("weighs", "learns")
 
 
 class Composite(Method[C]):
@@ -35,8 +38,18 @@ class Composite(Method[C]):
     identity: ClassVar[bool] = False
 
     def parts(self, cfg: C) -> Parts:
-        """Part name to (method, targets or None for its default, configuration)."""
-        raise NotImplementedError
+        """Part name to (method, targets or None for its default, configuration); none where they are given."""
+        return {}
+
+    def capabilities(self) -> Capabilities:
+        """What its parts can; one that is made over others, which nobody knows before, says what it does with any."""
+        own = super().capabilities()
+        parts = [plugins.method(name).can for name, _, _ in self.parts(self.Config()).values()]
+        if not parts or self.unmergeable:
+            return own
+        each = {what: all(getattr(one, what) for one in parts) for what in EACH}
+        some = {what: any(getattr(one, what) for one in parts) for what in SOME}
+        return Capabilities(**{**vars(own), **each, **some})
 
     def weights(self, adapter: Adapter) -> Mapping[str, Weight]:
         """Part name to its weight, in the order in which the parts are applied."""

@@ -37,11 +37,6 @@ class Counts:
     places: tuple[tuple[Method, Target], ...]
     whole: tuple[str, ...]
 
-    @property
-    def mergeable(self) -> bool:
-        """Whether the weights can hold it: of what is made of parts, all of these."""
-        return all(own.can.merge for own, _ in self.places)
-
     def stored(self, dtype: str) -> int:
         """Bytes of the artifact's tensors in a dtype."""
         return self.floats * BYTES[dtype] + self.integers * INTEGER

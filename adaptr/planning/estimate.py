@@ -122,7 +122,7 @@ class Candidate:
     def estimate(self, setting: Setting) -> Estimate:
         counts = self.counts
         stored = {dtype: counts.stored(dtype) for dtype in BYTES}
-        running = overhead(self.made, self.method, counts, self.costs, setting.length)
+        running = overhead(self.made, self.method, self.costs, setting.length)
         return Estimate(
             self.method or FULL, dict(self.config), setting, self.made.total, counts.trained, counts.changed,
             counts.floats + counts.integers, stored, self.memory(setting), running, tuple(self.notes),

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from adaptr import plugins
 from adaptr.contract import Costs
-from adaptr.planning.counts import Counts
 from adaptr.planning.structure import Structure
 
 
@@ -30,9 +29,7 @@ class Overhead:
         return self.flops / self.own if self.own else 0.0
 
 
-def overhead(
-    made: Structure, method: str, counts: Counts, costs: Mapping[str, tuple[Costs, ...]], length: int
-) -> Overhead:
+def overhead(made: Structure, method: str, costs: Mapping[str, tuple[Costs, ...]], length: int) -> Overhead:
     """Of a forward over `length` tokens. Full fine-tuning (no method) is the base itself, and a whole one for each."""
     own = 2 * sum(one.numbers for block in made.blocks for one in block.layers if not one.norm)
     own += 2 * made.head.numbers if made.head else 0
@@ -43,9 +40,8 @@ def overhead(
     columns = max((one.columns for one in every), default=0)
     keys = _keys(made)
     flops = sum(one.flops for one in every) + own * longer // length + 4 * (longer + columns) * keys // 2
-    return Overhead(
-        flops, own, counts.mergeable, plugins.method(method).can.row, longer + columns, (longer + columns) * keys
-    )
+    can = plugins.method(method).can
+    return Overhead(flops, own, can.merge, can.row, longer + columns, (longer + columns) * keys)
 
 
 def _keys(made: Structure) -> int:

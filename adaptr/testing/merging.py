@@ -23,7 +23,7 @@ def mergeable(adapter: Adapter) -> bool:
 def why_not(adapter: Adapter) -> str:
     """Why it can't be merged, itself or a part of it."""
     methods = [plugins.method(one.method) for one in [adapter, *parts_of(adapter)]]
-    return next(REASONS[method.unmergeable] for method in methods if not method.can.merge)
+    return next(REASONS[method.unmergeable] for method in methods if method.unmergeable)
 
 
 def merged(model: nn.Module, stack: Sequence[tuple[Adapter, float]]) -> nn.Module:

@@ -12,7 +12,7 @@ import torch
 
 import adaptr
 import tiny
-from adaptr import Delta, LowRank, Param, Row, View, plugins
+from adaptr import Composite, Delta, LowRank, Param, Row, View, plugins
 from adaptr.adapter.tensors import Tensors, Wide
 from adaptr.contract import Live
 from adaptr.contract.settings import Nothing
@@ -48,6 +48,16 @@ class Old(Delta):
 
     def delta(self, p: Mapping[str, torch.Tensor], cfg: Any) -> LowRank:
         return LowRank(p["B"], p["A"])
+
+
+class Pair(Composite[Nothing]):
+    """LoRA beside another method."""
+
+    name = "pair"
+    beside = "dora"
+
+    def parts(self, cfg: Nothing) -> Mapping[str, tuple[str, Any, Mapping[str, Any]]]:
+        return {"lora": ("lora", None, {}), "other": (self.beside, None, {})}
 
 
 class Looking(Typed):
@@ -104,13 +114,34 @@ def test_a_delta_that_looks_at_the_weight_has_none_of_its_own() -> None:
         ("arrow", "rowwise over gates"),
         ("lora-soups", "merge weighs rowwise learns over gates"),
         ("stack", "merge weighs rowwise over parts"),
-        ("mam", "merge weighs rowwise parts"),
+        ("mam", "rowwise learns parts"),
         ("prefix", "rowwise learns"),
     ],
 )
 def test_what_the_built_ins_can(name: str, wanted: str) -> None:
     can = vars(plugins.method(name).can)
     assert {field for field, value in can.items() if value is True} - {"averages"} == set(wanted.split())
+
+
+@pytest.mark.parametrize(
+    ("beside", "wanted"),
+    [
+        ("lora", "merge adds weighs identity rowwise colwise inverse row learns parts"),
+        ("dora", "merge weighs identity rowwise inverse row learns parts"),
+        ("houlsby", "weighs rowwise learns parts"),
+    ],
+)
+def test_an_arrangement_can_what_its_parts_can(beside: str, wanted: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Pair, "beside", beside)
+    assert {field for field, value in vars(Pair().can).items() if value is True} == set(wanted.split())
+
+
+def test_an_arrangement_of_what_is_given_has_no_parts_before() -> None:
+    class Given(Composite[Nothing]):
+        name = "given"
+
+    assert Given().can.merge
+    assert not Given().can.learns
 
 
 # ---------------------------------------------------------------- tensors
