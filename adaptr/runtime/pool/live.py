@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
@@ -20,7 +17,6 @@ from adaptr.adapter import Adapter
 from adaptr.adapter.expression import Expression
 from adaptr.errors import AlreadyAttached, UsageError, phrases, shown
 from adaptr.families.row import Row
-from adaptr.foreign.seen import CONFIG
 from adaptr.host.attach import attached
 from adaptr.host.swap import unmount
 from adaptr.host.uses import use
@@ -28,6 +24,7 @@ from adaptr.runtime.pool.batch import Batch
 from adaptr.runtime.pool.fit import Place, fit, require
 from adaptr.runtime.pool.followed import Followed
 from adaptr.runtime.pool.lane import SERVED, Lane, Work
+from adaptr.runtime.pool.registered import Registered, stamp_of
 from adaptr.runtime.pool.residents import Key, Residents
 from adaptr.sites.weight import put
 from adaptr.sources.given import Given, one, opened
@@ -39,15 +36,6 @@ if TYPE_CHECKING:
 SLOT = "adaptr-pool"
 Name = str | None
 _POOLED: weakref.WeakSet[nn.Module] = weakref.WeakSet()
-
-
-@dataclass(frozen=True)
-class Registered:
-    """A registered adapter. `stamp`: of its files when they were looked at last, () for one in memory."""
-
-    source: Adapter | Source
-    version: int
-    stamp: tuple[Any, ...]
 
 
 def pool(model: nn.Module, slots: int = 64, memory: int = 1 << 30, dtype: torch.dtype = torch.float32) -> Pool:
@@ -190,7 +178,7 @@ class Pool:
         if name is None:
             return None
         entry = self._require(name)
-        if isinstance(entry.source, Source) and _stamp(entry.source.path) != entry.stamp:
+        if entry.changed:
             self.update(name)
         return name, self._entries[name].version
 
@@ -259,12 +247,12 @@ class Pool:
         self._versions += 1
         what = one(source)
         kept = opened(what, self.model) if isinstance(what, Expression) else what
-        stamp = _stamp(kept.path) if isinstance(kept, Source) else ()
+        found = Registered(kept, self._versions, stamp_of(kept))
         if look:
             require(self.model, self._open(kept), self._matched)
-        elif isinstance(kept, Source) and not stamp:
+        elif isinstance(kept, Source) and not found.stamp:
             raise phrases.nothing_at(kept)
-        return Registered(kept, self._versions, stamp)
+        return found
 
     def _open(self, source: Adapter | Source) -> Adapter:
         return source if isinstance(source, Adapter) else opened(source, self.model)
@@ -287,16 +275,3 @@ def _require_bare(model: nn.Module) -> None:
             f"adapter `{next(iter(attached(model)))}` is on this model and would be under all rows",
             hint="detach it first",
         )
-
-
-def _stamp(source: Path) -> tuple[Any, ...]:
-    """What changes when a file, or one in a folder of an adapter, is replaced or written over."""
-    try:
-        files = [source, *(f for f in sorted(source.iterdir()) if _tells(f))] if source.is_dir() else [source]
-        return tuple((s.st_ino, s.st_size, s.st_mtime_ns) for s in map(os.stat, files))
-    except OSError:
-        return ()
-
-
-def _tells(file: Path) -> bool:
-    return file.name == CONFIG or file.suffix == ".safetensors"
