@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,11 +23,3 @@ class Part:
     targets: Mapping[str, Target]
     digest: str = ""
     content: str = ""
-
-
-def part_keys(keys: Iterable[str], name: str) -> dict[str, str]:
-    """The keys of a part's tensors, by those that they have on their own."""
-    split = ((key, *key.rpartition(":")) for key in keys)
-    return {
-        path + colon + param[len(name) + 1 :]: key for key, path, colon, param in split if param.startswith(f"{name}.")
-    }

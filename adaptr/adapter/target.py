@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -92,3 +93,7 @@ class Target:
 def agree(found: tuple[int, ...], want: tuple[int, ...]) -> bool:
     """Whether sizes found in a base are those that a target wants, where it knows them."""
     return len(found) == len(want) and all(w in (0, f) for f, w in zip(found, want, strict=True))
+
+
+def numel(shapes: Iterable[tuple[int, ...]]) -> int:
+    return sum(math.prod(shape) for shape in shapes)

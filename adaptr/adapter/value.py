@@ -7,16 +7,18 @@ be read, counted and compared without touching the weights.
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Iterable, Mapping
+import functools
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from adaptr.adapter import keys
 from adaptr.adapter.base import Base
 from adaptr.adapter.dequantize import SCALE, dequantize
-from adaptr.adapter.expression import Expression
-from adaptr.adapter.part import Part, part_keys
+from adaptr.adapter.keys import REPLACED
+from adaptr.adapter.part import Part
 from adaptr.adapter.renamed import Renamed
+from adaptr.adapter.summand import Summand
 from adaptr.adapter.target import Target
 from adaptr.adapter.tensors import Tensors
 from adaptr.errors import TargetNotFound, phrases, shown
@@ -25,17 +27,13 @@ from adaptr.errors.called import called
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from adaptr.algebra.operator import Operator
 
 #: The field of `training` that counts the steps a method's schedule has taken.
 TAKEN = "taken"
-REPLACED = "="
-#: How the keys of whole parameters end, an adapter's own and those of its parts.
-WHOLE = (f":{REPLACED}", f".{REPLACED}")
 
 
 @dataclass(frozen=True, repr=False)
-class Adapter:
+class Adapter(Summand):
     """A set of small tensors beside a frozen base, and all that must be known to use them.
 
     `tensors`: file key to tensor. `parts`: the methods of a composite, whose tensors are keyed
@@ -90,8 +88,8 @@ class Adapter:
     def shapes(self, path: str) -> dict[str, tuple[int, ...]]:
         """The shapes of the tensors at a target, from the file's header where they are in a file."""
         shape = getattr(self.tensors, "shape", lambda key: tuple(self.tensors[key].shape))
-        keys = [*self._keys_at.get(path, ()), *(f":{name}" for name in self._shared)]
-        found = {key.rpartition(":")[2]: shape(key) for key in keys}
+        here = [*self._keys_at.get(path, ()), *(f":{name}" for name in self._shared)]
+        found = {key.rpartition(":")[2]: shape(key) for key in here}
         return {name: size for name, size in found.items() if not (self.quantization and name.endswith(SCALE))}
 
     def held(self) -> Adapter:
@@ -99,40 +97,23 @@ class Adapter:
         read = getattr(self.tensors, "held", None)
         return self if read is None else dataclasses.replace(self, tensors=read())
 
-    @property
+    @functools.cached_property
     def _shared(self) -> Mapping[str, Tensor]:
         """The tensors that all targets share, by parameter name; read once."""
-        cached: dict[str, Tensor] | None = self.__dict__.get("_common")
-        if cached is None:
-            keys = () if "" in self.targets else self._keys_at.get("", ())
-            cached = {key[1:]: self.tensors[key] for key in keys}
-            object.__setattr__(self, "_common", cached)
-        return cached
+        shared = () if "" in self.targets else self._keys_at.get("", ())
+        return {key[1:]: self.tensors[key] for key in shared}
 
-    @property
+    @functools.cached_property
     def _keys_at(self) -> Mapping[str, list[str]]:
-        cached: dict[str, list[str]] | None = self.__dict__.get("_index")
-        if cached is None:
-            cached = {}
-            for key in self.tensors:
-                path, _, name = key.rpartition(":")
-                if name != REPLACED and not self._of_part(name):
-                    cached.setdefault(path, []).append(key)
-            object.__setattr__(self, "_index", cached)
-        return cached
-
-    def _of_part(self, name: str) -> bool:
-        part, dot, _ = name.partition(".")
-        return bool(dot) and part in self.parts
+        return keys.by_path(self.tensors, self.parts)
 
     @property
     def own(self) -> dict[str, Tensor]:
         """The tensors that belong to no part, whole parameters left out."""
-        keys = (key for keys in self._keys_at.values() for key in keys)
-        return {key: self.tensors[key] for key in keys}
+        return {key: self.tensors[key] for here in self._keys_at.values() for key in here}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in self.__dict__.items() if k not in {"_index", "_common"}}
+        return {k: v for k, v in self.__dict__.items() if k not in {"_keys_at", "_shared"}}
 
     @property
     def replaced(self) -> dict[str, Tensor]:
@@ -142,7 +123,7 @@ class Adapter:
     @property
     def replaced_paths(self) -> list[str]:
         """The paths of these parameters, without reading one."""
-        return [key[:-2] for key in self.tensors if key.endswith(f":{REPLACED}")]
+        return keys.replaced(self.tensors)
 
     @property
     def grounds(self) -> dict[str, str]:
@@ -158,7 +139,7 @@ class Adapter:
     def part(self, name: str) -> Adapter:
         """One method of a composite as an adapter of its own, sharing the tensors."""
         part = self.parts[name]
-        tensors, memory = part_keys(self.tensors, name), part_keys(self.memory, name)
+        tensors, memory = keys.part_keys(self.tensors, name), keys.part_keys(self.memory, name)
         found = Adapter(
             method=part.method,
             version=part.version,
@@ -178,10 +159,8 @@ class Adapter:
         memory: dict[str, Tensor] = {}
         training = dict(self.training)
         for name, child in children.items():
-            for found, made in ((child.tensors, tensors), (child.memory, memory)):
-                for key, tensor in found.items():
-                    path, _, param = key.rpartition(":")
-                    made[f"{path}:{name}.{param}"] = tensor
+            tensors |= {keys.in_part(key, name): tensor for key, tensor in child.tensors.items()}
+            memory |= {keys.in_part(key, name): tensor for key, tensor in child.memory.items()}
             training |= {key: value for key, value in child.training.items() if key == TAKEN}
         parts = {n: Part(c.method, c.version, c.config, c.targets) for n, c in children.items()}
         whole = dataclasses.replace(self, parts=parts, tensors=tensors, training=training)
@@ -210,33 +189,6 @@ class Adapter:
     def replace(self, **changes: Any) -> Adapter:
         return dataclasses.replace(self, **changes)
 
-    # ------------------------------------------------------------ arithmetic, lazily: see `adaptr.adapter.expression`
-
-    def __getitem__(self, path: str) -> Operator:
-        """The delta at a target: `adapter["model.layers.0.self_attn.q_proj"] @ x`."""
-        return self._alone[path]
-
-    def __mul__(self, weight: float) -> Expression:
-        return self._alone * weight
-
-    __rmul__ = __mul__
-
-    def __truediv__(self, number: float) -> Expression:
-        return self._alone / number
-
-    def __neg__(self) -> Expression:
-        return -self._alone
-
-    def __add__(self, other: Adapter | Expression) -> Expression:
-        return self._alone + other
-
-    def __sub__(self, other: Adapter | Expression) -> Expression:
-        return self._alone - other
-
-    @property
-    def _alone(self) -> Expression:
-        return Expression(((self, 1.0),))
-
 
 @dataclass(frozen=True, repr=False)
 class InTraining(Adapter):
@@ -246,7 +198,3 @@ class InTraining(Adapter):
     """
 
     memory: Mapping[str, Tensor] = field(default_factory=dict)  # type: ignore[misc]
-
-
-def numel(shapes: Iterable[tuple[int, ...]]) -> int:
-    return sum(math.prod(shape) for shape in shapes)
