@@ -1,5 +1,5 @@
 """The house in numbers: kinds, families and methods that are named where nobody should know them, `Any` in signatures,
-errors that are one sentence, circles of imports, lines a room.
+errors that are one sentence, circles of imports, lines a room, files that are too long.
 
     python tests/house.py [ROOT]
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 import ast
 import sys
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from adaptr import errors
@@ -258,6 +258,23 @@ def rooms(root: Path = ROOT) -> dict[str, int]:
     return dict(found)
 
 
+#: Lines that a file has at most, of the product and of tests.
+LONG, LONG_TEST = 300, 400
+
+
+def long_files(root: Path = ROOT) -> list[str]:
+    return _longer(files(root), LONG, root)
+
+
+def long_tests(root: Path = ROOT) -> list[str]:
+    return _longer((root / "tests").rglob("*.py"), LONG_TEST, root)
+
+
+def _longer(found: Iterable[Path], most: int, root: Path) -> list[str]:
+    lines = {str(file.relative_to(root)): len(file.read_text("utf-8").splitlines()) for file in found}
+    return [f"{path}: {count}" for path, count in sorted(lines.items()) if count > most]
+
+
 def main(root: Path) -> None:
     for name, lines in sorted(rooms(root).items()):
         print(f"{lines:7} lines  {name}")
@@ -267,6 +284,8 @@ def main(root: Path) -> None:
     print(f"{sum(anys(root).values()):7} `Any` in signatures")
     for room, (parted, plain) in raised(root).items():
         print(f"{parted:7} errors of parts, {plain:3} of one sentence  {room}")
+    for what, found in ((f"files over {LONG}", long_files(root)), (f"test files over {LONG_TEST}", long_tests(root))):
+        print(f"{len(found):7} {what} lines", *found, sep="\n          ")
     print(f"{len(circles(root)):7} circles", *(" ".join(c) for c in circles(root)), sep="\n          ")
 
 

@@ -1,5 +1,5 @@
 """What the house promises in numbers: who knows of kinds, families and methods, what types and errors don't say, no
-circles.
+circles, no file that is too long.
 """
 
 from __future__ import annotations
@@ -47,6 +47,14 @@ def test_no_modules_import_one_another() -> None:
     assert house.circles() == []
 
 
+def test_no_file_is_too_long() -> None:
+    assert house.long_files() == []
+
+
+def test_no_file_of_tests_is_too_long() -> None:
+    assert house.long_tests() == []
+
+
 def test_a_kind_is_found(tmp_path: Path) -> None:
     write(tmp_path, "adaptr/a.py", 'x = target.kind == "linear"\ny = {"norm", "model"}\nTarget("", "model", ())\n')
     write(tmp_path, "adaptr/b.py", 'z = "experts_t"\nstrategy = "linear"\nname = ("a", "model")\n')
@@ -90,3 +98,11 @@ def test_a_circle_is_found_wherever_it_is_imported(tmp_path: Path) -> None:
     write(tmp_path, "adaptr/c.py", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from adaptr import d\n")
     write(tmp_path, "adaptr/d.py", "import adaptr.c\n")
     assert house.circles(tmp_path) == [["adaptr.a", "adaptr.b"]]
+
+
+def test_a_long_file_is_found(tmp_path: Path) -> None:
+    for lines in (300, 301, 401):
+        write(tmp_path, f"adaptr/a{lines}.py", "\n" * lines)
+        write(tmp_path, f"tests/a{lines}.py", "\n" * lines)
+    assert house.long_files(tmp_path) == ["adaptr/a301.py: 301", "adaptr/a401.py: 401"]
+    assert house.long_tests(tmp_path) == ["tests/a401.py: 401"]
