@@ -35,7 +35,7 @@ class Causal(Lifecycle, SFTTrainer):  # type: ignore[misc]  # TRL has no types
         plain = self.label_smoother is None and not self.session.method.supplies("objective")
         return plain and not adapted and self.args.device.type != "cpu"
 
-    def log(self, logs: Any, start_time: Any = None) -> None:
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Past the means that TRL keeps of its own head."""
         self._metrics["train"].clear()
         super().log(logs, start_time)
@@ -67,7 +67,7 @@ class Preferring(Lifecycle, DPOTrainer):  # type: ignore[misc]
     def _forward(self, model: Any, inputs: Any, items: Any) -> tuple[Any, Any]:
         return DPOTrainer.compute_loss(self, model, dict(inputs), False, items), None
 
-    def log(self, logs: Any, start_time: Any = None) -> None:
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Past the means that TRL keeps."""
         self._metrics["train"].clear()
         super().log(logs, start_time)
