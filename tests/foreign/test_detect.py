@@ -20,8 +20,8 @@ from adaptr.foreign.seen import pickled
 KEYS = {
     "lora_unet_down_blocks_0.lora_down.weight": "kohya weights",
     "unet:3:up": "a cloneofsimo LoRA",
-    "transformer.blocks.0.attn.to_q.lora_A.weight": "a diffusers LoRA",
-    "unet.down_blocks.0.to_k.lora.down.weight": "a diffusers LoRA",
+    "transformer.blocks.0.attn.to_q.lora_A.weight": "diffusers weights",
+    "unet.down_blocks.0.to_k.lora.down.weight": "diffusers weights",
     "model.layers.0.self_attn.q_proj.lora_a": "an MLX adapter",
     "layers.0.attn.q_proj.lora_a.weight": "a torchtune LoRA",
     "transformer.h.0.attn.qkv.lora_A": "a LitGPT LoRA",
@@ -30,9 +30,9 @@ KEYS = {
     "double_blocks.0.processor.qkv_lora1.down.weight": "an XLabs LoRA",
     "decoder.layers.0.self_attention.linear_qkv.adapter.linear_in.weight": "a Megatron or NeMo adapter",
     "base_model.model.q.lora_A.weight": "PEFT weights",
-    "diffusion_model.double_blocks.0.img_attn.qkv.lora_down.weight": "a ComfyUI LoRA",
-    "transformer.transformer_blocks.0.attn.to_q.lora_up.weight": "a OneTrainer LoRA",
-    "text_encoder_2.layers.0.q_proj.lora_down.weight": "a OneTrainer LoRA",
+    "diffusion_model.double_blocks.0.img_attn.qkv.lora_down.weight": "ComfyUI weights",
+    "transformer.transformer_blocks.0.attn.to_q.lora_up.weight": "OneTrainer weights",
+    "text_encoder_2.layers.0.q_proj.lora_down.weight": "OneTrainer weights",
     "v_head.summary.weight": "a TRL value head",
     "input_embeddings": "embeddings that vLLM loads beside a LoRA",
     "model.layers.0.self_attn.q_proj.adapters.lora.A": detect.ATTACHED,
@@ -117,7 +117,7 @@ def test_inspecting_imports_no_torch(shared: Path, tmp_path: Path) -> None:
     code = f"""
 import sys, adaptr
 print(adaptr.inspect({str(folder)!r}).method, adaptr.inspect({str(tmp_path / "a.adaptr.safetensors")!r}).trained)
-try: adaptr.load({str(shared / "real" / "diffusers-lora-sd15-bin")!r})
+try: adaptr.load({str(shared / "real" / "loravit-custom")!r})
 except adaptr.errors.UnknownFormat: pass
 print(sorted({{"torch", "numpy", "transformers", "safetensors", "peft"}} & set(sys.modules)))
 """

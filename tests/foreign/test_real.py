@@ -14,7 +14,7 @@ from adaptr import foreign
 from adaptr.foreign.peft import source
 
 #: Folder of the collection to (method, targets, numbers trained, whole parameters).
-LOADS = {
+PEFT = {
     "peft-ia3-t5-base-bin": ("ia3", 96, 129_024, 0),
     "peft-lora-bloom560m": ("lora", 24, 786_432, 0),
     "peft-lora-distilbert-emotion": ("lora", 12, 147_456, 4),
@@ -58,6 +58,10 @@ LOADS = {
         }.items()
     },
 }
+DIFFUSERS = (
+    "diffusers-lora-sd15", "diffusers-lora-sd15-bin", "diffusers-lora-sd15-mri", "diffusers-lora-sd15-unet-prefix",
+)  # fmt: skip
+LOADS = {**PEFT, **dict.fromkeys(DIFFUSERS, ("lora", 128, 797_184, 0))}
 #: Folder or file to the error and a word of its message.
 REFUSED = {
     "lfs-pointer-finsenti": (e.LfsPointer, "git lfs pull"),
@@ -73,9 +77,6 @@ REFUSED = {
     "adapters-pfeiffer-mbert-md": (e.UnknownFormat, "an AdapterHub adapter"),
     "mlx-lora-qwen25-05b": (e.UnknownFormat, "an MLX adapter"),
     "mlx-lora-qwen25-05b/adapters.safetensors": (e.UnknownFormat, "an MLX adapter"),
-    "diffusers-lora-sd15": (e.UnknownFormat, "a diffusers LoRA"),
-    "diffusers-lora-sd15-bin": (e.UnknownFormat, "a diffusers LoRA"),
-    "diffusers-lora-sd15-mri/pytorch_lora_weights.safetensors": (e.UnknownFormat, "a diffusers LoRA"),
     "broken-kohya-sd15": (e.TensorUnknown, "no tool reads it"),
     "cloneofsimo-disney": (e.UnknownFormat, "a cloneofsimo LoRA"),
     "loralib-roberta-base-mnli": (e.UnknownFormat, "a loralib LoRA"),
@@ -115,7 +116,7 @@ def test_every_reference_adapter_is_in_the_table_or_of_a_type_that_is_named(shar
             adaptr.load(folder)
 
 
-@pytest.mark.parametrize("name", LOADS)
+@pytest.mark.parametrize("name", PEFT)
 def test_there_and_back(shared: Path, name: str, tmp_path: Path) -> None:
     there_and_back(shared, name, tmp_path, base=None)
 

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 DOWN, UP, MID, MAGNITUDE = "lora_down.weight", "lora_up.weight", "lora_mid.weight", "dora_scale"
-SLOTS = (DOWN, UP, MID)
+#: What PEFT calls them: always those of the outputs. And the bias of its second factor, which is scaled too.
+PEFT_MAGNITUDE, BIAS = "lora_magnitude_vector", "lora_B.bias"
+SLOTS = (DOWN, UP, MID, BIAS)
 
 
 def read(module: Module) -> Layer:
@@ -30,15 +32,17 @@ def read(module: Module) -> Layer:
     if module.has(MID):
         factor, kernel = _cored(module, r, into)
     ones = tuple(1 for _ in kernel)
-    method = "dora" if module.has(MAGNITUDE) else "lora"
+    method = "dora" if module.has(MAGNITUDE, PEFT_MAGNITUDE) else "lora"
+    biased = {"bias": True} if module.has(BIAS) else {}
     target = Target(
         module.path,
         kinds.convolution(len(kernel)) if kernel else kinds.LINEAR,
         (out, into, *kernel),
-        complete(method, {"r": r, "alpha": module.alpha(r)}),
+        complete(method, {"r": r, **module.scaled(r), **biased}),
     )
     pieces = {"A": factor, "B": module.piece(UP, (out, r, *ones))}
-    pieces |= {"m": magnitudes(module, out)} if module.has(MAGNITUDE) else {}
+    pieces |= {"b": module.piece(BIAS, module.shape(BIAS, (1,)))} if biased else {}
+    pieces |= {"m": magnitudes(module, out)} if method == "dora" else {}
     return Layer(method, placing.agreed(module.model, target), pieces)
 
 
@@ -66,6 +70,9 @@ def _through(core: Tensor, down: Tensor) -> Tensor:
 
 def magnitudes(module: Module, out: int) -> Piece:
     """Magnitudes of the outputs. Raises `Unsupported` for those of the inputs."""
+    if module.has(PEFT_MAGNITUDE):
+        module.require(PEFT_MAGNITUDE, math.prod(module.shapes[PEFT_MAGNITUDE]) == out, f"{out} magnitudes of outputs")
+        return module.piece(PEFT_MAGNITUDE, (out,))
     shape = module.shapes[MAGNITUDE]
     if math.prod(shape) == out and shape[0] == out:
         return module.piece(MAGNITUDE, (out,))

@@ -14,7 +14,7 @@ NAMED = {
     "a1.weight": "GLoRA",
     "q_layer.weight": "T-LoRA",
 }
-_MAGNITUDE = frozenset({low_rank.MAGNITUDE})
+_MAGNITUDE = frozenset({low_rank.MAGNITUDE, low_rank.PEFT_MAGNITUDE})
 _ALGORITHMS = (
     (frozenset(low_rank.SLOTS), low_rank.read),
     (frozenset(products.LOHA), products.loha),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,8 @@ ALPHA = "alpha"
 class Module:
     """The tensors of one module: `keys` and `shapes` by slot, which is what the tool calls a tensor within a module.
 
-    `model`: the base, where it is known.
+    `model`: the base, where it is known. `unsaid`: what a rank is scaled by where the file has no alpha and its tool
+    knows one all the same.
     """
 
     path: str
@@ -30,6 +31,7 @@ class Module:
     shapes: Mapping[str, tuple[int, ...]]
     file: Mapping[str, Tensor]
     model: nn.Module | None = None
+    unsaid: Callable[[int], Mapping[str, Any]] | None = None
 
     def has(self, *slots: str) -> bool:
         return any(slot in self.keys for slot in slots)
@@ -56,6 +58,12 @@ class Module:
 
     def piece(self, slot: str, shape: tuple[int, ...], order: tuple[int, ...] = ()) -> Piece:
         return Piece(self.keys[slot], shape, order=order)
+
+    def scaled(self, rank: int) -> Mapping[str, Any]:
+        """What a configuration says of the scale. Raises as `alpha` does."""
+        if self.unsaid is not None and ALPHA not in self.keys:
+            return self.unsaid(rank)
+        return {"alpha": self.alpha(rank)}
 
     def alpha(self, rank: int) -> float:
         """Raises `ConfigMissing` where it is not in the file, or 0, of which readers make different things."""

@@ -13,7 +13,7 @@ from adaptr.adapter import Target, kinds
 from adaptr.errors import Unsupported
 from adaptr.foreign import placing
 from adaptr.foreign.draft import Piece
-from adaptr.foreign.pieces.low_rank import MAGNITUDE
+from adaptr.foreign.pieces.low_rank import MAGNITUDE, PEFT_MAGNITUDE
 from adaptr.foreign.pieces.module import Layer, Module, complete
 
 LOHA = ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b", "hada_t1", "hada_t2")
@@ -24,7 +24,7 @@ def loha(module: Module) -> Layer:
     """The method `loha`."""
     _require_plain(module, "LoHa")
     r = module.shape("hada_w1_b", (2,))[0]
-    values = complete("loha", {"r": r, "alpha": module.alpha(r), "tucker": module.has("hada_t1", "hada_t2")})
+    values = complete("loha", {"r": r, **module.scaled(r), "tucker": module.has("hada_t1", "hada_t2")})
     return _hada_cored(module, values) if values["tucker"] else _hada_flat(module, values)
 
 
@@ -60,22 +60,22 @@ def lokr(module: Module) -> Layer:
     left, (a, c) = _left(module, first)
     right, (b, d), kernel = _right(module, second, module.has("lokr_t2"))
     sizes = {"a": a, "b": b, "c": c, "d": d, "w1_full": first, "w2_full": second, "tucker": "t2" in right}
-    rank, alpha = _scale(module, first, second)
-    values = complete("lokr", {"r": rank, "alpha": alpha, **sizes})
+    scale = _scale(module, first, second)
+    values = complete("lokr", {**scale, **sizes})
     kind = kinds.convolution(len(kernel)) if kernel else kinds.LINEAR
     target = Target(module.path, kind, (a * b, c * d, *kernel), values)
     target = _flat(module, target) if "w2_b" in right else placing.agreed(module.model, target)
     if "w2_b" in right:
-        right["w2_b"] = module.piece("lokr_w2_b", (rank, target.config["d"], *target.shape[2:]))
+        right["w2_b"] = module.piece("lokr_w2_b", (scale["r"], target.config["d"], *target.shape[2:]))
     return Layer("lokr", target, {**left, **right})
 
 
-def _scale(module: Module, first: bool, second: bool) -> tuple[int, float]:
+def _scale(module: Module, first: bool, second: bool) -> dict[str, Any]:
     """Rank and alpha. Two full factors have neither."""
     if first and second:
-        return 1, 1.0
+        return {"r": 1, "alpha": 1.0}
     rank = module.shape("lokr_w1_b" if second else "lokr_w2_b", (2,))[0]
-    return rank, module.alpha(rank)
+    return {"r": rank, **module.scaled(rank)}
 
 
 def _left(module: Module, full: bool) -> tuple[dict[str, Piece], tuple[int, int]]:
@@ -114,8 +114,9 @@ def _flat(module: Module, plain: Target) -> Target:
 
 def _require_plain(module: Module, called: str) -> None:
     """Raises `Unsupported` for magnitudes over what is no LoRA."""
-    if module.has(MAGNITUDE):
+    slot = next((slot for slot in (MAGNITUDE, PEFT_MAGNITUDE) if module.has(slot)), "")
+    if slot:
         raise Unsupported(
-            f"`{module.keys[MAGNITUDE]}` holds magnitudes over a {called}, and adaptr's `dora` has them over a LoRA",
+            f"`{module.keys[slot]}` holds magnitudes over a {called}, and adaptr's `dora` has them over a LoRA",
             hint="merge it into its base with the tool that wrote it, and extract the difference (`adaptr extract`)",
         )

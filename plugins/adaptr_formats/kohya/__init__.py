@@ -27,9 +27,9 @@ class Kohya(Format):
 
     def locate(self, seen: Seen) -> Path | None:
         """A file with such names; of a folder that is no model's, the one such file."""
-        from adaptr_formats.kohya.keys import one_of
+        from adaptr.foreign.pieces import single
 
-        return one_of(seen, self.marks) if seen.folder else self.marks.locate(seen)
+        return single.locate(seen, self.marks)
 
     def read(self, path: Path, base: BaseModel | None = None) -> Adapter:
         from adaptr_formats.kohya.reading import read

@@ -9,14 +9,10 @@ from typing import TYPE_CHECKING
 from adaptr.errors import NoAdapterTensors, TargetAmbiguous, TargetNotFound, TensorUnknown, phrases, shown
 from adaptr.foreign.pieces import image_models
 from adaptr.foreign.pieces.image_models import FAMILIES, TEXT
-from adaptr.foreign.seen import CONFIG, Seen
+from adaptr.foreign.pieces.low_rank import PEFT_MAGNITUDE
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from torch import nn
-
-    from adaptr.foreign.format import Marks
 
 _KEY = re.compile(r"(?P<prefix>lora_(?:unet|te\d?|transformer|prior_unet)|lycoris)_(?P<flat>[^.]+)\.(?P<slot>[^:]+)")
 #: The text encoders by prefix.
@@ -27,17 +23,6 @@ ENCODERS = {
     "lora_te3": "text_encoder_3",
 }
 _NETWORKS = frozenset({"lora_unet", "lora_transformer", "lycoris"})
-#: Files of a folder whose headers are looked at, at most.
-MOST_FILES = 64
-
-
-def one_of(seen: Seen, marks: Marks) -> Path | None:
-    """The one file of a folder with names as in `marks`, None where there are several or it is another tool's."""
-    if CONFIG in seen.files or "config.json" in seen.files:
-        return None
-    files = sorted(name for name in seen.files if name.endswith(".safetensors"))
-    found = [seen.path / name for name in files[:MOST_FILES] if marks.named(Seen(seen.path / name).names)]
-    return found[0] if len(found) == 1 else None
 
 
 def grouped(keys: Iterable[str]) -> dict[tuple[str, str], dict[str, str]]:
@@ -48,10 +33,19 @@ def grouped(keys: Iterable[str]) -> dict[tuple[str, str], dict[str, str]]:
         if match is None:
             raise TensorUnknown(f"`{shown(key)}` is no tensor of a kohya or LyCORIS adapter", hint=phrases.AGAIN)
         _require_apart(key, match["flat"])
-        found.setdefault((match["prefix"], match["flat"]), {})[match["slot"]] = key
+        flat, slot = _apart(match["flat"], match["slot"])
+        found.setdefault((match["prefix"], flat), {})[slot] = key
     if not found:
         raise NoAdapterTensors("the file holds no tensors", hint=phrases.AGAIN)
     return found
+
+
+def _apart(flat: str, slot: str) -> tuple[str, str]:
+    """diffusers' own export leaves the last `.` in the names of magnitudes."""
+    if not slot.endswith(f".{PEFT_MAGNITUDE}"):
+        return flat, slot
+    rest = slot.removesuffix(f".{PEFT_MAGNITUDE}").replace(".", "_")
+    return f"{flat}_{rest}", PEFT_MAGNITUDE
 
 
 def _require_apart(key: str, flat: str) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptr.adapter import Adapter
-from adaptr.errors import Unsupported
+from adaptr.errors import TrainedOtherwise, Unsupported
 from adaptr.foreign import placing, saving
-from adaptr.foreign.pieces import alphas, assembling, lycoris
+from adaptr.foreign.pieces import alphas, assembling, low_rank, lycoris
 from adaptr.foreign.pieces.module import ALPHA, Module
 from adaptr.foreign.stored import contents
 from adaptr_formats.kohya import keys as names
@@ -34,6 +35,7 @@ def read(weights: Path, base: BaseModel | None = None) -> Adapter:
     modules = {paths[name]: _module(paths[name], slots, shapes, tensors, model) for name, slots in groups.items()}
     layers = [layer for path in placing.ordered(modules) for layer in lycoris.read(modules[path])]
     split.warn(modules.values())
+    _warn_of_ranks(modules)
     kept = {
         "metadata": {name: said for name, said in metadata.items() if name != saving.ABOUT},
         "prefixes": prefixes,
@@ -60,6 +62,18 @@ def _require_static(metadata: Mapping[str, str]) -> None:
         raise Unsupported(
             "the file is a DyLoRA, which draws its rank anew in each step: it stands for no one change of the weights",
             hint="extract the rank that is wanted with sd-scripts (`networks/extract_lora_from_dylora.py`)",
+        )
+
+
+def _warn_of_ranks(modules: Mapping[str, Module]) -> None:
+    """diffusers' export to kohya's names writes ranks as alphas, in int64, whatever the alphas were."""
+    ranks = {path: module.shapes[low_rank.DOWN][0] for path, module in modules.items() if module.has(low_rank.DOWN)}
+    if _dtype(modules) == "I64" and all(modules[path].alpha(rank) == rank for path, rank in ranks.items()):
+        warnings.warn(
+            "all alphas are ranks, in int64, as diffusers exports them whatever they were: it is read at the scale 1, "
+            "and the alpha that it was trained with is not known",
+            TrainedOtherwise,
+            stacklevel=2,
         )
 
 

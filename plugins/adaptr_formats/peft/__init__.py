@@ -30,7 +30,11 @@ class Peft(Format):
             r".*\.(ia3_l|lora_(A|B)(\.[^.]+)?\.weight|lora_embedding_[AB])|prompt_embeddings",
             r"base_model\.model\..*",
         ),
-        others=(r"(unet|transformer|text_encoder\w*|diffusion_model)\..*\.lora_[AB]\.weight",),
+        others=(
+            r"(unet|transformer|text_encoder\w*|diffusion_model)\..*\.lora_[AB]\.weight",
+            r"(down_blocks|up_blocks|mid_block|(single_)?transformer_blocks|(double|single)_blocks)\..*"
+            r"\.lora_[AB]\.([^.]+\.)?weight",
+        ),
     )
 
     def read(self, path: Path, base: BaseModel | None = None) -> Adapter:

@@ -101,4 +101,38 @@ def _kohya(folder: Path) -> dict[str, Reader]:
     return {"kohya": example}
 
 
-READERS = (_kohya,)
+#: Of (3, 4) at modules with paths of their own: ends of names of two factors, and what each tool begins them with.
+DOTTED = (
+    ("unet.conv_in.", ("lora_A.weight", "lora_B.weight")),
+    ("down_blocks.0.attn1.", ("processor.to_q_lora.down.weight", "processor.to_q_lora.up.weight")),
+    ("text_encoder.encoder.layers.0.mlp.fc1.", ("lora_linear_layer.down.weight", "lora_linear_layer.up.weight")),
+    ("diffusion_model.double_blocks.0.img_attn.qkv.", ("lora_down.weight", "lora_up.weight")),
+    ("unet.mid_block.", ("lora_down.weight", "lora_up.weight")),
+)
+
+
+def _dotted(folder: Path) -> dict[str, Reader]:
+    """Files of diffusers, ComfyUI and OneTrainer, with and without a configuration in the header."""
+    file = folder / "dotted.safetensors"
+
+    def example(random: Random) -> Example:
+        start, ends = random.choice(DOTTED)
+        valid = {start + end: torch.ones(shape) for end, shape in zip(ends, ((2, 4), (3, 2)), strict=True)}
+        if random.random() < 0.5:
+            valid[f"{start}alpha"] = torch.tensor(2.0)
+        said = mutations.text(random, {f"{start.partition('.')[0]}.{name}": value for name, value in CONFIG.items()})
+        metadata = {"lora_adapter_metadata": said.decode("utf-8", "replace")} if random.random() < 0.5 else {}
+        raw = safetensors.torch.save(changed(random, valid) if random.random() < 0.6 else valid, metadata)
+        file.write_bytes(mutations.safetensors(random, raw, saving.ABOUT) if random.random() < 0.2 else raw)
+
+        def read() -> None:
+            inspect(file)
+            dict(foreign.of(file).read(file, None).tensors)
+
+        return is_header(file.read_bytes()), read
+
+    return {"dotted": example}
+
+
+CONFIG = {"r": 2, "lora_alpha": 2, "rank_pattern": {"to_q": 2}, "alpha_pattern": {}, "use_rslora": False}
+READERS = (_kohya, _dotted)

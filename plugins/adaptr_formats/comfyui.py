@@ -1,0 +1,39 @@
+"""Files for ComfyUI with the names of its own modules, as ai-toolkit and others write them: `diffusion_model.<path>`.
+
+A module without an alpha has the scale 1, as ComfyUI reads it and ai-toolkit trains it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from adaptr.foreign import Format, Marks
+from adaptr.foreign.pieces import dotted, single
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from adaptr.adapter import Adapter
+    from adaptr.foreign.format import BaseModel
+    from adaptr.foreign.seen import Seen
+
+_SLOT = r"(lora_(A|B|down|up)\.([^.]+\.)?weight|hada_w[12]_[ab]|lokr_w[12](_[ab])?|diff|diff_b)"
+
+
+class Comfyui(Format):
+    name = "comfyui"
+    tool = "ComfyUI"
+    called = "a ComfyUI LoRA"
+    folder = False
+    marks = Marks(
+        keys=(
+            rf"(model\.)?diffusion_model\..*\.{_SLOT}",
+            r"((single_)?transformer_blocks|(double|single)_blocks)\..*\.lora_(down|up)\.weight",
+        )
+    )
+
+    def locate(self, seen: Seen) -> Path | None:
+        return single.locate(seen, self.marks)
+
+    def read(self, path: Path, base: BaseModel | None = None) -> Adapter:
+        return dotted.read(self.weights(path), base, self.name, lambda metadata, keys: dotted.by_rank)

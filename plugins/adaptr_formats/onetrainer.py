@@ -1,0 +1,29 @@
+"""OneTrainer's LoRA: diffusers' paths, kohya's names of tensors, alphas as tensors."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from adaptr.foreign import Format, Marks
+from adaptr.foreign.pieces import dotted, single
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from adaptr.adapter import Adapter
+    from adaptr.foreign.format import BaseModel
+    from adaptr.foreign.seen import Seen
+
+
+class Onetrainer(Format):
+    name = "onetrainer"
+    tool = "OneTrainer"
+    called = "a OneTrainer LoRA"
+    folder = False
+    marks = Marks(keys=(r"(unet|transformer|prior|text_encoder\w*)\..*\.lora_(down|up)\.weight",))
+
+    def locate(self, seen: Seen) -> Path | None:
+        return single.locate(seen, self.marks)
+
+    def read(self, path: Path, base: BaseModel | None = None) -> Adapter:
+        return dotted.read(self.weights(path), base, self.name, None)
