@@ -202,7 +202,7 @@ def remove(name: str) -> None:
 
 
 def _known(form: str) -> None:
-    known = (AS_IS, *foreign.choices())
+    known = (AS_IS, *foreign.packable())
     if form not in known:
         raise UsageError(f"there is no format `{form}` for artifacts", hint=f"known: {', '.join(known)}")
 

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adaptr.foreign.format import Format, Marks, Written
-from adaptr.foreign.formats import OWN, choices, claimed, get, names
+from adaptr.foreign.formats import OWN, choices, claimed, get, names, packable
 
 if TYPE_CHECKING:
     from adaptr.adapter import Adapter
     from adaptr.foreign.format import BaseModel
 
-__all__ = ["OWN", "Format", "Marks", "Written", "choices", "claimed", "get", "names", "of", "require"]
+__all__ = ["OWN", "Format", "Marks", "Written", "choices", "claimed", "get", "names", "of", "packable", "require"]
 
 
 def of(path: Path) -> Format:

@@ -28,6 +28,11 @@ def choices() -> list[str]:
     return [OWN, *(form.name for form in formats() if form.writes)]
 
 
+def packable() -> list[str]:
+    """Those of them that an artifact can be in: a folder, whose files are found again by their names."""
+    return [OWN, *(form.name for form in formats() if form.writes and form.folder)]
+
+
 @functools.cache
 def get(name: str) -> Format:
     """The format of that name. Raises `UsageError`, with near names."""

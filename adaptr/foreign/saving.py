@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from adaptr.errors import ForeignError, FormatError, phrases
 from adaptr.foreign.same import Same, laid
@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 
     from adaptr.adapter import Adapter
 
+    class Sink(Protocol):
+        """What bytes are written to."""
+
+        def write(self, raw: bytes | bytearray | memoryview, /) -> object: ...
+
+
 #: The entry of a file's metadata with what adaptr knows and the tool has no field for; the tool ignores it.
 ABOUT = "adaptr.about"
 #: Schemes whose tensors are floats, as every tool reads them.
@@ -27,13 +33,19 @@ _FLOATS = (None, "fp16", "bf16")
 
 def save(path: Path, tensors: Mapping[str, Tensor | Same], metadata: Mapping[str, str]) -> None:
     """Write a safetensors file. Entries of `metadata` that are empty are left out."""
+    with open(path, "wb") as file:
+        write(file, tensors, metadata)
+
+
+def write(file: Sink, tensors: Mapping[str, Tensor | Same], metadata: Mapping[str, str]) -> None:
+    """Write what a safetensors file holds: its header at once, then its data in pieces."""
     found = {key: laid(value) for key, value in tensors.items()}
     said = {key: value for key, value in metadata.items() if value}
     raw, header = headers.build({key: (dtype, shape) for key, (dtype, shape, _) in found.items()}, said)
-    with open(path, "wb") as file:
-        file.write(raw)
-        for key in header.entries:
-            file.writelines(found.pop(key)[2])
+    file.write(raw)
+    for key in header.entries:
+        for piece in found.pop(key)[2]:
+            file.write(piece)
 
 
 def plain(adapter: Adapter) -> Adapter:

@@ -135,7 +135,7 @@ def test_a_format_that_does_not_load_stops_no_other_and_is_named_where_none_is_f
 ) -> None:
     points["broken"] = Point(fault) if isinstance(fault, Exception) else Point(int)
     assert adaptr.load(folder).method == "lora"
-    assert foreign.choices() == ["adaptr", "peft"]
+    assert {"adaptr", "peft"} <= set(foreign.choices())
     (tmp_path / "x").write_bytes(b"something")
     with pytest.raises(e.UnknownFormat, match="format `broken`"):
         adaptr.load(tmp_path / "x")
@@ -187,7 +187,7 @@ def test_a_format_takes_the_place_of_the_tool_of_its_name(points: dict[str, Any]
 
 def test_a_format_that_can_be_written_is_offered_and_another_is_not(points: dict[str, Any]) -> None:
     points |= {"mine": Point(Mine), "twin": Point(Twin)}
-    assert foreign.choices() == ["adaptr", "mine", "peft"]
+    assert {"adaptr", "mine", "peft"} <= set(foreign.choices())
 
 
 def test_what_a_format_can_not_hold_is_refused_before_anything_is_written(
@@ -245,7 +245,7 @@ def test_the_help_of_every_command_that_offers_formats_names_an_installed_one(tm
     (tmp_path / "theirs-1.0.dist-info" / "entry_points.txt").write_text("[adaptr.formats]\nmine = theirs:Mine\n")
     (tmp_path / "theirs.py").write_text(PLUGIN)
     path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
-    for command, words in (("convert", "adaptr, mine or peft"), ("pull", "mine"), ("push", "mine")):
+    for command, words in (("convert", "mine or peft"), ("pull", "mine"), ("push", "mine")):
         run = [sys.executable, "-m", "adaptr", command, "--help"]
         ran = subprocess.run(run, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path})
         assert words in ran.stdout, ran.stderr

@@ -9,7 +9,7 @@ import click
 from adaptr.cli import options, show
 from adaptr.cli.output import Output
 from adaptr.cli.progress import bar
-from adaptr.foreign.formats import choices
+from adaptr.foreign.formats import packable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,7 +30,7 @@ SECTION = "Share"
 )
 @click.argument("reference")
 @click.option("-o", "--out", type=click.Path(), metavar="DIR", help="Also write its files to this new folder.")
-@click.option("--as", "to", type=click.Choice(("as-is", *choices())), default="as-is", show_default=True)
+@click.option("--as", "to", type=click.Choice(("as-is", *packable())), default="as-is", show_default=True)
 @click.option("--lock", is_flag=True, help="Pin it in adaptr.lock.")
 @click.option("--frozen", is_flag=True, help="Refuse what adaptr.lock does not pin.")
 @click.option("--accept-change", is_flag=True, help="Take what the reference names now, whatever was pinned.")

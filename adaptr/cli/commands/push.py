@@ -9,7 +9,7 @@ import click
 from adaptr.cli import options, show
 from adaptr.cli.output import Output
 from adaptr.cli.progress import bar
-from adaptr.foreign.formats import choices
+from adaptr.foreign.formats import packable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,7 +30,7 @@ SECTION = "Share"
 )
 @click.argument("source", metavar="ADAPTER")
 @click.argument("reference")
-@click.option("--as", "to", type=click.Choice(("as-is", *choices())), default="as-is", show_default=True)
+@click.option("--as", "to", type=click.Choice(("as-is", *packable())), default="as-is", show_default=True)
 @click.option("--force", is_flag=True, help="Move a tag that names another artifact.")
 def command(output: Output, source: str, reference: str, **given: Any) -> None:
     """ADAPTER is a file, a folder or a name in the store. Pickles are never published. The same adapter has the same

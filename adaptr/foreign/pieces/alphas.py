@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from adaptr.errors import ConfigConflict, phrases
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 #: safetensors' dtypes to what `struct` calls them.
 _FORMATS = {
@@ -41,26 +44,27 @@ def _no_number(key: str, got: str) -> ConfigConflict:
     return ConfigConflict(f"`{key}`", verb="is", got=got, want="one finite number", hint=phrases.AGAIN)
 
 
-def stored(value: float, dtypes: tuple[str, ...]) -> tuple[str, bytes]:
-    """`value` in the first of `dtypes` that holds it exactly, else in F64: dtype and bytes."""
-    for dtype in dtypes:
-        raw = _packed(value, dtype)
-        if raw is not None:
-            return dtype, raw
-    return "F64", struct.pack("<d", value)
+def tensor(value: float, dtypes: Iterable[str]) -> Tensor:
+    """`value` as a tensor of one number, in the first of `dtypes` that holds it exactly, else in F64."""
+    import torch
+
+    from adaptr.format.io import TORCH_NAMES
+
+    dtype = next((dtype for dtype in dtypes if _holds(dtype, value)), "F64")
+    return torch.tensor(int(value) if dtype[0] in "IU" else value, dtype=getattr(torch, TORCH_NAMES[dtype]))
 
 
-def _packed(value: float, dtype: str) -> bytes | None:
-    """`value` in a dtype, None where it is not exact there."""
+def _holds(dtype: str, value: float) -> bool:
+    """Whether a dtype has `value` exactly."""
+    if dtype == "BF16":
+        return _exact("<f", value) and struct.pack("<f", value)[:2] == b"\0\0"
+    form = _FORMATS.get(dtype, "")
+    whole = form[1:] not in ("e", "f", "d")
+    return bool(form) and (not whole or value == int(value)) and _exact(form, int(value) if whole else value)
+
+
+def _exact(form: str, value: float) -> bool:
     try:
-        if dtype == "BF16":
-            raw = struct.pack("<f", value)
-            return raw[2:] if raw[:2] == b"\0\0" and struct.unpack("<f", raw)[0] == value else None
-        form = _FORMATS.get(dtype)
-        if form is None:
-            return None
-        whole = form[1] not in "efd"
-        raw = struct.pack(form, int(value) if whole else value)
-        return raw if struct.unpack(form, raw)[0] == value else None
+        return bool(struct.unpack(form, struct.pack(form, value))[0] == value)
     except (struct.error, OverflowError):
-        return None
+        return False

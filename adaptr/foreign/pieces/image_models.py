@@ -27,6 +27,15 @@ def _family(name: str, component: str, roots: str, parts: str) -> Family:
 
 
 _ATTENTION = "to_q to_k to_v to_out transformer_blocks attn1 attn2 ff net proj norm norm1 norm2 norm3 proj_in proj_out"
+DIFFUSERS = _family(
+    "diffusers' transformers (Flux, SD3, Qwen-Image)",
+    "transformer",
+    "transformer_blocks single_transformer_blocks x_embedder context_embedder time_text_embed norm_out proj_out "
+    "pos_embed img_in txt_in txt_norm",
+    "attn attn2 to_q to_k to_v to_out add_q_proj add_k_proj add_v_proj to_add_out norm_q norm_k norm_added_q "
+    "norm_added_k ff ff_context img_mlp txt_mlp img_mod txt_mod net proj norm norm1 norm2 norm1_context "
+    "norm2_context linear linear_1 linear_2 proj_mlp proj_out timestep_embedder text_embedder guidance_embedder",
+)
 FAMILIES = (
     _family(
         "diffusers' U-Net",
@@ -49,15 +58,7 @@ FAMILIES = (
         "img_attn txt_attn img_mlp txt_mlp img_mod txt_mod lin qkv proj norm query_norm key_norm linear1 linear2 "
         "modulation in_layer out_layer linear adaLN_modulation",
     ),
-    _family(
-        "diffusers' transformers (Flux, SD3, Qwen-Image)",
-        "transformer",
-        "transformer_blocks single_transformer_blocks x_embedder context_embedder time_text_embed norm_out proj_out "
-        "pos_embed img_in txt_in txt_norm",
-        "attn attn2 to_q to_k to_v to_out add_q_proj add_k_proj add_v_proj to_add_out norm_q norm_k norm_added_q "
-        "norm_added_k ff ff_context img_mlp txt_mlp img_mod txt_mod net proj norm norm1 norm2 norm1_context "
-        "norm2_context linear linear_1 linear_2 proj_mlp proj_out timestep_embedder text_embedder guidance_embedder",
-    ),
+    DIFFUSERS,
     _family(
         "Stability's MMDiT (SD3)",
         "transformer",

@@ -13,9 +13,12 @@ from adaptr.adapter import Target, kinds
 from adaptr.errors import Unsupported
 from adaptr.foreign import placing
 from adaptr.foreign.draft import Piece
+from adaptr.foreign.pieces import alphas
 from adaptr.foreign.pieces.low_rank import MAGNITUDE, PEFT_MAGNITUDE
-from adaptr.foreign.pieces.module import Layer, Module, complete
+from adaptr.foreign.pieces.module import ALPHA, Layer, Module, complete
 
+#: The largest alpha that may stand for a rank.
+MOST = 1 << 20
 LOHA = ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b", "hada_t1", "hada_t2")
 LOKR = ("lokr_w1", "lokr_w1_a", "lokr_w1_b", "lokr_w2", "lokr_w2_a", "lokr_w2_b", "lokr_t2")
 
@@ -71,9 +74,11 @@ def lokr(module: Module) -> Layer:
 
 
 def _scale(module: Module, first: bool, second: bool) -> dict[str, Any]:
-    """Rank and alpha. Two full factors have neither."""
+    """Rank and alpha. Two full factors have the scale 1: both are what their alpha says, which all ignore."""
     if first and second:
-        return {"r": 1, "alpha": 1.0}
+        found = alphas.number(module.file, module.keys[ALPHA]) if module.has(ALPHA) else 1.0
+        rank = int(found) if found == int(found) and 0 < found < MOST else 1
+        return {"r": rank, "alpha": float(rank)}
     rank = module.shape("lokr_w1_b" if second else "lokr_w2_b", (2,))[0]
     return {"r": rank, **module.scaled(rank)}
 

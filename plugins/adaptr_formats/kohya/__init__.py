@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from adaptr.foreign import Format, Marks
+from adaptr.foreign import Format, Marks, Written
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,3 +35,13 @@ class Kohya(Format):
         from adaptr_formats.kohya.reading import read
 
         return read(self.weights(path), base)
+
+    def lost(self, adapter: Adapter) -> list[str]:
+        from adaptr_formats.kohya.writing import lost
+
+        return lost(adapter)
+
+    def save(self, adapter: Adapter, out: Path, force: bool) -> Written:
+        from adaptr_formats.kohya.writing import save
+
+        return save(adapter, out, force)

@@ -1,0 +1,140 @@
+"""What is written for kohya's tools: genuine files come back tensor for tensor, and what they can't say is refused."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+from safetensors import safe_open
+from torch import nn
+
+import adaptr
+from adaptr import errors as e
+from adaptr import foreign
+from foreign.test_kohya import CLIP, REFERENCES, lora, saved
+from foreign.test_lycoris import net
+
+LYCORIS = (
+    "full", "loha", "loha_tucker", "lokr", "lokr_both", "lokr_full", "lokr_tucker", "lokr_unbalanced", "lora",
+    "lora_dora", "lora_rs", "lora_scalar",
+)  # fmt: skip
+
+
+def back(source: Path, folder: Path, base: nn.Module | None = None, **given: bool) -> Path:
+    """A file as it is after it was adaptr's own."""
+    adaptr.convert(source, folder / "own.adaptr.safetensors", base=base)
+    adaptr.convert(folder / "own.adaptr.safetensors", folder / "back.safetensors", to="kohya", base=base, **given)
+    return folder / "back.safetensors"
+
+
+def equal(one: Path, other: Path) -> None:
+    first, second = safetensors.torch.load_file(one), safetensors.torch.load_file(other)
+    assert first.keys() == second.keys()
+    for key, tensor in first.items():
+        assert tensor.dtype == second[key].dtype
+        assert torch.equal(tensor, second[key]), key
+
+
+@pytest.mark.parametrize("name", [*REFERENCES, "flux_split"])
+def test_a_genuine_file_comes_back_with_its_metadata_and_hashes(name: str, shared: Path, tmp_path: Path) -> None:
+    source = shared / "formats-refs" / "kohya" / name / "lora.safetensors"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", e.TrainedOtherwise)
+        written = back(source, tmp_path)
+    equal(source, written)
+    with safe_open(source, "pt") as one, safe_open(written, "pt") as other:
+        said = other.metadata()
+        assert {key: said[key] for key in one.metadata()} == one.metadata()
+
+
+@pytest.mark.parametrize("name", LYCORIS)
+def test_a_file_of_lycoris_comes_back(name: str, shared: Path, tmp_path: Path) -> None:
+    folder = shared / "formats-refs" / "lycoris"
+    source = folder / name / "lycoris.safetensors"
+    equal(source, back(source, tmp_path, net(folder / "base.safetensors")))
+
+
+def test_hashes_are_of_what_is_written(tmp_path: Path) -> None:
+    stale = {"sshs_model_hash": "0" * 64, "sshs_legacy_hash": "00000000", "modelspec.hash_sha256": "0x0"}
+    written = back(saved(tmp_path, lora(CLIP), {**stale, "ss_network_dim": "2"}), tmp_path)
+    import hashlib
+
+    raw = written.read_bytes()
+    model = hashlib.sha256(raw[8 + int.from_bytes(raw[:8], "little") :]).hexdigest()
+    found = adaptr.inspect(written).metadata
+    assert (found["sshs_model_hash"], found["modelspec.hash_sha256"]) == (model, f"0x{model}")
+    assert found["sshs_legacy_hash"] == hashlib.sha256(b"").hexdigest()[:8]
+
+
+@pytest.mark.parametrize(
+    ("paths", "names"),
+    [
+        (["unet.mid_block.resnets.0.conv1", "text_encoder.text_model.encoder.layers.0.mlp.fc1"],
+         ["lora_unet_mid_block_resnets_0_conv1", "lora_te_text_model_encoder_layers_0_mlp_fc1"]),
+        (["text_encoder.encoder.layers.0.mlp.fc1", "text_encoder_2.encoder.layers.0.mlp.fc1"],
+         ["lora_te1_encoder_layers_0_mlp_fc1", "lora_te2_encoder_layers_0_mlp_fc1"]),
+        (["transformer.double_blocks.0.img_attn.qkv", "text_encoder_2.encoder.block.0.layer.0.SelfAttention.q"],
+         ["lora_unet_double_blocks_0_img_attn_qkv", "lora_te3_encoder_block_0_layer_0_SelfAttention_q"]),
+        (["transformer.transformer_blocks.0.attn.to_q"], ["lora_transformer_transformer_blocks_0_attn_to_q"]),
+        (["model.layers.0.self_attn.q_proj"], ["lycoris_model_layers_0_self_attn_q_proj"]),
+    ],
+)  # fmt: skip
+def test_modules_are_called_as_sd_scripts_calls_them(paths: list[str], names: list[str], tmp_path: Path) -> None:
+    foreign.get("kohya").write(made(*paths), tmp_path / "a.safetensors")
+    found = safetensors.torch.load_file(tmp_path / "a.safetensors")
+    assert {key.partition(".")[0] for key in found} == set(names)
+
+
+def made(*paths: str, **config: object) -> adaptr.Adapter:
+    values = {"r": 2, "alpha": 1.0, "dropout": 0.0, "rslora": False, "bias": False, **config}
+    targets = {path: adaptr.Target(path, "linear", (3, 4), values) for path in paths}
+    tensors = {f"{path}:{name}": torch.ones(size) for path in paths for name, size in (("A", (2, 4)), ("B", (3, 2)))}
+    return adaptr.Adapter("lora", values, targets, tensors)
+
+
+def test_a_scale_over_the_root_of_the_rank_is_an_alpha_over_the_rank(tmp_path: Path) -> None:
+    path = "unet.mid_block.resnets.0.time_emb_proj"
+    foreign.get("kohya").write(made(path, rslora=True), tmp_path / "a.safetensors")
+    found = adaptr.load(tmp_path / "a.safetensors")
+    torch.testing.assert_close(found[path].dense(), made(path, rslora=True)[path].dense(), atol=1e-7, rtol=0)
+
+
+def test_two_modules_of_one_name_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(e.Unsupported, match="one name"):
+        foreign.get("kohya").write(made("a.b", "a_b"), tmp_path / "a.safetensors")
+
+
+def test_a_name_that_would_be_read_as_another_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(e.Unsupported, match="no name for a module"):
+        foreign.get("kohya").write(made("unet.my_own.block"), tmp_path / "a.safetensors")
+
+
+@pytest.mark.parametrize("method", ["oft", "prompt", "ia3"])
+def test_a_method_of_no_algorithm_is_refused(method: str, tmp_path: Path) -> None:
+    with pytest.raises(e.Unsupported, match=f"have no `{method}`"):
+        foreign.get("kohya").write(made("unet.conv_in").replace(method=method), tmp_path / "a.safetensors")
+
+
+def test_a_bias_of_lora_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(e.Unsupported, match="no bias"):
+        foreign.get("kohya").write(made("unet.conv_in", bias=True), tmp_path / "a.safetensors")
+
+
+def test_dropout_is_said_to_be_lost(tmp_path: Path) -> None:
+    with pytest.raises(e.LossyConversion, match="dropout"):
+        foreign.get("kohya").write(made("unet.conv_in", dropout=0.1), tmp_path / "a.safetensors")
+
+
+def test_a_stack_that_only_adds_is_one_file(tmp_path: Path) -> None:
+    base = nn.ModuleDict({"a": nn.Linear(4, 3), "b": nn.Linear(4, 3)}).double()
+    tensors = lora("lycoris_a") | {"lycoris_b.diff": torch.randn(3, 4)}
+    source = saved(tmp_path, tensors)
+    equal(source, back(source, tmp_path, base))
+
+
+def test_an_artifact_is_in_no_format_of_one_file() -> None:
+    assert "kohya" in foreign.choices()
+    assert "kohya" not in foreign.packable()
