@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, ClassVar
@@ -170,10 +172,9 @@ class FormatLaws:
         random = Random(0)
         for path in paths:
             for copy in damaged(random, path, tmp_path / "damaged", DAMAGED):
-                try:
+                with warnings.catch_warnings(), suppress(AdaptrError):
+                    warnings.simplefilter("ignore")  # a damaged file may be warned of
                     dict(self.form.read(copy, random.choice((None, model))).tensors)
-                except AdaptrError:
-                    continue
 
     def test_law_9_telling_what_a_file_is_imports_no_torch(self, tmp_path: Path) -> None:
         paths = [*self.files(), *(out for _, out in (self.written(self.model(), tmp_path) if self.form.writes else ()))]
@@ -214,7 +215,10 @@ def others(name: str, model: nn.Module, folder: Path) -> Iterator[Path]:
     adaptr.save(adapter, folder / "own.safetensors")
     for form in formats():
         if form.name != name and form.writes:
-            form.write(adapter, folder / form.name, lossy=True)
+            try:
+                form.write(adapter, folder / form.name, lossy=True)
+            except AdaptrError:  # a format of other models
+                continue
             yield folder / form.name
     model.save_pretrained(folder / "base")  # type: ignore[operator]
     (folder / "empty").mkdir()

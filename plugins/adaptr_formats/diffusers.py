@@ -5,12 +5,15 @@ Its configuration is `lora_adapter_metadata` in the header since 0.34; without i
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from adaptr.adapter import kinds
 from adaptr.errors import ConfigConflict, ForeignError, TrainedOtherwise, Unsupported, phrases
-from adaptr.foreign import Format, Marks
+from adaptr.files import replacing
+from adaptr.foreign import Format, Marks, Written, same, saving
 from adaptr.foreign.pieces import dotted, single
 from adaptr.untrusted import json_object
 
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from adaptr.foreign.seen import Seen
 
 METADATA = "lora_adapter_metadata"
+SLOTS = {"A": "lora_A.weight", "B": "lora_B.weight", "b": "lora_B.bias", "m": "lora_magnitude_vector"}
 _FACTOR = r"\.lora_[AB]\.([^.]+\.)?weight"
 #: Initialisations that change the base: the file is for what they left of it.
 _CHANGED = ("pissa", "olora", "corda", "loftq", "lora_ga")
@@ -46,6 +50,66 @@ class Diffusers(Format):
 
     def read(self, path: Path, base: BaseModel | None = None) -> Adapter:
         return dotted.read(self.weights(path), base, self.name, _unsaid)
+
+    def lost(self, adapter: Adapter) -> list[str]:
+        _require_written(adapter)
+        return [*saving.lost(adapter), *(f"the whole parameter `{path}`" for path in adapter.replaced_paths)]
+
+    def save(self, adapter: Adapter, out: Path, force: bool) -> Written:
+        _require_written(adapter)
+        plain = saving.plain(adapter)
+        found = {f"{path}:{name}": (f"{path}.{SLOTS[name]}", value)
+                 for path in plain.targets for name, value in same.at(plain, path).items()}  # fmt: skip
+        kept = dict(adapter.foreign.get(self.name, {}).get("metadata", {}))
+        said = {"format": "pt", **kept, METADATA: _described(adapter, kept.get(METADATA, "{}"))}
+        with replacing(out, force) as file:
+            saving.write(file, dict(found.values()), {**said, saving.ABOUT: saving.about(adapter)})
+        return Written(out, {ours: theirs for ours, (theirs, _) in found.items()})
+
+
+def _require_written(adapter: Adapter) -> None:
+    """Raises `Unsupported` for what diffusers has no LoRA for."""
+    if adapter.method not in ("lora", "dora"):
+        raise Unsupported(f"diffusers has no equivalent of `{adapter.method}`", hint="it can hold lora, dora")
+    for path, target in adapter.targets.items():
+        if path.partition(".")[0] not in dotted.COMPONENTS:
+            raise Unsupported(
+                f"`{path}` begins with no component of a pipeline, such as `unet` or `text_encoder`",
+                hint="choose another format with `--to`",
+            )
+        if target.kind not in kinds.LAYERS | kinds.CONVOLUTIONS:
+            raise Unsupported(f"`{path}`: diffusers has no LoRA for a `{target.kind}`", hint=phrases.OWN)
+
+
+def _described(adapter: Adapter, kept: str) -> str:
+    """`lora_adapter_metadata`: a LoraConfig for each component, with what it said before where that is still true."""
+    from adaptr.foreign.peft import config as fields_of
+
+    before = json_object(kept.encode(), f"`{METADATA}`", ForeignError)
+    found: dict[str, Any] = {}
+    for component in sorted({path.partition(".")[0] for path in adapter.targets}):
+        configs = {path.partition(".")[2]: target.config for path, target in adapter.targets.items()
+                   if path.startswith(f"{component}.")}  # fmt: skip
+        rslora = {bool(c["rslora"]) for c in configs.values()}
+        if len(rslora) > 1:
+            raise Unsupported(f"`{component}`: diffusers has one rule of scales for all its modules", hint=phrases.OWN)
+        said = fields_of.ranks(configs, "lora_alpha")
+        said |= {"use_rslora": rslora.pop(), "use_dora": adapter.method == "dora", "peft_type": "LORA"}
+        said |= {"lora_bias": any(c.get("bias") for c in configs.values())}
+        said |= {"lora_dropout": max(float(c["dropout"]) for c in configs.values())}
+        old = {name.partition(".")[2]: value for name, value in before.items() if name.startswith(f"{component}.")}
+        same_places = old and all(_says(old, path, config) for path, config in configs.items())
+        made = {**said, "target_modules": sorted(configs)} if not same_places else {}
+        found |= {f"{component}.{name}": value for name, value in {**old, **made}.items()}
+    return json.dumps(found, indent=2, sort_keys=True)
+
+
+def _says(old: Mapping[str, Any], path: str, config: Mapping[str, Any]) -> bool:
+    """Whether a configuration still says a module's rank and scale."""
+    from adaptr.foreign.peft import config as fields_of
+
+    said = fields_of.ranked(old, path, "r", "lora_alpha")
+    return said == {"r": config["r"], "alpha": config["alpha"]} and bool(old.get("use_rslora")) == config["rslora"]
 
 
 def _unsaid(metadata: Mapping[str, str], keys: Iterable[str]) -> dotted.Unsaid:

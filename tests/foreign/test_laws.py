@@ -7,16 +7,36 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from torch import nn
 
 from adaptr import foreign
 from adaptr.adapter import Adapter
 from adaptr.foreign import formats
 from adaptr.testing import FormatLaws
+from adaptr.testing.samples import tiny_llama
 from adaptr_formats.peft import Peft
 from foreign.test_formats import Point
 
+
+class Pipeline(nn.Module):
+    """A base of components, of which there is one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.text_encoder = tiny_llama()
+
+    def forward(self, **inputs: Any) -> Any:
+        return self.text_encoder(**inputs)
+
+    def save_pretrained(self, folder: Path) -> None:
+        self.text_encoder.save_pretrained(folder)  # type: ignore[operator]
+
+
+#: What the samples of a format have to be that is over the components of a pipeline.
+OVER: dict[str, dict[str, Any]] = {"diffusers": {"model": lambda laws: Pipeline(), "methods": ("lora", "dora")}}
 for _name in formats.SORT.files():
-    globals()[f"Test{_name.capitalize()}"] = type(f"Test{_name.capitalize()}", (FormatLaws,), {"format": _name})
+    _fields = {"format": _name, **OVER.get(_name, {})}
+    globals()[f"Test{_name.capitalize()}"] = type(f"Test{_name.capitalize()}", (FormatLaws,), _fields)
 
 
 class Other(Peft):
