@@ -62,6 +62,7 @@ def trainer(
     return Steered(
         model,
         attach,
+        warmup=made.warmup,
         args=args,
         train_dataset=[{"batch": one} for one in batches],
         data_collator=lambda found: found[0]["batch"],

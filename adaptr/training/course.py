@@ -133,7 +133,7 @@ class Course:
         made = trainer_of(kind)(
             self.model,
             self._attached,
-            share=recipe.warmup if recipe.warmup < 1 else recipe.warmup / self.steps,
+            warmup=recipe.warmup,
             identity=self.resolved,
             args=arguments(recipe, kind, self.machine, self.run),
             train_dataset=learning.dataset(examples.train, kind),
@@ -148,10 +148,6 @@ class Course:
         from adaptr.runtime.attaching import train
 
         return train(model, self.start)
-
-    @property
-    def steps(self) -> int:
-        return planned.steps(self.recipe, len(self.examples.train))
 
     def _train(self, trainer: Any) -> None:
         with trainer.steps.interruptible():
@@ -177,7 +173,7 @@ class Course:
             parameters_of_base=parameters_of_base(self.model),
             targets=len(self.start.all_targets),
             data=self.examples.statistics,
-            steps=self.steps,
+            steps=planned.steps(self.recipe, len(trainer.train_dataset)),
         )
 
 

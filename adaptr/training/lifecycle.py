@@ -33,7 +33,7 @@ class Lifecycle:
     """A mixin in front of a trainer: `class Plain(Lifecycle, Trainer)`.
 
     `attach`: puts the adapter on the model and gives its session; called behind the trainer's constructor, where TRL
-    casts whatever learns on a 4-bit base. `share`: of the first steps the rate rises in, in each phase. `identity`:
+    casts whatever learns on a 4-bit base. `warmup`: as a recipe has it; of a phase its share of all. `identity`:
     what a checkpoint must be of, to be gone on with.
     """
 
@@ -52,13 +52,13 @@ class Lifecycle:
         model: nn.Module,
         attach: Callable[[nn.Module], Session],
         *,
-        share: float = 0.0,
+        warmup: float = 0.0,
         identity: Any = None,
         **given: Any,
     ) -> None:
         from adaptr.training.callbacks import Steps
 
-        self.share, self.identity = share, dict(identity or {})
+        self.warmup, self.identity = warmup, dict(identity or {})
         self._before = private.seen(model)
         with private.adapters_on(model):
             super().__init__(model=model, **given)  # type: ignore[call-arg]
@@ -169,7 +169,8 @@ class Lifecycle:
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         if self.lr_scheduler is None:
             steps = spans(self.session.phases(), num_training_steps)[self.session.phase]
-            self.lr_scheduler = scheduler(self.args, optimizer or self.optimizer, len(steps), self.share)
+            share = self.warmup if self.warmup < 1 else self.warmup / num_training_steps
+            self.lr_scheduler = scheduler(self.args, optimizer or self.optimizer, len(steps), share)
             self._created_lr_scheduler = True
         return self.lr_scheduler
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from adaptr import evaluating
 from adaptr.evaluating import Answered
+from adaptr.tasks.texts import room
 from adaptr.training.generators import kept_generators
 from adaptr.training.learning import Examples
 from adaptr.training.recipe import Recipe
@@ -37,7 +38,7 @@ def worth(model: Any, examples: Examples, recipe: Recipe, watcher: Watcher) -> W
         second: Figures = {}
         if given.second is not None:
             text = "\n\n".join(record.text("text") for record in given.second.records)
-            second = evaluating.second(model, text, tools, limits.length).values()
+            second = evaluating.second(model, text, tools, room(tools, limits)).values()
     return Worth(found.values(), second, answers)
 
 

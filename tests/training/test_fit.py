@@ -134,6 +134,20 @@ def test_packed_records_see_only_themselves(base: Path, data: Path) -> None:
     assert report.curves.loss[0] == pytest.approx(report.before["loss"], rel=0.02)
 
 
+def test_what_is_forgotten_is_measured_on_a_second_text(base: Path, data: Path, tmp_path: Path) -> None:
+    (tmp_path / "other.txt").write_text(" ".join(f"w{i * 7 % 60}" for i in range(100)))
+    report = adaptr.fit(base, data, second=str(tmp_path / "other.txt"), length=16, **SMALL)
+    assert report.second_after["perplexity"] != report.second_before["perplexity"]
+    assert report.recipe["second"].startswith("sha256:")
+
+
+def test_the_validation_data_is_measured_meanwhile(base: Path, data: Path) -> None:
+    report = adaptr.fit(base, data, valid="25%", eval_every=3, **SMALL)
+    (_, first), (last, loss) = report.curves.measured
+    assert (last, loss) == (6, pytest.approx(report.after["loss"], rel=1e-5))
+    assert first != loss
+
+
 def test_nothing_learned_is_said(base: Path, data: Path) -> None:
     report = adaptr.fit(base, data, steps=1, rate=1e-12, config={"r": 4}, samples=0)
     assert any("nothing was learned" in note for note in report.notes)

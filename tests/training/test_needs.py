@@ -206,6 +206,7 @@ def test_a_phase_has_an_optimiser_and_a_schedule_of_its_own(tmp_path: Path) -> N
         steps = {int(state["step"]) for state in one.optimizer.state_dict()["state"].values()}
     assert found[:4] == found[4:], "what begins anew goes the same way"
     assert rates[:4] == rates[4:]
+    assert rates[0] == 0.0, "the rate rises in each phase"
     assert steps == {4}
 
 
