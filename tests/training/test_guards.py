@@ -83,6 +83,6 @@ def test_what_is_cut_is_counted_and_refused_where_it_must_not_be(base: Path, tmp
     data.write_text("\n".join(map(json.dumps, rows)))
     fields: dict[str, Any] = {"steps": 1, "rate": 0.01, "config": {"r": 4}, "samples": 0, "length": 8}
     report = adaptr.fit(base, data, **fields)
-    assert any("1 of 8 examples are cut at 8 tokens" in note for note in report.notes)
+    assert any("1 of 8 records are cut at 8 tokens" in note for note in report.notes)
     with pytest.raises(BadRecord, match=r"rows\.jsonl:4: "):
         adaptr.fit(base, data, strict=True, **fields)
