@@ -75,9 +75,7 @@ def about(found: About) -> Iterator[show.Block]:
             "learns": f"{found.parameters:,}{of}{share}" if found.parameters is not None else "",
             "targets": found.targets,
             "task": found.task,
-            "data": ", ".join(
-                f"{value:,} {name}" for name, value in found.data.items() if isinstance(value, int) and value
-            ),
+            "data": _counted(found.data),
             "course": f"{found.steps:,} steps of {found.accumulate} x {found.batch} examples",
             "rate": f"{found.rate:g}, {found.schedule}",
             "machine": f"{found.device}, {found.dtype}",
@@ -85,6 +83,19 @@ def about(found: About) -> Iterator[show.Block]:
             "output": found.out,
         }
     )
+
+
+def _counted(data: Mapping[str, Any]) -> str:
+    """Records and tokens, in words."""
+    said = [f"{data['records']:,} record{'' if data['records'] == 1 else 's'}"]
+    if data.get("validation"):
+        said.append(f"{data['validation']:,} more to measure on")
+    if data.get("tokens", 0) > data.get("examples", 0):
+        said.append(f"{data['tokens']:,} tokens of which {data['learned']:,} are learned")
+        said.append(f"{data['shortest']:,} to {data['longest']:,} tokens an example")
+    if data.get("cut_tokens"):
+        said.append(f"{data['cut_tokens']:,} tokens cut off")
+    return ", ".join(said)
 
 
 def _memory(found: Mapping[str, int]) -> str:

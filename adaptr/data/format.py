@@ -61,4 +61,8 @@ def of(given: str) -> DataFormat:
         if suffix in one.suffixes:
             return one
     known = ", ".join(f".{end}" for one in every for end in one.suffixes)
-    raise DataError(f"`{given}` is of no format that is read", want=f"a file that ends in {known}, or a folder")
+    raise DataError(
+        f"`{given}` is of no format that is read",
+        want=f"a file that ends in {known}, or a folder",
+        hint="save it as CSV, or as JSONL: an object a line",
+    )

@@ -35,8 +35,14 @@ class Record(NamedTuple):
         if isinstance(found, str):
             return found
         if found is None:
-            raise self.place.bad(f"`{column}` is missing", hint=f"the record has {named(self.values)}")
+            raise lacking(self, column)
         raise self.place.bad(f"`{column}`", got=shown(found), want="a text")
+
+
+def lacking(record: Record, column: str) -> BadRecord:
+    """The error for a column that says nothing."""
+    said = "is null" if record.values.get(column, "") is None else "is missing"
+    return record.place.bad(f"`{column}` {said}", hint=f"the record has {named(record.values)}")
 
 
 @dataclass(frozen=True)

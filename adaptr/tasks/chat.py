@@ -37,7 +37,7 @@ def conversation(record: Record, tokenizer: PreTrainedTokenizerBase, messages: o
 
 def _messages(record: Record, messages: object) -> list[Message]:
     if not isinstance(messages, Sequence) or isinstance(messages, str) or not messages:
-        raise record.place.bad("the messages", got=shown(messages), want="a list of `role` and `content`")
+        raise record.place.bad("`messages`", got=shown(messages), want="a list of `role` and `content`")
     return [_message(record, number, message) for number, message in enumerate(messages, 1)]
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 
 from adaptr.checkpoint.skeleton import described
 from adaptr.data.records import Data, named
 from adaptr.discovery import Sort
-from adaptr.errors import DataError
+from adaptr.errors import DataError, shown
 from adaptr.tasks.base import Task
 
 TASKS = Sort("task", "adaptr.tasks.builtin", "adaptr.tasks", "`adaptr train --help`", within=("[!_]*.py",))
@@ -52,8 +53,18 @@ def find(task: str, base: Path, data: Data, objective: str = "sft") -> Task:
     wants = "; ".join(f"{one.name}: {_wants(one)}" for one in possible)
     raise DataError(
         f"{data.given}: the columns {named(data.records[0].values)} are of no task that this base does",
-        hint=f"`--map` names columns, `--task` a task ({wants})",
+        hint=f"{_meant(possible, data)}`--map` names columns, `--task` a task ({wants})",
     )
+
+
+def _meant(possible: list[Task], data: Data) -> str:
+    """A column that is spelled almost as one that is wanted; and of a table, where names are looked for."""
+    wanted = {name: None for task in possible for names in task.columns for name in names}
+    for own in data.records[0].values:
+        if near := difflib.get_close_matches(own, wanted.keys() - data.records[0].values, n=1, cutoff=0.75):
+            return f"did you mean `--map {near[0]}={shown(own)}`? "
+    table = data.given.removesuffix(".gz").endswith((".csv", ".tsv", ".tab"))
+    return "names are taken from the first line of a table; " if table else ""
 
 
 def _wants(task: Task) -> str:

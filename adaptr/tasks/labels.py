@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adaptr.checkpoint.skeleton import described
-from adaptr.data.records import Record, named
+from adaptr.data.records import Record, lacking, named
 from adaptr.errors import DataError, shown
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def name_of(record: Record, column: str = "label") -> str:
     """The name of a record's class. Raises `BadRecord` for what names none."""
     found = record.values.get(column)
     if found is None or found == "":
-        raise record.place.bad(f"`{column}` is missing", hint=f"the record has {named(record.values)}")
+        raise lacking(record, column)
     if isinstance(found, float) and found.is_integer():
         found = int(found)
     if not isinstance(found, str | int):
@@ -42,18 +42,22 @@ def labels_of(records: Sequence[Record], base: Path | None, ending: str, column:
 
     `ending`: of the name of the base's class. Raises `DataError` where there are fewer than two.
     """
-    return names_of(dict.fromkeys(name_of(record, column) for record in records), base, ending, column)
+    found = dict.fromkeys(name_of(record, column) for record in records)
+    return names_of(found, records[0].place.file, base, ending, column)
 
 
-def names_of(found: Mapping[str, object], base: Path | None, ending: str, column: str) -> tuple[str, ...]:
+def names_of(found: Mapping[str, object], file: str, base: Path | None, ending: str, column: str) -> tuple[str, ...]:
+    """`found`: names as they stand in `file`."""
     if len(found) > MOST:
-        raise DataError(f"`{column}`", verb="has", got=f"{len(found)} different values", want=f"at most {MOST} classes")
+        raise DataError(
+            f"{file}: `{column}`", verb="has", got=f"{len(found)} different values", want=f"at most {MOST} classes"
+        )
     own = own_names(base, ending) if base is not None else ()
     if set(found) <= set(own):
         return own
     if len(found) < 2:
         raise DataError(
-            f"every `{column}` is `{shown(next(iter(found), ''))}`, so there is nothing to tell apart",
+            f"{file}: every `{column}` is `{shown(next(iter(found), ''))}`, so there is nothing to tell apart",
             want="two or more",
         )
     return ordered(found)

@@ -57,6 +57,8 @@ def given(recipe: Recipe, base: Path) -> Given:
     elif recipe.valid is not None:
         valid = data.read(recipe.valid, recipe.map)
     second = None if recipe.second is None else data.read(recipe.second)
+    for record in () if second is None else second.records:
+        record.text("text")
     return Given(train, valid, task, second)
 
 

@@ -49,10 +49,17 @@ def json_object(raw: bytes, what: str, error: type[AdaptrError] = InputError) ->
     except Repeated as bad:
         raise error(f"{what}: {bad}") from None
     except ValueError as bad:
-        raise error(f"{what} is not JSON that can be read: {shown(str(bad), 200)}") from None
+        raise error(f"{what} is not JSON that can be read: {shown(_reason(bad, raw), 200)}") from None
     if not isinstance(found, dict):
         raise error(f"{what} is not a JSON object")
     return found
+
+
+def _reason(bad: ValueError, raw: bytes) -> str:
+    """What json says; of one line alone the column, as whoever reads many lines knows which it is."""
+    if isinstance(bad, json.JSONDecodeError) and b"\n" not in raw.strip():
+        return f"{bad.msg} (column {bad.colno})"
+    return str(bad)
 
 
 def json_file(path: Path, error: type[AdaptrError] = InputError, limit: int = MAX_DOCUMENT) -> dict[str, Any]:

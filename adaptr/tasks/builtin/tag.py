@@ -32,7 +32,7 @@ class Tagging(Task):
 
     def labels(self, records: Sequence[Record], base: Path | None = None) -> tuple[str, ...]:
         found = dict.fromkeys(tag for record in records for tag in tags_of(record))
-        return names_of(found, base, ENDING, "tags")
+        return names_of(found, records[0].place.file, base, ENDING, "tags")
 
     def model(self, base: Path, labels: Sequence[str], **load: object) -> nn.Module:
         return with_filling(loaded(base, "AutoModelForTokenClassification", labels, load), base)
