@@ -92,7 +92,8 @@ def _counted(data: Mapping[str, Any]) -> str:
         said.append(f"{data['validation']:,} more to measure on")
     if data.get("tokens", 0) > data.get("examples", 0):
         said.append(f"{data['tokens']:,} tokens of which {data['learned']:,} are learned")
-        said.append(f"{data['shortest']:,} to {data['longest']:,} tokens an example")
+        shortest, longest = f"{data['shortest']:,}", f"{data['longest']:,}"
+        said.append(f"{shortest if shortest == longest else f'{shortest} to {longest}'} tokens an example")
     if data.get("cut_tokens"):
         said.append(f"{data['cut_tokens']:,} tokens cut off")
     return ", ".join(said)

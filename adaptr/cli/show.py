@@ -80,10 +80,14 @@ def _text(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, Mapping):
-        return ", ".join(f"{k}={_text(v)}" for k, v in value.items())
+        return ", ".join(_pair(str(k), v) for k, v in value.items() if _said(v))
     if isinstance(value, list | tuple):
         return ", ".join(map(_text, value))
     return printable(str(value).replace("\n", "\\n"))  # an end of line in a name would forge another line
+
+
+def _pair(name: str, value: object) -> str:
+    return f"{name} ({_text(value)})" if isinstance(value, Mapping) else f"{name}={_text(value)}"
 
 
 # ---------------------------------------------------------------- in a pipe

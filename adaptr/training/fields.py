@@ -68,7 +68,7 @@ class Field:
     @property
     def wanted(self) -> str:
         """What it may be, in words."""
-        return " or ".join(_WORDS[kind] for kind in self.kinds)
+        return " or ".join(_WORDS[kind] for kind in self.kinds) + (" of texts" if self.texts else "")
 
     def schema(self) -> dict[str, Any]:
         """It as a JSON Schema."""
@@ -95,7 +95,7 @@ _WORDS: Mapping[Any, str] = {
     int: "a whole number",
     float: "a number",
     bool: "true or false",
-    Mapping: "a mapping of texts",
+    Mapping: "a mapping",
     Sequence: "a list of texts",
 }
 _TYPES: Mapping[Any, str] = {

@@ -161,3 +161,15 @@ def test_each_field_of_a_recipe_is_an_option(adaptr: Callable) -> None:
     said = adaptr("train", "--help").out
     for name in fields().keys() - {"base", "config"}:
         assert f"--{name.replace('_', '-')} " in said
+
+
+def test_inspect_says_what_was_chosen(adaptr: Callable, llama: Path, rows: Path, tmp_path: Path) -> None:
+    out = tmp_path / "a.safetensors"
+    adaptr("train", llama, "--data", rows, *SMALL, "-o", out)
+    lines = {
+        name: rest.strip() for name, _, rest in (x.partition(" ") for x in adaptr("inspect", out).out.splitlines())
+    }
+    names = "map (completion=answer, prompt=question)"
+    chosen = f"config (r=4), device=cpu, dtype=fp32, {names}, rate=0.02, samples=0, steps=4, task=lm"
+    assert lines["recipe"] == chosen
+    assert lines["measured"].startswith("after (loss=")

@@ -69,10 +69,26 @@ def _blocks(found: Inspection) -> Iterator[show.Block]:
         }
     )
     yield show.Facts({k: v for k, v in dataclasses.asdict(found.base).items() if k != "ties"}, "base")
-    yield show.Facts(found.training, "training")
+    yield show.Facts(_training(found.training), "training")
     yield show.Facts({name: shown(text, WIDEST) for name, text in sorted(found.metadata.items())}, "metadata")
     yield from _lineage(found.lineage)
     yield show.Facts({"file": found.file_digest, "weights": found.weights_digest}, "digests")
+
+
+def _training(said: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Of the recipe what was chosen; data and base stand beside it."""
+    from adaptr.training.fields import fields
+    from adaptr.training.recipe import PLACES
+
+    recipe, known = said.get("recipe"), fields()
+    if not isinstance(recipe, Mapping):
+        return said
+    chosen = {
+        name: value
+        for name, value in recipe.items()
+        if name not in PLACES and not (name in known and value == known[name].default)
+    }
+    return {**said, "recipe": chosen}
 
 
 def _group(count: int, kind: str, rank: int | None) -> str:
