@@ -26,6 +26,8 @@ from adaptr.discovery import Sort
 from adaptr.foreign.peft import types
 from adaptr.registry import remotes
 from adaptr.tasks.find import TASKS
+from adaptr.training.fields import Field
+from adaptr.training.fields import fields as recipe_fields
 from adaptr.training.schema import schema
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -45,6 +47,7 @@ def documents() -> dict[Path, str]:
         docs / "errors.md": NOTE + exceptions(),
         ROOT / "registry_spec" / "schemas" / "recipe.schema.json": json.dumps(schema(), indent=2) + "\n",
         readme: with_block(readme.read_text(encoding="utf-8"), "methods", methods_table()),
+        docs / "training.md": with_block((docs / "training.md").read_text(encoding="utf-8"), "fields", recipe_table()),
     }
 
 
@@ -54,7 +57,7 @@ def with_block(text: str, name: str, block: str) -> str:
     head, _, rest = text.partition(start)
     _, found, tail = rest.partition(end)
     if not found:
-        raise ValueError(f"README.md has no {start.strip()} ... {end}")
+        raise ValueError(f"there is no {start.strip()} ... {end}")
     return f"{head}{start}{block}{end}{tail}"
 
 
@@ -91,6 +94,28 @@ def _top() -> click.Context:
 
 def fenced(text: str) -> str:
     return f"```\n{text.rstrip()}\n```\n"
+
+
+# ---------------------------------------------------------------- recipes of training
+
+
+def recipe_table() -> str:
+    rows = [(f"`{name}`", _may_be(one), _unless(one), one.help) for name, one in recipe_fields().items()]
+    return table(("field", "is", "unless given", "what"), rows)
+
+
+def _may_be(field: Field) -> str:
+    least, most, out = field.bounds
+    said = ", ".join(f"`{choice}`" for choice in field.choices) or field.wanted
+    if least is not None:
+        said += f", {'more than' if out else 'at least'} {least:,}"
+    return said + (f", at most {most:,}" if most is not None else "")
+
+
+def _unless(field: Field) -> str:
+    if field.required:
+        return "required"
+    return "" if field.default in (None, "", (), {}) else f"`{json.dumps(field.default)}`".replace('"', "")
 
 
 # ---------------------------------------------------------------- methods

@@ -20,7 +20,10 @@ import real_models
 
 ADAPTR = str(Path(sys.executable).with_name("adaptr"))
 PARTS = str(Path(__file__).with_name("parts.py"))
+DATA = Path(__file__).parent
 ASK = ("--prompt", "The capital of France is", "--max-new-tokens", "9")
+LEARN, MEASURE = ("--data", "capitals.jsonl"), ("--valid", "capitals-held-out.jsonl")
+TRAIN = ("train", "base", *LEARN, *MEASURE, "--steps", "24", "--rate", "2e-3", "--samples", "0")
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,8 @@ def main() -> None:
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir()
     (work / "base").symlink_to(real_models.smollm2())
+    for file in (LEARN[1], MEASURE[1]):
+        shutil.copy(DATA / file, work)
     os.chdir(work)
     story()
     say(f"Done in {time.perf_counter() - start:.0f} s; everything is in {work}")
@@ -101,8 +106,8 @@ def story() -> None:
     if "Paris" not in adaptr("apply: base", "apply", "base", *ASK):
         sys.exit("the base does not know Paris")
 
-    say("Train a LoRA on 16 other capitals (examples/capitals.tsv), to answer like a pirate")
-    python("train", "train", "base", "pirate.safetensors", makes="pirate.safetensors")
+    say("Train a LoRA on 16 other capitals, to answer like a pirate, and measure it on 12 more")
+    adaptr("train", *TRAIN, "-o", "pirate.safetensors", makes="pirate.safetensors")
     adaptr("inspect", "inspect", "pirate.safetensors")
     if "arr" not in adaptr("apply: base + adapter", "apply", "base", "pirate.safetensors", *ASK):
         sys.exit("the adapter changed nothing that shows")

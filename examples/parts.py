@@ -1,4 +1,4 @@
-"""The parts of the demo that are Python: make the base, train, compare. `python parts.py train BASE OUT`"""
+"""The parts of the demo that are Python: make the base, compare. `python parts.py compare BASE ADAPTER MERGED`"""
 
 from __future__ import annotations
 
@@ -10,41 +10,17 @@ os.environ.update(HF_HUB_OFFLINE="1", HF_HUB_DISABLE_PROGRESS_BARS="1", TRANSFOR
 
 import real_models
 import torch
-from answers import batches, lines
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
 import adaptr
 
 PROMPT = "The capital of France is"  # not in the data
-STEPS, BATCH = 24, 4
 
 
 def base() -> None:
     """Make the base in the cache folder, if it is not there."""
     real_models.smollm2()
-
-
-def train(base: str, out: str) -> None:
-    """A LoRA that answers like a pirate, through the `train` hook; any loop and optimiser will do."""
-    torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_pretrained(base)
-    size = model.num_parameters()
-    fresh = adaptr.create(model, "lora", ["attn.q", "attn.v", "mlp.down"], r=8, alpha=16.0, name="pirate")
-    with adaptr.train(model, fresh) as session:
-        parameters = list(session.parameters())
-        print(f"{sum(p.numel() for p in parameters):,} of {size:,} parameters learn")
-        optimiser = torch.optim.AdamW(parameters, lr=2e-3)
-        some = batches(AutoTokenizer.from_pretrained(base), lines("capitals.tsv"), BATCH)
-        for step, batch in zip(range(STEPS), some, strict=False):
-            loss = model(**batch).loss
-            loss.backward()
-            optimiser.step()
-            optimiser.zero_grad()
-            session.after_step()
-            if step % 8 == 0 or step == STEPS - 1:
-                print(f"step {step:2d}  loss {loss.item():.3f}", flush=True)
-        adaptr.save(session.adapted(), out)
 
 
 def compare(base: str, adapter: str, merged: str) -> None:
@@ -68,4 +44,4 @@ def compare(base: str, adapter: str, merged: str) -> None:
 
 if __name__ == "__main__":
     logging.disable_progress_bar()
-    {"base": base, "train": train, "compare": compare}[sys.argv[1]](*sys.argv[2:])
+    {"base": base, "compare": compare}[sys.argv[1]](*sys.argv[2:])

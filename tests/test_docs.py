@@ -5,12 +5,16 @@ from __future__ import annotations
 import importlib
 import re
 import runpy
+import shlex
 from pathlib import Path
 
+import click
 import pytest
 
 from adaptr import hookspecs, plugins, strategies
+from adaptr.cli import group as cli
 from adaptr.cli import listing
+from adaptr.training import recipe_file
 
 ROOT = Path(__file__).resolve().parents[1]
 generate = runpy.run_path(str(ROOT / "docs" / "generate.py"))
@@ -52,9 +56,42 @@ def links(document: Path) -> list[str]:
     return [link for link in found if "://" not in link]
 
 
-@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])
+@pytest.mark.parametrize(
+    "name", ["README.md", "CONTRIBUTING.md", *(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))]
+)
 def test_links_lead_somewhere(name: str) -> None:
-    assert [link for link in links(ROOT / name) if not (ROOT / link).exists()] == []
+    folder = (ROOT / name).parent
+    assert [link for link in links(ROOT / name) if not (folder / link).exists()] == []
+
+
+def command_lines(document: Path) -> list[list[str]]:
+    """What follows `adaptr` on each line of a block that is a command."""
+    blocks = re.findall(r"^```(?:console)?\n(.*?)^```", document.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    found = [re.match(r"(?:\$ )?(?:torchrun .* -m )?adaptr (.*)", line) for line in lines]
+    return [shlex.split(one[1], comments=True) for one in found if one]
+
+
+@pytest.mark.parametrize(
+    "name", ["README.md", "docs/data.md", "docs/evaluating.md", "docs/planning.md", "docs/training.md"]
+)
+def test_commands_have_the_options_that_documents_give_them(name: str) -> None:
+    for arguments in command_lines(ROOT / name):
+        command, context = cli.cli, click.Context(cli.cli)
+        while isinstance(command, click.Group) and not arguments[0].startswith("-"):
+            called, found, arguments = command.resolve_command(context, arguments)
+            assert found is not None, arguments
+            command, context = found, click.Context(found, context, called)
+        if arguments != ["--help"]:
+            command.make_parser(context).parse_args(arguments)
+
+
+def test_the_recipe_of_the_document_is_one(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+    for number, block in enumerate(re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)):
+        file = tmp_path / f"{number}.yaml"
+        file.write_text(block)
+        assert recipe_file.read(file).rate == 2e-4
 
 
 def test_the_readmes_python_runs_as_pasted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,3 +129,8 @@ def test_the_method_of_the_contributors_guide_works(tmp_path: Path, monkeypatch:
     p = {"A": torch.tensor([[1.0, 2.0]]), "B": torch.ones(3, 1)}
     merged = method.view(of_weight(torch.zeros(3, 2)), p, method.config(target.config), 1.0)
     assert torch.equal(merged.weight, torch.tensor([[2.0, 4.0]] * 3))
+
+
+def test_the_index_has_every_document() -> None:
+    docs = ROOT / "docs"
+    assert {path.name for path in docs.glob("*.md")} - {*links(docs / "README.md"), "README.md"} == set()
