@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from adaptr.foreign import Format, Marks
-from adaptr.foreign.pieces import dotted, single
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,7 +32,11 @@ class Comfyui(Format):
     )
 
     def locate(self, seen: Seen) -> Path | None:
+        from adaptr.foreign.pieces import single
+
         return single.locate(seen, self.marks)
 
     def read(self, path: Path, base: BaseModel | None = None) -> Adapter:
+        from adaptr.foreign.pieces import dotted
+
         return dotted.read(self.weights(path), base, self.name, lambda metadata, keys: dotted.by_rank)

@@ -14,7 +14,6 @@ from adaptr.adapter import kinds
 from adaptr.errors import ConfigConflict, ForeignError, TrainedOtherwise, Unsupported, phrases
 from adaptr.files import replacing
 from adaptr.foreign import Format, Marks, Written, same, saving
-from adaptr.foreign.pieces import dotted, single
 from adaptr.untrusted import json_object
 
 if TYPE_CHECKING:
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
 
     from adaptr.adapter import Adapter
     from adaptr.foreign.format import BaseModel
+    from adaptr.foreign.pieces import dotted
     from adaptr.foreign.seen import Seen
 
 METADATA = "lora_adapter_metadata"
@@ -46,9 +46,13 @@ class Diffusers(Format):
     )
 
     def locate(self, seen: Seen) -> Path | None:
+        from adaptr.foreign.pieces import single
+
         return single.locate(seen, self.marks)
 
     def read(self, path: Path, base: BaseModel | None = None) -> Adapter:
+        from adaptr.foreign.pieces import dotted
+
         return dotted.read(self.weights(path), base, self.name, _unsaid)
 
     def lost(self, adapter: Adapter) -> list[str]:
@@ -69,6 +73,8 @@ class Diffusers(Format):
 
 def _require_written(adapter: Adapter) -> None:
     """Raises `Unsupported` for what diffusers has no LoRA for."""
+    from adaptr.foreign.pieces import dotted
+
     if adapter.method not in ("lora", "dora"):
         raise Unsupported(f"diffusers has no equivalent of `{adapter.method}`", hint="it can hold lora, dora")
     for path, target in adapter.targets.items():
@@ -124,6 +130,8 @@ def _unsaid(metadata: Mapping[str, str], keys: Iterable[str]) -> dotted.Unsaid:
             TrainedOtherwise,
             stacklevel=2,
         )
+    from adaptr.foreign.pieces import dotted
+
     return dotted.by_rank
 
 

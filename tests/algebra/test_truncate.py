@@ -126,7 +126,7 @@ def test_half_precision_factors_give_fp32() -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({}, "wants a rank or a share"),
+        ({}, "wanted a rank or a share"),
         ({"rank": 0}, "the rank is 0"),
         ({"energy": 0.0}, "the energy is 0"),
         ({"energy": 1.5}, "the energy is 1.5"),

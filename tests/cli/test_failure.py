@@ -28,6 +28,7 @@ CODES = {
     errors.RegistryError: 6,
     errors.IntegrityError: 7,
     errors.MachineError: 8,
+    errors.Interrupted: 130,
 }
 
 

@@ -33,6 +33,15 @@ FILES = {
     ),
     "gate show": (("gate", "show", "a.safetensors", "base", "-p", "w1", "--html", "OUT"), ["a.safetensors", "base"]),
     "diff": (("diff", "style", "a.safetensors", "--html", "OUT"), ["style", "a.safetensors"]),
+    "train": (("train", "base", "--data", "d.jsonl", "--steps", "1", "-o", "OUT"), ["base", "d.jsonl"]),
+    "train --report": (
+        ("train", "base", "--data", "d.jsonl", "--steps", "1", "-o", "new.safetensors", "--report", "OUT"),
+        ["base", "d.jsonl"],
+    ),
+    "eval": (
+        ("eval", "base", "a.safetensors", "--data", "d.jsonl", "--html", "OUT"),
+        ["base", "a.safetensors", "d.jsonl"],
+    ),
     "sign": (("sign", "a.safetensors", "--key", "k.key", "-o", "OUT"), ["a.safetensors", "k.key"]),
 }
 FOLDERS = {
@@ -56,6 +65,7 @@ def kit(llama: Path, lora: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     api.merge(here / "base", [here / "a.safetensors"], here / "merged")
     (here / "r.yaml").write_text("inputs:\n  - adapter: style\n  - adapter: a.safetensors\n")
     (here / "d.tsv").write_text("".join(f"w{i}\tw{i + 1}\n" for i in range(20)))
+    (here / "d.jsonl").write_text("".join(f'{{"prompt": "w{i} ", "completion": "w{i + 1}"}}\n' for i in range(20)))
     key(here / "k.key", 256)
     return here
 
@@ -127,7 +137,7 @@ def test_every_command_that_writes_is_looked_at() -> None:
     for name in group.cli.list_commands(context):
         found = group.cli.get_command(context, name)
         for one in found.commands.values() if isinstance(found, click.Group) else [found]:
-            writes |= {name} if {"out", "html", "page"} & {p.name for p in one.params} else set()
+            writes |= {name} if {"out", "html", "page", "report"} & {p.name for p in one.params} else set()
     assert writes == covered
 
 

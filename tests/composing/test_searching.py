@@ -102,7 +102,7 @@ def test_what_is_refused(base: Path, tmp_path: Path) -> None:
     a = filled(adaptr.create(tiny.model("llama"), "lora"), 1)
     with pytest.raises(UsageError, match="give the base"):
         adaptr.compose([a], "lorahub", data=str(data))
-    with pytest.raises(BadConfig, match="wants `data`"):
+    with pytest.raises(BadConfig, match="has no `data`"):
         adaptr.compose([a], "lorahub", base=str(base))
     data.write_text("\n")
     with pytest.raises(InputError, match="no examples"):

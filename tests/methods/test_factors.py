@@ -120,5 +120,5 @@ def test_ofts_blocks_divide_the_width() -> None:
     assert adapter.targets["layer"].config["b"] == 24
     with pytest.raises(BadConfig, match="wanted a divisor of 48"):
         plugins.method("oft").shapes(adaptr.Target("layer", "linear", (6, 48), {"b": 7}))
-    with pytest.raises(BadConfig, match="wanted at least 2"):
+    with pytest.raises(BadConfig, match="`b` at least 2"):
         plugins.method("oft").config({"b": 1})
