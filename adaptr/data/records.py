@@ -41,8 +41,9 @@ class Record(NamedTuple):
 
 def lacking(record: Record, column: str) -> BadRecord:
     """The error for a column that says nothing."""
-    said = "is null" if record.values.get(column, "") is None else "is missing"
-    return record.place.bad(f"`{column}` {said}", hint=f"the record has {named(record.values)}")
+    if column in record.values:
+        return record.place.bad(f"`{column}` is null", hint="give it a text, or leave the record out")
+    return record.place.bad(f"`{column}` is missing", hint=f"the record has {named(record.values)}")
 
 
 @dataclass(frozen=True)
