@@ -42,7 +42,8 @@ class Record(NamedTuple):
 def lacking(record: Record, column: str) -> BadRecord:
     """The error for a column that says nothing."""
     if column in record.values:
-        return record.place.bad(f"`{column}` is null", hint="give it a text, or leave the record out")
+        said = "null" if record.values[column] is None else "empty"
+        return record.place.bad(f"`{column}` is {said}", hint="give it a text, or leave the record out")
     return record.place.bad(f"`{column}` is missing", hint=f"the record has {named(record.values)}")
 
 

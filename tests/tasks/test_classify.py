@@ -58,7 +58,7 @@ def test_names_do_not_depend_on_the_order_of_records(labels: list[object], names
 BAD = [
     ({"text": "a", "label": "ugly"}, "`label` is `ugly`, wanted one of `bad`, `good`"),
     ({"text": "a"}, "`label` is missing"),
-    ({"text": "a", "label": ""}, "`label` is missing"),
+    ({"text": "a", "label": ""}, "`label` is empty"),
     ({"text": "a", "label": [1]}, "wanted a text or a whole number"),
     ({"text": "a", "label": 0.5}, "wanted a text or a whole number"),
     ({"text": " ", "label": "bad"}, "`text` is empty"),

@@ -80,7 +80,7 @@ FILES: dict[str, tuple[str, bytes, tuple[str, ...], tuple[int, str], str]] = {
         row(text="w1", label="a") + row(text="w1", label="b") + row(text="w1", label=""),
         ("--task", "classify"),
         BAD,
-        "a.jsonl:3: `label` is missing",
+        "a.jsonl:3: `label` is empty",
     ),
     "tags for no word": ("a.jsonl", row(words=["w1"], tags=["a", "b"]), ("--task", "tag"), BAD, "a.jsonl:1"),
     "nothing rejected": ("a.jsonl", row(prompt="w", chosen="w"), ("--objective", "dpo"), BAD, "`rejected` is missing"),
