@@ -50,15 +50,28 @@ def fields(given: Mapping[str, Any]) -> dict[str, Any]:
     if "config" in found:
         found["config"] = options.fields(found["config"])
     if "map" in found:
-        found["map"] = dict(_pair(one) for one in found["map"])
+        found["map"] = dict(_pair(one, "--map", "COLUMN=ITS NAME IN THE FILE") for one in found["map"])
+    if "rates" in found:
+        found["rates"] = {name: _number(value) for name, value in map(_rate, found["rates"])}
     return found
 
 
-def _pair(text: str) -> tuple[str, str]:
+def _pair(text: str, option: str, want: str) -> tuple[str, str]:
     name, sign, value = text.partition("=")
     if not (name and sign and value):
-        raise click.UsageError(f"--map wants COLUMN=ITS NAME IN THE FILE, got `{text}`")
+        raise click.UsageError(f"{option} wants {want}, got `{text}`")
     return name, value
+
+
+def _rate(text: str) -> tuple[str, str]:
+    return _pair(text, "--rates", "TENSOR=FACTOR")
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise click.UsageError(f"--rates wants a number behind the `=`, got `{text}`") from None
 
 
 def about(found: About) -> Iterator[show.Block]:

@@ -134,6 +134,7 @@ class Course:
             self.model,
             self._attached,
             warmup=recipe.warmup,
+            rates=recipe.rates,
             identity=self.resolved,
             args=arguments(recipe, kind, self.machine, self.run),
             train_dataset=learning.dataset(examples.train, kind),

@@ -18,7 +18,7 @@ from adaptr.training.recipe import Bounds, Recipe
 @dataclass(frozen=True)
 class Field:
     """One field. `kinds`: what it may be: `str`, `int`, `float`, `bool`, `Mapping` and `Sequence`; nothing too where it
-    is `optional`. `texts`: whether the values of a mapping are texts. `choices`: of a text.
+    is `optional`. `values`: what those of a mapping are, `str` or `float`; anything if None. `choices`: of a text.
     """
 
     name: str
@@ -29,7 +29,7 @@ class Field:
     kinds: tuple[Any, ...]
     choices: tuple[str, ...] = ()
     optional: bool = False
-    texts: bool = False
+    values: Any = None
 
     @property
     def required(self) -> bool:
@@ -57,18 +57,19 @@ class Field:
             raise BadConfig(f"`{self.name}`", got=f"{value:g}", want=f"{'more than' if out else 'at least'} {least:g}")
         if most is not None and value > most:
             raise BadConfig(f"`{self.name}`", got=f"{value:g}", want=f"at most {most:g}")
-        return float(value) if self.kinds == (float,) else value
+        return float(value) if float in (*self.kinds[:1], self.values) else value
 
     def _mapping(self, value: Mapping[Any, Any]) -> dict[str, Any]:
         for key, one in value.items():
-            if not isinstance(key, str) or (self.texts and not isinstance(one, str)):
+            if not isinstance(key, str) or (self.values is not None and not _is(one, self.values)):
                 raise BadConfig(f"`{self.name}`", got=f"`{shown(repr({key: one}))}`", want=self.wanted)
-        return dict(value)
+        return {key: self._ranged(one) if self.values is float else one for key, one in value.items()}
 
     @property
     def wanted(self) -> str:
         """What it may be, in words."""
-        return " or ".join(_WORDS[kind] for kind in self.kinds) + (" of texts" if self.texts else "")
+        of = {str: " of texts", float: " of numbers"}.get(self.values, "")
+        return " or ".join(_WORDS[kind] for kind in self.kinds) + of
 
     def schema(self) -> dict[str, Any]:
         """It as a JSON Schema."""
@@ -76,15 +77,16 @@ class Field:
         made: dict[str, Any] = {"description": self.help, "type": kinds[0] if len(kinds) == 1 else kinds}
         if self.choices:
             made["enum"] = [*self.choices]
-        least, most, out = self.bounds
-        if least is not None:
-            made["exclusiveMinimum" if out else "minimum"] = least
-        if most is not None:
-            made["maximum"] = most
         if Sequence in self.kinds:
             made["items"] = {"type": "string"}
-        if self.texts:
-            made["additionalProperties"] = {"type": "string"}
+        if self.values is not None:
+            made["additionalProperties"] = {"type": _TYPES[self.values]}
+        least, most, out = self.bounds
+        ranged = made.get("additionalProperties", made)
+        if least is not None:
+            ranged["exclusiveMinimum" if out else "minimum"] = least
+        if most is not None:
+            ranged["maximum"] = most
         if not self.required:
             made["default"] = list(self.default) if isinstance(self.default, tuple) else self.default
         return made
@@ -125,24 +127,24 @@ def fields() -> Mapping[str, Field]:
     for one in dataclasses.fields(Recipe):
         group = one.metadata["group"] or group
         default = one.default_factory() if one.default_factory is not dataclasses.MISSING else one.default
-        kinds, choices, optional, texts = _read(hints[one.name])
+        kinds, choices, optional, values = _read(hints[one.name])
         made[one.name] = Field(
-            one.name, one.metadata["help"], group, one.metadata["bounds"], default, kinds, choices, optional, texts
+            one.name, one.metadata["help"], group, one.metadata["bounds"], default, kinds, choices, optional, values
         )
     return made
 
 
-def _read(hint: Any) -> tuple[tuple[Any, ...], tuple[str, ...], bool, bool]:
-    """(kinds, choices, optional, texts) of a type."""
+def _read(hint: Any) -> tuple[tuple[Any, ...], tuple[str, ...], bool, Any]:
+    """(kinds, choices, optional, values) of a type."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin is Literal:
-        return (str,), args, False, False
+        return (str,), args, False, None
     if origin in (types.UnionType, typing.Union):
         parts = [_read(one) for one in args if one is not type(None)]
-        return tuple(kind for part in parts for kind in part[0]), (), type(None) in args, False
+        return tuple(kind for part in parts for kind in part[0]), (), type(None) in args, None
     if origin is not None and issubclass(origin, Mapping):
-        return (Mapping,), (), False, args[1] is str
-    return (Sequence if origin is not None else hint,), (), False, False
+        return (Mapping,), (), False, args[1] if args[1] in (str, float) else None
+    return (Sequence if origin is not None else hint,), (), False, None
 
 
 def recipe(**given: Any) -> Recipe:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from adaptr.contract.lifecycle import Run, phase_at
 from adaptr.training import checkpoints, private, sharded
 from adaptr.training.generators import kept_generators
+from adaptr.training.rates import rated
 from adaptr.training.schedule import scheduler, spans
 
 if TYPE_CHECKING:
@@ -33,8 +34,8 @@ class Lifecycle:
     """A mixin in front of a trainer: `class Plain(Lifecycle, Trainer)`.
 
     `attach`: puts the adapter on the model and gives its session; called behind the trainer's constructor, where TRL
-    casts whatever learns on a 4-bit base. `warmup`: as a recipe has it; of a phase its share of all. `identity`:
-    what a checkpoint must be of, to be gone on with.
+    casts whatever learns on a 4-bit base. `warmup`, `rates`: as a recipe has them; of a phase its share of all.
+    `identity`: what a checkpoint must be of, to be gone on with.
     """
 
     if TYPE_CHECKING:
@@ -53,12 +54,13 @@ class Lifecycle:
         attach: Callable[[nn.Module], Session],
         *,
         warmup: float = 0.0,
+        rates: Mapping[str, float] | None = None,
         identity: Any = None,
         **given: Any,
     ) -> None:
         from adaptr.training.callbacks import Steps
 
-        self.warmup, self.identity = warmup, dict(identity or {})
+        self.warmup, self.rates, self.identity = warmup, dict(rates or {}), dict(identity or {})
         self._before = private.seen(model)
         with private.adapters_on(model):
             super().__init__(model=model, **given)  # type: ignore[call-arg]
@@ -159,7 +161,7 @@ class Lifecycle:
             self.optimizer = kind(
                 [
                     {"params": list(group.params), "lr": rate * group.rate, "weight_decay": decay * group.decay}
-                    for group in self.session.groups()
+                    for group in rated(self.session, self.rates)
                 ],
                 lr=rate,
                 **given,

@@ -59,6 +59,7 @@ class Recipe:
     batch: int = said("Examples of one forward on one device.", 4, least=1)
     accumulate: int = said("Forwards of one step.", 1, least=1)
     rate: float | None = said("Learning rate; the method's own if none.", None, above=0)
+    rates: Mapping[str, float] = said("Factors of the rate by the letters of tensors: `B: 16` is LoRA+.", {}, above=0)
     schedule: Literal["linear", "cosine", "constant", "polynomial", "inverse_sqrt", "wsd"] = said(
         "Of the learning rate.", "linear"
     )
