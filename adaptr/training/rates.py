@@ -1,4 +1,4 @@
-"""Rates that tensors of one letter have of their own: LoRA+ (arXiv:2402.12354) gives `B` a multiple of the rate of `A`."""
+"""Rates that tensors of one letter have of their own: LoRA+ (arXiv:2402.12354) gives `B` a multiple of that of `A`."""
 
 from __future__ import annotations
 
