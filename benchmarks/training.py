@@ -28,7 +28,7 @@ CASES: dict[str, tuple[str, dict[str, Any], list[str] | None]] = {
     "dora, all linear": ("dora", {"r": 16, "alpha": 32.0}, None),
     "ia3": ("ia3", {}, None),
     "prompt": ("prompt", {}, None),
-    "prefix": ("prefix", {}, None),
+    "prefix": ("prefix", {"position_offset": "shift"}, None),  # as PEFT trains it
 }
 CURVES = ("lora, all linear", "dora, all linear", "ia3")
 WHO = ("adaptr", "peft")
