@@ -5,11 +5,13 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from transformers import TrainerCallback
 
+from adaptr.training import checkpoints
 from adaptr.training.guards import Guard
 from adaptr.training.watching import Point, Watcher
 
@@ -80,6 +82,11 @@ class Points(TrainerCallback):  # type: ignore[misc]
         self.watcher = watcher
         self.guard = Guard()
 
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
+    ) -> None:
+        self.guard = Guard(half=args.fp16)
+
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
         if control.should_save:  # what is saved was looked at
             control.should_log = True
@@ -94,7 +101,9 @@ class Points(TrainerCallback):  # type: ignore[misc]
     ) -> None:
         if not logs or "loss" not in logs:
             return
-        self.guard.look(state.global_step, logs["loss"], logs.get("grad_norm"), logs["learning_rate"])
+        kept = next(reversed(checkpoints.all_of(Path(str(args.output_dir)))), None)
+        norm, rate = logs.get("grad_norm"), logs["learning_rate"]
+        self.guard.look(state.global_step, logs["loss"], norm, rate, str(kept or ""))
         point = Point(state.global_step, state.max_steps, logs["loss"], logs["learning_rate"], logs.get("speed"))
         if state.is_world_process_zero:
             self.watcher.stepped(point)

@@ -19,26 +19,30 @@ ROUNDING = 1e-6
 
 
 class Guard:
-    """Looks at each point of the curve of losses."""
+    """Looks at each point of the curve of losses. `half`: whether forwards are in fp16, whose numbers end early."""
 
-    def __init__(self) -> None:
+    def __init__(self, half: bool = False) -> None:
+        self.half = half
         self.losses: list[float] = []
 
-    def look(self, step: int, loss: float, norm: float | None, rate: float) -> None:
-        """Raises `Diverged` where it is no number, or rises without end."""
+    def look(self, step: int, loss: float, norm: float | None, rate: float, kept: str = "") -> None:
+        """Raises `Diverged` where it is no number, or rises without end. `kept`: the checkpoint before, if any is."""
         self.losses.append(loss)
+        hint = self._cause(rate) + (f"; `{kept}` is from before" if kept else "")
         if not math.isfinite(loss):
-            raise Diverged(f"the loss at step {step}", got=loss, want="a finite number", hint=_cause(norm, rate))
+            raise Diverged(f"the loss at step {step}", got=loss, want="a finite number", hint=hint)
         if norm is not None and not math.isfinite(norm):
-            raise Diverged(
-                f"the norm of the gradient at step {step}", got=norm, want="a finite number", hint=_cause(None, rate)
-            )
+            raise Diverged(f"the norm of the gradient at step {step}", got=norm, want="a finite number", hint=hint)
         if self._rises():
             start, end = fmean(self.losses[:FIRST]), fmean(self.losses[-LAST:])
             raise Diverged(
-                f"the loss rises without end: {start:.4g} at the start, {end:.4g} before step {step}",
-                hint=f"the likely cause is the rate, {rate:g}: try a tenth of it, or a `warmup`",
+                f"the loss rises without end: {start:.4g} at the start, {end:.4g} before step {step}", hint=hint
             )
+
+    def _cause(self, rate: float) -> str:
+        if self.half:
+            return f"the likely cause is fp16, or the rate, {rate:g}: try `bf16` or `fp32`, or a tenth of the rate"
+        return f"the likely cause is the rate, {rate:g}: try a tenth of it, or a `warmup`"
 
     def _rises(self) -> bool:
         if len(self.losses) < FIRST + 2 * LAST:
@@ -46,14 +50,6 @@ class Guard:
         start, last = fmean(self.losses[:FIRST]), self.losses[-LAST:]
         grows = fmean(last[LAST // 2 :]) > fmean(last[: LAST // 2]) > fmean(self.losses[-2 * LAST : -LAST])
         return grows and min(last) > RISEN * max(start, SOLVED)
-
-
-def _cause(norm: float | None, rate: float) -> str:
-    if norm is not None and not math.isfinite(norm):
-        return (
-            f"gradients overflow: try `bf16` or `fp32`, or a tenth of the rate, {rate:g}; the checkpoint before is kept"
-        )
-    return f"the likely cause is the rate, {rate:g}: try a tenth of it, or a `warmup`; the checkpoint before is kept"
 
 
 def said(

@@ -29,8 +29,23 @@ def test_a_loss_that_is_no_number(loss: float) -> None:
 def test_gradients_that_overflow() -> None:
     with pytest.raises(Diverged, match="the norm of the gradient at step 7"):
         Guard().look(7, 1.0, math.inf, 1e-3)
+
+
+def test_fp16_is_a_cause_only_where_it_is_used() -> None:
     with pytest.raises(Diverged, match="bf16"):
+        Guard(half=True).look(7, math.nan, math.inf, 1e-3)
+    with pytest.raises(Diverged) as caught:
         Guard().look(7, math.nan, math.inf, 1e-3)
+    assert "bf16" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("save", "said"), [(1, True), (0, False)])
+def test_a_checkpoint_is_told_of_where_there_is_one(
+    base: Path, data: Path, tmp_path: Path, save: int, said: bool
+) -> None:
+    with pytest.raises(Diverged) as caught:
+        adaptr.fit(base, data, tmp_path / "a.safetensors", steps=8, rate=1e30, clip=0, save_every=save, samples=0)
+    assert ("is from before" in str(caught.value)) == said
 
 
 def test_a_loss_that_rises_without_end() -> None:
