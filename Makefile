@@ -9,6 +9,7 @@
 #   make docs    write the generated documents again
 #   make bench   measure against cp and PEFT
 #   make gpu     the laws of live models and a few figures on an NVIDIA card, in under six minutes
+#   make oracles what adaptr writes, loaded by the tools that it is written for; ONLY=gguf for one of them
 #   make soak    2,000 requests over 500 adapters on one pool, every answer checked
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -20,7 +21,7 @@ WORKERS ?= 2
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo test fuzz interop lint fix docs bench gpu soak
+.PHONY: demo test fuzz interop lint fix docs bench gpu soak oracles
 .DEFAULT_GOAL := test
 
 # The two real models come as Python packages. Without them the demo and tests/real say so. Their own dependencies (a
@@ -72,3 +73,6 @@ gpu: $(READY)
 
 soak: $(READY)
 	$(BIN)/python benchmarks/soak.py
+
+oracles: $(READY)
+	$(BIN)/python oracles/run.py $(ONLY)
