@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -11,6 +10,7 @@ from types import ModuleType
 
 from adaptr.data.format import Opened, Row, Rows
 from adaptr.errors import DataError, phrases, shown
+from adaptr.format import digest
 from adaptr.untrusted import json_file, opened
 
 #: What a folder of `datasets` has beside its Arrow files; several parts, as `train`, are folders below another.
@@ -42,7 +42,7 @@ def folder(path: Path) -> Opened:
     features = json_file(root / INFO, DataError).get("features") if (root / INFO).is_file() else None
     rows = Rows(_rows(files, names_of(features if isinstance(features, dict) else {})), said)
     beside = [root / name for name in (STATE, INFO) if (root / name).is_file()]
-    return Opened(rows, str(path), lambda: _digest([*files, *beside]))
+    return Opened(rows, str(path), lambda: digest.of_files([*files, *beside]))
 
 
 def _part(path: Path) -> tuple[Path, tuple[str, ...]]:
@@ -77,16 +77,6 @@ def _rows(files: list[Path], names: Named) -> Iterator[Row]:
             raise DataError(
                 f"{path}: it can't be read as Arrow: {shown(str(error), 200)}", hint=phrases.FETCH
             ) from None
-
-
-def _digest(files: list[Path]) -> str:
-    """Of the digests of the files, in the order of their names."""
-    digests = {}
-    for path in files:
-        with opened(path) as file:
-            digests[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
-    listed = "".join(f"{digests[name]}  {name}\n" for name in sorted(digests))
-    return "sha256:" + hashlib.sha256(listed.encode()).hexdigest()
 
 
 def named_classes(schema: object) -> Named:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +24,13 @@ def of_file(path: str | os.PathLike[str]) -> str:
     """`sha256:` of a file's bytes."""
     with opened(Path(path)) as file:
         return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def of_files(paths: Iterable[Path]) -> str:
+    """`sha256:` of the digests of files, a line each in the order of their names: what `sha256sum` says of them."""
+    digests = {path.name: of_file(path).removeprefix("sha256:") for path in paths}
+    listed = "".join(f"{digests[name]}  {name}\n" for name in sorted(digests))
+    return "sha256:" + hashlib.sha256(listed.encode()).hexdigest()
 
 
 def require(path: str | os.PathLike[str], want: str) -> None:

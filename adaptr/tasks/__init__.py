@@ -2,6 +2,6 @@
 
 from adaptr.tasks.base import Batch, Encoded, Example, Limits, Task, Tools
 from adaptr.tasks.find import by_name, find, names
-from adaptr.tasks.tools import tools
+from adaptr.tasks.tools import of_tools, tools
 
-__all__ = ["Batch", "Encoded", "Example", "Limits", "Task", "Tools", "by_name", "find", "names", "tools"]
+__all__ = ["Batch", "Encoded", "Example", "Limits", "Task", "Tools", "by_name", "find", "names", "of_tools", "tools"]

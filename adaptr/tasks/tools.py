@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adaptr.errors import CheckpointError, shown
+from adaptr.format import digest
 from adaptr.models.load import explained, quiet_transformers
 from adaptr.tasks.base import Tools
 
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 PROCESSORS = ("preprocessor_config.json", "processor_config.json")
+VOCABULARIES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
+#: What changes ids and is beside a vocabulary.
+BESIDE = ("merges.txt", "added_tokens.json", "special_tokens_map.json", "chat_template.jinja", "chat_template.json")
 
 
 def tools(base: Path) -> Tools:
@@ -37,8 +41,13 @@ def _places(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int
 
 
 def _has_tokenizer(base: Path) -> bool:
-    files = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
-    return any((base / name).exists() for name in files)
+    return any((base / name).exists() for name in VOCABULARIES)
+
+
+def of_tools(base: Path) -> str:
+    """`sha256:` of the files of tokenizer and processor, by which the same data is the same ids; "" without any."""
+    files = [base / name for name in (*VOCABULARIES, *BESIDE, *PROCESSORS) if (base / name).is_file()]
+    return digest.of_files(files) if files else ""
 
 
 def fill(tokenizer: PreTrainedTokenizerBase, rows: int) -> tuple[int, tuple[str, ...]]:

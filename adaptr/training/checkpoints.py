@@ -1,26 +1,31 @@
 """Checkpoints of a training: what it changed, written beside and renamed; one that is there is whole.
 
 A run has a folder, `OUT.run/`. In it are the newest two, `checkpoint-<step>/`, each with the session's state, the
-optimiser, the schedule, the generators of each process and the trainer's own counters, and `about.json`: what it is of.
+optimiser, the schedule, the generators of each process and the trainer's own counters, `about.json`: what it is of, and
+`files.json`: the digests of all these, as a trainer goes on without a file that is missing, to something else.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from adaptr.errors import DiskFull, InputError, MachineError, UsageError, shown
+from adaptr.errors import AdaptrError, DiskFull, InputError, MachineError, OutputExists, UsageError, shown
 from adaptr.files import FULL
+from adaptr.format import digest
 
 KEPT = 2
 #: How transformers calls them.
 PREFIX = "checkpoint-"
-STAGING, SESSION, ABOUT = ".partial", "session.pt", "about.json"
+STAGING, SESSION, ABOUT, FILES = ".partial", "session.pt", "about.json", "files.json"
+_NAME = re.compile(rf"{PREFIX}(\d+)")
 #: How libraries say that a disk is full where they hide the system's own word.
 _WORDS = ("no space left", "file write failed", "os error 28", "enforce fail", "file too large", "os error 27")
 
@@ -36,7 +41,8 @@ def staging(run: str | os.PathLike[str]) -> Path:
 
 def all_of(run: Path) -> list[Path]:
     """The checkpoints of a run, oldest first."""
-    return sorted(run.glob(f"{PREFIX}*"), key=lambda path: int(path.name.removeprefix(PREFIX)))
+    found = ((path, _NAME.fullmatch(path.name)) for path in run.glob(f"{PREFIX}*"))
+    return [path for path, _ in sorted(((p, int(name[1])) for p, name in found if name), key=itemgetter(1))]
 
 
 def latest(run: Path) -> Path:
@@ -45,6 +51,31 @@ def latest(run: Path) -> Path:
     if not found:
         raise UsageError(f"`{run}` has no checkpoint to go on from", hint="leave `--resume` out to begin anew")
     return found[-1]
+
+
+@contextmanager
+def held(run: Path) -> Iterator[None]:
+    """The folder of a run, for this training alone. Raises `OutputExists` where another one has it now, `MachineError`
+    where there can be none.
+    """
+    import fcntl
+
+    with explained(run):
+        run.mkdir(parents=True, exist_ok=True)
+    at = os.open(run, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # not every file system can lock
+            try:
+                fcntl.flock(at, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise OutputExists(
+                    f"another training writes `{run}` now", hint="wait for its end, or give another output"
+                ) from None
+        yield
+    finally:
+        os.close(at)
+        with suppress(OSError):  # unless there is something in it
+            run.rmdir()
 
 
 @contextmanager
@@ -69,6 +100,8 @@ def written(run: str, step: int, accelerator: Any) -> Iterator[None]:
 
 def _put(made: Path, run: Path) -> None:
     """Let the bytes reach the disk before the name does; then drop what is too old."""
+    digests = {path.name: digest.of_file(path) for path in sorted(made.iterdir())}
+    Path(made, FILES).write_text(json.dumps(digests, indent=1), encoding="utf-8")
     for path in (*made.iterdir(), made):
         _settle(path)
     final = run / made.name
@@ -113,12 +146,27 @@ def put(part: str, state: Mapping[str, Any], about: Mapping[str, Any]) -> None:
     Path(part, ABOUT).write_text(json.dumps(about, indent=1, sort_keys=True), encoding="utf-8")
 
 
-def require(checkpoint: Path, about: Mapping[str, Any]) -> None:
-    """Raises `UsageError` for a checkpoint of another recipe, base or data, naming what differs."""
+def require_whole(checkpoint: Path) -> None:
+    """Raises `InputError` for a checkpoint of which something is missing or was changed."""
     try:
-        found = json.loads(Path(checkpoint, ABOUT).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"`{checkpoint}` is no checkpoint of a training: {error}") from error
+        wanted = json.loads(Path(checkpoint, FILES).read_text(encoding="utf-8"))
+        wrong = [name for name, one in wanted.items() if digest.of_file(checkpoint / name) != one]
+    except (OSError, ValueError, AttributeError, AdaptrError) as error:
+        raise _broken(checkpoint, str(error)) from error
+    if wrong:
+        raise _broken(checkpoint, f"`{wrong[0]}` is not what was written")
+
+
+def _broken(checkpoint: Path, reason: str) -> InputError:
+    before = [path for path in all_of(checkpoint.parent) if path != checkpoint]
+    way = f"take it away, and `--resume` goes on from `{before[-1].name}`" if before else "`--force` begins anew"
+    return InputError(f"`{checkpoint}` is no whole checkpoint of a training: {reason}", hint=way)
+
+
+def require(checkpoint: Path, about: Mapping[str, Any]) -> None:
+    """Raises `UsageError` for a checkpoint of another recipe, base or data, naming what differs; as `require_whole`."""
+    require_whole(checkpoint)
+    found = json.loads(Path(checkpoint, ABOUT).read_text(encoding="utf-8"))
     wanted = json.loads(json.dumps(about))
     differ = sorted(key for key in {*found, *wanted} if found.get(key) != wanted.get(key))
     if differ:

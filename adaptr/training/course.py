@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adaptr import plugins
+from adaptr import plugins, tasks
 from adaptr.adapter import Adapter
 from adaptr.errors import AdaptrError, Interrupted
 from adaptr.format import digest, write
@@ -117,8 +117,12 @@ class Course:
         return dataclasses.replace(recipe, **settled)
 
     def _digests(self) -> dict[str, str]:
-        """What stands for places: data, the base by its weights at the targets, the adapter gone on from."""
+        """What stands for places: data, the base by its weights at the targets and by what makes ids of texts, the
+        adapter gone on from.
+        """
         found = {**self.given.digests, "base": self.start.base.content or self.start.base.structure}
+        if spelled := tasks.of_tools(self.base):
+            found["tokenizer"] = spelled
         if self.recipe.adapter is not None:
             found["adapter"] = digest.of_adapter(self.start)
         return found

@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +81,12 @@ def _run(
     inputs = [Path(one) for one in given if one and one != "-" and os.path.exists(one)]
     place = placed(Path(out), force, [*reads(recipe.base), *inputs])
     run = checkpoints.folder(place)
+    with checkpoints.held(run) if processes.is_main() else nullcontext():
+        _begin(run, resume, force)
+        yield place, run
+
+
+def _begin(run: Path, resume: bool, force: bool) -> None:
     if checkpoints.all_of(run) and not (resume or force):
         raise OutputExists(
             f"`{run}` has checkpoints of a training that did not end",
@@ -88,7 +94,6 @@ def _run(
         )
     if not resume and processes.is_main():
         _emptied(run)
-    yield place, run
 
 
 def _emptied(run: Path) -> None:

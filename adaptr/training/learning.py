@@ -24,21 +24,26 @@ MEASURED = 64
 
 @dataclass(frozen=True)
 class Given:
-    """Data as the recipe names it, read; no tokenizer, no weights. `second`: a text, "" for none."""
+    """Data as the recipe names it, read; no tokenizer, no weights. `share`: of the data, held back as `valid`, None
+    where that is data of its own; `second`: a text.
+    """
 
     train: Data
     valid: Data | None
     task: Task
     second: Data | None = None
+    share: float | None = None
 
     @property
     def digests(self) -> dict[str, str]:
-        """Of what was learned from and measured on: no names, no places."""
+        """Of what was learned from and measured on: no names, no places. What is held back is said as a share, as it
+        has the digest of the whole.
+        """
         found = {"data": self.train.digest}
         for name, one in (("valid", self.valid), ("second", self.second)):
             if one is not None:
                 found[name] = one.digest
-        return found
+        return found if self.share is None else {**found, "valid": f"{100 * self.share:.15g}%"}
 
     @property
     def measured(self) -> Sequence[Record]:
@@ -59,7 +64,7 @@ def given(recipe: Recipe, base: Path) -> Given:
     second = None if recipe.second is None else data.read(recipe.second)
     for record in () if second is None else second.records:
         record.text("text")
-    return Given(train, valid, task, second)
+    return Given(train, valid, task, second, share)
 
 
 @dataclass(frozen=True)

@@ -73,6 +73,13 @@ def test_the_manifest_says_what_it_was_made_of_and_not_where(made: tuple[Any, No
         assert str(place.parent).encode() not in written
 
 
+def test_the_digest_of_a_recipe_is_of_all_that_matters_and_of_no_order(base: Path, data: Path) -> None:
+    one = adaptr.fit(base, data, valid="25%", **SMALL)
+    again = adaptr.fit(base, data, **dict(reversed(SMALL.items())), valid=" 25.0 %")
+    other = adaptr.fit(base, data, valid="50%", **SMALL)
+    assert one.recipe_digest == again.recipe_digest != other.recipe_digest
+
+
 def test_a_watcher_is_told_what_will_be_trained_and_of_each_step(made: tuple[Any, Noting]) -> None:
     report, watcher = made
     (about,) = watcher.about

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import warnings
 from collections.abc import Callable
@@ -14,7 +15,7 @@ import pytest
 import torch
 
 import adaptr
-from adaptr.errors import DiskFull, InputError, Interrupted, OutputExists, UsageError
+from adaptr.errors import BadConfig, DiskFull, InputError, Interrupted, MachineError, OutputExists, UsageError
 from adaptr.training import checkpoints
 from adaptr.training.watching import Point, Watcher
 
@@ -42,6 +43,10 @@ class At(Watcher):
     def stepped(self, point: Point) -> None:
         if point.step == self.step:
             self.then()
+
+
+def interrupt() -> None:
+    os.kill(os.getpid(), signal.SIGINT)
 
 
 def die() -> None:
@@ -111,7 +116,7 @@ def test_interrupted_it_goes_on_to_the_same_bytes(base: Path, data: Path, tmp_pa
     paths = [tmp_path / name / "a.safetensors" for name in ("whole", "again")]
     adaptr.fit(base, data, paths[0], **recipe)
     with pytest.raises(Interrupted, match="step 5 of 10"):
-        adaptr.fit(base, data, paths[1], watcher=At(4, lambda: os.kill(os.getpid(), signal.SIGINT)), **recipe)
+        adaptr.fit(base, data, paths[1], watcher=At(4, interrupt), **recipe)
     adaptr.fit(base, data, paths[1], resume=True, **recipe)
     assert paths[0].read_bytes() == paths[1].read_bytes()
 
@@ -134,7 +139,7 @@ def test_an_interrupt_leaves_the_signal_as_it_was_and_a_second_one_ends_it_at_on
 def stopped(base: Path, data: Path, tmp_path: Path) -> Path:
     out = tmp_path / "a.safetensors"
     with pytest.raises(Interrupted):
-        adaptr.fit(base, data, out, watcher=At(2, lambda: os.kill(os.getpid(), signal.SIGINT)), **RECIPE)
+        adaptr.fit(base, data, out, watcher=At(2, interrupt), **RECIPE)
     return out
 
 
@@ -178,8 +183,65 @@ def test_a_training_that_did_not_end_is_not_begun_anew_unasked(base: Path, data:
 
 def test_a_checkpoint_that_is_none(base: Path, data: Path, stopped: Path) -> None:
     (checkpoints.latest(checkpoints.folder(stopped)) / "about.json").write_text("[")
-    with pytest.raises(InputError, match="no checkpoint of a training"):
+    with pytest.raises(InputError, match=r"`about.json` is not what was written; take it away.*checkpoint-2"):
         adaptr.fit(base, data, stopped, resume=True, **RECIPE)
+
+
+@pytest.mark.parametrize("name", ["optimizer.pt", "scheduler.pt", "rng_state.pth", "session.pt", "files.json"])
+@pytest.mark.parametrize("torn", [True, False], ids=["torn", "gone"])
+def test_a_checkpoint_that_is_not_whole_is_refused_and_the_one_before_is_gone_on_from(
+    base: Path, data: Path, whole: Path, stopped: Path, name: str, torn: bool
+) -> None:
+    newest = checkpoints.latest(checkpoints.folder(stopped))
+    raw = (newest / name).read_bytes()
+    (newest / name).unlink()
+    if torn:
+        (newest / name).write_bytes(raw[: len(raw) // 2])
+    with pytest.raises(InputError, match=r"no whole checkpoint.*goes on from `checkpoint-2`"):
+        adaptr.fit(base, data, stopped, resume=True, **RECIPE)
+    shutil.rmtree(newest)
+    adaptr.fit(base, data, stopped, resume=True, **RECIPE)
+    assert stopped.read_bytes() == whole.read_bytes()
+
+
+def test_what_is_no_checkpoint_of_ours_is_left_alone(base: Path, data: Path, whole: Path, stopped: Path) -> None:
+    other = checkpoints.folder(stopped) / "checkpoint-best"
+    other.mkdir()
+    adaptr.fit(base, data, stopped, resume=True, **RECIPE)
+    assert stopped.read_bytes() == whole.read_bytes()
+    assert other.is_dir()
+
+
+def test_another_tokenizer_or_share_is_another_training(base: Path, data: Path, tmp_path: Path) -> None:
+    out, copy = tmp_path / "a.safetensors", tmp_path / "base"
+    shutil.copytree(base, copy)
+    with pytest.raises(Interrupted):
+        adaptr.fit(copy, data, out, valid="25%", watcher=At(2, interrupt), **RECIPE)
+    with pytest.raises(UsageError, match="`valid` 25%, now 50%"):
+        adaptr.fit(copy, data, out, valid="50%", resume=True, **RECIPE)
+    vocabulary = copy / "tokenizer.json"
+    vocabulary.write_text(vocabulary.read_text().replace('"w3":', '"w#":'))
+    with pytest.raises(UsageError, match="`tokenizer` sha256"):
+        adaptr.fit(copy, data, out, valid="25%", resume=True, **RECIPE)
+
+
+def test_two_trainings_do_not_share_an_output(base: Path, data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "a.safetensors"
+
+    def second() -> None:
+        with pytest.raises(OutputExists, match=r"another training writes `.*a\.safetensors\.run` now"):
+            adaptr.fit(base, data, out, force=True, **RECIPE)
+
+    adaptr.fit(base, data, out, watcher=At(3, second), **RECIPE)
+    assert out.exists()
+
+
+def test_an_output_that_can_not_be_is_said_before_anything_is_loaded(base: Path, data: Path, tmp_path: Path) -> None:
+    with pytest.raises(MachineError, match=r"can't be written"):
+        adaptr.fit(base, data, "/proc/adaptr/a.safetensors", **RECIPE)
+    with pytest.raises(BadConfig):
+        adaptr.fit(base, data, tmp_path / "a.safetensors", method="lora", config={"r": 0})
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_full_disk_leaves_the_checkpoint_before(
