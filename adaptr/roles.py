@@ -120,3 +120,15 @@ def ffn_input(path: str) -> str:
         if found:
             return found.expand(source) if source else ""
     return ""
+
+
+def is_embedding(name: str) -> bool:
+    """Whether a tensor is an input embedding, by its name."""
+    return name.removesuffix(".weight").rpartition(".")[2] in {
+        "embed_tokens",
+        "wte",
+        "word_embeddings",
+        "shared",
+        "embed_in",
+        "token_embedding",
+    }

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+
+#: Published files and those of other tools, beside the repository where they are at hand.
+SHARED = Path(os.environ.get("ADAPTR_SHARED") or Path(__file__).resolve().parents[1].parent / "shared")
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    if not SHARED.is_dir():
+        pytest.skip(f"the published files are not here: {SHARED}")
+    return SHARED
 
 
 @pytest.fixture(autouse=True)

@@ -15,8 +15,10 @@ from adaptr.adapter import Adapter, Target, agree
 from adaptr.adapter.paths import paths_of
 from adaptr.checkpoint.loading import Conversion, Loading, loading
 from adaptr.checkpoint.open import Checkpoint, Stored
+from adaptr.checkpoint.spelled import Spelled, spelled
 from adaptr.errors import TargetAmbiguous, TargetMismatch, TargetNotFound, phrases
-from adaptr.roles import CONV1D_MODELS
+from adaptr.networks import widths
+from adaptr.roles import CONV1D_MODELS, is_embedding
 
 #: Layers that some checkpoints store as one: its name, and theirs in the order of the rows.
 FUSED = (("qkv_proj", ("q_proj", "k_proj", "v_proj")), ("gate_up_proj", ("gate_proj", "up_proj")))
@@ -41,6 +43,7 @@ class Names:
         self.checkpoint = checkpoint
         self.shift: tuple[str, str] | None = None
         self._live: dict[str, str] = {}
+        self._spelled: dict[str, Spelled | None] = {}
 
     @cached_property
     def loading(self) -> Loading | None:
@@ -69,6 +72,9 @@ class Names:
         tensors = self.checkpoint.tensors
         if name in tensors:
             return tensors[name]
+        spelled = self.spelled(name)
+        if spelled is not None and spelled.part is None and len(spelled.stored) == 1:
+            return spelled.stored[0]
         live = self.live(name)
         if live:
             return self._at(live)
@@ -79,6 +85,12 @@ class Names:
                 self.shift = shift
                 return tensors[_shifted(name, shift)]
         return None
+
+    def spelled(self, name: str) -> Spelled | None:
+        """What an image model's parameter is in a checkpoint of another library's names, if it is there."""
+        if name not in self._spelled:
+            self._spelled[name] = spelled(self.checkpoint, name)
+        return self._spelled[name]
 
     def live(self, name: str) -> str:
         """What the model calls the parameter `name`, "" where it is not known."""
@@ -127,7 +139,7 @@ class Names:
         made = self.conversion(name) if stack or name not in self.checkpoint.tensors else None
         stored = self.find(name) if made is None else None
         if stored is None:
-            place = self._fused(target) if made is None else self._cut(target, name, made)
+            place = (self._part(target) or self._fused(target)) if made is None else self._cut(target, name, made)
             if place is None:
                 raise self.missing(name)
             return place
@@ -180,7 +192,9 @@ class Names:
         owner, _, leaf = target.path.rpartition(".")
         found = (self._beside(target, f"{owner}.{fused}.bias") for fused, order in FUSED if leaf in order)
         made = None if self._stored(target.path, target) else self.conversion(f"{target.path}.bias")
+        spelled = self.spelled(f"{target.path}.bias")
         cut = self.checkpoint.tensors[made.sources[0]] if made is not None else None
+        cut = spelled.stored[0] if spelled is not None and spelled.part is not None else cut
         return next((stored for stored in found if stored is not None), cut)
 
     def _beside(self, target: Target, name: str) -> Stored | None:
@@ -211,17 +225,19 @@ class Names:
         stored = self.checkpoint.tensors[made.sources[0]]
         count, left = divmod(stored.entry.shape[0], len(made.targets))
         start = count * made.targets.index(self.live(name))
-        if left or not agree((count, *stored.entry.shape[1:]), target.shape):
-            found = (count, *stored.entry.shape[1:])
-            raise phrases.misshapen(
-                f"`{name}` in `{stored.name}`",
-                found,
-                target.shape,
-                TargetMismatch,
-                by="by the adapter",
-                hint=phrases.BASE,
-            )
-        return Place(stored, slice(start, start + count))
+        found = (count, *stored.entry.shape[1:])
+        return _rows(target, name, stored, slice(start, start + count), found if not left else stored.entry.shape)
+
+    def _part(self, target: Target) -> Place | None:
+        """A target that another library's checkpoint keeps as rows of a bigger tensor."""
+        spelled = self.spelled(f"{target.path}.weight")
+        if spelled is None or spelled.part is None:
+            return None
+        stored = spelled.stored[0]
+        sizes = widths(stored.entry.shape) if len(stored.entry.shape) == 2 else []
+        start = sum(sizes[: spelled.part])
+        found = (*sizes[spelled.part : spelled.part + 1], *stored.entry.shape[1:])
+        return _rows(target, target.path, stored, slice(start, start + found[0]), found)
 
     def _fused(self, target: Target) -> Place | None:
         """A target that the checkpoint stores as rows of a bigger tensor: q, k, v in `qkv_proj`; gate, up in
@@ -235,18 +251,22 @@ class Names:
             sizes = _fused_sizes(self.checkpoint.config, order, stored.entry.shape[0])
             start = sum(sizes[: order.index(leaf)])
             rows = slice(start, start + sizes[order.index(leaf)])
-            found = (rows.stop - rows.start, *stored.entry.shape[1:])
-            if not agree(found, target.shape):
-                raise phrases.misshapen(
-                    f"`{leaf}` in `{stored.name}`",
-                    found,
-                    target.shape,
-                    TargetMismatch,
-                    by="by the adapter",
-                    hint=phrases.BASE,
-                )
-            return Place(stored, rows)
+            return _rows(target, leaf, stored, rows, (rows.stop - rows.start, *stored.entry.shape[1:]))
         return None
+
+
+def _rows(target: Target, called: str, stored: Stored, rows: slice, found: tuple[int, ...]) -> Place:
+    """Rows of a bigger tensor. Raises `TargetMismatch` where they have another shape than the target."""
+    if not agree(found, target.shape):
+        raise phrases.misshapen(
+            f"`{called}` in `{stored.name}`",
+            found,
+            target.shape,
+            TargetMismatch,
+            by="by the adapter",
+            hint=phrases.BASE,
+        )
+    return Place(stored, rows)
 
 
 def _shifted(name: str, shift: tuple[str, str]) -> str:
@@ -266,14 +286,3 @@ def _fused_sizes(config: Mapping[str, object], order: tuple[str, ...], rows: int
         )
     width = rows // (heads + 2 * groups)
     return [heads * width, groups * width, groups * width]
-
-
-def is_embedding(name: str) -> bool:
-    """Whether a tensor is an input embedding, by its name."""
-    return name.removesuffix(".weight").rpartition(".")[2] in {
-        "embed_tokens",
-        "wte",
-        "word_embeddings",
-        "shared",
-        "embed_in",
-    }

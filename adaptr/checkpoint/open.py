@@ -1,35 +1,39 @@
-"""Open a checkpoint: a folder of safetensors shards, one safetensors file, or a Hub cache folder. Headers only, no
-torch.
+"""Open a checkpoint: a folder of safetensors shards, one safetensors file, a Hub cache folder, or a pipeline of
+diffusers. Headers only, no torch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from adaptr.checkpoint import described
 from adaptr.checkpoint.astray import instead
-from adaptr.errors import CheckpointError, FormatError, InputError, LfsPointer, Unsupported, phrases, shown
+from adaptr.checkpoint.parts import OTHER_WEIGHTS, Part, parts
+from adaptr.errors import CheckpointError, FormatError, InputError, LfsPointer, Unsupported, phrases
 from adaptr.files import record
-from adaptr.files.linked import is_name, require_inside, snapshot
+from adaptr.files.linked import require_inside, snapshot
 from adaptr.format import header as headers
 from adaptr.format import manifest as manifests
 from adaptr.format.header import Entry, Header
-from adaptr.untrusted import json_file, opened
-
-INDEX = "model.safetensors.index.json"
-OTHER_WEIGHTS = {".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".onnx", ".ckpt", ".npz"}
+from adaptr.untrusted import opened
 
 
 @dataclass(frozen=True)
 class Shard:
-    """One safetensors file and its header, raw (with the length) and parsed."""
+    """One safetensors file and its header, raw (with the length) and parsed.
+
+    `name`: where it is in the checkpoint's folder. `prefix`: what stands before the names of its tensors in the
+    checkpoint and not in the file, as the component of a pipeline does; `header` has it.
+    """
 
     path: Path
     raw: bytes
     header: Header
+    name: str
+    prefix: str = ""
 
 
 @dataclass(frozen=True)
@@ -48,30 +52,32 @@ class Stored:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A base model on disk. `config` is its config.json, `index` the shard index as read (empty for one file)."""
+    """A base model on disk. `config` is its config.json, `index` the shard index as read (empty for one file).
+
+    `components`: of a pipeline, the folders that it is in, by which the names of its tensors begin; it has neither.
+    """
 
     root: Path
     shards: tuple[Shard, ...]
     tensors: Mapping[str, Stored]
     config: Mapping[str, Any]
     index: Mapping[str, Any]
+    components: tuple[str, ...] = ()
 
     @property
     def nbytes(self) -> int:
         return sum(shard.header.end for shard in self.shards)
 
-    def side_files(self) -> list[Path]:
-        """What travels with the weights: configuration, tokenizer, index, licence; not weights in other formats."""
+    def side_files(self) -> dict[str, Path]:
+        """What travels with the weights, by where it is in the folder: configuration, tokenizer, index, licence; not
+        the same weights in other formats.
+        """
         if not self.root.is_dir():
-            return []
-        weights = {shard.path.name for shard in self.shards}
-        return [
-            path
-            for path in sorted(self.root.iterdir())
-            if path.is_file()
-            and path.name not in {*weights, record.NAME}
-            and path.suffix not in {*OTHER_WEIGHTS, ".safetensors"}
-        ]
+            return {}
+        found = _beside(self.root, "")
+        for component in self.components:
+            found |= _beside(self.root / component, f"{component}/")
+        return found
 
 
 def open_checkpoint(path: str | Path) -> Checkpoint:
@@ -79,15 +85,10 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
     `InputError` for a link that leads out of it.
     """
     root = snapshot(Path(path))
-    files: list[Path]
-    index: dict[str, Any]
-    if root.is_file():
-        files, index = [root], {}
-    elif root.is_dir():
-        files, index = _shard_files(root)
-    else:
+    if not root.exists():
         raise InputError(f"there is no checkpoint at `{path}`", hint=instead(Path(path)))
-    shards = tuple(_open_shard(file) for file in files)
+    found = parts(root)
+    shards = tuple(_open_shard(root, part, file) for part in found for file in part.files)
     if any(manifests.KEY in shard.header.metadata for shard in shards):
         raise CheckpointError(f"`{path}` is an adapter", want="a base checkpoint")
     tensors = {name: Stored(name, shard, entry) for shard in shards for name, entry in shard.header.entries.items()}
@@ -95,51 +96,44 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
         raise CheckpointError(
             f"`{root}`: two shards hold a tensor of the same name", hint="save it again from the model"
         )
-    lost = sorted(set(index.get("weight_map", {})) - set(tensors))
+    lost = sorted(
+        {f"{part.prefix}{name}" for part in found for name in part.index.get("weight_map", {})} - set(tensors)
+    )
     if lost:
         raise CheckpointError(
             f"`{root}`: the index names `{lost[0]}`, which no shard holds",
             hint="get the missing shards, or save it again from the model",
         )
-    config = described.read(root / "config.json") if root.is_dir() and (root / "config.json").exists() else {}
-    _refuse_quantized(root, config)
-    found = Checkpoint(root, shards, tensors, config, index)
+    config = _config(root, found)
+    one = not found[0].component
+    components = tuple(part.component for part in found if part.component)
+    checkpoint = Checkpoint(root, shards, tensors, config if one else {}, found[0].index if one else {}, components)
     if root.is_dir():
-        require_inside(root, [*files, *found.side_files()])
-    return found
+        files = [file for part in found for file in part.files]
+        require_inside(root, [*files, *checkpoint.side_files().values()])
+    return checkpoint
 
 
-def _shard_files(root: Path) -> tuple[list[Path], dict[str, Any]]:
-    single, index = root / "model.safetensors", root / INDEX
-    if single.exists() or single.is_symlink():
-        return [single], {}
-    if index.exists():
-        document = read_json(index)
-        names = document.get("weight_map")
-        if not isinstance(names, dict) or not all(isinstance(v, str) for v in names.values()):
-            raise CheckpointError(
-                f"`{index}` has no `weight_map` of tensor names to files", hint="save it again from the model"
-            )
-        outside = sorted(name for name in set(names.values()) if not is_name(name))
-        if outside:
-            raise CheckpointError(
-                f"`{index}` names a file outside its folder: `{shown(outside[0])}`",
-                hint="put the file into the folder, and its bare name into the index",
-            )
-        return [root / name for name in sorted(set(names.values()))], document
-    found = sorted(root.glob("*.safetensors"))
-    if len(found) == 1 and not (root / "adapter_config.json").is_file():
-        return found, {}
-    if not found and any(p.suffix in OTHER_WEIGHTS for p in root.iterdir()):
-        raise CheckpointError(
-            f"`{root}` has no safetensors weights", hint="save the model with `save_pretrained` first"
-        )
-    raise CheckpointError(
-        f"`{root}` holds neither model.safetensors nor {INDEX}", hint=instead(root) or "name the folder of a model"
-    )
+def _config(root: Path, found: Sequence[Part]) -> dict[str, Any]:
+    """The configuration of the last part, each looked at. Raises `Unsupported` for weights that are quantised."""
+    config: dict[str, Any] = {}
+    for part in found:
+        folder = root / part.component
+        file = folder / "config.json"
+        config = described.read(file) if root.is_dir() and file.exists() else {}
+        _refuse_quantized(folder, config)
+    return config
 
 
-def _open_shard(path: Path) -> Shard:
+def _beside(folder: Path, above: str) -> dict[str, Path]:
+    """The files of one folder that are no weights, and weights that have no other form there."""
+    found = [path for path in sorted(folder.iterdir()) if path.is_file() and path.name != record.NAME]
+    whole = any(path.suffix == ".safetensors" for path in found) or not above
+    forms = {".safetensors", *(OTHER_WEIGHTS if whole else ())}
+    return {f"{above}{path.name}": path for path in found if path.suffix not in forms}
+
+
+def _open_shard(root: Path, part: Part, path: Path) -> Shard:
     with opened(path) as file:
         size = path.stat().st_size
         first = file.read(8)
@@ -151,12 +145,8 @@ def _open_shard(path: Path) -> Shard:
         except FormatError as error:
             raise CheckpointError(f"`{path}`: {error.fact}", hint=error.hint or phrases.FETCH) from error
         file.seek(0)
-        return Shard(path, file.read(header.data), header)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file. Raises `CheckpointError`."""
-    return json_file(path, CheckpointError)
+        name = path.relative_to(root).as_posix() if path != root else path.name
+        return Shard(path, file.read(header.data), headers.prefixed(header, part.prefix), name, part.prefix)
 
 
 def _refuse_quantized(root: Path, config: Mapping[str, Any]) -> None:

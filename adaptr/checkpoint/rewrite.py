@@ -75,13 +75,16 @@ def layout(shard: Shard, new: Mapping[str, NewTensor]) -> Layout:
         size = mine[name].nbytes if name in mine else old.nbytes  # type: ignore[union-attr]
         entries[name] = Entry(dtype, shape, at, at + size)
         at += size
-    return Layout(_header_bytes(entries, shard.header.metadata), entries)
+    return Layout(_header_bytes(shard, entries), entries)
 
 
-def _header_bytes(entries: Mapping[str, Entry], metadata: Mapping[str, str]) -> bytes:
+def _header_bytes(shard: Shard, entries: Mapping[str, Entry]) -> bytes:
+    metadata = shard.header.metadata
     document: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
     for name, entry in entries.items():
-        document[name] = {"dtype": entry.dtype, "shape": list(entry.shape), "data_offsets": [entry.start, entry.stop]}
+        offsets = [entry.start, entry.stop]
+        said = {"dtype": entry.dtype, "shape": list(entry.shape), "data_offsets": offsets}
+        document[name.removeprefix(shard.prefix)] = said
     raw = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
     raw += b" " * (-len(raw) % 8)
     return struct.pack("<Q", len(raw)) + raw
@@ -103,7 +106,9 @@ def rewrite(
         slots: list[Slot] = []
         for shard, plan in layouts:
             source = files.enter_context(open(shard.path, "rb")).fileno()
-            target = files.enter_context(open(folder / shard.path.name, "w+b")).fileno()
+            out = folder / shard.name
+            out.parent.mkdir(exist_ok=True)
+            target = files.enter_context(open(out, "w+b")).fileno()
             slots += _write_shard(shard, plan, source, target, changed, copied)
         fill(slots)
 
@@ -149,9 +154,10 @@ def copy_side_files(
     """Carry over configuration, tokenizer and the rest; `instead` gives other contents for some, `but` names those that
     stay behind.
     """
-    for path in checkpoint.side_files():
-        if path.name not in instead and path.name not in but:
-            shutil.copyfile(path, folder / path.name)
+    for name, path in checkpoint.side_files().items():
+        if name not in instead and name not in but:
+            (folder / name).parent.mkdir(exist_ok=True)
+            shutil.copyfile(path, folder / name)
     for name, content in instead.items():
         (folder / name).write_bytes(content)
 
@@ -160,7 +166,7 @@ def new_index(checkpoint: Checkpoint, new: Mapping[str, NewTensor]) -> bytes:
     """The shard index with the new tensors in it."""
     document = json.loads(json.dumps(checkpoint.index))
     for name, tensor in sorted(new.items()):
-        document["weight_map"][name] = tensor.shard.path.name
+        document["weight_map"][name] = tensor.shard.name
     sizes = {name: stored.entry.nbytes for name, stored in checkpoint.tensors.items()}
     sizes.update({name: tensor.nbytes for name, tensor in new.items()})
     document.setdefault("metadata", {})["total_size"] = sum(sizes.values())

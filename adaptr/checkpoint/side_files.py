@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from adaptr.checkpoint.open import INDEX
+from adaptr.checkpoint.parts import INDEX
 
 CONFIG = "config.json"
 #: What tokenizers are saved as: vocabularies, rules and templates.

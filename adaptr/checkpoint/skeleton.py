@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptr.checkpoint.astray import instead
+from adaptr.checkpoint.drawn import drawn
+from adaptr.checkpoint.open import open_checkpoint
+from adaptr.checkpoint.parts import PIPELINE
 from adaptr.errors import AdaptrError, CheckpointError, UsageError, phrases, shown
 from adaptr.files.linked import snapshot
 from adaptr.untrusted import json_file
@@ -19,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def skeleton(base: nn.Module | str | os.PathLike[str]) -> nn.Module:
-    """`base` itself if it is a live model; else its class built on the meta device.
+    """`base` itself if it is a live model; else its class built on the meta device, or the modules of a pipeline.
 
     Raises `CheckpointError` where the folder does not say what the model is, `MissingExtra` without transformers.
     """
@@ -29,6 +32,8 @@ def skeleton(base: nn.Module | str | os.PathLike[str]) -> nn.Module:
         return base
     if not isinstance(base, str | os.PathLike):
         raise UsageError("a base", got=f"a {type(base).__name__}", want="a folder or a live model")
+    if (snapshot(Path(base)) / PIPELINE).is_file():
+        return drawn(open_checkpoint(Path(base)))
     described(base)
     return _built(snapshot(Path(base)))
 

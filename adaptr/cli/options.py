@@ -5,16 +5,13 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import click
 from click.shell_completion import CompletionItem
 
 from adaptr.cli.output import Output
 from adaptr.errors import UsageError
-
-if TYPE_CHECKING:
-    from adaptr.sources.resolve import Source
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -128,9 +125,9 @@ def fields(pairs: tuple[str, ...]) -> dict[str, Any]:
 
 
 class Weighted(NamedTuple):
-    """An adapter as it was named, with what was said of it, and its weight."""
+    """An adapter as it was named, and its weight."""
 
-    source: str | Source
+    source: str
     weight: float
 
 

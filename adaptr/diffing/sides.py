@@ -14,7 +14,8 @@ from adaptr.algebra.difference import Difference
 from adaptr.algebra.operator import Operator
 from adaptr.changes.deltas import Deltas
 from adaptr.checkpoint.names import Names
-from adaptr.checkpoint.open import INDEX, Checkpoint, Stored
+from adaptr.checkpoint.open import Checkpoint, Stored
+from adaptr.checkpoint.parts import INDEX, PIPELINE
 from adaptr.checkpoint.stream import Rows
 from adaptr.contract.view import ALL
 from adaptr.errors import AdaptrError, CheckpointError, phrases
@@ -142,7 +143,7 @@ def is_checkpoint(source: Path) -> bool:
     if source.is_dir():
         if adaptr_file(source) is not None or (source / CONFIG).exists():
             return False
-        marks = ("model.safetensors", INDEX, "snapshots", "config.json")
+        marks = ("model.safetensors", INDEX, PIPELINE, "snapshots", "config.json")
         return any((source / mark).exists() for mark in marks)
     try:
         known = is_adaptr(source) or foreign.claimed(source) is not None

@@ -9,7 +9,7 @@ import json
 import math
 import struct
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, BinaryIO, NamedTuple
 
 from adaptr import errors as e
@@ -113,6 +113,13 @@ def parse(raw: bytes, data: int) -> Header:
     memory = {key.removeprefix(MEMORY): entry for key, entry in entries.items() if key.startswith(MEMORY)}
     weights = {key: entry for key, entry in entries.items() if not key.startswith(MEMORY)}
     return Header(weights, metadata, data, memory)
+
+
+def prefixed(header: Header, prefix: str) -> Header:
+    """The same tensors, with something before their names."""
+    if not prefix:
+        return header
+    return replace(header, entries={f"{prefix}{name}": entry for name, entry in header.entries.items()})
 
 
 def _whole(raw: bytes) -> tuple[dict[str, str], dict[str, Entry]]:

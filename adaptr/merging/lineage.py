@@ -67,10 +67,11 @@ def save_adapters(
 
 def describe_base(checkpoint: Checkpoint) -> dict[str, Any]:
     """The base as far as it can be named without reading its tensors: headers, files beside them, and its receipt."""
-    headers = {shard.path.name: "sha256:" + hashlib.sha256(shard.raw).hexdigest() for shard in checkpoint.shards}
+    headers = {shard.name: "sha256:" + hashlib.sha256(shard.raw).hexdigest() for shard in checkpoint.shards}
     found: dict[str, Any] = {"headers": headers}
-    if checkpoint.side_files():
-        found["files"] = {path.name: digest.of_file(path) for path in checkpoint.side_files()}
+    beside = checkpoint.side_files()
+    if beside:
+        found["files"] = {name: digest.of_file(path) for name, path in beside.items()}
     for key, path in (("config", CONFIG), ("receipt", f"{receipt.FOLDER}/{receipt.FILE}")):
         if (checkpoint.root / path).is_file():
             found[key] = digest.of_file(checkpoint.root / path)

@@ -17,7 +17,8 @@ from adaptr.adapter import Adapter
 from adaptr.bulk import workers
 from adaptr.bulk.change import Plan, Tied
 from adaptr.changes.plan import plan
-from adaptr.checkpoint.open import INDEX, Checkpoint, Shard, open_checkpoint
+from adaptr.checkpoint.open import Checkpoint, Shard, open_checkpoint
+from adaptr.checkpoint.parts import INDEX
 from adaptr.checkpoint.rewrite import Layout, NewTensor, copy_side_files, layout, new_index, rewrite
 from adaptr.checkpoint.side_files import CONFIG
 from adaptr.checkpoint.stream import digest_of
@@ -193,7 +194,7 @@ def _side_files(
         blobs.put(f"file:{name}", whole(checkpoint.root / name, LARGEST_FILE))
     for shard, made in layouts:
         if made.raw != shard.raw:
-            blobs.put(f"header:{shard.path.name}", shard.raw)
+            blobs.put(f"header:{shard.name}", shard.raw)
     copy_side_files(checkpoint, folder, instead)
 
 

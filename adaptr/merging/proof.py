@@ -54,7 +54,7 @@ def prove(folder: Path, paper: Receipt) -> Proof:
 
 def _require_headers(found: Checkpoint, paper: Receipt) -> None:
     wanted = paper.document["base"]["headers"]
-    made = {shard.path.name: "sha256:" + hashlib.sha256(shard.raw).hexdigest() for shard in found.shards}
+    made = {shard.name: "sha256:" + hashlib.sha256(shard.raw).hexdigest() for shard in found.shards}
     for name in sorted({*wanted, *made}):
         if wanted.get(name) != made.get(name):
             raise DigestMismatch(f"the header of `{name}` does not come back as the base's", hint="use the base itself")

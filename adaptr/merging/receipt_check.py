@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import PurePosixPath
 from typing import Any
 
 from adaptr.bulk.change import FLOATS
 from adaptr.checkpoint.side_files import CHANGEABLE
+from adaptr.files.linked import is_name
 from adaptr.format.header import MAX_DIMS, MAX_INT, Header
 
 SHA = re.compile(r"sha256:[0-9a-f]{64}")
@@ -77,8 +77,9 @@ def _are_files(it: object) -> bool:
 
 
 def _is_file(name: str) -> bool:
-    """Whether it is the name of a file and no way to another folder."""
-    return bool(name) and "\0" not in name and name not in {".", ".."} and PurePosixPath(name).name == name
+    """Whether it is the name of a file, or of one in a folder beside it, and no way to another place."""
+    parts = name.split("/")
+    return len(parts) <= 2 and all(is_name(part) and part != "." for part in parts)
 
 
 def _is_note(it: object) -> bool:

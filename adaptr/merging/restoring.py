@@ -44,8 +44,8 @@ def layouts(checkpoint: Checkpoint, paper: Receipt) -> list[tuple[Shard, Layout]
     notes = paper.document["tensors"]
     found = []
     for shard in checkpoint.shards:
-        raw = paper.blob(f"header:{shard.path.name}", 8 + headers.MAX_HEADER) or shard.raw
-        entries = headers.parse(raw[8:], len(raw)).entries
+        raw = paper.blob(f"header:{shard.name}", 8 + headers.MAX_HEADER) or shard.raw
+        entries = headers.prefixed(headers.parse(raw[8:], len(raw)), shard.prefix).entries
         for name, entry in entries.items():
             if not _possible(name, entry, notes.get(name, {}), shard.header.entries.get(name), paper):
                 raise damaged(f"the receipt says of `{shown(name)}` what the merged checkpoint can't come from")

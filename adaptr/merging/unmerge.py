@@ -89,7 +89,7 @@ def _adapter(paper: Receipt, number: int) -> Adapter:
 def _side_files(checkpoint: Checkpoint, paper: Receipt, folder: Path) -> None:
     """Configuration, tokenizer and the rest, as the base had them; what the merge brought along stays behind."""
     had = paper.document["base"].get("files")
-    brought = [path.name for path in checkpoint.side_files() if had is not None and path.name not in had]
+    brought = [name for name in checkpoint.side_files() if had is not None and name not in had]
     copy_side_files(checkpoint, folder, {}, [*brought, *paper.files])
     for name in paper.files:
         with open(folder / name, "wb") as file:

@@ -17,13 +17,14 @@ from typing import Any
 from adaptr.adapter import Adapter
 from adaptr.adapter.public import CACHED
 from adaptr.checkpoint.names import Names
-from adaptr.checkpoint.open import Checkpoint, read_json
+from adaptr.checkpoint.open import Checkpoint
 from adaptr.contract import Member
-from adaptr.errors import AdaptrError, ContentMismatch, WrongBase
+from adaptr.errors import AdaptrError, CheckpointError, ContentMismatch, WrongBase
 from adaptr.models.content import check_content
 from adaptr.plugins import method
 from adaptr.registry.digest import Digest
 from adaptr.registry.store import Store
+from adaptr.untrusted import json_file
 
 EQUAL, DIFFERS, UNKNOWN = "equal", "differs", "unknown"
 #: The base's folder has a short form of the name that the adapter gives: `llama` for `Llama-3.2-1B`.
@@ -174,7 +175,7 @@ def names_of(base: Path) -> Iterator[str]:
     cached = [f"{found[1]}/{found[2]}" for way in ways for part in way.parts if (found := CACHED.fullmatch(part))]
     yield from cached or [way.name for way in ways]
     try:
-        said = read_json(folder / "config.json").get("_name_or_path")
+        said = json_file(folder / "config.json", CheckpointError).get("_name_or_path")
     except (AdaptrError, OSError):
         said = None
     if isinstance(said, str):

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from adaptr.adapter import Base, Target, agree, kinds
-from adaptr.checkpoint.names import Names, is_embedding
+from adaptr.checkpoint.names import Names
 from adaptr.checkpoint.open import Checkpoint
-from adaptr.roles import CONV1D_MODELS
+from adaptr.roles import CONV1D_MODELS, is_embedding
 
 if TYPE_CHECKING:
     from torch import nn

@@ -13,7 +13,7 @@ import checkpoints as c
 import tiny
 from adaptr import api
 from adaptr.adapter import Adapter, Target
-from adaptr.checkpoint.open import INDEX
+from adaptr.checkpoint.parts import INDEX
 from adaptr.errors import NotPossible, TiedWeights, Unsupported
 
 #: kind: the names of the embedding's module and the head's.

@@ -13,7 +13,7 @@ import checkpoints as c
 from adaptr import api
 from adaptr.adapter import Target
 from adaptr.checkpoint import open_checkpoint
-from adaptr.checkpoint.open import INDEX
+from adaptr.checkpoint.parts import INDEX
 from adaptr.errors import CheckpointError, InputError, LfsPointer, NotPossible
 from adaptr.files import record
 
@@ -46,7 +46,7 @@ def test_shards_and_one_file_hold_the_same(tmp_path: Path, base: Path) -> None:
     assert found.config["model_type"] == "llama"
     assert found.nbytes == sum(p.stat().st_size for p in base.glob("*.safetensors"))
     file = open_checkpoint(whole / "model.safetensors")
-    assert (file.config, file.side_files()) == ({}, [])
+    assert (file.config, file.side_files()) == ({}, {})
     assert set(file.tensors) == set(one.tensors)
 
 

@@ -99,7 +99,7 @@ def test_the_files_of_a_receipt_have_a_size(merged: Path, monkeypatch: pytest.Mo
         (("adapters", 0, "weight"), "1"), (("adapters", 0, "weight"), 10**400), (("adapters", 0, "weight"), True),
         (("adapters", 0, "weights"), 5), (("adapters", 0, "name"), None), (("adapters", 0, "digest"), "sha256:../x"),
         (("base",), []), (("base", "headers"), 1), (("base", "headers"), {"../x": "sha256:" + "0" * 64}),
-        (("base", "config"), "no"), (("base", "receipt"), {}), (("base", "files"), {"a/b": "sha256:" + "0" * 64}),
+        (("base", "config"), "no"), (("base", "receipt"), {}), (("base", "files"), {"a/../b": "sha256:" + "0" * 64}),
         (("base", "files"), 7), (("tensors",), []), (("tensors", Q), []), (("tensors", Q, "digest"), "sha256:"),
         (("tensors", Q, "shape"), [10**30, 10**30]), (("tensors", Q, "shape"), "32"), (("tensors", Q, "dtype"), "I8"),
         (("tensors", Q, "old"), "x"), (("tensors", Q, "added"), False), (("tensors", Q, "kept"), {"k": [-1]}),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from adaptr.cli import options, ranks, reading, show
+from adaptr.cli import options, ranks, show
 from adaptr.cli.output import Output
 from adaptr.errors import UsageError
 from adaptr.foreign.formats import OWN, choices
@@ -45,7 +45,6 @@ SECTION = "Change"
 @click.option("--method", metavar="NAME", help="Write the same change as another method: lora, or full.")
 @click.option("--for", "server", metavar="SERVER", help="A PEFT folder that SERVER loads: vllm, sglang or lorax.")
 @ranks.options
-@reading.options("source")
 def command(output: Output, source: str, method: str | None, server: str | None, **given: Any) -> None:
     """The format of ADAPTER is found by looking. The report says what was kept, renamed and lost; losing anything needs
     --lossy. There and back again gives the same bytes in every tensor. With --method the change is the same, exactly;

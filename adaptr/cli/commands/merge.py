@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from adaptr.cli import options, reading, show
+from adaptr.cli import options, show
 from adaptr.cli.options import ADAPTER, Weighted
 from adaptr.cli.output import Output
 from adaptr.cli.progress import bar
@@ -34,7 +34,6 @@ SECTION = "Merge"
 @click.option("--receipt/--no-receipt", default=True, help="Keep what a bit-exact unmerge needs.  [default: receipt]")
 @options.any_base_option
 @click.option("--ignore-beside", is_flag=True, help="Leave out other weights that lie in an adapter's folder.")
-@reading.options("adapters")
 def command(output: Output, base: str, adapters: tuple[Weighted, ...], **given: Any) -> None:
     """BASE is a folder with safetensors; it is streamed, so memory does not grow with the model. All adapters go in at
     once, each at its weight, computed in fp32 and rounded once. The folder OUT is complete or not there, and loads like

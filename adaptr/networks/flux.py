@@ -1,0 +1,45 @@
+"""Flux: diffusers' names and Black Forest Labs', whose q, k and v are one module (in single blocks with the MLP).
+
+`norm_out.linear` is not here: its halves (scale, shift) change places between the two.
+"""
+
+from __future__ import annotations
+
+from adaptr.networks.table import Table
+
+_DOUBLE = (
+    ("attn.to_q", "img_attn.qkv"),
+    ("attn.to_k", "img_attn.qkv"),
+    ("attn.to_v", "img_attn.qkv"),
+    ("attn.to_out.0", "img_attn.proj"),
+    ("attn.add_q_proj", "txt_attn.qkv"),
+    ("attn.add_k_proj", "txt_attn.qkv"),
+    ("attn.add_v_proj", "txt_attn.qkv"),
+    ("attn.to_add_out", "txt_attn.proj"),
+    ("ff.net.0.proj", "img_mlp.0"),
+    ("ff.net.2", "img_mlp.2"),
+    ("ff_context.net.0.proj", "txt_mlp.0"),
+    ("ff_context.net.2", "txt_mlp.2"),
+    ("norm1.linear", "img_mod.lin"),
+    ("norm1_context.linear", "txt_mod.lin"),
+)
+_SINGLE = (
+    ("attn.to_q", "linear1"),
+    ("attn.to_k", "linear1"),
+    ("attn.to_v", "linear1"),
+    ("proj_mlp", "linear1"),
+    ("proj_out", "linear2"),
+    ("norm.linear", "modulation.lin"),
+)
+_EMBEDDERS = (("timestep_embedder", "time_in"), ("guidance_embedder", "guidance_in"), ("text_embedder", "vector_in"))
+TABLE = Table(
+    [
+        *((f"transformer_blocks.#.{left}", f"double_blocks.#.{right}") for left, right in _DOUBLE),
+        *((f"single_transformer_blocks.#.{left}", f"single_blocks.#.{right}") for left, right in _SINGLE),
+        *((f"time_text_embed.{left}.linear_1", f"{right}.in_layer") for left, right in _EMBEDDERS),
+        *((f"time_text_embed.{left}.linear_2", f"{right}.out_layer") for left, right in _EMBEDDERS),
+        ("x_embedder", "img_in"),
+        ("context_embedder", "txt_in"),
+        ("proj_out", "final_layer.linear"),
+    ]
+)

@@ -1,0 +1,172 @@
+"""Adapters of image models merged into pipelines and files of one, whatever library named the modules of either."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import adaptr
+from adaptr.checkpoint import open_checkpoint
+from adaptr.errors import CheckpointError, TargetNotFound, Unsupported
+from image_bases import Tensors, one_file, pipeline, read
+
+#: What a published file of one calls SDXL's parts, and OpenCLIP the modules of a layer.
+LDM = {"unet.": "model.diffusion_model.", "text_encoder.": "conditioner.embedders.0.transformer."}
+LAYER = "conditioner.embedders.1.model.transformer.resblocks.0"
+CLIP = {"self_attn.out_proj": "attn.out_proj", "mlp.fc1": "mlp.c_fc", "mlp.fc2": "mlp.c_proj"}
+TWO = "text_encoder_2.text_model.encoder.layers.0"
+Q, K, V = (f"{TWO}.self_attn.{one}_proj.weight" for one in "qkv")
+FLUX = "transformer.double_blocks.0.img_attn.qkv.weight"
+
+
+def base_of(refs: Path) -> Tensors:
+    return {name: tensor.float() for name, tensor in load_file(refs / "base.safetensors").items()}
+
+
+def moved_as_expected(after: Tensors, before: Tensors, refs: Path) -> None:
+    expected = load_file(refs / "expected.safetensors")
+    assert expected.keys() <= before.keys()
+    for name, tensor in before.items():
+        wanted = expected.get(name, torch.zeros(1)).float()
+        torch.testing.assert_close(after[name] - tensor, wanted.expand_as(tensor), atol=1e-6, rtol=0)
+
+
+def published(before: Tensors) -> Tensors:
+    """SDXL's tensors as its file of one has them."""
+    found = {f"{LAYER}.attn.in_proj_weight": torch.cat([before[Q], before[K], before[V]])}
+    found |= {f"{LAYER}.{open_clip}.weight": before[f"{TWO}.{name}.weight"] for name, open_clip in CLIP.items()}
+    for old, new in LDM.items():
+        found |= {new + name.removeprefix(old): tensor for name, tensor in before.items() if name.startswith(old)}
+    return found
+
+
+def as_before(found: Tensors) -> Tensors:
+    """The same back."""
+    after = dict(zip((Q, K, V), found[f"{LAYER}.attn.in_proj_weight"].chunk(3), strict=True))
+    after |= {f"{TWO}.{name}.weight": found[f"{LAYER}.{open_clip}.weight"] for name, open_clip in CLIP.items()}
+    for old, new in LDM.items():
+        after |= {old + name.removeprefix(new): tensor for name, tensor in found.items() if name.startswith(new)}
+    return after
+
+
+def test_kohyas_lora_into_a_pipeline_and_back(shared: Path, tmp_path: Path) -> None:
+    refs = shared / "formats-refs" / "kohya" / "sd15"
+    base = pipeline(tmp_path / "sd15", before := base_of(refs))
+    report = adaptr.merge(base, refs / "lora.safetensors", tmp_path / "out")
+    assert report.targets == len(load_file(refs / "expected.safetensors"))
+    assert (tmp_path / "out" / "scheduler" / "scheduler_config.json").is_file()
+    assert (tmp_path / "out" / "LICENSE.md").read_text() == "free"
+    moved_as_expected(read(tmp_path / "out"), before, refs)
+    assert adaptr.verify(tmp_path / "out", base, refs / "lora.safetensors").exact
+    adaptr.unmerge(tmp_path / "out", tmp_path / "back")
+    files = [file for file in base.rglob("*") if file.is_file()]
+    assert all((tmp_path / "back" / f.relative_to(base)).read_bytes() == f.read_bytes() for f in files)
+
+
+def test_sdxl_in_one_file_by_the_names_that_it_was_published_with(shared: Path, tmp_path: Path) -> None:
+    refs = shared / "formats-refs" / "kohya" / "sdxl"
+    base = one_file(tmp_path / "sdxl.safetensors", published(before := base_of(refs)))
+    adaptr.merge(base, refs / "lora.safetensors", tmp_path / "out")
+    moved_as_expected(as_before(load_file(tmp_path / "out" / "sdxl.safetensors")), before, refs)
+    assert adaptr.verify(tmp_path / "out", base, refs / "lora.safetensors").exact
+    adaptr.unmerge(tmp_path / "out", tmp_path / "back")
+    assert (tmp_path / "back" / "sdxl.safetensors").read_bytes() == base.read_bytes()
+
+
+@pytest.mark.parametrize("prefix", ["model.diffusion_model.", ""])
+def test_flux_in_one_file_with_the_encoders_of_comfyui_or_alone(shared: Path, tmp_path: Path, prefix: str) -> None:
+    refs = shared / "formats-refs" / "kohya" / "flux"
+    before, old = base_of(refs), {"transformer.": prefix, "text_encoder.": "text_encoders.clip_l.transformer."}
+    names = {name: old[start] + name.removeprefix(start) for name in before for start in old if name.startswith(start)}
+    base = one_file(tmp_path / "flux.safetensors", {names[name]: tensor for name, tensor in before.items()})
+    adaptr.merge(base, refs / "lora.safetensors", tmp_path / "out")
+    found = load_file(tmp_path / "out" / "flux.safetensors")
+    moved_as_expected({name: found[names[name]] for name in before}, before, refs)
+
+
+def test_a_fused_module_goes_into_the_three_that_diffusers_has(shared: Path, tmp_path: Path) -> None:
+    refs = shared / "formats-refs" / "kohya" / "flux"
+    before = {name: tensor for name, tensor in base_of(refs).items() if "img_attn.qkv" in name}
+    q, k, v = (f"transformer.transformer_blocks.0.attn.to_{one}.weight" for one in "qkv")
+    base = pipeline(tmp_path / "flux", dict(zip((q, k, v), before[FLUX].chunk(3), strict=True)))
+    only = only_of(refs / "lora.safetensors", FLUX.removesuffix(".weight"), tmp_path)
+    report = adaptr.merge(base, only, tmp_path / "out")
+    found = read(tmp_path / "out")
+    expected = load_file(refs / "expected.safetensors")[FLUX].float()
+    torch.testing.assert_close(torch.cat([found[q], found[k], found[v]]) - before[FLUX], expected, atol=1e-6, rtol=0)
+    assert (report.targets, report.tensors) == (1, 3)
+    assert adaptr.verify(tmp_path / "out", base, only).exact
+    adaptr.unmerge(tmp_path / "out", tmp_path / "back")
+    part = Path("transformer", "diffusion_pytorch_model.safetensors")
+    assert (tmp_path / "back" / part).read_bytes() == (base / part).read_bytes()
+
+
+def only_of(source: Path, path: str, folder: Path) -> Path:
+    """An adapter with one of the targets."""
+    adapter = adaptr.load(source)
+    tensors = {key: adapter.tensors[key] for key in adapter.tensors if key.startswith(f"{path}:")}
+    part = adapter.replace(targets={path: adapter.targets[path]}, tensors=tensors, foreign={})
+    adaptr.save(part, folder / "part.safetensors")
+    return folder / "part.safetensors"
+
+
+def test_a_method_whose_rows_can_not_be_cut_is_refused(tmp_path: Path) -> None:
+    names = [f"transformer.transformer_blocks.0.attn.to_{one}" for one in "qkv"]
+    base = pipeline(tmp_path / "flux", {f"{name}.weight": torch.randn(8, 8) for name in names})
+    model = torch.nn.ModuleDict({"transformer": torch.nn.ModuleDict({"double_blocks": torch.nn.ModuleList([block()])})})
+    adapter = adaptr.create(model, "lokr", ["transformer.double_blocks.0.img_attn.qkv"], r=2)
+    with pytest.raises(Unsupported, match=r"can't be cut so.*--method lora"):
+        adaptr.merge(base, adapter, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def block() -> torch.nn.Module:
+    return torch.nn.ModuleDict({"img_attn": torch.nn.ModuleDict({"qkv": torch.nn.Linear(8, 24)})})
+
+
+def test_a_part_that_the_base_lacks_is_named(shared: Path, tmp_path: Path) -> None:
+    refs = shared / "formats-refs" / "kohya" / "sd15"
+    unet = {name: tensor for name, tensor in base_of(refs).items() if name.startswith("unet.")}
+    with pytest.raises(TargetNotFound, match=r"text_encoder\."):
+        adaptr.merge(pipeline(tmp_path / "sd15", unet), refs / "lora.safetensors", tmp_path / "out")
+
+
+def test_components_of_a_pipeline_lie_in_it(tmp_path: Path) -> None:
+    base = pipeline(tmp_path / "base", {"unet.conv_in.weight": torch.randn(4, 4)})
+    (base / "model_index.json").write_text(json.dumps({"../unet": ["diffusers", "UNet2DConditionModel"]}))
+    with pytest.raises(CheckpointError, match="outside its folder"):
+        open_checkpoint(base)
+
+
+def test_a_pipeline_of_pickles_is_refused(tmp_path: Path) -> None:
+    base = pipeline(tmp_path / "base", {"unet.conv_in.weight": torch.randn(4, 4)})
+    file = base / "unet" / "diffusion_pytorch_model.safetensors"
+    file.rename(file.with_suffix(".bin"))
+    with pytest.raises(CheckpointError, match="no component"):
+        open_checkpoint(base)
+
+
+def test_of_two_variants_the_whole_one_counts(tmp_path: Path) -> None:
+    base = pipeline(tmp_path / "base", {"unet.conv_in.weight": torch.randn(4, 4)})
+    file = base / "unet" / "diffusion_pytorch_model.safetensors"
+    half = file.with_name("diffusion_pytorch_model.fp16.safetensors")
+    half.write_bytes(file.read_bytes())
+    assert [shard.name for shard in open_checkpoint(base).shards] == ["unet/diffusion_pytorch_model.safetensors"]
+    file.unlink()
+    assert [shard.name for shard in open_checkpoint(base).shards] == [f"unet/{half.name}"]
+
+
+def test_shards_of_a_component(tmp_path: Path) -> None:
+    base = pipeline(tmp_path / "base", {"unet.a.weight": torch.randn(4, 4)})
+    file = base / "unet" / "diffusion_pytorch_model.safetensors"
+    file.rename(file.with_name("one.safetensors"))
+    index = base / "unet" / "diffusion_pytorch_model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"a.weight": "one.safetensors"}}))
+    assert [*open_checkpoint(base).tensors] == ["unet.a.weight"]
+    index.write_text(json.dumps({"weight_map": {"a.weight": "one.safetensors", "b.weight": "one.safetensors"}}))
+    with pytest.raises(CheckpointError, match=r"unet\.b\.weight"):
+        open_checkpoint(base)
