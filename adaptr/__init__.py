@@ -87,6 +87,7 @@ if TYPE_CHECKING:
     from adaptr.composing.compose import compose as compose
     from adaptr.contract import Param as Param
     from adaptr.contract import View as View
+    from adaptr.converting.checking import check as check
     from adaptr.converting.convert import convert as convert
     from adaptr.converting.resize import convert_method as convert_method
     from adaptr.converting.resize import resize as resize

@@ -26,6 +26,7 @@ HOME = {
     "convert_method": "adaptr.converting.resize",
     "resize": "adaptr.converting.resize",
     "serve": "adaptr.converting.serving",
+    "check": "adaptr.converting.checking",
     "extract": "adaptr.extracting.extract",
     "diff": "adaptr.diffing.diff",
     "merge": "adaptr.merging.merge",

@@ -13,10 +13,10 @@ NAMES = [
     "Adapter", "AdaptrError", "Base", "Composite", "Core", "Delta", "Dense", "Diagonal", "Elementwise", "Fusion",
     "Gate", "Hadamard", "InCore", "Insert", "Kron", "LowRank", "Method", "Operator", "Param", "Prefix", "Request",
     "Row", "SelectBias", "SoftPrompt", "Sparse", "Strategy", "Sum", "Target", "Transform", "View", "Whole",
-    "__version__", "apply", "attach", "checkpointing", "compose", "convert", "convert_method", "create", "diff",
-    "errors", "evaluate", "extract", "fit", "hookspecs", "inspect", "learn", "list", "load", "log", "merge", "plan",
-    "plugins", "pool", "pull", "push", "quantize", "resize", "roles", "save", "search", "serve", "sign", "stack",
-    "strategies", "tag", "targets", "train", "tune", "unmerge", "verify",
+    "__version__", "apply", "attach", "check", "checkpointing", "compose", "convert", "convert_method", "create",
+    "diff", "errors", "evaluate", "extract", "fit", "hookspecs", "inspect", "learn", "list", "load", "log", "merge",
+    "plan", "plugins", "pool", "pull", "push", "quantize", "resize", "roles", "save", "search", "serve", "sign",
+    "stack", "strategies", "tag", "targets", "train", "tune", "unmerge", "verify",
 ]  # fmt: skip
 
 

@@ -1,11 +1,8 @@
 """Write an adapter as the PEFT folder that a server loads, within what it accepts, or refuse with the reason.
 
-What they accept is what their sources say, which `docs/serving.md` names; no server was run. vLLM: plain LoRA of one
-rank and one alpha, no DoRA, no `modules_to_save`, rank at most `--max-lora-rank`, one of 8, 16, 32, 64, 128, 256, 320,
-512, by default 16; of `rank_pattern` and `alpha_pattern` it reads nothing. SGLang: the same, rank at most
-`--max-lora-rank`. LoRAX: the same, any rank; and it leaves out, in silence, a kind of layer that the adapter does not
-have in each block of the model. Different ranks and scales are folded into the factors, and filled up with zeros, both
-exactly.
+What they accept is what their profiles say (`adaptr.serving`); no server was run. Different ranks and scales are folded
+into the factors, and filled up with zeros, both exactly; so is a kind of layer that a server wants in each block. What
+was made is judged by the same profile before it is written, so that nothing is written that would do less than it says.
 """
 
 from __future__ import annotations
@@ -13,8 +10,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-import re
-from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,13 +21,18 @@ from adaptr.algebra.lowrank import LowRank
 from adaptr.changes.deltas import Deltas, deltas
 from adaptr.changes.plan import members
 from adaptr.contract.capabilities import LOW_RANK
+from adaptr.converting.blocks import completed
+from adaptr.converting.checking import BAD, needs
 from adaptr.converting.convert import require_finite
 from adaptr.converting.served_names import named
-from adaptr.errors import NotPossible, Unsupported, UsageError, phrases
+from adaptr.errors import NotPossible, Unsupported, UsageError
 from adaptr.files import require_folder
 from adaptr.format import digest
 from adaptr.plugins import method
 from adaptr.results import about, storing
+from adaptr.serving.judge import judge
+from adaptr.serving.profile import Profile, profile
+from adaptr.serving.seen import Base, Seen
 from adaptr.sources.given import Given, one
 from adaptr.sources.naming import of_opened
 from adaptr.sources.open import open_adapter, reads
@@ -41,11 +41,6 @@ from adaptr.sources.resolve import Place, grounded
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
-
-#: The ranks that vLLM's `--max-lora-rank` can be.
-VLLM_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
-#: Server to the highest rank that it can be told to take, 0 for any.
-SERVERS = {"vllm": VLLM_RANKS[-1], "sglang": 0, "lorax": 0}
 
 
 @dataclass(frozen=True)
@@ -78,58 +73,63 @@ def serve(
     base: nn.Module | Place | None = None,
     dtype: str | torch.dtype | None = None,
 ) -> Served:
-    """Write the adapter at `source` as the PEFT folder that `server` loads: vllm, sglang or lorax.
+    """Write the adapter at `source` as the PEFT folder that `server` loads: `vllm`, or `vllm@0.28` for that version.
 
     `rank`: the highest that it takes; larger ones are cut to it. `base`: a folder or a live model, whose names the
     layers get. `dtype`: what it is stored in, None for the wider of fp32 and the source. The error is that of what is
     stored.
 
-    Raises `UsageError` for an unknown server or a rank that it can't be told, `Unsupported` for what no LoRA says and,
-    without a base, for names that are none of a model that is served, a `WrongBase` for those that the base does not
-    have, `OutputExists`.
+    Raises `UsageError` for an unknown server or version or a rank that it can't be told, `Unsupported` for what no LoRA
+    says, for what the server would alter, ignore or refuse, and, without a base, for names that are none of a model
+    that is served, a `WrongBase` for those that the base does not have, `OutputExists`.
     """
-    what, stored_as = one(source), precision.called(dtype)
-    most = _highest(server, rank)
+    what, stored_as, known = one(source), precision.called(dtype), profile(server)
+    most = _highest(known, rank)
     require_folder(out := Path(out), force, reads(what, base))
     base = grounded(base)
     found = open_adapter(what, base)
     require_finite(found)
-    _require_servable(found.adapter, server)
+    _require_servable(found.adapter, known.server)
     adapter, error = _plain(found.adapter, most, precision.named(stored_as))
-    adapter = named(adapter, server, base)
-    if server == "lorax":
-        _require_each_block(adapter)
+    adapter = named(adapter, known.server, base)
+    adapter = completed(adapter, base, known)
+    _require_taken(adapter, None if base is None else Base.of(base), known)
     said = {"for": server, "rank": rank, **({"dtype": stored_as} if stored_as else {})}
     lineage = {"operation": "convert", "arguments": said, "parents": [of_opened(found)]}
-    written = foreign.get("peft").write(
-        adapter.replace(lineage=lineage, **about.kept(found.adapter)), out, False, force
-    )
+    adapter = adapter.replace(lineage=lineage, **about.kept(found.adapter))
+    written = foreign.get("peft").write(adapter, out, False, force)
     r = int(adapter.config["r"])
-    return Served(
-        found.given, str(out), server, found.adapter.method, r, len(adapter.targets), error, _flags(server, r),
-        digest.of_file(written.file),
-    )  # fmt: skip
+    counted = (found.adapter.method, r, len(adapter.targets), error)
+    return Served(found.given, str(out), known.server, *counted, needs(known, r), digest.of_file(written.file))
 
 
-def _highest(server: str, rank: int | None) -> int:
-    if server not in SERVERS:
-        raise phrases.unknown(UsageError, "there is no server", server, SERVERS, "known")
+def _highest(known: Profile, rank: int | None) -> int:
+    """The highest rank to write, 0 for any."""
+    limit = max(known.writing.ranks, default=0)
     if rank is not None and rank < 1:
         raise UsageError("the rank", got=rank, want="1 or more")
-    if server == "vllm" and rank is not None and rank > VLLM_RANKS[-1]:
+    if rank is not None and limit and rank > limit:
         raise UsageError(
             "the rank",
             got=rank,
-            want=f"at most {VLLM_RANKS[-1]}, as vLLM takes no higher",
+            want=f"at most {limit}, as {known.tool} takes no higher",
             hint="make it smaller with `--rank`",
         )
-    return rank or SERVERS[server]
+    return rank or limit
 
 
-def _flags(server: str, rank: int) -> str:
-    if server == "vllm":
-        return f"--enable-lora --max-lora-rank {next(r for r in VLLM_RANKS if r >= rank)}"
-    return f"--enable-lora --max-lora-rank {rank}" if server == "sglang" else ""
+def _require_taken(adapter: Adapter, served: Base | None, known: Profile) -> None:
+    """Raises `Unsupported` where the server would alter, ignore or refuse a tensor of what is to be written."""
+    from adaptr.foreign.peft.writing import config_of
+
+    keys = {f"{path}:{end}": f"base_model.model.{path}.lora_{end}.weight" for path in adapter.targets for end in "AB"}
+    shapes = {name: tuple(adapter.tensors[key].shape) for key, name in keys.items()}
+    for found in judge(Seen(config_of(adapter), shapes), known, served):
+        if found.verdict in BAD:
+            raise Unsupported(
+                f"`{adapter.label}` would be {found.verdict} by {known.called} at `{found.tensor}`: {found.says}",
+                hint="leave that target out, or merge the adapter (`adaptr merge`)",
+            )
 
 
 def _require_servable(adapter: Adapter, server: str) -> None:
@@ -152,24 +152,6 @@ def _require_servable(adapter: Adapter, server: str) -> None:
             f"`{adapter.label}` replaces `{whole[0]}` as a whole (`modules_to_save`), which `{server}` does not load",
             hint="`adaptr merge` writes a checkpoint with it",
         )
-
-
-def _require_each_block(adapter: Adapter) -> None:
-    """Raises `Unsupported` where a kind of layer is adapted in some blocks of the model and not in others."""
-    blocks: dict[str, set[int]] = defaultdict(set)
-    for path in adapter.targets:
-        number = re.search(r"(?<=\.)\d+(?=\.)", path)
-        if number is not None:
-            blocks[path[: number.start()] + "*" + path[number.end() :]].add(int(number[0]))
-    count = max((max(numbers) + 1 for numbers in blocks.values()), default=0)
-    for kind, numbers in blocks.items():
-        missing = sorted(set(range(count)) - numbers)
-        if missing:
-            raise Unsupported(
-                f"`{adapter.label}` adapts `{kind}` in {len(numbers)} blocks and not in block {missing[0]}: "
-                "LoRAX would leave that kind of layer out in all of them, without a word",
-                hint="vLLM and SGLang load it",
-            )
 
 
 def _plain(adapter: Adapter, most: int, dtype: torch.dtype | None) -> tuple[Adapter, float]:

@@ -23,6 +23,7 @@ from registry.signers import key
 #: A line that works, in a copy of `kit`. HERE is that folder.
 WORKS = {
     "apply": "base a.safetensors --prompt w1 --max-new-tokens 2",
+    "check": "a.safetensors --on vllm --base base",
     "compose": "a.safetensors=0.5 b.safetensors -o out.safetensors",
     "convert": "a.safetensors --to peft -o out",
     "copy": "file://HERE/layout#a file://HERE/other#a",

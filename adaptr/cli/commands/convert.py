@@ -10,6 +10,7 @@ from adaptr.cli import options, ranks, show
 from adaptr.cli.output import Output
 from adaptr.errors import UsageError
 from adaptr.foreign.formats import OWN, choices
+from adaptr.serving.profile import names as servers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,7 +44,12 @@ SECTION = "Change"
     help="The base model: what the adapter does not say, and the names of its layers.",
 )
 @click.option("--method", metavar="NAME", help="Write the same change as another method: lora, or full.")
-@click.option("--for", "server", metavar="SERVER", help="A PEFT folder that SERVER loads: vllm, sglang or lorax.")
+@click.option(
+    "--for",
+    "server",
+    metavar="SERVER[@VERSION]",
+    help=f"A PEFT folder that SERVER loads: {options.listed(servers())}.",
+)
 @ranks.options
 def command(output: Output, source: str, method: str | None, server: str | None, **given: Any) -> None:
     """The format of ADAPTER is found by looking. The report says what was kept, renamed and lost; losing anything needs
