@@ -11,6 +11,8 @@ from typing import Any
 CACHED = re.compile(r"models--([^/]+?)--([^/]+)")
 #: How a path begins that can be no name of a hub or registry.
 _PLACE = re.compile(r"[/~.]|[A-Za-z]:[\\/]|file:|.*\\", re.DOTALL)
+#: How the names begin under which GGUF says the base, and its path where it was converted.
+_MADE_OF_PATHS = "general.base_model."
 #: The field of PEFT's configuration that holds either.
 FIELD = "base_model_name_or_path"
 
@@ -33,11 +35,21 @@ def name(name_or_path: str) -> str:
 
 def told(foreign: Mapping[str, Any]) -> dict[str, Any]:
     """What an adapter kept of another tool's configuration, without where that tool had the base."""
+    foreign = {name: _placeless(said) for name, said in foreign.items()}
     peft = foreign.get("peft")
     config = peft.get("config") if isinstance(peft, Mapping) else None
     if not isinstance(peft, Mapping) or not isinstance(config, Mapping):
-        return dict(foreign)
+        return foreign
     said = config.get(FIELD)
     if not isinstance(said, str) or not is_place(said):
-        return dict(foreign)
+        return foreign
     return {**foreign, "peft": {**peft, "config": {**config, FIELD: name(said) or None}}}
+
+
+def _placeless(said: object) -> object:
+    """What was kept of a header, without names that llama.cpp's converter makes of the base's path."""
+    metadata = said.get("metadata") if isinstance(said, Mapping) else None
+    if not isinstance(said, Mapping) or not isinstance(metadata, Mapping):
+        return said
+    kept = {name: text for name, text in metadata.items() if not name.startswith(_MADE_OF_PATHS)}
+    return said if len(kept) == len(metadata) else {**said, "metadata": kept}

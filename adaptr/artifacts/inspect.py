@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptr.adapter import WHOLE, Adapter, Base
-from adaptr.format import digest
+from adaptr.errors import ConfigMissing
+from adaptr.format import digest, gguf
 from adaptr.format.finite import nonfinite
 from adaptr.format.header import Entry
 from adaptr.format.io import open_tensors
@@ -38,8 +39,8 @@ class Inspection:
 
     `trained`: numbers of the method's own tensors; `replaced`: whole parameters of the base; `nbytes`: of all tensors.
     `file_digest`: of the file that holds the tensors. `weights_digest`: the adapter's identity, the same in every
-    format. `nonfinite`: tensors with NaN or infinity, None if nobody looked. `beside`: files in its folder with other
-    weights. `metadata`: what the tool that wrote it put into its header.
+    format, "" where the base is needed to know it. `nonfinite`: tensors with NaN or infinity, None if nobody looked.
+    `beside`: files in its folder with other weights. `metadata`: what the tool that wrote it put into its header.
     """
 
     source: str
@@ -99,7 +100,7 @@ def inspect(source: Given, finite: bool = False, base: nn.Module | Place | None 
         lineage=adapter.lineage,
         training=adapter.training,
         file_digest="" if found.file is None else digest.of_file(found.file),
-        weights_digest=digest.of_adapter(adapter),
+        weights_digest=_identity(adapter),
         nonfinite=tuple(nonfinite(adapter.tensors)) if finite else None,
         beside=found.beside,
         metadata=_metadata(adapter),
@@ -113,6 +114,14 @@ def _metadata(adapter: Adapter) -> dict[str, str]:
     return {name: str(text) for said in kept if isinstance(said, Mapping) for name, text in said.items()}
 
 
+def _identity(adapter: Adapter) -> str:
+    """The weights' digest, "" where only the base says in which order they are."""
+    try:
+        return digest.of_adapter(adapter)
+    except ConfigMissing:
+        return ""
+
+
 def _headed(file: Path) -> bool:
     with open(file, "rb") as stream:
         return stream.read(9)[8:] == b"{"
@@ -122,6 +131,8 @@ def _entries(found: Opened) -> Mapping[str, Entry]:
     """Dtype, shape and size of what is stored."""
     if found.file is not None and _headed(found.file):
         return open_tensors(found.file).header.entries
+    if found.file is not None and gguf.is_gguf(found.file):
+        return gguf.open_header(found.file).entries
     from adaptr.format.io import dtype_shape
 
     tensors = found.adapter.tensors

@@ -1,4 +1,4 @@
-"""A base model without its weights, from a folder's `config.json`: enough to know which modules it has."""
+"""A base model without its weights, of a folder's `config.json` or a GGUF file: enough to know which modules it has."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from adaptr.checkpoint.astray import instead
 from adaptr.checkpoint.drawn import drawn
+from adaptr.checkpoint.from_gguf import configuration
 from adaptr.checkpoint.open import open_checkpoint
 from adaptr.checkpoint.parts import PIPELINE
 from adaptr.errors import AdaptrError, CheckpointError, UsageError, phrases, shown
 from adaptr.files.linked import snapshot
+from adaptr.format.gguf import is_gguf
 from adaptr.untrusted import json_file
 
 if TYPE_CHECKING:
@@ -34,8 +36,8 @@ def skeleton(base: nn.Module | str | os.PathLike[str]) -> nn.Module:
         raise UsageError("a base", got=f"a {type(base).__name__}", want="a folder or a live model")
     if (snapshot(Path(base)) / PIPELINE).is_file():
         return drawn(open_checkpoint(Path(base)))
-    described(base)
-    return _built(snapshot(Path(base)))
+    said = described(base)
+    return imagined(said) if is_gguf(Path(base)) else _built(snapshot(Path(base)))
 
 
 def imagined(config: Mapping[str, Any]) -> nn.Module:
@@ -46,7 +48,9 @@ def imagined(config: Mapping[str, Any]) -> nn.Module:
 
 
 def described(base: str | os.PathLike[str]) -> Mapping[str, Any]:
-    """The `config.json` of a base's folder. Raises `CheckpointError` where there is none."""
+    """The `config.json` of a base's folder, or what a GGUF file says instead. Raises `CheckpointError` without one."""
+    if is_gguf(Path(base)):
+        return configuration(Path(base))
     try:
         return json_file(snapshot(Path(base)) / "config.json", CheckpointError)
     except AdaptrError as error:

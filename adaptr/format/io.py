@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from adaptr import errors as e
 from adaptr.adapter import Adapter, public
@@ -125,12 +125,12 @@ def _tensor(key: str, entry: Entry, raw: bytearray, at: int) -> Tensor:
     return torch.frombuffer(raw, dtype=dtype, count=count, offset=at).reshape(entry.shape)
 
 
-def open_tensors(path: str | os.PathLike[str]) -> Tensors:
-    """The tensors of any safetensors file, header checked."""
+def open_tensors(path: str | os.PathLike[str], read: Callable[[BinaryIO, int], Header] = headers.read) -> Tensors:
+    """The tensors of any safetensors file, header checked. `read`: what reads the header of another container."""
     with opened(Path(path)) as file:
         stamp = _stamp(file.fileno())
         try:
-            header = headers.read(file, os.fstat(file.fileno()).st_size)
+            header = read(file, os.fstat(file.fileno()).st_size)
         except e.HeaderError as error:
             raise error.at(path, hint=phrases.FETCH) from error
         return Tensors(Path(path), header, stamp)

@@ -55,7 +55,7 @@ def test_keys(tmp_path: Path, key: str) -> None:
 @pytest.mark.parametrize(
     ("raw", "said"),
     [
-        (b"GGUF\3\0\0\0", "a GGUF file (llama.cpp)"),
+        (b"GGUF\3\0\0\0", "a GGUF file (llama.cpp) that holds no LoRA"),
         (b"algg\1\0\0\0", "an obsolete llama.cpp adapter (ggla)"),
         (b"\x93NUMPY\1\0", "a NumPy array, as T5X prompts are"),
         (b"\x80\x04]\x94.", "a pickle of no known tool"),

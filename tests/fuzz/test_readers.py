@@ -27,7 +27,7 @@ SLOWEST, LARGEST = 2.0, 200_000
 WELL_FORMED = 0.3
 NAMES = (
     "adapter", "peft", "kohya", "dotted", "pickle", "checkpoint", "receipt", "recipe", "policy", "lock", "reference",
-    "manifest", "index", "search", "credentials", "challenge", "realms", "bundle", "records", "table",
+    "manifest", "index", "search", "credentials", "challenge", "realms", "bundle", "records", "table", "gguf",
 )  # fmt: skip
 
 

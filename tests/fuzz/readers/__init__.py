@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from random import Random
 
-from fuzz.readers import adapters, data, documents, images, models, registry
+from fuzz.readers import adapters, data, documents, ggufs, images, models, registry
 from fuzz.readers.examples import Example, Reader
 
 __all__ = ["Example", "Reader", "examples", "readers"]
@@ -18,7 +18,15 @@ __all__ = ["Example", "Reader", "examples", "readers"]
 
 def readers(folder: Path) -> Mapping[str, Reader]:
     """All readers by name; `folder` is empty and theirs."""
-    made = (*adapters.READERS, *models.READERS, *documents.READERS, *registry.READERS, *data.READERS, *images.READERS)
+    made = (
+        *adapters.READERS,
+        *models.READERS,
+        *documents.READERS,
+        *registry.READERS,
+        *data.READERS,
+        *images.READERS,
+        *ggufs.READERS,
+    )
     return {name: reader for one in made for name, reader in one(folder).items()}
 
 

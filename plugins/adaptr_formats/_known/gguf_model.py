@@ -1,0 +1,12 @@
+"""GGUF, llama.cpp's files: those that hold a model, or an adapter that is no LoRA."""
+
+from __future__ import annotations
+
+from adaptr.foreign import Format, Marks
+
+
+class GgufModel(Format):
+    name = "gguf-model"
+    tool = "llama.cpp"
+    called = "a GGUF file (llama.cpp) that holds no LoRA"
+    marks = Marks(first=(b"GGUF",))
