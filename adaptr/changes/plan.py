@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from adaptr import plugins
 from adaptr.adapter import REPLACED, Adapter
+from adaptr.adapter.paths import paths_of
+from adaptr.adapter.weighting import Layers, Weight
 from adaptr.bulk import buffers
 from adaptr.bulk.change import FLOATS, Change, Layer, Plan, Solid, Span, Tied
 from adaptr.changes import grounds
@@ -16,7 +18,7 @@ from adaptr.checkpoint.apart import apart
 from adaptr.checkpoint.names import Names
 from adaptr.checkpoint.open import Checkpoint
 from adaptr.contract import Member, View
-from adaptr.errors import NotPossible, TargetNotFound, Unsupported, phrases
+from adaptr.errors import NothingChanged, NotPossible, TargetNotFound, Unsupported, phrases
 from adaptr.models.ties import Ties
 
 if TYPE_CHECKING:
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 
 def plan(
     checkpoint: Checkpoint,
-    stack: Sequence[tuple[Adapter, float]],
+    stack: Sequence[tuple[Adapter, Weight]],
     tied: Tied = None,
     replaced: Collection[str] | None = None,
 ) -> Plan:
@@ -43,23 +45,28 @@ def plan(
     changes: dict[str, Change] = {}
     targets = 0
     for whole, weight in stack:
-        for _, adapter, strength in members(whole.replace(tensors=Solid(whole.tensors))):
+        parts = members(whole.replace(tensors=Solid(whole.tensors)))
+        strong = _strengths(whole, parts, weight)
+        for _, adapter, strength in parts:
             targets += len(adapter.targets)
             names.meet(adapter)
             adapter, stacks = apart(names, adapter)
             adapter = adapter.replace(tensors=Solid(adapter.tensors)) if stacks else adapter
             brought = grounds.brought(ties, adapter, replaced)
             for path, target in adapter.targets.items():
-                layer = Layer(adapter, target, weight * strength(stacks.get(path, path)))
+                called = stacks.get(path, path)
+                layer = Layer(adapter, target, strong(called) * strength(called))
+                if layer.weight == 0.0 and not isinstance(weight, int | float):
+                    continue  # a place that is left out
                 if path in brought:
                     for change in grounds.changes(ties, layer, brought[path]):
                         _put(changes, change)
                 else:
                     _add_weight(ties, layer, spans)
                 _add_bias(ties, layer, biases)
-            _add_replaced(ties, adapter, weight, strength, changes)
+            _add_replaced(ties, adapter, strong, strength, changes)
         if whole.parts:
-            _add_replaced(ties, whole, weight, lambda path: 1.0, changes)
+            _add_replaced(ties, whole, strong, lambda path: 1.0, changes)
     for name, ranges in spans.items():
         _refuse_overlap(name, ranges)
         found = tuple(Span(slice(*r), tuple(layers)) for r, layers in sorted(ranges.items()))
@@ -67,6 +74,8 @@ def plan(
     for name, layers in biases.items():
         rows = slice(0, ties.stored(name).entry.shape[0])
         _put(changes, Change(name, ties.stored(name), "bias", (Span(rows, tuple(layers)),)))
+    if not changes and targets:
+        raise NothingChanged("the strengths are 0 at all places: merging would change nothing", hint="give others")
     if not changes:
         raise TargetNotFound(
             "the adapters have no targets: merging would change nothing", hint="look at them with `adaptr inspect`"
@@ -76,6 +85,14 @@ def plan(
     changes |= buffers.grown(names, changes, replaced)
     _refuse_mixed(changes)
     return Plan(dict(sorted(changes.items())), untied, targets)
+
+
+def _strengths(whole: Adapter, parts: Sequence[Member], weight: Weight) -> Callable[[str], float]:
+    """How strong an adapter is at each of its places. Raises `UsageError` for weights that say nothing of one."""
+    if isinstance(weight, int | float):
+        return lambda path: float(weight)
+    layers = Layers(path for _, part, _ in parts for path in paths_of(part))
+    return lambda path: layers.weight(weight, path, whole.label)
 
 
 def members(adapter: Adapter) -> list[Member]:
@@ -122,15 +139,19 @@ def moves_bias(layer: Layer) -> bool:
 
 
 def _add_replaced(
-    ties: Ties, adapter: Adapter, weight: float, strength: Callable[[str], float], changes: dict[str, Change]
+    ties: Ties,
+    adapter: Adapter,
+    strong: Callable[[str], float],
+    strength: Callable[[str], float],
+    changes: dict[str, Change],
 ) -> None:
     for path in adapter.replaced_paths:
         if path in adapter.grounds.values():
             continue  # under the adapter's own delta
         value = adapter.tensors[f"{path}:{REPLACED}"]
-        strong = weight * strength(path)
-        if strong != 1.0:
-            raise phrases.no_strength(path, adapter.label, strong)
+        weight = strong(path) * strength(path)
+        if weight != 1.0:
+            raise phrases.no_strength(path, adapter.label, weight)
         name, stored = ties.find(path)
         _put(changes, Change(name, stored, "replaced", value=value))
 

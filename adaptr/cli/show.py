@@ -175,4 +175,6 @@ def share(part: float) -> str:
 
 def adapter(named: Mapping[str, Any], otherwise: str = "") -> str:
     """An adapter as a merge's receipt names it, with its weight. `otherwise`: what one without a name is called."""
-    return f"{named['name'] or otherwise or named['digest'][:19]} ({named['method']}, weight {named['weight']:g})"
+    weight = named["weight"]
+    said = f"weight {weight:g}" if isinstance(weight, int | float) else "weights by place"
+    return f"{named['name'] or otherwise or named['digest'][:19]} ({named['method']}, {said})"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from adaptr.adapter import Adapter
+from adaptr.adapter.weighting import Weight, stored
 from adaptr.checkpoint.open import Checkpoint
 from adaptr.checkpoint.side_files import CONFIG
 from adaptr.errors import AlreadyAttached, NotMerged
@@ -23,7 +24,7 @@ from adaptr.merging.receipt import Receipt
 MOST = 64
 
 
-def name_adapters(checkpoint: Checkpoint, adapters: Sequence[tuple[Adapter, float]]) -> list[dict[str, Any]]:
+def name_adapters(checkpoint: Checkpoint, adapters: Sequence[tuple[Adapter, Weight]]) -> list[dict[str, Any]]:
     """How the receipt names the adapters. Raises `AlreadyAttached` for one that is there twice, or merged already."""
     before = _merged_before(checkpoint.root / receipt.FOLDER)
     named: list[dict[str, Any]] = []
@@ -38,7 +39,7 @@ def name_adapters(checkpoint: Checkpoint, adapters: Sequence[tuple[Adapter, floa
                 f"adapter `{adapter.label}` is merged into `{checkpoint.root.name}` already",
                 hint="unmerge it first, or merge into the base with the sum of the weights",
             )
-        named.append({"weights": weights, "method": adapter.method, "name": adapter.name, "weight": weight})
+        named.append({"weights": weights, "method": adapter.method, "name": adapter.name, "weight": stored(weight)})
     return named
 
 
@@ -52,7 +53,7 @@ def _merged_before(folder: Path) -> set[str]:
 
 
 def save_adapters(
-    adapters: Sequence[tuple[Adapter, float]], named: Sequence[dict[str, Any]], folder: Path
+    adapters: Sequence[tuple[Adapter, Weight]], named: Sequence[dict[str, Any]], folder: Path
 ) -> list[dict[str, Any]]:
     """Put the adapters beside the receipt in `folder`; returns their names with the digests of these files."""
     found = []

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from adaptr.adapter import Adapter
+from adaptr.adapter.weighting import Weight
 from adaptr.bulk import workers
 from adaptr.bulk.change import Plan, Tied
 from adaptr.changes.plan import plan
@@ -80,7 +81,8 @@ def merge(
 ) -> MergeReport:
     """Write the checkpoint `base` with `adapters` merged in to the folder `out`, which appears whole or not at all.
 
-    `adapters`: one, or several: sources or adapters, alone or with a weight: `["style", ("tone.safetensors", 0.5)]`.
+    `adapters`: one, or several: sources or adapters, alone or with a weight: `["style", ("tone.safetensors", 0.5)]`. A
+    weight is a number, a gradient over the layers, or either by pattern of the path (`adaptr.adapter.weighting`).
     `tied`: what happens to tied weights that change, "both" or "untie". `receipt`: keep what a bit-exact `unmerge`
     needs. `any_base`: go on although an adapter says that it is of another base. `ignore_beside`: merge an adapter
     without the other weights in its folder, which raise `WeightsBeside` else.
@@ -97,7 +99,7 @@ def merge(
 
 def _merged(
     base: Path,
-    adapters: Sequence[tuple[Adapter, float]],
+    adapters: Sequence[tuple[Adapter, Weight]],
     out: Path,
     force: bool,
     tied: Tied,

@@ -7,8 +7,10 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from adaptr.adapter import weighting
 from adaptr.bulk.change import FLOATS
 from adaptr.checkpoint.side_files import CHANGEABLE
+from adaptr.errors import UsageError
 from adaptr.files.linked import is_name
 from adaptr.format.header import MAX_DIMS, MAX_INT, Header
 
@@ -60,6 +62,21 @@ def _is_adapter(it: object) -> bool:
 
 
 def _is_weight(it: object) -> bool:
+    """A number, or what `weighting.stored` makes of gradients and patterns."""
+    if isinstance(it, dict):
+        return all(isinstance(one, list) and len(one) == 2 for one in it.get("patterns") or [0]) and _restores(it)
+    return _restores(it) if isinstance(it, list) else _is_number(it)
+
+
+def _restores(it: object) -> bool:
+    try:
+        weighting.restored(it, "")
+    except UsageError:
+        return False
+    return True
+
+
+def _is_number(it: object) -> bool:
     return isinstance(it, int | float) and not isinstance(it, bool) and abs(it) < MAX_INT
 
 

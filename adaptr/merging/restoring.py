@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from adaptr.adapter import Adapter
+from adaptr.adapter.weighting import Weight as Strength
 from adaptr.bulk import workers
 from adaptr.bulk.blocks import Inverse, Kept, Weight, in_order
 from adaptr.bulk.change import Change, Plan
@@ -65,7 +66,7 @@ class Job:
     """The tensors to restore."""
 
     def __init__(
-        self, checkpoint: Checkpoint, paper: Receipt, stack: list[tuple[Adapter, float]], meter: Meter
+        self, checkpoint: Checkpoint, paper: Receipt, stack: list[tuple[Adapter, Strength]], meter: Meter
     ) -> None:
         self.paper, self.meter = paper, meter
         notes: Mapping[str, Any] = paper.document["tensors"]

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from adaptr.adapter import Adapter
+from adaptr.adapter import Adapter, weighting
 from adaptr.checkpoint.open import Checkpoint, open_checkpoint
 from adaptr.checkpoint.rewrite import copy_side_files, rewrite
 from adaptr.errors import NotMerged
@@ -61,7 +61,8 @@ def unmerge(
             f"`{checkpoint.root}` was merged with `--no-receipt`: its receipt names the base but can't restore it",
             hint="use the base itself",
         )
-    stack = [(_adapter(paper, number), float(entry["weight"])) for number, entry in enumerate(paper.adapters)]
+    weights = [weighting.restored(entry["weight"], entry["name"]) for entry in paper.adapters]
+    stack = [(_adapter(paper, number), weight) for number, weight in enumerate(weights)]
     with replacing_folder(Path(out), force) as folder:
         meter = Meter(checkpoint.nbytes, "unmerging", progress)
         job = Job(checkpoint, paper, stack, meter)

@@ -33,7 +33,7 @@ _INNER = {
 
 
 @functools.cache
-def _blocks() -> Mapping[str, tuple[str, ...]]:
+def blocks() -> Mapping[str, tuple[str, ...]]:
     """Blocks of convolutions and of attention, and changes of size: diffusers' name to what LDM may call it."""
     found: dict[str, tuple[str, ...]] = {
         "mid_block.resnets.0": ("middle_block.0",),
@@ -57,7 +57,7 @@ def _blocks() -> Mapping[str, tuple[str, ...]]:
 @functools.cache
 def _back() -> Mapping[str, str]:
     alone = {ldm: name for name, ldm in _ALONE.items()}
-    return {**{ldm: name for name, many in _blocks().items() for ldm in many}, **alone}
+    return {**{ldm: name for name, many in blocks().items() for ldm in many}, **alone}
 
 
 def others(path: str) -> Iterator[Spelling]:
@@ -70,7 +70,7 @@ def _to_ldm(path: str) -> Iterator[str]:
     if path in _ALONE:
         yield _ALONE[path]
     for block, inner in _cuts(path):
-        for ldm in _blocks().get(block, ()):
+        for ldm in blocks().get(block, ()):
             if ".resnets." not in block:
                 yield f"{ldm}{inner}"
             elif inner[1:] in _INNER:

@@ -142,8 +142,8 @@ def opened(given: Given, base: nn.Module | Path | None = None, tell: bool = True
     return open_adapter(one(given), base, tell).adapter
 
 
-def stacked(given: Several, base: Path) -> list[tuple[Adapter, float]]:
-    """All of them with one number each as their weight, read for the checkpoint at `base`."""
+def stacked(given: Several, base: Path) -> list[tuple[Adapter, weighting.Weight]]:
+    """All of them with their weights, read for the checkpoint at `base`."""
     folder = base if base.is_dir() else None
     read = [(opened(each.what, folder, tell=False), each.weight) for each in several(given)]
-    return [(adapter, weighting.number(weight, adapter.label)) for adapter, weight in read]
+    return [(adapter, weighting.checked(weight, adapter.label)) for adapter, weight in read]

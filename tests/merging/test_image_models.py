@@ -105,6 +105,22 @@ def test_a_fused_module_goes_into_the_three_that_diffusers_has(shared: Path, tmp
     assert (tmp_path / "back" / part).read_bytes() == (base / part).read_bytes()
 
 
+def test_strengths_by_block(shared: Path, tmp_path: Path) -> None:
+    refs = shared / "formats-refs" / "kohya" / "sd15"
+    base = pipeline(tmp_path / "sd15", before := base_of(refs))
+    weights = {"*": 1.0, "unet.mid_block.*": 0.5, "text_encoder*": 0.0}
+    report = adaptr.merge(base, [(refs / "lora.safetensors", weights)], tmp_path / "out")
+    found, expected = read(tmp_path / "out"), load_file(refs / "expected.safetensors")
+    for name, delta in expected.items():
+        strength = 0.0 if name.startswith("text") else 0.5 if "mid_block" in name else 1.0
+        torch.testing.assert_close(found[name] - before[name], strength * delta.float(), atol=1e-6, rtol=0)
+    assert report.tensors == sum(not name.startswith("text") for name in expected)
+    assert adaptr.verify(tmp_path / "out", base, [(refs / "lora.safetensors", weights)]).exact
+    adaptr.unmerge(tmp_path / "out", tmp_path / "back")
+    assert read(tmp_path / "back").keys() == before.keys()
+    assert all(torch.equal(tensor, before[name]) for name, tensor in read(tmp_path / "back").items())
+
+
 def only_of(source: Path, path: str, folder: Path) -> Path:
     """An adapter with one of the targets."""
     adapter = adaptr.load(source)

@@ -10,9 +10,10 @@ from adaptr.cli import options, show
 from adaptr.cli.options import ADAPTER, Weighted
 from adaptr.cli.output import Output
 from adaptr.cli.progress import bar
+from adaptr.cli.weights import by_place, weight_option
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from adaptr.merging.merge import MergeReport
 
@@ -24,6 +25,7 @@ SECTION = "Merge"
     "merge",
     "adaptr merge ./llama style.safetensors -o ./llama-style",
     "adaptr merge ./llama style.safetensors=0.7 peft-folder/=0.3 -o ./mixed",
+    "adaptr merge sdxl.safetensors style.safetensors --weight lbw:MIDD -o ./sdxl-style",
     "adaptr merge ./gpt2 head.safetensors -o ./out --tied untie --no-receipt",
     summary=SUMMARY,
 )
@@ -32,9 +34,12 @@ SECTION = "Merge"
 @options.output_option("The folder of the merged checkpoint.")
 @click.option("--tied", type=click.Choice(("both", "untie")), help="What to do with tied weights that change.")
 @click.option("--receipt/--no-receipt", default=True, help="Keep what a bit-exact unmerge needs.  [default: receipt]")
+@weight_option
 @options.any_base_option
 @click.option("--ignore-beside", is_flag=True, help="Leave out other weights that lie in an adapter's folder.")
-def command(output: Output, base: str, adapters: tuple[Weighted, ...], **given: Any) -> None:
+def command(
+    output: Output, base: str, adapters: tuple[Weighted, ...], weights: Mapping[str, float] | None, **given: Any
+) -> None:
     """BASE is a folder with safetensors; it is streamed, so memory does not grow with the model. All adapters go in at
     once, each at its weight, computed in fp32 and rounded once. The folder OUT is complete or not there, and loads like
     BASE.
@@ -42,7 +47,7 @@ def command(output: Output, base: str, adapters: tuple[Weighted, ...], **given: 
     import adaptr
 
     with bar(output, "merging") as progress:
-        report = adaptr.merge(base, adapters, progress=progress, **given)
+        report = adaptr.merge(base, by_place(adapters, weights), progress=progress, **given)
     output.tell(report.as_dict(), _blocks(report))
 
 

@@ -13,10 +13,11 @@ from adaptr.cli import options, show
 from adaptr.cli.options import ADAPTER, Weighted
 from adaptr.cli.output import Output
 from adaptr.cli.progress import bar
+from adaptr.cli.weights import by_place, weight_option
 from adaptr.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from adaptr.bulk.change import Tied
     from adaptr.merging.verify import VerifyReport
@@ -41,6 +42,7 @@ SHOWN = 10
 @click.option("--base", type=click.Path(), metavar="BASE", help="What was merged into.")
 @click.option("--adapter", "adapters", multiple=True, type=ADAPTER, metavar="A[=W]", help="As merged.")
 @click.option("--tied", type=click.Choice(("both", "untie")), help="As merged; what the receipt says, if it is there.")
+@weight_option
 @options.any_base_option
 @click.option("--key", "keys", multiple=True, type=click.Path(), metavar="PUB", help="A public key to trust, in PEM.")
 @click.option(
@@ -54,6 +56,7 @@ def command(
     base: str | None,
     adapters: tuple[Weighted, ...],
     tied: Tied,
+    weights: Mapping[str, float] | None,
     any_base: bool,
     keys: tuple[str, ...],
     roots: tuple[str, ...],
@@ -68,7 +71,7 @@ def command(
 
     Without anything: that every blob in the store is what its digest says. Exit code 1 says that some are not.
     """
-    signed, merged = bool(keys or roots or signature), bool(base or adapters or tied or any_base)
+    signed, merged = bool(keys or roots or signature), bool(base or adapters or tied or weights or any_base)
     if signed + merged + repair > 1:
         raise UsageError(
             "`--base` and `--adapter`, `--key`, and `--repair` each prove another thing", hint="give one of them"
@@ -84,7 +87,7 @@ def command(
     import adaptr
 
     with bar(output, "verifying") as progress:
-        report = adaptr.verify(what, base, adapters, tied=tied, any_base=any_base, progress=progress)
+        report = adaptr.verify(what, base, by_place(adapters, weights), tied=tied, any_base=any_base, progress=progress)
     output.tell(report.as_dict(), _blocks(report))
     return 0 if report.ok else 1
 
