@@ -172,13 +172,13 @@ def _named(parents: object, nodes: dict[str, Node]) -> Iterator[str]:
 
 
 def _has_receipt(source: Path) -> bool:
-    return source.is_dir() and (source / receipt.FOLDER / receipt.FILE).is_file()
+    return (receipt.place(source) / receipt.FILE).is_file()
 
 
 def _receipts(folder: Path) -> list[Path]:
     """The receipt's folder of a checkpoint, and those of merges before: adapters lie beside receipts."""
     found: list[Path] = []
-    at = folder / receipt.FOLDER
+    at = receipt.place(folder)
     while (at / receipt.FILE).is_file() and len(found) < MOST:
         found.append(at)
         at = at / receipt.PARENT

@@ -59,6 +59,11 @@ def strangers(folder: Path) -> Iterator[str]:
             yield f"{name} (changed since)"
 
 
+def knows(folder: Path, name: str, file: Path) -> bool:
+    """Whether `file` is as the record of `folder` has it under `name`."""
+    return (_recorded(folder) or {}).get(name) == fingerprint(file)
+
+
 def fingerprint(path: Path) -> str:
     """A digest of a file's size and content, of evenly spaced blocks where it is long; "unreadable" if it is that."""
     try:

@@ -26,7 +26,7 @@ MOST = 64
 
 def name_adapters(checkpoint: Checkpoint, adapters: Sequence[tuple[Adapter, Weight]]) -> list[dict[str, Any]]:
     """How the receipt names the adapters. Raises `AlreadyAttached` for one that is there twice, or merged already."""
-    before = _merged_before(checkpoint.root / receipt.FOLDER)
+    before = _merged_before(receipt.place(checkpoint.root))
     named: list[dict[str, Any]] = []
     for adapter, weight in adapters:
         weights = digest.of_adapter(adapter)
@@ -73,15 +73,18 @@ def describe_base(checkpoint: Checkpoint) -> dict[str, Any]:
     beside = checkpoint.side_files()
     if beside:
         found["files"] = {name: digest.of_file(path) for name, path in beside.items()}
-    for key, path in (("config", CONFIG), ("receipt", f"{receipt.FOLDER}/{receipt.FILE}")):
-        if (checkpoint.root / path).is_file():
-            found[key] = digest.of_file(checkpoint.root / path)
+    for key, path in (
+        ("config", checkpoint.root / CONFIG),
+        ("receipt", receipt.place(checkpoint.root) / receipt.FILE),
+    ):
+        if path.is_file():
+            found[key] = digest.of_file(path)
     return found
 
 
 def keep_parent(checkpoint: Checkpoint, folder: Path) -> None:
     """Keep the receipt of a base that was merged itself, so that the next `unmerge` has it too."""
-    mine = checkpoint.root / receipt.FOLDER
+    mine = receipt.place(checkpoint.root)
     if (mine / receipt.FILE).is_file():
         _copy(receipt.read_from(mine / receipt.FILE), folder / receipt.FOLDER / receipt.PARENT)
 

@@ -24,9 +24,8 @@ from adaptr.checkpoint.rewrite import Layout, NewTensor, copy_side_files, layout
 from adaptr.checkpoint.side_files import CONFIG
 from adaptr.checkpoint.stream import digest_of
 from adaptr.errors import NothingChanged
-from adaptr.files import replacing_folder, require_folder
 from adaptr.files.meter import Meter, Progress
-from adaptr.merging import lineage, receipt
+from adaptr.merging import lineage, placing, receipt
 from adaptr.merging.configuration import configured
 from adaptr.merging.filling import Filling
 from adaptr.merging.measured import Measured
@@ -81,6 +80,8 @@ def merge(
 ) -> MergeReport:
     """Write the checkpoint `base` with `adapters` merged in to the folder `out`, which appears whole or not at all.
 
+    Of a base that is one file, `out` is a file if it is called `*.safetensors`, with the receipt in a folder beside.
+
     `adapters`: one, or several: sources or adapters, alone or with a weight: `["style", ("tone.safetensors", 0.5)]`. A
     weight is a number, a gradient over the layers, or either by pattern of the path (`adaptr.adapter.weighting`).
     `tied`: what happens to tied weights that change, "both" or "untie". `receipt`: keep what a bit-exact `unmerge`
@@ -109,15 +110,15 @@ def _merged(
 ) -> MergeReport:
     """`exact`: the receipt holds what a bit-exact `unmerge` needs."""
     started = time.perf_counter()
-    require_folder(out, force, reads(base, *(adapter for adapter, _ in adapters)))
     checkpoint = open_checkpoint(base)
+    placing.require(checkpoint, out, force, reads(base, *(adapter for adapter, _ in adapters)))
     named = lineage.name_adapters(checkpoint, adapters)
     todo = plan(checkpoint, adapters, tied)
     compared = require_base(checkpoint, [adapter for adapter, _ in adapters], any_base)
     config, said = configured(checkpoint, todo, [adapter for adapter, _ in adapters])
     tokenizer, brought = carried(checkpoint, [adapter for adapter, _ in adapters])
     new = _new_tensors(checkpoint, todo)
-    with replacing_folder(out, force) as folder, receipt.Spool(folder) as blobs:
+    with placing.placed(checkpoint, out, force) as folder, receipt.Spool(folder) as blobs:
         lineage.keep_parent(checkpoint, folder)
         (folder / receipt.FOLDER).mkdir(exist_ok=True)
         named = lineage.save_adapters(adapters, named, folder / receipt.FOLDER)

@@ -1,8 +1,8 @@
 """The receipt of a merge: what makes it traceable, and what makes `unmerge` bit-exact without the base.
 
-`OUT/adaptr/receipt.safetensors` holds a canonical JSON document (who was merged, by digest; the sha256 of every base
-tensor that changed) and, unless the merge was asked to leave them out, the patches; the adapters lie beside it, named
-by digest.
+`OUT/adaptr/receipt.safetensors`, or of one file `OUT.safetensors.adaptr/receipt.safetensors`, holds a canonical JSON
+document (who was merged, by digest; the sha256 of every base tensor that changed) and, unless the merge was asked to
+leave them out, the patches; the adapters lie beside it, named by digest.
 """
 
 from __future__ import annotations
@@ -148,16 +148,26 @@ class Receipt:
                 yield file.read(min(CHUNK, entry.nbytes - at))
 
 
+def place(root: Path) -> Path:
+    """The folder of a checkpoint's receipt: in the checkpoint's own, or beside its one file."""
+    return beside(root) if root.is_file() else root / FOLDER
+
+
+def beside(file: Path) -> Path:
+    """The folder of the receipt of a checkpoint that is, or will be, one file."""
+    return file.with_name(f"{file.name}.{FOLDER}")
+
+
 def adapter_name(digest: str) -> str:
     return digest.removeprefix("sha256:")[:16] + ".adaptr.safetensors"
 
 
-def read(folder: Path) -> Receipt:
+def read(root: Path) -> Receipt:
     """The receipt of a merged checkpoint. Raises `NotMerged` if there is none."""
-    path = folder / FOLDER / FILE
+    path = place(root) / FILE
     if not path.is_file():
         raise NotMerged(
-            f"`{folder}` has no receipt (`{FOLDER}/{FILE}`): it was not merged by adaptr, or moved without it",
+            f"`{root}` has no receipt (`{path.parent.name}/{FILE}`): it was not merged by adaptr, or moved without it",
             hint="put the receipt back, or use the base itself",
         )
     return read_from(path)

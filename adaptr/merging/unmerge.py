@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,9 @@ from adaptr.adapter import Adapter, weighting
 from adaptr.checkpoint.open import Checkpoint, open_checkpoint
 from adaptr.checkpoint.rewrite import copy_side_files, rewrite
 from adaptr.errors import NotMerged
-from adaptr.files import replacing_folder, require_folder
 from adaptr.files.meter import Meter, Progress
 from adaptr.format import digest, read
-from adaptr.merging import lineage, receipt
+from adaptr.merging import lineage, placing, receipt
 from adaptr.merging.proof import Proof, prove
 from adaptr.merging.receipt import Receipt
 from adaptr.merging.receipt_check import FILE_BLOB
@@ -53,9 +52,10 @@ def unmerge(
     """
     started = time.perf_counter()
     source = resolve(merged).path
-    require_folder(Path(out), force, reads(source))
     checkpoint = open_checkpoint(source)
+    placing.require(checkpoint, Path(out), force, reads(source))
     paper = receipt.read(checkpoint.root)
+    checkpoint = _as_the_base_was_called(checkpoint, paper)
     if not paper.exact:
         raise NotMerged(
             f"`{checkpoint.root}` was merged with `--no-receipt`: its receipt names the base but can't restore it",
@@ -63,7 +63,7 @@ def unmerge(
         )
     weights = [weighting.restored(entry["weight"], entry["name"]) for entry in paper.adapters]
     stack = [(_adapter(paper, number), weight) for number, weight in enumerate(weights)]
-    with replacing_folder(Path(out), force) as folder:
+    with placing.placed(checkpoint, Path(out), force) as folder:
         meter = Meter(checkpoint.nbytes, "unmerging", progress)
         job = Job(checkpoint, paper, stack, meter)
         rewrite(layouts(checkpoint, paper), folder, frozenset(job.todo), job.fill, meter.add)
@@ -73,6 +73,17 @@ def unmerge(
         written = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     seconds, notes = time.perf_counter() - started, _notes(proof)
     return UnmergeReport(str(out), len(job.todo), written, paper.adapters, seconds, proof.compared, proof.taken, notes)
+
+
+def _as_the_base_was_called(checkpoint: Checkpoint, paper: Receipt) -> Checkpoint:
+    """One file may be called otherwise than the base's: the receipt says what that was."""
+    names = [*paper.document["base"]["headers"]]
+    if not checkpoint.root.is_file() or len(names) != 1:
+        return checkpoint
+    (shard,) = checkpoint.shards
+    renamed = replace(shard, name=names[0])
+    tensors = {name: replace(stored, shard=renamed) for name, stored in checkpoint.tensors.items()}
+    return replace(checkpoint, shards=(renamed,), tensors=tensors)
 
 
 def _adapter(paper: Receipt, number: int) -> Adapter:

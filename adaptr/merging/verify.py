@@ -119,7 +119,7 @@ def verify(
 
 def _told(merged: Checkpoint) -> receipt.Receipt | None:
     """The merge's receipt, if it left one: what it was told of tied weights, and in which arithmetic it was done."""
-    there = (merged.root / receipt.FOLDER / receipt.FILE).is_file()
+    there = (receipt.place(merged.root) / receipt.FILE).is_file()
     return receipt.read(merged.root) if there else None
 
 

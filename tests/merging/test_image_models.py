@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 import adaptr
 from adaptr.checkpoint import open_checkpoint
-from adaptr.errors import CheckpointError, TargetNotFound, Unsupported
+from adaptr.errors import AlreadyAttached, CheckpointError, OutputExists, TargetNotFound, Unsupported
 from image_bases import Tensors, one_file, pipeline, read
 
 #: What a published file of one calls SDXL's parts, and OpenCLIP the modules of a layer.
@@ -75,6 +75,44 @@ def test_sdxl_in_one_file_by_the_names_that_it_was_published_with(shared: Path, 
     assert adaptr.verify(tmp_path / "out", base, refs / "lora.safetensors").exact
     adaptr.unmerge(tmp_path / "out", tmp_path / "back")
     assert (tmp_path / "back" / "sdxl.safetensors").read_bytes() == base.read_bytes()
+
+
+def test_one_file_becomes_one_file_and_back(shared: Path, tmp_path: Path) -> None:
+    refs = shared / "formats-refs" / "kohya" / "sdxl"
+    base, out = (
+        one_file(tmp_path / "sdxl.safetensors", published(before := base_of(refs))),
+        tmp_path / "out.safetensors",
+    )
+    adaptr.merge(base, refs / "lora.safetensors", out)
+    moved_as_expected(as_before(load_file(out)), before, refs)
+    assert adaptr.verify(out, base, refs / "lora.safetensors").exact
+    with pytest.raises(AlreadyAttached):
+        adaptr.merge(out, refs / "lora.safetensors", tmp_path / "twice.safetensors")
+    with pytest.raises(OutputExists):
+        adaptr.merge(base, refs / "lora.safetensors", out)
+    adaptr.merge(base, refs / "lora.safetensors", out, force=True)
+    adaptr.unmerge(out, tmp_path / "back.safetensors")
+    assert (tmp_path / "back.safetensors").read_bytes() == base.read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "back.safetensors", "out.safetensors", "out.safetensors.adaptr", "sdxl.safetensors",
+    ]  # fmt: skip
+    out.write_bytes(base.read_bytes())
+    with pytest.raises(OutputExists):
+        adaptr.merge(base, refs / "lora.safetensors", out, force=True)
+
+
+def test_merges_of_one_file_come_out_in_turn(shared: Path, tmp_path: Path) -> None:
+    refs = shared / "formats-refs" / "kohya" / "sdxl"
+    base, lora = one_file(tmp_path / "sdxl.safetensors", published(base_of(refs))), refs / "lora.safetensors"
+    path = "unet.middle_block.1.proj_in"
+    part = only_of(lora, path, tmp_path)
+    adaptr.merge(base, part, tmp_path / "one.safetensors")
+    adaptr.merge(tmp_path / "one.safetensors", lora, tmp_path / "two.safetensors")
+    adaptr.unmerge(tmp_path / "two.safetensors", tmp_path / "one-again.safetensors")
+    adaptr.unmerge(tmp_path / "one-again.safetensors", tmp_path / "back.safetensors")
+    assert (tmp_path / "back.safetensors").read_bytes() == base.read_bytes()
+    names = [node.name for node in adaptr.log(tmp_path / "two.safetensors").nodes]
+    assert len(names) == 5
 
 
 @pytest.mark.parametrize("prefix", ["model.diffusion_model.", ""])

@@ -25,13 +25,13 @@ SECTION = "Merge"
     "merge",
     "adaptr merge ./llama style.safetensors -o ./llama-style",
     "adaptr merge ./llama style.safetensors=0.7 peft-folder/=0.3 -o ./mixed",
-    "adaptr merge sdxl.safetensors style.safetensors --weight lbw:MIDD -o ./sdxl-style",
+    "adaptr merge sdxl.safetensors style.safetensors=0.8 --weight lbw:MIDD -o sdxl-style.safetensors",
     "adaptr merge ./gpt2 head.safetensors -o ./out --tied untie --no-receipt",
     summary=SUMMARY,
 )
 @click.argument("base", type=click.Path())
 @click.argument("adapters", nargs=-1, required=True, type=ADAPTER, metavar="ADAPTER[=W]...")
-@options.output_option("The folder of the merged checkpoint.")
+@options.output_option("The merged checkpoint: a folder, or a file of a base that is one.")
 @click.option("--tied", type=click.Choice(("both", "untie")), help="What to do with tied weights that change.")
 @click.option("--receipt/--no-receipt", default=True, help="Keep what a bit-exact unmerge needs.  [default: receipt]")
 @weight_option
@@ -40,9 +40,10 @@ SECTION = "Merge"
 def command(
     output: Output, base: str, adapters: tuple[Weighted, ...], weights: Mapping[str, float] | None, **given: Any
 ) -> None:
-    """BASE is a folder with safetensors; it is streamed, so memory does not grow with the model. All adapters go in at
-    once, each at its weight, computed in fp32 and rounded once. The folder OUT is complete or not there, and loads like
-    BASE.
+    """BASE is a folder with safetensors, a pipeline of diffusers, or one file; it is streamed, so memory does not grow
+    with the model. All adapters go in at once, each at its weight, computed in fp32 and rounded once. OUT is complete
+    or not there, and loads like BASE; with `.safetensors` behind its name it is one file as BASE is, and the receipt
+    lies beside it in OUT.adaptr.
     """
     import adaptr
 

@@ -26,7 +26,7 @@ SECTION = "Merge"
     summary=SUMMARY,
 )
 @click.argument("merged", type=click.Path())
-@options.output_option("The folder of the restored base.")
+@options.output_option("The restored base: a folder, or a file of a checkpoint that is one.")
 def command(output: Output, merged: str, **place: Any) -> None:
     """MERGED is what `adaptr merge` wrote. The receipt in it is enough: neither the base nor the adapters are needed.
     Every tensor is checked against the base's digest.

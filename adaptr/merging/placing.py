@@ -1,0 +1,62 @@
+"""Where a checkpoint goes that a merge or unmerge writes, and where its receipt is: in its folder, or beside its file.
+
+A base that is one file may become one file: `-o OUT.safetensors`. Its receipt is in a folder, `OUT.safetensors.adaptr`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from adaptr.checkpoint.open import Checkpoint
+from adaptr.files import record, replacing_folder, require_apart, require_file, require_folder
+from adaptr.merging.receipt import FOLDER, beside
+
+#: Where the file is while its receipt takes its place.
+MADE = "made"
+
+
+def is_file(checkpoint: Checkpoint, out: Path) -> bool:
+    """Whether the output is to be one file, as the base is."""
+    return checkpoint.root.is_file() and out.suffix == ".safetensors"
+
+
+def require(checkpoint: Checkpoint, out: Path, force: bool, inputs: Iterable[Path]) -> None:
+    """Raises `OutputExists` where nothing may be written, before anything is."""
+    if not is_file(checkpoint, out):
+        require_folder(out, force, inputs)
+        return
+    inputs = [*inputs]
+    require_folder(beside(out), force, inputs)
+    if force and out.is_file() and record.knows(beside(out), f"{MADE}/{out.name}", out):
+        require_apart(out, inputs)
+    else:
+        require_file(out, force, inputs)
+
+
+@contextmanager
+def placed(checkpoint: Checkpoint, out: Path, force: bool) -> Iterator[Path]:
+    """A folder to fill with a checkpoint; it becomes `out` at the end of the block, or vanishes if the block fails."""
+    if not is_file(checkpoint, out):
+        with replacing_folder(out, force) as folder:
+            yield folder
+        return
+    papers = beside(out)
+    with replacing_folder(papers, force) as whole:
+        folder = whole / MADE
+        folder.mkdir()
+        yield folder
+        for path in (folder / FOLDER).iterdir() if (folder / FOLDER).is_dir() else ():
+            path.rename(whole / path.name)
+        if (folder / FOLDER).is_dir():
+            (folder / FOLDER).rmdir()
+        (made,) = folder.iterdir()
+        made.rename(folder / out.name)
+    # the file comes last: where it is, its receipt is too
+    os.replace(papers / MADE / out.name, out)
+    (papers / MADE).rmdir()
+    if [path.name for path in papers.iterdir()] == [record.NAME]:  # of a base that has no receipt
+        (papers / record.NAME).unlink()
+        papers.rmdir()
