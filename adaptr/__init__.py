@@ -123,6 +123,7 @@ if TYPE_CHECKING:
     from adaptr.runtime.stack import stack as stack
     from adaptr.sources.disk import load as load
     from adaptr.sources.disk import save as save
+    from adaptr.sources.resolve import source as source
     from adaptr.strategies.base import Strategy as Strategy
     from adaptr.strategies.core import InCore as InCore
     from adaptr.strategies.elementwise import Elementwise as Elementwise

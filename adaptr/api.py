@@ -7,6 +7,7 @@ from typing import Any
 #: Function to its room.
 HOME = {
     "load": "adaptr.sources.disk",
+    "source": "adaptr.sources.resolve",
     "save": "adaptr.sources.disk",
     "create": "adaptr.runtime.attaching",
     "attach": "adaptr.runtime.attaching",

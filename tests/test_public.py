@@ -16,7 +16,7 @@ NAMES = [
     "__version__", "apply", "attach", "check", "checkpointing", "compose", "convert", "convert_method", "create",
     "diff", "errors", "evaluate", "extract", "fit", "hookspecs", "inspect", "learn", "list", "load", "log", "merge",
     "plan", "plugins", "pool", "pull", "push", "quantize", "resize", "roles", "save", "search", "serve", "sign",
-    "stack", "strategies", "tag", "targets", "train", "tune", "unmerge", "verify",
+    "source", "stack", "strategies", "tag", "targets", "train", "tune", "unmerge", "verify",
 ]  # fmt: skip
 
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 from click.shell_completion import CompletionItem
 
 from adaptr.cli.output import Output
 from adaptr.errors import UsageError
+
+if TYPE_CHECKING:
+    from adaptr.sources.resolve import Source
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -125,9 +128,9 @@ def fields(pairs: tuple[str, ...]) -> dict[str, Any]:
 
 
 class Weighted(NamedTuple):
-    """An adapter as it was named, and its weight."""
+    """An adapter as it was named, with what was said of it, and its weight."""
 
-    source: str
+    source: str | Source
     weight: float
 
 

@@ -9,6 +9,7 @@ import click
 
 if TYPE_CHECKING:
     from adaptr.cli.options import Weighted
+    from adaptr.sources.resolve import Source
 
 #: What a list of strengths by block of a U-Net begins with.
 BLOCKS = "lbw:"
@@ -47,7 +48,7 @@ weight_option = click.option(
 )
 
 
-def by_place(adapters: Sequence[Weighted], weights: Mapping[str, float] | None) -> list[tuple[str, Any]]:
+def by_place(adapters: Sequence[Weighted], weights: Mapping[str, float] | None) -> list[tuple[str | Source, Any]]:
     """Adapters with their numbers, or with these times what is said for each place."""
     from adaptr.adapter.weighting import scaled
 

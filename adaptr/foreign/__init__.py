@@ -12,12 +12,16 @@ from typing import TYPE_CHECKING
 
 from adaptr.foreign.format import Format, Marks, Written
 from adaptr.foreign.formats import OWN, choices, claimed, get, names, packable
+from adaptr.foreign.supplied import NOTHING, Supplied
 
 if TYPE_CHECKING:
     from adaptr.adapter import Adapter
     from adaptr.foreign.format import BaseModel
 
-__all__ = ["OWN", "Format", "Marks", "Written", "choices", "claimed", "get", "names", "of", "packable", "require"]
+__all__ = [
+    "NOTHING", "OWN", "Format", "Marks", "Supplied", "Written", "choices", "claimed", "get", "names", "of", "packable",
+    "require",
+]  # fmt: skip
 
 
 def of(path: Path) -> Format:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, final
 
 from adaptr.errors import LossyConversion, UnknownFormat, Unsupported
+from adaptr.foreign.supplied import NOTHING, Supplied
 
 if TYPE_CHECKING:
     import os
@@ -94,15 +95,18 @@ class Format:
     marks: ClassVar[Marks] = Marks()
     #: Whether it is written as a folder; else as a file.
     folder: ClassVar[bool] = True
+    #: What its files may lack that people then have to say: fields of `Supplied`.
+    asks: ClassVar[frozenset[str]] = frozenset()
 
     def locate(self, seen: Seen) -> Path | None:
         """The file with the tensors of an adapter in this format, None where there is none."""
         return self.marks.locate(seen)
 
-    def read(self, path: Path, base: BaseModel | None = None) -> Adapter:
+    def read(self, path: Path, base: BaseModel | None = None, supplied: Supplied = NOTHING) -> Adapter:
         """The adapter at `path`, whose `source` is the file with its tensors, which stay there until asked for.
 
-        `base`: a folder with a `config.json`, a live model, or None. Raises a `ForeignError` or `Unsupported`.
+        `base`: a folder with a `config.json`, a live model, or None. `supplied`: of what the format `asks` for, what
+        was said; what the file holds is refused (`supplied.refuse`). Raises a `ForeignError` or `Unsupported`.
         """
         raise Unsupported(
             f"adaptr can't read {self.called} yet",
@@ -127,6 +131,12 @@ class Format:
     def about(self, config: Mapping[str, Any]) -> Mapping[str, str]:
         """What a configuration says of its adapter: `method`, `rank`, `base`."""
         return {}
+
+    @final
+    def opened(self, path: Path, base: BaseModel | None, supplied: Supplied) -> Adapter:
+        """`read`, with what was said. Raises `UsageError` where that is nothing that the format asks for."""
+        supplied.refuse(f"{self.called} does not ask for it", *(supplied.said.keys() - self.asks))
+        return self.read(path, base, supplied) if supplied else self.read(path, base)
 
     @final
     def weights(self, path: Path) -> Path:

@@ -22,6 +22,7 @@ def of_opened(found: Opened) -> dict[str, Any]:
         "name": found.adapter.name,
         "digest": "" if found.file is None else digest.of_file(found.file),
         "config": "" if found.file is None or found.format == "adaptr" else _config(found.file),
+        "supplied": found.supplied.said,
     }
     return {key: value for key, value in known.items() if value}
 

@@ -17,6 +17,7 @@ from adaptr.errors.called import called
 from adaptr.files import require_file
 from adaptr.foreign import beside
 from adaptr.foreign.seen import CONFIG, is_adaptr
+from adaptr.foreign.supplied import NOTHING, Supplied
 from adaptr.sources.resolve import Source, resolve
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ MEMORY = "memory"
 class Opened:
     """An adapter, the name of its format, and the file with its tensors, None where it was given as a value.
 
-    `given`: what people called it. `beside`: files that hold other weights.
+    `given`: what people called it. `beside`: files that hold other weights. `supplied`: what they said of it.
     """
 
     adapter: Adapter
@@ -41,6 +42,7 @@ class Opened:
     file: Path | None
     given: str
     beside: tuple[str, ...] = ()
+    supplied: Supplied = NOTHING
 
 
 def open_adapter(
@@ -58,32 +60,32 @@ def open_adapter(
         if source.foreign:
             foreign.require(source, base)
         return Opened(source, MEMORY, None, source.label)
-    found = (
-        _opened(source.path, source.given, base) if isinstance(source, Source) else _opened(source, str(source), base)
-    )
+    found = _opened(source if isinstance(source, Source) else Source(str(source), source), base)
     if found.beside and tell and found.file is not None:
         said = called(beside.said(found.file, found.beside))
         warnings.warn(f"{said}; they are not used", WeightsIgnored, stacklevel=3)
     return found
 
 
-def _opened(source: Path, given: str, base: nn.Module | Path | None) -> Opened:
+def _opened(what: Source, base: nn.Module | Path | None) -> Opened:
+    source, given, supplied = what.path, what.given, what.supplied
     own = adaptr_file(source)
     require_one(source, own)
     if own is not None:
         from adaptr.format import digest, read
         from adaptr.format.io import open_tensors
 
+        supplied.refuse("a file of adaptr holds all that it is read by", *supplied.said)
         found = read(own)
         if any(part.digest for part in found.parts.values()):
             digest.require_parts(own, open_tensors(own).header, found.parts)
         foreign.require(found, base)
         return Opened(_placed(found, base), "adaptr", own, given, beside.weights(own) if source.is_dir() else ())
     form = foreign.of(source)
-    adapter = form.read(source, base)
+    adapter = form.opened(source, base, supplied)
     file = Path(adapter.source)
     apart = source.is_dir() or form.folder  # what lies beside a format of one file are adapters of their own
-    return Opened(adapter, form.name, file, given, beside.weights(file) if apart else ())
+    return Opened(adapter, form.name, file, given, beside.weights(file) if apart else (), supplied)
 
 
 def left_out(adapter: Adapter) -> str:

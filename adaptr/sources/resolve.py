@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adaptr.errors import InputError, UsageError, shown
 from adaptr.files.linked import snapshot
+from adaptr.foreign.supplied import NOTHING, Supplied
 from adaptr.registry import local, remotes
 from adaptr.registry.digest import Digest
 from adaptr.registry.reference import Reference, is_reference, parse
@@ -24,11 +26,13 @@ if TYPE_CHECKING:
 
 class Source:
     """An adapter, a checkpoint or an artifact as it was `given`: at a path, or in the store, or brought there when it
-    is asked for. What was asked for once is known.
+    is asked for. What was asked for once is known. `supplied`: what was said of it that its file may not hold.
     """
 
-    def __init__(self, given: str, place: Path | None, name: Reference | str = "") -> None:
-        self.given, self.place, self._name = given, place, name
+    def __init__(
+        self, given: str, place: Path | None, name: Reference | str = "", supplied: Supplied = NOTHING
+    ) -> None:
+        self.given, self.place, self.supplied, self._name = given, place, supplied, name
         self._held: Digest | None = None
         self._view: Path | None = None
 
@@ -69,6 +73,10 @@ class Source:
         self._held = found if held else None
         return found
 
+    def supplying(self, supplied: Supplied) -> Source:
+        """The same, with what is said of it."""
+        return Source(self.given, self.place, self._name, supplied)
+
     def require_there(self) -> None:
         """Raises `InputError` where a path has nothing, whose text might have been meant as a name."""
         if self.place is not None and not os.path.lexists(self.place):
@@ -100,6 +108,21 @@ def resolve(given: Place, beside: Path | None = None) -> Source:
     if isinstance(given, str) and not os.path.lexists(place) and local.has(given):
         return Source(given, None, given)
     return Source(text, place)
+
+
+def source(
+    given: Place,
+    *,
+    alpha: float | None = None,
+    scale: float | None = None,
+    enable_lora: Sequence[bool] | None = None,
+) -> Source:
+    """An adapter by where it is, with what its file does not hold: it goes wherever an adapter is given.
+
+    `alpha`, or `scale`, which is alpha / rank: of files without, such as loralib's and MLX's `.npz`. `enable_lora`:
+    which parts of a fused projection have factors, as loralib was told. What a file holds itself is refused.
+    """
+    return resolve(given).supplying(Supplied(alpha, scale, None if enable_lora is None else tuple(enable_lora)))
 
 
 def grounded(base: nn.Module | Place | None) -> nn.Module | Path | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from adaptr.foreign import Format, Marks
+from adaptr.foreign import NOTHING, Format, Marks, Supplied
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,6 +24,7 @@ class Comfyui(Format):
     tool = "ComfyUI"
     called = "a ComfyUI LoRA"
     folder = False
+    asks = frozenset({"alpha", "scale"})
     marks = Marks(
         keys=(
             rf"(model\.)?diffusion_model\..*\.{_SLOT}",
@@ -36,7 +37,7 @@ class Comfyui(Format):
 
         return single.locate(seen, self.marks)
 
-    def read(self, path: Path, base: BaseModel | None = None) -> Adapter:
+    def read(self, path: Path, base: BaseModel | None = None, supplied: Supplied = NOTHING) -> Adapter:
         from adaptr.foreign.pieces import dotted
 
-        return dotted.read(self.weights(path), base, self.name, lambda metadata, keys: dotted.by_rank)
+        return dotted.read(self.weights(path), base, self.name, lambda metadata: dotted.by_rank, supplied)

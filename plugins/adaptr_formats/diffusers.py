@@ -6,14 +6,13 @@ Its configuration is `lora_adapter_metadata` in the header since 0.34; without i
 from __future__ import annotations
 
 import json
-import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from adaptr.adapter import kinds
-from adaptr.errors import ConfigConflict, ForeignError, TrainedOtherwise, Unsupported, phrases
+from adaptr.errors import ConfigConflict, ForeignError, Unsupported, phrases
 from adaptr.files import replacing
-from adaptr.foreign import Format, Marks, Written, same, saving
+from adaptr.foreign import NOTHING, Format, Marks, Supplied, Written, same, saving
 from adaptr.untrusted import json_object
 
 if TYPE_CHECKING:
@@ -36,6 +35,7 @@ class Diffusers(Format):
     tool = "diffusers"
     called = "a diffusers LoRA"
     folder = False
+    asks = frozenset({"alpha", "scale"})
     marks = Marks(
         files=("pytorch_lora_weights.safetensors", "pytorch_lora_weights.bin"),
         keys=(
@@ -50,10 +50,16 @@ class Diffusers(Format):
 
         return single.locate(seen, self.marks)
 
-    def read(self, path: Path, base: BaseModel | None = None) -> Adapter:
+    def read(self, path: Path, base: BaseModel | None = None, supplied: Supplied = NOTHING) -> Adapter:
         from adaptr.foreign.pieces import dotted
 
-        return dotted.read(self.weights(path), base, self.name, _unsaid)
+        def unsaid(metadata: Mapping[str, str]) -> dotted.Unsaid:
+            if METADATA not in metadata:
+                return dotted.by_rank
+            supplied.refuse(f"the file's `{METADATA}` has the alpha", "alpha", "scale")
+            return _Configured(_configs(metadata[METADATA]))
+
+        return dotted.read(self.weights(path), base, self.name, unsaid, supplied)
 
     def lost(self, adapter: Adapter) -> list[str]:
         _require_written(adapter)
@@ -116,23 +122,6 @@ def _says(old: Mapping[str, Any], path: str, config: Mapping[str, Any]) -> bool:
 
     said = fields_of.ranked(old, path, "r", "lora_alpha")
     return said == {"r": config["r"], "alpha": config["alpha"]} and bool(old.get("use_rslora")) == config["rslora"]
-
-
-def _unsaid(metadata: Mapping[str, str], keys: Iterable[str]) -> dotted.Unsaid:
-    """The scale by the configuration of a component, or 1, with a warning where an alpha may have been lost."""
-    if METADATA in metadata:
-        return _Configured(_configs(metadata[METADATA]))
-    scaled = any(key.endswith(".alpha") for key in keys)
-    if not scaled and any(".lora_A." in key or ".lora_magnitude_vector" in key for key in keys):
-        warnings.warn(
-            f"the file has neither alphas nor `{METADATA}`: it is read at the scale 1, as diffusers reads it, and the "
-            "alpha that it was trained with is not known",
-            TrainedOtherwise,
-            stacklevel=2,
-        )
-    from adaptr.foreign.pieces import dotted
-
-    return dotted.by_rank
 
 
 class _Configured:

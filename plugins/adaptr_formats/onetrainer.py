@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from adaptr.foreign import Format, Marks
+from adaptr.foreign import NOTHING, Format, Marks, Supplied
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,6 +19,7 @@ class Onetrainer(Format):
     tool = "OneTrainer"
     called = "a OneTrainer LoRA"
     folder = False
+    asks = frozenset({"alpha", "scale"})
     marks = Marks(keys=(r"(unet|transformer|prior|text_encoder\w*)\..*\.lora_(down|up)\.weight",))
 
     def locate(self, seen: Seen) -> Path | None:
@@ -26,7 +27,7 @@ class Onetrainer(Format):
 
         return single.locate(seen, self.marks)
 
-    def read(self, path: Path, base: BaseModel | None = None) -> Adapter:
+    def read(self, path: Path, base: BaseModel | None = None, supplied: Supplied = NOTHING) -> Adapter:
         from adaptr.foreign.pieces import dotted
 
-        return dotted.read(self.weights(path), base, self.name, None)
+        return dotted.read(self.weights(path), base, self.name, None, supplied)

@@ -64,7 +64,7 @@ def test_a_tensor_is_of_the_module_that_its_tool_means(
     tensors: Mapping[str, Tensor], path: str, tool: str, tmp_path: Path
 ) -> None:
     file = saved(tmp_path, tensors)
-    found = adaptr.load(file)
+    found = adaptr.load(file if tool == "onetrainer" else adaptr.source(file, scale=1.0))
     assert (foreign.of(file).name, list(found.targets)) == (tool, [path])
     down, up = list(tensors.values())[:2]
     torch.testing.assert_close(found[path].dense(), up @ down, atol=1e-6, rtol=0)
@@ -102,9 +102,31 @@ def test_what_changes_the_meaning_of_the_tensors_is_refused(fields: Mapping[str,
         adaptr.load(saved(tmp_path, peft(f"unet.{Q}"), configured(r=2, lora_alpha=2, **fields)))
 
 
-def test_an_alpha_that_may_be_lost_is_warned_of(tmp_path: Path) -> None:
-    with pytest.warns(e.TrainedOtherwise, match="scale 1, as diffusers reads it"):
-        adaptr.load(saved(tmp_path, peft(f"unet.{Q}")))
+@pytest.mark.parametrize(
+    ("tensors", "tool"),
+    [
+        (peft(f"unet.{Q}"), "diffusers"),
+        (pair(f"{Q[:-5]}.processor.to_q_lora.down.weight", f"{Q[:-5]}.processor.to_q_lora.up.weight"), "diffusers"),
+        (pair(f"unet.{Q}.lora.down.weight", f"unet.{Q}.lora.up.weight"), "diffusers"),
+        (peft("diffusion_model.blocks.0.cross_attn.k_proj"), "comfyui"),
+    ],
+)
+def test_an_alpha_that_may_be_lost_is_warned_of(tensors: Mapping[str, Tensor], tool: str, tmp_path: Path) -> None:
+    with pytest.warns(e.TrainedOtherwise, match=f"no alpha of 1 modules.*scale 1, as {tool} reads them.*`--alpha`"):
+        found = adaptr.load(saved(tmp_path, tensors))
+    assert only(found).config["alpha"] == only(found).config["r"]
+
+
+@pytest.mark.parametrize(("said", "alpha"), [({"alpha": 5.0}, 5.0), ({"scale": 0.5}, 1.0)])
+def test_an_alpha_that_is_said_is_taken_in_its_place(said: dict[str, float], alpha: float, tmp_path: Path) -> None:
+    found = adaptr.load(adaptr.source(saved(tmp_path, peft(f"unet.{Q}")), **said))
+    assert only(found).config["alpha"] == alpha
+
+
+def test_an_alpha_that_the_configuration_has_is_not_said_again(tmp_path: Path) -> None:
+    file = saved(tmp_path, peft(f"unet.{Q}"), configured(r=2, lora_alpha=5))
+    with pytest.raises(e.UsageError, match="`--alpha` is given, and the file's `lora_adapter_metadata` has the alpha"):
+        adaptr.load(adaptr.source(file, alpha=4))
 
 
 def test_onetrainer_writes_alphas_and_is_asked_for_them(tmp_path: Path) -> None:

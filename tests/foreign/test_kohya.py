@@ -112,8 +112,20 @@ def test_the_scale_is_alpha_over_the_modules_own_rank(dtype: torch.dtype, tmp_pa
 
 @pytest.mark.parametrize("alpha", [None, 0.0])
 def test_an_alpha_that_is_not_there_is_asked_for(alpha: float | None, tmp_path: Path) -> None:
-    with pytest.raises(e.ConfigMissing, match=r"(not in the file|is 0).*`ss_network_alpha`"):
+    with pytest.raises(e.ConfigMissing, match=r"not in the file.*`--alpha`.*`ss_network_alpha`"):
         adaptr.load(saved(tmp_path, lora(CLIP, alpha=alpha)))
+
+
+@pytest.mark.parametrize("alpha", [None, 0.0])
+def test_an_alpha_that_is_not_there_can_be_said(alpha: float | None, tmp_path: Path) -> None:
+    found = adaptr.load(adaptr.source(saved(tmp_path, lora(CLIP, alpha=alpha)), alpha=7))
+    (target,) = found.targets.values()
+    assert target.config["alpha"] == 7
+
+
+def test_an_alpha_that_is_there_is_not_said_again(tmp_path: Path) -> None:
+    with pytest.raises(e.UsageError, match="`--scale` is given, and the file has the alpha of each module"):
+        adaptr.load(adaptr.source(saved(tmp_path, lora(CLIP)), scale=2.0))
 
 
 @pytest.mark.parametrize("alpha", [torch.tensor([1.0, 2.0]), torch.tensor(float("nan")), torch.tensor(True)])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from adaptr.cli import options, show
+from adaptr.cli import options, reading, show
 from adaptr.cli.options import ADAPTER, Weighted
 from adaptr.cli.output import Output
 from adaptr.errors import UsageError
@@ -41,6 +41,7 @@ SECTION = "Run"
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the drawing.")
 @click.option("--dtype", type=click.Choice(("auto", "fp32", "bf16", "fp16")), default="auto", show_default=True)
 @options.any_base_option
+@reading.options("adapters")
 def command(output: Output, base: str, adapters: tuple[Weighted, ...], **given: Any) -> None:
     """BASE is a folder with a transformers model. Adapters are attached in their order, each at its weight, and the
     model generates text or names a class. Without adapters it is the base that answers.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from adaptr.cli import options, ranks, show, tuning
+from adaptr.cli import options, ranks, reading, show, tuning
 from adaptr.cli.options import ADAPTER, Weighted
 from adaptr.cli.output import Output
 from adaptr.errors import UsageError
@@ -58,6 +58,7 @@ SECTION = "Change"
 @click.option("--any-base", is_flag=True, help="Go on although the adapters name their base differently.")
 @click.option("--name", default="", help="The name of the result.")
 @tuning.options
+@reading.options("adapters")
 def command(
     output: Output, adapters: tuple[Weighted, ...], out: str, force: bool, html: str | None, **given: Any
 ) -> None:

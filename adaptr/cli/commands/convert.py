@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from adaptr.cli import options, ranks, show
+from adaptr.cli import options, ranks, reading, show
 from adaptr.cli.output import Output
 from adaptr.errors import UsageError
 from adaptr.foreign.formats import OWN, choices
@@ -51,6 +51,7 @@ SECTION = "Change"
     help=f"A PEFT folder that SERVER loads: {options.listed(servers())}.",
 )
 @ranks.options
+@reading.options("source")
 def command(output: Output, source: str, method: str | None, server: str | None, **given: Any) -> None:
     """The format of ADAPTER is found by looking. The report says what was kept, renamed and lost; losing anything needs
     --lossy. There and back again gives the same bytes in every tensor. With --method the change is the same, exactly;

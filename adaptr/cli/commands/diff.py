@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from adaptr.cli import options, show
+from adaptr.cli import options, reading, show
 from adaptr.cli.fields import rows
 from adaptr.cli.output import Output
 from adaptr.cli.progress import bar
@@ -51,6 +51,7 @@ WIDTH = 16
     help="Look for intruders among N leading vectors of W + D; takes seconds a target.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the rows that are sampled for signs.")
+@reading.options("a", "b")
 def command(output: Output, a: str, b: str, html: str | None, force: bool, everything: bool, **given: Any) -> int:
     """A and B are adapters in any known format, or checkpoints: a checkpoint counts as its change to BASE (to A, if
     both are checkpoints and there is no BASE). Exit code 0 if they are equal, 1 if they differ.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from adaptr.cli import options, show
+from adaptr.cli import options, reading, show
 from adaptr.cli.options import ADAPTER, Weighted
 from adaptr.cli.output import Output
 from adaptr.cli.progress import bar
@@ -78,6 +78,7 @@ SECOND = "second text"
 @click.option("--html", type=click.Path(), metavar="FILE", help="Also write a page with pictures.")
 @click.option("--force", is_flag=True, help="Replace what is at FILE.")
 @options.any_base_option
+@reading.options("adapters")
 def command(
     output: Output,
     base: str,
@@ -105,7 +106,7 @@ def command(
         from adaptr.cli import eval_page
         from adaptr.cli import html as pages
 
-        pages.require(Path(html), force, base, data, given["second"], *(one.source for one in adapters))
+        pages.require(Path(html), force, base, data, given["second"], *(str(one.source) for one in adapters))
     given["metrics"] = given["metrics"] or None
     given["length"] = given["length"] or 0
     with bar(output, "measuring", steps=True) as progress:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from adaptr.cli import options, show
+from adaptr.cli import options, reading, show
 from adaptr.cli.output import Output
 from adaptr.errors import shown
 
@@ -36,6 +36,7 @@ WIDEST = 200
 @click.argument("source", metavar="ADAPTER", type=click.Path())
 @click.option("--finite", is_flag=True, help="Also read every value; exit code 1 if one is NaN or infinite.")
 @click.option("--base", type=click.Path(), metavar="BASE", help="The base model, for what the adapter does not say.")
+@reading.options("source")
 def command(output: Output, source: str, finite: bool, base: str | None) -> int:
     """ADAPTER is a file or folder in any known format. The weights are not loaded, and the base is needed
     only for files that leave open what is in them.

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from adaptr.cli import options, show
+from adaptr.cli import options, reading, show
 from adaptr.cli.options import ADAPTER, Weighted
 from adaptr.cli.output import Output
 from adaptr.cli.progress import bar
@@ -37,6 +37,7 @@ SECTION = "Merge"
 @weight_option
 @options.any_base_option
 @click.option("--ignore-beside", is_flag=True, help="Leave out other weights that lie in an adapter's folder.")
+@reading.options("adapters")
 def command(
     output: Output, base: str, adapters: tuple[Weighted, ...], weights: Mapping[str, float] | None, **given: Any
 ) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from adaptr.cli import options, ranks
+from adaptr.cli import options, ranks, reading
 from adaptr.cli.output import Output
 
 SUMMARY = "Write an adapter as LoRA of a lower rank."
@@ -24,6 +24,7 @@ SECTION = "Change"
 @options.output_option("The file to write.")
 @ranks.options
 @click.option("--base", type=click.Path(), metavar="BASE", help="The base model, for methods that have no delta alone.")
+@reading.options("source")
 def command(output: Output, source: str, **given: Any) -> None:
     """The optimum at each target, computed on the factors; the error is measured and printed. Of ranks and energy, the
     smaller result counts where both are given.

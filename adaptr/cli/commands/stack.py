@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from adaptr.cli import options, show
+from adaptr.cli import options, reading, show
 from adaptr.cli.options import ADAPTER, Weighted
 from adaptr.cli.output import Output
 
@@ -29,6 +29,7 @@ SECTION = "Change"
 @options.output_option("The file to write.")
 @click.option("--base", type=click.Path(), metavar="BASE", help="The base, for files that leave open what is where.")
 @options.any_base_option
+@reading.options("adapters")
 def command(
     output: Output, adapters: tuple[Weighted, ...], out: str, force: bool, base: str | None, any_base: bool
 ) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from adaptr.cli import options, show
+from adaptr.cli import options, reading, show
 from adaptr.cli.options import ADAPTER, Weighted
 from adaptr.cli.output import Output
 from adaptr.cli.progress import bar
@@ -50,6 +50,7 @@ SHOWN = 10
 )
 @click.option("--signature", type=click.Path(), metavar="FILE", help="The signature, if it is elsewhere.")
 @click.option("--repair", is_flag=True, help="Pull again what is damaged in the store.")
+@reading.options("adapters")
 def command(
     output: Output,
     what: str | None,

@@ -12,6 +12,9 @@ from adaptr.errors import ConfigConflict, phrases
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from adaptr.foreign.pieces.module import Module
+    from adaptr.foreign.supplied import Supplied
+
 #: safetensors' dtypes to what `struct` calls them.
 _FORMATS = {
     "F16": "<e", "F32": "<f", "F64": "<d", "I8": "<b", "I16": "<h", "I32": "<i", "I64": "<q", "U8": "<B",
@@ -42,6 +45,12 @@ def number(tensors: Mapping[str, Any], key: str) -> float:
 
 def _no_number(key: str, got: str) -> ConfigConflict:
     return ConfigConflict(f"`{key}`", verb="is", got=got, want="one finite number", hint=phrases.AGAIN)
+
+
+def refuse_held(modules: Iterable[Module], supplied: Supplied) -> None:
+    """Raises `UsageError` where an alpha or a scale is supplied and all modules have theirs in the file."""
+    if all(module.has("alpha") and number(module.file, module.keys["alpha"]) for module in modules):
+        supplied.refuse("the file has the alpha of each module", "alpha", "scale")
 
 
 def tensor(value: float, dtypes: Iterable[str]) -> Tensor:

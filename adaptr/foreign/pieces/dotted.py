@@ -7,19 +7,29 @@ which component it is of. See decision record 25.
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from adaptr.errors import ConfigConflict, NoAdapterTensors, TargetNotFound, TensorUnknown, phrases, shown
+from adaptr.errors import (
+    ConfigConflict,
+    NoAdapterTensors,
+    TargetNotFound,
+    TensorUnknown,
+    TrainedOtherwise,
+    phrases,
+    shown,
+)
 from adaptr.foreign import placing, saving
 from adaptr.foreign.draft import Piece
-from adaptr.foreign.pieces import assembling, lycoris
+from adaptr.foreign.pieces import alphas, assembling, lycoris
 from adaptr.foreign.pieces.image_models import FAMILIES, TEXT
 from adaptr.foreign.pieces.low_rank import DOWN, PEFT_MAGNITUDE, UP
-from adaptr.foreign.pieces.module import Module, Whole
+from adaptr.foreign.pieces.module import ALPHA, Module, Whole
 from adaptr.foreign.stored import contents
+from adaptr.foreign.supplied import NOTHING, Supplied
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,11 +59,13 @@ _OTHER = re.compile(
 )
 #: Norms of queries and keys that are trained with a control LoRA of Flux, whole.
 _NORM = re.compile(r"(?P<path>.+\.norm\.(?:query|key)_norm)\.(?P<name>scale)")
+#: What is scaled by an alpha; LoKr's full factors are not.
+_SCALED = (DOWN, "hada_w1_a", "lokr_w1_a", "lokr_w2_a")
 _NETWORK = re.compile(r"(?:model\.)?diffusion_model\.")
 #: What a module's scale is where its alpha is not a tensor of the file, by its path and rank.
 Unsaid = Callable[[str, int], Mapping[str, Any]]
-#: Makes it of a file's metadata and the names of its tensors.
-Making = Callable[[Mapping[str, str], Iterable[str]], Unsaid]
+#: Makes it of a file's metadata.
+Making = Callable[[Mapping[str, str]], Unsaid]
 
 
 @dataclass(frozen=True)
@@ -64,22 +76,44 @@ class Found:
     whole: Mapping[str, str]
 
 
-def read(weights: Path, base: BaseModel | None, tool: str, unsaid: Making | None) -> Adapter:
-    """The adapter in a file of `tool`. `unsaid`: None where the tool always writes alphas."""
+def read(
+    weights: Path, base: BaseModel | None, tool: str, unsaid: Making | None, supplied: Supplied = NOTHING
+) -> Adapter:
+    """The adapter in a file of `tool`. `unsaid`: None where the tool always writes alphas. `supplied`: alpha or scale
+    of modules that have none.
+    """
     from adaptr.checkpoint.skeleton import skeleton
 
     model = None if base is None else skeleton(base)
     tensors, shapes, metadata = contents(weights)
-    found, scale = _placed(grouped(shapes), model), unsaid(metadata, shapes) if unsaid else None
-    layers: list[Any] = []
-    for path in placing.ordered(found.modules):
-        slots = found.modules[path]
-        module = Module(path, slots, {slot: shapes[key] for slot, key in slots.items()}, tensors, model)
-        layers += lycoris.read(replace(module, unsaid=partial(scale, path) if scale else None))
+    found, scale = _placed(grouped(shapes), model), unsaid(metadata) if unsaid else None
+    modules = [
+        Module(
+            path, slots, {slot: shapes[key] for slot, key in slots.items()}, tensors, model,
+            partial(scale, path) if scale else None, supplied,
+        )
+        for path in placing.ordered(found.modules) for slots in [found.modules[path]]
+    ]  # fmt: skip
+    alphas.refuse_held(modules, supplied)
+    if scale is by_rank and not supplied:
+        _warn_of_scale(modules, tool)
+    layers: list[Any] = [layer for module in modules for layer in lycoris.read(module)]
     layers += [Whole(path, Piece(key, shapes[key])) for path, key in found.whole.items()]
     made = assembling.adapter(layers, tensors, str(weights), saving.told(metadata))
     kept = {name: said for name, said in metadata.items() if name != saving.ABOUT}
     return made.replace(foreign={tool: {"metadata": kept} if kept else {}})
+
+
+def _warn_of_scale(modules: Iterable[Module], tool: str) -> None:
+    """Say so where the rank stands for an alpha that may be lost."""
+    bare = [module.path for module in modules if not module.has(ALPHA) and module.has(*_SCALED)]
+    if bare:
+        warnings.warn(
+            f"the file has no alpha of {len(bare)} modules (such as `{bare[0]}`): they are read at the scale 1, as "
+            f"{tool} reads them, and the alpha that they were trained with is not known; `--alpha` says it",
+            TrainedOtherwise,
+            stacklevel=3,
+        )
 
 
 def grouped(keys: Iterable[str]) -> Found:

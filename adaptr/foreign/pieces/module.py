@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from adaptr.adapter import Target
-from adaptr.errors import ConfigConflict, ConfigMissing, TensorAbsent, phrases
+from adaptr.errors import ConfigConflict, TensorAbsent, phrases
 from adaptr.foreign.draft import Piece
 from adaptr.foreign.pieces import alphas
+from adaptr.foreign.supplied import NOTHING, Supplied
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -23,7 +24,7 @@ class Module:
     """The tensors of one module: `keys` and `shapes` by slot, which is what the tool calls a tensor within a module.
 
     `model`: the base, where it is known. `unsaid`: what a rank is scaled by where the file has no alpha and its tool
-    knows one all the same.
+    knows one all the same. `supplied`: what was said of what the file does not hold.
     """
 
     path: str
@@ -32,6 +33,7 @@ class Module:
     file: Mapping[str, Tensor]
     model: nn.Module | None = None
     unsaid: Callable[[int], Mapping[str, Any]] | None = None
+    supplied: Supplied = NOTHING
 
     def has(self, *slots: str) -> bool:
         return any(slot in self.keys for slot in slots)
@@ -61,21 +63,22 @@ class Module:
 
     def scaled(self, rank: int) -> Mapping[str, Any]:
         """What a configuration says of the scale. Raises as `alpha` does."""
-        if self.unsaid is not None and ALPHA not in self.keys:
+        if self.unsaid is not None and ALPHA not in self.keys and self.supplied.alpha_of(rank) is None:
             return self.unsaid(rank)
         return {"alpha": self.alpha(rank)}
 
     def alpha(self, rank: int) -> float:
-        """Raises `ConfigMissing` where it is not in the file, or 0, of which readers make different things."""
+        """Raises `ConfigMissing` where it is not in the file and was not supplied; 0, of which readers make different
+        things, is none.
+        """
         found = alphas.number(self.file, self.keys[ALPHA]) if ALPHA in self.keys else 0.0
-        if found == 0.0:
-            said = "is 0" if ALPHA in self.keys else "is not in the file"
-            raise ConfigMissing(
-                f"the alpha of `{self.path}` {said}, so its scale is not known",
-                hint=f"put it there as the tensor `{ALPHA}` of the module; sd-scripts and ComfyUI would take the rank, "
-                f"{rank}, for a scale of 1, and the training's own is `ss_network_alpha` of its metadata or settings",
-            )
-        return found
+        zero = f", where it is 0 in `{self.keys[ALPHA]}`" if ALPHA in self.keys else ""
+        return found or self.supplied.require_alpha(
+            rank,
+            f"`{self.path}`{zero}",
+            f"sd-scripts and ComfyUI would take the rank, {rank}, for a scale of 1, and the training's own is "
+            "`ss_network_alpha` of its metadata or settings",
+        )
 
 
 @dataclass(frozen=True)

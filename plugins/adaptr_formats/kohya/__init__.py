@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from adaptr.foreign import Format, Marks, Written
+from adaptr.foreign import NOTHING, Format, Marks, Supplied, Written
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,6 +23,7 @@ class Kohya(Format):
     tool = "kohya"
     called = "a kohya or LyCORIS adapter"
     folder = False
+    asks = frozenset({"alpha", "scale"})
     marks = Marks(keys=(r"(lora_(unet|te\d?|transformer|prior\w*)|lycoris)_\w+\..*",))
 
     def locate(self, seen: Seen) -> Path | None:
@@ -31,10 +32,10 @@ class Kohya(Format):
 
         return single.locate(seen, self.marks)
 
-    def read(self, path: Path, base: BaseModel | None = None) -> Adapter:
+    def read(self, path: Path, base: BaseModel | None = None, supplied: Supplied = NOTHING) -> Adapter:
         from adaptr_formats.kohya.reading import read
 
-        return read(self.weights(path), base)
+        return read(self.weights(path), base, supplied)
 
     def lost(self, adapter: Adapter) -> list[str]:
         from adaptr_formats.kohya.writing import lost

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptr.adapter import Adapter
 from adaptr.errors import TrainedOtherwise, Unsupported
-from adaptr.foreign import placing, saving
+from adaptr.foreign import NOTHING, Supplied, placing, saving
 from adaptr.foreign.pieces import alphas, assembling, low_rank, lycoris
 from adaptr.foreign.pieces.module import ALPHA, Module
 from adaptr.foreign.stored import contents
@@ -22,8 +23,11 @@ if TYPE_CHECKING:
     from adaptr.foreign.format import BaseModel
 
 
-def read(weights: Path, base: BaseModel | None = None) -> Adapter:
-    """The adapter in a file. Raises a `ForeignError`, a `WrongBase`, or `Unsupported` for what adaptr can't do."""
+def read(weights: Path, base: BaseModel | None = None, supplied: Supplied = NOTHING) -> Adapter:
+    """The adapter in a file. `supplied`: alpha or scale of modules that have none in it.
+
+    Raises a `ForeignError`, a `WrongBase`, or `Unsupported` for what adaptr can't do.
+    """
     from adaptr.checkpoint.skeleton import skeleton
 
     model = None if base is None else skeleton(base)
@@ -32,7 +36,11 @@ def read(weights: Path, base: BaseModel | None = None) -> Adapter:
     groups = names.grouped(shapes)
     paths = names.paths(groups, model)
     prefixes = {path.partition(".")[0]: prefix for (prefix, _), path in paths.items()}
-    modules = {paths[name]: _module(paths[name], slots, shapes, tensors, model) for name, slots in groups.items()}
+    modules = {
+        paths[name]: replace(_module(paths[name], slots, shapes, tensors, model), supplied=supplied)
+        for name, slots in groups.items()
+    }
+    alphas.refuse_held(modules.values(), supplied)
     layers = [layer for path in placing.ordered(modules) for layer in lycoris.read(modules[path])]
     split.warn(modules.values())
     _warn_of_ranks(modules)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from adaptr.foreign import Format, Marks
+from adaptr.foreign import NOTHING, Format, Marks, Supplied
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,7 +37,7 @@ class Peft(Format):
         ),
     )
 
-    def read(self, path: Path, base: BaseModel | None = None) -> Adapter:
+    def read(self, path: Path, base: BaseModel | None = None, supplied: Supplied = NOTHING) -> Adapter:
         from adaptr.foreign.peft.reading import read
 
         return read(self.weights(path), base)
