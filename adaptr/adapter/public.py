@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 #: How the Hub's cache calls a repository's folder.
@@ -27,7 +27,7 @@ def name(name_or_path: str) -> str:
 
     Not even the last part of a path: what a folder is called is this machine's own.
     """
-    if not name_or_path or not (is_place(name_or_path) or Path(name_or_path).is_dir()):
+    if not name_or_path or not (is_place(name_or_path) or os.path.isdir(name_or_path)):
         return name_or_path
     cached = CACHED.search(name_or_path.replace("\\", "/"))
     return f"{cached[1]}/{cached[2]}" if cached else ""

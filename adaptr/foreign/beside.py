@@ -20,6 +20,7 @@ _SUFFIXES = frozenset({".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".npz", "
 _STATE = re.compile(
     r"(.*_)?(optimizer|optim_states|optim|scheduler|training_args|training_state|trainer_state|scaler|sampler|"
     r"dataloader|dl_state_dict|rng_state|random_states|custom_checkpoint)(_.*|\d*)?"
+    r"|\d{7}_adapters"  # MLX keeps every state of the adapter on the way
 )
 #: How files with weights in them begin; an LFS pointer stands for one that was not downloaded.
 _STARTS = (b"PK\x03\x04", b"\x80", seen.LFS, b"\x89HDF")

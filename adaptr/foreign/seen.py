@@ -16,6 +16,8 @@ from adaptr.format import manifest as manifests
 from adaptr.untrusted import json_object, opened, whole
 
 LFS = b"version https://git-lfs.github.com/spec/"
+#: What an archive of numpy's arrays is called.
+NPZ = "an npz archive"
 #: The configuration beside the weights: of PEFT, AdapterHub and MLX alike.
 CONFIG = "adapter_config.json"
 CONFIG_LIMIT = 16_000_000
@@ -169,4 +171,4 @@ def _zipped(path: Path) -> tuple[str, tuple[str, ...]]:
     if raw:
         return "a torch file", pickled(raw)
     arrays = short(name.removesuffix(".npy") for name in names if name.endswith(".npy"))
-    return "an npz archive" if arrays else "a zip archive", arrays
+    return NPZ if arrays else "a zip archive", arrays

@@ -1,4 +1,4 @@
-"""Named tensors out of files that anybody may have written: safetensors, and torch's pickles without executing them."""
+"""Named tensors out of files that anybody may have written: safetensors, npz, and torch's pickles, none executed."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from adaptr.errors import ConfigConflict, ForeignError, TensorUnknown, UnsafePickle, phrases, shown
-from adaptr.foreign import seen
+from adaptr.foreign import npz, seen
 from adaptr.format.io import open_tensors
 from adaptr.untrusted import opened
 
 
 def contents(weights: Path) -> tuple[Mapping[str, Any], dict[str, tuple[int, ...]], Mapping[str, str]]:
-    """(tensors, their shapes, metadata) of a safetensors file, nothing of it loaded, or of a torch file.
+    """(tensors, their shapes, metadata) of a safetensors file, nothing of it loaded, or of a torch file or archive.
 
     Raises `UnsafePickle` for more than plain tensors, `LfsPointer`, and a `ForeignError` or `FormatError` for damage.
     """
@@ -25,7 +25,7 @@ def contents(weights: Path) -> tuple[Mapping[str, Any], dict[str, tuple[int, ...
     if weights.suffix == ".safetensors" or first[8:9] == b"{":
         found = open_tensors(weights)
         return found, {key: entry.shape for key, entry in found.header.entries.items()}, found.header.metadata
-    tensors = _unpickled(weights)
+    tensors = npz.arrays(weights) if seen.Seen(weights).container == seen.NPZ else _unpickled(weights)
     return tensors, {key: tuple(tensor.shape) for key, tensor in tensors.items()}, {}
 
 

@@ -50,11 +50,14 @@ class Weights(Mapping[str, "Tensor"]):
         return len(self._found)
 
     def weight(self, path: str) -> Tensor:
-        """The weight of the module that an adapter calls `path`; one prefix more or less is understood.
+        """The weight of the module that an adapter calls `path`. Raises as `parameter` does."""
+        return self.parameter(f"{path}.weight")
+
+    def parameter(self, name: str) -> Tensor:
+        """The parameter that an adapter calls `name`; one prefix more or less is understood.
 
         Raises `TargetNotFound` where there is none, or several.
         """
-        name = f"{path}.weight"
         ends = [n for n in self if n == name or n.endswith(f".{name}") or name.endswith(f".{n}")]
         exact = name if name in self else ends[0] if len(ends) == 1 else None
         if exact is None or self[exact].is_meta:

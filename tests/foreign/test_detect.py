@@ -22,7 +22,7 @@ KEYS = {
     "unet:3:up": "a cloneofsimo LoRA",
     "transformer.blocks.0.attn.to_q.lora_A.weight": "diffusers weights",
     "unet.down_blocks.0.to_k.lora.down.weight": "diffusers weights",
-    "model.layers.0.self_attn.q_proj.lora_a": "an MLX adapter",
+    "model.layers.0.self_attn.q_proj.lora_a": "MLX weights",
     "layers.0.attn.q_proj.lora_a.weight": "a torchtune LoRA",
     "transformer.h.0.attn.qkv.lora_A": "a LitGPT LoRA",
     "roberta.encoder.layer.0.query.lora_A": "a loralib LoRA",
@@ -73,7 +73,7 @@ def test_npz_of_mlx(tmp_path: Path) -> None:
     with zipfile.ZipFile(raw, "w") as archive:
         archive.writestr("model.layers.0.self_attn.q_proj.lora_a.npy", b"")
     (tmp_path / "x.npz").write_bytes(raw.getvalue())
-    assert detect.name_of(tmp_path / "x.npz") == "an MLX adapter"
+    assert detect.name_of(tmp_path / "x.npz") == "MLX weights"
 
 
 def test_damaged_zip(tmp_path: Path) -> None:

@@ -70,12 +70,12 @@ class Mine(foreign.Format):
         return {"method": "bitfit"}
 
 
-class Mlx(foreign.Format):
+class Xlabs(foreign.Format):
     """Has the name of a tool that is known and not read."""
 
-    name = "mlx"
-    tool, called = "MLX", "an MLX adapter"
-    marks = foreign.Marks(files=("adapters.safetensors",), keys=(r".*\.lora_[ab]",), config=("fine_tune_type",))
+    name = "xlabs"
+    tool, called = "XLabs", "an XLabs adapter"
+    marks = foreign.Marks(files=("xlabs.safetensors",), keys=(r".*\.qkv_lora1\.up\.weight",), config=("xlabs_type",))
 
 
 @pytest.fixture
@@ -172,13 +172,13 @@ def test_a_file_that_looks_like_two_tools_is_said_to_be_either(tmp_path: Path) -
 
 
 def test_a_format_takes_the_place_of_the_tool_of_its_name(points: dict[str, Any], tmp_path: Path) -> None:
-    points["mlx"] = Point(Mlx)
-    file = safetensors(tmp_path / "a.safetensors", ["model.layers.0.self_attn.q_proj.lora_a"])
-    with pytest.raises(e.ConfigMissing, match=r"holds MLX weights without the `adapter_config.json`"):
+    points["xlabs"] = Point(Xlabs)
+    file = safetensors(tmp_path / "a.safetensors", ["double_blocks.0.processor.qkv_lora1.up.weight"])
+    with pytest.raises(e.ConfigMissing, match=r"holds XLabs weights without the `adapter_config.json`"):
         adaptr.load(file)
     (tmp_path / "only").mkdir()
-    (tmp_path / "only" / "adapter_config.json").write_text('{"fine_tune_type": "lora"}')
-    with pytest.raises(e.NoAdapterTensors, match=r"a MLX configuration \(lora\) and no weights"):
+    (tmp_path / "only" / "adapter_config.json").write_text('{"xlabs_type": "lora"}')
+    with pytest.raises(e.NoAdapterTensors, match=r"a XLabs configuration \(lora\) and no weights"):
         adaptr.load(tmp_path / "only")
 
 
@@ -223,7 +223,7 @@ def test_artifacts_are_written_in_any_format_that_is_registered(
     pulled = adaptr.pull(f"{layout}:1", tmp_path / "out", "adaptr")
     assert pulled.annotations[terms.FORMAT] == "mine"
     assert adaptr.load(tmp_path / "out").method == "bitfit"
-    with pytest.raises(e.UsageError, match="known: as-is, adaptr, mine, peft"):
+    with pytest.raises(e.UsageError, match=r"known: as-is, adaptr, .*mine.*, peft"):
         adaptr.push(folder, f"{layout}:2", "twin")
 
 
@@ -245,7 +245,7 @@ def test_the_help_of_every_command_that_offers_formats_names_an_installed_one(tm
     (tmp_path / "theirs-1.0.dist-info" / "entry_points.txt").write_text("[adaptr.formats]\nmine = theirs:Mine\n")
     (tmp_path / "theirs.py").write_text(PLUGIN)
     path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
-    for command, words in (("convert", "mine or peft"), ("pull", "mine"), ("push", "mine")):
+    for command in ("convert", "pull", "push"):
         run = [sys.executable, "-m", "adaptr", command, "--help"]
         ran = subprocess.run(run, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path})
-        assert words in ran.stdout, ran.stderr
+        assert "mine" in ran.stdout, ran.stderr

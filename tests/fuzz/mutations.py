@@ -8,8 +8,12 @@ from __future__ import annotations
 import copy
 import json
 import struct
+from collections.abc import Mapping, Sequence
 from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Raw(str):
@@ -177,3 +181,31 @@ def yaml(random: Random, valid: str) -> bytes:
         else:
             lines[at] = random.choice(("", line + line, f" {line}", line[1:], line.replace(":", "")))
     return "\n".join(lines).encode("utf-8", "surrogateescape")
+
+
+def tensors(
+    random: Random, valid: Mapping[str, Tensor], ends: Sequence[str], modules: Sequence[str], last: bool = False
+) -> dict[str, Tensor]:
+    """The tensors of a file with one or two under another name, of another shape, dtype or value, or gone.
+
+    A name is a module and an end, which begins behind the first `.`, or behind the `last`.
+    """
+    import torch
+
+    found = dict(valid)
+    for _ in range(random.choice((1, 1, 2, 3))):
+        key = random.choice(list(found))
+        module, _, end = key.rpartition(".") if last else key.partition(".")
+        value, what = found.pop(key), random.random()
+        if what < 0.3:
+            key = f"{module}.{random.choice(ends)}"
+        elif what < 0.4:
+            key = f"{random.choice(modules)}.{end}"
+        elif what < 0.6:
+            value = torch.ones([random.choice((0, 1, 2, 3, 4, 9)) for _ in range(random.randrange(7))])
+        elif what < 0.75:
+            value = value.to(random.choice((torch.int64, torch.bool, torch.float64, torch.bfloat16, torch.uint8)))
+        elif what < 0.9:
+            value = torch.full_like(value.float(), random.choice((0.0, -1.0, float("nan"), float("inf"), 1e38)))
+        found |= {key: value} if what < 0.9 or not found else {}
+    return found

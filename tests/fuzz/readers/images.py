@@ -59,34 +59,15 @@ def tensors() -> list[dict[str, Tensor]]:
     ]
 
 
-def changed(random: Random, valid: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A file with a tensor or two under another name, of another shape, dtype or value, or gone."""
-    found = dict(valid)
-    for _ in range(random.choice((1, 1, 2, 3))):
-        key = random.choice(list(found))
-        module, _, end = key.partition(".")
-        value, what = found.pop(key), random.random()
-        if what < 0.3:
-            key = f"{module}.{random.choice(ENDS)}"
-        elif what < 0.4:
-            key = f"{random.choice(WORDS)}.{end}"
-        elif what < 0.6:
-            value = torch.ones([random.choice((0, 1, 2, 3, 4, 9)) for _ in range(random.randrange(7))])
-        elif what < 0.75:
-            value = value.to(random.choice((torch.int64, torch.bool, torch.float64, torch.bfloat16, torch.uint8)))
-        elif what < 0.9:
-            value = torch.full_like(value.float(), random.choice((0.0, -1.0, float("nan"), float("inf"), 1e38)))
-        found |= {key: value} if what < 0.9 or not found else {}
-    return found
-
-
 def _kohya(folder: Path) -> dict[str, Reader]:
     """Alone and for a base that has one of their modules."""
     valid, file = tensors(), folder / "kohya.safetensors"
     base = nn.ModuleDict({"conv_in": nn.Conv2d(4, 3, 3)})
 
     def example(random: Random) -> Example:
-        raw = safetensors.torch.save(changed(random, random.choice(valid)), {"ss_network_dim": "2"})
+        raw = safetensors.torch.save(
+            mutations.tensors(random, random.choice(valid), ENDS, WORDS), {"ss_network_dim": "2"}
+        )
         if random.random() < 0.3:
             raw = mutations.safetensors(random, raw, saving.ABOUT)
         file.write_bytes(raw)
@@ -122,7 +103,9 @@ def _dotted(folder: Path) -> dict[str, Reader]:
             valid[f"{start}alpha"] = torch.tensor(2.0)
         said = mutations.text(random, {f"{start.partition('.')[0]}.{name}": value for name, value in CONFIG.items()})
         metadata = {"lora_adapter_metadata": said.decode("utf-8", "replace")} if random.random() < 0.5 else {}
-        raw = safetensors.torch.save(changed(random, valid) if random.random() < 0.6 else valid, metadata)
+        raw = safetensors.torch.save(
+            mutations.tensors(random, valid, ENDS, WORDS) if random.random() < 0.6 else valid, metadata
+        )
         file.write_bytes(mutations.safetensors(random, raw, saving.ABOUT) if random.random() < 0.2 else raw)
 
         def read() -> None:

@@ -1,0 +1,95 @@
+"""Readers of language models' adapters from other tools: names, shapes, values, configurations that are others."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import safetensors.torch
+import torch
+from torch import Tensor
+
+import checkpoints
+from adaptr import foreign
+from adaptr.artifacts.inspect import inspect
+from adaptr.foreign import NOTHING, Supplied, saving
+from fuzz import mutations
+from fuzz.readers.examples import Example, Reader, is_header, is_json
+
+PATH = "model.layers.0.self_attn.q_proj"
+#: Ends of names, of which some belong together.
+ENDS = ("lora_a", "lora_b", "m", "weight", "bias", "lora_A", "lora_a.weight", "", "\n", "a.b.c", "x" * 900)
+WORDS = (
+    "model.embed_tokens",
+    "lm_head",
+    "model.layers.9.x",
+    "..",
+    "model.layers.00.self_attn.q_proj",
+    "é",
+    "layers.0.",
+)
+SUPPLIED = (NOTHING, NOTHING, Supplied(scale=2.0), Supplied(alpha=1e300), Supplied(scale=1e308))
+
+
+def packed(tensors: dict[str, Tensor], compressed: bool) -> bytes:
+    """An npz archive, as MLX wrote."""
+    file = io.BytesIO()
+    arrays = {key: value.float().numpy() for key, value in tensors.items()}
+    (np.savez_compressed if compressed else np.savez)(file, **arrays)
+    return file.getvalue()
+
+
+def _is_archive(raw: bytes) -> bool:
+    try:
+        return bool(zipfile.ZipFile(io.BytesIO(raw)).namelist())
+    except Exception:
+        return False
+
+
+def _mlx(folder: Path) -> dict[str, Reader]:
+    """Folders of LoRA, DoRA and whole layers, alone and for their base, and archives with and without a scale."""
+    base = checkpoints.saved("llama", folder / "base-mlx")
+    place = folder / "mlx"
+    place.mkdir()
+    out, into = safetensors.torch.load_file(base / "model.safetensors")[f"{PATH}.weight"].shape
+    factors = {f"{PATH}.lora_a": torch.ones(into, 2), f"{PATH}.lora_b": torch.ones(2, out)}
+    valid = {
+        "lora": factors,
+        "dora": factors | {f"{PATH}.m": torch.ones(out)},
+        "full": {f"{PATH}.weight": torch.ones(out, into), "model.layers.0.input_layernorm.weight": torch.ones(into)},
+    }
+
+    def example(random: Random) -> Example:
+        for old in place.iterdir():
+            old.unlink()
+        method = random.choice(list(valid))
+        tensors = (
+            mutations.tensors(random, valid[method], ENDS, WORDS, last=True) if random.random() < 0.6 else valid[method]
+        )
+        parameters = {"rank": 2, "scale": 2.0, "dropout": 0.0, "keys": ["self_attn.q_proj"]}
+        config = {"fine_tune_type": method, "num_layers": 2, "model": "a/b", "lora_parameters": parameters}
+        said = mutations.text(random, config) if random.random() < 0.5 else json.dumps(config).encode()
+        archived = random.random() < 0.3
+        file = place / ("adapters.npz" if archived else "adapters.safetensors")
+        raw = packed(tensors, random.random() < 0.5) if archived else safetensors.torch.save(tensors)
+        if random.random() < 0.3:
+            raw = mutations.flipped(random, raw) if archived else mutations.safetensors(random, raw, saving.ABOUT)
+        file.write_bytes(raw)
+        if not archived or random.random() < 0.5:
+            (place / "adapter_config.json").write_bytes(said)
+        known, supplied = random.choice((None, base)), random.choice(SUPPLIED)
+
+        def read() -> None:
+            dict(foreign.get("mlx").read(place, known, supplied).tensors)
+            inspect(place, base=known)
+
+        return is_json(said) and (_is_archive(raw) if archived else is_header(raw)), read
+
+    return {"mlx": example}
+
+
+READERS = (_mlx,)
