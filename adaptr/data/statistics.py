@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from adaptr.data.records import Record
@@ -20,15 +19,6 @@ def shared(records: Sequence[Record], others: Sequence[Record]) -> int:
     """How many of `others` are among `records` too: what is measured on them was learned."""
     seen = {_digest(record.values) for record in records}
     return sum(_digest(record.values) in seen for record in others)
-
-
-def labels(records: Sequence[Record], names: Sequence[str]) -> dict[str, int]:
-    """How often each of the names stands under `label`, or among `tags`."""
-    found: Counter[str] = Counter()
-    for record in records:
-        tags = record.values.get("tags")
-        found.update(map(str, tags) if isinstance(tags, list) else [str(record.values.get("label")).strip()])
-    return {name: found[name] for name in names}
 
 
 def _digest(values: Mapping[str, object]) -> bytes:

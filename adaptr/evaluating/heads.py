@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from adaptr.checkpoint.skeleton import described
 from adaptr.errors import CheckpointError, DataError
+from adaptr.tasks.labels import tells
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from torch import nn
 
     from adaptr.adapter import Adapter
     from adaptr.data.records import Record
@@ -18,8 +20,6 @@ if TYPE_CHECKING:
 
 #: Where a trained adapter says what its outputs are called, in `training`.
 LABELS = "labels"
-#: What transformers calls classes that nobody named.
-_GENERIC = re.compile(r"LABEL_\d+")
 
 
 def said(adapter: Adapter) -> tuple[str, ...]:
@@ -53,13 +53,10 @@ def labels(task: Task, records: Sequence[Record], base: Path, adapters: Sequence
     return own or of_data
 
 
-def of_base(base: Path, names: Sequence[str]) -> bool:
-    """Whether a base's own head tells these classes, in this order."""
-    found = described(base).get("id2label")
-    own = [str(found[key]) for key in sorted(found, key=int)] if isinstance(found, dict) else []
-    generic = all(_GENERIC.fullmatch(name) for name in own)
-    numbered = len(own) in (0, len(names)) and [str(i) for i in range(len(names))] == list(names)
-    return own == list(names) or (generic and numbered)  # none are written where there are two without a name
+def of_base(model: nn.Module, base: Path, names: Sequence[str]) -> bool:
+    """Whether what tells these classes is the base's to say: it tells them, or has no head of this kind."""
+    headed = described(base).get("architectures") or []
+    return not names or type(model).__name__ not in headed or tells(base, names)
 
 
 def absent(heads: Sequence[str], adapter: Adapter | None) -> list[str]:

@@ -80,19 +80,19 @@ class Setting:
             yield on
 
     def _require(self, adapter: Adapter) -> None:
-        heads.require(self.fresh, adapter, self.base)
         if not self.owned and not adapter.replaced:
             raise DataError(
                 f"the base's head tells other classes than the data has, and `{adapter.label}` brings no head",
                 want=f"one that tells {', '.join(self.limits.labels)}",
             )
+        heads.require(self.fresh, adapter, self.base)
 
     @property
     def bare(self) -> str:
         """Why the bare base can't be measured; "" if it can."""
-        if self.fresh:
-            return f"the base has no `{self.fresh[0]}`: it can't be measured without an adapter"
-        return "" if self.owned else "the base's head tells other classes than the data has: it is not measured"
+        if not self.owned:
+            return "the base's head tells other classes than the data has: it is not measured"
+        return f"the base has no `{self.fresh[0]}`: it can't be measured without an adapter" if self.fresh else ""
 
     def measure(self, records: Sequence[Record] | None = None, progress: Progress | None = None) -> Measured:
         """What the model is worth as it is now, on all records or on these."""
@@ -127,7 +127,7 @@ def opened(
     model.to(_device(options.device))
     length, note = _length(model, kit, options.length)
     fresh = task.heads(model, base)
-    owned = not names or bool(fresh) or heads.of_base(base, names)
+    owned = heads.of_base(model, base, names)
     if not owned and not any(adapter.replaced for adapter in adapters):
         raise DataError(
             f"the base's head tells other classes than the data has, or in another order: {', '.join(names)}",

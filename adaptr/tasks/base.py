@@ -70,6 +70,8 @@ class Task(ABC):
     columns: ClassVar[tuple[tuple[str, ...], ...]]
     #: What carries the training out.
     trainer: ClassVar[Literal["sft", "plain", "seq2seq", "dpo"]] = "plain"
+    #: Whether its loss is of one right answer among some, as label smoothing wants.
+    smooths: ClassVar[bool] = True
     #: What is measured beside the loss, by names of `adaptr.evaluating.metrics`; the first one is shown first.
     metrics: ClassVar[tuple[str, ...]] = ()
 

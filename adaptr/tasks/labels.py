@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 #: More names are no classes, but texts in the wrong column.
 MOST = 10_000
+#: What transformers calls classes that nobody named.
+_GENERIC = re.compile(r"LABEL_\d+")
 
 
 def name_of(record: Record, column: str = "label") -> str:
@@ -80,6 +83,15 @@ def likeliest(model: nn.Module, logits: Tensor) -> list[str]:
 
 def ordered(names: Mapping[str, object] | Sequence[str]) -> tuple[str, ...]:
     return tuple(sorted(names, key=lambda name: (0, int(name), name) if name.isdecimal() else (1, 0, name)))
+
+
+def tells(base: Path, names: Sequence[str]) -> bool:
+    """Whether a base's own head tells these classes, in this order."""
+    found = described(base).get("id2label")
+    own = [str(found[key]) for key in sorted(found, key=int)] if isinstance(found, Mapping) else []
+    generic = all(_GENERIC.fullmatch(name) for name in own)
+    numbered = len(own) in (0, len(names)) and [str(i) for i in range(len(names))] == list(names)
+    return own == list(names) or (generic and numbered)  # none are written where there are two without a name
 
 
 def own_names(base: Path, ending: str) -> tuple[str, ...]:

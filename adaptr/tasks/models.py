@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from adaptr.errors import CheckpointError
 from adaptr.models.load import explained, quiet_transformers
+from adaptr.tasks.labels import tells
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -30,29 +32,55 @@ def loaded(
     options: Mapping[str, object] | None = None,
     head: bool = False,
 ) -> nn.Module:
-    """The base as `auto` ("AutoModelForCausalLM", ...) loads it. `labels`: of its head, fresh unless it has as many.
+    """The base as `auto` ("AutoModelForCausalLM", ...) loads it. `labels`: of its head, fresh unless it tells these.
     `load`: what `from_pretrained` gets; `options`: what its configuration gets; `head`: whether the head may be fresh
     without names.
 
     Raises `CheckpointError`, also where more is missing than a head.
     """
     transformers = quiet_transformers()
-    given = {}
+    given, kind = {}, getattr(transformers, auto)
     if labels:
         ids = {"id2label": dict(enumerate(labels)), "label2id": {name: i for i, name in enumerate(labels)}}
         given["config"] = explained(base, transformers.AutoConfig.from_pretrained, **ids, **(options or {}))
     model, info = explained(
         base,
-        getattr(transformers, auto).from_pretrained,
+        kind.from_pretrained,
         output_loading_info=True,
         ignore_mismatched_sizes=bool(labels),
         **{**given, **(load or {})},
     )
     drawn = {*info["missing_keys"], *(str(key[0]) for key in info["mismatched_keys"])}
+    if len(labels) > 1 and not tells(base, labels):  # one output is a number, whatever it is called
+        drawn |= _anew(model, {*_of_labels(kind, given["config"])} - drawn)
     _require_head(model, base, drawn if not (labels or head) else {n for n in drawn if not of_head(model, n)})
     setattr(model, FRESH, tuple(sorted(drawn)))
     found: nn.Module = model
     return found
+
+
+def _anew(model: Any, names: Iterable[str]) -> set[str]:
+    """Draw the parameters of the modules that have these, as transformers draws what a base has not; all of them."""
+    import torch
+
+    found = {name.rpartition(".")[0]: model.get_submodule(name.rpartition(".")[0]) for name in names}
+    with torch.no_grad():
+        for module in found.values():
+            for p in module.parameters(recurse=False):
+                p._is_hf_initialized = False
+            model._init_weights(module)
+    return {f"{path}.{name}" for path, module in found.items() for name, _ in module.named_parameters(recurse=False)}
+
+
+def _of_labels(kind: Any, config: Any) -> list[str]:
+    """The parameters that are for as many outputs as there are labels."""
+    import torch
+
+    wider = copy.deepcopy(config)
+    wider.num_labels += 1
+    with torch.device("meta"):
+        own, other = (dict(kind.from_config(one).named_parameters()) for one in (config, wider))
+    return [name for name, p in own.items() if p.shape != other[name].shape]
 
 
 def of_head(model: nn.Module, name: str) -> bool:
@@ -86,12 +114,13 @@ def answering(model: nn.Module, batch: Batch) -> ModelOutput:
 
 
 def with_filling(model: nn.Module, base: Path) -> nn.Module:
-    """The model told which token fills rows: a decoder answers at the last token that is none."""
-    config: PretrainedConfig = model.config
-    if getattr(config, "pad_token_id", None) is None:
-        from adaptr.tasks.tools import tools
+    """The model told which token fills rows, whatever its configuration says: a decoder answers at the last token that
+    is none.
+    """
+    from adaptr.tasks.tools import tools
 
-        config.pad_token_id = tools(base).pad
+    config: PretrainedConfig = model.config.get_text_config()  # type: ignore[union-attr, operator]
+    config.pad_token_id = tools(base).pad
     return model
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from adaptr.data import statistics
 from adaptr.data.records import Record, named
 from adaptr.tasks.base import Encoded, Limits
+from adaptr.tasks.labels import name_of
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ def statistics_of(records: Sequence[Record], encoded: Sequence[Encoded], limits:
         shortest=lengths[0],
         median=lengths[len(lengths) // 2],
         longest=lengths[-1],
-        labels=statistics.labels(records, limits.labels),
+        labels=_labels(records, limits.labels),
         length=limits.length,
     )
 
@@ -72,3 +74,12 @@ def tokens_of(one: Encoded) -> int:
     if not lists and isinstance(one.example.get("labels"), list):
         lists = [one.example["labels"]]  # type: ignore[list-item]
     return sum(len(ids) for ids in lists if ids is not one.example.get("token_type_ids")) or 1
+
+
+def _labels(records: Sequence[Record], names: Sequence[str]) -> dict[str, int]:
+    """How often each of the names stands under `label`, or among `tags`."""
+    found: Counter[str] = Counter()
+    for record in records if names else ():
+        tags = record.values.get("tags")
+        found.update(map(str, tags) if isinstance(tags, list) else [name_of(record)])
+    return {name: found[name] for name in names}

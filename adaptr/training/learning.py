@@ -13,9 +13,10 @@ from adaptr import data, tasks
 from adaptr.data import Data, Record
 from adaptr.data.split import share_of
 from adaptr.data.statistics import shared
-from adaptr.errors import BadRecord
+from adaptr.errors import BadConfig, BadRecord
 from adaptr.tasks import Encoded, Limits, Task, Tools
 from adaptr.tasks.statistics import Statistics, statistics_of
+from adaptr.training.fields import fields
 from adaptr.training.recipe import Recipe
 
 #: Records that are measured on where no others are given: of those that are learned from.
@@ -55,6 +56,7 @@ def given(recipe: Recipe, base: Path) -> Given:
     """Read it. Raises `DataError` and `BadRecord` with file and line."""
     train = data.read(recipe.data, recipe.map)
     task = tasks.find(recipe.task, base, train, recipe.objective)
+    _require(recipe, task)
     share = None if recipe.valid is None else share_of(recipe.valid)
     valid = None
     if share is not None:
@@ -65,6 +67,16 @@ def given(recipe: Recipe, base: Path) -> Given:
     for record in () if second is None else second.records:
         record.text("text")
     return Given(train, valid, task, second, share)
+
+
+def _require(recipe: Recipe, task: Task) -> None:
+    """Raises `BadConfig` for a field that the task would not heed."""
+    if recipe.smoothing and not task.smooths:
+        raise BadConfig("`smoothing`", got=recipe.smoothing, want=f"0 for the task `{task.name}`")
+    if recipe.beta != fields()["beta"].default and task.trainer != "dpo":
+        raise BadConfig("`beta`", got=recipe.beta, want="`objective: dpo` beside it, which it is of")
+    if recipe.pack and task.trainer != "sft":
+        raise BadConfig("`pack`", got="true", want=f"false for the task `{task.name}`: only texts are packed")
 
 
 @dataclass(frozen=True)

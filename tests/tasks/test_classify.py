@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -106,8 +107,25 @@ def test_the_bases_own_head_keeps_its_order(tmp_path: Path) -> None:
     assert CLASSIFY.labels(records, base) == ("bad", "good")
     again = CLASSIFY.model(tmp_path / "b", ("good", "bad"))
     assert CLASSIFY.heads(again, tmp_path / "b") == ()
-    other = CLASSIFY.model(tmp_path / "b", ("a", "b", "c"))
-    assert CLASSIFY.heads(other, tmp_path / "b") == ("classifier",)
+    for names in (("a", "b", "c"), ("a", "b"), ("bad", "good")):
+        other = CLASSIFY.model(tmp_path / "b", names)
+        assert CLASSIFY.heads(other, tmp_path / "b") == ("classifier",)
+        body = made.state_dict()
+        drawn = {key for key, value in other.state_dict().items() if not torch.equal(value, body[key])}
+        assert "classifier.weight" in drawn <= {"classifier.weight", "classifier.bias"}
+
+
+def test_a_decoder_that_says_another_token_fills_rows(tmp_path: Path) -> None:
+    base = speaking.llama(tmp_path)
+    config = json.loads((base / "config.json").read_text())
+    (base / "config.json").write_text(json.dumps({**config, "pad_token_id": 7}))
+    torch.manual_seed(0)
+    model, have = CLASSIFY.model(base, LIMITS.labels).eval(), tasks.tools(base)
+    records = [record(text=text, label="bad") for text in ("a", "a b c d", "a b")]
+    rows = [one.example for one in CLASSIFY.encode(records, have, LIMITS)]
+    together = model(**CLASSIFY.collate(rows, have)).logits
+    alone = torch.cat([model(**CLASSIFY.collate([row], have)).logits for row in rows])
+    assert torch.allclose(together, alone, atol=1e-6)
 
 
 def test_a_decoder_answers_at_its_last_token(tmp_path: Path) -> None:

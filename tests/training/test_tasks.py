@@ -11,6 +11,7 @@ import torch
 from transformers import (
     BertConfig,
     BertForMaskedLM,
+    BertForQuestionAnswering,
     BertForSequenceClassification,
     T5Config,
     T5ForConditionalGeneration,
@@ -18,7 +19,7 @@ from transformers import (
 
 import adaptr
 import tiny
-from adaptr.errors import Unsupported
+from adaptr.errors import BadConfig, Unsupported
 from training_data import tokenizer
 
 SMALL: dict[str, Any] = {"steps": 4, "rate": 0.02, "config": {"r": 4}, "samples": 1}
@@ -60,6 +61,57 @@ def test_accumulation_is_a_larger_batch_whatever_the_loss_is(tmp_path: Path, tas
     many = adaptr.fit(base, data, batch=2, accumulate=4, **fields)
     assert many.curves.loss == pytest.approx(one.curves.loss, rel=1e-5)
     assert many.curves.norm == pytest.approx(one.curves.norm, rel=1e-4)
+
+
+@pytest.mark.parametrize("labels", [("neg", "pos"), (0, 1), (0.0, 1.0), (False, True)])
+def test_what_was_trained_on_a_head_of_other_classes_is_measured_as_it_was_trained(
+    tmp_path: Path, labels: tuple[Any, Any]
+) -> None:
+    torch.manual_seed(0)
+    made = BertForSequenceClassification(BertConfig(**tiny.COMMON, **STILL, id2label={0: "NO", 1: "YES"}))
+    base = model(tmp_path, made)
+    data = rows(tmp_path, *({"text": f"w{i} w{i + 1}", "label": labels[i % 2]} for i in range(8)))
+    report = adaptr.fit(base, data, tmp_path / "a.safetensors", **SMALL)
+    assert not any("never occur" in note for note in report.notes)
+    found = adaptr.evaluate(base, report.out, data)
+    assert [row.name for row in found.rows] == ["a"], "the base's answers are of other classes"
+    assert found.rows[0].values["loss"].value == pytest.approx(report.after["loss"], rel=1e-6)
+
+
+def test_questions_accumulated(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    base = model(tmp_path, BertForQuestionAnswering(BertConfig(**tiny.COMMON, **STILL)))
+    asked = {"context": "w1 w2 w3 w4 w5 w6 w7 w8", "answers": {"text": ["w3 w4"], "answer_start": [6]}}
+    data = rows(tmp_path, *({"question": f"w{i}", **asked} for i in range(5)))
+    fields = {**SMALL, "steps": 1, "samples": 0}
+    one, many = (adaptr.fit(base, data, **fields, **how) for how in ({"batch": 5}, {"batch": 4, "accumulate": 2}))
+    assert many.curves.loss == pytest.approx(one.curves.loss, rel=1e-5)
+    assert many.curves.norm == pytest.approx(one.curves.norm, rel=1e-4)
+
+
+def test_smoothed_labels_of_a_sequence(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    base = model(tmp_path, T5ForConditionalGeneration(T5Config(**tiny.T5, decoder_start_token_id=0, dropout_rate=0.0)))
+    data = rows(tmp_path, *({"source": f"w{i}", "target": f"w{i} " * (1 + i % 3)} for i in range(8)))
+    fields = {**SMALL, "steps": 1, "samples": 0, "smoothing": 0.1}
+    one, many = (adaptr.fit(base, data, **fields, **how) for how in ({"batch": 8}, {"batch": 2, "accumulate": 4}))
+    assert many.curves.norm == pytest.approx(one.curves.norm, rel=1e-4)
+    assert one.curves.loss != adaptr.fit(base, data, **{**fields, "smoothing": 0.0}, batch=8).curves.loss
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"task": "regress", "smoothing": 0.1}, "`smoothing` is 0.1, wanted 0 for the task `regress`"),
+        ({"beta": 0.5}, "`beta` is 0.5, wanted `objective: dpo`"),
+        ({"pack": True}, "`pack` is true, wanted false for the task `classify`"),
+    ],
+)
+def test_what_a_task_would_not_heed_is_refused(tmp_path: Path, fields: dict[str, Any], said: str) -> None:
+    base = model(tmp_path, BertForSequenceClassification(BertConfig(**tiny.COMMON)))
+    data = rows(tmp_path, *({"text": f"w{i}", "label": i % 2} for i in range(4)))
+    with pytest.raises(BadConfig, match=said):
+        adaptr.fit(base, data, **SMALL, **fields)
 
 
 def test_sequences_from_sequences_accumulated(tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ class Preference(Task):
     summary = "Prefer the answer that was chosen to the one that was rejected."
     columns = (("prompt", "chosen", "rejected"),)
     trainer = "dpo"
+    smooths = False
     metrics = ("accuracy",)
 
     def model(self, base: Path, labels: Sequence[str], **load: object) -> nn.Module:

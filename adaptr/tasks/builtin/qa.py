@@ -46,6 +46,7 @@ class QuestionAnswering(Task):
     name = "qa"
     summary = "Find the answer to a question in a context."
     columns = (("question", "context", "answers"),)
+    smooths = False
     metrics = ("squad_f1", "squad_exact")
 
     def model(self, base: Path, labels: Sequence[str], **load: object) -> nn.Module:

@@ -26,6 +26,7 @@ class Regression(Task):
     name = "regress"
     summary = "Say a number for a text, or for a pair of texts."
     columns = (("text", "text_pair", "label"), ("text", "label"))
+    smooths = False
     metrics = ("mse", "pearson", "spearman")
 
     def model(self, base: Path, labels: Sequence[str], **load: object) -> nn.Module:
