@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from adaptr.errors import DataError, UsageError
 from adaptr.evaluating import heads
-from adaptr.evaluating.length import longest
 from adaptr.evaluating.measure import Measured, Progress, measure
 from adaptr.models.belonging import require_named
+from adaptr.models.devices import device
 from adaptr.runtime.stack import Stack, stack
 from adaptr.tasks.base import Limits, Task, Tools
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 #: Tokens of a record, at most, where the model takes more.
 LENGTH = 1024
+#: Where: losses are summed in fp64, which `mps` has not.
+DEVICES = ("cuda", "cpu")
 DTYPES = {"auto": "auto", "fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 
@@ -124,8 +126,8 @@ def opened(
     names = heads.labels(task, found.records, base, adapters)
     kit = tools(base)
     model = task.model(base, names, dtype=DTYPES[options.dtype]).eval()
-    model.to(_device(options.device))
-    length, note = _length(model, kit, options.length)
+    model.to(device(options.device, DEVICES))
+    length, note = _length(kit.places, options.length)
     fresh = task.heads(model, base)
     owned = heads.of_base(model, base, names)
     if not owned and not any(adapter.replaced for adapter in adapters):
@@ -144,8 +146,7 @@ def known_metrics(names: Sequence[str] | None) -> None:
     chosen(names or ())
 
 
-def _length(model: nn.Module, kit: Tools, wanted: int) -> tuple[int, tuple[str, ...]]:
-    most = longest(model, kit)
+def _length(most: int, wanted: int) -> tuple[int, tuple[str, ...]]:
     length = min(most or LENGTH, wanted or LENGTH)
     short = wanted and most and most < wanted
     return length, ((f"the model takes {most} tokens at most, not {wanted}",) if short else ())
@@ -157,11 +158,3 @@ def _unsaid(names: Sequence[str], adapters: Sequence[Adapter]) -> tuple[str, ...
         for adapter in adapters
         if names and adapter.replaced and not heads.said(adapter)
     )
-
-
-def _device(name: str) -> str:
-    import torch
-
-    if name != "auto":
-        return name
-    return "cuda" if torch.cuda.is_available() else "cpu"

@@ -16,9 +16,14 @@ NEW = 128
 
 
 def generated(model: nn.Module, ids: list[int], tools: Tools, new: int) -> str:
-    """What a causal model says behind `ids`, without the tokens that stand for beginning and end."""
+    """What a causal model says behind `ids`, without the tokens that stand for beginning and end. Where the model has
+    not as many places, less is asked, the end of it, and less is said.
+    """
     import torch
 
+    if tools.places:
+        ids = ids[-max(tools.places - new, tools.places // 2) :]
+        new = min(new, tools.places - len(ids))
     device = next(model.parameters()).device
     asked = torch.tensor([ids], device=device)
     with torch.no_grad():
@@ -38,7 +43,7 @@ def written(model: nn.Module, batch: Batch, tools: Tools, new: int = NEW) -> lis
     import torch
 
     assert tools.tokenizer is not None
-    places = getattr(model.config, "max_target_positions", None)
+    places = getattr(model.config, "max_target_positions", None) or tools.places
     most = min(new, places // 2) if places else new  # Whisper refuses more than fits behind what it begins with
     with torch.no_grad():
         said = model.generate(**placed(model, batch), do_sample=False, num_beams=1, max_new_tokens=most)  # type: ignore[operator]

@@ -16,8 +16,9 @@ ROUNDING, COARSE = 1e-3, 3e-2
 ALONE = "leave `pack` out"
 
 
-def require_isolation(model: nn.Module) -> None:
-    """Measures it with a forward of two short rows: the second record alone, and behind another in one row.
+def require_isolation(model: nn.Module, adapter: str = "") -> None:
+    """Measures it with a forward of two short rows: the second record alone, and behind another in one row. `adapter`:
+    the method of what is attached, which may add tokens to a row that only its first record would see.
 
     Raises `Unsupported` for a model that sees across: what is packed would be learned in the context of strangers.
     """
@@ -38,9 +39,10 @@ def require_isolation(model: nn.Module) -> None:
     finally:
         model.train(training)
     apart = float((alone - beside).norm() / alone.norm())
+    beside = f" with `{adapter}` on it" if adapter else ""
     fine = next(model.parameters()).dtype == torch.float32
     if not apart <= (ROUNDING if fine else COARSE):
         raise Unsupported(
-            f"{type(model).__name__} does not keep records in one row apart: logits differ by {apart:.1e}",
+            f"{type(model).__name__}{beside} does not keep records in one row apart: logits differ by {apart:.1e}",
             hint=ALONE,
         )

@@ -48,8 +48,8 @@ class Statistics:
         return tuple(found)
 
 
-def statistics_of(records: Sequence[Record], encoded: Sequence[Encoded], limits: Limits) -> Statistics:
-    """Of records and of the examples that they became."""
+def statistics_of(records: Sequence[Record], encoded: Sequence[Encoded], limits: Limits, length: int = 0) -> Statistics:
+    """Of records and of the examples that they became. `length`: what these were cut at, where that is less."""
     lengths = sorted(map(tokens_of, encoded)) or [0]
     cut = [one for one in encoded if one.cut]
     return Statistics(
@@ -64,7 +64,7 @@ def statistics_of(records: Sequence[Record], encoded: Sequence[Encoded], limits:
         median=lengths[len(lengths) // 2],
         longest=lengths[-1],
         labels=_labels(records, limits.labels),
-        length=limits.length,
+        length=length or limits.length,
     )
 
 

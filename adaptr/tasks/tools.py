@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 PROCESSORS = ("preprocessor_config.json", "processor_config.json")
 VOCABULARIES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
+#: What configurations call the number of places that there are.
+PLACES = ("max_position_embeddings", "max_seq_len", "max_seq_length")
 #: What changes ids and is beside a vocabulary.
 BESIDE = ("merges.txt", "added_tokens.json", "special_tokens_map.json", "chat_template.jinja", "chat_template.json")
 
@@ -35,9 +37,30 @@ def tools(base: Path) -> Tools:
 
 
 def _places(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int:
-    """Some models have more positions than tokens may have: their tokenizer knows."""
-    places: int = getattr(config.get_text_config(), "max_position_embeddings", None) or 0
-    return int(min(places, tokenizer.model_max_length))
+    """The least of what configuration, table of positions and tokenizer say; 0 where the model says none: then the
+    tokenizer's is a habit.
+    """
+    said = [getattr(config.get_text_config(), name, None) for name in PLACES]
+    found = [n for n in said if isinstance(n, int) and n > 0]
+    return min(*found, *_tables(config), int(tokenizer.model_max_length)) if found else 0
+
+
+def _tables(config: PretrainedConfig) -> list[int]:
+    """Places of tables whose first rows are for what is filled, as RoBERTa's: positions are counted from behind them.
+    None of these goes on with texts.
+    """
+    import torch
+    from transformers import AutoModel
+
+    if str(config.architectures or "").endswith(("ForCausalLM']", "LMHeadModel']")):
+        return []
+    try:
+        with torch.device("meta"):
+            model = AutoModel.from_config(config)
+    except ValueError:  # none of those that transformers builds by a configuration alone
+        return []
+    tables = [one for name, one in model.named_modules() if name.endswith("position_embeddings")]
+    return [one.num_embeddings - one.padding_idx - 1 for one in tables if getattr(one, "padding_idx", None) is not None]
 
 
 def _has_tokenizer(base: Path) -> bool:

@@ -152,7 +152,10 @@ class Course:
     def _attached(self, model: Any) -> Session:
         from adaptr.runtime.attaching import train
 
-        return train(model, self.start)
+        session = train(model, self.start)
+        if self.recipe.pack:
+            require_isolation(model, self.start.method)
+        return session
 
     def _train(self, trainer: Any) -> None:
         with trainer.steps.interruptible():

@@ -16,6 +16,7 @@ from adaptr.data.statistics import shared
 from adaptr.errors import BadConfig, BadRecord
 from adaptr.tasks import Encoded, Limits, Task, Tools
 from adaptr.tasks.statistics import Statistics, statistics_of
+from adaptr.tasks.texts import room
 from adaptr.training.fields import fields
 from adaptr.training.recipe import Recipe
 
@@ -97,7 +98,7 @@ class Examples:
     @cached_property
     def counted(self) -> Statistics:
         """Of what is learned from."""
-        return statistics_of(self.given.train.records, self.train, self.limits)
+        return statistics_of(self.given.train.records, self.train, self.limits, room(self.tools, self.limits))
 
     @property
     def notes(self) -> list[str]:
@@ -127,10 +128,15 @@ def examples(recipe: Recipe, found: Given, base: Path) -> Examples:
     cut = next((one for one in (*train, *valid) if one.cut), None) if recipe.strict else None
     if cut is not None:
         raise BadRecord(
-            f"{cut.record.place}: it is {cut.cut} tokens longer than `length`, {recipe.length}",
+            f"{cut.record.place}: it is {cut.cut} tokens longer than {_limit(tools, limits)}",
             hint="raise `length`, or leave `strict` out, which refuses what is cut",
         )
     return Examples(found, tools, limits, train, valid)
+
+
+def _limit(tools: Tools, limits: Limits) -> str:
+    most = room(tools, limits)
+    return f"`length`, {most}" if most == limits.length else f"the {most} tokens that the base takes"
 
 
 def dataset(encoded: Sequence[Encoded], kind: str) -> Any:

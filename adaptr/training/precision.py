@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from adaptr.errors import MachineError, MissingExtra, UsageError
+from adaptr.models.devices import device
 from adaptr.training.recipe import Recipe
 
 #: What transformers calls the optimisers of a recipe.
@@ -39,33 +40,28 @@ def machine(recipe: Recipe) -> Machine:
     """What the recipe means here. Raises `MachineError` for what this machine has not."""
     import torch
 
-    device = _device(recipe.device)
+    place = _device(recipe.device)
     dtype = recipe.dtype
     if dtype == "auto":
-        dtype = "fp32" if device != "cuda" else "bf16" if torch.cuda.is_bf16_supported() else "fp16"
-    if dtype == "fp16" and device != "cuda":
+        dtype = "fp32" if place != "cuda" else "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+    if dtype == "fp16" and place != "cuda":
         raise MachineError(
-            f"fp16 wants its gradients scaled, which is done on CUDA and not on {device}", hint="say `bf16`"
+            f"fp16 wants its gradients scaled, which is done on CUDA and not on {place}", hint="say `bf16`"
         )
-    if recipe.optimizer not in {"adamw", "adafactor", "sgd"} and device != "cuda":
+    if recipe.optimizer not in {"adamw", "adafactor", "sgd"} and place != "cuda":
         raise MachineError(
-            f"`{recipe.optimizer}` keeps its state in CUDA's memory, by bitsandbytes, and this trains on {device}",
+            f"`{recipe.optimizer}` keeps its state in CUDA's memory, by bitsandbytes, and this trains on {place}",
             hint="say `adamw`: an adapter's state is small",
         )
-    return Machine(device, dtype)
+    return Machine(place, dtype)
 
 
 def _device(asked: str) -> str:
-    import torch
-
-    has = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if asked == "auto":
-        return next(name for name in ("cuda", "mps", "cpu") if has[name])
-    if not has[asked]:
-        raise MachineError(f"this machine has no {asked}", hint="say `auto`")
-    if asked != "cpu" and asked != _device("auto"):
-        raise UsageError(f"`{asked}` can't be chosen where there is {_device('auto')}", hint="say `auto`")
-    return asked
+    """transformers takes the best that there is, or the processor."""
+    found, best = device(asked), device("auto")
+    if found not in ("cpu", best):
+        raise UsageError(f"`{asked}` can't be chosen where there is {best}", hint="say `auto`")
+    return found
 
 
 def quantized(recipe: Recipe, machine: Machine) -> Any:

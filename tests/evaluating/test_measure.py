@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import adaptr
-from adaptr.errors import BadRecord, DataError, NonFinite, UsageError
+from adaptr.errors import BadRecord, DataError, MachineError, NonFinite, UsageError
 from adaptr.evaluating import answers, measure, setting
 from adaptr.evaluating.setting import Options, Setting
 from adaptr.testing import shaken
@@ -146,6 +146,14 @@ def test_options_that_make_no_sense_are_refused(
 ) -> None:
     with pytest.raises(error, match=said):
         here(llama, pairs, **options)
+
+
+@pytest.mark.parametrize(("device", "error"), [("cuda", MachineError), ("gpu", UsageError)])
+def test_a_device_that_is_not_there_is_refused(llama: Path, pairs: Path, device: str, error: type[Exception]) -> None:
+    if device == "cuda" and torch.cuda.is_available():
+        pytest.skip("it is there")
+    with pytest.raises(error, match=device):
+        adaptr.evaluate(llama, (), pairs, device=device)
 
 
 @pytest.mark.parametrize("metric", ["accuracy", "pearson", "entity_f1"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import transformers as t
 
 import speaking
 from adaptr import tasks
@@ -15,6 +16,15 @@ from adaptr.tasks.tools import fill
 def test_the_bases_own(tmp_path: Path) -> None:
     have = tasks.tools(speaking.llama(tmp_path))
     assert (have.pad, have.places, have.said, have.processor) == (0, 128, (), None)
+
+
+def test_positions_that_are_counted_from_behind_the_padding(tmp_path: Path) -> None:
+    base = speaking.bert(tmp_path)
+    t.RobertaModel(
+        t.RobertaConfig(**{**speaking.SIZES, "max_position_embeddings": 42, "pad_token_id": 0})
+    ).save_pretrained(base)
+    assert tasks.tools(base).places == 41
+    assert tasks.tools(speaking.t5(tmp_path)).places == 0, "it has no positions, only distances"
 
 
 def test_a_processor(tmp_path: Path) -> None:

@@ -12,8 +12,10 @@ import torch
 from transformers import AutoModelForCausalLM
 
 import adaptr
-from adaptr.errors import BadConfig, NotPossible, OutputExists, UsageError
+import tiny
+from adaptr.errors import BadConfig, BadRecord, NotPossible, OutputExists, Unsupported, UsageError
 from adaptr.training.watching import About, Point, Watcher
+from training_data import tokenizer
 
 SMALL: dict[str, Any] = {"steps": 6, "rate": 0.02, "config": {"r": 4}, "samples": 1}
 
@@ -139,6 +141,24 @@ def test_accumulation_is_a_larger_batch(base: Path, data: Path) -> None:
 def test_packed_records_see_only_themselves(base: Path, data: Path) -> None:
     report = adaptr.fit(base, data, pack=True, length=32, steps=2, rate=0.02, config={"r": 4}, samples=0)
     assert report.curves.loss[0] == pytest.approx(report.before["loss"], rel=0.02)
+
+
+def test_what_adds_tokens_to_a_row_is_not_packed(base: Path, data: Path) -> None:
+    with pytest.raises(Unsupported, match="with `prompt` on it does not keep records in one row apart"):
+        adaptr.fit(base, data, method="prompt", pack=True, steps=1, samples=0)
+
+
+def test_a_prompt_as_long_as_the_model_is_answered(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    tiny.MAKERS["gpt2"]().save_pretrained(tmp_path)
+    tokenizer().save_pretrained(tmp_path)
+    data = tmp_path / "long.jsonl"
+    data.write_text(json.dumps({"prompt": "w1 " * 62, "completion": "w2 w3 w4"}))
+    report = adaptr.fit(tmp_path, data, **{**SMALL, "steps": 1, "length": 100})
+    assert report.samples[0].after
+    assert "1 of 1 records are cut at 64 tokens, 2 in all" in report.notes
+    with pytest.raises(BadRecord, match="longer than the 64 tokens that the base takes"):
+        adaptr.fit(tmp_path, data, strict=True, **{**SMALL, "length": 100})
 
 
 def test_what_is_forgotten_is_measured_on_a_second_text(base: Path, data: Path, tmp_path: Path) -> None:

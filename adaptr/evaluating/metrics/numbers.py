@@ -63,6 +63,16 @@ def _correlation(counts: Array, x: Array, y: Array) -> Array:
     import numpy as np
 
     total = counts.sum(1, keepdims=True)
+    varies = _varies(counts, x) & _varies(counts, y)
     x, y = (v - (counts * v).sum(1, keepdims=True) / total for v in (x, y))
-    spread = (counts * x * x).sum(1) * (counts * y * y).sum(1)
-    return ratio((counts * x * y).sum(1), np.sqrt(spread))
+    spread = np.sqrt((counts * x * x).sum(1) * (counts * y * y).sum(1))
+    return ratio((counts * x * y).sum(1), np.where(varies, spread, 0.0))
+
+
+def _varies(counts: Array, v: Array) -> Array:
+    """Whether those that are counted are not all the same (b): a mean of them may be rounded, and then they seem not."""
+    import numpy as np
+
+    least, most = (np.where(counts > 0, v, end) for end in (np.inf, -np.inf))
+    found: Array = least.min(1) < most.max(1)
+    return found
