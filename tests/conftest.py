@@ -9,6 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("same", deadline=None, derandomize=True)
+settings.load_profile("same")
 
 #: Published files and those of other tools, beside the repository where they are at hand.
 SHARED = Path(os.environ.get("ADAPTR_SHARED") or Path(__file__).resolve().parents[1].parent / "shared")

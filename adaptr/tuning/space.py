@@ -91,16 +91,25 @@ class Space:
 
     def start(self, weight: float | Sequence[float]) -> dict[str, Any]:
         """Values to begin with: what the recipe says of everything, and one weight for all or one each."""
-        found: dict[str, Any] = {one.name: one.nearest(self.recipe.strategy) for one in self._of(STRATEGY)}
-        strategy = found.get(STRATEGY, self.recipe.strategy)
+        return {name: one.nearest(one.high if said is None else said) for name, one, said in self._said(weight)}
+
+    def holds(self, weight: float) -> bool:
+        """Whether what the recipe says, with one weight for all, is among what is searched."""
+        return all(said is not None and one.nearest(said) == said for _, one, said in self._said(weight))
+
+    def _said(self, weight: float | Sequence[float]) -> Iterator[tuple[str, Dimension, Any]]:
+        """What the recipe says of each thing that is searched; None for a rank that it leaves as it comes."""
+        strategy = self.recipe.strategy
+        for one in self._of(STRATEGY):
+            yield STRATEGY, one, strategy
+            strategy = str(one.nearest(strategy))
         own = vars(strategies.get(strategy).config(self._config(strategy, {})))
         for name, one in self._named(strategy):
             if one.name == WEIGHTS:
                 at = int(name.rpartition(" ")[2]) - 1
-                found[name] = one.nearest(weight if isinstance(weight, float) else weight[at])
+                yield name, one, weight if isinstance(weight, float) else weight[at]
             else:
-                found[name] = one.nearest(own.get(name, self.recipe.rank or one.high))
-        return found
+                yield name, one, own.get(name, self.recipe.rank)
 
     def made(self, values: Values) -> Recipe:
         """The recipe with these values; weights are those of the recipe times the drawn ones."""

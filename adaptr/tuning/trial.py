@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 #: What trials are called that are not drawn.
-EQUAL, GIVEN, ALONE = "equal", "as given", "alone"
+EQUAL, GIVEN, NEAR, ALONE = "equal", "as given", "near what was given", "alone"
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,11 @@ class Trial:
 
 
 def starts(space: Space, count: int) -> list[Trial]:
-    """The first trials: equal shares, what was given, each of `count` inputs alone. Two of the same values are one."""
-    found = [Trial(space.start(1.0 / count), EQUAL), Trial(space.start(1.0), GIVEN)]
+    """The first trials: equal shares, what was given, each of `count` inputs alone. Two of the same values are one.
+    What is outside of what is searched is tried by what is near it, and called so.
+    """
+    called = GIVEN if space.holds(1.0) else NEAR
+    found = [Trial(space.start(1.0 / count), EQUAL), Trial(space.start(1.0), called)]
     distinct = found[:1] if found[0].values == found[1].values else found
     return [*distinct, *(Trial(_alone(space, number, count), ALONE, number) for number in range(count))]
 

@@ -92,6 +92,13 @@ def test_a_row_of_csv_may_go_over_lines(tmp_path: Path) -> None:
     assert lines(file) == [2, 5]
 
 
+def test_spaces_behind_commas_are_between_cells_where_the_first_line_has_them(tmp_path: Path) -> None:
+    wanted = {"prompt": "a", "completion": "b, c"}
+    assert values(write(tmp_path, "a.csv", 'prompt, completion\n"a", "b, c"\n')) == [wanted]
+    wanted = {"prompt, said": "a", "completion": " Rome"}
+    assert values(write(tmp_path, "b.csv", '"prompt, said",completion\na, Rome\n')) == [wanted]
+
+
 def test_a_long_cell_of_csv(tmp_path: Path) -> None:
     limit = csv.field_size_limit()
     assert len(values(write(tmp_path, "a.csv", "text\n" + "a" * 200_000))[0]["text"]) == 200_000

@@ -95,6 +95,10 @@ def test_correlations_are_scipys_with_ties_on_any_resample() -> None:
 
 def test_a_correlation_with_what_does_not_vary_is_none() -> None:
     assert math.isnan(value("pearson", [1.0, 1.0, 1.0], [1.0, 2.0, 3.0]))
+    wanted = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.3]
+    for name in ("pearson", "spearman"):
+        assert math.isnan(value(name, [0.1] * 7, wanted)), "a mean that is rounded"
+        assert math.isnan(value(name, wanted, [0.1] * 7))
 
 
 def test_words_as_squad_counts_them() -> None:

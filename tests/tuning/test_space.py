@@ -40,6 +40,24 @@ def test_the_first_trials_of_a_density_are_its_default_once() -> None:
     assert [dict(t.values) for t in found] == [{"density": 0.2}, {}, {}]
 
 
+@pytest.mark.parametrize(
+    ("over", "called"),
+    [
+        (["weights"], "as given"),
+        (["weights=-3..-2"], "near what was given"),
+        (["density=0.1..0.3"], "as given"),
+        (["weights", "density=0.5..0.9"], "near what was given"),
+        (["weights", "rank=4,8"], "near what was given"),
+        (["weights", "strategy=linear,dare"], "near what was given"),
+    ],
+)
+def test_what_was_given_is_called_so_where_it_is_tried(over: list[str], called: str) -> None:
+    strategy = "ties" if any("density" in one or "strategy" in one for one in over) else "linear"
+    found = starts(space(Recipe((Input("a"), Input("b")), strategy), over), 2)
+    assert [t.called for t in found if t.called != "alone"][-1] in (called, "equal")
+    assert not any(t.called == "as given" for t in found) or called == "as given"
+
+
 def test_what_is_tried_next_follows_from_what_was_and_the_seed() -> None:
     found = space(Recipe(TWO), ["weights", "rank=2,4,8"])
     assert suggested(found, [], 1) == suggested(found, [], 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Iterator
+from itertools import chain
 
 from adaptr.data.format import DataFormat, Row, Rows
 from adaptr.data.records import Place
@@ -21,9 +22,14 @@ class Csv(DataFormat):
 
 
 def _split(source: Source) -> Iterator[tuple[int, list[str]]]:
-    """The line that each row begins on, and its cells."""
+    """The line that each row begins on, and its cells. Where the first line has spaces behind its commas, they are
+    no part of the cells: a quote behind one is a quote around a cell.
+    """
     before = csv.field_size_limit(MAX_DOCUMENT)
-    reader = csv.reader((line for _, line in source.lines()), strict=True)
+    lines = (line for _, line in source.lines())
+    first = next(lines, "")
+    spaced = any(cell[:1].isspace() for cells in csv.reader([first]) for cell in cells[1:])
+    reader = csv.reader(chain([first], lines), strict=True, skipinitialspace=spaced)
     start = 1
     try:
         for cells in reader:
