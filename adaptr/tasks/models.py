@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from adaptr.errors import CheckpointError
 from adaptr.models.load import explained, quiet_transformers
@@ -14,6 +14,7 @@ from adaptr.tasks.labels import tells
 if TYPE_CHECKING:
     from torch import Tensor, nn
     from transformers import PretrainedConfig
+    from transformers.models.auto.auto_factory import _BaseAutoModelClass
     from transformers.utils import ModelOutput
 
     from adaptr.tasks.base import Batch
@@ -59,7 +60,7 @@ def loaded(
     return found
 
 
-def _anew(model: Any, names: Iterable[str]) -> set[str]:
+def _anew(model: nn.Module, names: Iterable[str]) -> set[str]:
     """Draw the parameters of the modules that have these, as transformers draws what a base has not; all of them."""
     import torch
 
@@ -67,12 +68,12 @@ def _anew(model: Any, names: Iterable[str]) -> set[str]:
     with torch.no_grad():
         for module in found.values():
             for p in module.parameters(recurse=False):
-                p._is_hf_initialized = False
-            model._init_weights(module)
+                p._is_hf_initialized = False  # type: ignore[attr-defined]
+            model._init_weights(module)  # type: ignore[operator]
     return {f"{path}.{name}" for path, module in found.items() for name, _ in module.named_parameters(recurse=False)}
 
 
-def _of_labels(kind: Any, config: Any) -> list[str]:
+def _of_labels(kind: type[_BaseAutoModelClass], config: PretrainedConfig) -> list[str]:
     """The parameters that are for as many outputs as there are labels."""
     import torch
 

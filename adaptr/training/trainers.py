@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from transformers import Seq2SeqTrainer, Trainer
 
 from adaptr.training.lifecycle import Lifecycle
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from adaptr.tasks import Batch
 
 
 class Plain(Lifecycle, Trainer):  # type: ignore[misc]  # transformers has no types
@@ -16,11 +22,15 @@ class Plain(Lifecycle, Trainer):  # type: ignore[misc]  # transformers has no ty
     the part of a step's loss that its labels have of the step's. Of questions a label is where the answer starts.
     """
 
-    def _get_num_items_in_batch(self, batch_samples: list[Any], device: Any) -> Any:
+    def _get_num_items_in_batch(self, batch_samples: list[Batch], device: torch.device) -> Tensor | int | None:
         labelled = [{"labels": _labels(batch)} for batch in batch_samples]
-        return super()._get_num_items_in_batch(labelled, device)
+        found: Tensor | int | None = super()._get_num_items_in_batch(labelled, device)
+        return found
 
     def _forward(self, model: Any, inputs: Any, items: Any) -> tuple[Any, Any]:
+        begin = getattr(self.model, "prepare_decoder_input_ids_from_labels", None)
+        if self.label_smoother is not None and begin is not None:  # the model is not given labels then
+            inputs = {**inputs, "decoder_input_ids": begin(labels=inputs["labels"])}
         loss, output = super()._forward(model, inputs, None)
         if items is None:
             return loss, output
@@ -28,16 +38,9 @@ class Plain(Lifecycle, Trainer):  # type: ignore[misc]  # transformers has no ty
         return loss * (labels.ne(-100).sum() / items * self.args.world_size), output
 
 
-def _labels(batch: Any) -> Any:
+def _labels(batch: Batch) -> Tensor:
     return batch["labels"] if "labels" in batch else batch["start_positions"]
 
 
 class Translating(Plain, Seq2SeqTrainer):  # type: ignore[misc]
     """A sequence from a sequence."""
-
-    def _forward(self, model: Any, inputs: Any, items: Any) -> tuple[Any, Any]:
-        """Where labels are smoothed the model does not get them, and so not what the decoder goes on from."""
-        if self.label_smoother is not None:
-            begun = self.model.prepare_decoder_input_ids_from_labels(labels=inputs["labels"])
-            inputs = {**inputs, "decoder_input_ids": begun}
-        return super()._forward(model, inputs, items)

@@ -97,7 +97,7 @@ class Space:
         """Whether what the recipe says, with one weight for all, is among what is searched."""
         return all(said is not None and one.nearest(said) == said for _, one, said in self._said(weight))
 
-    def _said(self, weight: float | Sequence[float]) -> Iterator[tuple[str, Dimension, Any]]:
+    def _said(self, weight: float | Sequence[float]) -> Iterator[tuple[str, Dimension, Value | None]]:
         """What the recipe says of each thing that is searched; None for a rank that it leaves as it comes."""
         strategy = self.recipe.strategy
         for one in self._of(STRATEGY):

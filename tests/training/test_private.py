@@ -32,6 +32,7 @@ def test_optimisers_that_are_unscaled_are_in_one_list() -> None:
         ("create_scheduler", Trainer._prepare_for_training),
         ("_created_lr_scheduler", Trainer._prepare_for_training),
         ("_loss_shifts_labels", Trainer._get_num_items_in_batch),
+        ("_get_num_items_in_batch", Trainer.get_batch_samples),
         ("current_gradient_accumulation_steps", Trainer.training_step),
         ("on_step_begin", Trainer._run_epoch),
         ("on_optimizer_step", Trainer._run_epoch),

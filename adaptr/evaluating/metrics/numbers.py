@@ -63,16 +63,18 @@ def _correlation(counts: Array, x: Array, y: Array) -> Array:
     import numpy as np
 
     total = counts.sum(1, keepdims=True)
-    varies = _varies(counts, x) & _varies(counts, y)
+    varies = _varies(counts, x) * _varies(counts, y)
     x, y = (v - (counts * v).sum(1, keepdims=True) / total for v in (x, y))
     spread = np.sqrt((counts * x * x).sum(1) * (counts * y * y).sum(1))
-    return ratio((counts * x * y).sum(1), np.where(varies, spread, 0.0))
+    return ratio((counts * x * y).sum(1), varies * spread)
 
 
 def _varies(counts: Array, v: Array) -> Array:
-    """Whether those that are counted are not all the same (b): a mean of them may be rounded, and then they seem not."""
+    """1 where those that are counted are not all the same, else 0 (b): their mean may be rounded, and then they seem
+    not to be.
+    """
     import numpy as np
 
     least, most = (np.where(counts > 0, v, end) for end in (np.inf, -np.inf))
-    found: Array = least.min(1) < most.max(1)
+    found: Array = (least.min(1) < most.max(1)).astype(np.float64)
     return found
