@@ -25,6 +25,8 @@ from adaptr.data.format import FORMATS
 from adaptr.discovery import Sort
 from adaptr.foreign.peft import types
 from adaptr.registry import remotes
+from adaptr.serving.profile import Profile, Range, Scale, loaded
+from adaptr.serving.profile import names as servers_known
 from adaptr.tasks.find import TASKS
 from adaptr.training.fields import Field
 from adaptr.training.fields import fields as recipe_fields
@@ -45,8 +47,12 @@ def documents() -> dict[Path, str]:
         docs / "strategies.md": NOTE + composing(),
         docs / "hooks.md": NOTE + hooks(),
         docs / "errors.md": NOTE + exceptions(),
+        docs / "servers.md": NOTE + servers(),
         ROOT / "registry_spec" / "schemas" / "recipe.schema.json": json.dumps(schema(), indent=2) + "\n",
         readme: with_block(readme.read_text(encoding="utf-8"), "methods", methods_table()),
+        docs / "serving.md": with_block(
+            (docs / "serving.md").read_text(encoding="utf-8"), "profiles", profiles_table()
+        ),
         docs / "training.md": with_block((docs / "training.md").read_text(encoding="utf-8"), "fields", recipe_table()),
     }
 
@@ -64,6 +70,59 @@ def with_block(text: str, name: str, block: str) -> str:
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     lines = [columns, ["---"] * len(columns), *rows]
     return "".join("| " + " | ".join(c.replace("|", "\\|") for c in line) + " |\n" for line in lines)
+
+
+# ---------------------------------------------------------------- servers
+
+
+def profiles_table() -> str:
+    known = [loaded(name) for name in servers_known()]
+    rows = [
+        (f"`{one.server}`", f"{one.oldest} to {one.newest}", one.read, f"[{one.tool}](servers.md#{one.server})")
+        for one in known
+    ]
+    return table(("`--for`, `--on`", "versions", "read", "rules and sources"), rows)
+
+
+def servers() -> str:
+    head = "# What servers do with adapters\n\nWhat `adaptr check` and `adaptr convert --for` hold adapters against.\n"
+    return "\n".join([head, *(server_section(loaded(name)) for name in servers_known())])
+
+
+def server_section(known: Profile) -> str:
+    """Its rules, what it multiplies by, and the modules that it adapts, each with its sources."""
+    rules = [(one.verdict, one.says, _versions(one.range), "; ".join(one.sources)) for one in known.rules]
+    scales = [("scale", _scale(one), _versions(one.range), "; ".join(one.sources)) for one in known.scales]
+    kinds = [
+        (", ".join(one.names), _modules(one.modules), _versions(one.range), "; ".join(one.sources))
+        for one in known.architectures
+    ]
+    told = [f"`{name}`" + ("" if value is None else f" (else {value})") for name, value in known.options.items()]
+    facts = f"{known.tool} {known.oldest} to {known.newest}, read {known.read}."
+    parts = [f"## {known.server}", facts, *(["`--set`: " + ", ".join(told) + "."] if told else []), *known.notes]
+    tables = table(("verdict", "why", "versions", "sources"), [*rules, *scales])
+    return "\n\n".join([*parts, tables, table(("class", "modules", "versions", "sources"), kinds)])
+
+
+def _scale(one: Scale) -> str:
+    whose = {"global": "of the configuration", "own": "of the layer"}
+    read = "by its root with `use_rslora`" if one.rslora else "whatever `use_rslora` says"
+    return f"B A is multiplied by the alpha {whose[one.alpha]} and divided by the rank {whose[one.rank]}, {read}"
+
+
+def _modules(names: Sequence[str]) -> str:
+    """Those of one block together, as `model.layers.*.` with `self_attn.q_proj`."""
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        head, mark, tail = name.partition("*.")
+        groups.setdefault(head + mark if mark else "", []).append(tail or head)
+    said = {stem: ", ".join(f"`{end}`" for end in ends) for stem, ends in groups.items()}
+    return "; ".join(f"`{stem}` with {ends}" if stem else ends for stem, ends in said.items())
+
+
+def _versions(one: Range) -> str:
+    since, before = (".".join(map(str, version)) for version in (one.since, one.before))
+    return " ".join([*([f"from {since}"] if since else []), *([f"before {before}"] if before else [])]) or "all"
 
 
 # ---------------------------------------------------------------- the command line

@@ -1,0 +1,1 @@
+"""adaptr inside servers: their plugins, which bring the adapters that requests name."""
