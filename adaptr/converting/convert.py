@@ -80,6 +80,7 @@ def convert(
         written = foreign.Written(write(adapter, out, force), {key: key for key in adapter.tensors})
     else:
         adapter = exported(adapter, base)
+        adapter = adapter if base is None else format_of.based(adapter, base)
         written = format_of.write(adapter, out, lossy, force)
     return _report(found, adapter, out, to, written)
 

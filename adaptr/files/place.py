@@ -101,7 +101,8 @@ def _precious(path: Path) -> str:
         start = file.read(16)
     if start[8:9] == b"{" and 8 + int.from_bytes(start[:8], "little") <= path.stat().st_size:
         return "" if record.is_ours(path) else "weights that adaptr did not write"
-    return next((what for magic, what in PRECIOUS if start.startswith(magic)), "")
+    what = next((what for magic, what in PRECIOUS if start.startswith(magic)), "")
+    return "" if record.is_ours(path) else what
 
 
 # ------------------------------------------------------------------ inputs

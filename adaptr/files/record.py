@@ -23,6 +23,8 @@ LIMIT = 16 << 20
 BLOCK, BLOCKS = 4096, 64
 #: How the header of a safetensors file begins that adaptr wrote: an adapter, a receipt, PEFT's weights.
 OURS = b'{"__metadata__":{"adaptr'
+#: The same of a GGUF file, behind its magic, version and two counts: the length and the name of its first value.
+GGUF, GGUF_COUNTS, OUR_GGUF = b"GGUF", 24, b"\x0c\0\0\0\0\0\0\0adaptr.about"
 #: What 0.1.0 wrote, and beside a merge what it copied from the base without naming it in the receipt.
 RECEIPT, RECEIPT_KEY = "adaptr/receipt.safetensors", "adaptr-receipt"
 ADAPTER, PEFT = "adapter.adaptr.safetensors", ("adapter_config.json", "adapter_model.safetensors")
@@ -80,11 +82,12 @@ def fingerprint(path: Path) -> str:
 
 
 def is_ours(path: Path) -> bool:
-    """Whether adaptr wrote a safetensors file, by its first bytes."""
+    """Whether adaptr wrote a safetensors or GGUF file, by its first bytes."""
     try:
-        return _start(path, 8 + len(OURS))[8:] == OURS
+        start = _start(path, GGUF_COUNTS + len(OUR_GGUF))
     except OSError:
         return False
+    return start[8:].startswith(OURS) or (start.startswith(GGUF) and start[GGUF_COUNTS:] == OUR_GGUF)
 
 
 def _walked(folder: Path, into: Set[str] | None = None, above: str = "") -> Iterator[tuple[str, Path]]:

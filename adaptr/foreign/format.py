@@ -113,6 +113,10 @@ class Format:
             hint="convert it to a format that it reads (`adaptr convert --help`) with the tool that wrote it",
         )
 
+    def based(self, adapter: Adapter, base: BaseModel) -> Adapter:
+        """`adapter` with what a file of this format needs of its base and an adapter does not say, in `foreign`."""
+        return adapter
+
     def lost(self, adapter: Adapter) -> list[str]:
         """What of an adapter has no place in this format, in words."""
         return []

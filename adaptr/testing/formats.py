@@ -58,7 +58,7 @@ class FormatLaws:
             if plugins.method(name).can.over or plugins.method(name).can.parts:
                 continue
             try:
-                yield shaken(adaptr.create(model, name))
+                yield self.form.based(shaken(adaptr.create(model, name)), model)
             except TargetNotFound:
                 continue
 

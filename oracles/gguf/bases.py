@@ -1,6 +1,6 @@
 """Tiny models of random weights, and as GGUF files by llama.cpp's own converter, whose word it is what weights become.
 
-    python bases.py NAME OUT.gguf      # apart, as the converter brings a `gguf` of its own
+    python bases.py FOLDER      # apart, as the converter brings a `gguf` of its own
 
 The converter is in the source distribution of llama-cpp-python, which is downloaded once and not built. Its models have
 a vocabulary of bytes, each of which prints as text: llama.cpp's server gives no probabilities of others.
@@ -8,6 +8,7 @@ a vocabulary of bytes, each of which prints as text: llama.cpp's server gives no
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -24,8 +25,26 @@ SOURCE, INSIDE = "llama-cpp-python==0.3.36", "/vendor/llama.cpp/"
 WIDTH, VOCAB = 48, 262
 SIZES = {"hidden_size": WIDTH, "intermediate_size": 72, "num_hidden_layers": 2, "num_attention_heads": 6,
          "num_key_value_heads": 2, "vocab_size": VOCAB, "max_position_embeddings": 128, "pad_token_id": 0}  # fmt: skip
+BLOCKS = {"num_hidden_layers": 2, "vocab_size": VOCAB}
+SMALL = {**BLOCKS, "hidden_size": WIDTH, "pad_token_id": 0}
 MAKERS: dict[str, Any] = {
     "llama": lambda: t.LlamaForCausalLM(t.LlamaConfig(**SIZES)),
+    "llama-tied": lambda: t.LlamaForCausalLM(t.LlamaConfig(**SIZES, tie_word_embeddings=True)),
+    "mistral": lambda: t.MistralForCausalLM(t.MistralConfig(**SIZES, head_dim=8)),
+    "qwen2": lambda: t.Qwen2ForCausalLM(t.Qwen2Config(**SIZES)),
+    "qwen3": lambda: t.Qwen3ForCausalLM(t.Qwen3Config(**SIZES, head_dim=8)),
+    "gemma": lambda: t.GemmaForCausalLM(t.GemmaConfig(**SIZES, head_dim=8)),
+    "gemma2": lambda: t.Gemma2ForCausalLM(t.Gemma2Config(**SIZES, head_dim=8, query_pre_attn_scalar=8)),
+    "gemma3": lambda: t.Gemma3ForCausalLM(t.Gemma3TextConfig(**SIZES, head_dim=8, query_pre_attn_scalar=8)),
+    "phi3": lambda: t.Phi3ForCausalLM(t.Phi3Config(**SIZES, original_max_position_embeddings=128, eos_token_id=2)),
+    "gpt2": lambda: t.GPT2LMHeadModel(
+        t.GPT2Config(n_embd=WIDTH, n_layer=2, n_head=6, n_positions=128, n_ctx=128, vocab_size=VOCAB, eos_token_id=2)
+    ),
+    "bloom": lambda: t.BloomForCausalLM(t.BloomConfig(vocab_size=VOCAB, hidden_size=WIDTH, n_layer=2, n_head=6)),
+    "falcon": lambda: t.FalconForCausalLM(t.FalconConfig(**SMALL, num_attention_heads=6, num_kv_heads=1)),
+    "falcon-new": lambda: t.FalconForCausalLM(
+        t.FalconConfig(**SMALL, num_attention_heads=6, num_kv_heads=2, new_decoder_architecture=True)
+    ),
 }
 
 
@@ -39,9 +58,26 @@ def made(name: str) -> Any:
     return model
 
 
-def written(name: str, out: Path) -> None:
-    """The model `name` as a GGUF file of fp32, written by another process."""
-    subprocess.run([sys.executable, __file__, name, out], check=True, stdout=subprocess.DEVNULL)
+class _Gelu(torch.nn.Module):
+    """GELU as llama.cpp computes it on CPUs: looked up in a table of fp16."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        found = torch.nn.functional.gelu(x.half().float(), approximate="tanh").half().float()
+        return torch.where(x >= 10, x, torch.where(x <= -10, 0, found))
+
+
+def as_there(model: Any) -> Any:
+    """`model` with the activations that llama.cpp has."""
+    for path, module in list(model.named_modules()):
+        owner, _, name = path.rpartition(".")
+        if "gelu" in type(module).__name__.lower():
+            setattr(model.get_submodule(owner), name, _Gelu())
+    return model
+
+
+def written(folder: Path) -> None:
+    """Every model as a GGUF file of fp32, `<name>.gguf`, written by another process."""
+    subprocess.run([sys.executable, __file__, folder], check=True, stdout=subprocess.DEVNULL)
 
 
 def _write(model: Any, out: Path) -> None:
@@ -51,6 +87,8 @@ def _write(model: Any, out: Path) -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)
+        counted = {"model": {"vocab": dict.fromkeys(map(str, range(VOCAB)), 0)}, "added_tokens": []}
+        (Path(folder) / "tokenizer.json").write_text(json.dumps(counted))  # Gemma's embeddings are cut to so many
         said = conversion.ModelBase.load_hparams(Path(folder), False)
         of = conversion.get_model_class(conversion.get_model_architecture(said, conversion.ModelType.TEXT))
         spoken = type("Bytes", (of,), {"set_vocab": _vocabulary, "model_arch": of.model_arch})
@@ -95,4 +133,5 @@ def _vocabulary(self: Any) -> None:
 
 
 if __name__ == "__main__":
-    _write(made(sys.argv[1]), Path(sys.argv[2]))
+    for name in MAKERS:
+        _write(made(name), Path(sys.argv[1], f"{name}.gguf"))

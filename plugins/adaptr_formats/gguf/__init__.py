@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from adaptr.foreign import NOTHING, Format, Marks, Supplied
+from adaptr.foreign import NOTHING, Format, Marks, Supplied, Written
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,3 +31,19 @@ class Gguf(Format):
         from adaptr_formats.gguf.reading import read
 
         return read(self.weights(path), base)
+
+    def based(self, adapter: Adapter, base: BaseModel) -> Adapter:
+        """Architecture and heads, which names and the order of rows go by."""
+        from adaptr_formats.gguf.writing import based
+
+        return based(adapter, base)
+
+    def lost(self, adapter: Adapter) -> list[str]:
+        from adaptr_formats.gguf.writing import lost
+
+        return lost(adapter)
+
+    def save(self, adapter: Adapter, out: Path, force: bool) -> Written:
+        from adaptr_formats.gguf.writing import save
+
+        return save(adapter, out, force)

@@ -133,7 +133,8 @@ def _layer(
         raise ConfigConflict(
             f"`{shown(name)}`: factors of shapes {a} and {b} don't belong together", hint=phrases.AGAIN
         )
-    config = complete("lora", {"r": a[0], "alpha": _alpha(header) or float(a[0])})
+    scaled = {"r": a[0], "alpha": _alpha(header) or float(a[0])}
+    config = complete("lora", {**scaled, "dropout": told.dropout(header)})
     kind = kinds.TABLE if looked_up else kinds.LINEAR if name == names.HEAD else known.kind
     target = placing.agreed(model, Target(path, kind, (b[0], a[1]), config))
     turned = partial(_turned, known.rows, name, b[0], said.heads) if rows.moved(known.rows, name) else None

@@ -6,11 +6,13 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from adaptr.errors import MetadataInvalid, phrases, shown
 from adaptr.foreign import saving
 
 if TYPE_CHECKING:
-    from adaptr.adapter import Base
-    from adaptr.format.gguf import GgufHeader
+    from adaptr.adapter import Adapter, Base
+    from adaptr.format.gguf import GgufHeader, Value
+    from adaptr_formats.gguf.facts import Facts
 
 #: Where a file that adaptr wrote has what has no other place there; others lack it.
 ABOUT = saving.ABOUT
@@ -20,7 +22,12 @@ FIELDS = {
     "license": "general.license", "tags": "general.tags",
 }  # fmt: skip
 _BASE = "general.base_model.0."
-_REPOSITORY = re.compile(r"https://huggingface\.co/(\w[\w.-]*/\w[\w.-]*)")
+_HUB = "https://huggingface.co/"
+_REPOSITORY = re.compile(rf"{re.escape(_HUB)}(\w[\w.-]*/\w[\w.-]*)")
+#: What an adapter is for, as llama.cpp's server tells those who ask.
+PROMPTED = ("adapter.lora.task_name", "adapter.lora.prompt_prefix")
+#: Where adaptr puts the rate of dropout, of training alone.
+DROPOUT = "adaptr.dropout"
 
 
 def of(header: GgufHeader) -> dict[str, Any]:
@@ -40,7 +47,44 @@ def base(header: GgufHeader, known: Base) -> Base:
     return replace(known, id=found[1], revision=header.text(f"{_BASE}version")) if found else known
 
 
+def values(adapter: Adapter, said: Facts, alpha: float) -> list[tuple[str, Value]]:
+    """What a file says before its tensors. `said`: of the base, heads under the names that a model's file has."""
+    kept = adapter.foreign.get("gguf", {}).get("metadata", {})
+    counts = {"head_count": said.heads.queries, "head_count_kv": said.heads.keys}
+    dropout = next((float(target.config["dropout"]) for target in adapter.targets.values()), 0.0)
+    found: dict[str, Value] = {
+        ABOUT: saving.about(adapter) or "{}",  # first: by it the file is known as adaptr's, which may replace it
+        "general.architecture": said.architecture,
+        "general.type": "adapter",
+        "adapter.type": "lora",
+        "adapter.lora.alpha": alpha,
+        **{theirs: getattr(adapter, field) for field, theirs in FIELDS.items()},
+        **_of_base(adapter.base),
+        **{name: kept.get(name, "") for name in PROMPTED},
+        **{f"{said.architecture}.attention.{name}": count for name, count in counts.items()},
+        DROPOUT: str(dropout) if dropout else "",
+    }
+    return [(name, value) for name, value in found.items() if value]
+
+
+def _of_base(known: Base) -> dict[str, Value]:
+    """A repository of the Hub under the names of llama.cpp's converter."""
+    if not _REPOSITORY.fullmatch(f"{_HUB}{known.id}"):
+        return {}
+    organisation, _, name = known.id.partition("/")
+    said = {"name": name, "organization": organisation, "version": known.revision, "repo_url": f"{_HUB}{known.id}"}
+    return {"general.base_model.count": 1, **{f"{_BASE}{field}": text for field, text in said.items()}}
+
+
+def dropout(header: GgufHeader) -> float:
+    """The rate that adaptr put there, 0 for none. Raises `MetadataInvalid` for what is no rate."""
+    text = header.text(DROPOUT)
+    if not re.fullmatch(r"0\.\d{1,20}|", text):
+        raise MetadataInvalid(f"`{DROPOUT}`", got=f"`{shown(text)}`", want="a rate below 1", hint=phrases.AGAIN)
+    return float(text or 0)
+
+
 def kept(header: GgufHeader) -> dict[str, str]:
     """All values as texts, but for what adaptr put there."""
     shown = {name: ", ".join(map(str, v)) if isinstance(v, tuple) else str(v) for name, v in header.metadata.items()}
-    return {name: text for name, text in shown.items() if name != ABOUT}
+    return {name: text for name, text in shown.items() if name not in (ABOUT, DROPOUT)}
