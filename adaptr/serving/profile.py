@@ -14,6 +14,8 @@ from typing import Any
 from adaptr.errors import UsageError, phrases
 from adaptr.serving.versions import Version, beyond, parsed
 
+#: Servers of llama.cpp's files, which load a GGUF LoRA and have no profile.
+GGUF = ("llama-server", "ollama")
 FOLDER = Path(__file__).parent / "profiles"
 
 
@@ -140,7 +142,7 @@ def profile(text: str) -> Profile:
     """
     name, at, said = text.partition("@")
     if name not in names():
-        raise phrases.unknown(UsageError, "there is no server", name, names(), "known")
+        raise phrases.unknown(UsageError, "there is no server", name, [*names(), *GGUF], "known")
     found = loaded(name)
     version = parsed(said) if at else found.version
     if version < parsed(found.oldest):

@@ -10,6 +10,7 @@ from adaptr.cli import options, ranks, reading, show
 from adaptr.cli.output import Output
 from adaptr.errors import UsageError
 from adaptr.foreign.formats import OWN, choices
+from adaptr.serving.profile import GGUF
 from adaptr.serving.profile import names as servers
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ SECTION = "Change"
     "adaptr convert ./old-adapter -o new.safetensors --base ./llama --force",
     "adaptr convert loha.safetensors --method lora -o lora.safetensors",
     "adaptr convert style.safetensors --for vllm --rank 16 --base ./llama -o ./served",
+    "adaptr convert style.safetensors --for llama-server --base ./llama -o ./served",
     "adaptr convert dora.safetensors --method lora --rank 32 --base ./llama -o lora.safetensors",
     summary=SUMMARY,
 )
@@ -48,7 +50,7 @@ SECTION = "Change"
     "--for",
     "server",
     metavar="SERVER[@VERSION]",
-    help=f"A PEFT folder that SERVER loads: {options.listed(servers())}.",
+    help=f"A folder that SERVER loads: {options.listed([*servers(), *GGUF])}.",
 )
 @ranks.options
 @reading.options("source")
