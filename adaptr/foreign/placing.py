@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from adaptr.adapter import Target, kinds
 from adaptr.errors import ConfigMissing, TargetMismatch, TargetNotFound, phrases
+from adaptr.networks import Spelling, spellings
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -28,6 +29,8 @@ def agreed(model: nn.Module | None, target: Target) -> Target:
         return dataclasses.replace(target, shape=shape)
     there, found = _described(model, target)
     if found is None:
+        if _elsewhere(model, target.path) is not None:
+            return target  # joined with others or cut apart: where the rows are is the base's, and looked at there
         places.match(model, there)  # says which name is near
         raise TargetNotFound(f"`{target.path}` is no layer of the base that can be adapted", hint=phrases.BASE)
     places.match(model, dataclasses.replace(there, kind=found.kind))
@@ -86,11 +89,29 @@ def _described(model: nn.Module, target: Target) -> tuple[Target, Target | None]
     from adaptr.host.names import renamings
 
     path = renamings(model, {target.path: target}).get(target.path, target.path)
+    other = _elsewhere(model, path)
+    if other is not None and len(other.paths) == 1 and other.part is None:
+        path = other.paths[0]
     try:
         found = places.describe(path, model.get_submodule(path))
     except AttributeError:
         found = None
     return dataclasses.replace(target, path=path), found
+
+
+def _elsewhere(model: nn.Module, path: str) -> Spelling | None:
+    """What the base calls a module of an image model in another library's words, where it has not that very name."""
+    if _has(model, path):
+        return None
+    return next((one for one in spellings(path) if all(_has(model, other) for other in one.paths)), None)
+
+
+def _has(model: nn.Module, path: str) -> bool:
+    try:
+        model.get_submodule(path)
+    except AttributeError:
+        return False
+    return True
 
 
 def needed(model: nn.Module | None, path: str, why: str) -> nn.Module:

@@ -168,6 +168,16 @@ def only_of(source: Path, path: str, folder: Path) -> Path:
     return folder / "part.safetensors"
 
 
+def test_published_names_of_encoders_fit_a_pipeline_of_transformers_5(shared: Path, tmp_path: Path) -> None:
+    refs = shared / "formats-refs" / "kohya" / "sd15"
+    before = base_of(refs)
+    short = {name: name.replace(".text_model.", ".") for name in before}
+    base = pipeline(tmp_path / "sd15", {short[name]: tensor for name, tensor in before.items()})
+    adaptr.merge(base, refs / "lora.safetensors", tmp_path / "out")
+    found = read(tmp_path / "out")
+    moved_as_expected({name: found[short[name]] for name in before}, before, refs)
+
+
 def test_a_method_whose_rows_can_not_be_cut_is_refused(tmp_path: Path) -> None:
     names = [f"transformer.transformer_blocks.0.attn.to_{one}" for one in "qkv"]
     base = pipeline(tmp_path / "flux", {f"{name}.weight": torch.randn(8, 8) for name in names})
