@@ -11,8 +11,9 @@ import inspect
 import json
 import os
 import re
+import runpy
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,7 @@ def documents() -> dict[Path, str]:
             (docs / "serving.md").read_text(encoding="utf-8"), "profiles", profiles_table()
         ),
         docs / "training.md": with_block((docs / "training.md").read_text(encoding="utf-8"), "fields", recipe_table()),
+        docs / "choosing.md": with_tables((docs / "choosing.md").read_text(encoding="utf-8"), compared()),
     }
 
 
@@ -65,6 +67,18 @@ def with_block(text: str, name: str, block: str) -> str:
     if not found:
         raise ValueError(f"there is no {start.strip()} ... {end}")
     return f"{head}{start}{block}{end}{tail}"
+
+
+def with_tables(text: str, blocks: Mapping[str, str]) -> str:
+    for name, block in blocks.items():
+        text = with_block(text, name, block)
+    return text
+
+
+def compared() -> dict[str, str]:
+    """The tables of what `examples/compare.py` measured, by their blocks."""
+    found: dict[str, str] = runpy.run_path(str(ROOT / "examples" / "compare_tables.py"))["tables"]()
+    return found
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
