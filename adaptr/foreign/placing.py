@@ -15,6 +15,8 @@ from adaptr.networks import Spelling, spellings
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+_TABLE = re.compile(r"(.*\.)?(emb|embed\w*|\w*embeddings?|wte|wpe)", re.DOTALL)
+
 
 def agreed(model: nn.Module | None, target: Target) -> Target:
     """`target` with kind and sizes as the base has them. Raises `TargetNotFound` or `TargetMismatch`."""
@@ -126,6 +128,11 @@ def stacks(model: nn.Module, owner: str) -> list[Target]:
     from adaptr import targets as places
 
     return places.resolve(model, rf"re:{re.escape(owner)}\.[^.]+", kinds.STACKS)
+
+
+def is_table(path: str) -> bool:
+    """Whether models call a table of tokens so, where no base says what a module is."""
+    return _TABLE.fullmatch(path) is not None
 
 
 def ordered(paths: Iterable[str]) -> list[str]:

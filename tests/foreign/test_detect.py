@@ -25,7 +25,7 @@ KEYS = {
     "model.layers.0.self_attn.q_proj.lora_a": "MLX weights",
     "layers.0.attn.q_proj.lora_a.weight": "a torchtune LoRA",
     "transformer.h.0.attn.qkv.lora_A": "a LitGPT LoRA",
-    "roberta.encoder.layer.0.query.lora_A": "a loralib LoRA",
+    "roberta.encoder.layer.0.query.lora_A": "loralib weights",
     "bert.encoder.layer.0.output.adapters.x.adapter_down.0.weight": "an AdapterHub adapter",
     "double_blocks.0.processor.qkv_lora1.down.weight": "an XLabs LoRA",
     "decoder.layers.0.self_attention.linear_qkv.adapter.linear_in.weight": "a Megatron or NeMo adapter",

@@ -78,7 +78,7 @@ REFUSED = {
     "adapters-pfeiffer-mbert-md": (e.UnknownFormat, "an AdapterHub adapter"),
     "broken-kohya-sd15": (e.TensorUnknown, "no tool reads it"),
     "cloneofsimo-disney": (e.UnknownFormat, "a cloneofsimo LoRA"),
-    "loralib-roberta-base-mnli": (e.UnknownFormat, "a loralib LoRA"),
+    "loralib-roberta-base-mnli": (e.ConfigMissing, "alpha of the adapter is not in the file.*16 for RoBERTa"),
     "loravit-custom": (e.UnknownFormat, "a LoRA-ViT file"),
     "t5x-prompt-sst2": (e.UnknownFormat, "a NumPy array"),
     "mkultra-softprompt": (e.UnknownFormat, "a pickle of no known tool"),

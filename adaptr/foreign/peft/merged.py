@@ -1,7 +1,7 @@
-"""LoRA of a fused layer as PEFT had it before 0.3 (`enable_lora`, loralib's MergedLinear): one pair for each part.
+"""LoRA of a fused layer as loralib's MergedLinear has it, and PEFT before 0.3 (`enable_lora`): one pair for each part.
 
-A (k r, in) and B (k out/n, r, 1), of the k parts of n that are adapted; the others don't change. As one pair of rank
-k r, B is block-diagonal with rows of zeros.
+A (k r, in) and B (k out/n, r), of PEFT (k out/n, r, 1), of the k parts of n that are adapted; the others don't change.
+As one pair of rank k r, B is block-diagonal with rows of zeros.
 """
 
 from __future__ import annotations
@@ -53,8 +53,9 @@ def pieces(
 
 
 def _diagonal(enabled: Parts, B: Tensor) -> Tensor:
-    k, r = sum(enabled), B.shape[1]
+    k, B = sum(enabled), B.flatten(1)
+    r = B.shape[1]
     full = B.new_zeros(len(enabled), B.shape[0] // k, k, r)
     for j, part in enumerate(i for i, on in enumerate(enabled) if on):
-        full[part, :, j] = B[:, :, 0].chunk(k)[j]
+        full[part, :, j] = B.chunk(k)[j]
     return full.flatten(2).flatten(0, 1)

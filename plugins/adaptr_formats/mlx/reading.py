@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 A, B, MAGNITUDE = "lora_a", "lora_b", "m"
 _KEY = re.compile(r"(?P<path>.+)\.(?P<slot>lora_a|lora_b|m)", re.DOTALL)
-#: What models call their tables of tokens, where no base says what a module is.
-_TABLE = re.compile(r"(.*\.)?(embed\w*|\w*embeddings?|wte|wpe)", re.DOTALL)
 
 
 def read(weights: Path, base: BaseModel | None = None, supplied: Supplied = NOTHING) -> Adapter:
@@ -83,7 +81,7 @@ def _layer(module: Module, method: str, said: Said, supplied: Supplied) -> Layer
         raise ConfigConflict(
             f"`{module.path}`", verb="has", got=f"rank {r}", want=f"{said.rank}, as `rank` says", hint=phrases.AGAIN
         )
-    kind = kinds.TABLE if module.model is None and _TABLE.fullmatch(module.path) else kinds.LINEAR
+    kind = kinds.TABLE if module.model is None and placing.is_table(module.path) else kinds.LINEAR
     values = complete(method, {"r": r, "alpha": said.alpha(r, supplied), "dropout": said.dropout})
     target = placing.agreed(module.model, Target(module.path, kind, (out, into), values))
     pieces = {"A": module.piece(A, (r, into), (1, 0)), "B": module.piece(B, (out, r), (1, 0))}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import zipfile
@@ -11,7 +12,7 @@ from random import Random
 import numpy as np
 import safetensors.torch
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import checkpoints
 from adaptr import foreign
@@ -32,6 +33,7 @@ WORDS = (
     "é",
     "layers.0.",
 )
+MASKS = (None, None, (True, False, True), (False, True, False), (True,))
 SUPPLIED = (NOTHING, NOTHING, Supplied(scale=2.0), Supplied(alpha=1e300), Supplied(scale=1e308))
 
 
@@ -92,4 +94,38 @@ def _mlx(folder: Path) -> dict[str, Reader]:
     return {"mlx": example}
 
 
-READERS = (_mlx,)
+def _loralib(folder: Path) -> dict[str, Reader]:
+    """Pickles and safetensors, alone and for a base that has the modules, with and without what is to be said."""
+    base = nn.ModuleDict({"q": nn.Linear(4, 6), "c_attn": nn.Linear(4, 9), "emb": nn.Embedding(4, 3)})
+    plain = {"q.lora_A": torch.ones(2, 4), "q.lora_B": torch.ones(6, 2), "q.bias": torch.ones(6)}
+    fused = {"c_attn.lora_A": torch.ones(4, 4), "c_attn.lora_B": torch.ones(6, 2)}
+    table = {"emb.lora_A": torch.ones(2, 4), "emb.lora_B": torch.ones(3, 2)}
+    ends = ("lora_A", "lora_B", "lora_E", "bias", "weight", "", "\n", "x" * 900)
+
+    def example(random: Random) -> Example:
+        valid = random.choice((plain, fused, table, plain | table))
+        tensors = mutations.tensors(random, valid, ends, ("q", "c_attn", "emb", "..", "x.y"), last=True)
+        pickled = random.random() < 0.5
+        file = folder / ("x-loralib.pt" if pickled else "x-loralib.safetensors")
+        raw = _saved(tensors) if pickled else safetensors.torch.save(tensors)
+        if random.random() < 0.3:
+            raw = mutations.flipped(random, raw) if pickled else mutations.safetensors(random, raw, saving.ABOUT)
+        file.write_bytes(raw)
+        known, mask = random.choice((None, base)), random.choice(MASKS)
+        supplied = dataclasses.replace(random.choice(SUPPLIED), enable_lora=mask)
+
+        def read() -> None:
+            dict(foreign.get("loralib").read(file, known, supplied).tensors)
+
+        return _is_archive(raw) if pickled else is_header(raw), read
+
+    return {"loralib": example}
+
+
+def _saved(tensors: dict[str, Tensor]) -> bytes:
+    file = io.BytesIO()
+    torch.save(tensors, file)
+    return file.getvalue()
+
+
+READERS = (_mlx, _loralib)
