@@ -28,8 +28,8 @@ A, B = "lora_A", "lora_B"
 _KEY = re.compile(r"(?P<path>.+)\.(?P<slot>lora_[AB])", re.DOTALL)
 _OTHER = re.compile(r".*\.lora_\w+(\..*)?", re.DOTALL)
 _WAY = (
-    "it is the `lora_alpha` of the layers in the code that trained it; its examples have 16 for RoBERTa and 32 for GPT-2"
-)
+    "it is the `lora_alpha` of the layers in the code that trained it, which is 16 for RoBERTa and 32 for GPT-2 in "
+    "loralib's own examples"
 )
 
 

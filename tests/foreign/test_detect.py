@@ -23,7 +23,7 @@ KEYS = {
     "transformer.blocks.0.attn.to_q.lora_A.weight": "diffusers weights",
     "unet.down_blocks.0.to_k.lora.down.weight": "diffusers weights",
     "model.layers.0.self_attn.q_proj.lora_a": "MLX weights",
-    "layers.0.attn.q_proj.lora_a.weight": "a torchtune LoRA",
+    "layers.0.attn.q_proj.lora_a.weight": "torchtune weights",
     "transformer.h.0.attn.qkv.lora_A": "a LitGPT LoRA",
     "roberta.encoder.layer.0.query.lora_A": "loralib weights",
     "bert.encoder.layer.0.output.adapters.x.adapter_down.0.weight": "an AdapterHub adapter",

@@ -94,6 +94,23 @@ def _mlx(folder: Path) -> dict[str, Reader]:
     return {"mlx": example}
 
 
+def _written(random: Random, file: Path, tensors: dict[str, Tensor]) -> tuple[Path, bool]:
+    """A pickle or a safetensors file, whole or not, and whether it is well formed."""
+    pickled = random.random() < 0.5
+    raw = _pickled(tensors) if pickled else safetensors.torch.save(tensors)
+    if random.random() < 0.3:
+        raw = mutations.flipped(random, raw) if pickled else mutations.safetensors(random, raw, saving.ABOUT)
+    file = file.with_suffix(".pt" if pickled else ".safetensors")
+    file.write_bytes(raw)
+    return file, _is_archive(raw) if pickled else is_header(raw)
+
+
+def _pickled(tensors: dict[str, Tensor]) -> bytes:
+    file = io.BytesIO()
+    torch.save(tensors, file)
+    return file.getvalue()
+
+
 def _loralib(folder: Path) -> dict[str, Reader]:
     """Pickles and safetensors, alone and for a base that has the modules, with and without what is to be said."""
     base = nn.ModuleDict({"q": nn.Linear(4, 6), "c_attn": nn.Linear(4, 9), "emb": nn.Embedding(4, 3)})
@@ -105,27 +122,46 @@ def _loralib(folder: Path) -> dict[str, Reader]:
     def example(random: Random) -> Example:
         valid = random.choice((plain, fused, table, plain | table))
         tensors = mutations.tensors(random, valid, ends, ("q", "c_attn", "emb", "..", "x.y"), last=True)
-        pickled = random.random() < 0.5
-        file = folder / ("x-loralib.pt" if pickled else "x-loralib.safetensors")
-        raw = _saved(tensors) if pickled else safetensors.torch.save(tensors)
-        if random.random() < 0.3:
-            raw = mutations.flipped(random, raw) if pickled else mutations.safetensors(random, raw, saving.ABOUT)
-        file.write_bytes(raw)
+        file, formed = _written(random, folder / "x-loralib", tensors)
         known, mask = random.choice((None, base)), random.choice(MASKS)
         supplied = dataclasses.replace(random.choice(SUPPLIED), enable_lora=mask)
 
         def read() -> None:
             dict(foreign.get("loralib").read(file, known, supplied).tensors)
 
-        return _is_archive(raw) if pickled else is_header(raw), read
+        return formed, read
 
     return {"loralib": example}
 
 
-def _saved(tensors: dict[str, Tensor]) -> bytes:
-    file = io.BytesIO()
-    torch.save(tensors, file)
-    return file.getvalue()
+def _torchtune(folder: Path) -> dict[str, Reader]:
+    """Pickles and safetensors, alone and for their base, of which rows of queries go by its heads."""
+    base = checkpoints.saved("llama", folder / "base-torchtune")
+    out, into = safetensors.torch.load_file(base / "model.safetensors")[f"{PATH}.weight"].shape
+    name = "layers.0.attn.q_proj"
+    valid = {f"{name}.lora_a.weight": torch.ones(2, into), f"{name}.lora_b.weight": torch.ones(out, 2)}
+    ends = ("lora_a.weight", "lora_b.weight", "magnitude", "weight", "", "\n", "x" * 900)
+    modules = (
+        "layers.0.mlp.w1",
+        "output",
+        "layers.00.attn.q_proj",
+        "layers.9.attn.k_proj",
+        "..",
+        "layers.x.attn.q_proj",
+    )
+
+    def example(random: Random) -> Example:
+        tensors = valid | random.choice(({}, {f"{name}.magnitude": torch.ones(out)}))
+        tensors = mutations.tensors(random, tensors, ends, modules, last=True)
+        file, formed = _written(random, folder / "x-torchtune", tensors)
+        known, supplied = random.choice((None, base)), random.choice(SUPPLIED)
+
+        def read() -> None:
+            dict(foreign.get("torchtune").read(file, known, supplied).tensors)
+
+        return formed, read
+
+    return {"torchtune": example}
 
 
-READERS = (_mlx, _loralib)
+READERS = (_mlx, _loralib, _torchtune)
