@@ -78,6 +78,11 @@ def restored(value: object, label: str) -> Weight:
         raise UsageError(f"the weight of `{label}` is stored as `{shown(repr(value))}`", want="`patterns`") from None
 
 
+def matches(pattern: str, path: str) -> bool:
+    """Whether a weight by pattern is meant for a path."""
+    return fnmatch.fnmatchcase(path, pattern) or path.endswith(f".{pattern}")
+
+
 class Layers:
     """The place of each path among the layers, from 0 to 1. Stacks with a prefix of their own count on their own.
 
@@ -116,7 +121,7 @@ class Layers:
         return _between(value, place)
 
     def _by_pattern(self, weight: Mapping[str, Gradient], path: str, label: str) -> Gradient:
-        found = [v for p, v in weight.items() if fnmatch.fnmatchcase(path, p) or path.endswith(f".{p}")]
+        found = [v for p, v in weight.items() if matches(p, path)]
         if not found:
             raise UsageError(f"no pattern of the weights of `{label}` matches `{path}`", hint="add one, such as `*`")
         return found[-1]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from adaptr import plugins
 from adaptr.adapter import REPLACED, Adapter
 from adaptr.adapter.paths import paths_of
-from adaptr.adapter.weighting import Layers, Weight
+from adaptr.adapter.weighting import Layers, Weight, matches
 from adaptr.bulk import buffers
 from adaptr.bulk.change import FLOATS, Change, Layer, Plan, Solid, Span, Tied
 from adaptr.changes import grounds
@@ -18,8 +18,9 @@ from adaptr.checkpoint.apart import apart
 from adaptr.checkpoint.names import Names
 from adaptr.checkpoint.open import Checkpoint
 from adaptr.contract import Member, View
-from adaptr.errors import NothingChanged, NotPossible, TargetNotFound, Unsupported, phrases
+from adaptr.errors import NothingChanged, NotPossible, TargetNotFound, Unsupported, UsageError, phrases
 from adaptr.models.ties import Ties
+from adaptr.networks import is_of_blocks
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,6 +39,7 @@ def plan(
 
     Raises `TargetNotFound`, `TargetMismatch`, `TiedWeights`, `NotMergeable`, `Unsupported`.
     """
+    _require_meant(stack)
     names = Names(checkpoint)
     ties = Ties(names)
     spans: dict[str, dict[tuple[int, int], list[Layer]]] = {}
@@ -85,6 +87,20 @@ def plan(
     changes |= buffers.grown(names, changes, replaced)
     _refuse_mixed(changes)
     return Plan(dict(sorted(changes.items())), untied, targets)
+
+
+def _require_meant(stack: Sequence[tuple[Adapter, Weight]]) -> None:
+    """Raises `UsageError` for a weight by pattern that no place of the adapters with it matches: a slip of the pen."""
+    places: dict[str, list[str]] = {}
+    for adapter, weight in stack:
+        paths = [path for _, part, _ in members(adapter) for path in paths_of(part)]
+        for pattern in weight if isinstance(weight, Mapping) else ():
+            places.setdefault(pattern, []).extend(paths)
+    for pattern, paths in places.items():
+        if pattern != "*" and not is_of_blocks(pattern) and not any(matches(pattern, path) for path in paths):
+            raise UsageError(
+                f"a weight is for `{pattern}`, which matches no target", hint=phrases.nearest(pattern, paths)
+            )
 
 
 def _strengths(whole: Adapter, parts: Sequence[Member], weight: Weight) -> Callable[[str], float]:

@@ -4,8 +4,8 @@ A path begins with the component of a pipeline that it is in (decision 25). Anot
 modules in one tensor (q, k and v), or one module's in several.
 """
 
-from adaptr.networks.blocks import block_weights
+from adaptr.networks.blocks import block_weights, is_of_blocks
 from adaptr.networks.spelling import COMPONENTS, spellings, widths
 from adaptr.networks.table import Spelling
 
-__all__ = ["COMPONENTS", "Spelling", "block_weights", "spellings", "widths"]
+__all__ = ["COMPONENTS", "Spelling", "block_weights", "is_of_blocks", "spellings", "widths"]

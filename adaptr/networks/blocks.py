@@ -6,6 +6,7 @@ Presets are those of sd-webui-lora-block-weight.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 
 from adaptr.errors import UsageError, shown
@@ -49,6 +50,16 @@ def block_weights(said: str | Sequence[float]) -> dict[str, float]:
     for name, pattern in _patterns():
         found[pattern] = by_name.get(name, 0.0)
     return found
+
+
+def is_of_blocks(pattern: str) -> bool:
+    """Whether a pattern is one of those for all blocks, of which an adapter has some."""
+    return pattern in _all()
+
+
+@functools.cache
+def _all() -> frozenset[str]:
+    return frozenset(block_weights("ALL"))
 
 
 def _numbers(said: str | Sequence[float]) -> list[float]:

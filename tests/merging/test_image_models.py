@@ -11,7 +11,15 @@ from safetensors.torch import load_file
 
 import adaptr
 from adaptr.checkpoint import open_checkpoint
-from adaptr.errors import AlreadyAttached, CheckpointError, OutputExists, TargetNotFound, Unsupported
+from adaptr.errors import (
+    AlreadyAttached,
+    CheckpointError,
+    NothingChanged,
+    OutputExists,
+    TargetNotFound,
+    Unsupported,
+    UsageError,
+)
 from image_bases import Tensors, one_file, pipeline, read
 
 #: What a published file of one calls SDXL's parts, and OpenCLIP the modules of a layer.
@@ -157,6 +165,16 @@ def test_strengths_by_block(shared: Path, tmp_path: Path) -> None:
     adaptr.unmerge(tmp_path / "out", tmp_path / "back")
     assert read(tmp_path / "back").keys() == before.keys()
     assert all(torch.equal(tensor, before[name]) for name, tensor in read(tmp_path / "back").items())
+
+
+def test_a_pattern_that_matches_nothing_is_a_slip_of_the_pen(shared: Path, tmp_path: Path) -> None:
+    refs = shared / "formats-refs" / "kohya" / "sd15"
+    base = pipeline(tmp_path / "sd15", base_of(refs))
+    with pytest.raises(UsageError, match=r"unet\.down_block\.\*"):
+        adaptr.merge(base, [(refs / "lora.safetensors", {"*": 1.0, "unet.down_block.*": 0.5})], tmp_path / "out")
+    with pytest.raises(NothingChanged):
+        adaptr.merge(base, [(refs / "lora.safetensors", {"*": 0.0})], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def only_of(source: Path, path: str, folder: Path) -> Path:
