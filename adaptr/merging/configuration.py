@@ -23,7 +23,8 @@ def configured(checkpoint: Checkpoint, todo: Plan, adapters: Sequence[Adapter]) 
     names = Names(checkpoint)
     new, strange = _new(names, todo)
     if not new and not strange:
-        return config, notes
+        named = _of_classes(config, adapters)
+        return named, [*notes, *_told(config, named)]
     if names.loading is None:
         told = ", ".join(f"`{name}`" for name in (*new, *strange))
         return config, [
@@ -32,11 +33,11 @@ def configured(checkpoint: Checkpoint, todo: Plan, adapters: Sequence[Adapter]) 
         ]
     shapes = {**_shapes(names), **new, **strange}
     if new:
-        config = sizes.resized(config, shapes, new)
+        config = _of_classes(sizes.resized(config, shapes, new), adapters)
     if strange:
         found = heads.headed(config, shapes, strange, _wanted(adapters))
         notes += [] if found else [f"no class of this model has {', '.join(f'`{name}`' for name in strange)}"]
-        config = found or config
+        config = _of_classes(found or config, adapters)
     return config, [*notes, *_told(checkpoint.config, config)]
 
 
@@ -52,6 +53,17 @@ def _said_of_ties(checkpoint: Checkpoint, todo: Plan) -> tuple[Config, list[str]
         return checkpoint.config, [why]
     why = f"{names} differ in the base, whose configuration ties them; the output's says `{tying.FLAG}: false`"
     return tying.without(checkpoint.config), [why]
+
+
+def _of_classes(config: Config, adapters: Sequence[Adapter]) -> Config:
+    """The configuration with the names of the classes that a head which adapters bring was trained on, if they agree."""
+    said = [adapter.training.get("labels") for adapter in adapters if adapter.replaced_paths]
+    known = {tuple(map(str, one)) for one in said if isinstance(one, list | tuple) and one}
+    if len(known) != 1:
+        return config
+    (names,) = known
+    ids = {str(i): name for i, name in enumerate(names)}
+    return {**config, sizes.LABELS: ids, "label2id": {name: i for i, name in enumerate(names)}}
 
 
 def _new(names: Names, todo: Plan) -> tuple[Shapes, Shapes]:

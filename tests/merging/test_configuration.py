@@ -132,6 +132,19 @@ def test_more_labels(tmp_path: Path, kind: str) -> None:
     assert c.digests(tmp_path / "back") == c.digests(base)
 
 
+@pytest.mark.parametrize("labels", [("neg", "pos"), ("a", "b", "c")])
+def test_the_names_that_a_head_was_trained_on(tmp_path: Path, labels: tuple[str, ...]) -> None:
+    base = c.saved("bert", tmp_path / "base")
+    width = c.model_of(base).config.hidden_size
+    head = {"classifier.weight:=": torch.randn(len(labels), width), "classifier.bias:=": torch.randn(len(labels))}
+    api.merge(base, [Adapter("lora", {"r": 2}, {}, head, training={"labels": list(labels)})], tmp_path / "out")
+    merged = c.model_of(tmp_path / "out")
+    assert merged.config.id2label == dict(enumerate(labels))
+    assert merged.config.label2id == {name: i for i, name in enumerate(labels)}
+    api.unmerge(tmp_path / "out", tmp_path / "back")
+    assert c.digests(tmp_path / "back") == c.digests(base)
+
+
 @pytest.mark.filterwarnings("ignore")  # PEFT's and transformers' own
 @pytest.mark.parametrize(
     ("task", "auto"), [("SEQ_CLS", "SequenceClassification"), ("TOKEN_CLS", "TokenClassification")]
