@@ -70,10 +70,16 @@ def _masked(text: Spans, ids: list[int], offsets: Sequence[tuple[int, int]], end
 
 
 def _touching(offsets: Sequence[tuple[int, int]], spans: Sequence[tuple[int, int]]) -> list[bool]:
-    """Which tokens touch a span; both are in the order of the text. Tokens of no characters touch none."""
-    found, ahead = [], iter(spans)
+    """Which tokens touch a span; both are in the order of the text. Tokens of no characters touch none.
+
+    Some tokenizers trim the space from a token's offsets, and leave where it ends of one that is nothing else.
+    """
+    found, ahead, behind = [], iter(spans), 0
     start, end = next(ahead, NOWHERE)
     for first, last in offsets:
+        if first == last:
+            first = min(behind, last)
+        behind = max(behind, last)
         while end <= first:
             start, end = next(ahead, NOWHERE)
         found.append(start < last and first < last)

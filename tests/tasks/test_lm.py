@@ -8,12 +8,15 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import processors
 
 import speaking
 from adaptr import tasks
 from adaptr.data import Place, Record
 from adaptr.errors import BadRecord, CheckpointError, DataError, Unsupported
 from adaptr.tasks import Encoded, Limits, Tools
+from adaptr.tasks.builtin.lm import spans
+from adaptr.tasks.spans import tokenised
 
 LM = tasks.by_name("lm")
 LONG = Limits(10_000)
@@ -189,3 +192,13 @@ def test_a_tokenizer_that_ends_every_text_does_not_end_a_prompt() -> None:
     assert ending.decode(_asked(asked, ending, 64)) == "<|im_start|>a"
     (one,) = LM.encode([asked.record], Tools(ending), LONG)
     assert ending.decode(one.example["input_ids"]) == "<|im_start|>ab<|im_end|>"
+
+
+def test_spaces_that_a_tokenizer_trims_from_its_offsets_are_learned() -> None:
+    tokenizer = speaking.tokenizer()
+    plain = speaking.tokenizer()
+    tokenizer.backend_tokenizer.post_processor = processors.ByteLevel(trim_offsets=True)
+    for prompt, answer in (("a: ", " b  c \n"), ("a", "   b\n    return  1 "), (" ", " "), ("a  ", "b")):
+        record = Record({"prompt": prompt, "completion": answer + "."}, Place("a", 1))
+        trimmed, whole = (tokenised([spans(record, one)], one) for one in (tokenizer, plain))
+        assert trimmed == whole
