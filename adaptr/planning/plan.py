@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -109,12 +109,30 @@ def plan(
         ways=(*ways, _way(whole, setting, _label(setting))),
         advice=tuple(advise(found, candidates, setting, wishes)) if wishes.any else (),
         left=left,
-        notes=tuple(
-            filter(
-                None, (found.built, unsaid(name for one in candidates for name in one.silent), RULE if examples else "")
-            )
-        ),
+        notes=tuple(filter(None, _notes(found, made, candidates, wishes))),
     )
+
+
+#: How the class of a base ends that has the head of a task.
+HEADED = {
+    "classify": "ForSequenceClassification",
+    "regress": "ForSequenceClassification",
+    "tag": "ForTokenClassification",
+    "qa": "ForQuestionAnswering",
+    "image": "ForImageClassification",
+}
+
+
+def _notes(base: Foundation, made: Structure, candidates: Sequence[Candidate], wishes: Wishes) -> Iterator[str]:
+    yield base.built
+    yield unsaid(name for one in candidates for name in one.silent)
+    yield RULE if wishes.examples else ""
+    ends = HEADED.get(wishes.task, "")
+    if ends and not str((base.config.get("architectures") or [""])[0]).endswith(ends):
+        yield (
+            f"the base has no head for `{wishes.task}`: a fresh one is trained whole beside the adapter, about "
+            f"{made.width:,} numbers for each of its outputs, which are not counted here"
+        )
 
 
 def _candidates(

@@ -61,6 +61,14 @@ def test_a_classifier_has_no_logits_of_the_vocabulary() -> None:
     assert way(adaptr.plan(SMALL, "lora", task="classification"), "lora").estimate.memory.logits == 0
 
 
+def test_a_head_that_the_base_has_not_is_not_counted_and_said() -> None:
+    said = "no head for `classify`: a fresh one is trained whole beside the adapter, about"
+    assert any(said in note for note in adaptr.plan(SMALL, "lora", task="classification").notes)
+    assert not adaptr.plan(SMALL, "lora").notes
+    headed = {**SMALL, "architectures": ["LlamaForSequenceClassification"]}
+    assert not any(said in note for note in adaptr.plan(headed, "lora", task="classification").notes)
+
+
 def test_overhead() -> None:
     found = adaptr.plan(SMOLLM2, ["lora", "prefix", "prompt"], length=100)
     lora, prefix, prompt = (way(found, name).estimate.overhead for name in ("lora", "prefix", "prompt"))
