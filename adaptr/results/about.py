@@ -11,6 +11,8 @@ from adaptr.adapter import Adapter
 USE = ("task_type", "auto_mapping")
 #: What one adapter says of itself alone.
 OWN = ("release", "summary", "training")
+#: What people would take for more than it is.
+_SAID = {"training": "how it was trained (the result names its parents by digest, and they say it)"}
 
 
 def kept(adapter: Adapter) -> dict[str, Any]:
@@ -38,7 +40,7 @@ def joined(adapters: Sequence[Adapter]) -> tuple[dict[str, Any], tuple[str, ...]
 def _lost(
     adapter: Adapter, fields: Mapping[str, Any], use: Mapping[str, Any], metadata: Mapping[str, str]
 ) -> Iterator[str]:
-    yield from (name for name in OWN if getattr(adapter, name))
+    yield from (_SAID.get(name, name) for name in OWN if getattr(adapter, name))
     if adapter.license and not fields["license"]:
         yield f"license {adapter.license}"
     yield from (f"tag {tag}" for tag in adapter.tags if tag not in fields["tags"])

@@ -14,7 +14,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-from adaptr.errors import AdaptrError, RecipeError, UsageError
+from adaptr.checkpoint.skeleton import described
+from adaptr.data import hub
+from adaptr.data.split import share_of
+from adaptr.errors import AdaptrError, RecipeError, UsageError, shown
+from adaptr.sources.resolve import resolve
 from adaptr.training import checking
 from adaptr.training.fields import fields, recipe
 from adaptr.training.recipe import PLACES, Recipe
@@ -44,7 +48,33 @@ def read(path: Path) -> Recipe:
         except AdaptrError as error:
             node = nodes.get(name, nodes.get("method", file.root))
             raise _placed(file, node, error) from error
+    _require_there(file, nodes, made)
     return made
+
+
+def _require_there(file: Lined, nodes: dict[str, Any], made: Recipe) -> None:
+    """Raises `RecipeError` for a place where nothing is, as far as that is known without a look elsewhere."""
+    for name in sorted(PLACES & nodes.keys()):
+        if name == "base" and "://" not in made.base:
+            try:
+                described(resolve(made.base).path)
+            except AdaptrError as error:
+                raise _placed(file, nodes[name], error) from error
+        elif _absent(name, getattr(made, name)):
+            raise file.error(
+                nodes[name].start_mark.line,
+                f"`{name}`: there is no `{shown(getattr(made, name))}`",
+                hint="files are meant from the recipe's own folder",
+            )
+
+
+def _absent(name: str, place: str | None) -> bool:
+    """Whether it names a file or a folder for sure, and there is none."""
+    if place is None or place == "-" or "://" in place or os.path.exists(place):
+        return False
+    if name == "adapter":  # by another name it is in the store
+        return place.startswith(("/", "./", "../"))
+    return not hub.names(place) and not (name == "valid" and share_of(place) is not None)
 
 
 def _value(file: Lined, name: str, node: Any) -> Any:

@@ -38,11 +38,11 @@ class Lined:
         """Key to node of a mapping with no other keys than these, each once."""
         if node is None or node.id != "mapping":
             line = 0 if node is None else node.start_mark.line
-            raise self.error(line, f"{what} must be a mapping with {', '.join(known)}")
+            raise self.error(line, f"{what} must be a mapping with {phrases.listed(known)}")
         found: dict[str, Any] = {}
         for key, value in node.value:
             if key.value not in known:
-                hint = phrases.meant(str(key.value), known, 1) or f"it has {', '.join(known)}"
+                hint = phrases.meant(str(key.value), known, 1) or f"it has {phrases.listed(known)}"
                 raise self.error(key.start_mark.line, f"{what} has no field `{shown(key.value)}`", hint=hint)
             found[key.value] = value
         return found

@@ -167,3 +167,10 @@ def test_what_was_extracted_names_the_base_by_its_public_name(
     assert config["task_type"] == "CAUSAL_LM"
     assert any("--base-name" in note for note in made.notes) == (want is None)
     assert b"secret" not in (tmp_path / "d.safetensors").read_bytes()
+
+
+def test_a_result_says_that_its_parents_say_how_they_were_trained(tmp_path: Path) -> None:
+    made = [shaken(adaptr.create(tiny.model("llama"), "lora", "attn.q", r=4), seed) for seed in range(2)]
+    report = adaptr.compose([one.replace(training={"steps": 1}) for one in made]).report
+    assert all("how it was trained (the result names its parents by digest" in one for one in report.lost)
+    assert len(report.lost) == 2

@@ -141,8 +141,8 @@ RECIPES: dict[str, tuple[str, tuple[int, str], str]] = {
     "no field of it": ("base: m\ndata: ok.jsonl\nconfig: {rank: 8}\n", RECIPE, "line 3: `lora` has no field"),
     "nothing to measure on": ("base: m\ndata: ok.jsonl\neval_every: 5\n", RECIPE, "line 3: `eval_every`"),
     "no data": ("base: m\n", RECIPE, "line 1: `data` is missing"),
-    "no such data": ("base: m\ndata: gone.jsonl\n", (3, "InputError"), "`gone.jsonl`"),
-    "no such base": ("base: gone\ndata: ok.jsonl\n", (3, "CheckpointError"), "`gone`"),
+    "no such data": ("base: m\ndata: gone.jsonl\n", (3, "RecipeError"), "line 2: `data`: there is no `gone.jsonl`"),
+    "no such base": ("base: gone\ndata: ok.jsonl\n", (3, "RecipeError"), "line 1: `gone`"),
     "a bad record": ("base: m\ndata: bad.jsonl\n", BAD, "bad.jsonl:2: the completion is empty"),
 }  # fmt: skip
 

@@ -29,6 +29,8 @@ eval_every: 5
 
 def written(folder: Path, text: str) -> Path:
     (folder / "rows.jsonl").write_text("")
+    (folder / "model").mkdir(exist_ok=True)
+    (folder / "model" / "config.json").write_text('{"model_type": "llama"}')
     file = folder / "recipe.yaml"
     file.write_text(text)
     return file
@@ -46,7 +48,7 @@ def test_a_rate_is_written_as_people_write_it(tmp_path: Path) -> None:
     assert recipe_file.read(written(tmp_path, GOOD.replace("1.0e-3", "2e-4"))).rate == 2e-4
 
 
-@pytest.mark.parametrize("data", ["hf://org/name", "org/name", "-", "/elsewhere/rows.jsonl"])
+@pytest.mark.parametrize("data", ["hf://org/name", "org/name", "-", __file__])
 def test_what_is_no_file_beside_it_is_what_it_says(tmp_path: Path, data: str) -> None:
     assert recipe_file.read(written(tmp_path, GOOD.replace("rows.jsonl", f'"{data}"'))).data == data
 
@@ -77,6 +79,10 @@ def test_what_is_no_file_beside_it_is_what_it_says(tmp_path: Path, data: str) ->
         ("valid: 5%\n", "", 9, "`valid`"),
         ("eval_every: 5", "adapter: a.safetensors", 10, "go on from one"),
         ("data: rows.jsonl\n", "", 1, "`data` is missing"),
+        ("data: rows.jsonl", "data: rowz.jsonl", 2, "there is no `rowz.jsonl`"),
+        ("base: ./model", "base: ./modell", 1, "modell"),
+        ("valid: 5%", "valid: held.jsonl", 9, "there is no `held.jsonl`"),
+        ("eval_every: 5", "adapter: /nowhere/a.safetensors\nsecond: s.txt", 10, "go on from one"),
         ("base: ./model", "base: !!python/name:os.system x", 1, "tag"),
         ("base: ./model", "base: [", 3, "no YAML"),
     ],
@@ -92,6 +98,13 @@ def test_what_is_no_recipe(tmp_path: Path, text: str) -> None:
     file = tmp_path / "recipe.yaml"
     file.write_bytes(text.encode(errors="surrogateescape"))
     with pytest.raises(InputError):
+        recipe_file.read(file)
+
+
+def test_what_is_empty_is_told_by_some_of_what_it_wants(tmp_path: Path) -> None:
+    file = tmp_path / "recipe.yaml"
+    file.write_text("")
+    with pytest.raises(RecipeError, match=r"a recipe must be a mapping with base, data, .* and \d+ more$"):
         recipe_file.read(file)
 
 
