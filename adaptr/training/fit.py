@@ -60,7 +60,7 @@ def given(base: object, data: object, fields: dict[str, Any]) -> Recipe:
         if data is not None or fields:
             beside = "data" if data is not None else next(iter(fields))
             raise UsageError(f"a recipe says everything itself: leave out `{beside}`")
-        return recipe_file.read(resolve(os.fspath(base)).path)  # type: ignore[call-overload]
+        return recipe_file.read(resolve(os.fspath(base)).path, look=True)  # type: ignore[call-overload]
     places = {"base": base, "data": data, **{name: fields[name] for name in PLACES & fields.keys()}}
     texts = {name: value if value is None else os.fspath(value) for name, value in places.items()}
     return checked(**{**fields, **texts})

@@ -33,8 +33,10 @@ def is_one(given: object) -> bool:
     return isinstance(given, str | os.PathLike) and Path(given).suffix in SUFFIXES
 
 
-def read(path: Path) -> Recipe:
-    """The recipe in a file. Raises `RecipeError`, with the line, for whatever is wrong in it."""
+def read(path: Path, look: bool = False) -> Recipe:
+    """The recipe in a file. `look`: whether something must be at its places. Raises `RecipeError`, with the line, for
+    whatever is wrong in it.
+    """
     file = Lined(path)
     nodes = file.fields(file.root, fields(), "a recipe")
     given = {name: _value(file, name, node) for name, node in nodes.items()}
@@ -48,7 +50,8 @@ def read(path: Path) -> Recipe:
         except AdaptrError as error:
             node = nodes.get(name, nodes.get("method", file.root))
             raise _placed(file, node, error) from error
-    _require_there(file, nodes, made)
+    if look:
+        _require_there(file, nodes, made)
     return made
 
 

@@ -89,7 +89,7 @@ def test_what_is_no_file_beside_it_is_what_it_says(tmp_path: Path, data: str) ->
 )
 def test_what_is_wrong_is_said_with_its_line(tmp_path: Path, old: str, new: str, line: int, said: str) -> None:
     with pytest.raises(RecipeError, match=f"line {line}: ") as caught:
-        recipe_file.read(written(tmp_path, GOOD.replace(old, new)))
+        recipe_file.read(written(tmp_path, GOOD.replace(old, new)), look=True)
     assert said in str(caught.value)
 
 
