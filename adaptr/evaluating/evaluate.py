@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptr.adapter import weighting
@@ -63,7 +62,7 @@ def evaluate(
     root = resolve(base)
     options = Options(task, columns, length, batch, None if metrics is None else tuple(metrics), dtype, device)
     setting.known_metrics(options.metrics)
-    text = None if second is None else Text.read(Path(second))
+    text = None if second is None else Text.read(os.fspath(second))
     attached: dict[str, tuple[Adapter, Weight]] = {
         name: (opened(each.what, root.path), weighting.checked(each.weight, each.label))
         for name, each in by_name(several(adapters, least=0)).items()

@@ -5,12 +5,16 @@ What a model forgets by learning something else shows in a second text.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
+from adaptr import data
+from adaptr.data.format import FORMATS, by_name
+from adaptr.data.formats.text import Text as Plain
+from adaptr.data.source import source
 from adaptr.errors import DataError, NonFinite, UsageError
 from adaptr.evaluating.losses import IGNORED, Losses
 from adaptr.evaluating.measure import Measured, Progress, asking
@@ -21,9 +25,6 @@ if TYPE_CHECKING:
     from adaptr.evaluating.setting import Setting
     from adaptr.tasks.base import Tools
 
-#: Bytes that are read of a second text, at most.
-MOST = 1 << 30
-
 
 @dataclass(frozen=True)
 class Text:
@@ -33,16 +34,22 @@ class Text:
     digest: str
 
     @classmethod
-    def read(cls, path: Path) -> Text:
-        """Raises `InputError` where there is no such file, `DataError` for one that is no text."""
-        from adaptr.untrusted import whole
+    def read(cls, given: str | Path) -> Text:
+        """A file of text as it is; of records, their texts with an empty line between. Raises `InputError` where there
+        is no such file, `DataError` for one that is no text.
+        """
+        if _is_plain(given):
+            with closing(source(str(given))) as found:
+                return cls(found.text(), found.digest)
+        records = data.read(given)
+        return cls("\n\n".join(record.text("text") for record in records.records), records.digest)
 
-        raw = whole(path, MOST)
-        try:
-            return cls(raw.decode(), "sha256:" + hashlib.sha256(raw).hexdigest())
-        except UnicodeDecodeError as error:
-            line = raw[: error.start].count(b"\n") + 1
-            raise DataError(f"`{path}`, line {line}: not UTF-8", hint="save it as UTF-8") from None
+
+def _is_plain(given: str | Path) -> bool:
+    """Whether it is a file, and of no format that has records."""
+    others = (by_name(name) for name in FORMATS.names() if name != Plain.name)
+    end = PurePath(str(given).removesuffix(".gz")).suffix[1:].lower()
+    return Path(given).is_file() and not any(end in one.suffixes for one in others)
 
 
 def measured(here: Setting, text: Text, progress: Progress | None = None) -> Measured:

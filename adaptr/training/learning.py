@@ -14,6 +14,9 @@ from adaptr.data import Data, Record
 from adaptr.data.split import share_of
 from adaptr.data.statistics import shared
 from adaptr.errors import BadConfig, BadRecord
+from adaptr.evaluating import heads
+from adaptr.evaluating.second import Text
+from adaptr.sources.given import opened
 from adaptr.tasks import Encoded, Limits, Task, Tools
 from adaptr.tasks.statistics import Statistics, statistics_of
 from adaptr.tasks.texts import room
@@ -33,7 +36,7 @@ class Given:
     train: Data
     valid: Data | None
     task: Task
-    second: Data | None = None
+    second: Text | None = None
     share: float | None = None
 
     @property
@@ -64,9 +67,7 @@ def given(recipe: Recipe, base: Path) -> Given:
         train, valid = data.split(train, share, recipe.seed)
     elif recipe.valid is not None:
         valid = data.read(recipe.valid, recipe.map)
-    second = None if recipe.second is None else data.read(recipe.second)
-    for record in () if second is None else second.records:
-        record.text("text")
+    second = None if recipe.second is None else Text.read(recipe.second)
     return Given(train, valid, task, second, share)
 
 
@@ -122,7 +123,8 @@ def examples(recipe: Recipe, found: Given, base: Path) -> Examples:
     says that none is.
     """
     task, tools = found.task, tasks.tools(base)
-    limits = Limits(recipe.length, tuple(task.labels(found.train.records, base)))
+    begun = [] if recipe.adapter is None else [opened(recipe.adapter, base)]
+    limits = Limits(recipe.length, heads.labels(task, found.train.records, base, begun))
     train = list(task.encode(found.train.records, tools, limits))
     valid = [] if found.valid is None else list(task.encode(found.valid.records, tools, limits))
     cut = next((one for one in (*train, *valid) if one.cut), None) if recipe.strict else None

@@ -37,8 +37,7 @@ def worth(model: Any, examples: Examples, recipe: Recipe, watcher: Watcher) -> W
         answers = evaluating.answers(model, given.task, given.measured[: recipe.samples], tools, limits)
         second: Figures = {}
         if given.second is not None:
-            text = "\n\n".join(record.text("text") for record in given.second.records)
-            second = evaluating.second(model, text, tools, room(tools, limits)).values()
+            second = evaluating.second(model, given.second.text, tools, room(tools, limits)).values()
     return Worth(found.values(), second, answers)
 
 

@@ -44,7 +44,14 @@ def test_a_text_that_is_none_is_refused(llama: Path, bert: Path, pairs: Path, re
     with pytest.raises(UsageError, match="second text"):
         measured(setting.opened(bert, reviews), Text("w1 w2", ""))
     (tmp_path / "latin.txt").write_bytes(b"a\n\xff")
-    with pytest.raises(DataError, match="line 2"):
+    with pytest.raises(DataError, match=r"latin\.txt:2: byte 0xff"):
         Text.read(tmp_path / "latin.txt")
     with pytest.raises(InputError):
         Text.read(tmp_path / "nothing.txt")
+
+
+def test_a_second_text_is_the_same_from_a_file_of_text_and_of_records(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("\ufeffw1 w2\n\n\nw3\n")
+    (tmp_path / "b.jsonl").write_text('{"text": "w1 w2"}\n{"text": "w3"}\n')
+    assert Text.read(tmp_path / "a.txt").text == "w1 w2\n\n\nw3\n"
+    assert Text.read(tmp_path / "b.jsonl").text == "w1 w2\n\nw3"

@@ -162,10 +162,14 @@ def test_a_prompt_as_long_as_the_model_is_answered(tmp_path: Path) -> None:
 
 
 def test_what_is_forgotten_is_measured_on_a_second_text(base: Path, data: Path, tmp_path: Path) -> None:
-    (tmp_path / "other.txt").write_text(" ".join(f"w{i * 7 % 60}" for i in range(100)))
+    (tmp_path / "other.txt").write_text("\n\n\n".join(f"w{i * 7 % 60} w2" for i in range(50)))
     report = adaptr.fit(base, data, second=str(tmp_path / "other.txt"), length=16, **SMALL)
     assert report.second_after["perplexity"] != report.second_before["perplexity"]
     assert report.recipe["second"].startswith("sha256:")
+    measured = adaptr.evaluate(base, report.adapter, data, second=tmp_path / "other.txt", length=16, resamples=0)
+    assert [row.second.value for row in measured.rows] == pytest.approx(
+        [one["perplexity"] for one in (report.second_before, report.second_after)], rel=1e-5
+    )
 
 
 def test_the_validation_data_is_measured_meanwhile(base: Path, data: Path) -> None:

@@ -19,7 +19,7 @@ from transformers import (
 
 import adaptr
 import tiny
-from adaptr.errors import BadConfig, Unsupported
+from adaptr.errors import BadConfig, DataError, Unsupported
 from training_data import tokenizer
 
 SMALL: dict[str, Any] = {"steps": 4, "rate": 0.02, "config": {"r": 4}, "samples": 1}
@@ -76,6 +76,22 @@ def test_what_was_trained_on_a_head_of_other_classes_is_measured_as_it_was_train
     found = adaptr.evaluate(base, report.out, data)
     assert [row.name for row in found.rows] == ["a"], "the base's answers are of other classes"
     assert found.rows[0].values["loss"].value == pytest.approx(report.after["loss"], rel=1e-6)
+
+
+def test_classes_are_gone_on_with_as_the_adapter_knows_them(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    base = model(tmp_path, BertForMaskedLM(BertConfig(**tiny.COMMON, **STILL)))
+    fields = {"task": "classify", "rate": 0.05, "samples": 0}
+
+    def trained(labels: str, **more: Any) -> Any:
+        data = rows(tmp_path, *({"text": f"w{i}", "label": labels[i % len(labels)]} for i in range(9)))
+        return adaptr.fit(base, data, **fields, **more)
+
+    first = trained("bac", steps=8, out=tmp_path / "a.safetensors")
+    fewer = trained("ca", steps=1, adapter=first.out)
+    assert fewer.adapter.training["labels"] == ["a", "b", "c"]
+    with pytest.raises(DataError, match="the class `0`, which the adapter's head does not tell"):
+        trained("ba0", steps=1, adapter=first.out)
 
 
 def test_questions_accumulated(tmp_path: Path) -> None:
