@@ -81,5 +81,5 @@ def _labels(records: Sequence[Record], names: Sequence[str]) -> dict[str, int]:
     found: Counter[str] = Counter()
     for record in records if names else ():
         tags = record.values.get("tags")
-        found.update(map(str, tags) if isinstance(tags, list) else [name_of(record)])
+        found.update([str(tag).strip() for tag in tags] if isinstance(tags, list) else [name_of(record)])
     return {name: found[name] for name in names}

@@ -21,9 +21,13 @@ def encoded(
     what `answer` says.
     """
     tokenizer, length = needed(tools), room(tools, limits)
+    paired: bool | None = None
     for many in batches(records):
         answers = [answer(record) for record in many]
-        paired = any("text_pair" in record.values for record in many)
+        second = next((record for record in many if "text_pair" in record.values), None)
+        if paired is False and second is not None:
+            raise second.place.bad("`text_pair` is here, and in no record before", want="pairs all through, or none")
+        paired = paired or second is not None
         texts = [nonempty(record, "text") for record in many]
         pairs = [nonempty(record, "text_pair") for record in many] if paired else None
         got = tokenizer(texts, pairs, return_attention_mask=False, verbose=False)

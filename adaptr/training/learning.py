@@ -109,6 +109,8 @@ class Examples:
             said.append("there is no validation data: loss before and after is of records that were learned from")
         elif known := shared(self.given.train.records, self.given.valid.records):
             said.append(f"{known} of {len(self.given.valid.records)} validation records are among those learned from")
+        if cut := len({id(one.record) for one in self.valid if one.cut}):
+            said.append(f"{cut} of {len(self.given.valid.records)} validation records are cut, and measured so")  # type: ignore[union-attr]
         return said
 
     @property

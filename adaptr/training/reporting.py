@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from adaptr.training import guards, provenance, sharded
@@ -21,7 +21,7 @@ def reported(course: Course, trainer: Any, before: Worth, after: Worth) -> Train
     made = trainer.session.finish()
     made = made.replace(training={**made.training, **said}, tensors=sharded.whole(made.tensors))
     moved = trainer.moved()
-    notes = [*course.examples.notes, *_judged(course, before, after, moved)]
+    notes = [*course.examples.notes, *_judged(course, before, after, moved), *_risen(course, trainer.state.max_steps)]
     for note in notes:
         course.watcher.noted(note)
     return TrainingReport(
@@ -58,6 +58,12 @@ def _judged(course: Course, before: Worth, after: Worth, moved: Mapping[str, flo
     """The loss of chosen answers may rise while they are preferred: it says nothing there."""
     preferences = course.given.task.trainer == "dpo"
     return guards.said({}, {}, moved) if preferences else guards.said(before.figures, after.figures, moved)
+
+
+def _risen(course: Course, steps: int) -> Iterator[str]:
+    rate, warmup = course.recipe.rate, course.recipe.warmup
+    if warmup >= max(steps, 2):
+        yield f"the rate rises for {warmup:g} steps and there were {steps}: it did not get to {rate:g}"
 
 
 #: What the report has as the manifest has it.

@@ -13,6 +13,7 @@ from adaptr import tasks
 from adaptr.data import Place, Record
 from adaptr.errors import BadRecord, CheckpointError, DataError
 from adaptr.tasks import Limits, Tools
+from adaptr.tasks.padding import MANY
 
 CLASSIFY = tasks.by_name("classify")
 HAVE = Tools(speaking.encoder_tokenizer(), pad=0)
@@ -79,6 +80,14 @@ def test_bad_records(values: dict[str, object], reason: str) -> None:
 def test_a_pair_without_its_second_text() -> None:
     records = [record(1, text="a", label="bad"), record(2, text="a", text_pair="b", label="bad")]
     with pytest.raises(BadRecord, match=r"a\.csv:1: `text_pair` is missing"):
+        list(CLASSIFY.encode(records, HAVE, LIMITS))
+
+
+@pytest.mark.parametrize(("others", "said"), [({}, "is missing"), ({"text_pair": "b"}, "in no record before")])
+def test_pairs_are_all_through_or_nowhere_however_many_there_are(others: dict[str, str], said: str) -> None:
+    usual = {} if others else {"text_pair": "b"}
+    records = [record(i, text="a", label="bad", **(others if i == MANY + 1 else usual)) for i in range(1, MANY + 2)]
+    with pytest.raises(BadRecord, match=rf"a\.csv:{MANY + 1}: `text_pair` .*{said}"):
         list(CLASSIFY.encode(records, HAVE, LIMITS))
 
 

@@ -106,3 +106,8 @@ BAD: list[tuple[object, object, str]] = [
 def test_bad_records(words: object, tags: object, reason: str) -> None:
     with pytest.raises(BadRecord, match=f"a:2: .*{reason}"):
         encoded(words, tags)
+
+
+def test_spaces_around_a_tag_are_none_of_it() -> None:
+    record = Record({"words": ["a", "b"], "tags": [" O", "B-X "]}, Place("a", 1))
+    assert tasks.by_name("tag").labels([record, record]) == ("B-X", "O")

@@ -161,6 +161,16 @@ def test_a_prompt_as_long_as_the_model_is_answered(tmp_path: Path) -> None:
         adaptr.fit(tmp_path, data, strict=True, **{**SMALL, "length": 100})
 
 
+def test_a_rate_that_never_rises_and_validation_data_that_is_cut_are_said(
+    base: Path, data: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "long.jsonl").write_text(json.dumps({"prompt": "w1 ", "completion": "w2 " * 20}))
+    report = adaptr.fit(base, data, valid=str(tmp_path / "long.jsonl"), warmup=50, **{**SMALL, "length": 8})
+    assert "1 of 1 validation records are cut, and measured so" in report.notes
+    assert "the rate rises for 50 steps and there were 6: it did not get to 0.02" in report.notes
+    assert not any("rises" in note for note in adaptr.fit(base, data, warmup=1, **SMALL).notes)
+
+
 def test_what_is_forgotten_is_measured_on_a_second_text(base: Path, data: Path, tmp_path: Path) -> None:
     (tmp_path / "other.txt").write_text("\n\n\n".join(f"w{i * 7 % 60} w2" for i in range(50)))
     report = adaptr.fit(base, data, second=str(tmp_path / "other.txt"), length=16, **SMALL)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,9 @@ class EntityF1(OfSums):
         import numpy as np
 
         entities = _entities()
-        pairs = [(set(entities(list(p))), set(entities(list(w)))) for p, w in zip(predicted, wanted, strict=True)]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of each tag that is of no entity, as parts of speech are
+            pairs = [(set(entities(list(p))), set(entities(list(w)))) for p, w in zip(predicted, wanted, strict=True)]
         return np.array([[len(p & w), len(p), len(w)] for p, w in pairs], dtype=np.float64)
 
     def figure(self, sums: Array) -> Array:

@@ -117,7 +117,7 @@ def tags_of(record: Record) -> list[str]:
         raise record.place.bad("`tags`", got=shown(tags), want="a list with a tag for each word")
     if len(tags) != len(words):
         raise record.place.bad(f"there are {len(tags)} tags", want=f"{len(words)}, one for each word")
-    return [str(tag) for tag in tags]
+    return [str(tag).strip() for tag in tags]
 
 
 def _known(record: Record, names: Sequence[str]) -> list[str]:
