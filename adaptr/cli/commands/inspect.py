@@ -77,7 +77,7 @@ def _blocks(found: Inspection) -> Iterator[show.Block]:
 
 
 def _training(said: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Of the recipe what was chosen; data and base stand beside it."""
+    """Of the recipe what was chosen; data and base stand beside it, and digests are for machines."""
     from adaptr.training.fields import fields
     from adaptr.training.recipe import PLACES
 
@@ -87,7 +87,7 @@ def _training(said: Mapping[str, Any]) -> Mapping[str, Any]:
     chosen = {
         name: value
         for name, value in recipe.items()
-        if name not in PLACES and not (name in known and value == known[name].default)
+        if name in known and name not in PLACES and value != known[name].default
     }
     return {**said, "recipe": chosen}
 
