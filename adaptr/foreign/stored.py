@@ -14,8 +14,12 @@ from adaptr.format.io import open_tensors
 from adaptr.untrusted import opened
 
 
-def contents(weights: Path) -> tuple[Mapping[str, Any], dict[str, tuple[int, ...]], Mapping[str, str]]:
+def contents(
+    weights: Path, inside: str = ""
+) -> tuple[Mapping[str, Any], dict[str, tuple[int, ...]], Mapping[str, str]]:
     """(tensors, their shapes, metadata) of a safetensors file, nothing of it loaded, or of a torch file or archive.
+
+    `inside`: what a torch file calls its tensors, where they are not all that it holds.
 
     Raises `UnsafePickle` for more than plain tensors, `LfsPointer`, and a `ForeignError` or `FormatError` for damage.
     """
@@ -25,11 +29,11 @@ def contents(weights: Path) -> tuple[Mapping[str, Any], dict[str, tuple[int, ...
     if weights.suffix == ".safetensors" or first[8:9] == b"{":
         found = open_tensors(weights)
         return found, {key: entry.shape for key, entry in found.header.entries.items()}, found.header.metadata
-    tensors = npz.arrays(weights) if seen.Seen(weights).container == seen.NPZ else _unpickled(weights)
+    tensors = npz.arrays(weights) if seen.Seen(weights).container == seen.NPZ else _unpickled(weights, inside)
     return tensors, {key: tuple(tensor.shape) for key, tensor in tensors.items()}, {}
 
 
-def _unpickled(weights: Path) -> dict[str, Any]:
+def _unpickled(weights: Path, inside: str) -> dict[str, Any]:
     """The tensors of a torch file, loaded by torch's restricted reader, which executes nothing."""
     import pickle
 
@@ -49,6 +53,8 @@ def _unpickled(weights: Path) -> dict[str, Any]:
     except Exception as error:  # torch's reader raises whatever the bytes lead it to
         reason = shown(str(error).split("\n")[0], 120) or type(error).__name__
         raise ForeignError(f"`{weights}` is cut off or damaged: {reason}", hint="get it again") from None
+    if inside and isinstance(found, dict):
+        found = found.get(inside, found)
     if not isinstance(found, dict):
         raise ConfigConflict(
             f"`{weights}`", verb="holds", got=f"a {type(found).__name__}", want="named tensors", hint=phrases.AGAIN

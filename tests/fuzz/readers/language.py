@@ -6,6 +6,7 @@ import dataclasses
 import io
 import json
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from random import Random
 
@@ -105,7 +106,7 @@ def _written(random: Random, file: Path, tensors: dict[str, Tensor]) -> tuple[Pa
     return file, _is_archive(raw) if pickled else is_header(raw)
 
 
-def _pickled(tensors: dict[str, Tensor]) -> bytes:
+def _pickled(tensors: Mapping[str, object]) -> bytes:
     file = io.BytesIO()
     torch.save(tensors, file)
     return file.getvalue()
@@ -164,4 +165,34 @@ def _torchtune(folder: Path) -> dict[str, Reader]:
     return {"torchtune": example}
 
 
-READERS = (_mlx, _loralib, _torchtune)
+def _litgpt(folder: Path) -> dict[str, Reader]:
+    """Pickles within which the tensors are, with YAML beside them that may be damaged or not there."""
+    name, place = "transformer.h.0.attn.qkv", folder / "litgpt"
+    place.mkdir()
+    valid = {f"{name}.lora_A": torch.ones(4, 4), f"{name}.lora_B": torch.ones(9, 2)}
+    ends = ("lora_A", "lora_B", "lora_C", "weight", "", "\n", "x" * 900)
+    modules = ("transformer.h.0.mlp.fc_1", "lm_head", "transformer.h.00.attn.qkv", "transformer.h.9.attn.attn", "..")
+    said = {
+        "hyperparameters.yaml": {"lora_alpha": 8, "lora_query": True, "lora_value": True, "lora_dropout": 0.0},
+        "model_config.yaml": {"n_head": 2, "head_size": 3, "n_query_groups": 1, "mlp_class_name": "LLaMAMLP"},
+    }
+
+    def example(random: Random) -> Example:
+        tensors = mutations.tensors(random, valid, ends, modules, last=True) if random.random() < 0.5 else valid
+        raw = _pickled({"model": tensors} if random.random() < 0.9 else tensors)
+        raw = mutations.flipped(random, raw) if random.random() < 0.2 else raw
+        (place / "lit_model.pth.lora").write_bytes(raw)
+        for file, document in said.items():
+            text = mutations.text(random, document) if random.random() < 0.4 else json.dumps(document).encode()
+            (place / file).write_bytes(text if random.random() < 0.9 else b"- 1")
+        supplied = dataclasses.replace(random.choice(SUPPLIED), enable_lora=random.choice(MASKS))
+
+        def read() -> None:
+            dict(foreign.get("litgpt").read(place, None, supplied).tensors)
+
+        return _is_archive(raw), read
+
+    return {"litgpt": example}
+
+
+READERS = (_mlx, _loralib, _torchtune, _litgpt)
