@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -90,6 +91,12 @@ def peak() -> float:
 def own(module: str, *arguments: str) -> list[str]:
     """The command line of a script beside this file."""
     return [sys.executable, str(Path(__file__).with_name(module)), *arguments]
+
+
+def remove(*paths: Path) -> None:
+    """Take away files and folders, if they are there."""
+    for path in paths:
+        shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def workplace() -> Path:
