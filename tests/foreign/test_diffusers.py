@@ -56,6 +56,10 @@ def only(adapter: adaptr.Adapter) -> adaptr.Target:
               "diffusion_model.double_blocks.0.img_attn.qkv.lora_up.weight"),
          "transformer.double_blocks.0.img_attn.qkv", "comfyui"),
         (peft("diffusion_model.blocks.0.cross_attn.k_proj"), "transformer.blocks.0.cross_attn.k_proj", "comfyui"),
+        (pair("double_blocks.3.processor.qkv_lora1.down.weight", "double_blocks.3.processor.qkv_lora1.up.weight"),
+         "transformer.double_blocks.3.img_attn.qkv", "xlabs"),
+        (pair("double_blocks.3.processor.proj_lora2.down.weight", "double_blocks.3.processor.proj_lora2.up.weight"),
+         "transformer.double_blocks.3.txt_attn.proj", "xlabs"),
         (pair(f"unet.{Q}.lora_down.weight", f"unet.{Q}.lora_up.weight") | {f"unet.{Q}.alpha": torch.tensor(2.0)},
          f"unet.{Q}", "onetrainer"),
     ],
@@ -64,7 +68,7 @@ def test_a_tensor_is_of_the_module_that_its_tool_means(
     tensors: Mapping[str, Tensor], path: str, tool: str, tmp_path: Path
 ) -> None:
     file = saved(tmp_path, tensors)
-    found = adaptr.load(file if tool == "onetrainer" else adaptr.source(file, scale=1.0))
+    found = adaptr.load(file if tool in {"onetrainer", "xlabs"} else adaptr.source(file, scale=1.0))
     assert (foreign.of(file).name, list(found.targets)) == (tool, [path])
     down, up = list(tensors.values())[:2]
     torch.testing.assert_close(found[path].dense(), up @ down, atol=1e-6, rtol=0)

@@ -70,12 +70,14 @@ class Mine(foreign.Format):
         return {"method": "bitfit"}
 
 
-class Xlabs(foreign.Format):
+class Megatron(foreign.Format):
     """Has the name of a tool that is known and not read."""
 
-    name = "xlabs"
-    tool, called = "XLabs", "an XLabs adapter"
-    marks = foreign.Marks(files=("xlabs.safetensors",), keys=(r".*\.qkv_lora1\.up\.weight",), config=("xlabs_type",))
+    name = "megatron"
+    tool, called = "Megatron", "a Megatron adapter"
+    marks = foreign.Marks(
+        files=("megatron.safetensors",), keys=(r".*\.adapter\.linear_in\.weight",), config=("megatron_type",)
+    )
 
 
 @pytest.fixture
@@ -172,13 +174,13 @@ def test_a_file_that_looks_like_two_tools_is_said_to_be_either(tmp_path: Path) -
 
 
 def test_a_format_takes_the_place_of_the_tool_of_its_name(points: dict[str, Any], tmp_path: Path) -> None:
-    points["xlabs"] = Point(Xlabs)
-    file = safetensors(tmp_path / "a.safetensors", ["double_blocks.0.processor.qkv_lora1.up.weight"])
-    with pytest.raises(e.ConfigMissing, match=r"holds XLabs weights without the `adapter_config.json`"):
+    points["megatron"] = Point(Megatron)
+    file = safetensors(tmp_path / "a.safetensors", ["decoder.layers.0.linear_qkv.adapter.linear_in.weight"])
+    with pytest.raises(e.ConfigMissing, match=r"holds Megatron weights without the `adapter_config.json`"):
         adaptr.load(file)
     (tmp_path / "only").mkdir()
-    (tmp_path / "only" / "adapter_config.json").write_text('{"xlabs_type": "lora"}')
-    with pytest.raises(e.NoAdapterTensors, match=r"a XLabs configuration \(lora\) and no weights"):
+    (tmp_path / "only" / "adapter_config.json").write_text('{"megatron_type": "lora"}')
+    with pytest.raises(e.NoAdapterTensors, match=r"a Megatron configuration \(lora\) and no weights"):
         adaptr.load(tmp_path / "only")
 
 

@@ -48,6 +48,11 @@ _PAIR = {"A": DOWN, "B": UP, "down": DOWN, "up": UP}
 _PROCESSOR = re.compile(
     r"(?P<path>.+?)(?:\.processor)?\.(?P<layer>to_q|to_k|to_v|to_out)_lora\.(?P<side>down|up)\.weight"
 )
+#: XLabs' of Flux: pair 1 is of the image's stream, 2 of the text's.
+_STREAM = re.compile(
+    r"(?P<block>double_blocks\.\d+)\.processor\.(?P<layer>qkv|proj)_lora(?P<stream>[12])\.(?P<side>down|up)\.weight"
+)
+_STREAMS = {"1": "img_attn", "2": "txt_attn"}
 _LAYERS = {"to_out": "to_out.0"}
 _TEXT_LAYERS = {"to_q": "q_proj", "to_k": "k_proj", "to_v": "v_proj", "to_out": "out_proj"}
 _FACTOR = re.compile(
@@ -140,6 +145,9 @@ def _parsed(key: str) -> tuple[str, str]:
     if found is not None:
         names = _TEXT_LAYERS if "self_attn" in found["path"] else _LAYERS
         return f"{found['path']}.{names.get(found['layer'], found['layer'])}", _PAIR[found["side"]]
+    found = _STREAM.fullmatch(key)
+    if found is not None:
+        return f"{found['block']}.{_STREAMS[found['stream']]}.{found['layer']}", _PAIR[found["side"]]
     found = _FACTOR.fullmatch(key)
     if found is not None:
         return found["path"], _PAIR[found["letter"] or found["side"]]

@@ -1,0 +1,39 @@
+"""XLabs' LoRA of Flux: processors of the double blocks, whose first pair is of the image's stream, the second of the
+text's. It has no alphas: the scale is 1.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from adaptr.foreign import NOTHING, Format, Marks, Supplied
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from adaptr.adapter import Adapter
+    from adaptr.foreign.format import BaseModel
+    from adaptr.foreign.seen import Seen
+
+
+class Xlabs(Format):
+    name = "xlabs"
+    tool = "XLabs"
+    called = "an XLabs LoRA"
+    folder = False
+    marks = Marks(keys=(r"double_blocks\.\d+\.processor\..*",))
+
+    def locate(self, seen: Seen) -> Path | None:
+        from adaptr.foreign.pieces import single
+
+        return single.locate(seen, self.marks)
+
+    def read(self, path: Path, base: BaseModel | None = None, supplied: Supplied = NOTHING) -> Adapter:
+        from adaptr.foreign.pieces import dotted
+
+        return dotted.read(self.weights(path), base, self.name, lambda metadata: _unscaled, supplied)
+
+
+def _unscaled(path: str, rank: int) -> Mapping[str, Any]:
+    return {"alpha": float(rank)}
