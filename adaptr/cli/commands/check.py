@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from adaptr.cli import options, show
+from adaptr.cli import options, reading, show
 from adaptr.cli.output import Output
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ SECTION = "Look"
     "--base", type=click.Path(), metavar="BASE", help="The base that is served, for what its layers are called."
 )
 @click.option("--set", "told", multiple=True, metavar="OPTION=VALUE", help="What the server is told.")
+@reading.options("source")
 def command(output: Output, source: str, on: str, base: str | None, told: tuple[str, ...]) -> int:
     """Servers load adapters of which they leave out a part, or all, without a word. Each tensor is applied; altered, of
     another strength; ignored; refused, with the adapter; or unknown, where no source tells. What is known of a server
