@@ -26,8 +26,8 @@ from adaptr.data.format import FORMATS
 from adaptr.discovery import Sort
 from adaptr.foreign.peft import types
 from adaptr.registry import remotes
+from adaptr.serving import names as servers_known
 from adaptr.serving.profile import Profile, Range, Scale, loaded
-from adaptr.serving.profile import names as servers_known
 from adaptr.tasks.find import TASKS
 from adaptr.training.fields import Field
 from adaptr.training.fields import fields as recipe_fields

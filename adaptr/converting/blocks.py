@@ -51,17 +51,23 @@ def completed(adapter: Adapter, base: nn.Module | Path | None, known: Profile) -
 
 
 def _described(model: nn.Module, path: str) -> Target:
-    found = places.describe(path, places.submodule(model, path))
+    try:
+        found = places.describe(path, places.submodule(model, path))
+    except AttributeError:
+        found = None
     if found is None or not found.is_linear:
-        raise Unsupported(f"`{path}` of the base is no linear layer", hint="the server can't be given LoRA for it")
+        raise Unsupported(
+            f"the server wants LoRA at `{path}` too, and the base has no linear layer there",
+            hint="leave the layers out beside which it would be, or merge the adapter (`adaptr merge`)",
+        )
     return found
 
 
 def _beside(adapter: Adapter, known: Profile) -> Iterator[str]:
     """The layers that must stand beside others."""
     for path in adapter.targets:
-        owner, _, name = path.rpartition(".")
-        other = f"{owner}.{known.writing.together.get(name, name)}"
+        owner, dot, name = path.rpartition(".")
+        other = owner + dot + known.writing.together.get(name, name)
         if other not in adapter.targets:
             yield other
 

@@ -20,7 +20,7 @@ from adaptr.errors import Unsupported, UsageError
 from adaptr.files import replacing_folder, require_folder
 from adaptr.format import digest
 from adaptr.results import about
-from adaptr.serving.profile import GGUF
+from adaptr.serving import GGUF
 from adaptr.serving.versions import parsed
 from adaptr.sources.given import Given, one
 from adaptr.sources.naming import of_opened

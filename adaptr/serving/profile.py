@@ -8,15 +8,11 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from adaptr.errors import UsageError, phrases
+from adaptr.serving import FOLDER, GGUF, names
 from adaptr.serving.versions import Version, beyond, parsed
-
-#: Servers of llama.cpp's files, which load a GGUF LoRA and have no profile.
-GGUF = ("llama-server", "ollama")
-FOLDER = Path(__file__).parent / "profiles"
 
 
 @dataclass(frozen=True)
@@ -130,17 +126,17 @@ class Profile:
         return next((one for one in self.architectures if name in one.names), None)
 
 
-def names() -> list[str]:
-    """The servers of which there is a profile."""
-    return sorted(file.stem for file in FOLDER.glob("*.yaml"))
-
-
 def profile(text: str) -> Profile:
     """The profile of `SERVER` or `SERVER@VERSION`, with what holds for that version.
 
     Raises `UsageError` for an unknown server, for what is no version, and for one older than all that was read.
     """
     name, at, said = text.partition("@")
+    if name in GGUF:
+        raise UsageError(
+            f"`{name}` loads a GGUF file, and no profile says what it makes of one",
+            hint=f"`adaptr convert --for {name}` writes what it loads, or says why not",
+        )
     if name not in names():
         raise phrases.unknown(UsageError, "there is no server", name, [*names(), *GGUF], "known")
     found = loaded(name)

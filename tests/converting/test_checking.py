@@ -67,6 +67,7 @@ def test_mistakes(tmp_path: Path) -> None:
     written(tmp_path, "attn.q", r=2)
     for on, options, says in (
         ("triton", {}, "triton"),
+        ("ollama", {}, "GGUF"),
         ("vllm@0.1", {}, r"0\.10"),
         ("vllm@new", {}, "new"),
         ("vllm", {"max_rank": 4}, "max_rank"),

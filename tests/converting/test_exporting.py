@@ -55,7 +55,8 @@ UNKNOWN = [("model.", "thinker.model."), ("model.", "policy.model."), (".q_proj"
 def test_with_a_base_names_are_those_of_the_model(tmp_path: Path, server: str, old: str, new: str) -> None:
     base = c.saved("llama", tmp_path / "base")
     found = exported(adapter(c.model_of(base), old, new), tmp_path, server, base)
-    assert set(found.targets) == {f"model.layers.{i}.self_attn.q_proj" for i in (0, 1)}
+    beside = {f"model.layers.{i}.self_attn.v_proj" for i in (0, 1)} if server == "sglang" else set()
+    assert set(found.targets) == {f"model.layers.{i}.self_attn.q_proj" for i in (0, 1)} | beside
 
 
 @pytest.mark.parametrize(("old", "new"), UNKNOWN)
@@ -84,7 +85,7 @@ def test_without_a_base_the_names_of_models_that_are_served_pass(tmp_path: Path,
 @pytest.mark.parametrize("kind", renamed.LANGUAGE)
 @pytest.mark.parametrize("server", SERVERS)
 def test_language_models_inside_others_pass(tmp_path: Path, kind: str, server: str) -> None:
-    one = adapter(renamed.model(kind), targets="*.language_model.*.q_proj")
+    one = adapter(renamed.model(kind), targets=["*.language_model.*.q_proj", "*.language_model.*.v_proj"])
     assert set(exported(one, tmp_path, server).targets) == set(one.targets)
 
 

@@ -9,9 +9,10 @@ import string
 import pytest
 
 from adaptr.errors import UsageError
+from adaptr.serving import names
 from adaptr.serving.conditions import CONDITIONS
 from adaptr.serving.judge import VERDICTS
-from adaptr.serving.profile import Profile, Rule, loaded, names, profile
+from adaptr.serving.profile import Profile, Rule, loaded, profile
 from adaptr.serving.versions import beyond, parsed
 
 #: What a rule can name in its words.

@@ -10,8 +10,8 @@ from adaptr.cli import options, ranks, reading, show
 from adaptr.cli.output import Output
 from adaptr.errors import UsageError
 from adaptr.foreign.formats import OWN, choices
-from adaptr.serving.profile import GGUF
-from adaptr.serving.profile import names as servers
+from adaptr.serving import GGUF
+from adaptr.serving import names as servers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
