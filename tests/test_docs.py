@@ -86,6 +86,20 @@ def test_commands_have_the_options_that_documents_give_them(name: str) -> None:
             command.make_parser(context).parse_args(arguments)
 
 
+def test_targets_that_documents_give_are_in_a_model() -> None:
+    from adaptr import create
+    from adaptr.testing import tiny_llama
+
+    text = "".join(path.read_text(encoding="utf-8") for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+    named = set(re.findall(r"--targets ([a-z][a-z.-]*)", text))
+    named |= {
+        word.strip() for words in re.findall(r"^targets: \[(.*)\]", text, re.MULTILINE) for word in words.split(",")
+    }
+    assert {"attn.q", "mlp.down"} <= named
+    for word in sorted(named):
+        create(tiny_llama(), "lora", word)
+
+
 def test_the_recipe_of_the_document_is_one(tmp_path: Path) -> None:
     text = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
     for number, block in enumerate(re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)):

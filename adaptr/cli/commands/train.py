@@ -23,7 +23,7 @@ SECTION = "Change"
     "train",
     "adaptr train ./smollm2 --data answers.jsonl -o answers.safetensors",
     "adaptr train ./smollm2 --data qa.csv --map prompt=question --map completion=answer --valid 5% -o qa.safetensors",
-    "adaptr train ./smollm2 --method dora --set r=16 --targets attn --data chat.jsonl --epochs 3 -o chat.safetensors",
+    "adaptr train ./smollm2 --method dora --set r=16 --targets attn.v --data chat.jsonl --epochs 3 -o chat.safetensors",
     "adaptr train ./smollm2 --data answers.jsonl --valid 10% -o answers.safetensors --report answers.html",
     "adaptr train recipe.yaml -o answers.safetensors --resume",
     "adaptr train ./smollm2 --data answers.jsonl --dry-run",
