@@ -4,12 +4,11 @@ text's. It has no alphas: the scale is 1.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from adaptr.foreign import NOTHING, Format, Marks, Supplied
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
     from adaptr.adapter import Adapter
@@ -32,8 +31,4 @@ class Xlabs(Format):
     def read(self, path: Path, base: BaseModel | None = None, supplied: Supplied = NOTHING) -> Adapter:
         from adaptr.foreign.pieces import dotted
 
-        return dotted.read(self.weights(path), base, self.name, lambda metadata: _unscaled, supplied)
-
-
-def _unscaled(path: str, rank: int) -> Mapping[str, Any]:
-    return {"alpha": float(rank)}
+        return dotted.read(self.weights(path), base, self.name, lambda metadata: dotted.unscaled, supplied)

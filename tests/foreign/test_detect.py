@@ -19,7 +19,7 @@ from adaptr.foreign.seen import pickled
 
 KEYS = {
     "lora_unet_down_blocks_0.lora_down.weight": "kohya weights",
-    "unet:3:up": "a cloneofsimo LoRA",
+    "unet:3:up": "cloneofsimo's lora weights",
     "transformer.blocks.0.attn.to_q.lora_A.weight": "diffusers weights",
     "unet.down_blocks.0.to_k.lora.down.weight": "diffusers weights",
     "model.layers.0.self_attn.q_proj.lora_a": "MLX weights",

@@ -169,8 +169,8 @@ def test_a_known_tool_has_marks_and_says_that_it_is_not_read(name: str, tmp_path
 
 
 def test_a_file_that_looks_like_two_tools_is_said_to_be_either(tmp_path: Path) -> None:
-    file = safetensors(tmp_path / "a.safetensors", ["unet:3:up", "v_head.weight"])
-    assert detect.name_of(file) == "a cloneofsimo LoRA or a TRL value head"
+    file = safetensors(tmp_path / "a.safetensors", ["decoder.layers.0.linear_qkv.adapter.linear_in.weight", "v_head.weight"])
+    assert detect.name_of(file) == "a Megatron or NeMo adapter or a TRL value head"
 
 
 def test_a_format_takes_the_place_of_the_tool_of_its_name(points: dict[str, Any], tmp_path: Path) -> None:

@@ -77,7 +77,6 @@ REFUSED = {
     "ref-peft-tinyshakes/shira": (e.ConfigMissing, "how large its layers are; give the base"),
     "adapters-pfeiffer-mbert-md": (e.UnknownFormat, "an AdapterHub adapter"),
     "broken-kohya-sd15": (e.TensorUnknown, "no tool reads it"),
-    "cloneofsimo-disney": (e.UnknownFormat, "a cloneofsimo LoRA"),
     "loralib-roberta-base-mnli": (e.ConfigMissing, "alpha of the adapter is not in the file.*16 for RoBERTa"),
     "loravit-custom": (e.UnknownFormat, "a LoRA-ViT file"),
     "t5x-prompt-sst2": (e.UnknownFormat, "a NumPy array"),

@@ -34,7 +34,7 @@ from adaptr.foreign.supplied import NOTHING, Supplied
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from torch import nn
+    from torch import Tensor, nn
 
     from adaptr.adapter import Adapter
     from adaptr.foreign.format import BaseModel
@@ -87,14 +87,50 @@ def read(
     """The adapter in a file of `tool`. `unsaid`: None where the tool always writes alphas. `supplied`: alpha or scale
     of modules that have none.
     """
+    tensors, shapes, metadata = contents(weights)
+    scale = unsaid(metadata) if unsaid else None
+    return _made(File(weights, tensors, shapes, metadata), grouped(shapes), base, tool, scale, supplied)
+
+
+def named(
+    weights: Path,
+    base: BaseModel | None,
+    tool: str,
+    names: Callable[[Mapping[str, tuple[int, ...]]], Mapping[str, str]],
+    supplied: Supplied = NOTHING,
+) -> Adapter:
+    """The same of a tool whose names are no paths, at the scale 1. `names`: from shapes by key to {key: a name with
+    its module's path}; keys that it leaves out are no part of the adapter.
+    """
+    tensors, shapes, metadata = contents(weights)
+    called = names(shapes)
+    keys = {name: key for key, name in called.items()}
+    found = grouped(called.values())
+    modules = {path: {slot: keys[name] for slot, name in slots.items()} for path, slots in found.modules.items()}
+    file = File(weights, tensors, {key: shapes[key] for key in called}, metadata)
+    return _made(file, Found(modules, {}), base, tool, unscaled, supplied)
+
+
+@dataclass(frozen=True)
+class File:
+    """What is in a file: tensors, nothing of them loaded, their shapes, and metadata."""
+
+    path: Path
+    tensors: Mapping[str, Tensor]
+    shapes: Mapping[str, tuple[int, ...]]
+    metadata: Mapping[str, str]
+
+
+def _made(
+    file: File, grouping: Found, base: BaseModel | None, tool: str, scale: Unsaid | None, supplied: Supplied
+) -> Adapter:
     from adaptr.checkpoint.skeleton import skeleton
 
     model = None if base is None else skeleton(base)
-    tensors, shapes, metadata = contents(weights)
-    found, scale = _placed(grouped(shapes), model), unsaid(metadata) if unsaid else None
+    found, shapes = _placed(grouping, model), file.shapes
     modules = [
         Module(
-            path, slots, {slot: shapes[key] for slot, key in slots.items()}, tensors, model,
+            path, slots, {slot: shapes[key] for slot, key in slots.items()}, file.tensors, model,
             partial(scale, path) if scale else None, supplied,
         )
         for path in placing.ordered(found.modules) for slots in [found.modules[path]]
@@ -104,8 +140,8 @@ def read(
         _warn_of_scale(modules, tool)
     layers: list[Any] = [layer for module in modules for layer in lycoris.read(module)]
     layers += [Whole(path, Piece(key, shapes[key])) for path, key in found.whole.items()]
-    made = assembling.adapter(layers, tensors, str(weights), saving.told(metadata))
-    kept = {name: said for name, said in metadata.items() if name != saving.ABOUT}
+    made = assembling.adapter(layers, file.tensors, str(file.path), saving.told(file.metadata))
+    kept = {name: said for name, said in file.metadata.items() if name != saving.ABOUT}
     return made.replace(foreign={tool: {"metadata": kept} if kept else {}})
 
 
@@ -198,6 +234,11 @@ def _of(component: str) -> Iterator[Any]:
         yield from FAMILIES
 
 
+def unscaled(path: str, rank: int) -> Mapping[str, Any]:
+    """The scale 1, of tools that know no alphas."""
+    return {"alpha": float(rank)}
+
+
 def by_rank(path: str, rank: int) -> Mapping[str, Any]:
-    """The scale 1, as tools have it whose files have no alphas."""
+    """The scale 1, as tools have it whose files have no alphas though training had: said in a warning."""
     return {"alpha": float(rank)}
