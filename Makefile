@@ -10,6 +10,7 @@
 #   make bench   measure against cp and PEFT
 #   make gpu     the laws of live models and a few figures on an NVIDIA card, in under six minutes
 #   make oracles what adaptr writes, loaded by the tools that it is written for; ONLY=gguf for one of them
+#   make formats every format into every other, tried: docs/formats.md
 #   make soak    2,000 requests over 500 adapters on one pool, every answer checked
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -21,7 +22,7 @@ WORKERS ?= 2
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo test fuzz interop lint fix docs bench gpu soak oracles
+.PHONY: demo test fuzz interop lint fix docs bench gpu soak oracles formats
 .DEFAULT_GOAL := test
 
 # The two real models come as Python packages. Without them the demo and tests/real say so. Their own dependencies (a
@@ -76,3 +77,7 @@ soak: $(READY)
 
 oracles: $(READY)
 	$(BIN)/python oracles/run.py $(ONLY)
+
+formats: $(READY)
+	cd docs && ../$(BIN)/python -m formats_table
+	$(BIN)/python docs/generate.py

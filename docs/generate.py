@@ -32,6 +32,7 @@ from adaptr.tasks.find import TASKS
 from adaptr.training.fields import Field
 from adaptr.training.fields import fields as recipe_fields
 from adaptr.training.schema import schema
+from formats_table import page
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTE = "<!-- Written by docs/generate.py; change the code and run `make docs`. -->\n\n"
@@ -49,6 +50,7 @@ def documents() -> dict[Path, str]:
         docs / "hooks.md": NOTE + hooks(),
         docs / "errors.md": NOTE + exceptions(),
         docs / "servers.md": NOTE + servers(),
+        docs / "formats.md": NOTE + page.page(),
         ROOT / "registry_spec" / "schemas" / "recipe.schema.json": json.dumps(schema(), indent=2) + "\n",
         readme: with_block(readme.read_text(encoding="utf-8"), "methods", methods_table()),
         docs / "serving.md": with_block(

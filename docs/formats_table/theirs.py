@@ -1,0 +1,113 @@
+"""LoRA as the tools write it whose formats are only read: drawn here, in the names and shapes that their files have.
+
+A format that adaptr starts to read gets an entry in `MADE`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+RANK, ALPHA = 4, 2.0
+#: Of the two bases in `samples`: width, rows of keys and values; the width of the pipeline.
+LLAMA, GROUPED, PIPELINE = 32, 16, 16
+Factors = Iterator[tuple[str, tuple[int, ...]]]
+
+
+@dataclass(frozen=True)
+class Made:
+    """`base`: of which its layers are. `file`: what it is called, in a folder where `beside` has others by name.
+    `tensors`: names and shapes. `said`: what the file lacks. `wrapped`: under which name of the pickle they are.
+    """
+
+    base: str
+    file: str
+    tensors: Callable[[], Factors]
+    said: Mapping[str, Any] = field(default_factory=dict)
+    beside: Mapping[str, str] = field(default_factory=dict)
+    wrapped: str = ""
+
+    def write(self, folder: Path) -> Path:
+        """Write it; the folder where there is more than one file, else the file."""
+        import torch
+        from safetensors.torch import save_file
+
+        folder.mkdir(exist_ok=True)
+        generator = torch.Generator().manual_seed(2)
+        found = {name: 0.1 * torch.randn(shape, generator=generator) if shape else torch.tensor(ALPHA)
+                 for name, shape in self.tensors()}  # fmt: skip
+        if self.file.endswith(".safetensors"):
+            save_file(found, folder / self.file)
+        else:
+            torch.save({self.wrapped: found} if self.wrapped else found, folder / self.file)
+        for name, text in self.beside.items():
+            (folder / name).write_text(text)
+        return folder if self.beside else folder / self.file
+
+
+def _pair(called: str, down: str, up: str, into: int, out: int, alpha: str = "") -> Factors:
+    yield f"{called}.{down}", (RANK, into)
+    yield f"{called}.{up}", (out, RANK)
+    if alpha:
+        yield f"{called}.{alpha}", ()
+
+
+def _each(places: Mapping[str, tuple[int, int]], down: str, up: str, alpha: str = "") -> Factors:
+    for called, (into, out) in places.items():
+        yield from _pair(called, down, up, into, out, alpha)
+
+
+def _llama(path: str) -> dict[str, tuple[int, int]]:
+    """Queries and values of both layers, `path` with a place for the layer and the letter."""
+    return {path.format(i=i, n=n): (LLAMA, LLAMA if n == "q" else GROUPED) for i in range(2) for n in "qv"}
+
+
+_FLUX = {"double_blocks.0.img_attn.qkv": (PIPELINE, 3 * PIPELINE), "double_blocks.0.img_attn.proj": (PIPELINE, PIPELINE),
+         "single_blocks.0.linear1": (PIPELINE, 5 * PIPELINE)}  # fmt: skip
+_TEXT = {f"text_encoder.text_model.encoder.layers.{i}.self_attn.{n}_proj": (PIPELINE, PIPELINE)
+         for i in range(2) for n in "qv"}  # fmt: skip
+
+
+def _comfyui() -> Factors:
+    return _each({f"diffusion_model.{name}": size for name, size in _FLUX.items()}, "lora_A.weight", "lora_B.weight")
+
+
+def _onetrainer() -> Factors:
+    places = {**_TEXT, **{f"transformer.{name}": size for name, size in _FLUX.items()}}
+    return _each(places, "lora_down.weight", "lora_up.weight", "alpha")
+
+
+def _xlabs() -> Factors:
+    for name, out in (("qkv", 3 * PIPELINE), ("proj", PIPELINE)):
+        yield from _pair(f"double_blocks.0.processor.{name}_lora1", "down.weight", "up.weight", PIPELINE, out)
+
+
+def _loralib() -> Factors:
+    return _each(_llama("model.layers.{i}.self_attn.{n}_proj"), "lora_A", "lora_B")
+
+
+def _torchtune() -> Factors:
+    return _each(_llama("layers.{i}.attn.{n}_proj"), "lora_a.weight", "lora_b.weight")
+
+
+def _litgpt() -> Factors:
+    for i in range(2):
+        yield f"transformer.h.{i}.attn.qkv.lora_A", (2 * RANK, LLAMA)
+        yield f"transformer.h.{i}.attn.qkv.lora_B", (LLAMA + GROUPED, RANK)
+
+
+_LITGPT = {
+    "model_config.yaml": "n_head: 4\nhead_size: 8\nn_query_groups: 2\n",
+    "hyperparameters.yaml": f"lora_r: {RANK}\nlora_alpha: {ALPHA}\n"
+    "lora_query: true\nlora_key: false\nlora_value: true\n",
+}
+MADE: Mapping[str, Made] = {
+    "comfyui": Made("pipeline", "lora.safetensors", _comfyui),
+    "litgpt": Made("llama", "lit_model.pth.lora", _litgpt, beside=_LITGPT, wrapped="model"),
+    "loralib": Made("llama", "lora.pt", _loralib, {"alpha": ALPHA}),
+    "onetrainer": Made("pipeline", "lora.safetensors", _onetrainer),
+    "torchtune": Made("llama", "adapter_0.pt", _torchtune, {"alpha": ALPHA}),
+    "xlabs": Made("pipeline", "lora.safetensors", _xlabs),
+}
