@@ -36,7 +36,9 @@ def main() -> int:
     for line in table.worse(found, table.load() if table.FILE.exists() else ()):
         print("worse, or new:", line)
     table.dump(found)
-    print(f"{len(found)} trials in {table.FILE.name}; no file of {', '.join(table.untried(found)) or 'none'} to try")
+    print(f"{len(found)} trials in {table.FILE.name}")
+    for name in table.untried(found):
+        print(f"no file of {name} to try: say in theirs.py how one looks")
     return 0
 
 

@@ -124,7 +124,7 @@ def _doc(form: foreign.Format) -> str:
 
 def _asked(form: foreign.Format) -> str:
     asked = ", ".join(f"`--{name.replace('_', '-')}`" for name in sorted(form.asks))
-    return f"asked for where a file lacks it, never guessed: {asked}" if asked else "a file holds its own scales"
+    return f"asked for where a file lacks it, never guessed: {asked}" if asked else "no alpha is asked for"
 
 
 def _written(form: foreign.Format, found: dict[tuple[str, str, str], Trial]) -> str:

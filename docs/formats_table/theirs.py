@@ -64,10 +64,20 @@ def _llama(path: str) -> dict[str, tuple[int, int]]:
     return {path.format(i=i, n=n): (LLAMA, LLAMA if n == "q" else GROUPED) for i in range(2) for n in "qv"}
 
 
-_FLUX = {"double_blocks.0.img_attn.qkv": (PIPELINE, 3 * PIPELINE), "double_blocks.0.img_attn.proj": (PIPELINE, PIPELINE),
-         "single_blocks.0.linear1": (PIPELINE, 5 * PIPELINE)}  # fmt: skip
+_FLUX = {
+    "double_blocks.0.img_attn.qkv": (PIPELINE, 3 * PIPELINE),
+    "double_blocks.0.img_attn.proj": (PIPELINE, PIPELINE),
+    "single_blocks.0.linear1": (PIPELINE, 5 * PIPELINE),
+}
 _TEXT = {f"text_encoder.text_model.encoder.layers.{i}.self_attn.{n}_proj": (PIPELINE, PIPELINE)
          for i in range(2) for n in "qv"}  # fmt: skip
+
+
+def _cloneofsimo() -> Factors:
+    """Two layers of a text encoder, by number."""
+    for number in range(8):
+        yield f"text_encoder:{number}:up", (PIPELINE, RANK)
+        yield f"text_encoder:{number}:down", (RANK, PIPELINE)
 
 
 def _comfyui() -> Factors:
@@ -104,6 +114,7 @@ _LITGPT = {
     "lora_query: true\nlora_key: false\nlora_value: true\n",
 }
 MADE: Mapping[str, Made] = {
+    "cloneofsimo": Made("pipeline", "lora.safetensors", _cloneofsimo),
     "comfyui": Made("pipeline", "lora.safetensors", _comfyui),
     "litgpt": Made("llama", "lit_model.pth.lora", _litgpt, beside=_LITGPT, wrapped="model"),
     "loralib": Made("llama", "lora.pt", _loralib, {"alpha": ALPHA}),

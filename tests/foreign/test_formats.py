@@ -169,7 +169,9 @@ def test_a_known_tool_has_marks_and_says_that_it_is_not_read(name: str, tmp_path
 
 
 def test_a_file_that_looks_like_two_tools_is_said_to_be_either(tmp_path: Path) -> None:
-    file = safetensors(tmp_path / "a.safetensors", ["decoder.layers.0.linear_qkv.adapter.linear_in.weight", "v_head.weight"])
+    file = safetensors(
+        tmp_path / "a.safetensors", ["decoder.layers.0.linear_qkv.adapter.linear_in.weight", "v_head.weight"]
+    )
     assert detect.name_of(file) == "a Megatron or NeMo adapter or a TRL value head"
 
 
