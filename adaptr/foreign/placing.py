@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 from adaptr.adapter import Target, kinds
 from adaptr.errors import ConfigMissing, TargetMismatch, TargetNotFound, phrases
-from adaptr.networks import Spelling, spellings
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from adaptr.networks import Spelling
 
 _TABLE = re.compile(r"(.*\.)?(emb|embed\w*|\w*embeddings?|wte|wpe)", re.DOTALL)
 
@@ -103,6 +104,8 @@ def _described(model: nn.Module, target: Target) -> tuple[Target, Target | None]
 
 def _elsewhere(model: nn.Module, path: str) -> Spelling | None:
     """What the base calls a module of an image model in another library's words, where it has not that very name."""
+    from adaptr.networks import spellings
+
     if _has(model, path):
         return None
     return next((one for one in spellings(path) if all(_has(model, other) for other in one.paths)), None)

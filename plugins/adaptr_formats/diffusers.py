@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from adaptr.adapter import kinds
 from adaptr.errors import ConfigConflict, ForeignError, Unsupported, phrases
-from adaptr.files import replacing
-from adaptr.foreign import NOTHING, Format, Marks, Supplied, Written, same, saving
+from adaptr.foreign import NOTHING, Format, Marks, Supplied, Written
 from adaptr.untrusted import json_object
 
 if TYPE_CHECKING:
@@ -62,10 +61,15 @@ class Diffusers(Format):
         return dotted.read(self.weights(path), base, self.name, unsaid, supplied)
 
     def lost(self, adapter: Adapter) -> list[str]:
+        from adaptr.foreign import saving
+
         _require_written(adapter)
         return [*saving.lost(adapter), *(f"the whole parameter `{path}`" for path in adapter.replaced_paths)]
 
     def save(self, adapter: Adapter, out: Path, force: bool) -> Written:
+        from adaptr.files import replacing
+        from adaptr.foreign import same, saving
+
         _require_written(adapter)
         plain = saving.plain(adapter)
         found = {f"{path}:{name}": (f"{path}.{SLOTS[name]}", value)

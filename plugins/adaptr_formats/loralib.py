@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from adaptr.adapter import Target, kinds
 from adaptr.errors import ConfigConflict, ConfigMissing, NoAdapterTensors, TensorUnknown, Unsupported, phrases, shown
-from adaptr.foreign import NOTHING, Format, Marks, Supplied, placing, saving
+from adaptr.foreign import NOTHING, Format, Marks, Supplied
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,6 +55,7 @@ class Loralib(Format):
 
     def read(self, path: Path, base: BaseModel | None = None, supplied: Supplied = NOTHING) -> Adapter:
         from adaptr.checkpoint.skeleton import skeleton
+        from adaptr.foreign import placing, saving
         from adaptr.foreign.draft import Piece
         from adaptr.foreign.pieces import assembling
         from adaptr.foreign.pieces.module import Module, Whole
@@ -100,6 +101,7 @@ def _grouped(keys: Mapping[str, tuple[int, ...]]) -> tuple[dict[str, dict[str, s
 
 def _layer(module: Module, supplied: Supplied) -> Layer:
     """The method `lora`; of a fused projection as one pair, whose second factor is made of blocks."""
+    from adaptr.foreign import placing
     from adaptr.foreign.peft import merged
     from adaptr.foreign.pieces.module import Layer, complete
 
@@ -119,6 +121,8 @@ def _layer(module: Module, supplied: Supplied) -> Layer:
 
 def _fused(module: Module, supplied: Supplied) -> bool:
     """Whether it is a part or several of a layer: the ranks say so, or for one part alone the base."""
+    from adaptr.foreign import placing
+
     (rank, _), (rows, r) = module.shapes[A], module.shapes[B]
     if rank != r:
         return True

@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from adaptr.errors import ConfigConflict, NoAdapterTensors, TensorUnknown, Unsupported, phrases, shown
-from adaptr.foreign import NOTHING, Format, Marks, Supplied, placing, saving
+from adaptr.foreign import NOTHING, Format, Marks, Supplied
 from adaptr.foreign.seen import CONFIG
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ class Torchtune(Format):
 
     def read(self, path: Path, base: BaseModel | None = None, supplied: Supplied = NOTHING) -> Adapter:
         from adaptr.checkpoint.skeleton import skeleton
+        from adaptr.foreign import placing, saving
         from adaptr.foreign.pieces import assembling, low_rank
         from adaptr.foreign.pieces.module import Module
         from adaptr.foreign.stored import contents
@@ -101,6 +102,7 @@ def _grouped(keys: Iterable[str]) -> dict[str, dict[str, str]]:
 
 def _turned(layer: Layer, model: nn.Module | None) -> Layer:
     """A layer with its rows as transformers has them."""
+    from adaptr.foreign import placing
     from adaptr.foreign.pieces import rotary
 
     path, name = layer.target.path, layer.target.path.rpartition(".")[2]
