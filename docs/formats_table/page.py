@@ -26,7 +26,7 @@ it writes.
 | mark | of the file that was written |
 | --- | --- |
 | `=` | converted back, it is the first file again: every tensor bit for bit, under its name, with its scale |
-| `→` | it does the same to the last bit, under other names or in another form; it does not come back as the same file |
+| `→` | it does the same (to 1e-14), under other names or in another form; it does not come back as the same file |
 | 1e-07 | it does the same but for this error: ‖D' - D‖ / ‖D‖ of the layer where it is largest, D in fp64 |
 | part | written with `--lossy`: what is left out is below |
 | no | refused; why, and the way on, is below |

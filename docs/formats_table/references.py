@@ -11,7 +11,7 @@ from typing import Any
 from adaptr import foreign
 from adaptr.errors import AdaptrError
 from adaptr.foreign import detect, formats
-from formats_table.samples import Sample, placed
+from formats_table.samples import LIVE, Sample, placed
 
 #: The same folder that tests look in.
 SHARED = Path(os.environ.get("ADAPTR_SHARED") or Path(__file__).resolve().parents[2].parent / "shared")
@@ -65,7 +65,7 @@ PLACES: tuple[tuple[str, Callable[[], Any], str, Mapping[str, Any]], ...] = (
     ("litgpt/*/lit_model.pth.*", _llama, "llama/base", {}),
     ("llama/peft/*", _llama, "llama/base", {}),
     ("loralib/lora_*.pt", _nothing, "", {"alpha": 6.0, "enable_lora": (True, False, True)}),
-    ("lycoris/*/lycoris.safetensors", lambda: _modules(ROOT / "lycoris" / "base.safetensors"), "lycoris/base", {}),
+    ("lycoris/*/lycoris.safetensors", lambda: _modules(ROOT / "lycoris" / "base.safetensors"), LIVE, {}),
     ("mlx/*/adapters.*", _llama, "llama/base", {}),
     ("torchtune/*/adapter_0.pt", _llama, "llama/base", {"alpha": 7.0}),
 )

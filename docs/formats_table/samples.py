@@ -19,6 +19,9 @@ from adaptr.foreign.formats import OWN
 from adaptr.testing.samples import shaken, tiny_llama
 from formats_table.theirs import MADE
 
+#: What a base is called that a command can't be given, and Python can.
+LIVE = "model"
+
 
 @dataclass(frozen=True)
 class Sample:
