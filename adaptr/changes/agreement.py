@@ -35,7 +35,12 @@ def require_word(tied: object) -> None:
 
 
 def agreed(uses: int, mine: Mapping[str, C]) -> bool:
-    """Whether all of so many uses get one new value, or one delta that was trained as one: nothing is to be decided."""
+    """Whether all of so many uses get one new value, or one delta that was trained as one, or are changed by methods
+    that follow ties: nothing is to be decided.
+    """
+    layers = [layer for change in mine.values() for layer in change.layers]
+    if layers and all(layer.method.can.follows for layer in layers):
+        return True
     if len(mine) < uses:
         return False
     return _value(mine) is not None or (all(map(_kept_tied, mine.values())) and once(mine) is not None)

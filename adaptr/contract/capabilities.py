@@ -32,7 +32,8 @@ class Capabilities:
     after steps. `over`: it is made over adapters that are given; `parts`: it arranges adapters, each of which does what
     it does alone; `gates`: it weighs them. `branch`: what it adds to an output is known before it is added, for others
     to combine. `forms`: what an operator may be for `written` to make its tensors of it. `averages`: the mean of its
-    tensors is one of what it does. `tokens`: the axis along which its tensors hold virtual tokens, None for none.
+    tensors is one of what it does. `follows`: what it does to a tied weight it does in all of its uses. `tokens`: the
+    axis along which its tensors hold virtual tokens, None for none.
     """
 
     merge: bool
@@ -54,4 +55,5 @@ class Capabilities:
     branch: bool
     forms: frozenset[str]
     averages: bool
+    follows: bool
     tokens: int | None

@@ -41,6 +41,8 @@ class Declared(Configured[C]):
     #: What `mounts` says of its places' `context`, unless it says it of each.
     context: ClassVar[bool] = False
     averages: ClassVar[bool] = False
+    #: Whether what it does to a tied weight it does in all of its uses: it has a mount at each.
+    follows: ClassVar[bool] = False
     #: What an operator may be for `written` to make tensors of it.
     forms: ClassVar[frozenset[str]] = frozenset()
     tokens: ClassVar[int | None] = None
@@ -85,6 +87,7 @@ class Declared(Configured[C]):
             branch=self.supplies("branch"),
             forms=self.forms,
             averages=self.averages,
+            follows=self.follows,
             tokens=self.tokens,
         )
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from adaptr.adapter import Target
+from adaptr.adapter import Part, Target
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,6 +52,7 @@ class Draft:
     """An adapter's method, targets and pieces (by adaptr's key).
 
     `rewritten`: fields of the file's configuration that no longer say what the tensors are, with what is true now.
+    `parts`: of a stack, the methods that it is made of. `ties`: parameters that the file shows to be one.
     """
 
     method: str
@@ -59,6 +60,8 @@ class Draft:
     targets: Mapping[str, Target]
     pieces: dict[str, Piece] = field(default_factory=dict)
     rewritten: Mapping[str, Any] = field(default_factory=dict)
+    parts: Mapping[str, Part] = field(default_factory=dict)
+    ties: tuple[tuple[str, ...], ...] = ()
 
 
 class Pieces(Mapping[str, "Tensor"]):

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from adaptr.adapter import REPLACED, Adapter, Base
+from adaptr.adapter import REPLACED, Adapter, Base, part_keys
 
 if TYPE_CHECKING:
     from adaptr.foreign.draft import Piece
@@ -16,6 +16,9 @@ def check(adapter: Adapter, pieces: Mapping[str, Piece]) -> None:
     """Hold the shapes against the method's own table: the last word, whatever the reader thought."""
     from adaptr import plugins
 
+    for part in adapter.parts:
+        inside = part_keys(pieces, part)
+        check(adapter.part(part), {own: pieces[key] for own, key in inside.items()})
     method = plugins.method(adapter.method)
     found: dict[str, dict[str, tuple[int, ...]]] = {}
     for key, piece in pieces.items():

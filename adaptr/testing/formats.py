@@ -58,7 +58,7 @@ class FormatLaws:
             if plugins.method(name).can.over or plugins.method(name).can.parts:
                 continue
             try:
-                yield self.form.based(shaken(adaptr.create(model, name)), model)
+                yield self.form.based(shaken(adaptr.create(model, name, **plugins.method(name).small)), model)
             except TargetNotFound:
                 continue
 

@@ -78,7 +78,7 @@ CONFIGS = {
     "bdlora": ({"use_bdlora": {"nblocks": 2}}, e.Unsupported, "BD-LoRA"),
     "kasa": ({"kasa_config": {"beta": 1}}, e.Unsupported, "KaSA"),
     "replication": ({"layer_replication": [[0, 4]]}, e.Unsupported, "repeated"),
-    "tokens": ({"trainable_token_indices": [3]}, e.Unsupported, "embedding"),
+    "tokens": ({"trainable_token_indices": [3]}, e.ConfigConflict, "no rows"),
     "megatron": ({"megatron_config": {"a": 1}}, e.Unsupported, "Megatron"),
     "experts without base": ({"target_parameters": ["q_proj.weight"]}, e.ConfigMissing, "--base"),
 }

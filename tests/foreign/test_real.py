@@ -55,6 +55,7 @@ PEFT = {
             "oft": ("oft", 16, 5_376, 0),
             "prompt": ("prompt", 1, 576, 0),
             "ptuning": ("prompt", 1, 576, 0),
+            "trainable-tokens": ("trainable-tokens", 1, 288, 0),
         }.items()
     },
 }

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from adaptr import roles
 from adaptr.foreign.peft import config as fields_of
-from adaptr.foreign.peft import selecting, types
+from adaptr.foreign.peft import selecting, tokens, types
 
 if TYPE_CHECKING:
     from adaptr.adapter import Adapter
@@ -40,7 +40,8 @@ class Promised:
     @classmethod
     def of(cls, config: Mapping[str, Any], adapter: Adapter) -> Promised:
         """Prompts and prefixes adapt no module that could be missed."""
-        layers = (path for path, target in adapter.targets.items() if target.is_matrix)
+        adapted = (target for part, target in adapter.all_targets if part != tokens.PART)
+        layers = (target.path for target in adapted if target.is_matrix)
         return cls(config, frozenset(layers), frozenset(adapter.replaced_paths))
 
 

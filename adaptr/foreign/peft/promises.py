@@ -51,11 +51,7 @@ def of(adapter: Adapter) -> promised.Promised | None:
         same = kept.get("derived") == derived(adapter)
     except AdaptrError:
         return None
-    return (
-        promised.Promised(kept["config"], frozenset(adapter.targets), frozenset(adapter.replaced_paths))
-        if same
-        else None
-    )
+    return promised.Promised.of(kept["config"], adapter) if same else None
 
 
 def _refuse(absent: Collection[str], unless: str) -> None:

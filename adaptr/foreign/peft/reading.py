@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,7 +13,7 @@ from adaptr.errors import ConfigConflict, NoAdapterTensors, TargetMismatch, Tens
 from adaptr.foreign import finish
 from adaptr.foreign.draft import Draft, Piece, Pieces
 from adaptr.foreign.peft import config as fields_of
-from adaptr.foreign.peft import keys, promised, promises, told, types
+from adaptr.foreign.peft import keys, promised, promises, tokens, told, types
 from adaptr.foreign.peft import source as sources
 from adaptr.roles import CONV1D_MODELS
 
@@ -35,7 +36,7 @@ def read(weights: Path, base: BaseModel | None = None) -> Adapter:
     model = _model(source, base)
     _gathered(source)
     draft: Draft = source.type.read(source, model)
-    if not draft.targets:
+    if not draft.targets and not draft.parts:
         raise _nothing(source)
     pieces = {**draft.pieces, **dict(_replaced(source))}
     adapter = Adapter(
@@ -43,7 +44,8 @@ def read(weights: Path, base: BaseModel | None = None) -> Adapter:
         config=draft.config,
         targets=draft.targets,
         tensors=Pieces(source.tensors, pieces),
-        base=_base(source.config, base),
+        parts=draft.parts,
+        base=dataclasses.replace(_base(source.config, base), ties=draft.ties),
         source=str(source.path),
     )
     finish.check(adapter, pieces)
@@ -101,7 +103,7 @@ def _model(source: Source, base: BaseModel | None) -> nn.Module | None:
 
     if isinstance(base, str | os.PathLike):
         open_kinds = described(base).get("model_type") in CONV1D_MODELS
-        unnamed = source.type.open or bool(source.config.get("target_parameters"))
+        unnamed = source.type.open or any(map(source.config.get, ("target_parameters", tokens.FIELD)))
         return skeleton(base) if open_kinds or unnamed else None
     return None if base is None else skeleton(base)
 

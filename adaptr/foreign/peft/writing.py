@@ -66,10 +66,10 @@ def lost(adapter: Adapter) -> list[str]:
 def _replaced(adapter: Adapter) -> dict[str, tuple[str, Same]]:
     """Whole parameters: inside a wrapper if their module is adapted too."""
     prefix = "base_model." if _type(adapter).prompt else "base_model.model."
-    made = {}
+    made, adapted = {}, {target.path for _, target in adapter.all_targets}
     for path in adapter.replaced_paths:
         owner, _, name = path.rpartition(".")
-        inner = f"{owner}.{keys.BASE}.{name}" if owner in adapter.targets else path
+        inner = f"{owner}.{keys.BASE}.{name}" if owner in adapted else path
         made[f"{path}:="] = prefix + inner, same.whole(adapter, f"{path}:=")
     return made
 
@@ -104,7 +104,8 @@ def derived(adapter: Adapter) -> str:
 
 def _derived(adapter: Adapter) -> dict[str, Any]:
     fields: dict[str, Any] = types.of_method(adapter.method).fields(adapter)
-    modules = sorted({path.rpartition(".")[0] for path in adapter.replaced_paths} - set(adapter.targets))
+    adapted = {target.path for _, target in adapter.all_targets}
+    modules = sorted({path.rpartition(".")[0] for path in adapter.replaced_paths} - adapted)
     return {**fields, "modules_to_save": placing.ordered(modules) or None}
 
 

@@ -11,7 +11,7 @@ from adaptr.errors import ConfigConflict, Unsupported, phrases
 from adaptr.foreign import placing, same
 from adaptr.foreign.draft import Draft, Piece
 from adaptr.foreign.peft import config as fields_of
-from adaptr.foreign.peft import initial, keys, merged, stacks
+from adaptr.foreign.peft import initial, keys, merged, stacks, tokens
 from adaptr.foreign.peft.types import Field, PeftType
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ TABLE_SLOTS = {"A": "lora_embedding_A", "B": "lora_embedding_B"}
 
 class Lora(PeftType):
     name = "lora"
-    methods = ("lora", "dora")
+    methods = ("lora", "dora", "stack")
     slots = SLOTS
     weight = frozenset({"lora_A", "lora_B"})
     others = (*TABLE_SLOTS.values(), "lora_velora_embed")
@@ -44,7 +44,6 @@ class Lora(PeftType):
         "arrow_config": "Arrow routes between several adapters",
         "monteclora_config": "MonteCLoRA samples its factors",
         "layer_replication": "its layers are those of a model with layers repeated, which only PEFT builds",
-        "trainable_token_indices": "rows of the embedding are replaced as well",
         "megatron_config": "its factors are split over Megatron's ranks",
     }
     turns = True
@@ -63,15 +62,21 @@ class Lora(PeftType):
         targets: dict[str, Target] = {}
         pieces: dict[str, Piece] = {}
         for path, slots in keys.grouped(source.keys).items():
+            if tokens.SLOT in slots:
+                continue
             target, own = _target(source, model, path, _used(source, slots), method)
             if init:
                 values, own = initial.undone(source, init, target, own)
                 target = dataclasses.replace(target, config=values)
             targets[target.path] = target
             pieces |= {f"{target.path}:{name}": piece for name, piece in own.items()}
-        return Draft(method, _values(source, method, ""), targets, pieces, _rewritten(config, init))
+        made = Draft(method, _values(source, method, ""), targets, pieces, _rewritten(config, init))
+        return tokens.beside(source, model, made)
 
     def fields(self, adapter: Adapter) -> dict[str, Any]:
+        if adapter.parts:
+            lora, rows, _ = tokens.split(adapter, self.methods)
+            return {**self.fields(lora), tokens.FIELD: tokens.indices(rows)}
         configs = {path: t.config for path, t in adapter.targets.items()}
         made = super().fields(adapter)
         if len({c["rslora"] for c in configs.values()}) > 1:
@@ -86,6 +91,9 @@ class Lora(PeftType):
 
     def tensors(self, adapter: Adapter) -> dict[str, tuple[str, Tensor | Same]]:
         """{adaptr's key: (PEFT's key, tensor)}."""
+        if adapter.parts:
+            lora, rows, name = tokens.split(adapter, self.methods)
+            return {**tokens.inside(name, self.tensors(lora)), **tokens.inside(tokens.PART, tokens.tensors(rows))}
         made: dict[str, tuple[str, Tensor | Same]] = {}
         for path, target in adapter.targets.items():
             if target.stacked:
