@@ -14,6 +14,12 @@ def test_the_table_is_of_modules_not_of_tensors(adaptr: Callable, lora: Path, ll
     assert "applied" in ran.out
 
 
+def test_what_refuses_the_whole_is_said_once(adaptr: Callable, lora: Path, llama: Path) -> None:
+    ran = adaptr("check", lora, "--on", "vllm", "--set", "max_lora_rank=1", "--base", llama)
+    assert ran.out.count("refused  ") == 1
+    assert "all of it" in ran.out
+
+
 def test_what_is_ignored_or_refused_fails(adaptr: Callable, lora: Path, llama: Path) -> None:
     told = ("--set", "lora_target_modules=qkv_proj", "--base", llama)
     assert adaptr("check", lora, "--on", "vllm", *told).code == 0

@@ -62,15 +62,22 @@ def _blocks(found: Checked) -> Iterator[show.Block]:
     groups = _grouped(found)
     yield show.Table(
         ("verdict", "tensors", "module", "why"),
-        [(one[0].verdict, len(one), one[0].module, one[0].says) for one in groups],
+        [(one[0].verdict, len(one), _module(one), one[0].says) for one in groups],
         right=frozenset({"tensors"}),
     )
     rules = {one[0].rule: list(one[0].sources) for one in groups if one[0].rule}
     yield show.Facts(rules, "sources")
 
 
+def _module(group: list[Verdict]) -> str:
+    return "all of it" if len({one.module for one in group}) > 1 else group[0].module
+
+
 def _grouped(found: Checked) -> list[list[Verdict]]:
-    """Tensors of one module, whatever its layer, of which the same is said, the worst first."""
+    """Tensors of one module, whatever its layer, of which the same is said, the worst first; all that a rule is for."""
+    said = {(one.rule, one.says) for one in found.verdicts}
+    if len(said) == 1 and all(rule for rule, _ in said):
+        return [list(found.verdicts)]
     groups: dict[tuple[str, str, str], list[Verdict]] = {}
     for one in found.verdicts:
         groups.setdefault((one.verdict, one.module, one.rule), []).append(one)
