@@ -32,6 +32,8 @@ it writes.
 | no | refused; why, and the way on, is below |
 | ? | there is no such file to try: the format has no place for the adapter, or adaptr does not write it |
 | CRASH | a mistake of adaptr's |
+
+In reasons, `…` is the name of a layer, a method or a file.
 """
 CALLED = {
     "llama": "A LoRA of a language model (Llama) on its attention and feed-forward; the base is given with `--base`.",
@@ -47,12 +49,17 @@ class Reasons:
 
     def of(self, one: Trial) -> str:
         way = f" ({one.way})" if one.way else ""
-        said = re.sub(r"^`[^`]*`", "`…`", one.why.split("; the whole parameter")[0]) + way
+        said = plain(one.why) if one.verdict == "lossy" else re.sub(r"^`[^`]*`", "`…`", one.why) + way
         said = said.replace(f"`{one.sample.partition(' ')[0]}`", "`…`")
         return f"{self.numbers.setdefault(said, len(self.numbers) + 1)}"
 
     def listed(self) -> str:
         return "\n".join(f"{number}. {said}" for said, number in self.numbers.items()) + ("\n" if self.numbers else "")
+
+
+def plain(lost: str) -> str:
+    """What was left out, without the names of parameters."""
+    return re.sub(r"the whole parameter `[^`]*`(; the whole parameter `[^`]*`)*", "whole parameters", lost)
 
 
 def mark(one: Trial | None, reasons: Reasons) -> str:
@@ -124,14 +131,13 @@ def _doc(form: foreign.Format) -> str:
 
 def _asked(form: foreign.Format) -> str:
     asked = ", ".join(f"`--{name.replace('_', '-')}`" for name in sorted(form.asks))
-    return f"asked for where a file lacks it, never guessed: {asked}" if asked else "no alpha is asked for"
+    return f"what a file lacks can be said with {asked}" if asked else "no alpha is asked for"
 
 
 def _written(form: foreign.Format, found: dict[tuple[str, str, str], Trial]) -> str:
     if not form.writes:
         return "read only"
-    lost = {re.sub(r"`[^`]*`", "`…`", why) for one in found.values() if one.to == form.name and one.verdict == "lossy"
-            for why in one.why.split("; ")}  # fmt: skip
+    lost = {plain(one.why) for one in found.values() if one.to == form.name and one.verdict == "lossy"}
     return f"left out only with `--lossy`: {'; '.join(sorted(lost))}" if lost else "nothing here was left out"
 
 
