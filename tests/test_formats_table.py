@@ -22,6 +22,10 @@ from formats_table.trial import VERDICTS, Trial, tried
 TABLE = table.load()
 
 
+def keys(found: list[Trial]) -> set[tuple[str, str, str]]:
+    return {one.key for one in found}
+
+
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Commands and reasons name files as they lie here."""
@@ -33,10 +37,15 @@ def test_no_format_into_another_is_worse_than_the_table_says(here: Path) -> None
     found = list(table.of_formats(here))
     assert table.worse(found, TABLE) == []
     assert {one.source for one in found} == set(table.readers()), "theirs.MADE has files of new formats"
+    assert keys(found) == {key for key in keys(TABLE) if key[2].startswith(f"{table.PLAIN} on ")}
 
 
 def test_no_method_into_a_format_is_worse_than_the_table_says(here: Path) -> None:
-    assert table.worse(table.of_methods(here), TABLE) == []
+    found = list(table.of_methods(here))
+    assert table.worse(found, TABLE) == []
+    assert keys(found) == {
+        key for key in keys(TABLE) if not key[2].startswith(f"{table.PLAIN} on ") and "/" not in key[2]
+    }
 
 
 def test_no_genuine_file_is_worse_than_the_table_says(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:

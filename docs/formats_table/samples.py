@@ -14,7 +14,7 @@ from typing import Any
 
 import adaptr
 from adaptr import foreign, plugins
-from adaptr.errors import AdaptrError, TargetNotFound
+from adaptr.errors import AdaptrError
 from adaptr.foreign.formats import OWN
 from adaptr.testing.samples import shaken, tiny_llama
 from formats_table.theirs import MADE
@@ -103,18 +103,18 @@ INT8 = "int8-lora"
 
 
 def adapter(base: str, method: str) -> adaptr.Adapter:
-    """One whose tensors are all away from where they start. Raises `TargetNotFound` where it has no place."""
+    """One whose tensors are all away from where they start. Raises `AdaptrError` where it has no place."""
     if method == INT8:
         return adaptr.quantize(adapter(base, "lora"), "int8")
     model, _, layers = BASES[base]
-    return shaken(adaptr.create(model(), method, *([list(layers)] if layers else [])))
+    return shaken(adaptr.create(model(), method, *([list(layers)] if layers else []), **plugins.method(method).small))
 
 
 def own(folder: Path, base: str, method: str) -> Sample | None:
     """An adapter as adaptr's file, None where the method has no place in the base."""
     try:
         made = adapter(base, method)
-    except TargetNotFound:
+    except AdaptrError:
         return None
     path = folder / f"{OWN}-{method}-{base}.safetensors"
     adaptr.save(made, path, force=True)
