@@ -17,7 +17,7 @@ from adaptr.untrusted import opened
 
 _SUFFIXES = frozenset({".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".npz", ".pkl", ".h5", ".msgpack"})
 #: The state of a training: optimisers, schedules, generators, arguments.
-_STATE = re.compile(
+STATE = re.compile(
     r"(.*_)?(optimizer|optim_states|optim|scheduler|training_args|training_state|trainer_state|scaler|sampler|"
     r"dataloader|dl_state_dict|rng_state|random_states|custom_checkpoint)(_.*|\d*)?"
     r"|\d{7}_adapters"  # MLX keeps every state of the adapter on the way
@@ -42,7 +42,7 @@ def said(file: Path, names: tuple[str, ...]) -> str:
 
 
 def _is_candidate(path: Path) -> bool:
-    return path.suffix in _SUFFIXES and _STATE.fullmatch(path.stem) is None and not seen.is_adaptr(path)
+    return path.suffix in _SUFFIXES and STATE.fullmatch(path.stem) is None and not seen.is_adaptr(path)
 
 
 def _has_weights(path: Path) -> bool:

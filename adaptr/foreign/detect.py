@@ -7,23 +7,34 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from adaptr.errors import AdaptrError, ConfigMissing, NoAdapterTensors, UnknownFormat, phrases, shown
-from adaptr.foreign import formats
+from adaptr.foreign import beside, formats
 from adaptr.foreign.format import Format
+from adaptr.foreign.placing import ordered
 from adaptr.foreign.seen import CONFIG, Seen, refuse_pointer, short
 from adaptr.format.io import open_tensors
 from adaptr.untrusted import opened
 
 BASE = "a base model"
 ATTACHED = "a model saved with adapters of adaptr on it"
+STATE = "what a training needs to go on"
+TOKENIZER = "a tokenizer"
 UNREAD = "adaptr can't read this format yet: save it as PEFT's with the tool that wrote it"
 #: What to do with what is no adapter.
 _WAYS = {
     BASE: "an adapter was wanted; if training changed it, `adaptr extract BASE TUNED` makes one of the change",
     ATTACHED: "an adapter was wanted; the one in training is saved by `adaptr.save(session.adapted(), FILE)`",
+    STATE: "an adapter was wanted; name the folder or the file that the weights are in",
+    TOKENIZER: "an adapter was wanted; name the folder or the file that the weights are in",
 }
+_TOKENIZERS = frozenset({
+    "tokenizer.json", "tokenizer_config.json", "tokenizer.model", "special_tokens_map.json", "added_tokens.json",
+    "vocab.json", "merges.txt", "spiece.model", "chat_template.jinja",
+})  # fmt: skip
+_CHECKPOINT = re.compile(r"checkpoint-(\d+)|epoch[-_](\d+)|step[-_](\d+)")
 _OURS = re.compile(r".*\.adapters\.[^.]+\.[^.]+", re.DOTALL)
 _SUFFIXES = frozenset({".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".npz", ".npy"})
 _REPOSITORY = re.compile(r"\w[\w.-]*/\w[\w.-]*(?<!\.safetensors)")
+_STATES = _SUFFIXES | {".json", ".pkl"}
 _SCALARS = re.compile(r".*\.(alpha|dropout_p)")
 
 
@@ -50,9 +61,17 @@ def _nothing_known(path: Path) -> tuple[str, str]:
     wanted = f"give an adapter's file, or a folder with `{CONFIG}` and the weights"
     if not path.is_dir():
         return "is in no format that adaptr knows", wanted
-    below = sorted(str(found.parent) for found in path.glob(f"*/{CONFIG}"))
+    below = ordered(str(found.parent) for found in path.glob(f"*/{CONFIG}"))
+    if below and all(_CHECKPOINT.fullmatch(Path(name).name) for name in below):
+        return "is the folder of a training", f"name one of its checkpoints: the last is `{below[-1]}`"
     if below:
         return "is no adapter, but holds some", f"name one: {', '.join(f'`{name}`' for name in below[-3:])}"
+    whole = ordered(str(one) for one in path.iterdir() if one.is_dir() and _CHECKPOINT.fullmatch(one.name))
+    if whole:
+        return (
+            "is the folder of a training, whose checkpoints hold no adapter",
+            f"if they are whole models, `adaptr extract BASE {whole[-1]}` makes an adapter of the change",
+        )
     return f"holds {'no adapter' if any(path.iterdir()) else 'nothing'}", wanted
 
 
@@ -63,6 +82,10 @@ def name_of(path: Path) -> str:
 
 
 def _file(seen: Seen) -> str:
+    if _is_state(seen.path.name):
+        return STATE
+    if seen.path.name in _TOKENIZERS:
+        return TOKENIZER
     begun = [tool.called for tool in formats.known() if tool.marks.begins(seen.first)]
     found = " or ".join(begun) or of_keys(seen.names, seen.path)
     if not found and seen.container == "a safetensors file":
@@ -84,7 +107,17 @@ def _folder(seen: Seen) -> str:
     _require_weights(seen)
     if "config.json" in seen.files:
         return _model(weights)
+    if weights and all(_is_state(file.name) for file in weights):
+        return STATE
+    if not weights and seen.files & _TOKENIZERS:
+        return TOKENIZER
     return name_of(weights[0]) if weights else ""
+
+
+def _is_state(name: str) -> bool:
+    """Whether a file is called as the state of an optimiser, a schedule or a generator is."""
+    path = Path(name)
+    return path.suffix in _STATES and beside.STATE.fullmatch(path.stem) is not None
 
 
 def _require_weights(seen: Seen) -> None:

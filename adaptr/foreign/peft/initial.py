@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
 #: The way on where the base says nothing of what it was changed to.
 _CONVERT = (
-    "convert it where it was trained (PEFT's `save_pretrained(..., path_initial_model_for_weight_conversion=...)`) and "
-    "load the result"
+    "convert it where it was trained (PEFT's `save_pretrained(..., path_initial_model_for_weight_conversion=...)`; "
+    "LLaMA-Factory's is in `pissa_converted`) and load the result; or set `init_lora_weights` to true in its "
+    "`adapter_config.json`, if the base that you use is the changed one"
 )
 #: Initialisations whose first factors follow from the base's weights alone.
 EXACT = frozenset({"pissa", "olora"})

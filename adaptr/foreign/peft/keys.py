@@ -18,6 +18,8 @@ BASE = "base_layer"
 #: What stands between a module and its parts where the model was wrapped for training.
 WRAPPERS = ("_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_orig_mod")
 SAVED = "modules_to_save"
+#: What TRL's model with a value head calls the model inside.
+VALUED = "pretrained_model."
 
 #: Components that only adapters have: a key with one that is no slot belongs to another method.
 _FOREIGN = re.compile(
@@ -81,8 +83,10 @@ def _key(source: str, key: str, prefixes: tuple[str, ...], slots: Slots) -> tupl
         key = key.replace(f"{wrapper}.", "")
     if key == PROMPT or key.startswith(f"{PROMPT}."):
         return Key(source, "", PROMPT), ""
+    key = key.removeprefix(VALUED)
     prefix = next((p for p in prefixes if key.startswith(p)), "")
-    key = key.removeprefix(prefix)
+    while prefix and key.startswith(prefix):  # a PEFT model was wrapped in another
+        key = key.removeprefix(prefix)
     if key.partition(".")[0] in slots.shared:
         return Key(source, "", key.partition(".")[0]), key.partition(".")[2]
     key, saved = _unsaved(key, slots)

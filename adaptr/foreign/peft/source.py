@@ -54,7 +54,7 @@ def read(weights: Path, base: BaseModel | None = None) -> Source:
     """Open the adapter in a file, for `base`. Tensors stay on the disk until asked for, except in a `.bin`."""
     config = config_of(weights.parent)
     tensors, shapes, metadata = contents(weights)
-    if not shapes:
+    if not shapes and (config or {}).get("peft_type") not in types.LOST:
         raise NoAdapterTensors(f"`{weights}` holds no tensor at all", hint=phrases.AGAIN)
     require_matrices(shapes, weights)  # whatever the configuration says
     if config is None:

@@ -34,6 +34,15 @@ PEFT = frozenset({
     "UNILORA", "SUPERTUNING", "ADAMSS", "PVERA", "SHADOW",
 })  # fmt: skip
 
+#: Types whose folders do not hold what was trained, and what can be done.
+LOST = {
+    "XLORA": (
+        "PEFT's own X-LoRA folders lose the gate: it is not saved where PEFT loads it from, which gives a fresh one",
+        "learn a gate over the adapters that it was made of (`adaptr gate --help`); `adapters` in its configuration "
+        "says where they were",
+    ),
+}
+
 Shapes = Mapping[str, tuple[int, ...]]
 
 
@@ -183,6 +192,9 @@ def of_type(peft_type: str) -> PeftType:
     found = known(peft_type)
     if found is not None:
         return found
+    if peft_type in LOST:
+        fact, way = LOST[peft_type]
+        raise Unsupported(fact, hint=way)
     read = ", ".join(name.upper().replace("-", "_") for name in SORT.names())
     if peft_type in PEFT:
         raise Unsupported(

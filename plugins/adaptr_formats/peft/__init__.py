@@ -6,10 +6,12 @@ so that a file which goes there and back loses no field.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from adaptr.foreign import NOTHING, Format, Marks, Supplied
+from adaptr.foreign.seen import CONFIG, Seen
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
     from adaptr.adapter import Adapter
     from adaptr.foreign import Written
     from adaptr.foreign.format import BaseModel
+
+#: The list of modules in a folder of sentence-transformers, and what the folders of these are called.
+SENTENCES, MODULE = "modules.json", re.compile(r"\d+_\w+")
 
 
 class Peft(Format):
@@ -36,6 +41,14 @@ class Peft(Format):
             r"\.lora_[AB]\.([^.]+\.)?weight",
         ),
     )
+
+    def locate(self, seen: Seen) -> Path | None:
+        """Of a model of sentence-transformers, the adapter in the one of its modules that has one."""
+        found = super().locate(seen)
+        if found is not None or SENTENCES not in seen.files:
+            return found
+        inside = [path.parent for path in seen.path.glob(f"*/{CONFIG}") if MODULE.fullmatch(path.parent.name)]
+        return super().locate(Seen(inside[0])) if len(inside) == 1 else None
 
     def read(self, path: Path, base: BaseModel | None = None, supplied: Supplied = NOTHING) -> Adapter:
         from adaptr.foreign.peft.reading import read

@@ -43,7 +43,8 @@ class Lora(PeftType):
         "kasa_config": "KaSA has a diagonal between the factors",
         "arrow_config": "Arrow routes between several adapters",
         "monteclora_config": "MonteCLoRA samples its factors",
-        "layer_replication": "its layers are those of a model with layers repeated, which only PEFT builds",
+        "layer_replication": "its layers are those of a model with layers repeated, which only PEFT builds; and merged "
+        "by PEFT, the copies of a layer share one weight, which gets the changes of all",
         "megatron_config": "its factors are split over Megatron's ranks",
     }
     turns = True
