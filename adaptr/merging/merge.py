@@ -110,15 +110,15 @@ def _merged(
 ) -> MergeReport:
     """`exact`: the receipt holds what a bit-exact `unmerge` needs."""
     started = time.perf_counter()
+    placing.require(base, out, force, reads(base, *(adapter for adapter, _ in adapters)))
     checkpoint = open_checkpoint(base)
-    placing.require(checkpoint, out, force, reads(base, *(adapter for adapter, _ in adapters)))
     named = lineage.name_adapters(checkpoint, adapters)
     todo = plan(checkpoint, adapters, tied)
     compared = require_base(checkpoint, [adapter for adapter, _ in adapters], any_base)
     config, said = configured(checkpoint, todo, [adapter for adapter, _ in adapters])
     tokenizer, brought = carried(checkpoint, [adapter for adapter, _ in adapters])
     new = _new_tensors(checkpoint, todo)
-    with placing.placed(checkpoint, out, force) as folder, receipt.Spool(folder) as blobs:
+    with placing.placed(checkpoint.root, out, force) as folder, receipt.Spool(folder) as blobs:
         lineage.keep_parent(checkpoint, folder)
         (folder / receipt.FOLDER).mkdir(exist_ok=True)
         named = lineage.save_adapters(adapters, named, folder / receipt.FOLDER)

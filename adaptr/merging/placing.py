@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from adaptr.checkpoint.open import Checkpoint
 from adaptr.files import record, replacing_folder, require_apart, require_file, require_folder
 from adaptr.merging.receipt import FOLDER, beside
 
@@ -18,14 +17,14 @@ from adaptr.merging.receipt import FOLDER, beside
 MADE = "made"
 
 
-def is_file(checkpoint: Checkpoint, out: Path) -> bool:
+def is_file(base: Path, out: Path) -> bool:
     """Whether the output is to be one file, as the base is."""
-    return checkpoint.root.is_file() and out.suffix == ".safetensors"
+    return base.is_file() and out.suffix == ".safetensors"
 
 
-def require(checkpoint: Checkpoint, out: Path, force: bool, inputs: Iterable[Path]) -> None:
+def require(base: Path, out: Path, force: bool, inputs: Iterable[Path]) -> None:
     """Raises `OutputExists` where nothing may be written, before anything is."""
-    if not is_file(checkpoint, out):
+    if not is_file(base, out):
         require_folder(out, force, inputs)
         return
     inputs = [*inputs]
@@ -37,9 +36,9 @@ def require(checkpoint: Checkpoint, out: Path, force: bool, inputs: Iterable[Pat
 
 
 @contextmanager
-def placed(checkpoint: Checkpoint, out: Path, force: bool) -> Iterator[Path]:
+def placed(base: Path, out: Path, force: bool) -> Iterator[Path]:
     """A folder to fill with a checkpoint; it becomes `out` at the end of the block, or vanishes if the block fails."""
-    if not is_file(checkpoint, out):
+    if not is_file(base, out):
         with replacing_folder(out, force) as folder:
             yield folder
         return

@@ -52,8 +52,8 @@ def unmerge(
     """
     started = time.perf_counter()
     source = resolve(merged).path
+    placing.require(source, Path(out), force, reads(source))
     checkpoint = open_checkpoint(source)
-    placing.require(checkpoint, Path(out), force, reads(source))
     paper = receipt.read(checkpoint.root)
     checkpoint = _as_the_base_was_called(checkpoint, paper)
     if not paper.exact:
@@ -63,7 +63,7 @@ def unmerge(
         )
     weights = [weighting.restored(entry["weight"], entry["name"]) for entry in paper.adapters]
     stack = [(_adapter(paper, number), weight) for number, weight in enumerate(weights)]
-    with placing.placed(checkpoint, Path(out), force) as folder:
+    with placing.placed(checkpoint.root, Path(out), force) as folder:
         meter = Meter(checkpoint.nbytes, "unmerging", progress)
         job = Job(checkpoint, paper, stack, meter)
         rewrite(layouts(checkpoint, paper), folder, frozenset(job.todo), job.fill, meter.add)

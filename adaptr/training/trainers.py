@@ -23,8 +23,8 @@ class Plain(Lifecycle, Trainer):  # type: ignore[misc]  # transformers has no ty
     """
 
     def _get_num_items_in_batch(self, batch_samples: list[Batch], device: torch.device) -> Tensor | int | None:
-        labelled = [{"labels": _labels(batch)} for batch in batch_samples]
-        found: Tensor | int | None = super()._get_num_items_in_batch(labelled, device)
+        labelled = [{"labels": labels} for batch in batch_samples if (labels := _labels(batch)) is not None]
+        found: Tensor | int | None = super()._get_num_items_in_batch(labelled or batch_samples, device)
         return found
 
     def _forward(self, model: Any, inputs: Any, items: Any) -> tuple[Any, Any]:
@@ -32,14 +32,16 @@ class Plain(Lifecycle, Trainer):  # type: ignore[misc]  # transformers has no ty
         if self.label_smoother is not None and begin is not None:  # the model is not given labels then
             inputs = {**inputs, "decoder_input_ids": begin(labels=inputs["labels"])}
         loss, output = super()._forward(model, inputs, None)
-        if items is None:
+        labels = _labels(inputs)
+        if items is None or labels is None:
             return loss, output
-        labels = _labels(inputs)[..., 1:] if self._loss_shifts_labels else _labels(inputs)
+        labels = labels[..., 1:] if self._loss_shifts_labels else labels
         return loss * (labels.ne(-100).sum() / items * self.args.world_size), output
 
 
-def _labels(batch: Batch) -> Tensor:
-    return batch["labels"] if "labels" in batch else batch["start_positions"]
+def _labels(batch: Batch) -> Tensor | None:
+    """What the loss of a batch counts; None where a method's own loss needs none."""
+    return batch.get("labels", batch.get("start_positions"))
 
 
 class Translating(Plain, Seq2SeqTrainer):  # type: ignore[misc]

@@ -157,6 +157,7 @@ BAD = [
     ("a.csv", "a,b,a\n1,2,3\n", DataError, r"a\.csv:1: the column `a` is named twice"),
     ("a.csv", "a,,c\n1,2,3\n", DataError, r"a\.csv:1: column 2 has no name"),
     ("a.csv", "a,b\n1,2\n3\n", BadRecord, r"a\.csv:3: the row has 1 cells, wanted 2"),
+    ("a.csv", "a\rb\n1,2\n", BadRecord, r"a\.csv:1: the row can't be read as CSV"),
     ("a.csv", 'a,b\n1,2\n3,"4\n', BadRecord, r"a\.csv:3: the row can't be read as CSV"),
     ("a.csv", "a,b\n", DataError, r"there is no record in it"),
     ("a.tsv", "a\tb\n1\t2\t3\n", BadRecord, r"a\.tsv:2: the row has 3 cells, wanted 2"),

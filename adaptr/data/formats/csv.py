@@ -27,11 +27,11 @@ def _split(source: Source) -> Iterator[tuple[int, list[str]]]:
     """
     before = csv.field_size_limit(MAX_DOCUMENT)
     lines = (line for _, line in source.lines())
-    first = next(lines, "")
-    spaced = any(cell[:1].isspace() for cells in csv.reader([first]) for cell in cells[1:])
-    reader = csv.reader(chain([first], lines), strict=True, skipinitialspace=spaced)
     start = 1
     try:
+        first = next(lines, "")
+        spaced = any(cell[:1].isspace() for cells in csv.reader([first]) for cell in cells[1:])
+        reader = csv.reader(chain([first], lines), strict=True, skipinitialspace=spaced)
         for cells in reader:
             if cells:
                 yield start, cells

@@ -13,7 +13,8 @@ from typing import Any
 import safetensors.torch
 
 import checkpoints
-from adaptr import foreign
+from adaptr import api, foreign
+from adaptr.adapter import Adapter
 from adaptr.artifacts.history import log as history
 from adaptr.artifacts.inspect import inspect
 from adaptr.errors import AdaptrError
@@ -30,7 +31,10 @@ CARD = b"---\nlicense: mit\nbase_model: acme/base\n---\n# A card\n"
 MADE: dict[str, dict[str, Any]] = {
     "prompt": {"targets": None},
     "prefix": {"targets": None, "position_offset": "shift"},
+    "trainable-tokens": {"targets": None, "tokens": [3, 5]},
 }
+#: A LoRA beside trained tokens, as PEFT's `trainable_token_indices` has it.
+STACKED = ("lora", "trainable-tokens")
 
 
 def _adapters(folder: Path) -> dict[str, Reader]:
@@ -83,9 +87,16 @@ def _peft(folder: Path) -> dict[str, Reader]:
 
 def _written(method: str, base: Path, out: Path) -> dict[str, bytes]:
     """The files of a PEFT folder of this method."""
-    adapter = checkpoints.randomised(base, method, **MADE.get(method, {"targets": "attn.q"}))
+    adapter = _made(method, base)
     foreign.get("peft").write(adapter.replace(name="style", tags=("a",)), out, False, False)
     return {path.name: path.read_bytes() for path in out.iterdir()}
+
+
+def _made(method: str, base: Path) -> Adapter:
+    if method == "stack":
+        parts = {name: _made(name, base) for name in STACKED}
+        return api.create(checkpoints.model_of(base).float(), method, children=parts)
+    return checkpoints.randomised(base, method, **MADE.get(method, {"targets": "attn.q"}))
 
 
 def _pickles(folder: Path) -> dict[str, Reader]:
