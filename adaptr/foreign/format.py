@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, final
 
-from adaptr.errors import LossyConversion, UnknownFormat, Unsupported
+from adaptr.errors import LossyConversion, UnknownFormat, Unsupported, UsageError
 from adaptr.foreign.supplied import NOTHING, Supplied
 
 if TYPE_CHECKING:
@@ -124,6 +124,12 @@ class Format:
     def save(self, adapter: Adapter, out: Path, force: bool) -> Written:
         """Write `adapter` without what is lost, the whole of it or nothing, the same bytes for the same adapter."""
         raise Unsupported(f"adaptr can't write {self.called} yet", hint="choose another format with `--to`")
+
+    def of(self, version: str) -> Format:
+        """This format as a version of its tool reads it. Raises `UsageError` where they are not told apart."""
+        raise UsageError(
+            f"the versions of {self.tool} are not told apart", hint=f"say `--to {self.name}`, without a version"
+        )
 
     def require(self, adapter: Adapter, base: BaseModel | None) -> None:
         """Raises `TensorAbsent` where an adapter that came from this format lacks what it was promised to have."""

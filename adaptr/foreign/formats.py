@@ -35,10 +35,13 @@ def packable() -> list[str]:
 
 @functools.cache
 def get(name: str) -> Format:
-    """The format of that name. Raises `UsageError`, with near names."""
+    """The format of that name, `NAME@VERSION` as that version of its tool reads it. Raises `UsageError`, with near
+    names.
+    """
+    name, at, version = name.partition("@")
     if SORT.has(name):
         made: Format = SORT.load(name, Format)
-        return made
+        return made.of(version) if at else made
     raise phrases.unknown(UsageError, "there is no format", name, [OWN, *names()])
 
 

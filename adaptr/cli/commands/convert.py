@@ -36,7 +36,11 @@ SECTION = "Change"
 @click.argument("source", metavar="ADAPTER", type=click.Path())
 @options.output_option("The file or folder to write.")
 @click.option(
-    "--to", default=OWN, show_default=True, metavar="FORMAT", help=f"The format: {options.listed(choices())}."
+    "--to",
+    default=OWN,
+    show_default=True,
+    metavar="FORMAT",
+    help=f"The format: {options.listed(choices())}; peft@0.5 for an older PEFT.",
 )
 @click.option("--lossy", is_flag=True, help="Go on although FORMAT can't hold everything.")
 @click.option(

@@ -11,7 +11,7 @@ from adaptr.errors import Unsupported
 from adaptr.files import replacing_folder
 from adaptr.foreign import placing, same, saving
 from adaptr.foreign.format import Written
-from adaptr.foreign.peft import keys, told, types
+from adaptr.foreign.peft import keys, told, types, versions
 from adaptr.foreign.same import Same
 from adaptr.foreign.seen import CONFIG
 from adaptr.format import canonical
@@ -38,8 +38,8 @@ TASKS = (
 )
 
 
-def save(adapter: Adapter, out: Path, force: bool) -> Written:
-    """Write `adapter_config.json` and `adapter_model.safetensors` into the folder `out`.
+def save(adapter: Adapter, out: Path, force: bool, minor: int | None = None) -> Written:
+    """Write `adapter_config.json` and `adapter_model.safetensors` into the folder `out`, for PEFT 0.`minor`.
 
     Raises `Unsupported` where PEFT has no such method.
     """
@@ -48,7 +48,7 @@ def save(adapter: Adapter, out: Path, force: bool) -> Written:
         **translator.tensors(saving.plain(adapter)),
         **_replaced(adapter),
     }
-    config = config_of(adapter)
+    config = config_of(adapter) if minor is None else versions.smallest(config_of(adapter), adapter, minor)
     with replacing_folder(out, force) as folder:
         (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         metadata = {**told.metadata_of(adapter.foreign), "format": "pt", saving.ABOUT: saving.about(adapter)}

@@ -28,6 +28,8 @@ class Peft(Format):
     name = "peft"
     tool = "PEFT"
     called = "a PEFT adapter"
+    #: The version 0.`minor` that it is written for, None for the newest.
+    minor: int | None = None
     marks = Marks(
         files=("adapter_model.safetensors", "adapter_model.bin"),
         config=("peft_type",),
@@ -63,7 +65,14 @@ class Peft(Format):
     def save(self, adapter: Adapter, out: Path, force: bool) -> Written:
         from adaptr.foreign.peft.writing import save
 
-        return save(adapter, out, force)
+        return save(adapter, out, force, self.minor)
+
+    def of(self, version: str) -> Peft:
+        from adaptr.foreign.peft import versions
+
+        made = Peft()
+        made.minor = versions.named(version)
+        return made
 
     def require(self, adapter: Adapter, base: BaseModel | None) -> None:
         from adaptr.foreign.peft import promises
