@@ -78,7 +78,8 @@ def _require_method(adapter: Adapter) -> None:
 
 def _require_layer(path: str, target: Target, method: str) -> None:
     if target.kind not in _KINDS or (method == DORA and target.kind == kinds.TABLE):
-        raise Unsupported(f"`{path}`: MLX has no `{method}` for a `{target.kind}` as adaptr has it", hint=phrases.OWN)
+        layers = "linear layers" if method == DORA else "linear layers and embeddings"
+        raise Unsupported(f"`{path}` is a `{target.kind}`, and MLX has {method} of {layers} alone", hint=phrases.OWN)
     if target.config.get("bias"):
         raise Unsupported(f"`{path}`: MLX has no bias of a LoRA", hint=phrases.OWN)
 
