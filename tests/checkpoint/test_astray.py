@@ -53,7 +53,7 @@ def test_a_name_of_the_hub_is_told_how_it_is_said() -> None:
 
 def test_a_run_of_adapters_names_them(peft: Path, tmp_path: Path) -> None:
     moved(peft, tmp_path / "checkpoint-2")
-    with pytest.raises(e.UnknownFormat, match=r"holds some; name one: `.*checkpoint-2`"):
+    with pytest.raises(e.UnknownFormat, match=r"the folder of a training; .*the last is `.*checkpoint-2`"):
         foreign.of(tmp_path)
 
 

@@ -15,14 +15,21 @@ from adaptr.foreign.peft import types
 from adaptr.format import digest
 from adaptr.testing import shaken
 
-CONFIG: dict[str, dict[str, Any]] = {"prefix": {"position_offset": "shift"}}
+CONFIG: dict[str, dict[str, Any]] = {"prefix": {"position_offset": "shift"}, "trainable-tokens": {"tokens": [3, 5]}}
+#: A LoRA beside trained tokens, as PEFT's `trainable_token_indices` has it, under the names that reading gives.
+STACKED = {"lora": "lora", "tokens": "trainable-tokens"}
 REAL = Path(__file__).resolve().parents[2].parent / "shared" / "real"
 
 
+def made(method: str) -> adaptr.Adapter:
+    if method == "stack":
+        return adaptr.create(tiny.model("llama"), method, children={name: made(own) for name, own in STACKED.items()})
+    target = None if method in {"prefix", "prompt", "trainable-tokens"} else "attn.q"
+    return shaken(adaptr.create(tiny.model("llama"), method, target, **CONFIG.get(method, {})), 1)
+
+
 def saved(method: str, where: Path) -> Path:
-    target = None if method in {"prefix", "prompt"} else "attn.q"
-    adapter = shaken(adaptr.create(tiny.model("llama"), method, target, **CONFIG.get(method, {})), 1)
-    adaptr.save(adapter, where / "a.adaptr.safetensors")
+    adaptr.save(made(method), where / "a.adaptr.safetensors")
     return where / "a.adaptr.safetensors"
 
 
