@@ -1,7 +1,7 @@
 """Merge a kohya LoRA of rank 16 on all linear layers of SDXL's U-Net, and of Flux' blocks, into one file: against `cp`.
 
-`python benchmarks/images.py [ROUNDS]`. Real widths, random weights: SDXL's 70 transformer blocks whole (2.2 B
-parameters, fp16), of Flux 3 double and 6 single blocks of full width (1.9 B, bf16). Names are the published files'.
+`python benchmarks/images.py [ROUNDS [NAME ...]]`. Real widths, random weights: SDXL's 70 transformer blocks whole (2.2
+B parameters, fp16), of Flux 3 double and 6 single blocks of full width (1.9 B, bf16). Names are the published files'.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ CASES = {"SDXL": (sdxl, torch.float16), "Flux": (flux, torch.bfloat16)}
 def write(name: str, base: Path, adapter: Path) -> None:
     shapes, dtype = CASES[name]
     noise = torch.randn(7 * WIDTH, 5 * WIDTH, dtype=dtype).mul_(0.02)
-    save_file({f"{PREFIX}{path}.weight": noise[:out, :into].contiguous() for path, (out, into) in shapes()}, base)
+    save_file({f"{PREFIX}{path}.weight": noise[:out, :into].clone() for path, (out, into) in shapes()}, base)
     lora = {}
     for path, (out, into) in shapes():
         key = f"lora_unet_{path.replace('.', '_')}"
@@ -97,10 +97,10 @@ def one(name: str, rounds: int, folder: Path) -> str:
     return f"| {name} | {' | '.join(cells)} | {peak:.0f} |"
 
 
-def main(rounds: int) -> None:
+def main(rounds: int, names: list[str]) -> None:
     print("\n### Merge into image models: LoRA r=16 on all linear layers, one file to one file\n")
     print("| base | cp s | work without receipt s (x cp, CPU s) | with receipt | peak MB |\n|---|---|---|---|---|")
-    for name in CASES:
+    for name in names or CASES:
         print(one(name, rounds, measure.workplace()), flush=True)
 
 
@@ -108,4 +108,4 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["write"]:
         write(sys.argv[2], Path(sys.argv[3]), Path(sys.argv[4]))
     else:
-        main(int(sys.argv[1]) if sys.argv[1:] else 3)
+        main(int(sys.argv[1]) if sys.argv[1:] else 3, sys.argv[2:])
