@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from adaptr.errors import UsageError
 from adaptr.files import record, replacing_folder, require_apart, require_file, require_folder
 from adaptr.merging.receipt import FOLDER, beside
 
@@ -23,9 +24,16 @@ def is_file(base: Path, out: Path) -> bool:
 
 
 def require(base: Path, out: Path, force: bool, inputs: Iterable[Path]) -> None:
-    """Raises `OutputExists` where nothing may be written, before anything is."""
+    """Raises `OutputExists` where nothing may be written, before anything is, and `UsageError` where a base that is a
+    folder would become a folder that is called as a file.
+    """
     if not is_file(base, out):
         require_folder(out, force, inputs)
+        if base.is_dir() and out.suffix == ".safetensors":
+            raise UsageError(
+                f"`{out}` is called as a file, and the base is a folder, which becomes one",
+                hint=f"say `-o {out.with_suffix('')}`",
+            )
         return
     inputs = [*inputs]
     require_folder(beside(out), force, inputs)

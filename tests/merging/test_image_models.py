@@ -109,6 +109,13 @@ def test_one_file_becomes_one_file_and_back(shared: Path, tmp_path: Path) -> Non
         adaptr.merge(base, refs / "lora.safetensors", out, force=True)
 
 
+def test_a_folder_becomes_a_folder_and_is_called_so(tmp_path: Path) -> None:
+    base = pipeline(tmp_path / "base", {"unet.conv_in.weight": torch.randn(4, 4)})
+    model = torch.nn.ModuleDict({"unet": torch.nn.ModuleDict({"conv_in": torch.nn.Linear(4, 4)})})
+    with pytest.raises(UsageError, match=r"called as a file.*-o .*out`"):
+        adaptr.merge(base, adaptr.create(model, "lora", ["unet.conv_in"]), tmp_path / "out.safetensors")
+
+
 def test_merges_of_one_file_come_out_in_turn(shared: Path, tmp_path: Path) -> None:
     refs = shared / "formats-refs" / "kohya" / "sdxl"
     base, lora = one_file(tmp_path / "sdxl.safetensors", published(base_of(refs))), refs / "lora.safetensors"
