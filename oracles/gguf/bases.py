@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import torch
@@ -109,12 +109,15 @@ def _converter() -> Path:
 
 
 def _extract(archive: tarfile.TarFile, root: Path) -> None:
-    """The Python files of llama.cpp."""
+    """The Python files of llama.cpp. Written here, as tar files are extracted safely from Python 3.11.4 on alone."""
     for member in archive:
-        inner = member.name.partition(INSIDE)[2]
-        if inner.endswith(".py"):
-            member.name = inner
-            archive.extract(member, root, filter="data")
+        inner = PurePosixPath(member.name.partition(INSIDE)[2])
+        if inner.suffix != ".py" or not member.isfile() or ".." in inner.parts or inner.is_absolute():
+            continue
+        content = archive.extractfile(member)
+        assert content is not None
+        (root / inner).parent.mkdir(parents=True, exist_ok=True)
+        (root / inner).write_bytes(content.read())
 
 
 def _vocabulary(self: Any) -> None:
