@@ -93,8 +93,10 @@ def _require_meant(stack: Sequence[tuple[Adapter, Weight]]) -> None:
     """Raises `UsageError` for a weight by pattern that no place of the adapters with it matches: a slip of the pen."""
     places: dict[str, list[str]] = {}
     for adapter, weight in stack:
+        if not isinstance(weight, Mapping):
+            continue
         paths = [path for _, part, _ in members(adapter) for path in paths_of(part)]
-        for pattern in weight if isinstance(weight, Mapping) else ():
+        for pattern in weight:
             places.setdefault(pattern, []).extend(paths)
     for pattern, paths in places.items():
         if pattern != "*" and not is_of_blocks(pattern) and not any(matches(pattern, path) for path in paths):
@@ -169,6 +171,10 @@ def _add_replaced(
         if weight != 1.0:
             raise phrases.no_strength(path, adapter.label, weight)
         name, stored = ties.find(path)
+        if stored is None and ties.checkpoint.of_images:
+            raise ties.names.missing(
+                path
+            )  # which component's file it would belong into, and by what name, is not known
         _put(changes, Change(name, stored, "replaced", value=value))
 
 

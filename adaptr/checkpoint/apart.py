@@ -61,6 +61,8 @@ def _behind(names: Names, target: Target) -> list[Piece]:
         return []
     spelled = names.spelled(f"{target.path}.weight")
     several = spelled.stored if spelled is not None and len(spelled.stored) > 1 else ()
+    if any(len(stored.entry.shape) != 2 for stored in several):
+        return []
     ends = list(itertools.accumulate(stored.entry.shape[0] for stored in several))
     found = [Piece(one, 0, slice(end - one.entry.shape[0], end)) for one, end in zip(several, ends, strict=True)]
     if found:

@@ -236,8 +236,8 @@ class Names:
         stored = spelled.stored[0]
         sizes = widths(stored.entry.shape) if len(stored.entry.shape) == 2 else []
         start = sum(sizes[: spelled.part])
-        found = (*sizes[spelled.part : spelled.part + 1], *stored.entry.shape[1:])
-        return _rows(target, target.path, stored, slice(start, start + found[0]), found)
+        size = (*sizes[spelled.part : spelled.part + 1], 0)[0]
+        return _rows(target, target.path, stored, slice(start, start + size), (size, *stored.entry.shape[1:]))
 
     def _fused(self, target: Target) -> Place | None:
         """A target that the checkpoint stores as rows of a bigger tensor: q, k, v in `qkv_proj`; gate, up in

@@ -18,6 +18,7 @@ from adaptr.files.linked import require_inside, snapshot
 from adaptr.format import header as headers
 from adaptr.format import manifest as manifests
 from adaptr.format.header import Entry, Header
+from adaptr.networks import PUBLISHED
 from adaptr.untrusted import opened
 
 
@@ -67,6 +68,11 @@ class Checkpoint:
     @property
     def nbytes(self) -> int:
         return sum(shard.header.end for shard in self.shards)
+
+    @property
+    def of_images(self) -> bool:
+        """Whether it is of an image model: a pipeline, or a published file of one."""
+        return bool(self.components) or any(name.startswith(PUBLISHED) for name in self.tensors)
 
     def side_files(self) -> dict[str, Path]:
         """What travels with the weights, by where it is in the folder: configuration, tokenizer, index, licence; not

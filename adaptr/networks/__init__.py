@@ -5,7 +5,7 @@ modules in one tensor (q, k and v), or one module's in several.
 """
 
 from adaptr.networks.blocks import block_weights, is_of_blocks
-from adaptr.networks.spelling import COMPONENTS, spellings, widths
+from adaptr.networks.spelling import COMPONENTS, PUBLISHED, spellings, widths
 from adaptr.networks.table import Spelling
 
-__all__ = ["COMPONENTS", "Spelling", "block_weights", "is_of_blocks", "spellings", "widths"]
+__all__ = ["COMPONENTS", "PUBLISHED", "Spelling", "block_weights", "is_of_blocks", "spellings", "widths"]

@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from adaptr.networks import clip, flux, sd3, unet
 from adaptr.networks.table import Spelling
 
+#: What stands before the modules of the U-Net or transformer in a published file.
+PUBLISHED = "model.diffusion_model."
 #: What stands before the modules of a component in published checkpoints of one file: of Stable Diffusion 1 and 2, XL,
 #: 3 and Flux, as CompVis, Stability, Black Forest Labs and ComfyUI save them. "": the component alone, under another
 #: library's names; that a prefix is off is no other name, and not decided here.
 COMPONENTS: Mapping[str, tuple[str, ...]] = {
-    "unet": ("model.diffusion_model.", ""),
-    "transformer": ("model.diffusion_model.", ""),
+    "unet": (PUBLISHED, ""),
+    "transformer": (PUBLISHED, ""),
     "text_encoder": (
         "cond_stage_model.transformer.",
         "cond_stage_model.model.",

@@ -16,6 +16,7 @@ from adaptr.errors import (
     CheckpointError,
     NothingChanged,
     OutputExists,
+    TargetMismatch,
     TargetNotFound,
     Unsupported,
     UsageError,
@@ -222,6 +223,40 @@ def test_a_part_that_the_base_lacks_is_named(shared: Path, tmp_path: Path) -> No
     unet = {name: tensor for name, tensor in base_of(refs).items() if name.startswith("unet.")}
     with pytest.raises(TargetNotFound, match=r"text_encoder\."):
         adaptr.merge(pipeline(tmp_path / "sd15", unet), refs / "lora.safetensors", tmp_path / "out")
+
+
+@pytest.mark.parametrize("folder", [True, False])
+def test_a_parameter_that_the_base_lacks_is_put_into_none_of_its_files(folder: bool, tmp_path: Path) -> None:
+    name = "unet.conv_in.weight" if folder else "model.diffusion_model.input_blocks.0.0.weight"
+    base = (pipeline if folder else one_file)(tmp_path / "base", {name: torch.randn(4, 4)})
+    model = torch.nn.ModuleDict({"unet": torch.nn.ModuleDict({"conv_in": torch.nn.Linear(4, 4)})})
+    made = adaptr.create(model, "lora", ["unet.conv_in"])
+    made = made.replace(tensors={**made.tensors, "unet.norm.weight:=": torch.randn(4)})
+    with pytest.raises(TargetNotFound, match=r"unet\.norm\.weight"):
+        adaptr.merge(base, made, tmp_path / "out")
+
+
+@pytest.mark.parametrize("shape", [(), (9,), (3, 3, 3), (2, 9)])
+def test_what_should_hold_a_part_and_has_another_shape_is_refused(shape: tuple[int, ...], tmp_path: Path) -> None:
+    base = one_file(tmp_path / "base.safetensors", {"single_blocks.0.linear1.weight": torch.randn(shape)})
+    layers = torch.nn.ModuleDict({"single_transformer_blocks": torch.nn.ModuleList([single_block()])})
+    model = torch.nn.ModuleDict({"transformer": layers})
+    adapter = adaptr.create(model, "lora", ["transformer.single_transformer_blocks.0.proj_mlp"], r=1)
+    with pytest.raises((TargetNotFound, TargetMismatch)):
+        adaptr.merge(base, adapter, tmp_path / "out")
+
+
+@pytest.mark.parametrize("shape", [(), (9,), (3, 3, 3), (2, 9)])
+def test_parts_of_another_shape_are_none_of_a_joined_module(shape: tuple[int, ...], tmp_path: Path) -> None:
+    names = [f"transformer.transformer_blocks.0.attn.to_{one}.weight" for one in "qkv"]
+    base = pipeline(tmp_path / "flux", {name: torch.randn(shape) for name in names})
+    model = torch.nn.ModuleDict({"transformer": torch.nn.ModuleDict({"double_blocks": torch.nn.ModuleList([block()])})})
+    with pytest.raises((TargetNotFound, TargetMismatch)):
+        adaptr.merge(base, adaptr.create(model, "lora", ["img_attn.qkv"]), tmp_path / "out")
+
+
+def single_block() -> torch.nn.Module:
+    return torch.nn.ModuleDict({"proj_mlp": torch.nn.Linear(3, 12)})
 
 
 def test_components_of_a_pipeline_lie_in_it(tmp_path: Path) -> None:
