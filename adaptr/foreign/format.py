@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, final
 
 from adaptr.errors import LossyConversion, UnknownFormat, Unsupported, UsageError
+from adaptr.foreign.seen import CONFIG, Seen
 from adaptr.foreign.supplied import NOTHING, Supplied
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from adaptr.adapter import Adapter
-    from adaptr.foreign.seen import Seen
 
     #: A base model: a folder with a `config.json`, or a live one.
     BaseModel: TypeAlias = str | os.PathLike[str] | nn.Module
@@ -39,13 +39,18 @@ class Written:
     lost: tuple[str, ...] = ()
 
 
+#: Files of a folder whose headers are looked at, at most.
+MOST_FILES = 64
+
+
 @dataclass(frozen=True)
 class Marks:
     """What tells the files of a format from those of others.
 
     `files`: what weights are called in a folder, the best first. `config`: fields of `adapter_config.json`, each of
     which is this format's own. `keys`: expressions, one of which the whole name of a tensor matches; `others`: those
-    that a name matches which is another tool's all the same. `first`: how a file begins.
+    that a name matches which is another tool's all the same. `first`: how a file begins. `suffixes`: how files end of
+    which a folder that is no model's or PEFT's may have one under any name, known by the names in it.
     """
 
     files: tuple[str, ...] = ()
@@ -53,17 +58,27 @@ class Marks:
     keys: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
     first: tuple[bytes, ...] = ()
+    suffixes: tuple[str, ...] = ()
 
     def locate(self, seen: Seen) -> Path | None:
         """The weights: one of `files` in a folder; a file beside a configuration that is this format's; and where
         there is none in this format, a file that begins so, or has such names in it.
         """
         if seen.folder:
-            return next((seen.path / name for name in self.files if name in seen.files), None)
+            called = [name for name in self.files if name in seen.files]
+            return self._only(seen, called) if self.suffixes else next((seen.path / name for name in called), None)
         if self.config:
             beside = seen.path.suffix in CONTAINERS and seen.path.is_file() and self.configured(seen.config)
             return seen.path if beside and not seen.ours else None
         return seen.path if self.begins(seen.first) or (self.keys and self.named(seen.names)) else None
+
+    def _only(self, seen: Seen, called: list[str]) -> Path | None:
+        """The file of a folder with such names in it: one that is called so, or the only one. None for several."""
+        if CONFIG in seen.files or "config.json" in seen.files:
+            return None
+        others = sorted(name for name in seen.files if name.endswith(self.suffixes) and name not in called)
+        found = [seen.path / name for name in called + others[:MOST_FILES] if self.named(Seen(seen.path / name).names)]
+        return found[0] if len(found) == 1 or (found and found[0].name in called) else None
 
     def configured(self, config: Mapping[str, Any]) -> bool:
         """Whether a configuration has a field that is this format's own."""
@@ -151,7 +166,6 @@ class Format:
     @final
     def weights(self, path: Path) -> Path:
         """The file with the tensors of the adapter at `path`. Raises `UnknownFormat` where it is in another format."""
-        from adaptr.foreign.seen import Seen
 
         found = self.locate(Seen(path))
         if found is None:
@@ -161,7 +175,6 @@ class Format:
     @final
     def detect(self, path: Path) -> bool:
         """Whether `path` is of this format."""
-        from adaptr.foreign.seen import Seen
 
         return self.locate(Seen(path)) is not None
 

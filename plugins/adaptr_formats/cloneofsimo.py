@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from adaptr.adapter import Adapter
     from adaptr.foreign.format import BaseModel
-    from adaptr.foreign.seen import Seen
 
     Shapes = Mapping[str, tuple[int, ...]]
 
@@ -49,12 +48,7 @@ class Cloneofsimo(Format):
     tool = "cloneofsimo's lora"
     called = "a cloneofsimo LoRA"
     folder = False
-    marks = Marks(keys=(r"(unet|text_encoder):\d+:(up|down)",))
-
-    def locate(self, seen: Seen) -> Path | None:
-        from adaptr.foreign.pieces import single
-
-        return single.locate(seen, self.marks)
+    marks = Marks(suffixes=(".safetensors",), keys=(r"(unet|text_encoder):\d+:(up|down)",))
 
     def read(self, path: Path, base: BaseModel | None = None, supplied: Supplied = NOTHING) -> Adapter:
         from adaptr.foreign.pieces import dotted

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
     from adaptr.adapter import Adapter
     from adaptr.foreign.format import BaseModel
-    from adaptr.foreign.seen import Seen
 
 _SLOT = r"(lora_(A|B|down|up)\.([^.]+\.)?weight|hada_w[12]_[ab]|lokr_w[12](_[ab])?|diff|diff_b)"
 
@@ -26,16 +25,12 @@ class Comfyui(Format):
     folder = False
     asks = frozenset({"alpha", "scale"})
     marks = Marks(
+        suffixes=(".safetensors",),
         keys=(
             rf"(model\.)?diffusion_model\..*\.{_SLOT}",
             r"((single_)?transformer_blocks|(double|single)_blocks)\..*\.lora_(down|up)\.weight",
-        )
+        ),
     )
-
-    def locate(self, seen: Seen) -> Path | None:
-        from adaptr.foreign.pieces import single
-
-        return single.locate(seen, self.marks)
 
     def read(self, path: Path, base: BaseModel | None = None, supplied: Supplied = NOTHING) -> Adapter:
         from adaptr.foreign.pieces import dotted

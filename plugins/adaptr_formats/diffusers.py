@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from adaptr.adapter import Adapter
     from adaptr.foreign.format import BaseModel
     from adaptr.foreign.pieces import dotted
-    from adaptr.foreign.seen import Seen
 
 METADATA = "lora_adapter_metadata"
 SLOTS = {"A": "lora_A.weight", "B": "lora_B.weight", "b": "lora_B.bias", "m": "lora_magnitude_vector"}
@@ -36,6 +35,7 @@ class Diffusers(Format):
     folder = False
     asks = frozenset({"alpha", "scale"})
     marks = Marks(
+        suffixes=(".safetensors",),
         files=("pytorch_lora_weights.safetensors", "pytorch_lora_weights.bin"),
         keys=(
             r".*(_lora\.(down|up)|\.lora\.(down|up)|lora_linear_layer\.(down|up))\.weight",
@@ -43,11 +43,6 @@ class Diffusers(Format):
             rf"(down_blocks|up_blocks|mid_block|(single_)?transformer_blocks|(double|single)_blocks)\..*{_FACTOR}",
         ),
     )
-
-    def locate(self, seen: Seen) -> Path | None:
-        from adaptr.foreign.pieces import single
-
-        return single.locate(seen, self.marks)
 
     def read(self, path: Path, base: BaseModel | None = None, supplied: Supplied = NOTHING) -> Adapter:
         from adaptr.foreign.pieces import dotted

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from adaptr.adapter import Adapter
     from adaptr.foreign.format import BaseModel
     from adaptr.foreign.pieces.module import Layer, Module, Whole
-    from adaptr.foreign.seen import Seen
 
 A, B = "lora_A", "lora_B"
 _KEY = re.compile(r"(?P<path>.+)\.(?P<slot>lora_[AB])", re.DOTALL)
@@ -40,6 +39,7 @@ class Loralib(Format):
     folder = False
     asks = frozenset({"alpha", "scale", "enable_lora"})
     marks = Marks(
+        suffixes=(".safetensors", ".bin", ".pt", ".pth"),
         keys=(r".*\.lora_[AB]",),
         others=(
             r"(.*\.)?(transformer\.h\.\d+\.(attn\.(attn|qkv|proj)|mlp\.(fc(_[12])?|proj))|lm_head)\.lora_[AB]",
@@ -47,11 +47,6 @@ class Loralib(Format):
             r".*\.loras\..*",
         ),
     )
-
-    def locate(self, seen: Seen) -> Path | None:
-        from adaptr.foreign.pieces import single
-
-        return single.locate(seen, self.marks, (".safetensors", ".bin", ".pt", ".pth"))
 
     def read(self, path: Path, base: BaseModel | None = None, supplied: Supplied = NOTHING) -> Adapter:
         from adaptr.checkpoint.skeleton import skeleton

@@ -11,7 +11,6 @@ if TYPE_CHECKING:
 
     from adaptr.adapter import Adapter
     from adaptr.foreign.format import BaseModel
-    from adaptr.foreign.seen import Seen
 
 
 class Onetrainer(Format):
@@ -20,12 +19,9 @@ class Onetrainer(Format):
     called = "a OneTrainer LoRA"
     folder = False
     asks = frozenset({"alpha", "scale"})
-    marks = Marks(keys=(r"(unet|transformer|prior|text_encoder\w*)\..*\.lora_(down|up)\.weight",))
-
-    def locate(self, seen: Seen) -> Path | None:
-        from adaptr.foreign.pieces import single
-
-        return single.locate(seen, self.marks)
+    marks = Marks(
+        suffixes=(".safetensors",), keys=(r"(unet|transformer|prior|text_encoder\w*)\..*\.lora_(down|up)\.weight",)
+    )
 
     def read(self, path: Path, base: BaseModel | None = None, supplied: Supplied = NOTHING) -> Adapter:
         from adaptr.foreign.pieces import dotted

@@ -45,15 +45,17 @@ class Torchtune(Format):
     called = "a torchtune LoRA"
     folder = False
     asks = frozenset({"alpha", "scale"})
-    marks = Marks(files=("adapter_model.pt", "adapter_0.pt"), keys=(r".*\.lora_[ab]\.weight",))
+    marks = Marks(
+        suffixes=(".pt", ".bin", ".safetensors"),
+        files=("adapter_model.pt", "adapter_0.pt"),
+        keys=(r".*\.lora_[ab]\.weight",),
+    )
 
     def locate(self, seen: Seen) -> Path | None:
         """What lies beside a configuration is of that: torchtune exports a folder of PEFT's there."""
-        from adaptr.foreign.pieces import single
-
         if not seen.folder and (seen.path.parent / CONFIG).is_file():
             return None
-        return single.locate(seen, self.marks, (".pt", ".bin", ".safetensors"))
+        return super().locate(seen)
 
     def read(self, path: Path, base: BaseModel | None = None, supplied: Supplied = NOTHING) -> Adapter:
         from adaptr.checkpoint.skeleton import skeleton

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
     from adaptr.adapter import Adapter
     from adaptr.foreign.format import BaseModel
-    from adaptr.foreign.seen import Seen
 
 
 class Xlabs(Format):
@@ -21,12 +20,7 @@ class Xlabs(Format):
     tool = "XLabs"
     called = "an XLabs LoRA"
     folder = False
-    marks = Marks(keys=(r"double_blocks\.\d+\.processor\..*",))
-
-    def locate(self, seen: Seen) -> Path | None:
-        from adaptr.foreign.pieces import single
-
-        return single.locate(seen, self.marks)
+    marks = Marks(suffixes=(".safetensors",), keys=(r"double_blocks\.\d+\.processor\..*",))
 
     def read(self, path: Path, base: BaseModel | None = None, supplied: Supplied = NOTHING) -> Adapter:
         from adaptr.foreign.pieces import dotted

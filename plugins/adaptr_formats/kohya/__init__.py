@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
     from adaptr.adapter import Adapter
     from adaptr.foreign.format import BaseModel
-    from adaptr.foreign.seen import Seen
 
 
 class Kohya(Format):
@@ -24,13 +23,7 @@ class Kohya(Format):
     called = "a kohya or LyCORIS adapter"
     folder = False
     asks = frozenset({"alpha", "scale"})
-    marks = Marks(keys=(r"(lora_(unet|te\d?|transformer|prior\w*)|lycoris)_\w+\..*",))
-
-    def locate(self, seen: Seen) -> Path | None:
-        """A file with such names; of a folder that is no model's, the one such file."""
-        from adaptr.foreign.pieces import single
-
-        return single.locate(seen, self.marks)
+    marks = Marks(suffixes=(".safetensors",), keys=(r"(lora_(unet|te\d?|transformer|prior\w*)|lycoris)_\w+\..*",))
 
     def read(self, path: Path, base: BaseModel | None = None, supplied: Supplied = NOTHING) -> Adapter:
         from adaptr_formats.kohya.reading import read
