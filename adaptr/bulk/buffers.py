@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 from adaptr.bulk.change import FLOATS, Change
 from adaptr.checkpoint.names import Names
 from adaptr.checkpoint.open import Stored
-from adaptr.checkpoint.stream import Rows
-from adaptr.contract.view import ALL
+from adaptr.checkpoint.stream import whole
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,8 +51,7 @@ def _rows(change: Change, replaced: Collection[str] | None) -> list[tuple[int, i
 def _resized(stored: Stored, size: int) -> Tensor:
     import torch
 
-    with open(stored.shard.path, "rb") as file:
-        old = Rows(stored, file.fileno(), slice(0, stored.entry.shape[0])).read(ALL)
+    old = whole(stored)
     made = torch.zeros(*old.shape[:-1], size, dtype=old.dtype)
     kept = min(size, old.shape[-1])
     made[..., :kept] = old[..., :kept]

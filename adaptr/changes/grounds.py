@@ -13,7 +13,7 @@ from adaptr.adapter import REPLACED, Adapter, Target
 from adaptr.bulk.blocks import working
 from adaptr.bulk.change import Change, Layer
 from adaptr.checkpoint.open import Stored
-from adaptr.checkpoint.stream import Rows
+from adaptr.checkpoint.stream import every_row, reading
 from adaptr.contract import View
 from adaptr.contract.view import ALL
 from adaptr.errors import phrases
@@ -43,8 +43,8 @@ def _same(stored: Stored | None, value: Tensor) -> bool:
 
     if stored is None or stored.entry.shape != tuple(value.shape):
         return False
-    with open(stored.shard.path, "rb") as file:
-        rows = Rows(stored, file.fileno(), slice(0, stored.entry.shape[0]))
+    with reading(stored) as found:
+        rows = found(every_row(stored))
         return all(torch.equal(rows.read(s), value[s].to(rows.dtype)) for s in rows.blocks())
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from adaptr.errors import CheckpointError
@@ -127,3 +129,25 @@ class Rows:
         """The file offset of a row."""
         at: int = self.stored.offset + (self.start + row) * self.row_bytes
         return at
+
+
+#: Readers of spans of rows.
+Readers = Callable[[slice], Rows]
+
+
+@contextmanager
+def reading(stored: Stored) -> Iterator[Readers]:
+    """What gives readers of a tensor's rows, while its file is open."""
+    with open(stored.shard.path, "rb") as file:
+        yield lambda span: Rows(stored, file.fileno(), span)
+
+
+def every_row(stored: Stored) -> slice:
+    """The rows of a tensor; of a number one."""
+    return slice(0, stored.entry.shape[0] if stored.entry.shape else 1)
+
+
+def whole(stored: Stored) -> Tensor:
+    """A tensor as stored."""
+    with reading(stored) as rows:
+        return rows(every_row(stored)).read(slice(None)).reshape(stored.entry.shape)

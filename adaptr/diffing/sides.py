@@ -14,10 +14,9 @@ from adaptr.algebra.difference import Difference
 from adaptr.algebra.operator import Operator
 from adaptr.changes.deltas import Deltas
 from adaptr.checkpoint.names import Names
-from adaptr.checkpoint.open import Checkpoint, Stored
+from adaptr.checkpoint.open import Checkpoint
 from adaptr.checkpoint.parts import INDEX, PIPELINE
-from adaptr.checkpoint.stream import Rows
-from adaptr.contract.view import ALL
+from adaptr.checkpoint.stream import whole
 from adaptr.errors import AdaptrError, CheckpointError, phrases
 from adaptr.foreign import detect
 from adaptr.foreign.seen import CONFIG, is_adaptr
@@ -114,21 +113,14 @@ class CheckpointSide:
             mine = self.base.tensors.get(name)
             if self.base.root == self.tuned.root or (name in self._weights and self._fits(name)):
                 continue
-            if mine is None or mine.entry.shape != stored.entry.shape or not same_bytes(value(mine), value(stored)):
-                found[name] = ("tensor", value(stored))
+            if mine is None or mine.entry.shape != stored.entry.shape or not same_bytes(whole(mine), whole(stored)):
+                found[name] = ("tensor", whole(stored))
         return found
 
 
 def same_bytes(one: Tensor, two: Tensor) -> bool:
     """Whether two tensors of one shape are equal bit for bit, dtype included."""
     return one.dtype == two.dtype and bool((bits(one) == bits(two)).all())
-
-
-def value(stored: Stored) -> Tensor:
-    """A whole tensor of a checkpoint, as stored."""
-    count = stored.entry.shape[0] if stored.entry.shape else 1
-    with open(stored.shard.path, "rb") as file:
-        return Rows(stored, file.fileno(), slice(0, count)).read(ALL).reshape(stored.entry.shape)
 
 
 def solid(op: Operator) -> Operator:

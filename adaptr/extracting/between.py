@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from adaptr.algebra.operator import Operator, in_dtype
 from adaptr.bulk.blocks import working
 from adaptr.checkpoint.open import Stored
-from adaptr.checkpoint.stream import Rows
+from adaptr.checkpoint.stream import Rows, every_row, reading
 from adaptr.precision import at_least
 
 if TYPE_CHECKING:
@@ -105,13 +105,12 @@ class Between(Operator):
 @contextmanager
 def between(before: Stored, after: Stored, experts: bool) -> Iterator[Between]:
     """after - before while both files are open. `experts`: the first axis counts experts."""
-    with open(before.shard.path, "rb") as one, open(after.shard.path, "rb") as two:
-        old, new = (_rows(stored, file.fileno(), experts) for stored, file in ((before, one), (after, two)))
-        yield Between(old, new, after.entry.shape, experts)
+    one, two = (_flat(stored) if experts else stored for stored in (before, after))
+    with reading(one) as old, reading(two) as new:
+        yield Between(old(every_row(one)), new(every_row(two)), after.entry.shape, experts)
 
 
-def _rows(stored: Stored, file: int, experts: bool) -> Rows:
-    shape = stored.entry.shape
-    if experts:
-        shape = (shape[0] * shape[1], *shape[2:])
-    return Rows(replace(stored, entry=stored.entry._replace(shape=shape)), file, slice(0, shape[0]))
+def _flat(stored: Stored) -> Stored:
+    """The experts of a stack one below the other."""
+    experts, rows, *others = stored.entry.shape
+    return replace(stored, entry=stored.entry._replace(shape=(experts * rows, *others)))

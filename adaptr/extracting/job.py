@@ -18,7 +18,7 @@ from adaptr.bulk import workers
 from adaptr.bulk.blocks import working
 from adaptr.bulk.change import FLOATS
 from adaptr.checkpoint.open import Stored
-from adaptr.diffing.sides import value
+from adaptr.checkpoint.stream import whole
 from adaptr.errors import NonFinite, NothingChanged
 from adaptr.extracting.between import Between, between
 from adaptr.extracting.pair import compared
@@ -134,12 +134,12 @@ class Job:
 
     def _changed(self, name: str, before: Stored | None, after: Stored) -> None:
         """Sort a tensor that is not the base's, and no low-rank delta, into what becomes of it."""
-        new, target, choice = value(after), self.weights.get(name), self.choice
+        new, target, choice = whole(after), self.weights.get(name), self.choice
         if new.is_floating_point():
             self._require_finite(name, new)
         owner = self._owner(name)
         if before is not None and owner is not None and _comparable(before, after):
-            self._bias(name, owner, value(before), new)
+            self._bias(name, owner, whole(before), new)
         else:
             table = target is not None and target.looked_up
             self._keep(name, new, choice.embeddings != "drop" if table else choice.rest == "replace")

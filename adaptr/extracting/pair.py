@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from adaptr.bulk.blocks import working
 from adaptr.checkpoint.open import Stored
-from adaptr.checkpoint.stream import Rows
+from adaptr.checkpoint.stream import every_row, reading
 from adaptr.format.io import raw_bytes
 from adaptr.merging.verify import bits
 
@@ -30,8 +30,8 @@ def compared(before: Stored | None, after: Stored, subtract: bool) -> Pair:
         return Pair(("" if before is None else _digest(before), _digest(after)), same=False)
     import torch
 
-    with open(before.shard.path, "rb") as one, open(after.shard.path, "rb") as two:
-        readers = [Rows(stored, file.fileno(), _all(stored)) for stored, file in ((before, one), (after, two))]
+    with reading(before) as one, reading(after) as two:
+        readers = [one(every_row(before)), two(every_row(after))]
         hashes = [hashlib.sha256() for _ in readers]
         alike = readers[0].dtype == readers[1].dtype
         same, work, finite = alike, working(readers[1].dtype), True
@@ -49,12 +49,8 @@ def compared(before: Stored | None, after: Stored, subtract: bool) -> Pair:
 
 def _digest(stored: Stored) -> str:
     digest = hashlib.sha256()
-    with open(stored.shard.path, "rb") as file:
-        reader = Rows(stored, file.fileno(), _all(stored))
+    with reading(stored) as rows:
+        reader = rows(every_row(stored))
         for s in reader.blocks():
             digest.update(raw_bytes(reader.read(s)))
     return digest.hexdigest()
-
-
-def _all(stored: Stored) -> slice:
-    return slice(0, stored.entry.shape[0] if stored.entry.shape else 1)

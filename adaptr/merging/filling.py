@@ -15,7 +15,7 @@ from adaptr.bulk import workers
 from adaptr.bulk.blocks import Inverse, Kept, Weight, in_order, merged_bias
 from adaptr.bulk.change import Change, Plan
 from adaptr.checkpoint.rewrite import Slot
-from adaptr.checkpoint.stream import Rows, copy_range, write_all
+from adaptr.checkpoint.stream import Rows, copy_range, reading, write_all
 from adaptr.files.meter import Meter
 from adaptr.format.io import TORCH_NAMES, raw_bytes
 from adaptr.merging import receipt
@@ -62,9 +62,9 @@ class Filling:
         assert change.stored is not None
         note, measured, sha = _note(change), Measured(), hashlib.sha256()
         left = Remainder(getattr(torch, TORCH_NAMES[slot.entry.dtype])) if self._restores(change) else None
-        with open(change.stored.shard.path, "rb") as file:
+        with reading(change.stored) as stored:
             for rows, span in in_order(change.spans, change.stored.entry.shape[0]):
-                part = Rows(change.stored, file.fileno(), rows)
+                part = stored(rows)
                 at = slot.offset + rows.start * part.row_bytes
                 if span is None:
                     self._pass_over(part, slot.target, at, sha)
@@ -93,8 +93,8 @@ class Filling:
 
     def _bias(self, slot: Slot, change: Change) -> tuple[Note, Measured]:
         assert change.stored is not None
-        with open(change.stored.shard.path, "rb") as file:
-            old = Rows(change.stored, file.fileno(), change.spans[0].rows).read(slice(None))
+        with reading(change.stored) as stored:
+            old = stored(change.spans[0].rows).read(slice(None))
         value = merged_bias(change.spans[0].layers, old)
         new = value.to(old.dtype).contiguous()
         measured = Measured()

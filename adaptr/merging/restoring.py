@@ -17,7 +17,7 @@ from adaptr.changes.plan import plan
 from adaptr.checkpoint.open import Checkpoint, Shard
 from adaptr.checkpoint.rewrite import Layout, Slot
 from adaptr.checkpoint.side_files import CONFIG
-from adaptr.checkpoint.stream import CHUNK, Rows, write_all
+from adaptr.checkpoint.stream import CHUNK, reading, write_all
 from adaptr.errors import DigestMismatch, shown
 from adaptr.files.meter import Meter
 from adaptr.format import header as headers
@@ -112,11 +112,11 @@ class Job:
     def _weight(self, slot: Slot, change: Change, note: Mapping[str, Any]) -> None:
         if change.stored is None or change.what != "weight":
             raise ValueError("it was replaced as a whole, and there is no copy of it")
-        with open(change.stored.shard.path, "rb") as file:
-            dtype, entry = Rows(change.stored, file.fileno(), slice(0, 0)).dtype, change.stored.entry
+        with reading(change.stored) as stored:
+            dtype, entry = stored(slice(0, 0)).dtype, change.stored.entry
             rest = Completion(self.paper, slot.name, dtype, math.prod(entry.shape))
             for rows, span in in_order(change.spans, entry.shape[0]):
-                part = Rows(change.stored, file.fileno(), rows)
+                part = stored(rows)
                 weight = Weight(span, part, self.paper.portable) if span is not None else None
                 kept = self._kept(slot.name, rows.start, note, _most_kept(entry.shape))
                 inverse = Inverse(weight, kept) if weight is not None and weight.invertible else None

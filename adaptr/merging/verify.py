@@ -12,7 +12,7 @@ from adaptr.bulk.blocks import Weight, in_order, merged_bias
 from adaptr.bulk.change import Change, Tied
 from adaptr.changes.plan import plan
 from adaptr.checkpoint.open import Checkpoint, Stored, open_checkpoint
-from adaptr.checkpoint.stream import Rows
+from adaptr.checkpoint.stream import Readers, Rows, every_row, reading
 from adaptr.contract.view import ALL
 from adaptr.files.meter import Meter, Progress
 from adaptr.format.io import dtype_shape
@@ -138,22 +138,22 @@ class _Check:
         if found is None or wrong:
             return _absent(name, wrong)
         tally = _Tally()
-        with open(found.shard.path, "rb") as file:
-            self._compare(tally, file.fileno(), found, start, change)
+        with reading(found) as mine:
+            self._compare(tally, mine, start, change)
         self.meter.add(found.entry.nbytes)
         reason = "" if not tally.different else "differs from the base" if change is None else "differs from the merge"
         return Difference(name, found.entry.numel, tally.different, tally.ulps, tally.roundings, tally.error, reason)
 
-    def _compare(self, tally: _Tally, file: int, found: Stored, start: Stored | None, change: Change | None) -> None:
+    def _compare(self, tally: _Tally, found: Readers, start: Stored | None, change: Change | None) -> None:
         if change is not None and change.value is not None:
-            block = Rows(found, file, slice(0, change.value.shape[0] if change.value.ndim else 1)).read(ALL)
+            block = found(slice(0, change.value.shape[0] if change.value.ndim else 1)).read(ALL)
             tally.same(block, change.value.to(block.dtype).reshape(block.shape))
             return
         assert start is not None
         spans = change.spans if change is not None and change.what != "bias" else ()
-        with open(start.shard.path, "rb") as other:
-            for rows, span in in_order(spans, start.entry.shape[0] if start.entry.shape else 1):
-                mine, theirs = Rows(found, file, rows), Rows(start, other.fileno(), rows)
+        with reading(start) as wanted:
+            for rows, span in in_order(spans, every_row(start).stop):
+                mine, theirs = found(rows), wanted(rows)
                 if span is not None:
                     _compare_span(tally, mine, Weight(span, theirs, self.portable))
                 elif change is not None and change.what == "bias":

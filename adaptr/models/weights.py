@@ -11,7 +11,7 @@ from adaptr.adapter import Adapter, Target
 from adaptr.bulk.blocks import working
 from adaptr.checkpoint.names import Names, Place
 from adaptr.checkpoint.open import Checkpoint, Stored
-from adaptr.checkpoint.stream import Rows
+from adaptr.checkpoint.stream import reading
 from adaptr.contract import View
 from adaptr.contract.view import ALL
 from adaptr.models.content import check_content
@@ -75,8 +75,8 @@ def _logical(target: Target, read: Callable[[slice], Tensor], bias: Callable[[],
 
 def _reader(place: Place) -> Callable[[slice], Tensor]:
     def read(s: slice) -> Tensor:
-        with open(place.stored.shard.path, "rb") as file:
-            return _widened(Rows(place.stored, file.fileno(), place.rows).read(s))
+        with reading(place.stored) as rows:
+            return _widened(rows(place.rows).read(s))
 
     return read
 
