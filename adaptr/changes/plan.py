@@ -171,10 +171,8 @@ def _add_replaced(
         if weight != 1.0:
             raise phrases.no_strength(path, adapter.label, weight)
         name, stored = ties.find(path)
-        if stored is None and ties.checkpoint.of_images:
-            raise ties.names.missing(
-                path
-            )  # which component's file it would belong into, and by what name, is not known
+        if stored is None and (ties.checkpoint.of_images or ties.names.spelled(path) is not None):
+            raise ties.names.missing(path)  # which file it would belong into, by what name, in what order, is not known
         _put(changes, Change(name, stored, "replaced", value=value))
 
 

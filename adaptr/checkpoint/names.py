@@ -73,8 +73,8 @@ class Names:
         if name in tensors:
             return tensors[name]
         spelled = self.spelled(name)
-        if spelled is not None and spelled.part is None and len(spelled.stored) == 1:
-            return spelled.stored[0]
+        if spelled is not None and spelled.same is not None:
+            return spelled.same
         live = self.live(name)
         if live:
             return self._at(live)
@@ -204,6 +204,12 @@ class Names:
     def missing(self, name: str) -> TargetNotFound:
         """Why there is no tensor `name`."""
         made, base = self.conversion(name), f"the base `{self.checkpoint.root.name}`"
+        spelled = self.spelled(name)
+        if spelled is not None and spelled.swapped:
+            return TargetNotFound(
+                f"{base} has `{name}` as `{spelled.stored[0].name}`, with scale and shift in the other order",
+                hint="use a base with the adapter's own names",
+            )
         apart = next((other for other in self.checkpoint.tensors if ".experts.0." in other), None)
         if ".experts." in name and apart is not None:
             return TargetNotFound(

@@ -59,7 +59,7 @@ def _places_of_weight(names: Names, target: Target) -> list[Place]:
     """Where the weight of a target's module is, for modules that have one, in its order if it is in several tensors."""
     apart = pieces(names, target)
     if apart:
-        return [_whole(piece.stored) for piece in apart]
+        return [place for piece in apart for place in piece.places]
     if target.is_matrix:
         return [weight_place(names, target)]
     stored = names.find(f"{target.path}.weight")

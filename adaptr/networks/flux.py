@@ -1,6 +1,6 @@
 """Flux: diffusers' names and Black Forest Labs', whose q, k and v are one module (in single blocks with the MLP).
 
-`norm_out.linear` is not here: its halves (scale, shift) change places between the two.
+`norm_out.linear` has its scale first, then its shift; with Black Forest Labs it is the other way round.
 """
 
 from __future__ import annotations
@@ -40,6 +40,8 @@ TABLE = Table(
         *((f"time_text_embed.{left}.linear_2", f"{right}.out_layer") for left, right in _EMBEDDERS),
         ("x_embedder", "img_in"),
         ("context_embedder", "txt_in"),
+        ("norm_out.linear", "final_layer.adaLN_modulation.1"),
         ("proj_out", "final_layer.linear"),
-    ]
+    ],
+    paired=["norm_out.linear"],
 )

@@ -1,6 +1,7 @@
 """Stable Diffusion 3: diffusers' names and Stability's, whose q, k and v are one module.
 
-The modulations are not here: those of the last block's context have their halves the other way round.
+The modulations of the last layer, and of the context in the last block, are of a scale and a shift alone: with
+Stability the shift comes first.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ _BLOCK = (
     ("ff.net.2", "x_block.mlp.fc2"),
     ("ff_context.net.0.proj", "context_block.mlp.fc1"),
     ("ff_context.net.2", "context_block.mlp.fc2"),
+    ("norm1.linear", "x_block.adaLN_modulation.1"),
+    ("norm1_context.linear", "context_block.adaLN_modulation.1"),
 )
 TABLE = Table(
     [
@@ -33,6 +36,8 @@ TABLE = Table(
         ("time_text_embed.text_embedder.linear_1", "y_embedder.mlp.0"),
         ("time_text_embed.text_embedder.linear_2", "y_embedder.mlp.2"),
         ("pos_embed.proj", "x_embedder.proj"),
+        ("norm_out.linear", "final_layer.adaLN_modulation.1"),
         ("proj_out", "final_layer.linear"),
-    ]
+    ],
+    paired=["norm_out.linear", "transformer_blocks.#.norm1_context.linear"],
 )

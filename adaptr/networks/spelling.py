@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from adaptr.networks import clip, flux, sd3, unet
 from adaptr.networks.table import Spelling
@@ -49,7 +50,7 @@ def spellings(path: str) -> Iterator[Spelling]:
     for prefix in (f"{component}.", *COMPONENTS[component]):
         own = [Spelling((rest,))] if prefix not in {"", f"{component}."} else []
         for found in (*own, *others):
-            yield Spelling(tuple(f"{prefix}{path}" for path in found.paths), found.part)
+            yield replace(found, paths=tuple(f"{prefix}{path}" for path in found.paths))
 
 
 def _others(component: str, rest: str) -> Iterator[Spelling]:

@@ -31,6 +31,7 @@ PAIRS = [
     ("transformer.single_transformer_blocks.37.proj_out", "single_blocks.37.linear2", None),
     ("transformer.transformer_blocks.23.attn.to_q", "joint_blocks.23.x_block.attn.qkv", 0),
     ("transformer.transformer_blocks.23.attn2.to_v", "joint_blocks.23.x_block.attn2.qkv", 2),
+    ("transformer.transformer_blocks.23.norm1.linear", "joint_blocks.23.x_block.adaLN_modulation.1", None),
     ("text_encoder_2.text_model.encoder.layers.31.self_attn.v_proj", "transformer.resblocks.31.attn.in_proj", 2),
     ("text_encoder_2.text_model.encoder.layers.31.mlp.fc2", "transformer.resblocks.31.mlp.c_proj", None),
     ("text_encoder.encoder.layers.0.self_attn.out_proj", "text_model.encoder.layers.0.self_attn.out_proj", None),
@@ -46,6 +47,18 @@ def test_a_module_is_found_under_the_checkpoints_name(path: str, name: str, part
 def test_and_the_other_way_round(path: str, name: str) -> None:
     component, _, rest = path.partition(".")
     assert Spelling((rest,)) in list(spellings(f"{component}.{name}"))
+
+
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [
+        ("norm_out.linear", "final_layer.adaLN_modulation.1"),
+        ("transformer_blocks.23.norm1_context.linear", "joint_blocks.23.context_block.adaLN_modulation.1"),
+    ],
+)
+def test_modulations_of_a_scale_and_a_shift_have_them_in_another_order(name: str, other: str) -> None:
+    assert Spelling((other,), paired=True) in list(spellings(f"transformer.{name}"))
+    assert Spelling((f"transformer.{name}",), paired=True) in list(spellings(f"transformer.{other}"))
 
 
 def test_a_joined_module_is_its_parts_in_order() -> None:
