@@ -9,7 +9,7 @@
 #   make docs    write the generated documents again
 #   make bench   measure against cp and PEFT
 #   make gpu     the laws of live models and a few figures on an NVIDIA card, in under six minutes
-#   make oracles what adaptr writes, loaded by the tools that it is written for; ONLY=gguf for one of them
+#   make oracles what adaptr writes, loaded by the tools it is for, and theirs by adaptr; ONLY="gguf mlx" for some
 #   make formats every format into every other, tried: docs/formats.md
 #   make soak    2,000 requests over 500 adapters on one pool, every answer checked
 

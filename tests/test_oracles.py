@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import runpy
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 oracles = runpy.run_path(str(ROOT / "oracles" / "run.py"))
+cases = runpy.run_path(str(ROOT / "oracles" / "common" / "cases.py"))
 CHECK = 'import json, sys\nprint("noise")\nprint(open(sys.argv[1] + "/cases.json").read())\n'
 
 
@@ -46,9 +49,10 @@ def test_what_is_above_or_no_number_fails(tool: Path, tmp_path: Path, capsys: py
 
 
 def test_an_environment_is_made_once_for_what_is_required(tool: Path, tmp_path: Path) -> None:
-    first = oracles["environment"](tool, tmp_path)
+    (one,) = oracles["tools"](tool.parent)
+    first = oracles["environment"](one, tmp_path)
     made = first.lstat().st_mtime_ns
-    assert oracles["environment"](tool, tmp_path) == first
+    assert oracles["environment"](one, tmp_path) == first
     assert first.lstat().st_mtime_ns == made
 
 
@@ -57,8 +61,54 @@ def test_an_unknown_tool_is_named(tool: Path, tmp_path: Path, capsys: pytest.Cap
     assert "`other`" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", oracles["tools"]())
-def test_the_results_that_are_kept_are_within_their_limits(name: str) -> None:
-    kept = json.loads((ROOT / "oracles" / name / "result.json").read_text())
+def test_what_a_tool_writes_itself_comes_first(tool: Path, tmp_path: Path) -> None:
+    (tool / "theirs.py").write_text("import sys\nopen(sys.argv[1] + '/own', 'w').write('0.25')\n")
+    (tool / "make.py").write_text(
+        "import sys\nfrom pathlib import Path\nimport cases\nfolder = Path(sys.argv[1])\n"
+        "cases.write(folder, [{'name': 'one', 'error': float((folder / 'own').read_text())}], limit=0.5)\n"
+    )
+    (tool / "check.py").write_text(
+        "import json, sys\nfrom pathlib import Path\nimport cases\n"
+        "print(json.dumps({case.pop('name'): case for case in cases.read(Path(sys.argv[1]))}))\n"
+    )
+    assert oracles["main"](["echo"], tool.parent, tmp_path / "cache") == 0
+    assert json.loads((tool / "result.json").read_text())["cases"] == {"one": {"error": 0.25, "limit": 0.5}}
+
+
+def test_versions_of_a_tool_are_told_which_they_are(tool: Path, tmp_path: Path) -> None:
+    (tool / "requirements.txt").unlink()
+    for version in ("0.5", "0.10"):
+        (tool / f"requirements-{version}.txt").write_text("# nothing\n")
+    (tool / "make.py").write_text("")
+    (tool / "check.py").write_text(
+        "import json, sys\nprint(json.dumps({sys.argv[2]: {'error': float(sys.argv[2]), 'limit': 1}}))"
+    )
+    assert [one.name for one in oracles["tools"](tool.parent)] == ["echo-0.10", "echo-0.5"]
+    assert oracles["main"](["echo-0.5"], tool.parent, tmp_path / "cache") == 0
+    assert not (tool / "result-0.10.json").exists()
+    assert oracles["main"](["echo"], tool.parent, tmp_path / "cache") == 0
+    for version in ("0.5", "0.10"):
+        kept = json.loads((tool / f"result-{version}.json").read_text())
+        assert (kept["tool"], list(kept["cases"])) == ("echo", [version])
+
+
+def test_a_case_is_held_to_what_should_come_out_and_against_its_base(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = [{"name": "bare", "adapter": "", "outputs": [1, 2]}, {"name": "own", "adapter": "a", "outputs": [1, 5]}]
+    cases["write"](tmp_path, made, base="b", limit=1e-4)
+    cases["held"](tmp_path, lambda case: np.array([1, 4.5] if case["adapter"] else [1, 2]), np.array)
+    assert json.loads(capsys.readouterr().out) == {
+        "bare": {"error": 0, "limit": 1e-4},
+        "own": {"error": 0.5, "limit": 1e-4, "effect": 2.5},
+    }
+
+
+@pytest.mark.parametrize("tool", oracles["tools"](), ids=lambda tool: str(tool.name))
+def test_the_results_that_are_kept_are_within_their_limits(tool: Any) -> None:
+    kept = json.loads(tool.result.read_text())
     assert kept["cases"]
     assert oracles["above"](kept["cases"]) == []
+    effects = {case: said["effect"] for case, said in kept["cases"].items() if "effect" in said}
+    assert effects
+    assert all(effect > 100 * kept["cases"][case]["limit"] for case, effect in effects.items())

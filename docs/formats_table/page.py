@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from adaptr import foreign
 from adaptr.foreign import formats
 from adaptr.foreign.formats import OWN
-from formats_table import table
+from formats_table import oracles, table
 from formats_table.samples import BASES, INT8, methods
 from formats_table.trial import UNBASED, Trial
 
@@ -20,8 +20,8 @@ What becomes of an adapter on its way from one format into another. No cell is a
 read it again and held it against the first, and a test does so again and fails where a cell has got worse. The lines of
 [table.jsonl](formats_table/table.jsonl) are the trials, with the command of each. `python -m formats_table --samples
 FOLDER`, here in `docs`, writes the made-up files, and in that folder the commands run as they stand. That adaptr reads
-what the tool itself computes is held by the tests of each format against genuine files, and by `make oracles` for what
-it writes.
+what the tool itself computes is held by the tests of each format against genuine files, and by `make oracles`, whose
+results are [below](#in-the-tools-themselves).
 
 | mark | of the file that was written |
 | --- | --- |
@@ -87,7 +87,9 @@ def grid(corner: str, rows: Iterable[str], found: Callable[[str, str], Trial | N
 def page() -> str:
     """The document. It is of what the table says, and of the formats that there are."""
     found = {one.key: one for one in table.load()}
-    return "\n".join([HEAD, *_formats(found), *_methods(found), *_genuine(found), *_holding(found), *_known()])
+    return "\n".join(
+        [HEAD, *_formats(found), *_methods(found), *_genuine(found), oracles.page(), *_holding(found), *_known()]
+    )
 
 
 def _formats(found: dict[tuple[str, str, str], Trial]) -> Iterable[str]:

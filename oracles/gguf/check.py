@@ -8,7 +8,9 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
+import cases
 import numpy as np
 import xllamacpp as xl
 
@@ -36,18 +38,11 @@ def logprobs(base: Path, adapter: Path | None, ids: list[int], count: int) -> np
 
 
 def main(folder: Path) -> None:
-    asked = json.loads((folder / "cases.json").read_text("utf-8"))
-    results, bare = {}, {}
-    for case in asked["cases"]:
-        want = np.array(case["logprobs"])
-        base, adapter = folder / case["base"], folder / case["adapter"] if case["adapter"] else None
-        found = logprobs(base, adapter, asked["ids"], len(want))
-        results[case["name"]] = {"error": float(np.abs(found - want).max()), "limit": case["limit"]}
-        if adapter is None:
-            bare[case["base"]] = found
-        else:
-            results[case["name"]]["effect"] = float(np.abs(found - bare[case["base"]]).max())
-    print(json.dumps(results))
+    def found(case: dict[str, Any]) -> np.ndarray:
+        adapter = folder / case["adapter"] if case["adapter"] else None
+        return logprobs(folder / case["base"], adapter, case["ids"], len(case["outputs"]))
+
+    cases.held(folder, found, np.array)
 
 
 if __name__ == "__main__":

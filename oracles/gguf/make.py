@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import bases
+import cases
 import peft
 import torch
 
@@ -47,21 +48,23 @@ def trained(name: str, config: dict[str, Any], folder: Path) -> list[float]:
     return logprobs(model)
 
 
-def main(folder: Path) -> None:
-    cases = []
+def made_in(folder: Path) -> Iterator[dict[str, Any]]:
     bases.written(folder)
     for name in bases.MAKERS:
         bases.made(name).save_pretrained(folder / name)
-        cases.append({"name": f"{name}, the base", "base": f"{name}.gguf", "adapter": "",
-                      "limit": LIMITS.get(name, LIMIT), "logprobs": logprobs(bases.made(name))})  # fmt: skip
+        yield {"name": f"{name}, the base", "base": f"{name}.gguf", "adapter": "",
+               "limit": LIMITS.get(name, LIMIT), "outputs": logprobs(bases.made(name))}  # fmt: skip
     for name, what, config in CASES:
         called = f"{name}-{what.replace(' ', '-')}"
         want = trained(name, config, folder / called)
         out = folder / f"{called}.lora.gguf"
         adaptr.convert(folder / called, out, to="gguf", base=folder / name)
-        cases.append({"name": f"{name}, {what}", "base": f"{name}.gguf", "adapter": out.name,
-                      "limit": LIMITS.get(name, LIMIT), "logprobs": want})  # fmt: skip
-    (folder / "cases.json").write_text(json.dumps({"ids": IDS, "cases": cases}), "utf-8")
+        yield {"name": f"{name}, {what}", "base": f"{name}.gguf", "adapter": out.name,
+               "limit": LIMITS.get(name, LIMIT), "outputs": want}  # fmt: skip
+
+
+def main(folder: Path) -> None:
+    cases.write(folder, made_in(folder), ids=IDS)
 
 
 if __name__ == "__main__":

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
+from typing import Any
 
+import cases
 import mlx.core as mx
 import numpy as np
 from mlx_lm.tuner.utils import load_adapters
@@ -15,21 +16,14 @@ mx.set_default_device(mx.cpu)
 
 
 def main(folder: Path) -> None:
-    asked = json.loads((folder / "cases.json").read_text("utf-8"))
-    results, bare = {}, {}
-    for case in asked["cases"]:
+    def logits(case: dict[str, Any]) -> Any:
         model, _ = load_model(folder / case["base"])
         if case["adapter"]:
             model = load_adapters(model, str(folder / case["adapter"]))
         model.eval()
-        found = np.array(model(mx.array(asked["ids"]))[0])
-        error = float(np.abs(found - np.array(case["logits"])).max())
-        results[case["name"]] = {"error": error, "limit": case["limit"]}
-        if case["adapter"]:
-            results[case["name"]]["effect"] = float(np.abs(found - bare[case["base"]]).max())
-        else:
-            bare[case["base"]] = found
-    print(json.dumps(results))
+        return np.array(model(mx.array(case["ids"]))[0])
+
+    cases.held(folder, logits, np.array)
 
 
 if __name__ == "__main__":

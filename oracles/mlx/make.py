@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import cases
 import peft
 import torch
 import transformers as t
@@ -79,20 +79,19 @@ def logits(model: Any) -> list[Any]:
     return found
 
 
-def cases(folder: Path) -> Iterator[dict[str, Any]]:
+def made_in(folder: Path) -> Iterator[dict[str, Any]]:
     for name in MODELS:
         made(name).save_pretrained(folder / name)
-        yield {"name": f"{name}, the base", "base": name, "adapter": "", "logits": logits(made(name))}
+        yield {"name": f"{name}, the base", "base": name, "adapter": "", "outputs": logits(made(name))}
     for number, (name, (base, config)) in enumerate(CASES.items()):
         model = adapted(base, config)
         model.save_pretrained(folder / f"peft{number}", save_embedding_layers=False)
         adaptr.convert(folder / f"peft{number}", folder / f"mlx{number}", to="mlx", base=folder / base)
-        yield {"name": name, "base": base, "adapter": f"mlx{number}", "logits": logits(model)}
+        yield {"name": name, "base": base, "adapter": f"mlx{number}", "outputs": logits(model)}
 
 
 def main(folder: Path) -> None:
-    said = {"ids": IDS, "cases": [{**case, "limit": 1e-4} for case in cases(folder)]}
-    (folder / "cases.json").write_text(json.dumps(said), "utf-8")
+    cases.write(folder, made_in(folder), ids=IDS, limit=1e-4)
 
 
 if __name__ == "__main__":
