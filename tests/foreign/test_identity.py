@@ -15,7 +15,11 @@ from adaptr.foreign.peft import types
 from adaptr.format import digest
 from adaptr.testing import shaken
 
-CONFIG: dict[str, dict[str, Any]] = {"prefix": {"position_offset": "shift"}, "trainable-tokens": {"tokens": [3, 5]}}
+CONFIG: dict[str, dict[str, Any]] = {
+    "prefix": {"position_offset": "shift"},
+    "trainable-tokens": {"tokens": [3, 5]},
+    "alora": {"invocation": [3]},
+}
 #: A LoRA beside trained tokens, as PEFT's `trainable_token_indices` has it, under the names that reading gives.
 STACKED = {"lora": "lora", "tokens": "trainable-tokens"}
 REAL = Path(__file__).resolve().parents[2].parent / "shared" / "real"

@@ -69,7 +69,9 @@ def test_what_only_the_base_says_is_refused_without_it(peft: Any, init: str, tmp
         adaptr.load(tmp_path / "a")
 
 
-@pytest.mark.parametrize("given", [{"init_lora_weights": "pissa_niter_4"}, {"use_dora": True}])
+@pytest.mark.parametrize(
+    "given", [{"init_lora_weights": "pissa_niter_4"}, {"use_dora": True}, {"alora_invocation_tokens": [3]}]
+)
 def test_what_no_base_says_is_refused(peft: Any, given: dict[str, Any], tmp_path: Path) -> None:
     trained(peft, llama, peft.LoraConfig(**{**LLAMA, "init_lora_weights": "pissa", **given}), tmp_path / "a")
     with pytest.raises(e.Unsupported, match="pissa"):

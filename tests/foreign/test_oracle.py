@@ -14,7 +14,7 @@ from torch import nn
 import adaptr
 from adaptr.errors import TargetNotFound
 from adaptr.testing import shaken
-from peft_models import Convolutions, bert, gpt2, gpt_oss, llama, made, mixtral, outputs, scrambled, t5
+from peft_models import IDS, Convolutions, bert, gpt2, gpt_oss, llama, made, mixtral, outputs, scrambled, t5
 
 transformers = pytest.importorskip("transformers")
 pytestmark = pytest.mark.filterwarnings("ignore")  # PEFT's and transformers' own
@@ -38,6 +38,35 @@ FROM_PEFT: Mapping[str, tuple[Callable[[], nn.Module], str, dict[str, Any]]] = {
     "llama-embeddings": (llama, "LoraConfig", {"target_modules": ["embed_tokens", "lm_head", "k_proj"], "r": 3}),
     "llama-dora-embeddings": (llama, "LoraConfig", {"target_modules": ["embed_tokens"], "r": 3, "use_dora": True}),
     "llama-lora-bias": (llama, "LoraConfig", {"target_modules": ["o_proj"], "r": 3, "lora_bias": True}),
+    "llama-alora": (
+        llama,
+        "LoraConfig",
+        {"target_modules": ["q_proj"], "r": 3, "alora_invocation_tokens": [11, 2], "task_type": "CAUSAL_LM"},
+    ),
+    "llama-alora-bias": (
+        llama,
+        "LoraConfig",
+        {
+            "target_modules": ["q_proj", "up_proj"],
+            "r": 3,
+            "rank_pattern": {"up_proj": 2},
+            "use_rslora": True,
+            "lora_bias": True,
+            "alora_invocation_tokens": [8],
+            "task_type": "CAUSAL_LM",
+        },
+    ),
+    "gpt2-alora": (
+        gpt2,
+        "LoraConfig",
+        {
+            "target_modules": ["c_attn"],
+            "r": 3,
+            "fan_in_fan_out": True,
+            "alora_invocation_tokens": [11, 2],
+            "task_type": "CAUSAL_LM",
+        },
+    ),
     "llama-ia3": (
         llama,
         "IA3Config",
@@ -152,6 +181,20 @@ def test_what_peft_wrote(peft: Any, name: str, tmp_path: Path) -> None:
     assert _gap(outputs(again), want) <= 1e-5
 
 
+def test_an_alora_generates_what_it_does_in_peft(peft: Any, tmp_path: Path) -> None:
+    """Its invocation is looked for in the prompt, and goes on in what is generated over the cache."""
+    _, cls, arguments = FROM_PEFT["llama-alora"]
+    theirs = peft.get_peft_model(made(llama), getattr(peft, cls)(**arguments)).eval()
+    scrambled(theirs)
+    theirs.save_pretrained(tmp_path / "peft")
+    how = {"max_new_tokens": 6, "do_sample": False, "return_dict_in_generate": True, "output_logits": True}
+    prompt = {"input_ids": IDS, "attention_mask": torch.ones_like(IDS), "pad_token_id": 0}
+    want = torch.stack(theirs.generate(**prompt, **how).logits)
+    model: Any = made(llama)
+    with adaptr.attach(model, adaptr.load(tmp_path / "peft")):
+        assert _gap(torch.stack(model.generate(**prompt, **how).logits), want) <= 1e-5
+
+
 def test_a_core_of_one_axis_under_names_that_the_base_has_otherwise(peft: Any, tmp_path: Path) -> None:
     """How many axes the convolution has is asked of the base, which here has the trained model as a part."""
     _, cls, arguments = FROM_PEFT["convolutions-loha-tucker"]
@@ -192,6 +235,8 @@ FROM_ADAPTR: Mapping[str, tuple[Callable[[], nn.Module], str, dict[str, Any]]] =
     "llama-bias": (llama, "lora", {"targets": "attn.q", "r": 3, "bias": True}),
     "llama-embedding": (llama, "lora", {"targets": ["embed_tokens", "attn.q"], "r": 3}),
     "llama-dora": (llama, "dora", {"targets": ["attn.q", "mlp.up"], "r": 3, "rslora": True}),
+    "llama-alora": (llama, "alora", {"r": 3, "invocation": [11, 2]}),
+    "gpt2-alora": (gpt2, "alora", {"r": 3, "invocation": [8]}),
     "llama-ia3": (llama, "ia3", {}),
     "llama-prompt": (llama, "prompt", {"tokens": 4}),
     "llama-prefix": (llama, "prefix", {"tokens": 4, "position_offset": "shift"}),

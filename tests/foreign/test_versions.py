@@ -46,6 +46,7 @@ YOUNG: dict[str, tuple[str, str, dict[str, Any], str]] = {
     "dora": ("0.8", "dora", {}, "use_dora.*0.9"),
     "bias": ("0.13", "lora", {"bias": True}, "lora_bias.*0.14"),
     "ranks": ("0.5", "lora", {"overrides": {"*q_proj": {"r": 2}}}, "rank_pattern.*0.6"),
+    "alora": ("0.17", "alora", {"invocation": [3]}, "alora_invocation_tokens.*0.18"),
     "loha": ("0.5", "loha", {}, "LOHA.*0.6"),
     "tokens": ("0.14", "trainable-tokens", {"tokens": [3]}, "TRAINABLE_TOKENS.*0.15"),
 }

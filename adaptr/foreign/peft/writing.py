@@ -93,7 +93,7 @@ def config_of(adapter: Adapter) -> dict[str, Any]:
     if original:
         return made
     # of an adapter that was made of PEFT's, what all of them said
-    task = known.get("task_type") or _task(adapter)
+    task = known.get("task_type") or made.get("task_type") or _task(adapter)
     return {**made, **base, "inference_mode": True, "peft_version": LAYOUT, **known, "task_type": task}
 
 

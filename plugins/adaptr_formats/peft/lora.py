@@ -1,4 +1,6 @@
-"""PEFT's LORA: methods `lora` and `dora`, on linear layers, look-up tables, convolutions and stacks of experts."""
+"""PEFT's LORA: methods `lora` and `dora`, on linear layers, look-up tables, convolutions and stacks of experts; and
+`alora`, on linear layers.
+"""
 
 from __future__ import annotations
 
@@ -23,11 +25,13 @@ if TYPE_CHECKING:
 
 SLOTS = {"A": "lora_A", "B": "lora_B", "b": "lora_B.bias", "m": "lora_magnitude_vector"}
 TABLE_SLOTS = {"A": "lora_embedding_A", "B": "lora_embedding_B"}
+#: The ids from which on an aLoRA works.
+INVOCATION = "alora_invocation_tokens"
 
 
 class Lora(PeftType):
     name = "lora"
-    methods = ("lora", "dora", "stack")
+    methods = ("lora", "dora", "alora", "stack")
     slots = SLOTS
     weight = frozenset({"lora_A", "lora_B"})
     others = (*TABLE_SLOTS.values(), "lora_velora_embed")
@@ -37,7 +41,6 @@ class Lora(PeftType):
     }
     alpha = "lora_alpha"
     refused = {
-        "alora_invocation_tokens": "aLoRA works from its invocation tokens on; as plain LoRA it would work everywhere",
         "use_qalora": "QA-LoRA pools the input, which is not plain LoRA",
         "use_bdlora": "BD-LoRA packs block-diagonal factors",
         "kasa_config": "KaSA has a diagonal between the factors",
@@ -54,11 +57,12 @@ class Lora(PeftType):
         config = source.config
         fields_of.refuse(config, self.refused)
         init = initial.of(source)
-        method = "dora" if fields_of.flag(config, "use_dora") else "lora"
-        if init and method == "dora":
+        method = _method(config)
+        if init and method != "lora":
             raise Unsupported(
-                f"`use_dora` with `init_lora_weights` `{init}`: its magnitudes are those of a changed base",
-                hint="merge it with PEFT where it was trained",
+                f"`{'use_dora' if method == 'dora' else INVOCATION}` with `init_lora_weights` `{init}`: what it does "
+                "depends on a changed base, which can't be undone in it",
+                hint="use it with PEFT where it was trained",
             )
         targets: dict[str, Target] = {}
         pieces: dict[str, Piece] = {}
@@ -86,6 +90,9 @@ class Lora(PeftType):
             made |= {"use_rslora": False, "lora_alpha": common}
             made["alpha_pattern"] = fields_of.patterns(alphas, common)
         made |= {"use_dora": adapter.method == "dora", "lora_bias": _bias(configs)}
+        # of any other task PEFT looks for no invocation, and the adapter would never work
+        invoked = adapter.method == "alora"
+        made |= {INVOCATION: _invocation(configs), "task_type": "CAUSAL_LM"} if invoked else {}
         parameters = placing.ordered(p for p, t in adapter.targets.items() if t.stacked)
         made["target_modules"] = placing.ordered(p for p, t in adapter.targets.items() if not t.stacked)
         return {**made, "target_parameters": parameters} if parameters else made
@@ -108,6 +115,16 @@ class Lora(PeftType):
         return made
 
 
+def _method(config: Mapping[str, Any]) -> str:
+    """Raises `ConfigConflict` for two at once."""
+    said = {"alora": config.get(INVOCATION) is not None, "dora": fields_of.flag(config, "use_dora")}
+    if all(said.values()):
+        raise ConfigConflict(
+            f"`use_dora` and `{INVOCATION}` are both set, which no PEFT writes", hint="correct the configuration"
+        )
+    return next((method for method, is_so in said.items() if is_so), "lora")
+
+
 def _values(source: Source, method: str, path: str) -> dict[str, Any]:
     """adaptr's configuration of one target, patterns resolved."""
     found = source.type.values(source.config, path)
@@ -116,7 +133,23 @@ def _values(source: Source, method: str, path: str) -> dict[str, Any]:
         raise ConfigConflict(
             "`use_dora` and `lora_bias` are both set, which no PEFT writes", hint="correct the configuration"
         )
-    return found if method == "dora" else {**found, "bias": bias}
+    invoked = {"invocation": _ids(source.config[INVOCATION])} if method == "alora" else {}
+    return found if method == "dora" else {**found, "bias": bias, **invoked}
+
+
+def _ids(said: object) -> list[int]:
+    if not isinstance(said, list) or not said or not all(type(t) is int and t >= 0 for t in said):
+        raise fields_of.misread(INVOCATION, said, "a list of ids of tokens")
+    return said
+
+
+def _invocation(configs: Mapping[str, Mapping[str, Any]]) -> list[int]:
+    """The ids, where they are the same at all targets. Raises `Unsupported`."""
+    (first, *others) = (c["invocation"] for c in configs.values())
+    if any(one != first for one in others):
+        raise Unsupported("PEFT invokes all targets by the same tokens, and this adapter has others at some")
+    found: list[int] = first
+    return found
 
 
 def _slot(name: str, kind: str) -> str:
@@ -140,6 +173,8 @@ def _target(
     source: Source, model: nn.Module | None, path: str, slots: dict[str, str], method: str
 ) -> tuple[Target, dict[str, Piece]]:
     if stacks.is_raw(source.config, path):
+        if method == "alora":
+            raise Unsupported(f"`{path}`: an aLoRA of a raw parameter", want="one of linear layers")
         return _raw(source, model, path, slots)
     ends = ("lora_embedding_A", "lora_embedding_B") if "lora_embedding_A" in slots else ("lora_A", "lora_B")
     values = _values(source, method, path)
