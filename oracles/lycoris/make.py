@@ -1,0 +1,67 @@
+"""Adapters as adaptr writes them for LyCORIS, and theirs and its own merged by it. make.py FOLDER"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cases
+from nets import drawn, outputs
+from safetensors.torch import load_file
+
+import adaptr
+from adaptr.testing import shaken
+
+LAYERS = ["fc_1", "to_q", "conv", "point", "line", "to_out.0"]
+CONVOLUTIONS = ["conv", "line"]
+OWN = {"*.to_q": {"r": 5, "alpha": 2.0}, "*.conv": {"alpha": 7.0}}
+#: Case to its method, the layers, and its configuration. LyCORIS reads no LoKr whose first factor has more rows than the
+#: second: it looks for its own sizes, smaller first, and raises where a file has others.
+CASES: dict[str, tuple[str, list[str], dict[str, Any]]] = {
+    "lora": ("lora", LAYERS, {"r": 3, "alpha": 2.0}),
+    "lora, scale by the root of the rank": ("lora", LAYERS, {"r": 3, "alpha": 2.0, "rslora": True}),
+    "lora, ranks and scales of their own": ("lora", LAYERS, {"r": 3, "alpha": 2.0, "overrides": OWN}),
+    "dora": ("dora", LAYERS, {"r": 3, "alpha": 2.0}),
+    "loha": ("loha", LAYERS, {"r": 3, "alpha": 1.0}),
+    "loha of Tucker's form": ("loha", CONVOLUTIONS, {"r": 3, "alpha": 2.0, "tucker": True}),
+    "lokr": ("lokr", LAYERS, {"r": 1, "alpha": 3.0, "factor": 4}),
+    "lokr, both factors of low rank": ("lokr", LAYERS, {"r": 1, "alpha": 0.5, "factor": 4, "decompose_both": True}),
+    "lokr, both factors whole": ("lokr", LAYERS, {"r": 64, "alpha": 24.0, "factor": 4}),
+    "full": ("full", LAYERS, {}),
+}
+
+
+def merged(folder: Path, adapter: adaptr.Adapter, name: str) -> Path:
+    out = folder / f"{name}.merged.safetensors"
+    adaptr.merge(folder / "base.safetensors", adapter, out, receipt=False)
+    return out
+
+
+def of(weights: Path) -> list[float]:
+    net = drawn()
+    net.load_state_dict(load_file(weights))
+    found: list[float] = outputs(net).tolist()
+    return found
+
+
+def made_in(folder: Path) -> Iterator[dict[str, Any]]:
+    yield {"name": "the base", "adapter": "", "outputs": of(folder / "base.safetensors")}
+    for number, (name, (method, layers, config)) in enumerate(CASES.items()):
+        adapter = shaken(adaptr.create(drawn(), method, layers, **config), number, by=0.15)
+        adaptr.save(adapter, folder / f"own{number}.adaptr.safetensors")
+        written = folder / f"kohya{number}.safetensors"
+        adaptr.convert(folder / f"own{number}.adaptr.safetensors", written, to="kohya")
+        yield {"name": name, "adapter": written.name, "outputs": of(merged(folder, adapter, written.stem))}
+    for case in cases.read(folder, "theirs.json"):
+        theirs = adaptr.load(folder / case["adapter"], drawn())
+        yield {**case, "merged": merged(folder, theirs, case["adapter"]).name}
+
+
+def main(folder: Path) -> None:
+    cases.write(folder, made_in(folder), base="base.safetensors", limit=1e-6)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,68 @@
+"""Adapters as LyCORIS itself saves them, and what it computes with them. theirs.py FOLDER"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cases
+import torch
+from nets import drawn, outputs
+from safetensors.torch import save_file
+
+logging.disable(logging.CRITICAL)
+from lycoris import create_lycoris  # noqa: E402
+
+#: Case to the arguments of `create_lycoris`.
+CASES: dict[str, dict[str, Any]] = {
+    "lora": {"algo": "lora", "linear_dim": 3, "linear_alpha": 2, "conv_dim": 2, "conv_alpha": 1},
+    "locon of Tucker's form": {"algo": "locon", "linear_dim": 4, "linear_alpha": 2, "use_tucker": True},
+    "lora, a scalar that trained": {"algo": "lora", "linear_dim": 3, "linear_alpha": 1, "use_scalar": True},
+    "lora beside norms": {"algo": "lora", "linear_dim": 2, "linear_alpha": 1, "train_norm": True},
+    "dora": {"algo": "lora", "linear_dim": 3, "linear_alpha": 2, "dora_wd": True},
+    "loha": {"algo": "loha", "linear_dim": 3, "linear_alpha": 1},
+    "loha of Tucker's form": {"algo": "loha", "linear_dim": 3, "linear_alpha": 2, "use_tucker": True},
+    "lokr": {"algo": "lokr", "linear_dim": 2, "linear_alpha": 1, "factor": 4},
+    "lokr, both factors of low rank": {"algo": "lokr", "linear_dim": 1, "linear_alpha": 0.5, "factor": 4,
+                                       "decompose_both": True},
+    "lokr, both factors whole": {"algo": "lokr", "linear_dim": 10000, "linear_alpha": 3, "factor": 4,
+                                 "full_matrix": True},
+    "lokr of Tucker's form": {"algo": "lokr", "linear_dim": 1, "linear_alpha": 0.5, "factor": 2, "use_tucker": True},
+    "lokr, unbalanced": {"algo": "lokr", "linear_dim": 2, "linear_alpha": 1, "factor": 4,
+                         "unbalanced_factorization": True},
+    "full": {"algo": "full", "linear_dim": 4, "linear_alpha": 1},
+}  # fmt: skip
+
+
+def shaken(network: Any, seed: int) -> Any:
+    draw = torch.Generator().manual_seed(seed)
+    for name, value in network.named_parameters():
+        noise = 0.15 * torch.randn(value.shape, generator=draw)
+        if name.endswith("dora_scale"):
+            value.data *= 1 + noise
+        else:
+            value.data = noise + (0.7 if name.endswith("scalar") else 0)
+    return network
+
+
+def made_in(folder: Path) -> Iterator[dict[str, Any]]:
+    save_file(drawn().state_dict(), folder / "base.safetensors")
+    for number, (name, arguments) in enumerate(CASES.items()):
+        net = drawn()
+        network = create_lycoris(net, 1.0, **arguments)
+        network.apply_to()
+        saved = folder / f"lycoris{number}.safetensors"
+        shaken(network, number).save_weights(str(saved), torch.float32, {"ss_network_module": "lycoris.kohya"})
+        found = outputs(network.double().eval() and net)
+        yield {"name": f"theirs: {name}", "adapter": saved.name, "outputs": found.tolist()}
+
+
+def main(folder: Path) -> None:
+    cases.write(folder, made_in(folder), "theirs.json")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
