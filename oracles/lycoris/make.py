@@ -17,8 +17,7 @@ from adaptr.testing import shaken
 LAYERS = ["fc_1", "to_q", "conv", "point", "line", "to_out.0"]
 CONVOLUTIONS = ["conv", "line"]
 OWN = {"*.to_q": {"r": 5, "alpha": 2.0}, "*.conv": {"alpha": 7.0}}
-#: Case to its method, the layers, and its configuration. LyCORIS reads no LoKr whose first factor has more rows than the
-#: second: it looks for its own sizes, smaller first, and raises where a file has others.
+#: Case to its method, the layers, and its configuration.
 CASES: dict[str, tuple[str, list[str], dict[str, Any]]] = {
     "lora": ("lora", LAYERS, {"r": 3, "alpha": 2.0}),
     "lora, scale by the root of the rank": ("lora", LAYERS, {"r": 3, "alpha": 2.0, "rslora": True}),

@@ -32,7 +32,7 @@ def drawn() -> Net:
 
 
 def outputs(net: nn.Module) -> torch.Tensor:
-    """(n,): the effective weight and bias of every layer, out of what its forward makes of each input alone, in fp64."""
+    """(n,): effective weight and bias of every layer, out of what its forward makes of each input alone, in fp64."""
     found = []
     with torch.no_grad():
         for _, layer in sorted(net.double().named_modules()):

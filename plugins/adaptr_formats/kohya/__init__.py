@@ -1,7 +1,9 @@
 """kohya's sd-scripts, musubi-tuner and LyCORIS: one file, `<prefix>_<path with _ for .>.<tensor>`, alphas as tensors.
 
 An adapter of several networks is one: its paths begin with what pipelines call the network (`unet`, `transformer`,
-`text_encoder`, `text_encoder_2`), and go on as the model that it was trained on calls its modules.
+`text_encoder`, `text_encoder_2`), and go on as the model that it was trained on calls its modules. Of a LoKr, LyCORIS
+4.1.3 itself loads sizes that it would choose alone: where the first factor is the larger one it raises an error, as it
+does with such files of its own.
 """
 
 from __future__ import annotations
