@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from adaptr.bulk.change import FLOATS, Change
 from adaptr.checkpoint.names import Names
-from adaptr.checkpoint.open import Stored
-from adaptr.checkpoint.stream import whole
+from adaptr.checkpoint.reading import whole
+from adaptr.checkpoint.stored import Stored
 
 if TYPE_CHECKING:
     from torch import Tensor

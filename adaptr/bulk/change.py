@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from adaptr import plugins
 from adaptr.adapter import Adapter, Target
 from adaptr.adapter.tensors import Tensors
-from adaptr.checkpoint.open import Stored
+from adaptr.checkpoint.stored import Stored
 from adaptr.contract import View
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adaptr.checkpoint.stream import write_all
-from adaptr.format.io import TORCH_NAMES, Stored, dtype_shape, raw_bytes
+from adaptr.format.io import Stored, dtype_shape, raw_bytes, torch_dtype
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,7 +47,7 @@ class Spool(Mapping[str, "Tensor"]):
         if key in self._small:
             return self._small[key]
         at, dtype, shape = self._places[key]
-        found = torch.empty(shape, dtype=getattr(torch, TORCH_NAMES[dtype]))
+        found = torch.empty(shape, dtype=torch_dtype(dtype))
         view, done = raw_bytes(found), 0
         while done < len(view):
             done += os.preadv(self._file.fileno(), [view[done:]], at + done)

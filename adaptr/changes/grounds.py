@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from adaptr.adapter import REPLACED, Adapter, Target
 from adaptr.bulk.blocks import working
 from adaptr.bulk.change import Change, Layer
-from adaptr.checkpoint.open import Stored
-from adaptr.checkpoint.stream import every_row, reading
+from adaptr.checkpoint.reading import every_row, reading
+from adaptr.checkpoint.stored import Stored
 from adaptr.contract import View
 from adaptr.contract.view import ALL
 from adaptr.errors import phrases

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from adaptr import plugins
 from adaptr.adapter import Adapter, Target, agree, kinds
 from adaptr.checkpoint.names import Names, Place
-from adaptr.checkpoint.open import Stored
+from adaptr.checkpoint.stored import Stored
 from adaptr.errors import ShapeError, TargetMismatch, Unsupported, phrases
 
 if TYPE_CHECKING:

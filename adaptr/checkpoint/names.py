@@ -14,8 +14,9 @@ from functools import cached_property
 from adaptr.adapter import Adapter, Target, agree
 from adaptr.adapter.paths import paths_of
 from adaptr.checkpoint.loading import Conversion, Loading, loading
-from adaptr.checkpoint.open import Checkpoint, Stored
+from adaptr.checkpoint.open import Checkpoint
 from adaptr.checkpoint.spelled import Spelled, spelled
+from adaptr.checkpoint.stored import Stored
 from adaptr.errors import TargetAmbiguous, TargetMismatch, TargetNotFound, phrases
 from adaptr.networks import widths
 from adaptr.roles import CONV1D_MODELS, is_embedding

@@ -5,57 +5,31 @@ diffusers. Headers only, no torch.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from adaptr.checkpoint import described
+from adaptr.checkpoint import described, packed
 from adaptr.checkpoint.astray import instead
 from adaptr.checkpoint.parts import OTHER_WEIGHTS, Part, parts
+from adaptr.checkpoint.stored import Shard, Stored
 from adaptr.errors import CheckpointError, FormatError, InputError, LfsPointer, Unsupported, phrases
 from adaptr.files import record
 from adaptr.files.linked import require_inside, snapshot
 from adaptr.format import header as headers
 from adaptr.format import manifest as manifests
-from adaptr.format.header import Entry, Header
 from adaptr.networks import PUBLISHED
+from adaptr.packings import Packing
 from adaptr.untrusted import opened
-
-
-@dataclass(frozen=True)
-class Shard:
-    """One safetensors file and its header, raw (with the length) and parsed.
-
-    `name`: where it is in the checkpoint's folder. `prefix`: what stands before the names of its tensors in the
-    checkpoint and not in the file, as the component of a pipeline does; `header` has it.
-    """
-
-    path: Path
-    raw: bytes
-    header: Header
-    name: str
-    prefix: str = ""
-
-
-@dataclass(frozen=True)
-class Stored:
-    """One tensor of a checkpoint: where its bytes are."""
-
-    name: str
-    shard: Shard
-    entry: Entry
-
-    @property
-    def offset(self) -> int:
-        """The first byte in the file."""
-        return self.shard.header.data + self.entry.start
 
 
 @dataclass(frozen=True)
 class Checkpoint:
     """A base model on disk. `config` is its config.json, `index` the shard index as read (empty for one file).
 
-    `components`: of a pipeline, the folders that it is in, by which the names of its tensors begin; it has neither.
+    `tensors`: as the model has them; `stored`: as the files have them, where `packing` says that weights are packed,
+    else nothing. `components`: of a pipeline, the folders that it is in, by which the names of its tensors begin;
+    it has neither configuration nor index.
     """
 
     root: Path
@@ -64,6 +38,13 @@ class Checkpoint:
     config: Mapping[str, Any]
     index: Mapping[str, Any]
     components: tuple[str, ...] = ()
+    packing: Packing | None = None
+    stored: Mapping[str, Stored] = field(default_factory=dict)
+
+    @property
+    def lying(self) -> Mapping[str, Stored]:
+        """The tensors as the files have them."""
+        return self.stored or self.tensors
 
     @property
     def nbytes(self) -> int:
@@ -87,8 +68,8 @@ class Checkpoint:
 
 
 def open_checkpoint(path: str | Path) -> Checkpoint:
-    """Open a checkpoint. Raises `CheckpointError` if it is incomplete or malformed, `Unsupported` if quantised,
-    `InputError` for a link that leads out of it.
+    """Open a checkpoint. Raises `CheckpointError` if it is incomplete or malformed, `Unsupported` if it is packed in a
+    way that is not known, `InputError` for a link that leads out of it.
     """
     root = snapshot(Path(path))
     if not root.exists():
@@ -117,17 +98,30 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
     if root.is_dir():
         files = [file for part in found for file in part.files]
         require_inside(root, [*files, *checkpoint.side_files().values()])
-    return checkpoint
+    return _unpacked(checkpoint)
+
+
+def _unpacked(checkpoint: Checkpoint) -> Checkpoint:
+    """With the weights that lie packed as the model has them."""
+    packing = packed.packing_of(checkpoint.config, checkpoint.root)
+    if packing is None:
+        return checkpoint
+    tensors = packed.weights(packing, checkpoint.config, checkpoint.shards, checkpoint.tensors)
+    return replace(checkpoint, tensors=tensors, stored=checkpoint.tensors, packing=packing)
 
 
 def _config(root: Path, found: Sequence[Part]) -> dict[str, Any]:
-    """The configuration of the last part, each looked at. Raises `Unsupported` for weights that are quantised."""
+    """The configuration of the last part, each looked at. Raises `Unsupported` for a component that is packed."""
     config: dict[str, Any] = {}
     for part in found:
         folder = root / part.component
         file = folder / "config.json"
         config = described.read(file) if root.is_dir() and file.exists() else {}
-        _refuse_quantized(folder, config)
+        if part.component and config.get("quantization_config"):
+            raise Unsupported(
+                f"`{folder}` is quantised, and components of pipelines that are can't be read",
+                hint="use the unquantised pipeline",
+            )
     return config
 
 
@@ -153,14 +147,3 @@ def _open_shard(root: Path, part: Part, path: Path) -> Shard:
         file.seek(0)
         name = path.relative_to(root).as_posix() if path != root else path.name
         return Shard(path, file.read(header.data), headers.prefixed(header, part.prefix), name, part.prefix)
-
-
-def _refuse_quantized(root: Path, config: Mapping[str, Any]) -> None:
-    quantization = config.get("quantization_config")
-    if quantization:
-        method = quantization.get("quant_method", "unknown") if isinstance(quantization, dict) else "unknown"
-        raise Unsupported(
-            f"`{root}` is quantised ({method}): merging would requantise every touched block and lose what the adapter "
-            "changed",
-            hint="merge into the unquantised base, or keep the adapter attached",
-        )

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from adaptr.checkpoint.open import Checkpoint, Shard
+from adaptr.checkpoint.open import Checkpoint
+from adaptr.checkpoint.stored import Shard
 from adaptr.checkpoint.stream import copy_range, write_all
 from adaptr.format.header import DTYPES, Entry
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from adaptr.checkpoint.open import Checkpoint, Stored
+from adaptr.checkpoint.open import Checkpoint
+from adaptr.checkpoint.stored import Stored
 from adaptr.networks import spellings
 
 

@@ -5,17 +5,15 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from adaptr.errors import CheckpointError
-from adaptr.format.io import TORCH_NAMES
+from adaptr.format.io import torch_dtype
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from adaptr.checkpoint.open import Stored
+    from adaptr.checkpoint.stored import Stored
 
 #: Elements of a block: 1 MiB of fp32, which stays in a core's cache from reading to writing.
 BLOCK = 1 << 18
@@ -50,6 +48,16 @@ def write_all(file: int, at: int, data: bytes | memoryview) -> int:
     return done
 
 
+def read_into(file: int, view: memoryview, at: int, stored: Stored) -> None:
+    """Fill `view` with bytes of the open file of `stored` from an offset on."""
+    done = 0
+    while done < len(view):
+        got = os.preadv(file, [view[done:]], at + done)
+        if not got:
+            raise shortened(f"`{stored.shard.path}`")
+        done += got
+
+
 def digest_of(stored: Stored) -> str:
     """`sha256:` of a tensor's bytes."""
     sha, at, left = hashlib.sha256(), stored.offset, stored.entry.nbytes
@@ -63,28 +71,14 @@ def digest_of(stored: Stored) -> str:
     return "sha256:" + sha.hexdigest()
 
 
-def same_bytes(one: Stored, two: Stored) -> bool:
-    """Whether two tensors are equal bit for bit, dtype and shape included."""
-    if (one.entry.dtype, one.entry.shape) != (two.entry.dtype, two.entry.shape):
-        return False
-    with open(one.shard.path, "rb") as a, open(two.shard.path, "rb") as b:
-        pieces = range(0, one.entry.nbytes, CHUNK)
-        sizes = ((at, min(CHUNK, one.entry.nbytes - at)) for at in pieces)
-        return all(
-            os.pread(a.fileno(), size, one.offset + at) == os.pread(b.fileno(), size, two.offset + at)
-            for at, size in sizes
-        )
-
-
 class Rows:
     """Rows of a stored tensor, read on demand into one reused buffer (so a block is gone when the next is read)."""
 
     def __init__(self, stored: Stored, file: int, span: slice) -> None:
-        import torch
 
         self.stored, self.file, self.start = stored, file, span.start
         self.count = span.stop - span.start
-        self.dtype: Any = getattr(torch, TORCH_NAMES[stored.entry.dtype])
+        self.dtype: Any = torch_dtype(stored.entry.dtype)
         shape = stored.entry.shape
         self.tail = shape[1:]
         self.row_bytes = stored.entry.nbytes // max(shape[0], 1) if shape else stored.entry.nbytes
@@ -112,12 +106,8 @@ class Rows:
         size = (stop - start) * self.row_bytes
         if len(self._buffer) < size:
             self._buffer = bytearray(size)
-        view, at, done = memoryview(self._buffer)[:size], self.offset(start), 0
-        while done < size:
-            got = os.preadv(self.file, [view[done:]], at + done)
-            if not got:
-                raise shortened(f"`{self.stored.shard.path}`")
-            done += got
+        view = memoryview(self._buffer)[:size]
+        read_into(self.file, view, self.offset(start), self.stored)
         return torch.frombuffer(view, dtype=self.dtype).reshape(stop - start, *self.tail)
 
     def flat(self, s: slice) -> int:
@@ -129,25 +119,3 @@ class Rows:
         """The file offset of a row."""
         at: int = self.stored.offset + (self.start + row) * self.row_bytes
         return at
-
-
-#: Readers of spans of rows.
-Readers = Callable[[slice], Rows]
-
-
-@contextmanager
-def reading(stored: Stored) -> Iterator[Readers]:
-    """What gives readers of a tensor's rows, while its file is open."""
-    with open(stored.shard.path, "rb") as file:
-        yield lambda span: Rows(stored, file.fileno(), span)
-
-
-def every_row(stored: Stored) -> slice:
-    """The rows of a tensor; of a number one."""
-    return slice(0, stored.entry.shape[0] if stored.entry.shape else 1)
-
-
-def whole(stored: Stored) -> Tensor:
-    """A tensor as stored."""
-    with reading(stored) as rows:
-        return rows(every_row(stored)).read(slice(None)).reshape(stored.entry.shape)

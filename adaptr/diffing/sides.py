@@ -16,7 +16,7 @@ from adaptr.changes.deltas import Deltas
 from adaptr.checkpoint.names import Names
 from adaptr.checkpoint.open import Checkpoint
 from adaptr.checkpoint.parts import INDEX, PIPELINE
-from adaptr.checkpoint.stream import whole
+from adaptr.checkpoint.reading import whole
 from adaptr.errors import AdaptrError, CheckpointError, phrases
 from adaptr.foreign import detect
 from adaptr.foreign.seen import CONFIG, is_adaptr

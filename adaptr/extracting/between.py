@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from adaptr.algebra.operator import Operator, in_dtype
 from adaptr.bulk.blocks import working
-from adaptr.checkpoint.open import Stored
-from adaptr.checkpoint.stream import Rows, every_row, reading
+from adaptr.checkpoint.reading import every_row, reading
+from adaptr.checkpoint.stored import Stored
+from adaptr.checkpoint.stream import Rows
 from adaptr.precision import at_least
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ from adaptr.algebra.truncate import truncated
 from adaptr.bulk import workers
 from adaptr.bulk.blocks import working
 from adaptr.bulk.change import FLOATS
-from adaptr.checkpoint.open import Stored
-from adaptr.checkpoint.stream import whole
+from adaptr.checkpoint.reading import whole
+from adaptr.checkpoint.stored import Stored
 from adaptr.errors import NonFinite, NothingChanged
 from adaptr.extracting.between import Between, between
 from adaptr.extracting.pair import compared

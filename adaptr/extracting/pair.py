@@ -6,8 +6,8 @@ import hashlib
 from dataclasses import dataclass
 
 from adaptr.bulk.blocks import working
-from adaptr.checkpoint.open import Stored
-from adaptr.checkpoint.stream import every_row, reading
+from adaptr.checkpoint.reading import every_row, reading
+from adaptr.checkpoint.stored import Stored
 from adaptr.format.io import raw_bytes
 from adaptr.merging.verify import bits
 

@@ -20,6 +20,7 @@ from adaptr.format.header import Entry, Header
 from adaptr.untrusted import opened
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 #: safetensors dtype to torch dtype name. What is missing here (less than a byte an element) no adaptr file may hold.
@@ -30,6 +31,14 @@ TORCH_NAMES = {
     "F8_E4M3FNUZ": "float8_e4m3fnuz", "F8_E5M2FNUZ": "float8_e5m2fnuz",
 }  # fmt: skip
 SAFETENSORS_NAMES = {f"torch.{name}": key for key, name in TORCH_NAMES.items()}
+
+
+def torch_dtype(name: str) -> torch.dtype:
+    """What torch calls the dtype that safetensors calls `name`."""
+    import torch
+
+    found: torch.dtype = getattr(torch, TORCH_NAMES[name])
+    return found
 
 
 #: What a tensor is on the disk: dtype, shape and bytes, a piece at a time.
@@ -116,7 +125,7 @@ def _tensor(key: str, entry: Entry, raw: bytearray, at: int) -> Tensor:
         raise e.DtypeUnknown(
             f"`{shown(key)}` has the dtype {entry.dtype}, which torch can't hold", hint="save it as a float dtype"
         )
-    dtype = getattr(torch, TORCH_NAMES[entry.dtype])
+    dtype = torch_dtype(entry.dtype)
     if not entry.nbytes:
         return torch.empty(entry.shape, dtype=dtype)
     if at % dtype.itemsize:

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 from adaptr.bulk import workers
 from adaptr.bulk.blocks import Inverse, Kept, Weight, in_order, merged_bias
 from adaptr.bulk.change import Change, Plan
+from adaptr.checkpoint.reading import reading
 from adaptr.checkpoint.rewrite import Slot
-from adaptr.checkpoint.stream import Rows, copy_range, reading, write_all
+from adaptr.checkpoint.stream import Rows, copy_range, write_all
 from adaptr.files.meter import Meter
-from adaptr.format.io import TORCH_NAMES, raw_bytes
+from adaptr.format.io import raw_bytes, torch_dtype
 from adaptr.merging import receipt
 from adaptr.merging.measured import Measured, require_finite
 from adaptr.merging.remainder import Remainder
@@ -57,11 +58,10 @@ class Filling:
         return ways[change.what](slot, change)
 
     def _weight(self, slot: Slot, change: Change) -> tuple[Note, Measured]:
-        import torch
 
         assert change.stored is not None
         note, measured, sha = _note(change), Measured(), hashlib.sha256()
-        left = Remainder(getattr(torch, TORCH_NAMES[slot.entry.dtype])) if self._restores(change) else None
+        left = Remainder(torch_dtype(slot.entry.dtype)) if self._restores(change) else None
         with reading(change.stored) as stored:
             for rows, span in in_order(change.spans, change.stored.entry.shape[0]):
                 part = stored(rows)
@@ -105,10 +105,9 @@ class Filling:
         return {"added": True} if change.added else self._keep_old(slot.name, change, raw_bytes(old)), measured
 
     def _replaced(self, slot: Slot, change: Change) -> tuple[Note, Measured]:
-        import torch
 
         assert change.value is not None
-        new = change.value.to(getattr(torch, TORCH_NAMES[slot.entry.dtype])).contiguous()
+        new = change.value.to(torch_dtype(slot.entry.dtype)).contiguous()
         require_finite(slot.name, new, change.value)
         self.meter.add(write_all(slot.target, slot.offset, raw_bytes(new)))
         if change.stored is None or change.added:

@@ -18,10 +18,11 @@ from adaptr.adapter.weighting import Weight
 from adaptr.bulk import workers
 from adaptr.bulk.change import Plan, Tied
 from adaptr.changes.plan import plan
-from adaptr.checkpoint.open import Checkpoint, Shard, open_checkpoint
+from adaptr.checkpoint.open import Checkpoint, open_checkpoint
 from adaptr.checkpoint.parts import INDEX
 from adaptr.checkpoint.rewrite import Layout, NewTensor, copy_side_files, layout, new_index, rewrite
 from adaptr.checkpoint.side_files import CONFIG
+from adaptr.checkpoint.stored import Shard
 from adaptr.checkpoint.stream import digest_of
 from adaptr.errors import NothingChanged
 from adaptr.files.meter import Meter, Progress

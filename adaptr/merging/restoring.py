@@ -14,10 +14,12 @@ from adaptr.bulk import workers
 from adaptr.bulk.blocks import Inverse, Kept, Weight, in_order
 from adaptr.bulk.change import Change, Plan
 from adaptr.changes.plan import plan
-from adaptr.checkpoint.open import Checkpoint, Shard
+from adaptr.checkpoint.open import Checkpoint
+from adaptr.checkpoint.reading import reading
 from adaptr.checkpoint.rewrite import Layout, Slot
 from adaptr.checkpoint.side_files import CONFIG
-from adaptr.checkpoint.stream import CHUNK, reading, write_all
+from adaptr.checkpoint.stored import Shard
+from adaptr.checkpoint.stream import CHUNK, write_all
 from adaptr.errors import DigestMismatch, shown
 from adaptr.files.meter import Meter
 from adaptr.format import header as headers

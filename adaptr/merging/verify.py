@@ -11,8 +11,10 @@ from adaptr.bulk import workers
 from adaptr.bulk.blocks import Weight, in_order, merged_bias
 from adaptr.bulk.change import Change, Tied
 from adaptr.changes.plan import plan
-from adaptr.checkpoint.open import Checkpoint, Stored, open_checkpoint
-from adaptr.checkpoint.stream import Readers, Rows, every_row, reading
+from adaptr.checkpoint.open import Checkpoint, open_checkpoint
+from adaptr.checkpoint.reading import Readers, every_row, reading
+from adaptr.checkpoint.stored import Stored
+from adaptr.checkpoint.stream import Rows
 from adaptr.contract.view import ALL
 from adaptr.files.meter import Meter, Progress
 from adaptr.format.io import dtype_shape

@@ -13,7 +13,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from adaptr.checkpoint.names import Names
-from adaptr.checkpoint.open import Checkpoint, Stored
+from adaptr.checkpoint.open import Checkpoint
+from adaptr.checkpoint.stored import Stored
 from adaptr.models.ties import Ties
 
 

@@ -14,9 +14,11 @@ from adaptr.adapter.paths import paths_of
 from adaptr.bulk.change import FLOATS
 from adaptr.checkpoint.apart import pieces
 from adaptr.checkpoint.names import Names, Place
-from adaptr.checkpoint.open import Checkpoint, Stored
+from adaptr.checkpoint.open import Checkpoint
+from adaptr.checkpoint.packed import Packed
+from adaptr.checkpoint.stored import Stored
 from adaptr.errors.called import called as called_as
-from adaptr.format.io import TORCH_NAMES
+from adaptr.format.io import torch_dtype
 from adaptr.models.ties import weight_place
 
 
@@ -52,7 +54,7 @@ def content_in_files(names: Names, targets: Mapping[str, Target], called: Mappin
 
 
 def _is_float(place: Place) -> bool:
-    return place.stored.entry.dtype in FLOATS
+    return place.stored.entry.dtype in FLOATS and not isinstance(place.stored, Packed)
 
 
 def _places_of_weight(names: Names, target: Target) -> list[Place]:
@@ -75,7 +77,7 @@ def _sample(places: list[Place]) -> bytes:
 
     from adaptr.host.identity import SAMPLES, value_bytes
 
-    entry, dtype = places[0].stored.entry, getattr(torch, TORCH_NAMES[places[0].stored.entry.dtype])
+    entry, dtype = places[0].stored.entry, torch_dtype(places[0].stored.entry.dtype)
     per_row = entry.numel // entry.shape[0]
     sizes = [(place.rows.stop - place.rows.start) * per_row for place in places]
     ends, numel = list(itertools.accumulate(sizes)), sum(sizes)

@@ -14,8 +14,8 @@ from functools import cached_property
 
 from adaptr.adapter import Target, agree
 from adaptr.checkpoint.names import Names, Place
-from adaptr.checkpoint.open import Stored
-from adaptr.checkpoint.stream import same_bytes
+from adaptr.checkpoint.reading import same_bytes
+from adaptr.checkpoint.stored import Stored
 from adaptr.errors import TargetMismatch, TargetNotFound, phrases
 from adaptr.models import tying
 

@@ -10,8 +10,9 @@ from adaptr import targets as places
 from adaptr.adapter import Adapter, Target
 from adaptr.bulk.blocks import working
 from adaptr.checkpoint.names import Names, Place
-from adaptr.checkpoint.open import Checkpoint, Stored
-from adaptr.checkpoint.stream import reading
+from adaptr.checkpoint.open import Checkpoint
+from adaptr.checkpoint.reading import reading
+from adaptr.checkpoint.stored import Stored
 from adaptr.contract import View
 from adaptr.contract.view import ALL
 from adaptr.models.content import check_content

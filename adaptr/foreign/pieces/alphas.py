@@ -57,10 +57,10 @@ def tensor(value: float, dtypes: Iterable[str]) -> Tensor:
     """`value` as a tensor of one number, in the first of `dtypes` that holds it exactly, else in F64."""
     import torch
 
-    from adaptr.format.io import TORCH_NAMES
+    from adaptr.format.io import torch_dtype
 
     dtype = next((dtype for dtype in dtypes if _holds(dtype, value)), "F64")
-    return torch.tensor(int(value) if dtype[0] in "IU" else value, dtype=getattr(torch, TORCH_NAMES[dtype]))
+    return torch.tensor(int(value) if dtype[0] in "IU" else value, dtype=torch_dtype(dtype))
 
 
 def _holds(dtype: str, value: float) -> bool:

@@ -1,0 +1,96 @@
+"""Weights of a checkpoint that lie packed: each as one tensor of the name, shape and dtype that it decodes to."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from adaptr import packings
+from adaptr.checkpoint.stored import Shard, Stored
+from adaptr.errors import CheckpointError, Unsupported, shown
+from adaptr.packings import Codec, Files, Packing, Weight
+
+if TYPE_CHECKING:
+    pass
+
+
+@dataclass(frozen=True)
+class Packed(Stored):
+    """A weight in several stored tensors, by their roles. `entry` is of what `codec` decodes them to, and `floats` the
+    dtype that it is written in where it is no longer packed.
+    """
+
+    parts: Mapping[str, Stored]
+    codec: Codec
+    floats: str
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the parts."""
+        return sum(part.entry.nbytes for part in self.parts.values())
+
+
+def packing_of(config: Mapping[str, Any], root: object) -> Packing | None:
+    """The packing of a checkpoint's weights, by its `config.json`. Raises `Unsupported` for one that is not known."""
+    said = _said(config)
+    if not said:
+        return None
+    found = packings.claimed(said)
+    if found is None:
+        method = shown(str(said.get("quant_method", "unknown")))
+        raise Unsupported(
+            f"`{root}` is quantised ({method}), and how that is read is not known",
+            hint="use the unquantised base, or keep the adapter attached",
+        )
+    return found
+
+
+def weights(
+    packing: Packing, config: Mapping[str, Any], shards: Sequence[Shard], lying: Mapping[str, Stored]
+) -> dict[str, Stored]:
+    """The tensors of a packed checkpoint as its model has them. Raises `CheckpointError` where they are no weights."""
+    metadata = {key: value for shard in shards for key, value in shard.header.metadata.items()}
+    entries = {name: stored.entry for name, stored in lying.items()}
+    files = Files(_said(config), _dtype(config), entries, metadata, lambda name: _raw(lying[name]))
+    made: dict[str, Stored] = dict(lying)
+    found = list(packing.weights(files))
+    if not found:
+        raise CheckpointError(
+            f"the configuration says that the weights are packed ({packing.name}), and none is",
+            hint="take `quantization_config` out of it if they are floats, or get the files that it is of",
+        )
+    for weight in found:
+        packings.require_parts(weight, entries)
+        for name in weight.parts.values():
+            made.pop(name, None)
+    return made | {weight.name: _packed(weight, lying) for weight in found}
+
+
+def _packed(weight: Weight, lying: Mapping[str, Stored]) -> Packed:
+    parts = {role: lying[name] for role, name in weight.parts.items()}
+    main = parts[weight.codec.main]
+    return Packed(weight.name, main.shard, weight.codec.entry, parts, weight.codec, weight.dtype)
+
+
+def _said(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The `quantization_config`, of a model of several also where only that of its texts has one."""
+    for place in (config, config.get("text_config")):
+        said = place.get("quantization_config") if isinstance(place, dict | Mapping) else None
+        if isinstance(said, dict) and said:
+            return said
+    return {}
+
+
+def _dtype(config: Mapping[str, Any]) -> str:
+    """The model's own float type as safetensors calls it, "" where none is said."""
+    names = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
+    places = [config, *(one for one in (config.get("text_config"),) if isinstance(one, dict))]
+    said = (place.get(field) for place in places for field in ("dtype", "torch_dtype"))
+    return next((names[one] for one in said if isinstance(one, str) and one in names), "")
+
+
+def _raw(stored: Stored) -> bytes:
+    with open(stored.shard.path, "rb") as file:
+        return os.pread(file.fileno(), stored.entry.nbytes, stored.offset)

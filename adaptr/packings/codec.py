@@ -1,0 +1,157 @@
+"""How a packed weight becomes numbers and numbers a packed weight, by blocks of rows.
+
+A packed weight is several stored tensors, its parts, each in a role: codes, scales, zero points. Shapes are (out, in)
+as the model has the weight, or (experts, ...) for stacks; a row is an index of the first axis.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, ClassVar, Protocol
+
+from adaptr.format.header import DTYPES, Entry
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Part(Protocol):
+    """A stored tensor of a packed weight, read as it is asked for."""
+
+    @property
+    def entry(self) -> Entry: ...
+
+    def rows(self, start: int, stop: int) -> Tensor:
+        """Rows as stored."""
+
+    def bytes(self, start: int, stop: int) -> Tensor:
+        """Bytes, as uint8."""
+
+    def all(self) -> Tensor:
+        """The whole tensor, read once."""
+
+
+class Sink(Protocol):
+    """Where a part of the packed weight that is made is put."""
+
+    def rows(self, start: int, values: Tensor) -> None:
+        """Rows from `start` on."""
+
+    def bytes(self, start: int, values: Tensor) -> None:
+        """Bytes from `start` on."""
+
+    @property
+    def tensor(self) -> Tensor:
+        """All of it, in memory, as it was and as it will be written: for what lies in neither rows nor bytes."""
+
+
+Parts = Mapping[str, Part]
+Sinks = Mapping[str, Sink]
+
+
+@dataclass(frozen=True)
+class Codec(ABC):
+    """The packing of one weight. `scheme`: what people call it; `shape`: of what it decodes to; `dtype`: of that, as
+    safetensors calls it.
+    """
+
+    scheme: str
+    shape: tuple[int, ...]
+    dtype: str
+
+    #: The role of the part with the codes.
+    main: ClassVar[str] = "weight"
+
+    @property
+    def step(self) -> int:
+        """Blocks of rows are multiples of it."""
+        return 1
+
+    @property
+    def entry(self) -> Entry:
+        """The decoded weight as a stored tensor would be."""
+        return Entry(self.dtype, self.shape, 0, math.prod(self.shape) * DTYPES[self.dtype] // 8)
+
+    @abstractmethod
+    def wanted(self) -> Mapping[str, tuple[frozenset[str], tuple[int, ...]]]:
+        """{role: (the dtypes that it may have, its shape)} of every part that must be there."""
+
+    @abstractmethod
+    def decode(self, parts: Parts, start: int, stop: int) -> Tensor:
+        """Rows [start, stop), bit for bit as the library that packed the weight decodes it."""
+
+
+class Grid(Codec):
+    """Codes that stand for levels, times a scale: what can be written again.
+
+    Written with the scales that are there: the base itself stays what it is, and no change is rounded to less than
+    nothing.
+    """
+
+    @abstractmethod
+    def levels(self) -> Tensor:
+        """The level of each code, fp32; NaN for codes that stand for none."""
+
+    @abstractmethod
+    def codes(self, parts: Parts, start: int, stop: int) -> Tensor:
+        """The codes of rows, unpacked: indices into `levels`, in an integer type."""
+
+    @abstractmethod
+    def scale(self, parts: Parts, start: int, stop: int) -> tuple[Tensor, Tensor | None]:
+        """fp32 (scale, zero) of rows, of the shape of the rows or one that spreads to it: scale x (level - zero)."""
+
+    @abstractmethod
+    def values(self, codes: Tensor, parts: Parts, start: int) -> Tensor:
+        """What the codes of rows from `start` on stand for, as `decode` has it."""
+
+    @abstractmethod
+    def put(self, codes: Tensor, start: int, into: Sinks) -> None:
+        """Pack the codes of rows from `start` on."""
+
+    def decode(self, parts: Parts, start: int, stop: int) -> Tensor:
+        return self.values(self.codes(parts, start, stop), parts, start)
+
+    def nearest(self, values: Tensor, parts: Parts, start: int) -> Tensor:
+        """The codes nearest to `values` (fp32, rows from `start` on) under the scales that are there."""
+        import torch
+
+        scale, zero = self.scale(parts, start, start + values.shape[0])
+        x = torch.where(scale == 0, 0.0, values / scale)
+        if zero is not None:
+            x = x + zero
+        return self._order[torch.bucketize(x.contiguous(), self._middles)]
+
+    def steps(self, codes: Tensor, parts: Parts, start: int) -> Tensor:
+        """How wide the cell of each code is, fp32: what is rounded to it lies in it."""
+        scale, _ = self.scale(parts, start, start + codes.shape[0])
+        return self._widths[codes.long()] * scale.abs()
+
+    @cached_property
+    def _order(self) -> Tensor:
+        """The codes by their levels, each level once."""
+        import torch
+
+        levels = self.levels()
+        order = torch.argsort(levels.nan_to_num(nan=math.inf), stable=True)
+        order = order[: int((~levels.isnan()).sum())]
+        first = torch.cat([torch.ones(1, dtype=torch.bool), levels[order][1:] != levels[order][:-1]])
+        return order[first].to(torch.int16)
+
+    @cached_property
+    def _middles(self) -> Tensor:
+        found = self.levels()[self._order.long()]
+        return (found[1:] + found[:-1]) / 2
+
+    @cached_property
+    def _widths(self) -> Tensor:
+        """The width of each code's cell, in levels."""
+        import torch
+
+        levels, middles = self.levels(), self._middles
+        inner = torch.cat([middles[:1] * 2 - middles[1:2], middles, middles[-1:] * 2 - middles[-2:-1]]).diff()
+        at = torch.bucketize(levels.nan_to_num(), middles)
+        return inner[at]

@@ -1,0 +1,1 @@
+"""What several packings are made of."""

@@ -1,0 +1,71 @@
+"""Packed checkpoints that are damaged, or whose configuration is of another: typed errors that name the place."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from adaptr.checkpoint import open_checkpoint
+from adaptr.errors import CheckpointError
+
+Tensors = dict[str, torch.Tensor]
+Q = "model.layers.0.self_attn.q_proj"
+
+
+def damaged(folder: Path, out: Path, change: Callable[[Tensors, dict[str, Any]], None]) -> Path:
+    """A reference with other tensors or another `quantization_config`."""
+    shutil.copytree(folder, out)
+    tensors, config = load_file(out / "model.safetensors"), json.loads((out / "config.json").read_text())
+    change(tensors, config["quantization_config"])
+    (out / "model.safetensors").unlink()
+    save_file(
+        {name: tensor.contiguous() for name, tensor in tensors.items()}, out / "model.safetensors", {"format": "pt"}
+    )
+    (out / "config.json").chmod(0o644)
+    (out / "config.json").write_text(json.dumps(config))
+    return out
+
+
+def without(role: str) -> Callable[[Tensors, dict[str, Any]], None]:
+    return lambda tensors, said: tensors.__delitem__(f"{Q}.{role}") if f"{Q}.{role}" in tensors else None
+
+
+def cut(role: str) -> Callable[[Tensors, dict[str, Any]], None]:
+    return lambda tensors, said: tensors.__setitem__(f"{Q}.{role}", tensors[f"{Q}.{role}"][:-1])
+
+
+CASES = [
+    ("bnb-nf4", without("weight.absmax"), "`absmax` is not there"),
+    ("bnb-nf4", without("weight"), "is not there"),
+    ("bnb-nf4", cut("weight"), r"got|is U8"),
+    ("bnb-nf4", cut("weight.absmax"), "absmax"),
+    ("bnb-nf4-dq", cut("weight.nested_quant_map"), "nested_quant_map"),
+    ("bnb-int8", cut("SCB"), "SCB"),
+    ("fp8-block", lambda tensors, said: said.update(weight_block_size=[64, 64]), "weight_scale_inv"),
+    ("fp8-block", lambda tensors, said: said.update(weight_block_size="many"), "weight_block_size"),
+]
+
+
+@pytest.mark.parametrize(("name", "change", "words"), CASES)
+def test_it_is_refused_by_name(
+    shared: Path, tmp_path: Path, name: str, change: Callable[[Tensors, dict[str, Any]], None], words: str
+) -> None:
+    folder = damaged(shared / "quant-refs" / name, tmp_path / "base", change)
+    with pytest.raises(CheckpointError, match=words):
+        open_checkpoint(folder)
+
+
+def test_floats_under_a_configuration_of_packed_weights(shared: Path, tmp_path: Path) -> None:
+    def floats(tensors: Tensors, said: dict[str, Any]) -> None:
+        for name in [name for name in tensors if not name.endswith("norm.weight")]:
+            del tensors[name]
+
+    with pytest.raises(CheckpointError, match="and none is"):
+        open_checkpoint(damaged(shared / "quant-refs" / "bnb-nf4", tmp_path / "base", floats))
