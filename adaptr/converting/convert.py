@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 from adaptr import foreign
 from adaptr.adapter import Adapter
 from adaptr.converting.exporting import exported
-from adaptr.errors import NonFinite
+from adaptr.errors import LossyConversion, NonFinite, phrases
 from adaptr.errors.called import called
 from adaptr.files import require_file, require_folder
+from adaptr.foreign import words
 from adaptr.format import digest
 from adaptr.format.finite import nonfinite
 from adaptr.format.io import public_part, write
@@ -75,6 +76,7 @@ def convert(
     base = grounded(base)
     found = open_adapter(what, base, tell=False)
     require_finite(found)
+    unread = _unread(found, lossy)
     adapter = public_part(found.adapter).replace(lineage=_lineage(found, to, lossy))
     if format_of is None:
         written = foreign.Written(write(adapter, out, force), {key: key for key in adapter.tensors})
@@ -82,7 +84,7 @@ def convert(
         adapter = exported(adapter, base)
         adapter = adapter if base is None else format_of.based(adapter, base)
         written = format_of.write(adapter, out, lossy, force)
-    return _report(found, adapter, out, to, written)
+    return _report(found, adapter, out, to, dataclasses.replace(written, lost=(*written.lost, *unread)))
 
 
 def placed_as(format_of: foreign.Format | None, out: Path, force: bool, inputs: list[Path]) -> Path:
@@ -113,6 +115,17 @@ def _unkept(found: Opened) -> tuple[str, ...]:
     if found.file is None or found.format == foreign.OWN:
         return ()
     return foreign.get(found.format).unkept(found.file)
+
+
+def _unread(found: Opened, lossy: bool) -> tuple[str, ...]:
+    """The learned words that are in the source too. Raises `LossyConversion` unless `lossy` where there is any."""
+    names = () if found.file is None or found.format == foreign.OWN else words.inside(found.file)
+    if names and not lossy:
+        raise LossyConversion(
+            f"`{found.given}` holds {phrases.listed(names)} too, which is no part of an adapter",
+            hint="`--lossy` writes it without",
+        )
+    return names
 
 
 def _traced(adapter: Adapter, names: Mapping[str, str]) -> list[tuple[str, str]]:

@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 
 from adaptr.errors import AdaptrError
-from adaptr.foreign import seen
+from adaptr.foreign import seen, words
 from adaptr.foreign.stored import contents
 from adaptr.untrusted import opened
 
@@ -51,7 +51,7 @@ def _has_weights(path: Path) -> bool:
         first = file.read(512)
     if first[8:9] == b"{":
         names = [key for key in seen.peeked(path) if key != "__metadata__"]
-        return not names or any("." in name or name in _TABLES for name in names)
+        return not names or any("." in name or name in _TABLES or words.is_word(name) for name in names)
     return first.startswith(_STARTS) or path.suffix in {".msgpack"}
 
 

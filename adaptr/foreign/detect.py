@@ -52,8 +52,14 @@ def refusal(path: Path) -> AdaptrError:
             f"`{path}` holds {what} without the `{CONFIG}` that says how to use them",
             hint=f"put its `{CONFIG}` beside it",
         )
-    fact, way = (f"is {what}", _WAYS.get(what, UNREAD)) if what else _nothing_known(path)
+    fact, way = (f"is {what}", _way(what)) if what else _nothing_known(path)
     return UnknownFormat(f"`{path}` {fact}", hint="; ".join([way, *formats.faults()]))
+
+
+def _way(what: str) -> str:
+    """What to do with what is no adapter that is read."""
+    own = next((tool.way for tool in formats.known() if tool.called == what and tool.way), UNREAD)
+    return _WAYS.get(what, own)
 
 
 def _nothing_known(path: Path) -> tuple[str, str]:

@@ -108,6 +108,8 @@ class Format:
     tool: ClassVar[str] = ""
     called: ClassVar[str] = ""
     marks: ClassVar[Marks] = Marks()
+    #: What can be done with one of its files where adaptr reads none.
+    way: ClassVar[str] = ""
     #: Whether it is written as a folder; else as a file.
     folder: ClassVar[bool] = True
     #: What its files may lack that people then have to say: fields of `Supplied`.

@@ -85,7 +85,17 @@ def _comfyui() -> Factors:
 
 
 def _onetrainer() -> Factors:
-    places = {**_TEXT, **{f"transformer.{name}": size for name, size in _FLUX.items()}}
+    block = "transformer.transformer_blocks.0.attn"
+    places = {f"{block}.{name}": (PIPELINE, PIPELINE) for name in ("to_q", "to_v", "to_out.0")}
+    return _each({**_TEXT, **places}, "lora_down.weight", "lora_up.weight", "alpha")
+
+
+def _omi() -> Factors:
+    """As OneTrainer wrote them: of Flux's transformer and CLIP."""
+    block, text = "transformer.double_blocks.0", "text_encoder."
+    places = {f"{block}.img_attn.{name}": (PIPELINE, PIPELINE) for name in ("qkv.0", "qkv.2", "proj")}
+    places |= {f"clip_l.{path.removeprefix(text)}": size for path, size in _TEXT.items()}
+    places |= {"transformer.final_layer.adaLN_modulation.1": (PIPELINE, 2 * PIPELINE)}
     return _each(places, "lora_down.weight", "lora_up.weight", "alpha")
 
 
@@ -118,6 +128,7 @@ MADE: Mapping[str, Made] = {
     "comfyui": Made("pipeline", "lora.safetensors", _comfyui),
     "litgpt": Made("llama", "lit_model.pth.lora", _litgpt, beside=_LITGPT, wrapped="model"),
     "loralib": Made("llama", "lora.pt", _loralib, {"alpha": ALPHA}),
+    "omi": Made("pipeline", "lora.safetensors", _omi),
     "onetrainer": Made("pipeline", "lora.safetensors", _onetrainer),
     "torchtune": Made("llama", "adapter_0.pt", _torchtune, {"alpha": ALPHA}),
     "xlabs": Made("pipeline", "lora.safetensors", _xlabs),

@@ -8,10 +8,9 @@ text; in the text encoder k, v, q and out of each layer. There are no alphas: th
 from __future__ import annotations
 
 import re
-import warnings
 from typing import TYPE_CHECKING
 
-from adaptr.errors import ConfigConflict, WeightsIgnored, phrases
+from adaptr.errors import ConfigConflict, TensorUnknown, phrases, shown
 from adaptr.foreign import NOTHING, Format, Marks, Supplied
 
 if TYPE_CHECKING:
@@ -53,21 +52,7 @@ class Cloneofsimo(Format):
     def read(self, path: Path, base: BaseModel | None = None, supplied: Supplied = NOTHING) -> Adapter:
         from adaptr.foreign.pieces import dotted
 
-        _warn_of_others(self.weights(path))
         return dotted.named(self.weights(path), base, self.name, _names, supplied)
-
-
-def _warn_of_others(file: Path) -> None:
-    from adaptr.foreign.stored import contents
-
-    _, shapes, _ = contents(file)
-    others = [key for key in shapes if not _KEY.fullmatch(key)]
-    if others:
-        warnings.warn(
-            f"`{file.name}` holds {len(others)} learned embeddings too ({', '.join(others[:3])}); they are not used",
-            WeightsIgnored,
-            stacklevel=3,
-        )
 
 
 def _names(shapes: Shapes) -> dict[str, str]:
@@ -75,8 +60,9 @@ def _names(shapes: Shapes) -> dict[str, str]:
     numbers: dict[str, set[int]] = {}
     for key in shapes:
         found = _KEY.fullmatch(key)
-        if found is not None:
-            numbers.setdefault(found["part"], set()).add(int(found["number"]))
+        if found is None:
+            raise TensorUnknown(f"`{shown(key)}` is no tensor of a cloneofsimo LoRA", hint=phrases.AGAIN)
+        numbers.setdefault(found["part"], set()).add(int(found["number"]))
     paths = {part: _paths(part, sorted(own), shapes) for part, own in numbers.items()}
     return {
         f"{part}:{number}:{side}": f"{part}.{path}.lora.{side}.weight"

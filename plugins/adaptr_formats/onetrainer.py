@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from adaptr.foreign import NOTHING, Format, Marks, Supplied
+from adaptr_formats import omi
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,7 +21,9 @@ class Onetrainer(Format):
     folder = False
     asks = frozenset({"alpha", "scale"})
     marks = Marks(
-        suffixes=(".safetensors",), keys=(r"(unet|transformer|prior|text_encoder\w*)\..*\.lora_(down|up)\.weight",)
+        suffixes=(".safetensors",),
+        keys=(r"(unet|transformer|prior|text_encoder\w*)\..*\.lora_(down|up)\.weight",),
+        others=(rf"{omi.STARTS}\..*", r"transformer\.context_embedder\..*"),
     )
 
     def read(self, path: Path, base: BaseModel | None = None, supplied: Supplied = NOTHING) -> Adapter:

@@ -22,7 +22,7 @@ from adaptr.errors import (
     phrases,
     shown,
 )
-from adaptr.foreign import placing, saving
+from adaptr.foreign import placing, saving, words
 from adaptr.foreign.draft import Piece
 from adaptr.foreign.pieces import alphas, assembling, lycoris
 from adaptr.foreign.pieces.image_models import FAMILIES, TEXT
@@ -81,6 +81,11 @@ class Found:
     whole: Mapping[str, str]
 
 
+def unscaled(path: str, rank: int) -> Mapping[str, Any]:
+    """The scale 1, of tools that know no alphas."""
+    return {"alpha": float(rank)}
+
+
 def read(
     weights: Path, base: BaseModel | None, tool: str, unsaid: Making | None, supplied: Supplied = NOTHING
 ) -> Adapter:
@@ -88,7 +93,7 @@ def read(
     of modules that have none.
     """
     tensors, shapes, metadata = contents(weights)
-    scale = unsaid(metadata) if unsaid else None
+    shapes, scale = words.without(weights, shapes), unsaid(metadata) if unsaid else None
     return _made(File(weights, tensors, shapes, metadata), grouped(shapes), base, tool, scale, supplied)
 
 
@@ -98,17 +103,19 @@ def named(
     tool: str,
     names: Callable[[Mapping[str, tuple[int, ...]]], Mapping[str, str]],
     supplied: Supplied = NOTHING,
+    unsaid: Unsaid | None = unscaled,
 ) -> Adapter:
-    """The same of a tool whose names are no paths, at the scale 1. `names`: from shapes by key to {key: a name with
-    its module's path}; keys that it leaves out are no part of the adapter.
+    """The same of a tool whose names are no paths. `names`: from shapes by key to {key: a name with its module's
+    path}; keys that it leaves out are no part of the adapter. `unsaid`: the scale 1, or None where there are alphas.
     """
     tensors, shapes, metadata = contents(weights)
+    shapes = words.without(weights, shapes)
     called = names(shapes)
     keys = {name: key for key, name in called.items()}
     found = grouped(called.values())
     modules = {path: {slot: keys[name] for slot, name in slots.items()} for path, slots in found.modules.items()}
     file = File(weights, tensors, {key: shapes[key] for key in called}, metadata)
-    return _made(file, Found(modules, {}), base, tool, unscaled, supplied)
+    return _made(file, Found(modules, {}), base, tool, unsaid, supplied)
 
 
 @dataclass(frozen=True)
@@ -232,11 +239,6 @@ def _of(component: str) -> Iterator[Any]:
         yield TEXT
     elif component in COMPONENTS:
         yield from FAMILIES
-
-
-def unscaled(path: str, rank: int) -> Mapping[str, Any]:
-    """The scale 1, of tools that know no alphas."""
-    return {"alpha": float(rank)}
 
 
 def by_rank(path: str, rank: int) -> Mapping[str, Any]:

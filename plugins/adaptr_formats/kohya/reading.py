@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from adaptr.adapter import Adapter
 from adaptr.errors import TrainedOtherwise, Unsupported
-from adaptr.foreign import NOTHING, Supplied, placing, saving
+from adaptr.foreign import NOTHING, Supplied, placing, saving, words
 from adaptr.foreign.pieces import alphas, assembling, low_rank, lycoris
 from adaptr.foreign.pieces.module import ALPHA, Module
 from adaptr.foreign.stored import contents
@@ -32,6 +32,7 @@ def read(weights: Path, base: BaseModel | None = None, supplied: Supplied = NOTH
 
     model = None if base is None else skeleton(base)
     tensors, shapes, metadata = contents(weights)
+    shapes = words.without(weights, shapes)
     _require_static(metadata)
     groups = names.grouped(shapes)
     paths = names.paths(groups, model)
