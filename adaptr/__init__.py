@@ -89,6 +89,7 @@ if TYPE_CHECKING:
     from adaptr.contract import View as View
     from adaptr.converting.checking import check as check
     from adaptr.converting.convert import convert as convert
+    from adaptr.converting.quantize import quantize as quantize
     from adaptr.converting.resize import convert_method as convert_method
     from adaptr.converting.resize import resize as resize
     from adaptr.converting.serving import serve as serve
@@ -115,7 +116,6 @@ if TYPE_CHECKING:
     from adaptr.runtime.apply import apply as apply
     from adaptr.runtime.attaching import attach as attach
     from adaptr.runtime.attaching import create as create
-    from adaptr.runtime.attaching import quantize as quantize
     from adaptr.runtime.attaching import train as train
     from adaptr.runtime.learn import learn as learn
     from adaptr.runtime.pool import Request as Request

@@ -12,7 +12,7 @@ HOME = {
     "create": "adaptr.runtime.attaching",
     "attach": "adaptr.runtime.attaching",
     "train": "adaptr.runtime.attaching",
-    "quantize": "adaptr.runtime.attaching",
+    "quantize": "adaptr.converting.quantize",
     "plan": "adaptr.planning.plan",
     "checkpointing": "adaptr.host.call",
     "stack": "adaptr.runtime.stack",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from adaptr.adapter import packed
 from adaptr.adapter.tensors import Tensors
 from adaptr.precision import wide
 
@@ -13,14 +14,30 @@ if TYPE_CHECKING:
 
 #: What the name of a tensor with the scales of another ends in.
 SCALE = ".scale"
+#: What the names of all end in that belong to another tensor.
+BESIDE = (SCALE, *packed.BLOCKS)
 
 
 def dequantize(stored: Mapping[str, Tensor]) -> Tensors:
-    """Floats again: integers times their scale, casts to fp32."""
+    """Floats again: integers times their scale, codes as what they stand for, casts to fp32."""
     found = Tensors()
     for name, tensor in stored.items():
-        if name.endswith(SCALE):
+        if name.endswith(BESIDE):
             continue
-        scale = stored.get(name + SCALE)
-        found[name] = wide(tensor) if scale is None else tensor.float() * scale
+        scale, suffix = stored.get(name + SCALE), packed.suffix_of(name, stored)
+        if suffix:
+            found[name] = packed.values(tensor, stored[name + suffix], suffix)
+        else:
+            found[name] = wide(tensor) if scale is None else tensor.float() * scale
+    return found
+
+
+def shapes(stored: Mapping[str, packed.Shape]) -> dict[str, packed.Shape]:
+    """The shapes of the floats, of the shapes of what is stored; of codes without their blocks, their own."""
+    found = {}
+    for name, shape in stored.items():
+        suffix = packed.suffix_of(name, stored)
+        axis = packed.axis_of(shape, stored[name + suffix], packed.BLOCKS[suffix]) if suffix else None
+        if not name.endswith(BESIDE):
+            found[name] = shape if axis is None else packed.shape_of(shape, axis)
     return found

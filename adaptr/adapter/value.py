@@ -12,9 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from adaptr.adapter import keys
+from adaptr.adapter import dequantize, keys
 from adaptr.adapter.base import Base
-from adaptr.adapter.dequantize import SCALE, dequantize
 from adaptr.adapter.keys import REPLACED
 from adaptr.adapter.part import Part
 from adaptr.adapter.renamed import Renamed
@@ -83,14 +82,14 @@ class Adapter(Summand):
             )
         names = (key.rpartition(":")[2] for key in self._keys_at.get(path, ()))
         raw = Tensors({**{name: self.tensors[f"{path}:{name}"] for name in names}, **self._shared})
-        return dequantize(raw) if self.quantization else raw
+        return dequantize.dequantize(raw) if self.quantization else raw
 
     def shapes(self, path: str) -> dict[str, tuple[int, ...]]:
         """The shapes of the tensors at a target, from the file's header where they are in a file."""
         shape = getattr(self.tensors, "shape", lambda key: tuple(self.tensors[key].shape))
         here = [*self._keys_at.get(path, ()), *(f":{name}" for name in self._shared)]
         found = {key.rpartition(":")[2]: shape(key) for key in here}
-        return {name: size for name, size in found.items() if not (self.quantization and name.endswith(SCALE))}
+        return dequantize.shapes(found) if self.quantization else found
 
     def held(self) -> Adapter:
         """This adapter with all its tensors in memory, read at once where they are in a file."""

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptr.adapter import WHOLE, Adapter, Base
+from adaptr.adapter.dequantize import BESIDE
+from adaptr.adapter.packed import suffix_of
 from adaptr.errors import ConfigMissing
 from adaptr.format import digest, gguf
 from adaptr.format.finite import nonfinite
@@ -146,7 +148,7 @@ def _groups(adapter: Adapter) -> tuple[Alike, ...]:
 
 
 def _trained(adapter: Adapter) -> int:
-    """The numbers of the method's own tensors, scales of quantised ones left out."""
-    keys = (key for key in adapter.tensors if not key.endswith((*WHOLE, ".scale")))
+    """The numbers of the method's own tensors, what is beside quantised ones left out."""
+    keys = [key for key in adapter.tensors if not key.endswith((*WHOLE, *BESIDE))]
     shape = getattr(adapter.tensors, "shape", lambda key: adapter.tensors[key].shape)
-    return sum(math.prod(shape(key)) for key in keys)
+    return sum(math.prod(shape(key)) * (2 if suffix_of(key, adapter.tensors) else 1) for key in keys)

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 from adaptr import errors as e
 from adaptr import plugins
 from adaptr.adapter import REPLACED, Adapter, Target
+from adaptr.adapter.dequantize import BESIDE
 from adaptr.errors import phrases, shown
+from adaptr.format import quantized
 from adaptr.format.header import Entry, Header
 
 if TYPE_CHECKING:
     from adaptr.families.base import Method
 
-SCALE = ".scale"
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 Entries = dict[str, Entry]
@@ -38,7 +39,7 @@ def require_fit(adapter: Adapter, header: Header) -> None:
         own_here = found.pop((part, target.path), {})
         here = {**own_here, **shared.get(part, {})}
         if adapter.quantization:
-            here = _without_scales(target.path, here)
+            here = quantized.as_floats(target.path, here)
         method = _known(owner.method, owner.version)
         if method is None:
             _has_any(target, here)
@@ -70,25 +71,6 @@ def _by_place(adapter: Adapter, header: Header) -> dict[tuple[str, str], Entries
         else:
             found.setdefault(("", path), {})[name] = entry
     return found
-
-
-def _without_scales(path: str, here: Entries) -> Entries:
-    """What remains when each `<param>.scale` is taken as part of its `<param>`, whose shape it must broadcast to."""
-    for name, entry in here.items():
-        if name.endswith(SCALE):
-            _check_scale(f"{shown(path)}:{shown(name)}", here.get(name.removesuffix(SCALE)), entry.shape)
-        elif entry.dtype == "I8" and name + SCALE not in here:
-            raise e.TensorMissing(
-                f"`{shown(path)}:{shown(name)}{SCALE}` is missing: without it int8 means nothing", hint=phrases.AGAIN
-            )
-    return {name: entry for name, entry in here.items() if not name.endswith(SCALE)}
-
-
-def _check_scale(key: str, stored: Entry | None, shape: tuple[int, ...]) -> None:
-    if stored is None:
-        raise e.TensorUnexpected(f"`{key}` is the scale of a tensor that is not there", hint=phrases.AGAIN)
-    if len(shape) != len(stored.shape) or any(n not in (1, m) for n, m in zip(shape, stored.shape, strict=True)):
-        raise e.ShapeError(f"`{key}` has shape {shape}", want=f"1 or the same on each axis of {stored.shape}")
 
 
 def _known(name: str, version: int) -> Method | None:
@@ -130,7 +112,8 @@ def _explained(method: Method, path: str, own: Entries, shared: Entries) -> None
     """Raises `TensorUnexpected` where a target has what all share, or the adapter what each target has."""
     for found, where, other in ((own, path, ""), (shared, "", "<target>")):
         for name in found:
-            param = method.params.get(name.removesuffix(SCALE))
+            owner, dot, _ = name.rpartition(".")
+            param = method.params.get(owner if dot and name.endswith(BESIDE) else name)
             if param is not None and param.shared != (found is shared):
                 key = f"{shown(where)}:{shown(name)}"
                 raise e.TensorUnexpected(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from adaptr import errors as e
 from adaptr.adapter import WHOLE, Adapter, Base, Part, Target, kinds
+from adaptr.adapter.packed import BLOCKS
 from adaptr.errors import phrases, shown
 from adaptr.format import again, canonical
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from adaptr.format.header import Header
 
 FORMAT = 1
-FEATURES = frozenset({"memory", "parts", "quantized", "replaced"})
+FEATURES = frozenset({"memory", "packed", "parts", "quantized", "replaced"})
 KEY = "adaptr"
 MAX_INT = 2**53 - 1
 
@@ -56,7 +57,9 @@ def document(adapter: Adapter) -> dict[str, Any]:
 
 def _features(adapter: Adapter) -> set[str]:
     replaced = any(key.endswith(WHOLE) for key in adapter.tensors)
-    used = {"memory": adapter.memory, "parts": adapter.parts, "quantized": adapter.quantization, "replaced": replaced}
+    packed = adapter.quantization and any(key.endswith(tuple(BLOCKS)) for key in adapter.tensors)
+    used: dict[str, Any] = {"memory": adapter.memory, "parts": adapter.parts, "quantized": adapter.quantization}
+    used |= {"packed": packed, "replaced": replaced}
     return {name for name, value in used.items() if value}
 
 

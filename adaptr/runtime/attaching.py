@@ -1,4 +1,4 @@
-"""Adapters and live models: fresh ones, attached ones, trained ones, in fewer bits."""
+"""Adapters and live models: fresh ones, attached ones, trained ones."""
 
 from __future__ import annotations
 
@@ -102,10 +102,3 @@ def _apart(model: nn.Module, adapter: Adapter, tied: Tied) -> Adapter:
             '`tied="both"` says what becomes of weights that an adapter is merged into', hint="say `merged=True` too"
         )
     return adapter if tied is None else without(model, adapter)
-
-
-def quantize(adapter: Given, scheme: str) -> Adapter:
-    """The adapter stored in `scheme`: fp16, bf16 or int8."""
-    found = opened(adapter)
-    made: Adapter = plugins.hooks(found.method).quantize(adapter=found, scheme=scheme)
-    return made

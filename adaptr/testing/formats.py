@@ -19,6 +19,7 @@ from adaptr.foreign.format import Format
 from adaptr.foreign.formats import formats
 from adaptr.testing.closeness import bits_equal
 from adaptr.testing.damage import damaged
+from adaptr.testing.quantising import quantised
 from adaptr.testing.samples import logits, shaken, tiny_llama
 
 if TYPE_CHECKING:
@@ -141,12 +142,12 @@ class FormatLaws:
 
     def test_law_6_what_would_be_lost_is_refused_unless_it_may_be(self, tmp_path: Path) -> None:
         model = self.model()
-        adapter = self.written(model, tmp_path / "plain")[0][0]
-        small = adaptr.quantize(adapter, "int8")
-        if not self.form.lost(small):
-            import pytest
+        import pytest
 
-            pytest.skip(f"`{self.format}` holds quantised tensors")
+        smaller = (quantised(adapter).get("int8") for adapter, _ in self.written(model, tmp_path / "plain"))
+        small = next(filter(None, smaller), None)
+        if small is None or not self.form.lost(small):
+            pytest.skip(f"`{self.format}` holds quantised tensors, or no method with some")
         try:
             self.form.write(small, tmp_path / "small")
         except LossyConversion:

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import adaptr
 from adaptr import plugins
 from adaptr.adapter import Adapter
-from adaptr.testing.closeness import assert_close, bits_equal, error_of_change, relative, tensor_pairs
+from adaptr.testing.closeness import assert_close, bits_equal
 from adaptr.testing.live import LiveLaws
 from adaptr.testing.merging import assert_refused, mergeable, merged, round_trip, why_not
+from adaptr.testing.quantising import QuantisingLaws
 from adaptr.testing.samples import count, logits, shaken, tiny_llama, trained_keys
 from adaptr.testing.skipping import skip
 from adaptr.testing.training import TrainingLaws
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-class Laws(TrainingLaws, LiveLaws):
+class Laws(TrainingLaws, LiveLaws, QuantisingLaws):
     """One test a law. `config` and `targets` are what `adaptr.create` gets beside what the method calls `small`."""
 
     method: ClassVar[str]
@@ -200,20 +201,6 @@ class Laws(TrainingLaws, LiveLaws):
             torch._dynamo.reset()
             compiled = self.output(torch.compile(model, backend="eager", fullgraph=True))  # type: ignore[arg-type]
         assert_close(compiled, plain)
-
-    def test_law_10_quantised_keeps_shapes_and_its_declared_error(self) -> None:
-        model = self.model()
-        adapter = self.adapter(model)
-        for scheme, bound in (("fp16", 1e-3), ("bf16", 1e-2), ("int8", 4e-2)):
-            small = adaptr.quantize(adapter, scheme)
-            assert small.method == adapter.method
-            assert small.targets == adapter.targets
-            worst = max(relative(after, before) for before, after in tensor_pairs(adapter, small))
-            assert worst <= bound
-            truth = error_of_change(adapter, small)
-            assert truth <= small.quantization["error"] <= 2 * truth, truth
-            with adaptr.attach(model, small):
-                assert bool(self.output(model).isfinite().all())
 
     def test_law_11_importing_it_does_not_import_torch(self) -> None:
         code = (

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeGuard
 
+from adaptr.adapter.packed import NF4
 from adaptr.errors import CheckpointError, Unsupported, shown
 from adaptr.packings import Files, Grid, Packing, Parts, Sinks, Weight
 from adaptr_packings._pieces.modules import skipped
-from adaptr_packings._pieces.nibbles import FP4, NF4, decoded, packed, unpacked
+from adaptr_packings._pieces.nibbles import FP4, decoded, packed, unpacked
 
 if TYPE_CHECKING:
     from torch import Tensor

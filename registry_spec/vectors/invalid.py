@@ -151,6 +151,29 @@ def tensors() -> Iterator[tuple[str, bytes]]:
     yield "shape_error", pack(lora(), {**factors(), f"{Q}:A": f32(3, 2)})
     yield "shape_error--size_unknown", target(shape=[0, 3])
     yield "shape_error--scale", pack(quantized, {**factors(), f"{Q}:A": raw("I8", 2, 3), f"{Q}:A.scale": f32(3, 1)})
+    yield from packed()
+
+
+def packed() -> Iterator[tuple[str, bytes]]:
+    """Codes of four bits without, or with other, numbers of their blocks."""
+    wide = {"r": 2, "alpha": 4, "dropout": 0, "rslora": False, "bias": False}
+    target = {"kind": "linear", "shape": [4, 36], "config": wide}
+    manifest = lora(requires=["packed", "quantized"], quantization={"scheme": "nf4", "error": 0.1, "of": "delta"})
+    manifest["targets"] = {Q: target}
+    codes, B = {f"{Q}:A": raw("U8", 2, 18)}, {f"{Q}:B": f32(4, 2)}
+    blocks = {f"{Q}:A.absmax": f32(2, 1)}
+    unpacked = lora(requires=["quantized"], quantization=manifest["quantization"])
+    unpacked["targets"] = {Q: target}
+    yield "manifest_not_canonical--packed_unsaid", pack(unpacked, {**codes, **blocks, **B})
+    yield "tensor_missing--blocks", pack(unpacked, {**codes, **B})
+    yield "tensor_unexpected--blocks", pack(manifest, {**codes, **blocks, **B, f"{Q}:C.step": f32(2, 1)})
+    yield "tensor_unexpected--two_blocks", pack(manifest, {**codes, **blocks, **B, f"{Q}:A.step": f32(2, 2)})
+    yield "shape_error--blocks", pack(manifest, {**codes, f"{Q}:A.absmax": f32(2, 2), **B})
+    yield "shape_error--blocks_axes", pack(manifest, {**codes, f"{Q}:A.absmax": f32(1, 1), **B})
+    yield "shape_error--blocks_whole", pack(manifest, {**codes, f"{Q}:A.absmax": f32(2, 18), **B})
+    yield "shape_error--blocks_dtype", pack(manifest, {**codes, f"{Q}:A.absmax": raw("I32", 2, 1), **B})
+    yield "shape_error--codes_dtype", pack(manifest, {f"{Q}:A": raw("F8_E4M3", 2, 18), **blocks, **B})
+    yield "shape_error--codes", pack(manifest, {f"{Q}:A": raw("U8", 2, 17), **blocks, **B})
 
 
 def vectors() -> dict[str, bytes]:

@@ -62,6 +62,17 @@ def int8() -> bytes:
     return pack(lora(requires=["quantized"], quantization={"scheme": "int8", "error": 0.004}), tensors)
 
 
+def packed() -> bytes:
+    """Blocks of both lengths that end before the axis does, and more than one; a tensor that stays as it is."""
+    config = {**LORA, "r": 3}
+    target = {"kind": "linear", "shape": [70, 36], "config": config}
+    manifest = lora(requires=["packed", "quantized"], quantization={"scheme": "mixed", "error": 0.1, "of": "delta"})
+    manifest |= {"method": {"name": "lora", "version": 1, "config": config}, "targets": {Q: target, "up": target}}
+    tensors = {f"{Q}:A": raw("U8", 3, 18), f"{Q}:A.step": raw("BF16", 3, 2)}
+    tensors |= {f"{Q}:B": raw("U8", 35, 3), f"{Q}:B.absmax": f32(2, 3)}
+    return pack(manifest, {**tensors, "up:A": raw("F8_E4M3", 3, 36), "up:A.scale": f32(3, 1), "up:B": f32(70, 3)})
+
+
 def replaced() -> bytes:
     return pack(lora(requires=["replaced"]), {**factors(), "lm_head.weight:=": raw("BF16", 5, 3)})
 
@@ -130,6 +141,7 @@ def vectors() -> dict[str, bytes]:
         "prompt": prompt(),
         "composite_mam": mam(),
         "quantized_int8": int8(),
+        "quantized_packed": packed(),
         "quantized_bf16": pack(
             lora(requires=["quantized"], quantization={"scheme": "bf16", "error": 0.001}),
             {f"{Q}:A": raw("BF16", 2, 3), f"{Q}:B": raw("BF16", 4, 2)},
