@@ -73,7 +73,7 @@ def _in_model(adapter: Adapter, model: nn.Module, base: Any) -> Adapter:
     new = [path for path in found.replaced_paths if not has(model, path)]
     if new and not possible(model, new):
         raise TargetNotFound(
-            f"the base has no parameter `{new[0]}`, which `{adapter.label}` replaces", hint=phrases.BASE
+            f"the base has no parameter `{new[0]}`, which `{adapter.label}` replaces", hint=phrases.nearest(new[0], ())
         )
     if paths_of(found).keys() == paths_of(adapter).keys():
         return found

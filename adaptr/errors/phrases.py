@@ -23,6 +23,8 @@ FETCH = "it is damaged or cut off: get it again"
 OWN = "keep it in adaptr's own format"
 #: ... and where a base is not the one that an adapter is for.
 BASE = "give the base that it was trained on"
+#: What trainers of reinforcement call the head that scores texts, beside the model.
+VALUE_HEADS = frozenset({"v_head", "value_head", "ilql_heads"})
 
 
 def meant(name: str, known: Iterable[str], most: int = 3) -> str:
@@ -34,6 +36,11 @@ def meant(name: str, known: Iterable[str], most: int = 3) -> str:
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """The way on where a base has no such name: the one most like it, or another base."""
+    if name.partition(".")[0] in VALUE_HEADS:
+        return (
+            "it is a value head, which scores texts while a model is trained by reinforcement: give a model with one "
+            "(TRL's `AutoModelForCausalLMWithValueHead`), or the adapter without it"
+        )
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f"the nearest name is `{near[0]}`" if near else BASE
 

@@ -53,6 +53,14 @@ def test_keys(tmp_path: Path, key: str) -> None:
     assert detect.name_of(safetensors(tmp_path / "a.safetensors", [key])) == KEYS[key]
 
 
+def test_what_is_known_and_not_read_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "xlora_config.json").write_text("{}")
+    with pytest.raises(e.UnknownFormat, match=r"is an X-LoRA; its experts are adapters.*`adaptr gate` learns"):
+        foreign.of(tmp_path)
+    with pytest.raises(e.UnknownFormat, match="is a TRL value head; it scores texts"):
+        foreign.of(safetensors(tmp_path / "a.safetensors", ["v_head.summary.weight"]))
+
+
 @pytest.mark.parametrize(
     ("raw", "said"),
     [

@@ -62,6 +62,49 @@ def test_what_was_undone_goes_to_peft_as_plain_lora(peft: Any, tmp_path: Path) -
     assert gap(outputs(peft.PeftModel.from_pretrained(made(llama), tmp_path / "back").eval()), want) <= 1e-5
 
 
+def started(peft: Any, init: str, model: Any, **arguments: Any) -> Any:
+    """PEFT's configuration for an initialisation, which may look at the model first."""
+    ids = torch.tensor([[5, 7, 11, 2, 9, 3]])
+    config = peft.LoraConfig(**LLAMA, init_lora_weights=init, **arguments)
+    if init == "corda":
+        config.corda_config = peft.tuners.lora.config.CordaConfig()
+        from peft.tuners.lora.corda import preprocess_corda
+
+        preprocess_corda(model, config, run_model=torch.no_grad()(lambda: model(ids)))
+    if init == "lora_ga":
+        config.lora_ga_config = peft.tuners.lora.config.LoraGAConfig()
+        peft.preprocess_loraga(model, config, lambda: model(ids, labels=ids).loss.backward())
+    return config
+
+
+@pytest.mark.parametrize("arguments", [{}, {"use_rslora": True}, {"alpha_pattern": {"up_proj": 3}}])
+@pytest.mark.parametrize("init", ["pissa", "pissa_niter_4", "olora", "corda", "lora_ga"])
+def test_what_peft_has_converted_is_plain_lora(peft: Any, init: str, arguments: dict[str, Any], tmp_path: Path) -> None:
+    """By `path_initial_model_for_weight_conversion`; before, only the base says what the first two do."""
+    model = made(llama)
+    theirs = peft.get_peft_model(model, started(peft, init, model, **arguments)).eval()
+    begun = theirs.peft_config["default"]
+    begun.init_lora_weights = True
+    theirs.save_pretrained(tmp_path / "begun")
+    begun.init_lora_weights = init
+    scrambled(theirs)
+    theirs.save_pretrained(tmp_path / "raw")
+    theirs.save_pretrained(tmp_path / "a", path_initial_model_for_weight_conversion=str(tmp_path / "begun"))
+    model = made(llama)
+    with adaptr.attach(model, adaptr.load(tmp_path / "a")):
+        assert gap(outputs(model), outputs(theirs)) <= 1e-5
+    with pytest.raises(e.Unsupported, match=f"trained on a base that `{init}` changed first"):
+        adaptr.load(tmp_path / "raw")
+
+
+@pytest.mark.parametrize("init", ["eva", "orthogonal", "mica", "gaussian", False])
+def test_a_start_that_leaves_the_base_as_it_is(peft: Any, init: Any, tmp_path: Path) -> None:
+    want = trained(peft, llama, peft.LoraConfig(**{**LLAMA, "r": 4}, init_lora_weights=init), tmp_path / "a")
+    model = made(llama)
+    with adaptr.attach(model, adaptr.load(tmp_path / "a")):
+        assert gap(outputs(model), want) <= 1e-5
+
+
 @pytest.mark.parametrize("init", ["pissa", "olora", "pissa_niter_4"])
 def test_what_only_the_base_says_is_refused_without_it(peft: Any, init: str, tmp_path: Path) -> None:
     trained(peft, llama, peft.LoraConfig(**LLAMA, init_lora_weights=init), tmp_path / "a")

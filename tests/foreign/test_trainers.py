@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 import adaptr
 from adaptr import errors as e
-from peft_models import SMALL, llama, made, outputs, scrambled
+from peft_models import IDS, SMALL, llama, made, outputs, scrambled
 
 transformers = pytest.importorskip("transformers")
 pytestmark = pytest.mark.filterwarnings("ignore")  # PEFT's and transformers' own
@@ -122,13 +122,55 @@ def test_what_is_no_adapter_says_what_it_is(name: str, tmp_path: Path) -> None:
 def test_pefts_own_x_lora_has_lost_its_gate(tensors: dict[str, torch.Tensor], adapter: Path) -> None:
     """PEFT 0.21 writes an empty file beside its experts."""
     save_file(tensors, adapter / WEIGHTS)
-    (adapter / "adapter_config.json").write_text(json.dumps({"peft_type": "XLORA", "adapters": {"0": "style"}}))
-    with pytest.raises(e.Unsupported, match="lose the gate"):
+    said = {"peft_type": "XLORA", "adapters": {"0": "style", "1": "code"}}
+    (adapter / "adapter_config.json").write_text(json.dumps(said))
+    with pytest.raises(e.Unsupported, match=r"lose the gate.*`adaptr gate --help`.*they were `style`, `code`"):
         adaptr.load(adapter)
 
 
+@pytest.mark.parametrize("adapters", [None, [], {}, "style"])
+def test_an_x_lora_that_says_nothing_of_its_experts(adapters: Any, adapter: Path) -> None:
+    (adapter / "adapter_config.json").write_text(json.dumps({"peft_type": "XLORA", "adapters": adapters}))
+    with pytest.raises(e.Unsupported, match="they were nowhere"):
+        adaptr.load(adapter)
+
+
+def test_a_value_head_inside_the_file_goes_with_the_adapter(tmp_path: Path) -> None:
+    """It is named, written again and merged; a model without one is refused."""
+    head = {"v_head.summary.weight": torch.ones(1, 32), "v_head.summary.bias": torch.ones(1)}
+    base: Any = made(llama)
+    base.save_pretrained(tmp_path / "base")
+    adaptr.save(adaptr.create(base, "lora", ["attn.q"], r=3), tmp_path / "x.safetensors")
+    adaptr.convert(tmp_path / "x.safetensors", tmp_path / "a", to="peft")
+    save_file({**load_file(tmp_path / "a" / WEIGHTS), **head}, tmp_path / "a" / WEIGHTS)
+    assert adaptr.inspect(tmp_path / "a").replaced == tuple(sorted(head))
+    adaptr.convert(tmp_path / "a", tmp_path / "own.safetensors")
+    adaptr.convert(tmp_path / "own.safetensors", tmp_path / "back", to="peft")
+    assert adaptr.inspect(tmp_path / "back").replaced == tuple(sorted(head))
+    with pytest.raises(e.TargetNotFound, match=r"v_head.*is a value head.*AutoModelForCausalLMWithValueHead"):
+        adaptr.attach(base, adaptr.load(tmp_path / "a"))
+    adaptr.merge(tmp_path / "base", [tmp_path / "a"], tmp_path / "merged")
+    assert head.keys() <= load_file(tmp_path / "merged" / "model.safetensors").keys()
+    assert torch.equal(base(IDS).logits, type(base).from_pretrained(tmp_path / "merged")(IDS).logits)
+
+
 def test_a_model_with_layers_repeated_is_not_merged_by_peft_either(peft: Any, tmp_path: Path) -> None:
+    """Of a base that is written with its layers repeated it is plain LoRA."""
     config = peft.LoraConfig(target_modules=["q_proj"], r=3, layer_replication=[(0, 2), (0, 2)])
-    peft.get_peft_model(made(llama), config).save_pretrained(tmp_path / "a")
-    with pytest.raises(e.Unsupported, match="share one weight"):
+    theirs = peft.get_peft_model(made(llama), config).eval()
+    scrambled(theirs)
+    theirs.save_pretrained(tmp_path / "a")
+    with pytest.raises(e.Unsupported, match=r"share one weight.*null there: of that base it is plain LoRA"):
         adaptr.load(tmp_path / "a")
+    said = json.loads((tmp_path / "a" / "adapter_config.json").read_text())
+    (tmp_path / "a" / "adapter_config.json").write_text(json.dumps({**said, "layer_replication": None}))
+    bare: Any = made(llama)
+    twice = transformers.LlamaForCausalLM(transformers.LlamaConfig(**{**bare.config.to_dict(), "num_hidden_layers": 4}))
+    again = {k.replace("layers.", f"layers.{n}+"): v for k, v in bare.state_dict().items() for n in (0, 2)}
+    named = {
+        ".".join(str(sum(map(int, part.split("+")))) if "+" in part else part for part in key.split(".")): value
+        for key, value in again.items()
+    }
+    twice.load_state_dict(named)
+    with adaptr.attach(twice.eval(), adaptr.load(tmp_path / "a", base=twice)):
+        assert float((outputs(twice) - outputs(theirs)).abs().max()) <= 1e-5

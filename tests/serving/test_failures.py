@@ -146,6 +146,24 @@ FAILURES = [
         "scale",
         config={"use_rslora": True},
     ),
+    of(
+        "vllm-project/vllm PR#19710",
+        "vllm",
+        "LlamaForCausalLM",
+        blocks(TEXT, ATTENTION),
+        "altered",
+        "alora",
+        config={"alora_invocation_tokens": [9, 3]},
+    ),
+    of(
+        "sgl-project/sglang#16942",
+        "sglang",
+        "LlamaForCausalLM",
+        blocks(TEXT, ATTENTION),
+        "altered",
+        "alora",
+        config={"alora_invocation_tokens": [9, 3]},
+    ),
     # refused, some long after the server had started
     of("vllm-project/vllm#10849", "vllm", "LlamaForCausalLM", [ONE], "refused", "dora", config={"use_dora": True}),
     of(

@@ -113,7 +113,7 @@ def refuse(config: Mapping[str, Any], fields: Mapping[str, str]) -> None:
         if config.get(name):
             raise Unsupported(
                 f"`{name}` is set in `adapter_config.json`: {reason}",
-                hint="merge it with the tool that wrote it, or train it without",
+                hint="use it in the tool that wrote it, or train it without",
             )
 
 

@@ -66,7 +66,7 @@ def read(weights: Path, base: BaseModel | None = None) -> Source:
         raise ConfigMissing(
             f"`{weights.parent / CONFIG}` has no `peft_type`, so nothing says what the tensors mean", hint=phrases.AGAIN
         )
-    kind = types.of_type(config["peft_type"])
+    kind = types.of_type(config["peft_type"], config)
     return Source(
         weights,
         kind,

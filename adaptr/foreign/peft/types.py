@@ -7,11 +7,12 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from adaptr.adapter import Target, kinds
 from adaptr.discovery import Sort
-from adaptr.errors import UnknownFormat, Unsupported
+from adaptr.errors import UnknownFormat, Unsupported, phrases, shown
 from adaptr.foreign import placing, same
 from adaptr.foreign.draft import Draft, Piece
 from adaptr.foreign.peft import config as fields_of
@@ -38,8 +39,8 @@ PEFT = frozenset({
 LOST = {
     "XLORA": (
         "PEFT's own X-LoRA folders lose the gate: it is not saved where PEFT loads it from, which gives a fresh one",
-        "learn a gate over the adapters that it was made of (`adaptr gate --help`); `adapters` in its configuration "
-        "says where they were",
+        "learn a gate over the adapters that it was made of (`adaptr gate --help`); its configuration says that they "
+        "were {adapters}",
     ),
 }
 
@@ -187,14 +188,16 @@ class PeftType:
 # ---------------------------------------------------------------- by name
 
 
-def of_type(peft_type: str) -> PeftType:
-    """PEFT's type of that name. Raises `Unsupported` for a later one, `UnknownFormat` for none of PEFT's."""
+def of_type(peft_type: str, config: Mapping[str, Any] = MappingProxyType({})) -> PeftType:
+    """PEFT's type of that name, in that configuration. Raises `Unsupported` for a later one, `UnknownFormat` for none
+    of PEFT's.
+    """
     found = known(peft_type)
     if found is not None:
         return found
     if peft_type in LOST:
         fact, way = LOST[peft_type]
-        raise Unsupported(fact, hint=way)
+        raise Unsupported(fact, hint=way.format(adapters=_experts(config)))
     read = ", ".join(name.upper().replace("-", "_") for name in SORT.names())
     if peft_type in PEFT:
         raise Unsupported(
@@ -203,6 +206,13 @@ def of_type(peft_type: str) -> PeftType:
             hint="merge it with PEFT, and `adaptr extract` a LoRA from the result",
         )
     raise UnknownFormat("`peft_type`", got=f"`{peft_type[:40]}`, which is no type of PEFT's", want=read)
+
+
+def _experts(config: Mapping[str, Any]) -> str:
+    """Where the adapters were that an X-LoRA was made of, as its configuration has it."""
+    said = config.get("adapters")
+    places = said.values() if isinstance(said, Mapping) else ()
+    return phrases.listed(f"`{shown(str(place))}`" for place in places) or "nowhere"
 
 
 def known(peft_type: str) -> PeftType | None:

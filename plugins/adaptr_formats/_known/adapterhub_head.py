@@ -9,4 +9,5 @@ class AdapterhubHead(Format):
     name = "adapterhub-head"
     tool = "AdapterHub"
     called = "an AdapterHub prediction head"
+    way = "it is the head of a task, which an adapter of AdapterHub has beside it and which works with that alone"
     marks = Marks(keys=(r"heads\.[^.]+\..*",))

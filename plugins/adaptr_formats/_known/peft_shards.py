@@ -9,4 +9,5 @@ class PeftShards(Format):
     name = "peft-shards"
     tool = "PEFT"
     called = "a PEFT adapter in several shards"
+    way = "put its shards into one `adapter_model.safetensors`: PEFT itself neither writes nor reads them apart"
     marks = Marks(files=("adapter_model.safetensors.index.json",))

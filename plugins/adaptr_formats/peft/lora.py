@@ -46,8 +46,6 @@ class Lora(PeftType):
         "kasa_config": "KaSA has a diagonal between the factors",
         "arrow_config": "Arrow routes between several adapters",
         "monteclora_config": "MonteCLoRA samples its factors",
-        "layer_replication": "its layers are those of a model with layers repeated, which only PEFT builds; and merged "
-        "by PEFT, the copies of a layer share one weight, which gets the changes of all",
         "megatron_config": "its factors are split over Megatron's ranks",
     }
     turns = True
@@ -56,6 +54,7 @@ class Lora(PeftType):
         """Targets and tensors. `model` decides kinds where it is given."""
         config = source.config
         fields_of.refuse(config, self.refused)
+        _require_layers(config)
         init = initial.of(source)
         method = _method(config)
         if init and method != "lora":
@@ -113,6 +112,18 @@ class Lora(PeftType):
                 shape = (1, *tensor.shape, *(1 for _ in target.shape[2:])) if wide else tensor.shape
                 made[f"{path}:{name}"] = self.key(path, _slot(name, target.kind)), tensor.reshape(shape)
         return made
+
+
+def _require_layers(config: Mapping[str, Any]) -> None:
+    """Raises `Unsupported` where layers are numbered as they are in no checkpoint of the base."""
+    if config.get("layer_replication"):
+        raise Unsupported(
+            "`layer_replication` is set in `adapter_config.json`: its layers are those of a model with layers "
+            "repeated, which only PEFT builds; and merged by PEFT, the copies of a layer share one weight, which gets "
+            "the changes of all",
+            hint="write the base with its layers repeated (mergekit's `passthrough`), and set `layer_replication` to "
+            "null there: of that base it is plain LoRA",
+        )
 
 
 def _method(config: Mapping[str, Any]) -> str:
