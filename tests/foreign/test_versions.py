@@ -40,6 +40,10 @@ def test_a_field_is_there_from_its_version_on(tmp_path: Path) -> None:
     assert written(tmp_path, "0.9.1", "dora")["use_dora"] is True
 
 
+def test_a_lokr_without_a_scale_is_for_every_version_that_has_it(tmp_path: Path) -> None:
+    assert written(tmp_path, "0.6", "lokr", r=2, alpha=2.0)["peft_type"] == "LOKR"
+
+
 #: Name to (version, method, configuration, a word of the error).
 YOUNG: dict[str, tuple[str, str, dict[str, Any], str]] = {
     "rslora": ("0.7", "lora", {"rslora": True}, "use_rslora.*0.8"),
@@ -48,6 +52,8 @@ YOUNG: dict[str, tuple[str, str, dict[str, Any], str]] = {
     "ranks": ("0.5", "lora", {"overrides": {"*q_proj": {"r": 2}}}, "rank_pattern.*0.6"),
     "alora": ("0.17", "alora", {"invocation": [3]}, "alora_invocation_tokens.*0.18"),
     "loha": ("0.5", "loha", {}, "LOHA.*0.6"),
+    "lokr": ("0.13", "lokr", {"r": 2, "alpha": 3.0}, "scale of a LoKr.*0.14"),
+    "vera": ("0.20", "vera", {}, "VERA.*0.21"),
     "tokens": ("0.14", "trainable-tokens", {"tokens": [3]}, "TRAINABLE_TOKENS.*0.15"),
 }
 

@@ -19,8 +19,11 @@ if TYPE_CHECKING:
 OLDEST, NEWEST = 4, 21
 #: The first that looks for a rank and an alpha apart, and at the beginning of a path.
 PATTERNS = 14
-#: Types, where they are younger than that. The rotations of OFT have other names before 0.16.
-TYPES = {"LOHA": 6, "LOKR": 6, "VERA": 11, "TRAINABLE_TOKENS": 15, "OFT": 16, "SHIRA": 17}
+#: Types, where they are younger than that. The rotations of OFT have other names before 0.16; VeRA is there since 0.11,
+#: but before 0.21 draws its projections from its own seed again, whatever the file has.
+TYPES = {"LOHA": 6, "LOKR": 6, "TRAINABLE_TOKENS": 15, "OFT": 16, "SHIRA": 17, "VERA": 21}
+#: The first that multiplies a LoKr by its scale.
+SCALED = 14
 #: Fields, where they are younger than their type.
 FIELDS: Mapping[str, Mapping[str, int]] = {
     "": {"peft_version": 18, "exclude_modules": 14, "runtime_config": 12},
@@ -61,6 +64,8 @@ def smallest(config: Mapping[str, Any], adapter: Adapter, minor: int) -> dict[st
         config = {**config, **_spelt_out(config, adapter)}
     if TYPES.get(kind, 0) > minor:
         raise _young(f"{kind} as it is written", TYPES[kind], minor)
+    if kind == "LOKR" and minor < SCALED and any(t.config["alpha"] != t.config["r"] for t in adapter.targets.values()):
+        raise _young("scale of a LoKr", SCALED, minor)
     since = {**FIELDS[""], **FIELDS.get("LORA" if kind == "ADALORA" else kind, {})}
     if kind == "ADALORA":
         since.pop("rank_pattern")

@@ -1,4 +1,7 @@
-"""PEFT's VERA: method `vera`. The projections stand once in the file, or are drawn again from its seed."""
+"""PEFT's VERA: method `vera`. The projections stand once in the file, or are drawn again from its seed.
+
+PEFT before 0.21 always draws them again, so that it does something else with those of another tool, without a word.
+"""
 
 from __future__ import annotations
 
