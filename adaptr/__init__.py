@@ -90,6 +90,7 @@ if TYPE_CHECKING:
     from adaptr.converting.checking import check as check
     from adaptr.converting.convert import convert as convert
     from adaptr.converting.quantize import quantize as quantize
+    from adaptr.converting.quantize import quantize_file as quantize_file
     from adaptr.converting.resize import convert_method as convert_method
     from adaptr.converting.resize import resize as resize
     from adaptr.converting.serving import serve as serve

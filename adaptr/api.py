@@ -25,6 +25,7 @@ HOME = {
     "tune": "adaptr.tuning.tune",
     "convert": "adaptr.converting.convert",
     "convert_method": "adaptr.converting.resize",
+    "quantize_file": "adaptr.converting.quantize",
     "resize": "adaptr.converting.resize",
     "serve": "adaptr.converting.serving",
     "check": "adaptr.converting.checking",

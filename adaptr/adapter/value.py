@@ -80,9 +80,12 @@ class Adapter(Summand):
                 f"adapter `{self.label}` has no target `{path}`",
                 hint=phrases.meant(path, self.targets) or "its `targets` are what it has",
             )
+        return dequantize.dequantize(self.stored(path)) if self.quantization else self.stored(path)
+
+    def stored(self, path: str) -> Tensors:
+        """The tensors at a target as they are stored, by parameter name, what is beside quantised ones included."""
         names = (key.rpartition(":")[2] for key in self._keys_at.get(path, ()))
-        raw = Tensors({**{name: self.tensors[f"{path}:{name}"] for name in names}, **self._shared})
-        return dequantize.dequantize(raw) if self.quantization else raw
+        return Tensors({**{name: self.tensors[f"{path}:{name}"] for name in names}, **self._shared})
 
     def shapes(self, path: str) -> dict[str, tuple[int, ...]]:
         """The shapes of the tensors at a target, from the file's header where they are in a file."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from adaptr import plugins
@@ -133,10 +133,17 @@ def _here(method: Method, adapter: Adapter, target: Target) -> list[Member]:
 
 def quantized(method: Method, adapter: Adapter, scheme: str) -> Adapter:
     """All parts in `scheme`, and the error of their sum where that is all they make, else the worst of theirs."""
-    children = {
-        name: plugins.hooks(part.method).quantize(adapter=adapter.part(name), scheme=scheme)
-        for name, part in adapter.parts.items()
-    }
+    return requantized(method, adapter, scheme, lambda part: _quantized(part, scheme))
+
+
+def _quantized(part: Adapter, scheme: str) -> Adapter:
+    made: Adapter = plugins.hooks(part.method).quantize(adapter=part, scheme=scheme)
+    return made
+
+
+def requantized(method: Method, adapter: Adapter, scheme: str, each: Callable[[Adapter], Adapter]) -> Adapter:
+    """`adapter` of what `each` makes of its parts, called `scheme`, with the error that it has."""
+    children = {name: each(adapter.part(name)) for name in adapter.parts}
     made = adapter.with_parts(children).replace(quantization={"scheme": scheme})
     made = made.replace(tensors={**adapter.own, **made.tensors})
     sums = fidelity.summed(method, adapter)

@@ -9,12 +9,12 @@ from the smallest to the largest value have 0.90 to 0.95 of that, for a ninth mo
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
 from adaptr.adapter import packed
-from adaptr.adapter.dequantize import SCALE
+from adaptr.adapter.dequantize import BESIDE, SCALE
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -94,10 +94,23 @@ def _steps(blocks: Tensor) -> tuple[Tensor, Tensor]:
 
 
 _CODES: dict[str, Callable[[Tensor], tuple[Tensor, Tensor]]] = {packed.ABSMAX: _nf4, packed.STEP: _steps}
+_PACKED = {packed.ABSMAX: "nf4", packed.STEP: "int4-g32"}
 ENCODERS: dict[str, Encode] = {
     "int8": _int8,
     "fp8": _fp8,
-    "nf4": partial(_packed, suffix=packed.ABSMAX),
-    "int4-g32": partial(_packed, suffix=packed.STEP),
+    **{scheme: partial(_packed, suffix=suffix) for suffix, scheme in _PACKED.items()},
 }
 SCHEMES = (*CASTS, *ENCODERS)
+_STORED = {"torch.float16": "fp16", "torch.bfloat16": "bf16", "torch.int8": "int8", "torch.float8_e4m3fn": "fp8"}
+
+
+def scheme_of(stored: Mapping[str, Tensor]) -> str:
+    """What tensors are stored in, those with several axes if there are some: schemes and dtypes, joined by `+`."""
+    own = {name: tensor for name, tensor in stored.items() if not name.endswith(BESIDE)}
+    several = {name for name, tensor in own.items() if tensor.ndim > 1} or own
+    return "+".join(sorted({_scheme(name, stored) for name in several}))
+
+
+def _scheme(name: str, stored: Mapping[str, Tensor]) -> str:
+    suffix, dtype = packed.suffix_of(name, stored), str(stored[name].dtype)
+    return _PACKED[suffix] if suffix else _STORED.get(dtype, dtype.removeprefix("torch."))

@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     #: A method, its target and tensors there, and its strength.
     Part = tuple[Method, Target, Live, float]
 
+#: By target: ‖gap‖² and ‖size‖² of what is measured there.
+Squares = dict[str, list[tuple[float, float]]]
+
 #: Of squares: what fp64 may lose of ‖D' - D‖² to cancellation, relative to ‖D‖². Added, so that no error is too small.
 ROUNDING = 1e-14
 
@@ -46,13 +49,18 @@ def declared(method: Method, before: Adapter, after: Adapter) -> dict[str, Any]:
     """
     of = _of(method, before)
     first = before.quantization.get("error", 0.0)
-    now = _MEASURES[of](method, before, after)
+    now = max(errors(method, before, after).values(), default=0.0)
     if math.isinf(now):
         raise NotPossible(
             f"`{before.label}` changes nothing, and would change something when quantised",
             hint="keep it unquantised, or leave it out",
         )
     return {"error": _up(first + now * (1 + first)), "of": of}
+
+
+def errors(method: Method, before: Adapter, after: Adapter) -> dict[str, float]:
+    """By target, what `declared` says the largest of, against `before`: infinite where nothing became something."""
+    return {path: _largest(found) for path, found in _MEASURES[_of(method, before)](method, before, after).items()}
 
 
 def of_parts(children: Mapping[str, Adapter]) -> dict[str, Any]:
@@ -89,19 +97,20 @@ def _of(method: Method, adapter: Adapter) -> str:
     return "change" if scales and _comparable(adapter, "change") else "tensors"
 
 
-def _of_delta(method: Method, before: Adapter, after: Adapter) -> float:
+def _of_delta(method: Method, before: Adapter, after: Adapter) -> Squares:
     was, now = method.members(before), method.members(after)
-    weights, biases = [], []
-    for path in _places(was):
-        first, then = list(_here(was, path)), list(_here(now, path))
-        D, E = _deltas(first), _deltas(then)
-        if D:
-            weights.append(_gap(D, E))
-        b, c = _shifts(first), _shifts(then)
-        if b:
-            gap = (sum(c[1:], c[0]) - sum(b[1:], b[0])).square().sum()
-            biases.append((float(gap), float(sum(b[1:], b[0]).square().sum())))
-    return _largest([*weights, *biases])
+    return {path: list(_gaps(list(_here(was, path)), list(_here(now, path)))) for path in _places(was)}
+
+
+def _gaps(first: list[Part], then: list[Part]) -> Iterator[tuple[float, float]]:
+    """Of the weight and of the bias at a target, where they change."""
+    D, E = _deltas(first), _deltas(then)
+    if D:
+        yield _gap(D, E)
+    b, c = _shifts(first), _shifts(then)
+    if b:
+        gap = (sum(c[1:], c[0]) - sum(b[1:], b[0])).square().sum()
+        yield float(gap), float(sum(b[1:], b[0]).square().sum())
 
 
 def _places(members: list[Member]) -> dict[str, None]:
@@ -138,10 +147,15 @@ def _gap(before: list[Operator], after: list[Operator]) -> tuple[float, float]:
     return max(gap.inner(gap), 0.0) + ROUNDING * size, size
 
 
-def _of_values(method: Method, before: Adapter, after: Adapter, origin: float) -> float:
-    """The largest error of a tensor, against its distance from `origin`."""
-    pairs = [pair for path in before.targets for pair in _pairs(method, before, after, path)]
-    return _largest([(float((b - a).square().sum()), float((a - origin).square().sum())) for a, b in pairs])
+def _of_values(method: Method, before: Adapter, after: Adapter, origin: float) -> Squares:
+    """The errors of tensors, against their distance from `origin`."""
+    return {
+        path: [
+            (float((b - a).square().sum()), float((a - origin).square().sum()))
+            for a, b in _pairs(method, before, after, path)
+        ]
+        for path in before.targets
+    }
 
 
 def _pairs(method: Method, before: Adapter, after: Adapter, path: str) -> Iterator[tuple[Tensor, Tensor]]:
@@ -169,7 +183,7 @@ def _up(error: float, digits: int = 4) -> float:
     return float(f"{math.ceil(error * 10.0**places - 1e-6)}e{-places}")
 
 
-_MEASURES: dict[str, Callable[[Method, Adapter, Adapter], float]] = {
+_MEASURES: dict[str, Callable[[Method, Adapter, Adapter], Squares]] = {
     "delta": _of_delta,
     "change": partial(_of_values, origin=1.0),
     "tensors": partial(_of_values, origin=0.0),

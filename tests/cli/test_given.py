@@ -91,6 +91,8 @@ LINES: dict[str, tuple[list[str], int]] = {
     "convert a transform for a server": (["convert", "d:1", "--for", "vllm", "-o", "out"], 5),
     "resize": (["resize", "a:1", "--rank", "1", "-o", "out"], 0),
     "resize to more": (["resize", "a:1", "--rank", "7", "-o", "out"], 2),
+    "quantize": (["quantize", "a:1", "--scheme", "int8", "-o", "out"], 0),
+    "quantize NaN": (["quantize", "nan:1", "--error", "0.1", "-o", "out"], 3),
     "extract": (["extract", "base:1", "merged:1", "--rank", "2", "-o", "out"], 0),
     "extract of an adapter": (["extract", "base:1", "a:1", "--rank", "2", "-o", "out"], 3),
     "merge": (["merge", "base:1", "a:1", "b:1=0.5", "-o", "out"], 0),

@@ -23,6 +23,7 @@ FILES = {
     "convert a file": (("convert", "a.safetensors", "-o", "OUT"), ["a.safetensors"]),
     "convert --method": (("convert", "style", "--method", "full", "--base", "base", "-o", "OUT"), ["style", "base"]),
     "resize": (("resize", "style", "--rank", "1", "-o", "OUT"), ["style"]),
+    "quantize": (("quantize", "style", "--scheme", "nf4", "-o", "OUT"), ["style"]),
     "extract": (("extract", "base", "merged", "--rank", "2", "-o", "OUT"), ["base", "merged"]),
     "compose": (("compose", "style", "a.safetensors", "-o", "OUT"), ["style", "a.safetensors"]),
     "compose a recipe": (("compose", "r.yaml", "-o", "OUT"), ["r.yaml", "style"]),

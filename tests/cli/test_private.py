@@ -58,6 +58,7 @@ COMMANDS: dict[str, list[str]] = {
     "convert PEFT": ["convert", f"{MARK}-peft", "--to", "peft", "-o", "out"],
     "stack": ["stack", "a.safetensors", "b.safetensors", "-o", "out.safetensors"],
     "resize": ["resize", "a.safetensors", "--rank", "1", "-o", "out.safetensors"],
+    "quantize": ["quantize", "a.safetensors", "--scheme", "int8", "-o", "out.safetensors"],
     "merge": ["merge", BASE, "a.safetensors", "-o", "out"],
     "merge a PEFT folder": ["merge", BASE, f"{MARK}-peft", "--any-base", "-o", "out"],
     "push": ["push", "a.safetensors", "file:///OUT#x"],

@@ -106,6 +106,7 @@ USES: dict[str, Callable[..., Any]] = {
     "attach": attached,
     "train": trained,
     "quantize": lambda given, tmp: said(adaptr.quantize(given, "fp16")),
+    "quantize_file": written(lambda given, out: adaptr.quantize_file(given, out, "fp16")),
     "inspect": lambda given, tmp: (adaptr.inspect(given).method, adaptr.inspect(given).targets),
     "convert": written(adaptr.convert),
     "convert_method": written(adaptr.convert_method),
