@@ -34,7 +34,8 @@ class ConvertReport:
 
     `kept`: tensors whose key is the same; `renamed`: the others, (old key, new key); `lost`: what has no place.
     `unplaced`: whether targets are numbered layers, because the source names no modules and no base was given.
-    `beside`: files in the source's folder with other weights, which are left out.
+    `beside`: files in the source's folder with other weights, which are left out. `notes`: what those who read the
+    output have to know.
     """
 
     source: str
@@ -50,10 +51,11 @@ class ConvertReport:
     unplaced: bool
     digest: str
     beside: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         found = dataclasses.asdict(self)
-        return found if self.beside else {name: value for name, value in found.items() if name != "beside"}
+        return {name: value for name, value in found.items() if value or name not in ("beside", "notes")}
 
 
 def convert(
@@ -150,4 +152,5 @@ def _report(found: Opened, adapter: Adapter, out: Path, to: str, written: foreig
         unplaced="attention.0" in adapter.targets,
         digest=digest.of_file(written.file),
         beside=found.beside,
+        notes=written.notes,
     )

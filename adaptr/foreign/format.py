@@ -32,11 +32,13 @@ class Written:
     """What writing a file did to an adapter.
 
     `file`: where the tensors are. `renamed`: adaptr's tensor key to the file's. `lost`: what the format can't hold.
+    `notes`: what those who read it have to know.
     """
 
     file: Path
     renamed: Mapping[str, str] = field(default_factory=dict)
     lost: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 #: Files of a folder whose headers are looked at, at most.

@@ -16,8 +16,9 @@ from adaptr.format import manifest as manifests
 from adaptr.untrusted import json_object, opened, whole
 
 LFS = b"version https://git-lfs.github.com/spec/"
-#: What an archive of numpy's arrays is called.
+#: What an archive of numpy's arrays is called, and a file of torch's whose tensors have no names.
 NPZ = "an npz archive"
+LIST = "a list of tensors (torch)"
 #: The configuration beside the weights: of PEFT, AdapterHub and MLX alike.
 CONFIG = "adapter_config.json"
 CONFIG_LIMIT = 16_000_000
@@ -152,6 +153,18 @@ def pickled(raw: bytes) -> tuple[str, ...]:
     return short(text for text in found if " " not in text)
 
 
+def _is_list(raw: bytes) -> bool:
+    """Whether a pickle is a list that begins with a tensor, by its first steps."""
+    import pickletools
+
+    try:
+        steps = [(code.name, argument) for code, argument, _ in itertools.islice(pickletools.genops(raw), 5)]
+    except Exception:  # as in `pickled`
+        return False
+    made = [str(argument) for name, argument in steps if name == "GLOBAL"]
+    return any(name == "EMPTY_LIST" for name, _ in steps[:3]) and any("torch._utils _rebuild" in one for one in made)
+
+
 def _start(path: Path) -> bytes:
     with opened(path) as file:
         return file.read(PICKLE_LIMIT)
@@ -169,6 +182,6 @@ def _zipped(path: Path) -> tuple[str, tuple[str, ...]]:
     except Exception as error:  # zipfile and zlib raise whatever the bytes lead them to
         raise ForeignError(f"`{path}` is a damaged zip archive: {error}", hint=phrases.FETCH) from None
     if raw:
-        return "a torch file", pickled(raw)
+        return (LIST, ()) if _is_list(raw) else ("a torch file", pickled(raw))
     arrays = short(name.removesuffix(".npy") for name in names if name.endswith(".npy"))
     return NPZ if arrays else "a zip archive", arrays

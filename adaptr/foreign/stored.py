@@ -15,11 +15,12 @@ from adaptr.untrusted import opened
 
 
 def contents(
-    weights: Path, inside: str = ""
+    weights: Path, inside: str = "", numbered: bool = False
 ) -> tuple[Mapping[str, Any], dict[str, tuple[int, ...]], Mapping[str, str]]:
     """(tensors, their shapes, metadata) of a safetensors file, nothing of it loaded, or of a torch file or archive.
 
-    `inside`: what a torch file calls its tensors, where they are not all that it holds.
+    `inside`: what a torch file calls its tensors, where they are not all that it holds. `numbered`: whether it may be a
+    list, whose tensors are called by their numbers.
 
     Raises `UnsafePickle` for more than plain tensors, `LfsPointer`, and a `ForeignError` or `FormatError` for damage.
     """
@@ -29,11 +30,11 @@ def contents(
     if weights.suffix == ".safetensors" or first[8:9] == b"{":
         found = open_tensors(weights)
         return found, {key: entry.shape for key, entry in found.header.entries.items()}, found.header.metadata
-    tensors = npz.arrays(weights) if seen.Seen(weights).container == seen.NPZ else _unpickled(weights, inside)
+    tensors = npz.arrays(weights) if seen.Seen(weights).container == seen.NPZ else _unpickled(weights, inside, numbered)
     return tensors, {key: tuple(tensor.shape) for key, tensor in tensors.items()}, {}
 
 
-def _unpickled(weights: Path, inside: str) -> dict[str, Any]:
+def _unpickled(weights: Path, inside: str, numbered: bool) -> dict[str, Any]:
     """The tensors of a torch file, loaded by torch's restricted reader, which executes nothing."""
     import pickle
 
@@ -55,6 +56,8 @@ def _unpickled(weights: Path, inside: str) -> dict[str, Any]:
         raise ForeignError(f"`{weights}` is cut off or damaged: {reason}", hint="get it again") from None
     if inside and isinstance(found, dict):
         found = found.get(inside, found)
+    if numbered and isinstance(found, list):
+        found = {str(number): value for number, value in enumerate(found)}
     if not isinstance(found, dict):
         raise ConfigConflict(
             f"`{weights}`", verb="holds", got=f"a {type(found).__name__}", want="named tensors", hint=phrases.AGAIN

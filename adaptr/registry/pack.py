@@ -36,6 +36,8 @@ DOCUMENTS = frozenset({".md", ".txt", ".rst"})
 CONFIGS = frozenset({".json", ".jinja", ".model", ".yaml", ".yml", ".tiktoken"})
 #: A base model's weights, whole or in shards, as its index calls them.
 _MODEL = re.compile(r"model(-\d+-of-\d+)?\.safetensors\Z")
+#: Learned words beside an adapter, as diffusers calls them.
+_WORDS = re.compile(r"learned_embeds([-_].*)?\.safetensors\Z")
 _PRECISIONS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "I8": "int8", "U8": "uint8"}
 
 
@@ -151,7 +153,8 @@ def _weights(there: Sequence[str], where: str) -> list[str]:
             hint="keep them in folders of their own",
         )
     if own or theirs or CONFIG in there:
-        return own or [name for names in theirs.values() for name in names if name in found]
+        adapter = own or [name for names in theirs.values() for name in names if name in found]
+        return [*adapter, *(name for name in found if adapter and _WORDS.match(name))]
     return [name for name in found if _MODEL.match(name)] or found
 
 

@@ -95,7 +95,6 @@ def _omi() -> Factors:
     block, text = "transformer.double_blocks.0", "text_encoder."
     places = {f"{block}.img_attn.{name}": (PIPELINE, PIPELINE) for name in ("qkv.0", "qkv.2", "proj")}
     places |= {f"clip_l.{path.removeprefix(text)}": size for path, size in _TEXT.items()}
-    places |= {"transformer.final_layer.adaLN_modulation.1": (PIPELINE, 2 * PIPELINE)}
     return _each(places, "lora_down.weight", "lora_up.weight", "alpha")
 
 

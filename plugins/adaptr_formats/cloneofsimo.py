@@ -3,6 +3,9 @@
 Numbers say nothing, so the shapes must be those of that order: U-Net blocks on the way down, up, and the middle one
 last, each with its attention to itself, the gate of its feed-forward (where it is trained) and its attention to the
 text; in the text encoder k, v, q and out of each layer. There are no alphas: the scale is 1.
+
+A `.pt` file is a list of up, down, up, down ... in the same order, for the U-Net and the text encoder in files of their
+own: whose it is must show from the shapes too.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from adaptr.errors import ConfigConflict, TensorUnknown, phrases, shown
 from adaptr.foreign import NOTHING, Format, Marks, Supplied
+from adaptr.foreign.seen import LIST, Seen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -54,9 +58,37 @@ class Cloneofsimo(Format):
 
         return dotted.named(self.weights(path), base, self.name, _names, supplied)
 
+    def locate(self, seen: Seen) -> Path | None:
+        return seen.path if seen.container == LIST and seen.path.suffix == ".pt" else super().locate(seen)
+
 
 def _names(shapes: Shapes) -> dict[str, str]:
     """{key: the name that its tensor has by its module's path}. Raises `ConfigConflict` for another order."""
+    return _listed(shapes) if shapes and all(key.isdecimal() for key in shapes) else _numbered(shapes)
+
+
+def _listed(shapes: Shapes) -> dict[str, str]:
+    """The same of a list. Raises `ConfigConflict` unless its shapes are those of one of the two networks."""
+    found = []
+    for part in ("unet", "text_encoder"):
+        keys = {f"{part}:{int(key) // 2}:{('up', 'down')[int(key) % 2]}": key for key in shapes}
+        try:
+            named = _numbered({ours: shapes[key] for ours, key in keys.items()})
+        except ConfigConflict:
+            continue
+        found.append({keys[ours]: name for ours, name in named.items()})
+    if len(found) != 1:
+        raise ConfigConflict(
+            f"the list of {len(shapes)} tensors",
+            verb="has",
+            got="shapes of both of them" if found else "other shapes",
+            want="those of the pairs of a U-Net of Stable Diffusion 1 or 2, or of its text encoder",
+            hint="convert it with the tool that wrote it",
+        )
+    return found[0]
+
+
+def _numbered(shapes: Shapes) -> dict[str, str]:
     numbers: dict[str, set[int]] = {}
     for key in shapes:
         found = _KEY.fullmatch(key)
@@ -79,6 +111,7 @@ def _paths(part: str, numbers: Sequence[int], shapes: Shapes) -> list[str]:
         _require_shapes(layers, shapes)
         return [f"{block}.transformer_blocks.0.{name}" for block, _ in BLOCKS for name, _, _ in layers]
     _require_order(part, numbers, len(numbers) // len(TEXT) * len(TEXT))
+    _require_square(numbers, shapes)
     layers_of_text = range(len(numbers) // len(TEXT))
     return [f"text_model.encoder.layers.{n}.self_attn.{name}" for n in layers_of_text for name in TEXT]
 
@@ -110,6 +143,17 @@ def _require_shapes(layers: Sequence[tuple[str, int, int]], shapes: Shapes) -> N
                 got=f"{tuple(up)} by {tuple(down)}",
                 want=f"`{name}` of width {width}, as it is in the order that the tool had",
                 hint=phrases.AGAIN,
+            )
+
+
+def _require_square(numbers: Sequence[int], shapes: Shapes) -> None:
+    """Raises `ConfigConflict` unless all layers of a text encoder have its one width on both sides."""
+    width = (shapes.get("text_encoder:0:up") or (0,))[0]
+    for number in numbers:
+        up, down = (shapes.get(f"text_encoder:{number}:{side}", ()) for side in ("up", "down"))
+        if len(up) != 2 or len(down) != 2 or up[0] != width or down[1] != width:
+            raise ConfigConflict(
+                f"`text_encoder:{number}`", verb="is", got=f"{up} by {down}", want=f"{width} wide", hint=phrases.AGAIN
             )
 
 

@@ -109,3 +109,64 @@ def test_published_files_are_read_and_go_to_kohya(name: str, shared: Path, tmp_p
     assert len(one.targets) == 192
     path = "unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_out.0"
     torch.testing.assert_close(one[path].dense(), two[path].dense())
+
+
+def listed(folder: Path, tensors: dict[str, Tensor]) -> Path:
+    """The same pairs as the tool saved them at first."""
+    file = folder / "lora.pt"
+    torch.save([torch.nn.Parameter(tensor) for tensor in tensors.values()], file)
+    return file
+
+
+@pytest.mark.parametrize("tensors", [unet(), unet(gated=False), text()], ids=["unet", "ungated", "text"])
+def test_a_list_is_the_same_pairs(tensors: dict[str, Tensor], tmp_path: Path) -> None:
+    (tmp_path / "named").mkdir()
+    file = listed(tmp_path, tensors)
+    assert foreign.of(file).name == "cloneofsimo"
+    one, two = adaptr.load(file), adaptr.load(saved(tmp_path / "named", tensors))
+    assert one.targets == two.targets
+    assert all(torch.equal(one.tensors[key], two.tensors[key]) for key in two.tensors)
+
+
+def without_the_last(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return dict(list(tensors.items())[:-1])
+
+
+def ambiguous() -> dict[str, Tensor]:
+    """As many pairs as a U-Net has, all of one width."""
+    pairs = {n: {f"{n}:up": torch.randn(8, 2), f"{n}:down": torch.randn(2, 8)} for n in range(128)}
+    return {key: tensor for pair in pairs.values() for key, tensor in pair.items()}
+
+
+@pytest.mark.parametrize(
+    ("tensors", "why"),
+    [
+        (without_the_last(unet()), "other shapes"),
+        (without_the_last(text()), "other shapes"),
+        (dict(list(unet().items())[2:]), "other shapes"),
+        ({"a": torch.randn(8), "b": torch.randn(8)}, "other shapes"),
+        (ambiguous(), "shapes of both"),
+    ],
+)
+def test_a_list_of_other_shapes_is_refused(tensors: dict[str, Tensor], why: str, tmp_path: Path) -> None:
+    with pytest.raises(e.ConfigConflict, match=why):
+        adaptr.load(listed(tmp_path, tensors))
+
+
+@pytest.mark.parametrize(
+    ("name", "count", "path"),
+    [
+        ("cloneofsimo-pop-pt/lora_pop.pt", 128, "unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_k"),
+        (
+            "cloneofsimo-kiriko-te-pt/lora_kiriko2.text_encoder.pt",
+            48,
+            "text_encoder.text_model.encoder.layers.11.self_attn.q_proj",
+        ),
+    ],
+)
+def test_published_lists_are_read(name: str, count: int, path: str, shared: Path, tmp_path: Path) -> None:
+    found = adaptr.load(shared / "real" / name)
+    assert len(found.targets) == count
+    assert found[path].dense().norm() > 0
+    adaptr.convert(shared / "real" / name, tmp_path / "kohya.safetensors", to="kohya")
+    assert adaptr.load(tmp_path / "kohya.safetensors").targets.keys() == found.targets.keys()

@@ -75,7 +75,7 @@ def test_hashes_are_of_what_is_written(tmp_path: Path) -> None:
         (["unet.mid_block.resnets.0.conv1", "text_encoder.text_model.encoder.layers.0.mlp.fc1"],
          ["lora_unet_mid_block_resnets_0_conv1", "lora_te_text_model_encoder_layers_0_mlp_fc1"]),
         (["text_encoder.encoder.layers.0.mlp.fc1", "text_encoder_2.encoder.layers.0.mlp.fc1"],
-         ["lora_te1_encoder_layers_0_mlp_fc1", "lora_te2_encoder_layers_0_mlp_fc1"]),
+         ["lora_te1_text_model_encoder_layers_0_mlp_fc1", "lora_te2_text_model_encoder_layers_0_mlp_fc1"]),
         (["transformer.double_blocks.0.img_attn.qkv", "text_encoder_2.encoder.block.0.layer.0.SelfAttention.q"],
          ["lora_unet_double_blocks_0_img_attn_qkv", "lora_te3_encoder_block_0_layer_0_SelfAttention_q"]),
         (["transformer.transformer_blocks.0.attn.to_q"], ["lora_transformer_transformer_blocks_0_attn_to_q"]),
@@ -138,3 +138,40 @@ def test_a_stack_that_only_adds_is_one_file(tmp_path: Path) -> None:
 def test_an_artifact_is_in_no_format_of_one_file() -> None:
     assert "kohya" in foreign.choices()
     assert "kohya" not in foreign.packable()
+
+
+NEW, OLD = "text_encoder.encoder.layers.0.mlp.fc1", "text_encoder.text_model.encoder.layers.0.mlp.fc1"
+
+
+def test_a_text_encoder_of_transformers_5_gets_the_names_that_readers_know(tmp_path: Path) -> None:
+    adaptr.save(one := made(NEW), tmp_path / "a.safetensors")
+    report = adaptr.convert(tmp_path / "a.safetensors", tmp_path / "lora.safetensors", to="kohya")
+    keys = safetensors.torch.load_file(tmp_path / "lora.safetensors")
+    assert {key.partition(".")[0] for key in keys} == {"lora_te_text_model_encoder_layers_0_mlp_fc1"}
+    assert report.notes == ()
+    again = adaptr.load(tmp_path / "lora.safetensors")
+    torch.testing.assert_close(again[NEW].dense(), one[NEW].dense())
+    adaptr.convert(tmp_path / "lora.safetensors", tmp_path / "again.safetensors", to="kohya")
+    assert safetensors.torch.load_file(tmp_path / "again.safetensors").keys() == keys.keys()
+    assert adaptr.load(tmp_path / "again.safetensors").targets.keys() == {NEW}
+
+
+def test_a_file_of_transformers_5_keeps_its_names_and_that_is_said(tmp_path: Path) -> None:
+    file = saved(tmp_path, lora("lora_te_encoder_layers_0_mlp_fc1"))
+    report = adaptr.convert(file, tmp_path / "lora.safetensors", to="kohya")
+    assert "lora_te_encoder_layers_0_mlp_fc1.alpha" in safetensors.torch.load_file(tmp_path / "lora.safetensors")
+    assert "transformers 5" in report.notes[0]
+    assert report.as_dict()["notes"] == report.notes
+
+
+def test_two_names_of_one_layer_of_a_text_encoder_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(e.Unsupported, match="one name"):
+        foreign.get("kohya").write(made(NEW, OLD), tmp_path / "lora.safetensors")
+
+
+def test_that_a_language_model_is_read_back_by_its_base_is_said(tmp_path: Path) -> None:
+    adaptr.save(made("model.layers.0.self_attn.q_proj"), tmp_path / "a.safetensors")
+    report = adaptr.convert(tmp_path / "a.safetensors", tmp_path / "lora.safetensors", to="kohya")
+    assert "--base" in report.notes[0]
+    with pytest.raises(e.TargetNotFound):
+        adaptr.load(tmp_path / "lora.safetensors")

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 import adaptr
 import tiny
@@ -94,6 +96,21 @@ def test_what_is_pushed_is_what_every_command_opens(shelf: Shelf, tmp_path: Path
     assert adaptr.inspect("registry.test/acme/style:1.2").method == "lora"
     made = adaptr.compose([(REF, 0.5), (str(file(tmp_path / "b.adaptr.safetensors", 2)), 0.5)])
     assert made.adapter.lineage["parents"][0]["digest"] == adaptr.inspect(a).file_digest
+
+
+@pytest.mark.filterwarnings("ignore::adaptr.errors.WeightsIgnored")
+@pytest.mark.parametrize("form", ["adaptr", "peft"])
+def test_learned_words_go_along_with_their_adapter(form: str, shelf: Shelf, tmp_path: Path) -> None:
+    folder = tmp_path / "style"
+    a = file(tmp_path / "a.adaptr.safetensors")
+    adaptr.convert(a, folder / "a.adaptr.safetensors" if form == "adaptr" else folder, to=form)
+    save_file({"<s1>": torch.randn(8)}, folder / "learned_embeds.safetensors")
+    adaptr.push(folder, REF)
+    adaptr.pull(REF, tmp_path / "pulled")
+    words = Path("learned_embeds.safetensors")
+    assert (tmp_path / "pulled" / words).read_bytes() == (folder / words).read_bytes()
+    assert adaptr.inspect(tmp_path / "pulled").beside == (words.name,)
+    assert adaptr.load(tmp_path / "pulled").targets.keys() == adaptr.load(a).targets.keys()
 
 
 def test_a_push_that_is_refused_names_nothing_here(shelf: Shelf, tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ def _blocks(report: ConvertReport) -> Iterator[show.Block]:
             "method": f"{report.method}, {report.targets} targets, {report.tensors} tensors",
             "tensors": f"{len(report.kept)} under the same name, {len(report.renamed)} renamed",
             "lost": report.lost or "nothing",
-            "note": "targets are numbered layers; give --base to name them" if report.unplaced else "",
+            "note": ["targets are numbered layers; give --base to name them"] * report.unplaced + [*report.notes],
             "left out": [f"{name} (weights beside the adapter)" for name in report.beside],
             "digest": report.digest,
         }

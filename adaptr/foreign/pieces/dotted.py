@@ -108,7 +108,7 @@ def named(
     """The same of a tool whose names are no paths. `names`: from shapes by key to {key: a name with its module's
     path}; keys that it leaves out are no part of the adapter. `unsaid`: the scale 1, or None where there are alphas.
     """
-    tensors, shapes, metadata = contents(weights)
+    tensors, shapes, metadata = contents(weights, numbered=True)
     shapes = words.without(weights, shapes)
     called = names(shapes)
     keys = {name: key for key, name in called.items()}

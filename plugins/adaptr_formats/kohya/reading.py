@@ -14,8 +14,8 @@ from adaptr.foreign import NOTHING, Supplied, placing, saving, words
 from adaptr.foreign.pieces import alphas, assembling, low_rank, lycoris
 from adaptr.foreign.pieces.module import ALPHA, Module
 from adaptr.foreign.stored import contents
+from adaptr_formats.kohya import called, split
 from adaptr_formats.kohya import keys as names
-from adaptr_formats.kohya import split
 
 if TYPE_CHECKING:
     from torch import nn
@@ -35,7 +35,7 @@ def read(weights: Path, base: BaseModel | None = None, supplied: Supplied = NOTH
     shapes = words.without(weights, shapes)
     _require_static(metadata)
     groups = names.grouped(shapes)
-    paths = names.paths(groups, model)
+    paths = {name: called.as_named(path, metadata) for name, path in names.paths(groups, model).items()}
     prefixes = {path.partition(".")[0]: prefix for (prefix, _), path in paths.items()}
     modules = {
         paths[name]: replace(_module(paths[name], slots, shapes, tensors, model), supplied=supplied)
@@ -46,7 +46,8 @@ def read(weights: Path, base: BaseModel | None = None, supplied: Supplied = NOTH
     split.warn(modules.values())
     _warn_of_ranks(modules)
     kept = {
-        "metadata": {name: said for name, said in metadata.items() if name != saving.ABOUT},
+        "metadata": {name: said for name, said in metadata.items() if name not in (saving.ABOUT, called.CLIP)},
+        called.CLIP: any(called.NEW_CLIP.match("_".join(name)) for name in groups),
         "prefixes": prefixes,
         ALPHA: _dtype(modules),
     }

@@ -7,18 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptr.adapter import kinds
-from adaptr.errors import AdaptrError, Unsupported, phrases
+from adaptr.errors import Unsupported, phrases
 from adaptr.files import replacing
 from adaptr.foreign import Written, same, saving
 from adaptr.foreign.pieces import alphas
 from adaptr.foreign.pieces.dense import BIAS, WEIGHT
-from adaptr.foreign.pieces.dotted import COMPONENTS
-from adaptr.foreign.pieces.image_models import DIFFUSERS
 from adaptr.foreign.pieces.low_rank import DOWN, MAGNITUDE, UP
 from adaptr.foreign.pieces.module import ALPHA
 from adaptr.format.io import stored_of
-from adaptr_formats.kohya import hashes
-from adaptr_formats.kohya import keys as names
+from adaptr_formats.kohya import called, hashes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -53,7 +50,7 @@ def save(adapter: Adapter, out: Path, force: bool) -> Written:
     """Write one file. Raises `Unsupported` for layers that such a file can't have, or names that stand for others."""
     kept = adapter.foreign.get("kohya", {})
     found: dict[str, tuple[str, Tensor | Same]] = {}
-    flats = _flats(adapter, kept.get("prefixes", {}))
+    flats = called.flats(adapter, kept)
     tensors: dict[str, Tensor | Same] = {}
     for part in map(saving.plain, _parts(adapter)):
         for path, target in part.targets.items():
@@ -62,11 +59,12 @@ def save(adapter: Adapter, out: Path, force: bool) -> Written:
             tensors |= made
             found |= {f"{path}:{name}": (f"{flats[path]}.{slot}", made[f"{flats[path]}.{slot}"])
                       for name, slot in SLOTS[part.method].items() if f"{flats[path]}.{slot}" in made}  # fmt: skip
-    metadata = {"format": "pt", **kept.get("metadata", {}), saving.ABOUT: saving.about(adapter)}
+    said = kept.get("metadata", {})
+    metadata = {"format": "pt", **said, **called.renamed(flats), saving.ABOUT: saving.about(adapter)}
     with replacing(out, force) as file:
         saving.write(file, tensors, hashes.renewed(tensors, metadata))
     own = {_bare(key): key for key in adapter.tensors}
-    return Written(out, {own[key]: name for key, (name, _) in found.items() if key in own})
+    return Written(out, {own[key]: name for key, (name, _) in found.items() if key in own}, notes=called.notes(flats))
 
 
 def _bare(key: str) -> str:
@@ -101,58 +99,6 @@ def _require_method(method: str, *no: str) -> None:
             f"kohya's files have no `{method}`" + (" in a stack" if no else ""),
             hint=f"they can hold {phrases.listed(SLOTS)}",
         )
-
-
-# ---------------------------------------------------------------- names
-
-
-def _flats(adapter: Adapter, prefixes: Mapping[str, str]) -> dict[str, str]:
-    """What each module is called. Raises `Unsupported` where a name would be read as another's."""
-    paths = [target.path for _, target in adapter.all_targets]
-    pairs = {path: _flat(path, paths, prefixes) for path in paths}
-    back: dict[tuple[str, str], str] = {}
-    for path, pair in pairs.items():
-        if back.setdefault(pair, path) != path:
-            raise Unsupported(f"`{path}` and `{back[pair]}` would have one name, `{'_'.join(pair)}`", hint=phrases.OWN)
-    known = {pair: path for pair, path in back.items() if path.partition(".")[0] in COMPONENTS}
-    if len(known) == len(back):
-        _require_readable(known)
-    return {path: "_".join(pair) for path, pair in pairs.items()}
-
-
-def _require_readable(known: Mapping[tuple[str, str], str]) -> None:
-    try:
-        read = names.paths(known, None)
-    except AdaptrError as error:
-        raise Unsupported(f"kohya's files have no name for a module: {error.fact}", hint=phrases.OWN) from None
-    for pair, path in known.items():
-        if read[pair] != path:
-            raise Unsupported(f"`{path}` would be read as `{read[pair]}`", hint=phrases.OWN)
-
-
-def _flat(path: str, paths: list[str], prefixes: Mapping[str, str]) -> tuple[str, str]:
-    """(prefix, name): as the adapter had it, else as sd-scripts has it for such a model, else LyCORIS's."""
-    component, _, rest = path.partition(".")
-    inner = rest if component in COMPONENTS else path
-    return prefixes.get(component) or _prefix(component, inner, paths), inner.replace(".", "_")
-
-
-def _prefix(component: str, inner: str, paths: list[str]) -> str:
-    root = inner.partition(".")[0]
-    if component in ("unet", "transformer"):
-        return "lora_transformer" if component == "transformer" and root in DIFFUSERS.roots else "lora_unet"
-    starts = {path.partition(".")[0] for path in paths}
-    flux = any(path.startswith(("transformer.double_blocks", "transformer.single_")) for path in paths)
-    several = "text_encoder_2" in starts or "transformer" in starts
-    called = {
-        "text_encoder": "lora_te1" if several else "lora_te",
-        "text_encoder_2": "lora_te3" if flux else "lora_te2",
-        "text_encoder_3": "lora_te3",
-    }
-    return called.get(component, "lycoris")
-
-
-# ---------------------------------------------------------------- tensors
 
 
 def _module(part: Adapter, path: str, target: Target, dtype: str) -> Iterator[tuple[str, Tensor | Same]]:
