@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 SCALE = ".scale"
 #: What the names of all end in that belong to another tensor.
 BESIDE = (SCALE, *packed.BLOCKS)
+#: What the name of a tensor's other indices ends in, along the axis on which both are not as long.
+REST = ".rest"
 
 
 def dequantize(stored: Mapping[str, Tensor]) -> Tensors:
@@ -29,7 +31,29 @@ def dequantize(stored: Mapping[str, Tensor]) -> Tensors:
             found[name] = packed.values(tensor, stored[name + suffix], suffix)
         else:
             found[name] = wide(tensor) if scale is None else tensor.float() * scale
-    return found
+    return Tensors({name: _joined(name, found) for name in found if not name.endswith(REST)})
+
+
+def _joined(name: str, found: Tensors) -> Tensor:
+    import torch
+
+    if name + REST not in found:
+        return found[name]
+    pieces = (found[name], found[name + REST])
+    axis = axis_of(*(tuple(piece.shape) for piece in pieces))
+    assert axis is not None, "the reader and the writer see to that"
+    return torch.cat(pieces, axis)
+
+
+def axis_of(one: packed.Shape, other: packed.Shape) -> int | None:
+    """The one axis on which the two pieces of a tensor are not as long; None where there are more, or none."""
+    apart = [i for i, (n, m) in enumerate(zip(one, other, strict=False)) if n != m]
+    return apart[0] if len(one) == len(other) and len(apart) == 1 else None
+
+
+def joined(one: packed.Shape, other: packed.Shape, axis: int) -> packed.Shape:
+    """The shape of a tensor in two pieces."""
+    return (*one[:axis], one[axis] + other[axis], *one[axis + 1 :])
 
 
 def shapes(stored: Mapping[str, packed.Shape]) -> dict[str, packed.Shape]:
@@ -40,4 +64,6 @@ def shapes(stored: Mapping[str, packed.Shape]) -> dict[str, packed.Shape]:
         axis = packed.axis_of(shape, stored[name + suffix], packed.BLOCKS[suffix]) if suffix else None
         if not name.endswith(BESIDE):
             found[name] = shape if axis is None else packed.shape_of(shape, axis)
-    return found
+    rests = {name: found.pop(name + REST) for name in [*found] if name + REST in found}
+    axes = {name: axis_of(found[name], rest) for name, rest in rests.items()}
+    return found | {name: joined(found[name], rests[name], axis) for name, axis in axes.items() if axis is not None}

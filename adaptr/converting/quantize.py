@@ -68,14 +68,17 @@ class QuantizeReport:
         return asdict(self)
 
 
-def quantize(adapter: Given, scheme: str | None = None, *, error: float | None = None) -> Adapter:
+def quantize(
+    adapter: Given, scheme: str | None = None, *, error: float | None = None, by_rank: bool = False
+) -> Adapter:
     """The adapter stored in `scheme`: fp16, bf16, int8, fp8, nf4 or int4-g32; or each target in the smallest of them
-    whose `error` is at most this, relative: 0.01 of the change that the target makes.
+    whose `error` is at most this, relative: 0.01 of the change that the target makes. `by_rank`: where that is a
+    product of two factors, also with more bits for its larger singular directions, of which the factors are then made.
 
     What it cost is in its `quantization` (decision 0016). Raises `UsageError` for both or neither, `Unsupported` where
     the scheme makes nothing of it smaller, `NotPossible` where no scheme is within the error, `NonFinite`.
     """
-    return _quantized(open_adapter(one(adapter)), scheme, error)
+    return _quantized(open_adapter(one(adapter)), scheme, error, by_rank)
 
 
 def quantize_file(
@@ -84,6 +87,7 @@ def quantize_file(
     scheme: str | None = None,
     *,
     error: float | None = None,
+    by_rank: bool = False,
     force: bool = False,
 ) -> QuantizeReport:
     """Write the adapter at `source` as `quantize` makes it, and say what it cost where."""
@@ -91,8 +95,9 @@ def quantize_file(
     what = one(source)
     place = placed_as(None, Path(out), force, reads(what))
     found = open_adapter(what)
-    made = _quantized(found, scheme, error)
-    asked = {name: value for name, value in (("scheme", scheme), ("error", error)) if value is not None}
+    made = _quantized(found, scheme, error, by_rank)
+    said = {"scheme": scheme, "error": error, "by_rank": by_rank or None}
+    asked = {name: value for name, value in said.items() if value is not None}
     lineage = {"operation": "quantize", "arguments": asked, "parents": [of_opened(found)]}
     file = write(made.replace(lineage=lineage), place, force)
     return QuantizeReport(
@@ -111,18 +116,20 @@ def quantize_file(
     )
 
 
-def _quantized(found: Opened, scheme: str | None, error: float | None) -> Adapter:
+def _quantized(found: Opened, scheme: str | None, error: float | None, by_rank: bool) -> Adapter:
     if (scheme is None) == (error is None):
         raise UsageError(
             "one of a scheme and an error says how small",
             want=f"one of {', '.join(SCHEMES)}, or the error that is allowed",
             hint="give `--scheme nf4`, or `--error 1%` for the smallest scheme of each target within it",
         )
+    if by_rank and error is None:
+        raise UsageError("`by_rank` is a way to keep within an error", hint="say which: `--error 1%`")
     require_finite(found)
     if error is not None:
         if not 0 < error < 1:
             raise BadConfig("`error`", got=error, want="above 0 and below 1, such as 0.01 or 1%")
-        return within(found.adapter.held(), error)
+        return within(found.adapter.held(), error, by_rank)
     made: Adapter = plugins.hooks(found.adapter.method).quantize(adapter=found.adapter, scheme=scheme)
     require_some(made, str(scheme))
     return made

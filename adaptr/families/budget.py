@@ -9,24 +9,23 @@ from typing import TYPE_CHECKING
 from adaptr import plugins
 from adaptr.adapter import keys
 from adaptr.errors import NonFinite, NotPossible
-from adaptr.families import composite, fidelity
-from adaptr.families.encoding import SCHEMES
+from adaptr.families import composite, directions, fidelity
+from adaptr.families.encoding import MIXED, SCHEMES
 
 if TYPE_CHECKING:
     from adaptr.adapter import Adapter
     from adaptr.families.base import Method
 
-#: What the scheme is called where it is not the same everywhere.
-MIXED = "mixed"
 #: Bytes of a tensor's entry in a header, beside its key.
 ENTRY = 60
 
 
-def within(adapter: Adapter, error: float) -> Adapter:
+def within(adapter: Adapter, error: float, by_rank: bool = False) -> Adapter:
     """`adapter`, each target in the scheme that takes the fewest bytes with at most this error, or as it is.
 
-    `error` is of what `quantization["of"]` says. Of a sum of parts, which may nearly cancel, each part gets less until
-    the sum is within it. Raises `NotPossible` for what has a larger error already, or can't be smaller.
+    `by_rank`: also with more bits for its larger singular directions, where it is a product of factors. `error` is of
+    what `quantization["of"]` says. Of a sum of parts, which may nearly cancel, each part gets less until the sum is
+    within it. Raises `NotPossible` for what has a larger error already, or can't be smaller.
     """
     if _first(adapter) > error:
         raise NotPossible(
@@ -35,7 +34,7 @@ def within(adapter: Adapter, error: float) -> Adapter:
             want=f"at most {error}",
             hint="quantise what it was made from",
         )
-    made = _of_parts(adapter, error) if adapter.parts else _of_targets(adapter, error)
+    made = _of_parts(adapter, error, by_rank) if adapter.parts else _of_targets(adapter, error, by_rank)
     if _size(made) >= _size(adapter):
         raise NotPossible(
             f"no scheme makes `{adapter.label}` smaller with an error of at most {error}", hint="allow a larger one"
@@ -48,21 +47,22 @@ def _first(adapter: Adapter) -> float:
     return float(adapter.quantization.get("error", 0.0))
 
 
-def _of_parts(adapter: Adapter, error: float) -> Adapter:
+def _of_parts(adapter: Adapter, error: float, by_rank: bool) -> Adapter:
     each = error
     while True:
-        part = partial(_of_targets, error=each)
+        part = partial(_of_targets, error=each, by_rank=by_rank)
         made = composite.requantized(plugins.method(adapter.method), adapter, MIXED, part)
         if made.quantization["error"] <= error:
             return made
         each /= 2
 
 
-def _of_targets(adapter: Adapter, error: float) -> Adapter:
+def _of_targets(adapter: Adapter, error: float, by_rank: bool) -> Adapter:
     method = plugins.method(adapter.method)
     chosen, tensors = set(), dict(adapter.tensors)
     for one in _alone(method, adapter):
-        scheme, best = min(_candidates(one, error), key=lambda found: _size(found[1]))
+        candidates = [*_candidates(one, error), *(directions.within(method, one, error) if by_rank else ())]
+        scheme, best = min(candidates, key=lambda found: _size(found[1]))
         chosen.add(scheme)
         for key in one.tensors:
             del tensors[key]

@@ -101,6 +101,8 @@ ENCODERS: dict[str, Encode] = {
     **{scheme: partial(_packed, suffix=suffix) for suffix, scheme in _PACKED.items()},
 }
 SCHEMES = (*CASTS, *ENCODERS)
+#: What the scheme is called where it is not the same everywhere.
+MIXED = "mixed"
 _STORED = {"torch.float16": "fp16", "torch.bfloat16": "bf16", "torch.int8": "int8", "torch.float8_e4m3fn": "fp8"}
 
 

@@ -41,7 +41,7 @@ def quantize(method: Method, adapter: Adapter, scheme: str) -> Adapter:
             if not method.params[name].trains:  # places and seeds of projections mean nothing when rounded
                 tensors[key] = tensor
                 continue
-            stored = encoding.stored(tensor, scheme, _own_axes(method, name, target))
+            stored = encoding.stored(tensor, scheme, own_axes(method, name, target))
             _require_finite(key, scheme, tensor, *stored.values())
             tensors.update({f"{key}{suffix}": value for suffix, value in stored.items()})
     made = adapter.replace(tensors=tensors, quantization={"scheme": scheme})
@@ -66,7 +66,7 @@ def _require_finite(key: str, scheme: str, *tensors: Tensor) -> None:
         )
 
 
-def _own_axes(method: Method, name: str, target: Target) -> tuple[int, ...]:
+def own_axes(method: Method, name: str, target: Target) -> tuple[int, ...]:
     """The axes of a tensor whose indices have numbers of their own: the rank's and the experts', else the first."""
     tokens = method.params[name].tokens(vars(method.config(target.config)))
     ranks = [i for i, token in enumerate(tokens) if token not in SIDES and not token.isdigit()]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from adaptr import errors as e
 from adaptr import plugins
 from adaptr.adapter import REPLACED, Adapter, Target
-from adaptr.adapter.dequantize import BESIDE
+from adaptr.adapter.dequantize import BESIDE, REST
 from adaptr.errors import phrases, shown
 from adaptr.format import quantized
 from adaptr.format.header import Entry, Header
@@ -112,8 +112,8 @@ def _explained(method: Method, path: str, own: Entries, shared: Entries) -> None
     """Raises `TensorUnexpected` where a target has what all share, or the adapter what each target has."""
     for found, where, other in ((own, path, ""), (shared, "", "<target>")):
         for name in found:
-            owner, dot, _ = name.rpartition(".")
-            param = method.params.get(owner if dot and name.endswith(BESIDE) else name)
+            owner = name.rpartition(".")[0] if name.endswith(BESIDE) else name
+            param = method.params.get(owner.removesuffix(REST))
             if param is not None and param.shared != (found is shared):
                 key = f"{shown(where)}:{shown(name)}"
                 raise e.TensorUnexpected(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from adaptr import errors as e
 from adaptr.adapter import WHOLE, Adapter, Base, Part, Target, kinds
+from adaptr.adapter.dequantize import REST
 from adaptr.adapter.packed import BLOCKS
 from adaptr.errors import phrases, shown
 from adaptr.format import again, canonical
@@ -57,7 +58,7 @@ def document(adapter: Adapter) -> dict[str, Any]:
 
 def _features(adapter: Adapter) -> set[str]:
     replaced = any(key.endswith(WHOLE) for key in adapter.tensors)
-    packed = adapter.quantization and any(key.endswith(tuple(BLOCKS)) for key in adapter.tensors)
+    packed = adapter.quantization and any(key.endswith((*BLOCKS, REST)) for key in adapter.tensors)
     used: dict[str, Any] = {"memory": adapter.memory, "parts": adapter.parts, "quantized": adapter.quantization}
     used |= {"packed": packed, "replaced": replaced}
     return {name for name, value in used.items() if value}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from adaptr import errors as e
 from adaptr.adapter import packed
-from adaptr.adapter.dequantize import BESIDE, SCALE
+from adaptr.adapter.dequantize import BESIDE, REST, SCALE, axis_of, joined
 from adaptr.errors import phrases, shown
 from adaptr.format.header import Entry
 
@@ -22,16 +22,40 @@ def as_floats(path: str, here: dict[str, Entry]) -> dict[str, Entry]:
     for name in here:
         if name.endswith(BESIDE):
             _require_owner(path, name, here)
-    return {name: _as_float(path, name, here) for name in here if not name.endswith(BESIDE)}
+    found = {name: _as_float(path, name, here) for name in here if not name.endswith(BESIDE)}
+    for name in [one for one in found if one.endswith(REST)]:
+        rest, owner = found.pop(name), name.removesuffix(REST)
+        if owner not in found or owner.endswith(REST):
+            raise _ownerless(path, name, "rest")
+        found[owner] = _whole(f"{shown(path)}:{shown(name)}", found[owner], rest)
+    return found
+
+
+def _ownerless(path: str, name: str, what: str) -> e.TensorUnexpected:
+    return e.TensorUnexpected(
+        f"`{shown(path)}:{shown(name)}` is the {what} of a tensor that is not there", hint=phrases.AGAIN
+    )
+
+
+def _whole(key: str, first: Entry, rest: Entry) -> Entry:
+    """A tensor of which the other indices of one axis are stored apart. Raises `ShapeError`."""
+    axis = axis_of(first.shape, rest.shape)
+    if axis is None:
+        raise e.ShapeError(
+            f"`{key}`",
+            verb="has shape",
+            got=rest.shape,
+            want=f"that of {first.shape} but on one axis",
+            hint=phrases.AGAIN,
+        )
+    return first._replace(shape=joined(first.shape, rest.shape, axis))
 
 
 def _require_owner(path: str, name: str, here: dict[str, Entry]) -> None:
     owner = name.rpartition(".")[0]
     what = name[len(owner) + 1 :]
     if owner not in here or owner.endswith(BESIDE):
-        raise e.TensorUnexpected(
-            f"`{shown(path)}:{shown(name)}` is the {what} of a tensor that is not there", hint=phrases.AGAIN
-        )
+        raise _ownerless(path, name, what)
     first = next(suffix for suffix in BESIDE if owner + suffix in here)
     if name != owner + first:
         raise e.TensorUnexpected(

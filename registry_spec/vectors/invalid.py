@@ -173,6 +173,12 @@ def packed() -> Iterator[tuple[str, bytes]]:
     yield "shape_error--blocks_whole", pack(manifest, {**codes, f"{Q}:A.absmax": f32(2, 18), **B})
     yield "shape_error--blocks_dtype", pack(manifest, {**codes, f"{Q}:A.absmax": raw("I32", 2, 1), **B})
     yield "shape_error--codes_dtype", pack(manifest, {f"{Q}:A": raw("F8_E4M3", 2, 18), **blocks, **B})
+    B, rest = {f"{Q}:B": f32(4, 2)}, {f"{Q}:A": f32(1, 36), f"{Q}:A.rest": raw("F16", 2, 36)}
+    yield "shape_error--rest", pack(manifest, {**rest, **B})
+    yield "shape_error--rest_axes", pack(manifest, {**rest, f"{Q}:A.rest": f32(2, 35), **B})
+    yield "shape_error--rest_as_long", pack(manifest, {**rest, f"{Q}:A.rest": f32(1, 36), **B})
+    yield "tensor_unexpected--rest", pack(manifest, {f"{Q}:A": f32(2, 36), **B, f"{Q}:C.rest": f32(1, 1)})
+    yield "tensor_unexpected--rest_of_rest", pack(manifest, {**rest, f"{Q}:A.rest.rest": f32(1, 36), **B})
     yield "shape_error--codes", pack(manifest, {f"{Q}:A": raw("U8", 2, 17), **blocks, **B})
 
 

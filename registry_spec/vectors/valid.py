@@ -73,6 +73,17 @@ def packed() -> bytes:
     return pack(manifest, {**tensors, "up:A": raw("F8_E4M3", 3, 36), "up:A.scale": f32(3, 1), "up:B": f32(70, 3)})
 
 
+def two_pieces() -> bytes:
+    """Factors of which the first two indices of the rank are stored in one way and the third in another."""
+    config = {**LORA, "r": 3}
+    manifest = lora(requires=["packed", "quantized"], quantization={"scheme": "mixed", "error": 0.1, "of": "delta"})
+    target = {"kind": "linear", "shape": [4, 36], "config": config}
+    manifest |= {"method": {"name": "lora", "version": 1, "config": config}, "targets": {Q: target}}
+    tensors = {f"{Q}:A": raw("I8", 2, 36), f"{Q}:A.scale": f32(2, 1)}
+    tensors |= {f"{Q}:A.rest": raw("U8", 1, 18), f"{Q}:A.rest.step": f32(1, 2)}
+    return pack(manifest, {**tensors, f"{Q}:B": raw("F16", 4, 2), f"{Q}:B.rest": f32(4, 1)})
+
+
 def replaced() -> bytes:
     return pack(lora(requires=["replaced"]), {**factors(), "lm_head.weight:=": raw("BF16", 5, 3)})
 
@@ -142,6 +153,7 @@ def vectors() -> dict[str, bytes]:
         "composite_mam": mam(),
         "quantized_int8": int8(),
         "quantized_packed": packed(),
+        "quantized_two_pieces": two_pieces(),
         "quantized_bf16": pack(
             lora(requires=["quantized"], quantization={"scheme": "bf16", "error": 0.001}),
             {f"{Q}:A": raw("BF16", 2, 3), f"{Q}:B": raw("BF16", 4, 2)},

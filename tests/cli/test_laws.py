@@ -41,7 +41,7 @@ WORKS = {
     "methods": "lora",
     "pull": "file://HERE/layout#a -o out",
     "push": "a.safetensors file://HERE/other#a",
-    "quantize": "a.safetensors --error 5% -o out.safetensors",
+    "quantize": "a.safetensors --error 5% --by-rank -o out.safetensors",
     "resize": "a.safetensors --rank 1 -o out.safetensors",
     "rm": "a:1",
     "search": "lora",

@@ -199,7 +199,7 @@ def test_random_manifests(text):
         manifest.adapter(document, {})
 
 
-@pytest.mark.parametrize("name", ["minimal_lora", "quantized_int8", "quantized_packed"])
+@pytest.mark.parametrize("name", ["minimal_lora", "quantized_int8", "quantized_packed", "quantized_two_pieces"])
 def test_every_flip_of_a_bit_in_the_header_is_refused_or_another_adapter(name, tmp_path):
     """What is still read is written back as it was read, or says something else about the same bytes."""
     raw = VALID[name]

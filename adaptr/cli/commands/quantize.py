@@ -33,6 +33,7 @@ def _share(ctx: click.Context, _: click.Parameter, text: str | None) -> float | 
     "adaptr quantize style.safetensors --scheme int8 -o style-8.safetensors",
     "adaptr quantize ./peft-folder --scheme nf4 -o style-4.safetensors",
     "adaptr quantize style.safetensors --error 1% -o small.safetensors",
+    "adaptr quantize style.safetensors --error 2% --by-rank -o small.safetensors",
     summary=SUMMARY,
 )
 @click.argument("source", metavar="ADAPTER", type=click.Path())
@@ -44,6 +45,7 @@ def _share(ctx: click.Context, _: click.Parameter, text: str | None) -> float | 
     metavar="SHARE",
     help="Instead of a scheme, the smallest for each target that changes no more of what it does: 1%.",
 )
+@click.option("--by-rank", is_flag=True, help="With --error, keep more bits of a LoRA's larger singular directions.")
 @reading.options("source")
 def command(output: Output, source: str, **given: Any) -> None:
     """OUT is loaded, attached, merged and served like any adapter. The error is measured on what each target does, and
