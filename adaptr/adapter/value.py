@@ -87,6 +87,18 @@ class Adapter(Summand):
         names = (key.rpartition(":")[2] for key in self._keys_at.get(path, ()))
         return Tensors({**{name: self.tensors[f"{path}:{name}"] for name in names}, **self._shared})
 
+    def floats(self) -> Adapter:
+        """The same adapter with the numbers that its tensors stand for, none of them quantised."""
+        if not self.quantization:
+            return self
+        made = {key: tensor for key, tensor in self.tensors.items() if key.endswith(f":{REPLACED}")}
+        for path, here in self._keys_at.items():
+            stored = {key.rpartition(":")[2]: self.tensors[key] for key in here}
+            made |= {f"{path}:{name}": tensor for name, tensor in dequantize.dequantize(stored).items()}
+        for name in self.parts:
+            made |= {keys.in_part(key, name): tensor for key, tensor in self.part(name).floats().tensors.items()}
+        return dataclasses.replace(self, tensors=made, quantization={})
+
     def shapes(self, path: str) -> dict[str, tuple[int, ...]]:
         """The shapes of the tensors at a target, from the file's header where they are in a file."""
         shape = getattr(self.tensors, "shape", lambda key: tuple(self.tensors[key].shape))

@@ -241,20 +241,10 @@ def _whole(strategy: Strategy, cfg: object, given: Sequence[Parent], recipe: Rec
             )
     weight = weights({}, recipe, strategy, given)
     strengths = [weight(n, "") for n in range(len(given))]
-    made = strategy.whole([_dequantized(parent.adapter) for parent in given], strengths, cfg)
+    made = strategy.whole([parent.adapter.floats() for parent in given], strengths, cfg)
     parts = {n: parent.adapter.replaced for n, parent in enumerate(given) if parent.weight != 0}
     whole = beside.replaced(parts, weight, recipe.replaced, made.targets)
     return made.replace(tensors={**made.tensors, **{f"{path}:=": tensor for path, tensor in whole.items()}})
-
-
-def _dequantized(adapter: Adapter) -> Adapter:
-    """The adapter with floats for its quantised tensors."""
-    if not adapter.quantization:
-        return adapter
-    own = plugins.method(adapter.method)
-    tensors = {own.key(path, name): t for path in adapter.targets for name, t in adapter.at(path).items()}
-    parts = adapter.with_parts({name: _dequantized(adapter.part(name)) for name in adapter.parts})
-    return parts.replace(tensors={**tensors, **parts.tensors}, quantization={})
 
 
 def _report(

@@ -22,7 +22,9 @@ class Host:
     def train(self, model: nn.Module, adapter: Adapter) -> Session:
         from adaptr import host
 
-        return host.train(model, plugins.method(adapter.method), adapter)
+        method = plugins.method(adapter.method)
+        # what learns are numbers: beside the scales of what was there, they would be read as others
+        return host.train(model, method, adapter.floats() if method.trains_parts else adapter)
 
     def apply(self, model: nn.Module, adapter: Adapter, weight: float) -> Handle:
         from adaptr import host

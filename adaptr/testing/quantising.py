@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import adaptr
+from adaptr import plugins
 from adaptr.adapter import Adapter
 from adaptr.errors import Unsupported
 from adaptr.families.encoding import SCHEMES
 from adaptr.testing.closeness import bits_equal, error_of_change, relative, tensor_pairs
 from adaptr.testing.merging import mergeable, merged
-from adaptr.testing.samples import floats, trained
+from adaptr.testing.samples import trained
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -44,7 +45,7 @@ class QuantisingLaws:
             assert truth <= small.quantization["error"] <= 2 * truth, truth
             with adaptr.attach(model, small):
                 attached = self.output(model)
-            with adaptr.attach(model, floats(small)):
+            with adaptr.attach(model, small.floats()):
                 assert bits_equal(self.output(model), attached), f"`{scheme}` is not what it stands for"
             assert bool(attached.isfinite().all())
 
@@ -55,14 +56,25 @@ class QuantisingLaws:
         adapter = self.adapter(model)
         for scheme, small in quantised(adapter).items():
             adaptr.save(small, tmp_path / f"{scheme}.safetensors")
-            loaded, plain = read(tmp_path / f"{scheme}.safetensors"), floats(small)
+            loaded, plain = read(tmp_path / f"{scheme}.safetensors"), small.floats()
             assert loaded.quantization == small.quantization
-            again = floats(loaded).tensors
+            again = loaded.floats().tensors
             assert again.keys() == plain.tensors.keys()
             assert all(bits_equal(again[key], tensor) for key, tensor in plain.tensors.items()), scheme
             if mergeable(adapter):
                 stored, meant = (self.output(merged(model, [(one, 1.0)])) for one in (loaded, plain))
                 assert bits_equal(stored, meant), scheme
+
+    def test_law_23_quantised_it_is_trained_from_what_it_stands_for(self) -> None:
+        model = self.model()
+        small = list(quantised(self.adapter(model)).values())[-1]
+        with adaptr.train(model, small) as session:
+            began = session.adapted()
+        learns = plugins.method(small.method).trains_parts
+        wanted = small.floats() if learns else small
+        assert began.quantization == wanted.quantization
+        assert {*wanted.tensors} == {*began.tensors}
+        assert all(bits_equal(began.tensors[key], tensor) for key, tensor in wanted.tensors.items())
 
 
 def quantised(adapter: Adapter) -> dict[str, Adapter]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from adaptr import plugins
-from adaptr.adapter import REPLACED, WHOLE, Adapter, keys, numel
+from adaptr.adapter import WHOLE, Adapter, numel
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -76,16 +76,6 @@ def trained(adapter: Adapter) -> Iterator[Tensor]:
         params = plugins.method(one.method).params
         for path in one.targets:
             yield from (tensor for name, tensor in one.at(path).items() if params[name].trains)
-
-
-def floats(adapter: Adapter) -> Adapter:
-    """A quantised adapter with the floats that its tensors stand for, and nothing said of it."""
-    own = plugins.method(adapter.method)
-    made = {own.key(path, name): t for path in adapter.targets for name, t in adapter.at(path).items()}
-    made |= {f"{path}:{REPLACED}": tensor for path, tensor in adapter.replaced.items()}
-    for name in adapter.parts:
-        made |= {keys.in_part(key, name): tensor for key, tensor in floats(adapter.part(name)).tensors.items()}
-    return adapter.replace(tensors=made, quantization={})
 
 
 def count(adapter: Adapter) -> int:

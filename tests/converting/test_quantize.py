@@ -18,7 +18,7 @@ from adaptr.format import digest
 from adaptr.testing import assert_close, logits
 from adaptr.testing.closeness import bits_equal, error_of_change
 from adaptr.testing.quantising import quantised
-from adaptr.testing.samples import floats, shaken
+from adaptr.testing.samples import shaken
 
 METHODS = [name for name in plugins.builtin_files() if not plugins.method(name).can.over]
 
@@ -68,7 +68,7 @@ USES: dict[str, Callable[[Adapter, Path], Any]] = {
 @pytest.mark.parametrize("use", USES)
 def test_what_is_made_of_it_is_what_is_made_of_its_numbers(use: str, method: str, tmp_path: Path) -> None:
     small = smallest(made(method))
-    mine, meant = (answers(lambda one: USES[use](one, tmp_path), given) for given in (small, floats(small)))
+    mine, meant = (answers(lambda one: USES[use](one, tmp_path), given) for given in (small, small.floats()))
     assert type(mine) is type(meant)
     assert mine is meant or same(mine, meant)
     assert not isinstance(mine, Adapter) or not mine.quantization, "what is computed anew is not quantised"
@@ -85,7 +85,7 @@ def test_it_differs_from_its_original_by_what_it_declares(method: str) -> None:
         return
     assert not report.same_change
     assert error_of_change(adapter, small) <= small.quantization["error"]
-    assert adaptr.diff(floats(small), small).same_change
+    assert adaptr.diff(small.floats(), small).same_change
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -94,7 +94,7 @@ def test_a_stack_of_it_is_a_stack_of_its_numbers(method: str) -> None:
     if small.parts:
         pytest.skip("what is made of parts is no part of a stack")
     outputs = []
-    for one in (small, floats(small)):
+    for one in (small, small.floats()):
         stack = adaptr.stack(model, {"a": one})
         outputs.append(output(model))
         stack.detach()
@@ -115,7 +115,7 @@ def test_in_a_pool_it_is_what_it_is_alone(method: str) -> None:
             pool.add("a", adapter)
             return logits(pool.forward(["a", None], ids))
 
-    found, meant = answers(served, small), answers(served, floats(small))
+    found, meant = answers(served, small), answers(served, small.floats())
     if isinstance(found, torch.Tensor):
         assert bits_equal(found, meant)
         assert_close(found[:1], wanted)
@@ -128,7 +128,7 @@ def test_merging_a_file_of_it_is_merging_its_numbers(tmp_path: Path) -> None:
     model.save_pretrained(tmp_path / "base")
     small = smallest(made("lora"))
     adaptr.save(small, tmp_path / "small.safetensors")
-    adaptr.save(floats(small), tmp_path / "plain.safetensors")
+    adaptr.save(small.floats(), tmp_path / "plain.safetensors")
     for name in ("small", "plain"):
         adaptr.merge(tmp_path / "base", [tmp_path / f"{name}.safetensors"], tmp_path / name)
     weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("small", "plain")]

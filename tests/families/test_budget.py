@@ -15,7 +15,7 @@ from adaptr.adapter import Adapter, Target
 from adaptr.errors import BadConfig, NonFinite, NotPossible, Unsupported, UsageError
 from adaptr.families.encoding import SCHEMES
 from adaptr.testing.closeness import error_of_change
-from adaptr.testing.samples import floats, shaken
+from adaptr.testing.samples import shaken
 from checkpoints import lora_at
 
 
@@ -122,7 +122,7 @@ def test_any_size(out: int, into: int, r: int, error: float, seed: int) -> None:
     adapter = shaken(lora_at(Target("q", "linear", (out, into)), r=r), seed)
     made = adaptr.quantize(adapter, error=error)
     assert error_of_change(adapter, made) <= made.quantization["error"] <= error
-    assert floats(made).tensors.keys() == adapter.tensors.keys()
+    assert made.floats().tensors.keys() == adapter.tensors.keys()
 
 
 def test_refusals(lora: Adapter, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from adaptr.adapter import Adapter, Target
 from adaptr.errors import UsageError
 from adaptr.testing import logits
 from adaptr.testing.closeness import bits_equal, error_of_change
-from adaptr.testing.samples import floats, shaken
+from adaptr.testing.samples import shaken
 from checkpoints import lora_at
 
 KINDS = {
@@ -73,7 +73,7 @@ def test_any_size_is_within_the_error_and_never_larger(out: int, into: int, r: i
     adapter = shaken(lora_at(Target("q", "linear", (out, into)), r=r), seed)
     made = adaptr.quantize(adapter, error=error, by_rank=True)
     assert error_of_change(adapter, made) <= made.quantization["error"] <= error
-    assert floats(made).tensors.keys() == adapter.tensors.keys()
+    assert made.floats().tensors.keys() == adapter.tensors.keys()
     assert nbytes(made) <= nbytes(adapter)
 
 
@@ -84,7 +84,7 @@ def test_written_read_and_attached_it_is_what_it_stands_for(tmp_path: Path) -> N
     assert any(key.endswith(".rest") for key in made.tensors)
     adaptr.save(made, tmp_path / "a.safetensors")
     outputs = []
-    for one in (adaptr.load(tmp_path / "a.safetensors"), floats(made)):
+    for one in (adaptr.load(tmp_path / "a.safetensors"), made.floats()):
         with adaptr.attach(model, one), torch.no_grad():
             outputs.append(logits(model(**tiny.inputs("llama"))))
     assert bits_equal(*outputs)
