@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import cases
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 import adaptr
+import merging
 
 
 def layers() -> nn.Module:
@@ -21,20 +20,12 @@ def layers() -> nn.Module:
     return nn.ModuleDict({"table": table, "layer": nn.ModuleList([nn.ModuleDict(layer)]), "classifier": head})
 
 
-def made_in(folder: Path) -> Iterator[dict[str, Any]]:
-    for case in cases.read(folder, "theirs.json"):
-        if not case["adapter"]:
-            yield case
-            continue
-        file = folder / case["adapter"]
-        adapter = adaptr.load(adaptr.source(file, alpha=case["alpha"], enable_lora=case["parts"]), layers())
-        merged = file.with_suffix(".merged.safetensors")
-        adaptr.merge(folder / case["base"], adapter, merged, receipt=False)
-        yield {**case, "adapter": merged.name}
-
-
 def main(folder: Path) -> None:
-    cases.write(folder, made_in(folder))
+    def read(case: dict[str, Any]) -> adaptr.Adapter:
+        source = adaptr.source(folder / case["adapter"], alpha=case["alpha"], enable_lora=case["parts"])
+        return adaptr.load(source, layers())
+
+    merging.merge_all(folder, read)
 
 
 if __name__ == "__main__":
