@@ -12,6 +12,7 @@ import os
 import shutil
 import struct
 from collections.abc import Callable, Collection, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,53 +101,66 @@ def rewrite(
 ) -> None:
     """Write shards into `folder`: each base shard in its new layout.
 
-    `fill` gets the slots of the changed tensors in one call, all files open; `copied` is told of bytes as they are
-    copied.
+    `fill` gets the slots of the changed tensors in one call, all files open. The rest is copied beside it, and `copied`
+    told of the bytes, by another thread.
     """
     with ExitStack() as files:
         slots: list[Slot] = []
+        runs: list[_Run] = []
         for shard, plan in layouts:
             source = files.enter_context(open(shard.path, "rb")).fileno()
             out = folder / shard.name
             out.parent.mkdir(exist_ok=True)
             target = files.enter_context(open(out, "w+b")).fileno()
-            slots += _write_shard(shard, plan, source, target, changed, copied)
-        fill(slots)
+            slots += _start_shard(plan, target, changed)
+            runs += _runs(shard, plan, source, target, changed)
+        with ThreadPoolExecutor(1) as beside:
+            copying = [beside.submit(run.copy, copied) for run in runs]
+            try:
+                fill(slots)
+                for run in copying:
+                    run.result()
+            except BaseException:
+                beside.shutdown(cancel_futures=True)
+                raise
 
 
-def _write_shard(
-    shard: Shard, plan: Layout, source: int, target: int, changed: frozenset[str], copied: Callable[[int], None]
-) -> list[Slot]:
-    """Everything of a shard but its changed tensors, whose slots are returned."""
+def _start_shard(plan: Layout, target: int, changed: frozenset[str]) -> list[Slot]:
+    """The header of a shard, and the slots of its changed tensors."""
     os.ftruncate(target, plan.end)
     write_all(target, 0, plan.raw)
-    slots, run = [], _Run(source, target, copied)
-    for name, entry in sorted(plan.entries.items(), key=lambda item: item[1].start):
-        if name in changed:
-            slots.append(Slot(name, entry, target, plan.data + entry.start))
-        else:
-            run.add(shard.header.data + shard.header.entries[name].start, plan.data + entry.start, entry.nbytes)
-    run.flush()
-    return slots
+    return [Slot(name, entry, target, plan.data + entry.start) for name, entry in _ordered(plan) if name in changed]
 
 
+def _runs(shard: Shard, plan: Layout, source: int, target: int, changed: frozenset[str]) -> list[_Run]:
+    """The tensors of a shard that stay."""
+    runs: list[_Run] = []
+    for name, entry in _ordered(plan):
+        if name not in changed:
+            start, at = shard.header.data + shard.header.entries[name].start, plan.data + entry.start
+            if not runs or (runs[-1].start + runs[-1].count, runs[-1].at + runs[-1].count) != (start, at):
+                runs.append(_Run(source, target, start, at))
+            runs[-1].count += entry.nbytes
+    return runs
+
+
+def _ordered(plan: Layout) -> list[tuple[str, Entry]]:
+    return sorted(plan.entries.items(), key=lambda item: item[1].start)
+
+
+@dataclass
 class _Run:
     """Neighbouring ranges, copied in one call."""
 
-    def __init__(self, source: int, target: int, copied: Callable[[int], None]) -> None:
-        self.source, self.target, self.copied = source, target, copied
-        self.start = self.at = self.count = 0
+    source: int
+    target: int
+    start: int
+    at: int
+    count: int = 0
 
-    def add(self, start: int, at: int, count: int) -> None:
-        if (self.start + self.count, self.at + self.count) != (start, at):
-            self.flush()
-            self.start, self.at = start, at
-        self.count += count
-
-    def flush(self) -> None:
+    def copy(self, copied: Callable[[int], None]) -> None:
         copy_range(self.source, self.start, self.target, self.at, self.count)
-        self.copied(self.count)
-        self.count = 0
+        copied(self.count)
 
 
 def copy_side_files(
