@@ -15,6 +15,8 @@ import math
 import torch
 from torch import Tensor
 
+from adaptr.kernels import fastest
+
 MANTISSA = 53
 #: Pieces of a factor by what the product is for.
 PIECES = {torch.float32: 1, torch.float64: 3}
@@ -59,6 +61,18 @@ class Product:
 
     def whole(self) -> Tensor:
         """All of it, in `dtype`, rounded once."""
+        return self._compiled() if self._alone() else self._by_library()
+
+    def _alone(self) -> bool:
+        """Whether there is one product to make, by one thread: a library has more to offer elsewhere."""
+        one = len(self.B) == 1 and self.B[0].ndim == 2 and self.dtype is torch.float32
+        return one and self.B[0].device.type == "cpu" and torch.get_num_threads() == 1
+
+    def _compiled(self) -> Tensor:
+        found = fastest().product(self.B[0].detach().numpy(), self.A[0].detach().numpy())
+        return self._by_library() if found is None else torch.from_numpy(found)
+
+    def _by_library(self) -> Tensor:
         height, width = self.B[0].shape[-2], self.A[0].shape[-1]
         step = max(1, BLOCK // max(1, width * math.prod(self.B[0].shape[:-2])))
         if step >= height:

@@ -1,4 +1,4 @@
-"""The kernels of `plain`, in C: the same results, in one pass over a block where a block in bf16 is a sum."""
+"""The kernels of `plain`, in C: the same results, in one pass over a block in bf16 or fp16 that is a sum."""
 
 # numpy is imported at module level here: this file is only imported where there are blocks.
 from __future__ import annotations
@@ -10,12 +10,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from adaptr.kernels.building import LIBRARY, digest
-from adaptr.kernels.plain import BF16, DEEP, Coded, Kernels, Kind, Summed
+from adaptr.kernels.plain import BF16, DEEP, FP16, Coded, Kernels, Kind, Summed
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Array = NDArray[Any]
+
+
+#: The types of two bytes, by what their kernels are called.
+HALVES = {BF16: "bf16", FP16: "fp16"}
 
 
 def load(library: Path = LIBRARY) -> Kernels | None:
@@ -34,11 +38,23 @@ class Compiled:
     def __init__(self, library: ctypes.CDLL) -> None:
         self._library = library
 
+    def product(self, left: Array, right: Array) -> Array | None:
+        (height, rank), width = left.shape, right.shape[1]
+        out = np.empty((height, width), np.float32)
+        given = np.ascontiguousarray(left), np.ascontiguousarray(right)
+        return None if self._call("product", *given, height, rank, width, out) < 0 else out
+
+    def plus(self, true: Array, added: Array, kind: Kind) -> Array | None:
+        if kind not in HALVES or added.dtype != np.float32:
+            return None
+        merged = np.empty_like(true)
+        return None if self._call(f"plus_{HALVES[kind]}", true, added, true.size, merged) < 0 else merged
+
     def add(self, true: Array, added: Array, kind: Kind) -> Summed | None:
-        if kind != BF16 or added.dtype != np.float32:
+        if kind not in HALVES or added.dtype != np.float32:
             return None
         merged, (planes, used, left, wrong) = np.empty_like(true), _room(true, true.size)
-        count = self._call("add_bf16", true, added, true.size, merged, planes, used, left, wrong)
+        count = self._call(f"add_{HALVES[kind]}", true, added, true.size, merged, planes, used, left, wrong)
         return None if count < 0 else Summed(merged, _coded(planes, used, left, wrong, count))
 
     def find(self, true: Array, merged: Array, computed: Array, kind: Kind) -> Array:
@@ -54,7 +70,8 @@ class Compiled:
     def _call(self, name: str, *given: Array | int) -> int:
         """Numbers and contiguous arrays, as they are."""
         function = getattr(self._library, name)
-        function.restype = ctypes.c_int64
+        if function.restype is not ctypes.c_int64:  # said once: it is not for nothing
+            function.restype = ctypes.c_int64
         count: int = function(*(ctypes.c_int64(x) if isinstance(x, int) else ctypes.c_void_p(_start(x)) for x in given))
         return count
 

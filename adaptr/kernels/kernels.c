@@ -21,9 +21,9 @@
 #define EACH_PROCESSOR
 #endif
 
-/* Elements done at a time, so that what lies between two loops stays in the nearest cache; binades that are kept; the
- * exponent of bf16. */
-enum { CHUNK = 1024, EIGHTS = CHUNK / 8, DEEP = 8, EXPONENT = 0x7F80 };
+/* Elements done at a time, so that what lies between two loops stays in the nearest cache; binades that are kept. Of fp32
+ * all but the sign, and a half; of fp16 the least number that is not denormal, and how far its exponent is from fp32's. */
+enum { CHUNK = 1024, EIGHTS = CHUNK / 8, DEEP = 8, SIZE = 0x7FFFFFFF, HALF = 0x3F000000, LEAST = 0x400, MOVED = 112 << 23 };
 
 /* The digest of the source that this was made of. */
 const char *source(void) { return SOURCE; }
@@ -47,8 +47,36 @@ static int places(uint8_t *flags, int size, int *hits)
     return count;
 }
 
+/* Numbers and their bits. */
+union one { uint32_t bits; float value; };
+union wide { uint32_t bits[CHUNK]; float values[CHUNK]; };
+
 /* fp32 to bf16, to the nearest, ties to even: its upper half. Not for NaN. */
-static inline uint16_t rounded(uint32_t bits) { return (uint16_t)((bits + 0x7FFF + (bits >> 16 & 1)) >> 16); }
+static inline uint32_t rounded_bf16(uint32_t bits) { return (bits + 0x7FFF + (bits >> 16 & 1)) >> 16; }
+
+/* Bits of fp16 in fp32: the exponent moved, or so many units of 2^-24 where it is denormal. Not for what is not finite. */
+static inline uint32_t widened_fp16(uint16_t half)
+{
+    int32_t size = half & 0x7FFF;
+    union one units = { .value = (float)size * 0x1p-24f };
+    return (uint32_t)(half & 0x8000) << 16 | (size < LEAST ? units.bits : (uint32_t)(size << 13) + MOVED);
+}
+
+/* fp32 to fp16, to the nearest, ties to even: the exponent moved, or units of 2^-24 by adding what has them as its own.
+ * More than 16 bits where it is far beyond what fp16 holds. */
+static inline uint32_t rounded_fp16(uint32_t bits)
+{
+    union one size = { .bits = bits & SIZE }, units = { .value = size.value + 0.5f };
+    uint32_t near = (size.bits - MOVED + 0xFFF + (size.bits >> 13 & 1)) >> 13;
+    return (bits >> 16 & 0x8000) + ((int32_t)size.bits < MOVED + (LEAST << 13) ? units.bits - HALF : near);
+}
+
+/* fp32 to fp16, cut off towards zero. */
+static inline int32_t cut_fp16(uint32_t bits)
+{
+    uint16_t near = (uint16_t)rounded_fp16(bits);
+    return (int16_t)near - ((widened_fp16(near) & SIZE) > (bits & SIZE));
+}
 
 #define ELEMENT int16_t
 #define OF(name) name##_16
@@ -59,43 +87,33 @@ static inline uint16_t rounded(uint32_t bits) { return (uint16_t)((bits + 0x7FFF
 #define ELEMENT int32_t
 #define OF(name) name##_32
 #include "each_size.h"
+#undef OF
 
-/* bf16 + fp32: the sum, and as `code_16` what to keep for when it is taken off again, of the elements that `find_16` would
- * find. -1 if a sum is not finite. */
-EACH_PROCESSOR
-int64_t add_bf16(const uint16_t *restrict was, const float *restrict added, int64_t size, uint16_t *restrict merged,
-                 uint8_t *restrict planes, int64_t *restrict used, int64_t *restrict left, int16_t *restrict wrong)
-{
-    union { uint32_t bits[CHUNK]; float values[CHUNK]; } sum;
-    uint16_t below[CHUNK];
-    uint8_t flags[CHUNK];
-    int hits[CHUNK + 1];
-    int64_t count = 0;
-    memset(used, 0, DEEP * sizeof *used);
-    for (int64_t start = 0; start < size; start += CHUNK) {
-        int n = size - start < CHUNK ? (int)(size - start) : CHUNK;
-        const uint16_t *w = was + start;
-        const float *d = added + start;
-        uint16_t *m = merged + start, endless = 0;
-        /* one thing at a time, which compilers make wide instructions of */
-        for (int i = 0; i < n; i++) sum.bits[i] = (uint32_t)w[i] << 16;
-        for (int i = 0; i < n; i++) sum.values[i] += d[i];
-        for (int i = 0; i < n; i++) m[i] = rounded(sum.bits[i]);
-        /* of the sum too: rounded as numbers are, a NaN of all ones is zero */
-        for (int i = 0; i < n; i++) endless |= ((m[i] & EXPONENT) == EXPONENT) | ((sum.bits[i] >> 16 & EXPONENT) == EXPONENT);
-        if (endless) return -1;
-        for (int i = 0; i < n; i++) sum.bits[i] = (uint32_t)m[i] << 16;
-        for (int i = 0; i < n; i++) sum.values[i] -= d[i];
-        for (int i = 0; i < n; i++) below[i] = rounded(sum.bits[i]);
-        for (int i = 0; i < n; i++) flags[i] = ((below[i] & EXPONENT) < (m[i] & EXPONENT)) | (below[i] != w[i]);
-        int found = places(flags, n, hits);
-        for (int h = 0; h < found; h++) {
-            int i = hits[h];
-            int16_t want = (int16_t)w[i], cut = (int16_t)(sum.bits[i] >> 16);
-            left[count] = start + i;
-            wrong[count] = want ^ kept_16(want, (int16_t)m[i], (int16_t)below[i], cut, EXPONENT, 7, planes, size, used);
-            count += wrong[count] != 0;
-        }
-    }
-    return count;
-}
+
+/* LIMIT: the least number that is rounded to infinity. */
+#define OF(name) name##_bf16
+#define LIMIT 0x7F7F8000
+#define WIDENED(half) ((uint32_t)(half) << 16)
+#define ROUNDED rounded_bf16
+#define CUT(bits) ((int16_t)((bits) >> 16))
+#define EXPONENT 0x7F80
+#define SHIFT 7
+#include "each_half.h"
+#undef OF
+#undef LIMIT
+#undef WIDENED
+#undef ROUNDED
+#undef CUT
+#undef EXPONENT
+#undef SHIFT
+
+#define OF(name) name##_fp16
+#define LIMIT 0x477FF000
+#define WIDENED widened_fp16
+#define ROUNDED rounded_fp16
+#define CUT cut_fp16
+#define EXPONENT 0x7C00
+#define SHIFT 10
+#include "each_half.h"
+
+#include "product.h"

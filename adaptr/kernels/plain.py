@@ -51,8 +51,22 @@ class Kernels(Protocol):
     def code(self, true: Array, merged: Array, at: Array, computed: Array, cut: Array, kind: Kind) -> Coded:
         """What is to be kept of the elements `at`; `computed` and `cut` (off towards zero) are of these alone."""
 
+    def product(self, left: Array, right: Array) -> Array | None:
+        """The product of matrices in fp64 whose sums are exact, in fp32. None where a library is faster."""
+
+    def plus(self, true: Array, added: Array, kind: Kind) -> Array | None:
+        """true + added, rounded. None if there is no such way, or the sum is not finite."""
+
     def add(self, true: Array, added: Array, kind: Kind) -> Summed | None:
-        """All of it for true + added. None if there is no such way, or the sum is not finite."""
+        """The same with what is to be kept of it."""
+
+
+def product(left: Array, right: Array) -> Array | None:
+    return None
+
+
+def plus(true: Array, added: Array, kind: Kind) -> Array | None:
+    return None
 
 
 def add(true: Array, added: Array, kind: Kind) -> Summed | None:

@@ -21,7 +21,7 @@ from adaptr.files.meter import Meter
 from adaptr.format.io import raw_bytes, torch_dtype
 from adaptr.merging import receipt
 from adaptr.merging.measured import Measured, require_finite
-from adaptr.merging.remainder import Remainder
+from adaptr.merging.remainder import Remainder, plus
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -169,9 +169,11 @@ class _Span:
 
     def _summed(self, old: Tensor, s: slice) -> Tensor | None:
         """A block of a weight that something is added to, all in one pass where there is such a way."""
-        if self.left is None or self.inverse is None or not self.weight.additive:
+        if not self.weight.additive:
             return None
-        return self.left.sum(old, self.weight.added(s), self.weight.rows.flat(s))
+        if self.left is None:
+            return plus(old, self.weight.added(s))
+        return self.left.sum(old, self.weight.added(s), self.weight.rows.flat(s)) if self.inverse else None
 
     def _stepwise(self, old: Tensor, value: Tensor, s: slice) -> Tensor:
         """The same from a block of the merged weight, before it is rounded."""

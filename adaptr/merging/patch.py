@@ -110,6 +110,13 @@ def integers(block: Tensor) -> NDArray[Any]:
     return block.view(-1).view(integer(block.element_size())).numpy()
 
 
+def like(block: Tensor, found: NDArray[Any]) -> Tensor:
+    """The way back: integers as elements of a block of that shape and dtype."""
+    import torch
+
+    return torch.from_numpy(found).view(block.dtype).view(block.shape)
+
+
 def longest(count: int, size: int) -> int:
     """Bytes that the patch of `count` elements of `size` bytes can have at most.
 

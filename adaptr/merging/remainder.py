@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from adaptr.kernels import fastest
 from adaptr.merging import binade, patch
 from adaptr.merging.binade import Found, Lost, kind_of
 from adaptr.merging.damage import damaged
-from adaptr.merging.patch import Differences, Patch, integers
+from adaptr.merging.patch import Differences, Patch, integers, like
 
 if TYPE_CHECKING:
     import torch
@@ -29,16 +30,13 @@ class Remainder:
 
         Else as `add`, of a weight whose inverse is that it is taken off again.
         """
-        import torch
-
         if self.bits is None:
             return None
-        was = integers(true)
-        found = self.bits.kernels.add(was, added.reshape(-1).numpy(), self.bits.kind)
+        found = self.bits.kernels.add(integers(true), added.reshape(-1).numpy(), self.bits.kind)
         if found is None:
             return None
         self.patch.note(*self.bits.put(found.coded), at)
-        return torch.from_numpy(found.merged).view(true.dtype).view(true.shape)
+        return like(true, found.merged)
 
     def add(self, true: Tensor, merged: Tensor, inverse: Inverse | None, s: slice, at: int) -> None:
         """Rows `s` of the storage as they were and are, from flat index `at` on. None: there is no inverse."""
@@ -52,6 +50,13 @@ class Remainder:
     def encode(self) -> dict[str, bytes]:
         """The blobs, by what they are called."""
         return {"patch": self.patch.encode(), "bits": self.bits.encode() if self.bits else b""}
+
+
+def plus(true: Tensor, added: Tensor) -> Tensor | None:
+    """true + added, rounded, of which nothing need be known. None if there is no such way in one pass."""
+    kind = kind_of(true.dtype)
+    found = fastest().plus(integers(true), added.reshape(-1).numpy(), kind) if kind else None
+    return None if found is None else like(true, found)
 
 
 class Completion:
