@@ -26,9 +26,10 @@ def adaptr_merge(base: str, adapter: str, out: str, receipt: str) -> None:
     import adaptr.merging.merge  # noqa: F401
     from adaptr.__main__ import leave, main
 
-    started = time.perf_counter()
+    started, spent = time.perf_counter(), time.process_time()
     code = main(["merge", base, adapter, "-o", out, "--receipt" if receipt == "receipt" else "--no-receipt", "--quiet"])
-    print(json.dumps({"work": time.perf_counter() - started, "peak": measure.peak()}))
+    took = {"work": time.perf_counter() - started, "cpu": time.process_time() - spent}
+    print(json.dumps({**took, "peak": measure.peak()}))
     leave(code)
 
 
