@@ -18,7 +18,7 @@ from adaptr.adapter.packed import NF4
 from adaptr.errors import CheckpointError, Unsupported, shown
 from adaptr.packings import Files, Grid, Packing, Parts, Sinks, Weight
 from adaptr_packings._pieces.modules import skipped
-from adaptr_packings._pieces.nibbles import FP4, decoded, packed, unpacked
+from adaptr_packings._pieces.nibbles import FP4, decoded, packed, pairs, unpacked
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -115,11 +115,7 @@ class FourBit(Grid):
 
     @cached_property
     def _pairs(self) -> Tensor:
-        """The two levels of each byte."""
-        import torch
-
-        byte, levels = torch.arange(256), self.levels()
-        return torch.stack([levels[byte >> 4], levels[byte & 15]], 1)
+        return pairs(self.levels(), high_first=True)
 
     def put(self, codes: Tensor, start: int, into: Sinks) -> None:
         into["weight"].bytes(start * self.shape[1] // 2, packed(codes, high_first=True))

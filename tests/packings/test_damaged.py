@@ -50,6 +50,17 @@ CASES = [
     ("bnb-int8", cut("SCB"), "SCB"),
     ("fp8-block", lambda tensors, said: said.update(weight_block_size=[64, 64]), "weight_scale_inv"),
     ("fp8-block", lambda tensors, said: said.update(weight_block_size="many"), "weight_block_size"),
+    ("ct-int4-g128", without("weight_packed"), "`weight_packed` is not there"),
+    ("ct-int4-g128", without("weight_scale"), "`scale` is not there"),
+    ("ct-int4-g128", without("weight_shape"), "weight_shape"),
+    ("ct-int4-g128", cut("weight_shape"), "weight_shape"),
+    ("ct-int4-g128", cut("weight_packed"), "weight_packed"),
+    ("ct-fp8-block", cut("weight_scale"), "weight_scale"),
+    ("ct-fp8-channel", cut("weight_scale"), "weight_scale"),
+    ("ct-int8-w8a8", without("weight"), "`weight` is not there"),
+    ("ct-nvfp4", without("weight_global_scale"), "`overall` is not there"),
+    ("ct-nvfp4", cut("weight_scale"), "weight_scale"),
+    ("ct-mxfp4", lambda tensors, said: said.update(config_groups=None), "config_groups"),
 ]
 
 

@@ -17,6 +17,13 @@ LARGEST = 448.0
 SCALES = frozenset({"F32", "BF16", "F16", "F8_E8M0", "U8"})
 
 
+def powers(exponents: Tensor) -> Tensor:
+    """The powers of two that bytes of e8m0 are, fp32."""
+    import torch
+
+    return torch.ldexp(torch.ones(exponents.shape), exponents.view(torch.uint8).int() - 127)
+
+
 @dataclass(frozen=True)
 class Float8(Grid):
     """`tile`: (rows, columns) that share a scale, None for a scale of the tensor or of each row, which then has the
@@ -55,7 +62,7 @@ class Float8(Grid):
 
         found = parts["scale"].all()
         if self.scaled in {"U8", "F8_E8M0"}:
-            found = torch.ldexp(torch.ones(()), found.view(torch.uint8).int() - 127)
+            found = powers(found)
         if self.tile is None:
             return found.reshape(1, 1) if found.numel() == 1 else found.reshape(-1, 1)[start:stop]
         rows = torch.arange(start, stop) // self.tile[0]

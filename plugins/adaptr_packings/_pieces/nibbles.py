@@ -34,6 +34,15 @@ def packed(codes: Tensor, high_first: bool) -> Tensor:
     return (first << 4 | second) if high_first else (second << 4 | first)
 
 
+def pairs(levels: Tensor, high_first: bool) -> Tensor:
+    """(256, 2): the two levels of each byte."""
+    import torch
+
+    byte = torch.arange(256)
+    halves = (byte >> 4, byte & 15) if high_first else (byte & 15, byte >> 4)
+    return torch.stack([levels[half] for half in halves], 1)
+
+
 def decoded(raw: Tensor, pairs: Tensor) -> Tensor:
     """The levels of bytes, flat, fp32. `pairs`: (256, 2) fp32, the two levels of each byte.
 
