@@ -122,7 +122,7 @@ def _bytes(files: Files, path: str, there: Leaves, scheme: Scheme) -> Codec:
     if scheme.kind == "int":
         return _integers(path, there, scheme, shape, "plain")
     if scheme.bits != 8 or not scheme.symmetric:
-        raise Unsupported(f"`{path}` is packed as {scheme}, which is not known")
+        raise _unknown(path, scheme)
     scaled, given = _scale(there)
     tile = scheme.tile(shape) if scheme.strategy not in {"tensor", "channel"} else None
     dtype = scaled if scaled in {"F32", "F16"} else "BF16"
@@ -131,7 +131,7 @@ def _bytes(files: Files, path: str, there: Leaves, scheme: Scheme) -> Codec:
 
 def _integers(path: str, there: Leaves, scheme: Scheme, shape: tuple[int, ...], zero: str) -> Codec:
     if scheme.kind != "int" or not 1 <= scheme.bits <= 8:
-        raise Unsupported(f"`{path}` is packed as {scheme}, which is not known")
+        raise _unknown(path, scheme)
     scaled, given = _scale(there)
     tile = scheme.tile(shape)
     if scheme.strategy != "block":
@@ -146,7 +146,7 @@ def _integers(path: str, there: Leaves, scheme: Scheme, shape: tuple[int, ...], 
 
 def _fours(files: Files, path: str, there: Leaves, scheme: Scheme) -> Codec:
     if scheme.kind != "float" or scheme.bits != 4 or not scheme.symmetric:
-        raise Unsupported(f"`{path}` is packed as {scheme}, which is not known")
+        raise _unknown(path, scheme)
     rows, half = there["weight_packed"].shape
     shape, (scaled, _) = (rows, 2 * half), _scale(there)
     size = scheme.tile(shape)[1]
@@ -155,6 +155,13 @@ def _fours(files: Files, path: str, there: Leaves, scheme: Scheme) -> Codec:
         return Float4("ct-mxfp4", shape, "BF16", size, scaled)
     overall = there.get("weight_global_scale")
     return Float4("ct-nvfp4", shape, "BF16", size, scaled, overall.shape if overall else (1,), divides=True)
+
+
+def _unknown(path: str, scheme: Scheme) -> Unsupported:
+    return Unsupported(
+        f"`{path}` is packed as {scheme}, and how that is read is not known",
+        hint="use the unquantised base, or keep the adapter attached",
+    )
 
 
 def _scale(there: Leaves) -> tuple[str, tuple[int, ...]]:
@@ -167,7 +174,9 @@ def _shape(files: Files, name: str) -> tuple[int, int]:
     """Of the weight, as a tensor says it."""
     entry = files.entries.get(name)
     if entry is None:
-        raise CheckpointError(f"`{name}`, which says how large the weight is, is not there")
+        raise CheckpointError(
+            f"`{name}`, which says how large the weight is, is not there", hint="get the missing tensors"
+        )
     size = {"I64": 8, "I32": 4}.get(entry.dtype, 0)
     raw = files.read(name) if entry.shape == (2,) and size else b""
     rows, columns = (int.from_bytes(raw[i : i + size], "little", signed=True) for i in (0, size))

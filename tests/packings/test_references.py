@@ -31,6 +31,10 @@ REFERENCES = {
     "ct-fp8-block": "ct-fp8",
     "ct-nvfp4": "ct-nvfp4",
     "ct-mxfp4": "ct-mxfp4",
+    "mxfp4": "mxfp4",
+    "torchao-int8": "torchao-int8",
+    "torchao-float8": "torchao-float8",
+    "torchao-intx4": "torchao-int4",
 }
 
 
@@ -65,9 +69,10 @@ def test_blocks_of_rows_are_the_same_rows(reference: Path) -> None:
     for stored in open_checkpoint(reference).tensors.values():
         if isinstance(stored, Packed):
             with reading(stored) as rows:
-                part = rows(slice(3, stored.entry.shape[0]))
+                first = min(3, stored.entry.shape[0] - 1)
+                part = rows(slice(first, stored.entry.shape[0]))
                 found = [part.read(slice(i, i + 37)) for i in range(0, part.count, 37)]
-            assert torch.equal(torch.cat(found), whole(stored)[3:])
+            assert torch.equal(torch.cat(found), whole(stored)[first:])
 
 
 def test_values_on_the_grid_are_their_own_codes(reference: Path) -> None:

@@ -45,7 +45,7 @@ class Fours(Grid):
         import torch
 
         scale, _ = self.scale(parts, start, start + values.shape[0])
-        found = torch.where(scale == 0, 0.0, values / scale)
+        found = torch.where(scale == 0, 0.0, values / scale).contiguous()
         codes = torch.bucketize(found.abs(), self._between, out_int32=True).to(torch.uint8)
         return codes | (found.signbit().to(torch.uint8) << 3)
 

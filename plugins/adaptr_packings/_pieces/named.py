@@ -49,8 +49,13 @@ class Named(Generic[T]):
 
 def _compiled(expression: str) -> re.Pattern[str]:
     if len(expression) > LONGEST or _NESTED.search(expression):
-        raise Unsupported(f"the expression `{shown(expression)}` in the configuration could take forever")
+        raise Unsupported(
+            f"the expression `{shown(expression)}` in the configuration could take forever",
+            hint="name the modules themselves",
+        )
     try:
         return re.compile(expression)
     except (re.error, RecursionError, OverflowError) as error:
-        raise CheckpointError(f"`re:{shown(expression)}` in the configuration is no expression: {error}") from error
+        raise CheckpointError(
+            f"`re:{shown(expression)}` in the configuration", verb="is no expression:", got=str(error)
+        ) from error

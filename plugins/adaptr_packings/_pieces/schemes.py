@@ -63,7 +63,9 @@ def schemes(said: Mapping[str, Any]) -> dict[str, Scheme]:
     for name, group in groups.items():
         where = f"config_groups.{name}"
         if isinstance(group, list):
-            raise Unsupported(f"`{shown(where)}` names a scheme of a release and says nothing of it")
+            raise Unsupported(
+                f"`{shown(where)}` names a scheme and says nothing of it", hint="save it with a newer release"
+            )
         targets = group.get("targets") if isinstance(group, dict) else None
         if not isinstance(targets, list) or not all(isinstance(one, str) for one in targets):
             raise _wrong(f"{where}.targets", targets, "a list of modules")
@@ -84,7 +86,9 @@ def _scheme(where: str, group: Mapping[str, Any], format_: object) -> Scheme:
         raise _wrong(f"{where}.group_size", group_size, "a whole number")
     strategy = _text(said.get("strategy") or _strategy(group_size))
     if strategy not in STRATEGIES:
-        raise Unsupported(f"`{where}.strategy` is `{shown(strategy)}`, which is not known of weights")
+        raise Unsupported(
+            f"`{shown(where)}.strategy`", got=shown(strategy), want=f"one of {', '.join(sorted(STRATEGIES))}"
+        )
     grouped = strategy in {"group", "tensor_group"}
     if grouped and (group_size is None or group_size < 1):
         raise _wrong(f"{where}.group_size", group_size, "the size of a group")
