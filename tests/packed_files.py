@@ -70,8 +70,10 @@ def checkpoint(
     return root
 
 
-def require_same(folder: Path, expected: Mapping[str, torch.Tensor]) -> None:
-    """Every weight decodes to these bits, whole and in blocks, and what it decodes to is encoded to the same bytes."""
+def require_same(folder: Path, expected: Mapping[str, torch.Tensor], one_to_one: bool = True) -> None:
+    """Every weight decodes to these bits, whole and in blocks, and what it decodes to is encoded to the same bytes, if
+    no two codes are one value.
+    """
     stored = {name: one for name, one in open_checkpoint(folder).tensors.items() if isinstance(one, Packed)}
     assert stored.keys() == expected.keys()
     for name, want in expected.items():
@@ -87,4 +89,5 @@ def require_same(folder: Path, expected: Mapping[str, torch.Tensor]) -> None:
             for i in range(0, codec.shape[0], 6):
                 codec.put(codec.nearest(want[i : i + 6].float(), parts, i), i, into)
             assert torch.equal(codec.decode(into, 0, codec.shape[0]), want), name
-            assert torch.equal(into[codec.main].bytes(0, -1), parts[codec.main].bytes(0, -1)), name
+            same = torch.equal(into[codec.main].tensor.view(torch.uint8), parts[codec.main].tensor.view(torch.uint8))
+            assert same or not one_to_one, name

@@ -17,9 +17,9 @@ from adaptr.packings import Codec, Files, Packing, Weight
 from adaptr_packings._pieces import tiles
 from adaptr_packings._pieces.floats4 import Float4
 from adaptr_packings._pieces.floats8 import Float8
-from adaptr_packings._pieces.integers import Integers
 from adaptr_packings._pieces.named import Named
 from adaptr_packings._pieces.schemes import Scheme, schemes
+from adaptr_packings._pieces.whole import Integers
 
 Leaves = Mapping[str, Entry]
 #: Role to the last part of a stored name; the codes are `weight_packed`, or `weight`.
@@ -39,7 +39,9 @@ class CompressedTensors(Packing):
             if "weight_packed" in there or "weight_scale" in there:
                 yield _weight(files, path, there, known.of(path))
 
-    def floated(self, said: Mapping[str, Any], floats: Collection[str]) -> Mapping[str, Any]:
+    def floated(
+        self, said: Mapping[str, Any], floats: Collection[str], packed: Collection[str] = ()
+    ) -> Mapping[str, Any]:
         listed = _ignored(said)
         known = Named.of(dict.fromkeys(listed, True))
         return {**said, "ignore": [*listed, *(path for path in sorted(floats) if not known.named(path))]}
@@ -126,7 +128,7 @@ def _bytes(files: Files, path: str, there: Leaves, scheme: Scheme) -> Codec:
     scaled, given = _scale(there)
     tile = scheme.tile(shape) if scheme.strategy not in {"tensor", "channel"} else None
     dtype = scaled if scaled in {"F32", "F16"} else "BF16"
-    return Float8("ct-fp8", shape, dtype, scaled, tile, given if tile is None else (), own=True)
+    return Float8("ct-fp8", shape, dtype, scaled, tile, given if tile is None else (), product=dtype)
 
 
 def _integers(path: str, there: Leaves, scheme: Scheme, shape: tuple[int, ...], zero: str) -> Codec:

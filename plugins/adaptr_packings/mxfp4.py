@@ -76,7 +76,9 @@ class Mxfp4(Packing):
             elif name.endswith(SCALES) and name.removesuffix(SCALES) + BLOCKS not in files.entries:
                 raise CheckpointError(f"`{name}` is of blocks that are not there", hint="get the missing tensors")
 
-    def floated(self, said: Mapping[str, Any], floats: Collection[str]) -> Mapping[str, Any]:
+    def floated(
+        self, said: Mapping[str, Any], floats: Collection[str], packed: Collection[str] = ()
+    ) -> Mapping[str, Any]:
         return {**said, "modules_to_not_convert": skipped(said.get("modules_to_not_convert"), floats)}
 
 

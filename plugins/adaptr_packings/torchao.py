@@ -14,8 +14,8 @@ from adaptr.packings import Codec, Files, Packing, Weight
 from adaptr.untrusted import json_object
 from adaptr_packings._pieces import tiles
 from adaptr_packings._pieces.floats8 import Float8
-from adaptr_packings._pieces.integers import FLOATS, Integers
 from adaptr_packings._pieces.modules import skipped
+from adaptr_packings._pieces.whole import FLOATS, Integers
 
 PLAIN = "Tensor"
 DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
@@ -33,7 +33,9 @@ class TorchAo(Packing):
                 if said.get("_type") != PLAIN:
                     yield _weight(files, name, said)
 
-    def floated(self, said: Mapping[str, Any], floats: Collection[str]) -> Mapping[str, Any]:
+    def floated(
+        self, said: Mapping[str, Any], floats: Collection[str], packed: Collection[str] = ()
+    ) -> Mapping[str, Any]:
         return {**said, "modules_to_not_convert": skipped(said.get("modules_to_not_convert"), floats)}
 
     def metadata(self, metadata: Mapping[str, str], floats: Collection[str]) -> Mapping[str, str]:

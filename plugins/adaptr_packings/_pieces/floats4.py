@@ -53,13 +53,17 @@ class Fours(Grid):
 @dataclass(frozen=True)
 class Float4(Fours):
     """A matrix. `group`: columns that share a scale; `scaled`: the scales' dtype; `overall`: the shape of the scale of
-    the tensor, None for no such; `divides`: whether that is divided by.
+    the tensor, None for no such; `divides`: whether that is divided by; `one_zero`: whether code 8 is 0.0 as code 0 is.
     """
 
     group: int
     scaled: str
     overall: tuple[int, ...] | None = None
     divides: bool = False
+    one_zero: bool = False
+
+    def levels(self) -> Tensor:
+        return super().levels() + 0.0 if self.one_zero else super().levels()
 
     def wanted(self) -> Mapping[str, tuple[frozenset[str], tuple[int, ...]]]:
         rows, columns = self.shape

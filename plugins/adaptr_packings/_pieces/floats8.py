@@ -27,13 +27,13 @@ def powers(exponents: Tensor) -> Tensor:
 @dataclass(frozen=True)
 class Float8(Grid):
     """`tile`: (rows, columns) that share a scale, None for a scale of the tensor or of each row, which then has the
-    shape `given`. `own`: whether the product is rounded to the scale's type and not to fp32 first.
+    shape `given`. `product`: the dtype that codes and scales have when they are multiplied.
     """
 
     scaled: str
     tile: tuple[int, int] | None = None
     given: tuple[int, ...] = ()
-    own: bool = False
+    product: str = "F32"
 
     def wanted(self) -> Mapping[str, tuple[frozenset[str], tuple[int, ...]]]:
         shape = self.given
@@ -57,12 +57,15 @@ class Float8(Grid):
         return self._scale(parts, start, stop).float(), None
 
     def _scale(self, parts: Parts, start: int, stop: int) -> Tensor:
-        """In its own type, but for powers of two; of the shape of the rows or one that spreads to it."""
+        """As it is multiplied, of the shape of the rows or one that spreads to it."""
         import torch
+
+        from adaptr.format.io import torch_dtype
 
         found = parts["scale"].all()
         if self.scaled in {"U8", "F8_E8M0"}:
             found = powers(found)
+        found = found.to(torch_dtype(self.product))
         if self.tile is None:
             return found.reshape(1, 1) if found.numel() == 1 else found.reshape(-1, 1)[start:stop]
         rows = torch.arange(start, stop) // self.tile[0]
@@ -74,7 +77,7 @@ class Float8(Grid):
         from adaptr.format.io import torch_dtype
 
         scale = self._scale(parts, start, start + codes.shape[0])
-        found = codes.to(torch.uint8).view(torch.float8_e4m3fn).to(scale.dtype if self.own else torch.float32)
+        found = codes.to(torch.uint8).view(torch.float8_e4m3fn).to(scale.dtype)
         return (found * scale).to(torch_dtype(self.dtype))
 
     def nearest(self, values: Tensor, parts: Parts, start: int) -> Tensor:
