@@ -106,7 +106,7 @@ def _weight(files: Files, path: str, there: Leaves, scheme: Scheme) -> Weight:
             f"`{path}` is packed as {scheme.format}, and its `{main}` is not there",
             hint="get the missing tensors, or the configuration that they are of",
         )
-    if len(there[main].shape) != 2:
+    if len(there[main].shape) != 2 or 0 in there[main].shape:
         raise Unsupported(f"`{path}.{main}`", got=f"of shape {list(there[main].shape)}", want="a matrix")
     roles = {"weight": main} | {role: leaf for role, leaf in ROLES.items() if leaf in there}
     roles |= {leaf: leaf for leaf in there if leaf.startswith("input_")}

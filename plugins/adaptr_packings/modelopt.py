@@ -54,7 +54,7 @@ def _require_known(said: Mapping[str, Any]) -> None:
     layers = said.get("quantized_layers")
     each = layers.values() if isinstance(layers, dict) else ()
     for algorithm in [said.get("quant_algo"), *(one.get("quant_algo") for one in each if isinstance(one, dict))]:
-        if algorithm not in KNOWN:
+        if str(algorithm) not in KNOWN:
             raise Unsupported(
                 f"weights are packed by ModelOpt as `{shown(str(algorithm))}`, and how that is read is not known",
                 hint="use the unquantised base, or keep the adapter attached",
@@ -65,7 +65,7 @@ def _weight(files: Files, path: str, there: Leaves) -> Weight:
     name, main = f"{path}.weight", there.get("weight")
     if main is None:
         raise CheckpointError(f"`{path}` has scales, and its `weight` is not there", hint="get the missing tensors")
-    if len(main.shape) != 2:
+    if len(main.shape) != 2 or 0 in main.shape:
         raise Unsupported(f"`{name}`", got=f"of shape {list(main.shape)}", want="a matrix")
     if "pre_quant_scale" in there:
         raise Unsupported(

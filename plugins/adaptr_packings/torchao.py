@@ -92,14 +92,16 @@ def _weight(files: Files, name: str, said: Mapping[str, Any]) -> Weight:
         )
     path, _, leaf = name.rpartition(".")
     parts = {ROLES.get(one, one): f"{path}._{leaf}_{one}".removeprefix(".") for one in names}
-    codes = files.entries.get(parts.get("weight", ""))
-    if codes is None:
+    missing = [part for part in parts.values() if part not in files.entries]
+    if missing or "weight" not in parts:
         raise CheckpointError(
-            f"the metadata describes `{name}`, and its `qdata` is not there", hint="get the missing tensors"
+            f"the metadata describes `{name}`, and `{shown((missing or ['qdata'])[0])}` is not there",
+            hint="get the missing tensors",
         )
-    if len(codes.shape) != 2:
-        raise Unsupported(f"`{name}`", got=f"of shape {list(codes.shape)}", want="a matrix")
-    found = Said(files, name, how, parts, codes.shape)
+    shape = files.entries[parts["weight"]].shape
+    if len(shape) != 2 or 0 in shape:
+        raise Unsupported(f"`{name}`", got=f"of shape {list(shape)}", want="a matrix")
+    found = Said(files, name, how, parts, shape)
     return Weight(name, parts, CODECS[kind](found), found.dtype)
 
 

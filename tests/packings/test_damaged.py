@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from adaptr.checkpoint import open_checkpoint
@@ -17,17 +18,18 @@ from adaptr.errors import CheckpointError
 
 Tensors = dict[str, torch.Tensor]
 Q = "model.layers.0.self_attn.q_proj"
+EXPERTS = "model.layers.0.mlp.experts.down_proj"
 
 
 def damaged(folder: Path, out: Path, change: Callable[[Tensors, dict[str, Any]], None]) -> Path:
     """A reference with other tensors or another `quantization_config`."""
     shutil.copytree(folder, out)
     tensors, config = load_file(out / "model.safetensors"), json.loads((out / "config.json").read_text())
+    with safe_open(out / "model.safetensors", "pt") as file:
+        metadata = file.metadata()
     change(tensors, config["quantization_config"])
     (out / "model.safetensors").unlink()
-    save_file(
-        {name: tensor.contiguous() for name, tensor in tensors.items()}, out / "model.safetensors", {"format": "pt"}
-    )
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, out / "model.safetensors", metadata)
     (out / "config.json").chmod(0o644)
     (out / "config.json").write_text(json.dumps(config))
     return out
@@ -61,6 +63,11 @@ CASES = [
     ("ct-nvfp4", without("weight_global_scale"), "`overall` is not there"),
     ("ct-nvfp4", cut("weight_scale"), "weight_scale"),
     ("ct-mxfp4", lambda tensors, said: said.update(config_groups=None), "config_groups"),
+    ("mxfp4", lambda tensors, said: tensors.pop(f"{EXPERTS}_scales"), "`scale` is not there"),
+    ("mxfp4", lambda tensors, said: tensors.pop(f"{EXPERTS}_blocks"), "blocks that are not there"),
+    ("mxfp4", lambda tensors, said: tensors.update({f"{EXPERTS}_blocks": torch.zeros(2, 4)}), "of shape"),
+    ("torchao-int8", without("_weight_scale"), "_weight_scale` is not there"),
+    ("torchao-float8", cut("_weight_scale"), "_weight_scale"),
 ]
 
 

@@ -93,17 +93,17 @@ def _scheme(where: str, group: Mapping[str, Any], format_: object) -> Scheme:
     if grouped and (group_size is None or group_size < 1):
         raise _wrong(f"{where}.group_size", group_size, "the size of a group")
     block = _block(where, said.get("block_structure")) if strategy == "block" else (0, 0)
-    found = group.get("format") or format_
-    if found in {None, "mixed-precision"}:
+    found = _text(group.get("format") or format_)
+    if found in {"none", "mixed-precision"}:
         found = _inferred(kind, bits, group_size, said.get("scale_dtype"), group.get("input_activations"))
     if found not in KNOWN:
         raise Unsupported(
-            f"weights are packed as `{shown(_text(found))}`, and how that is read is not known",
+            f"weights are packed as `{shown(found)}`, and how that is read is not known",
             hint="use the unquantised base, or keep the adapter attached",
         )
     order = _text(said.get("actorder")) in {"group", "dynamic"}
     size = int(group_size or 0) if grouped else 0
-    return Scheme(str(found), kind, bits, strategy, size, block, said.get("symmetric") is not False, order)
+    return Scheme(found, kind, bits, strategy, size, block, said.get("symmetric") is not False, order)
 
 
 def _inferred(kind: str, bits: int, size: object, scaled: object, activations: object) -> str:
