@@ -19,9 +19,9 @@ from adaptr.host.entrance import Entrance, open_for
 from adaptr.host.freeze import freeze
 from adaptr.host.gradients import Gradients
 from adaptr.host.handle import Handle, Undo
-from adaptr.host.layer import keep_unpacked
 from adaptr.host.mounting import Mounting
 from adaptr.host.names import renamings
+from adaptr.host.packed import hold, require_learning
 from adaptr.host.replace import replacements
 from adaptr.host.session import Session
 from adaptr.host.state import State
@@ -47,9 +47,10 @@ def train(model: nn.Module, method: Method, adapter: Adapter) -> Session:
         return group.train(model, method, adapter)
     mounting = Mounting(model, method, adapter, 1.0, True)
     mounting.check()
+    require_learning(model)
     session = Session(model, mounting.adapter, key_of(model, mounting.adapter))
     session._undo.append(freeze(model))
-    session._undo += [keep_unpacked(module) for module in model.modules()]
+    session._undo.append(hold(model))
     return install(session, mounting)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -13,15 +13,15 @@ from adaptr.errors import ContentMismatch
 from adaptr.host.experts import part_of
 from adaptr.host.layer import original as class_of
 from adaptr.host.originals import original
-from adaptr.targets import submodule
+from adaptr.host.packed import packing_of
+from adaptr.targets import describe, submodule
 
 
 def base_of(model: nn.Module, targets: Mapping[str, Target]) -> Base:
     """What is known of a live base model."""
     config = getattr(model, "config", None)
-    shapes = sorted((name, tuple(p.shape)) for name, p in model.named_parameters() if ".adapters." not in name)
+    shapes = sorted((name, shape) for name, shape in _shapes(model) if ".adapters." not in name)
     text = "\n".join(f"{name} {','.join(map(str, shape))}" for name, shape in shapes)
-    quantization = getattr(config, "quantization_config", None)
     return Base(
         id=public.name(str(getattr(config, "_name_or_path", "") or "")),
         revision=str(getattr(config, "_commit_hash", "") or ""),
@@ -29,8 +29,28 @@ def base_of(model: nn.Module, targets: Mapping[str, Target]) -> Base:
         structure="sha256:" + hashlib.sha256(text.encode()).hexdigest(),
         content=content_of(model, targets),
         ties=_ties(model),
-        quantization=str(getattr(quantization, "quant_method", "") or ""),
+        quantization=quantization_of(model),
     )
+
+
+def quantization_of(model: nn.Module) -> str:
+    """How transformers says that a base is quantised, "" if it is not: its values are near those of its original."""
+    said = getattr(getattr(model, "config", None), "quantization_config", None)
+    found = said.get("quant_method") if isinstance(said, Mapping) else getattr(said, "quant_method", None)
+    return str(getattr(found, "value", found) or "")
+
+
+def _shapes(model: nn.Module) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Parameters and their shapes; of packed layers those that they would have unpacked."""
+    packed = {path: m for path, m in model.named_modules() if packing_of(m) is not None}
+    for name, parameter in model.named_parameters():
+        owner, _, last = name.rpartition(".")
+        if owner not in packed or last == "bias":
+            yield name, tuple(parameter.shape)
+    for path, module in packed.items():
+        target = describe(path, module)
+        if target is not None:
+            yield f"{path}.weight", target.stored_shape
 
 
 def is_meta(model: nn.Module) -> bool:
@@ -86,7 +106,7 @@ def _sampled_weight(model: nn.Module, target: Target) -> Tensor | None:
     owner, _, name = path.rpartition(".")
     module = submodule(model, owner)
     weight = module._parameters.get(name)
-    if weight is None or not weight.is_floating_point() or weight.is_meta:
+    if weight is None or packing_of(module) is not None or not weight.is_floating_point() or weight.is_meta:
         return None
     found = original(module, name, weight)
     return found if part is None else found[part.number, part.rows]

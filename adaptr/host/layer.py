@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 from collections.abc import Callable
 from typing import Any, cast
@@ -16,6 +15,7 @@ from adaptr.contract import View
 from adaptr.contract.view import of_weight
 from adaptr.errors import Unsupported
 from adaptr.host.call import put, restore
+from adaptr.host.packed import is_packed, packing_of, unread
 
 #: Where a forward that was set on the instance is meanwhile (accelerate does so): it would hide the class's.
 FORWARD = "_adaptr_forward"
@@ -46,37 +46,42 @@ def raw_forward(module: nn.Module, *args: object, **kwargs: object) -> Any:
 
 def base_view(module: nn.Module) -> View:
     """The View of a module as it is without adapters."""
-    is_read = getattr(type(module), "_adaptr_is_read", False)
-    call = functools.partial(raw_forward, module) if is_read else own_forward(module)
-    weight = module._parameters.get("weight")
-    if weight is None and not isinstance(getattr(module, "weight", None), Tensor):
+    looks = getattr(type(module), "_adaptr_is_read", False) or FORWARD in module.__dict__
+    call = functools.partial(raw_forward, module) if looks else own_forward(module)
+    weight, packing = module._parameters.get("weight"), packing_of(module)
+    if packing is None and weight is None and not isinstance(getattr(module, "weight", None), Tensor):
         return View(call, functools.partial(_no_weight, type(module).__name__))
     op, axis = _operation(module)
     transposed = is_transposed(module)
 
     def rows(s: slice) -> Tensor:
-        W = dense(module)
+        W = dense(module) if packing is None else packing.weight(module)
         return (W.t() if transposed else W)[s]
 
     def plain() -> Tensor | None:
         return weight.t() if transposed and weight is not None else weight
 
-    def sources() -> tuple[Any, ...]:
-        now = module._parameters.get("weight")
-        return (now,) if type(now) is nn.Parameter else (now, *_quantised_with(now))
-
+    if packing is not None:
+        own, held = _linear if op is F.linear else op, packing.tensors
+        return View(call, rows, functools.partial(_bias, module), own, sources=lambda: held(module), axis=axis)
     bias = lambda: module._parameters.get("bias")
     if weight is None:  # computed from others at each call, as weight normalisation does
         return View(call, rows, bias, op, sources=lambda: _own_parameters(module), axis=axis)
+    sources = lambda: (module._parameters.get("weight"),)
     if not _is_plain(module, weight):
         return View(call, rows, bias, op, sources=sources, axis=axis)
     return View(call, rows, bias, op, plain, sources=sources, axis=axis)
 
 
-def _quantised_with(weight: object) -> tuple[Any, ...]:
-    """What stands beside a packed weight and says what its numbers mean."""
-    state = getattr(weight, "quant_state", None)
-    return () if state is None else (state.absmax, state.code)
+def _linear(x: Tensor, W: Tensor, b: Tensor | None) -> Tensor:
+    """x Wᵀ + b of a packed layer, which is told in no dtype of its own."""
+    return F.linear(x, W.to(x.dtype), None if b is None else b.to(x.dtype))
+
+
+def _bias(module: nn.Module) -> Tensor | None:
+    """That of a packed layer: a parameter, a buffer, or in hqq neither."""
+    places = (module._parameters, module._buffers, module.__dict__)
+    return next((found for place in places if (found := place.get("bias")) is not None), None)
 
 
 def _own_parameters(module: nn.Module) -> tuple[Tensor, ...]:
@@ -99,69 +104,13 @@ def _is_plain(module: nn.Module, weight: Tensor) -> bool:
 
 
 def dense(module: nn.Module) -> Tensor:
-    """The weight as stored, dequantised where the layer is quantised, computed where it is parametrised."""
-    if "weight" not in module._parameters:
+    """The weight as stored, computed where it is parametrised. Raises `Unsupported` for codes of unknown meaning."""
+    weight = module._parameters.get("weight")
+    if weight is None:
         return cast(Tensor, module.weight)
-    weight = cast(Tensor, module._parameters["weight"])
-    if not is_packed(weight):
-        return weight
-    undo = unpack(module)
-    state = getattr(weight, "quant_state", None)
-    if state is None or weight.shape[-1] != 1:
-        raise Unsupported(
-            f"the weight of a `{type(module).__name__}` is packed ({weight.dtype}, shape {tuple(weight.shape)}) "
-            "and can't be read",
-            hint="delta and insert methods work on it, or load the base unquantised",
-        )
-    from bitsandbytes.functional import dequantize_4bit
-
-    value = cast(Tensor, dequantize_4bit(weight.data, state))
-    undo()
-    return value
-
-
-def is_packed(weight: Tensor) -> bool:
-    """Whether the numbers stored are not the weight: integers, and eight bits that something else scales."""
-    return not weight.is_floating_point() or weight.element_size() == 1
-
-
-#: What bitsandbytes calls the leave to pack a layer's weight where its module is no longer in training.
-PACKS = "support_avx512bf16_for_cpu"
-
-
-def unpack(module: nn.Module) -> Callable[[], None]:
-    """Undo how bitsandbytes packs 4-bit weights for inference on a CPU: packed so, they lose gradients in silence.
-
-    Returns how to put the packed ones back, as its own way there and back rounds them.
-    """
-    weight: Any = module._parameters.get("weight")
-    state = getattr(weight, "quant_state", None)
-    if not getattr(state, "packing_format_for_cpu", False):
-        return lambda: None
-    packed, kept = weight.data, copy.copy(state)
-    module.state_dict()  # it unpacks them, to save them
-
-    def undo() -> None:
-        weight.data, weight.quant_state = packed, kept
-
-    return undo
-
-
-def keep_unpacked(module: nn.Module) -> Callable[[], None]:
-    """Unpack a layer's weight, and let no forward in between, such as a measurement, pack it again. Returns the way
-    back.
-    """
-    undo = unpack(module)
-    if PACKS not in vars(module):
-        return undo
-    before = vars(module)[PACKS]
-    vars(module)[PACKS] = False
-
-    def back() -> None:
-        vars(module)[PACKS] = before
-        undo()
-
-    return back
+    if is_packed(weight):
+        raise unread(module, weight)
+    return weight
 
 
 def _no_weight(kind: str, s: slice) -> Tensor:

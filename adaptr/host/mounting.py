@@ -16,8 +16,9 @@ from adaptr.adapter.tensors import all_at_least
 from adaptr.contract import mounts
 from adaptr.errors import TargetNotFound, phrases
 from adaptr.host.finding import site
-from adaptr.host.identity import content_of, other_weights
+from adaptr.host.identity import content_of, other_weights, quantization_of
 from adaptr.host.names import current, formerly
+from adaptr.host.packed import require_sound
 from adaptr.host.replace import replaceable, same
 from adaptr.host.state import Given, State
 
@@ -84,6 +85,7 @@ class Mounting:
     def check(self) -> None:
         """All that can be known to be wrong, before anything is touched."""
         method, adapter = self.method, self.adapter
+        require_sound(self.model)
         method.check_weight(self.weight)
         if not adapter.targets and not adapter.replaced and not self.parts:
             raise phrases.no_targets(adapter.label, "attaching")
@@ -104,8 +106,9 @@ class Mounting:
 
     def _check_content(self) -> None:
         base = self.adapter.base
-        found = content_of(self.model, self.adapter.targets) if base.content else ""
-        if found and found != base.content and not base.quantization:
+        asked = base.content and not base.quantization and not quantization_of(self.model)
+        found = content_of(self.model, self.adapter.targets) if asked else ""
+        if found and found != base.content:
             hint = "load the right revision, or in Python attach `adapter.replace(base=adaptr.Base())` to use it anyway"
             raise other_weights(self.adapter, "the base", hint)
 

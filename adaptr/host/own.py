@@ -11,7 +11,8 @@ import warnings
 import torch
 from torch import Tensor, nn
 
-from adaptr.host.layer import base_view, is_packed, original, raw_forward
+from adaptr.host.layer import base_view, original, raw_forward
+from adaptr.host.packed import is_packed
 from adaptr.targets import applies_own
 
 KNOWN = frozenset(cls.forward for cls in (nn.Linear, nn.Embedding, nn.Conv1d, nn.Conv2d, nn.Conv3d))

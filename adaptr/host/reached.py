@@ -18,8 +18,8 @@ from adaptr.contract import Mount
 from adaptr.errors import Unsupported
 from adaptr.host.composed import CACHE
 from adaptr.host.finding import site
-from adaptr.host.layer import is_packed
 from adaptr.host.own import alone
+from adaptr.host.packed import is_packed
 from adaptr.host.read import dropped
 from adaptr.host.uses import Use, use
 from adaptr.targets import submodule

@@ -11,7 +11,8 @@ from adaptr.contract import View
 from adaptr.errors import Unsupported
 from adaptr.host.call import find
 from adaptr.host.composed import CACHE, composed
-from adaptr.host.layer import RAW, is_packed, is_transposed, original
+from adaptr.host.layer import RAW, is_transposed, original
+from adaptr.host.packed import is_packed
 from adaptr.host.state import State
 
 

@@ -13,8 +13,9 @@ from typing import Any, cast
 from torch import nn
 
 from adaptr.errors import Unsupported
+from adaptr.host.call import find
 from adaptr.host.composed import CACHE, composed
-from adaptr.host.layer import FORWARD, original
+from adaptr.host.layer import FORWARD, RAW, original
 from adaptr.host.read import seen_of
 from adaptr.host.state import State
 
@@ -28,6 +29,8 @@ def adapted(cls: type[nn.Module]) -> type[nn.Module]:
 
     @functools.wraps(cls.forward)
     def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if FORWARD in self.__dict__ and find(self) is RAW:  # what was set on the instance calls that of its class
+            return cls.forward(self, *args, **kwargs)
         found = self.__dict__.get(CACHE)
         # another parameter may have been put in place: assigned state dicts, tied or replaced weights
         if found is None or found[0] is not self._parameters.get("weight"):

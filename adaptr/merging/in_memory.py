@@ -16,8 +16,8 @@ from adaptr.checkpoint.stream import Rows
 from adaptr.contract.view import ALL
 from adaptr.errors import NotPossible, Unsupported, phrases
 from adaptr.host.experts import part_of
-from adaptr.host.layer import is_packed
 from adaptr.host.mounting import Mounting
+from adaptr.host.packed import is_packed, packing_of
 from adaptr.host.replace import MARK, same
 from adaptr.merging.measured import require_finite
 
@@ -186,6 +186,11 @@ def require_writable(model: nn.Module, name: str) -> None:
     owner, _, last = name.rpartition(".")
     module = targets.submodule(model, owner)
     parameter = module._parameters.get(last)
+    if packing_of(module) is not None and (last == "weight" or parameter is None):
+        raise Unsupported(
+            f"`{name}` is packed, and merging would quantise it anew",
+            hint="attach without `merged`, or load the base unquantised",
+        )
     if parameter is None:
         raise Unsupported(f"`{name}` is computed from other parameters at each call", hint="attach without `merged`")
     if hasattr(parameter, MARK):

@@ -9,6 +9,7 @@ from adaptr import plugins
 from adaptr.adapter import Adapter, weighting
 from adaptr.errors import UsageError
 from adaptr.families.also import with_whole
+from adaptr.host.packed import require_sound
 from adaptr.sources.given import Given, Several, Weighted, by_name, opened, single, without_weights
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ def create(
     children={"law": a, "code": b})`. `also`: what is trained whole beside it: `head`, `norm`, `embed`, or paths and
     patterns of modules and parameters. `tied="untie"`: of a tied weight the use that was named alone.
     """
+    require_sound(model)
     made = _fresh(model, method, targets, overrides, seed, children, config).replace(name=name)
     made = with_whole(model, made, also, tied == "untie") if also else made
     return _apart(model, made, tied)

@@ -23,8 +23,8 @@ def describe(path: str, module: nn.Module | Drawn) -> Target | None:
     from torch import nn as layers
 
     cls = type(module).__name__
-    if isinstance(module, layers.Linear):
-        return Target(path, "linear", (module.out_features, module.in_features))
+    if isinstance(module, layers.Linear) or _holds_codes(module):
+        return Target(path, "linear", (module.out_features, module.in_features))  # type: ignore[arg-type]
     if cls.endswith("Conv1D") and hasattr(module, "nf"):
         into, out = module._parameters["weight"].shape  # type: ignore[union-attr]
         return Target(path, "linear_t", (out, into))
@@ -39,6 +39,12 @@ def describe(path: str, module: nn.Module | Drawn) -> Target | None:
     if "norm" in cls.lower() and weight is not None and weight.ndim == 1:
         return Target(path, "norm", tuple(weight.shape))
     return None
+
+
+def _holds_codes(module: nn.Module) -> bool:
+    """Whether a module is a linear layer in codes, of GPTQ, AWQ or HQQ, and none of torch's."""
+    held = module._buffers.get("qweight") is not None or module._parameters.get("W_q") is not None
+    return held and all(isinstance(getattr(module, name, None), int) for name in ("in_features", "out_features"))
 
 
 def applies_own(cls: type[nn.Module]) -> bool:

@@ -13,7 +13,7 @@ from adaptr import plugins, tasks
 from adaptr.adapter import Adapter
 from adaptr.errors import AdaptrError, Interrupted
 from adaptr.format import digest, write
-from adaptr.host.layer import keep_unpacked
+from adaptr.host.packed import hold
 from adaptr.models.load import quiet_transformers
 from adaptr.sources.given import opened
 from adaptr.sources.resolve import resolve
@@ -81,8 +81,7 @@ class Course:
         model: Any = self.given.task.model(self.base, self.examples.limits.labels, **load)
         if config is None:
             return model.to(self.machine.device)
-        for module in model.modules():  # base and adapter are measured by one kernel: that which trains
-            keep_unpacked(module)
+        hold(model)  # base and adapter are measured by one kernel: that which trains
         return model
 
     def _adapter(self, recipe: Recipe) -> Adapter:

@@ -1,4 +1,4 @@
-"""A base in four bits: what only calls the layer works, and learns."""
+"""A base in bitsandbytes' four or eight bits: adapters do and learn what they do on the same weights unpacked."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 import adaptr
 import tiny
+from adaptr.adapter import Target
+from adaptr.errors import Unsupported
+from adaptr.host import view_of
 from adaptr.testing import assert_close, logits, shaken
 
 with warnings.catch_warnings():
@@ -25,18 +28,68 @@ def full() -> Any:
     return LlamaForCausalLM(LlamaConfig(**{**tiny.GROUPED, "hidden_size": 64, "intermediate_size": 128})).eval()
 
 
-def four_bits(model: Any) -> Any:
+def linears(model: Any) -> dict[str, nn.Linear]:
+    return {path: m for path, m in model.named_modules() if isinstance(m, nn.Linear) and path != "lm_head"}
+
+
+def four(module: nn.Linear, kind: str = "nf4", double: bool = True) -> nn.Module:
+    out, into = module.weight.shape
+    packed = bnb.nn.Linear4bit(into, out, bias=module.bias is not None, compute_dtype=torch.float32)
+    weight = module.weight.detach().clone()
+    packed.weight = bnb.nn.Params4bit(weight, requires_grad=False, quant_type=kind, compress_statistics=double)
+    packed.bias = module.bias
+    return packed
+
+
+def eight(module: nn.Linear) -> nn.Module:
+    out, into = module.weight.shape
+    packed = bnb.nn.Linear8bitLt(into, out, bias=module.bias is not None, has_fp16_weights=False)
+    packed.weight = bnb.nn.Int8Params(module.weight.detach().clone(), requires_grad=False, has_fp16_weights=False)
+    packed.bias = module.bias
+    return packed
+
+
+def four_bits(model: Any, pack: Any = four) -> Any:
     """Every linear layer of the decoder in nf4 with double quantisation, on the CPU."""
-    for name, module in list(model.named_modules()):
-        if isinstance(module, nn.Linear) and name != "lm_head":
-            out, into = module.weight.shape
-            packed = bnb.nn.Linear4bit(into, out, bias=module.bias is not None, compute_dtype=torch.float32)
-            packed.weight = bnb.nn.Params4bit(
-                module.weight.detach().clone(), requires_grad=False, quant_type="nf4", compress_statistics=True
-            )
-            owner, _, last = name.rpartition(".")
-            setattr(model.get_submodule(owner), last, packed)
+    for path, module in linears(model).items():
+        owner, _, last = path.rpartition(".")
+        setattr(model.get_submodule(owner), last, pack(module))
     return model.to("cpu").eval()
+
+
+PACKS: dict[str, Any] = {
+    "nf4": lambda m: four(m, "nf4", False),
+    "nf4, double": lambda m: four(m, "nf4", True),
+    "fp4": lambda m: four(m, "fp4", False),
+    "int8": eight,
+}
+
+
+def read(module: Any) -> torch.Tensor:
+    """A weight by bitsandbytes' own function, before any forward."""
+    state = getattr(module.weight, "quant_state", None)
+    if state is None:
+        return bnb.functional.int8_vectorwise_dequant(module.weight.data, module.weight.SCB)
+    return bnb.functional.dequantize_4bit(module.weight.data, state)
+
+
+def packed_anew(model: Any) -> None:
+    """As the first forward of evaluation does on processors with AVX512-BF16."""
+    for module in linears(model).values():
+        if not getattr(module.weight.quant_state, "packing_format_for_cpu", False):
+            made = bnb.functional._convert_weight_packed_for_cpu(module.weight.data, module.weight.quant_state)
+            module.weight.data, module.weight.quant_state = made
+
+
+def hosts(pack: str) -> tuple[Any, Any]:
+    """A packed model, and the dense one of the same weights."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model, dense = four_bits(full(), PACKS[pack]), full()
+    with torch.no_grad():
+        for path, module in linears(model).items():
+            dense.get_submodule(path).weight.copy_(read(module))
+    return model, dense
 
 
 @pytest.fixture
@@ -93,3 +146,80 @@ def test_a_measurement_during_training_costs_no_gradient(model: Any, rows: int) 
     assert all(torch.equal(found[key], wanted[key]) for key in wanted)
     packs = {m.support_avx512bf16_for_cpu for m in model.modules() if isinstance(m, bnb.nn.Linear4bit)}
     assert packs == {bnb.nn.Linear4bit(64, 64).support_avx512bf16_for_cpu}, "detached, the layers may pack again"
+
+
+METHODS = ("lora", "dora", "oft", "ia3", "vera", "houlsby", "prefix")
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("pack", PACKS)
+@pytest.mark.parametrize("method", METHODS)
+def test_adapters_do_and_learn_what_they_do_on_the_same_weights_unpacked(pack: str, method: str) -> None:
+    """Before and after a forward of evaluation, made here or there."""
+    model, dense = hosts(pack)
+    given = tiny.inputs("llama")
+    adapter = shaken(adaptr.create(dense, method, **({"m": 8} if method == "houlsby" else {})), by=0.3)
+    for _ in range(2):
+        made = shaken(adaptr.create(model, method, **({"m": 8} if method == "houlsby" else {})), by=0.3)
+        for one in (adapter, made):
+            assert effect(model, one, given, dense, adapter) < 0.08
+        wanted, found = gradients(dense, adapter, given), gradients(model, adapter, given)
+        size = sum(g.square().sum() for g in wanted.values()) ** 0.5
+        assert sum((found[key] - g).square().sum() for key, g in wanted.items()) ** 0.5 < 0.15 * size
+
+
+def effect(model: Any, one: Any, given: Any, dense: Any, adapter: Any) -> float:
+    """How far what an adapter does is from what another does on the dense model, relative to that."""
+    with torch.no_grad():
+        bare = logits(dense(**given))
+        with adaptr.attach(dense, adapter):
+            wanted = logits(dense(**given))
+        with adaptr.attach(model, one):
+            found = logits(model(**given))
+    return float((found - wanted).norm() / (wanted - bare).norm())
+
+
+def gradients(model: Any, adapter: Any, given: Any) -> dict[str, torch.Tensor]:
+    with adaptr.train(model, adapter) as session:
+        logits(model(**given)).square().mean().backward()
+        return {key: p.grad.clone() for key, p in session.named().items()}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("pack", ["nf4", "nf4, double", "fp4"])
+@pytest.mark.parametrize("saved", [False, True])
+def test_weights_that_were_packed_anew_are_read_as_they_were(pack: str, saved: bool) -> None:
+    """`saved`: bitsandbytes has unpacked them itself meanwhile, which leaves their scales transposed."""
+    model, dense = hosts(pack)
+    packed_anew(model)
+    if saved:
+        for module in linears(model).values():
+            module.weight.quant_state.original_nested = False
+        model.state_dict()
+    for path in linears(model):
+        wanted = dense.get_submodule(path).weight
+        found = view_of(model, Target(path, "linear", tuple(wanted.shape))).weight
+        assert float((found - wanted).norm() / wanted.norm()) < 3e-3, path  # the scales are in bf16 there
+    before = [module.weight.data_ptr() for module in linears(model).values()]
+    adapter = shaken(adaptr.create(dense, "lora"))
+    wanted, found = gradients(dense, adapter, tiny.inputs("llama")), gradients(model, adapter, tiny.inputs("llama"))
+    for key, gradient in wanted.items():
+        assert float((found[key] - gradient).norm() / gradient.norm()) < 0.05, key
+    assert [module.weight.data_ptr() for module in linears(model).values()] == before, "detached, it is as it was"
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_base_has_the_structure_that_it_has_unpacked() -> None:
+    model, dense = hosts("nf4, double")
+    wanted = adaptr.create(dense, "lora").base.structure
+    assert adaptr.create(model, "lora").base.structure == wanted
+    packed_anew(model)
+    assert adaptr.create(model, "lora").base.structure == wanted
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("pack", PACKS)
+def test_nothing_is_merged_into_packed_weights(pack: str) -> None:
+    model, dense = hosts(pack)
+    with pytest.raises(Unsupported, match="packed"):
+        adaptr.attach(model, shaken(adaptr.create(dense, "lora")), merged=True)

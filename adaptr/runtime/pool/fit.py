@@ -16,10 +16,11 @@ from adaptr.changes.plan import members
 from adaptr.contract import View
 from adaptr.errors import Unsupported, phrases
 from adaptr.families.row import Row
-from adaptr.host.identity import content_of, other_weights
+from adaptr.host.identity import content_of, other_weights, quantization_of
 from adaptr.host.layer import original, view_of
 from adaptr.host.names import current, formerly
 from adaptr.host.own import alone
+from adaptr.host.packed import require_sound
 from adaptr.host.uses import use
 
 #: All of a target that a model is asked for: its path, kind and shape.
@@ -33,6 +34,7 @@ def require(model: nn.Module, adapter: Adapter, matched: set[Place] | None = Non
     what can't be a row of a batch, `TargetNotFound`, `TargetMismatch`.
     """
     matched = set() if matched is None else matched
+    require_sound(model)
     parts = [part for _, part, _ in _members(adapter)]
     if not any(part.targets for part in parts):
         raise phrases.no_targets(adapter.label, "registering")
@@ -111,7 +113,8 @@ def fit(
 
 def _require_base(model: nn.Module, adapter: Adapter) -> None:
     wanted = adapter.base.content
-    found = content_of(model, adapter.targets) if wanted and not adapter.base.quantization else ""
+    asked = wanted and not adapter.base.quantization and not quantization_of(model)
+    found = content_of(model, adapter.targets) if asked else ""
     if found and found != wanted:
         hint = "load the right revision, or add `adapter.replace(base=adaptr.Base())` to use it anyway"
         raise other_weights(adapter, "the base", hint)
