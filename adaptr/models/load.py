@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from adaptr.errors import AdaptrError, CheckpointError, phrases, shown
+from adaptr.host.packed import require_sound
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -22,7 +23,9 @@ def loaded(base: Folder | PreTrainedModel) -> tuple[PreTrainedModel, PreTrainedT
     tokenizer = explained(folder, transformers.AutoTokenizer.from_pretrained)
     if not isinstance(base, str | os.PathLike):
         return base, tokenizer
-    return explained(folder, transformers.AutoModelForCausalLM.from_pretrained).eval(), tokenizer
+    model = explained(folder, transformers.AutoModelForCausalLM.from_pretrained).eval()
+    require_sound(model)
+    return model, tokenizer
 
 
 def quiet_transformers() -> ModuleType:

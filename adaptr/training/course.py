@@ -13,7 +13,7 @@ from adaptr import plugins, tasks
 from adaptr.adapter import Adapter
 from adaptr.errors import AdaptrError, Interrupted
 from adaptr.format import digest, write
-from adaptr.host.packed import hold
+from adaptr.host.packed import hold, require_learning, require_sound
 from adaptr.models.load import quiet_transformers
 from adaptr.sources.given import opened
 from adaptr.sources.resolve import resolve
@@ -79,10 +79,11 @@ class Course:
         if (config := quantized(recipe, self.machine)) is not None:
             load["quantization_config"] = config
         model: Any = self.given.task.model(self.base, self.examples.limits.labels, **load)
-        if config is None:
-            return model.to(self.machine.device)
+        require_sound(model)
+        require_learning(model)  # before it runs: some kernels choose at their first forward, for good
         hold(model)  # base and adapter are measured by one kernel: that which trains
-        return model
+        packed = config is not None or getattr(model, "is_quantized", False)
+        return model if packed else model.to(self.machine.device)
 
     def _adapter(self, recipe: Recipe) -> Adapter:
         from adaptr.runtime.attaching import create

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig, LlamaConfig, LlamaForCausalLM
 
 import adaptr
 import tiny
@@ -98,6 +98,18 @@ def test_a_quantised_base(wide: Path, data: Path, method: str, fields: Any) -> N
     assert report.after["loss"] < report.before["loss"]
     assert [step for step, _ in report.curves.measured] == [2, 4]
     assert "bitsandbytes" in report.versions
+
+
+@pytest.mark.parametrize("double", [False, True])
+def test_a_base_that_is_stored_in_four_bits(wide: Path, data: Path, tmp_path: Path, double: bool) -> None:
+    pytest.importorskip("bitsandbytes")
+    packing = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=double)
+    model = AutoModelForCausalLM.from_pretrained(wide, quantization_config=packing, dtype=torch.float32)
+    model.save_pretrained(tmp_path / "packed")
+    tokenizer().save_pretrained(tmp_path / "packed")
+    report = adaptr.fit(tmp_path / "packed", data, method="dora", valid="25%", checkpointing=True, **SMALL)
+    assert min(report.moved.values()) > 0
+    assert report.after["loss"] < report.before["loss"]
 
 
 def test_checkpointed_activations_change_no_bit(base: Path, data: Path) -> None:

@@ -28,7 +28,7 @@ class FourBits(Packing):
     def weight(self, module: nn.Module) -> Tensor:
         from bitsandbytes.functional import dequantize_4bit
 
-        return cast(Tensor, dequantize_4bit(*_flat(module._parameters["weight"])))
+        return cast(Tensor, dequantize_4bit(*_flat(module)))
 
     def tensors(self, module: nn.Module) -> tuple[Any, ...]:
         weight: Any = module._parameters["weight"]
@@ -38,7 +38,7 @@ class FourBits(Packing):
         """Unpacked, and packed by no forward in between, such as a measurement. What was packed is put back."""
         weight: Any = module._parameters["weight"]
         data, state, may = weight.data, weight.quant_state, vars(module).get(PACKS)
-        weight.data, weight.quant_state = _flat(weight)
+        weight.data, weight.quant_state = _flat(module)
         if may is not None:
             vars(module)[PACKS] = False
 
@@ -50,8 +50,9 @@ class FourBits(Packing):
         return back
 
 
-def _flat(weight: Any) -> tuple[Tensor, Any]:
+def _flat(module: nn.Module) -> tuple[Tensor, object]:
     """Codes and state in the order that they are stored in; those of the layer stay as they are."""
+    weight: Any = module._parameters["weight"]
     data, state = weight.data, weight.quant_state
     if getattr(state, ANEW, False):
         from bitsandbytes.functional import _convert_weight_packed_for_cpu_inverse
