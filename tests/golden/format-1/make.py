@@ -46,6 +46,8 @@ RECIPES: dict[str, tuple[dict[str, object], Places]] = {
     "prompt": ({"tokens": 2, "rows": 4}, MODEL),
 }
 
+QUANTISED = ("lora-int8", "lora-bf16", "lora-fp8", "lora-nf4", "lora-int4-g32")
+
 
 def single(name: str, generator: torch.Generator) -> Adapter:
     """An adapter of the method `name`, every field of the manifest set."""
@@ -78,7 +80,7 @@ def make(name: str) -> Adapter:
         return empty.with_parts({part: single(part, generator) for part in ("prefix", "parallel")}).replace(
             name="golden-mam"
         )
-    if name in {"lora-int8", "lora-bf16"}:
+    if name in QUANTISED:
         return plugins.method("lora").quantize(single("lora", generator), name.removeprefix("lora-"))
     if name == "lora-replaced":
         adapter = single("lora", generator)
@@ -99,4 +101,4 @@ def main(names: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:] or [*RECIPES, "mam", "lora-int8", "lora-bf16", "lora-replaced"])
+    main(sys.argv[1:] or [*RECIPES, *QUANTISED, "mam", "lora-replaced"])
