@@ -45,9 +45,12 @@ class Fours(Grid):
         import torch
 
         scale, _ = self.scale(parts, start, start + values.shape[0])
-        found = torch.where(scale == 0, 0.0, values / scale).contiguous()
-        codes = torch.bucketize(found.abs(), self._between, out_int32=True).to(torch.uint8)
-        return codes | (found.signbit().to(torch.uint8) << 3)
+        found = torch.where(scale == 0, 0.0, values / scale)
+        # compared seven times: several times faster than a search of each
+        codes, size = found.signbit().to(torch.uint8) << 3, found.abs()
+        for edge in self._between:
+            codes += size > edge
+        return codes
 
 
 @dataclass(frozen=True)
@@ -101,8 +104,7 @@ class Float4(Fours):
         from adaptr.format.io import torch_dtype
 
         scale = self._shared(parts, start, start + found.shape[0])
-        each = found.view(*scale.shape, self.group) * scale.unsqueeze(-1)
-        return each.view(found.shape).to(torch_dtype(self.dtype))
+        return tiles.times(found, scale, (1, self.group)).to(torch_dtype(self.dtype))
 
     def put(self, codes: Tensor, start: int, into: Sinks) -> None:
         into["weight"].rows(start, packed(codes, high_first=False).view(codes.shape[0], -1))

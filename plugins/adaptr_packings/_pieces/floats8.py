@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from adaptr.packings import Grid, Parts, Sinks
+from adaptr_packings._pieces import tiles
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,7 +33,7 @@ class Float8(Grid):
     """
 
     scaled: str
-    tile: tuple[int, int] | None = None
+    tile: tiles.Tile | None = None
     given: tuple[int, ...] = ()
     product: str = "F32"
 
@@ -54,31 +56,39 @@ class Float8(Grid):
         return parts["weight"].rows(start, stop).view(torch.uint8)
 
     def scale(self, parts: Parts, start: int, stop: int) -> tuple[Tensor, None]:
-        return self._scale(parts, start, stop).float(), None
+        shared = self._shared(parts, start, stop).float()
+        return tiles.spread(shared, self.tile or self.shape, self.shape[1]), None
 
-    def _scale(self, parts: Parts, start: int, stop: int) -> Tensor:
-        """As it is multiplied, of the shape of the rows or one that spreads to it."""
-        import torch
-
+    def _shared(self, parts: Parts, start: int, stop: int) -> Tensor:
+        """(rows, tiles across), or the one of the tensor, as they are multiplied."""
         from adaptr.format.io import torch_dtype
 
-        found = parts["scale"].all()
+        if self.tile is not None:
+            found = tiles.rows_of(parts["scale"], self.shape, self.tile, start, stop)
+        elif (found := parts["scale"].all().reshape(-1, 1)).numel() > 1:
+            found = found[start:stop]
         if self.scaled in {"U8", "F8_E8M0"}:
             found = powers(found)
-        found = found.to(torch_dtype(self.product))
-        if self.tile is None:
-            return found.reshape(1, 1) if found.numel() == 1 else found.reshape(-1, 1)[start:stop]
-        rows = torch.arange(start, stop) // self.tile[0]
-        return found[rows].repeat_interleave(self.tile[1], 1)[:, : self.shape[1]]
+        return found.to(torch_dtype(self.product))
 
     def values(self, codes: Tensor, parts: Parts, start: int) -> Tensor:
+        import numpy as np
         import torch
 
         from adaptr.format.io import torch_dtype
 
-        scale = self._scale(parts, start, start + codes.shape[0])
-        found = codes.to(torch.uint8).view(torch.float8_e4m3fn).to(scale.dtype)
-        return (found * scale).to(torch_dtype(self.dtype))
+        scale, table = self._shared(parts, start, start + codes.shape[0]), self._table
+        # numpy's take is several times faster than torch's conversion of floats of eight bits
+        raw = np.take(table.view(torch.int16 if table.itemsize == 2 else torch.int32).numpy(), codes.numpy())
+        found = torch.from_numpy(raw).view(table.dtype)
+        return tiles.times(found, scale, self.tile or self.shape).to(torch_dtype(self.dtype))
+
+    @cached_property
+    def _table(self) -> Tensor:
+        """The levels, as they are multiplied."""
+        from adaptr.format.io import torch_dtype
+
+        return self.levels().to(torch_dtype(self.product))
 
     def nearest(self, values: Tensor, parts: Parts, start: int) -> Tensor:
         import torch

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
 
     from adaptr.packings import Part
 
-Tile = tuple[int, int]
+#: Rows and columns.
+Tile = tuple[int, ...]
 
 
 def grid(shape: tuple[int, ...], tile: Tile) -> tuple[int, int]:
@@ -31,6 +32,15 @@ def rows_of(part: Part, shape: tuple[int, ...], tile: Tile, start: int, stop: in
 def spread(scales: Tensor, tile: Tile, columns: int) -> Tensor:
     """(rows, tiles across) to (rows, columns), or to what spreads to it."""
     return scales if scales.shape[1] == 1 else scales.repeat_interleave(tile[1], 1)[:, :columns]
+
+
+def times(values: Tensor, scales: Tensor, tile: Tile) -> Tensor:
+    """(rows, columns) by (rows or 1, tiles across)."""
+    if scales.shape[1] == 1:
+        return values * scales
+    if values.shape[1] % tile[1]:
+        return values * spread(scales, tile, values.shape[1])
+    return (values.view(*scales.shape, tile[1]) * scales.unsqueeze(-1)).view(values.shape)
 
 
 def require_whole(name: str, columns: int, size: int) -> None:
