@@ -22,6 +22,9 @@ from adaptr.networks import PUBLISHED
 from adaptr.packings import Packing
 from adaptr.untrusted import opened
 
+#: How names of scales end, whose weights are codes.
+SCALES = (".weight_scale", ".weight_scale_inv", ".weight_scale_2", ".SCB")
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -105,6 +108,7 @@ def _unpacked(checkpoint: Checkpoint) -> Checkpoint:
     """With the weights that lie packed as the model has them."""
     packing = packed.packing_of(checkpoint.config, checkpoint.root)
     if packing is None:
+        _require_floats(checkpoint)
         return checkpoint
     tensors = packed.weights(packing, checkpoint.config, checkpoint.shards, checkpoint.tensors)
     return replace(checkpoint, tensors=tensors, stored=checkpoint.tensors, packing=packing)
@@ -147,3 +151,13 @@ def _open_shard(root: Path, part: Part, path: Path) -> Shard:
         file.seek(0)
         name = path.relative_to(root).as_posix() if path != root else path.name
         return Shard(path, file.read(header.data), headers.prefixed(header, part.prefix), name, part.prefix)
+
+
+def _require_floats(checkpoint: Checkpoint) -> None:
+    """Raises `CheckpointError` for scales of packed weights where no configuration says how they are packed."""
+    scales = next((name for name in checkpoint.tensors if name.endswith(SCALES)), "")
+    if scales:
+        raise CheckpointError(
+            f"`{checkpoint.root}`: `{scales}` is of weights that lie packed, and no configuration says how",
+            hint="get the `config.json` whose `quantization_config` does; ModelOpt also wrote `hf_quant_config.json`",
+        )

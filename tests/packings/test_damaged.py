@@ -87,3 +87,11 @@ def test_floats_under_a_configuration_of_packed_weights(shared: Path, tmp_path: 
 
     with pytest.raises(CheckpointError, match="and none is"):
         open_checkpoint(damaged(shared / "quant-refs" / "bnb-nf4", tmp_path / "base", floats))
+
+
+@pytest.mark.parametrize("name", ["bnb-int8", "fp8-block", "ct-int4-g128", "ct-fp8-tensor"])
+def test_packed_weights_of_which_no_configuration_says_how(shared: Path, tmp_path: Path, name: str) -> None:
+    """Codes are never read as weights."""
+    folder = damaged(shared / "quant-refs" / name, tmp_path / "base", lambda tensors, said: said.clear())
+    with pytest.raises(CheckpointError, match="no configuration says how"):
+        open_checkpoint(folder)
