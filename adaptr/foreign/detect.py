@@ -18,13 +18,20 @@ BASE = "a base model"
 ATTACHED = "a model saved with adapters of adaptr on it"
 STATE = "what a training needs to go on"
 TOKENIZER = "a tokenizer"
+SETTINGS = "the configuration of an adapter"
+UNKNOWN = "of no known tool"
 UNREAD = "adaptr can't read this format yet: save it as PEFT's with the tool that wrote it"
+#: Where no tool is known that could.
+WANTED = (
+    f"give an adapter's file, or a folder with `{CONFIG}` and the weights; `adaptr convert --help` says what is read"
+)
 #: What to do with what is no adapter.
 _WAYS = {
     BASE: "an adapter was wanted; if training changed it, `adaptr extract BASE TUNED` makes one of the change",
     ATTACHED: "an adapter was wanted; the one in training is saved by `adaptr.save(session.adapted(), FILE)`",
     STATE: "an adapter was wanted; name the folder or the file that the weights are in",
     TOKENIZER: "an adapter was wanted; name the folder or the file that the weights are in",
+    SETTINGS: "name the folder that it lies in, with the weights beside it",
 }
 _TOKENIZERS = frozenset({
     "tokenizer.json", "tokenizer_config.json", "tokenizer.model", "special_tokens_map.json", "added_tokens.json",
@@ -59,14 +66,13 @@ def refusal(path: Path) -> AdaptrError:
 def _way(what: str) -> str:
     """What to do with what is no adapter that is read."""
     own = next((tool.way for tool in formats.known() if tool.called == what and tool.way), UNREAD)
-    return _WAYS.get(what, own)
+    return _WAYS.get(what, WANTED if what.endswith(UNKNOWN) else own)
 
 
 def _nothing_known(path: Path) -> tuple[str, str]:
     """What is to be said of a file or folder in which nothing is known, and where to look instead."""
-    wanted = f"give an adapter's file, or a folder with `{CONFIG}` and the weights"
     if not path.is_dir():
-        return "is in no format that adaptr knows", wanted
+        return "is in no format that adaptr knows", WANTED
     below = ordered(str(found.parent) for found in path.glob(f"*/{CONFIG}"))
     if below and all(_CHECKPOINT.fullmatch(Path(name).name) for name in below):
         return "is the folder of a training", f"name one of its checkpoints: the last is `{below[-1]}`"
@@ -78,7 +84,7 @@ def _nothing_known(path: Path) -> tuple[str, str]:
             "is the folder of a training, whose checkpoints hold no adapter",
             f"if they are whole models, `adaptr extract BASE {whole[-1]}` makes an adapter of the change",
         )
-    return f"holds {'no adapter' if any(path.iterdir()) else 'nothing'}", wanted
+    return f"holds {'no adapter' if any(path.iterdir()) else 'nothing'}", WANTED
 
 
 def name_of(path: Path) -> str:
@@ -92,12 +98,14 @@ def _file(seen: Seen) -> str:
         return STATE
     if seen.path.name in _TOKENIZERS:
         return TOKENIZER
+    if seen.path.name == CONFIG:
+        return SETTINGS
     begun = [tool.called for tool in formats.known() if tool.marks.begins(seen.first)]
     found = " or ".join(begun) or of_keys(seen.names, seen.path)
     if not found and seen.container == "a safetensors file":
         open_tensors(seen.path)  # where the header is broken, that is what to say
     archive = seen.container.endswith("archive")
-    return found or (f"{seen.container} of no known tool" if seen.container and not archive else seen.container)
+    return found or (f"{seen.container} {UNKNOWN}" if seen.container and not archive else seen.container)
 
 
 def _folder(seen: Seen) -> str:
