@@ -267,7 +267,9 @@ def test_norms_beside_are_passed_over_as_llama_cpp_does_and_said(tmp_path: Path)
     [
         ({"adapter.lora.alpha": "4"}, e.ConfigConflict, "wanted a float"),
         ({"adapter.lora.alpha": 4}, e.ConfigConflict, "wanted a float"),
-        ({"adapter.alora.invocation_tokens": [1, 2]}, e.Unsupported, "aLoRA"),
+        ({"adapter.alora.invocation_tokens": "1"}, e.MetadataInvalid, "wanted ids of tokens"),
+        ({"adapter.alora.invocation_tokens": ["1"]}, e.MetadataInvalid, "wanted ids of tokens"),
+        ({"adapter.alora.invocation_tokens": [1] * 300}, e.MetadataInvalid, "wanted ids of tokens"),
         ({"adaptr.about": "{"}, e.ForeignError, "not JSON"),
         ({"qwen2.attention.head_count": "x"}, e.MetadataInvalid, "wanted a count"),
     ],

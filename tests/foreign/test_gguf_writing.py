@@ -104,6 +104,22 @@ def test_every_architecture_there_and_back(kind: str, tmp_path: Path) -> None:
         assert torch.equal(found.tensors[key], tensor), key
 
 
+def test_an_alora_there_and_back(tmp_path: Path) -> None:
+    """llama.cpp wants unsigned numbers of 32 bits, and begins one token too early, which is said."""
+    base = checkpoints.saved("qwen2", tmp_path / "base")
+    adapter = checkpoints.randomised(base, "alora", invocation=[9, 3])
+    adaptr.save(adapter, tmp_path / "own.safetensors")
+    with pytest.raises(e.LossyConversion, match="from the one before its invocation on"):
+        adaptr.convert(tmp_path / "own.safetensors", tmp_path / "x.gguf", to="gguf", base=base)
+    adaptr.convert(tmp_path / "own.safetensors", tmp_path / "x.gguf", to="gguf", base=base, lossy=True)
+    field = library.GGUFReader(tmp_path / "x.gguf").fields["adapter.alora.invocation_tokens"]
+    assert (field.contents(), field.types[-1]) == ([9, 3], library.GGUFValueType.UINT32)
+    found = adaptr.load(tmp_path / "x.gguf")
+    assert (found.method, found.config["invocation"]) == ("alora", [9, 3])
+    for key, tensor in adapter.tensors.items():
+        assert torch.equal(found.tensors[key], tensor), key
+
+
 # ---------------------------------------------------------------- scales
 
 
@@ -166,7 +182,7 @@ def test_a_rate_that_is_none_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        ({"method": "dora"}, "plain LoRA alone, and `dora` is none"),
+        ({"method": "dora"}, "LoRA and aLoRA alone, and `dora` is neither"),
         ({"targets": {UP: Target(UP, kinds.LINEAR, (6, 8), {"bias": True})}}, "has a bias"),
         ({"tensors": {"lm_head.weight:=": torch.ones(2, 2)}}, "`lm_head.weight` is replaced as a whole"),
     ],

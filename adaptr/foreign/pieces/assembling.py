@@ -76,5 +76,6 @@ def _pieces(layers: Sequence[Layer], methods: Sequence[str], only: str = "") -> 
 
 def _common(layers: Sequence[Layer]) -> dict[str, Any]:
     """The configuration that most layers have."""
-    found = Counter(tuple(sorted(layer.target.config.items())) for layer in layers)
-    return dict(found.most_common(1)[0][0])
+    configs = {repr(sorted(layer.target.config.items())): layer.target.config for layer in layers}
+    counted = Counter(repr(sorted(layer.target.config.items())) for layer in layers)
+    return dict(configs[counted.most_common(1)[0][0]])

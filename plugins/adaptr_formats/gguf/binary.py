@@ -48,6 +48,8 @@ def _text(value: str) -> bytes:
 def _value(value: Value) -> bytes:
     if isinstance(value, str):
         return struct.pack("<I", STRING) + _text(value)
+    if isinstance(value, tuple) and value and isinstance(value[0], int):
+        return struct.pack(f"<IIQ{len(value)}I", ARRAY, _CODES["I"], len(value), *value)
     if isinstance(value, tuple):
         return struct.pack("<IIQ", ARRAY, STRING, len(value)) + b"".join(_text(str(one)) for one in value)
     form = _FORMS[type(value)]

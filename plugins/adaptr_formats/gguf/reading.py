@@ -1,4 +1,4 @@
-"""From llama.cpp's LoRA to an adapter: ΔW = (alpha / r) B A, each layer's own r, and r for an alpha of 0."""
+"""From llama.cpp's LoRA, or aLoRA, to an adapter: ΔW = (alpha / r) B A, each layer's own r, and r for an alpha of 0."""
 
 from __future__ import annotations
 
@@ -40,8 +40,6 @@ if TYPE_CHECKING:
     from adaptr.foreign.format import BaseModel
 
 ALPHA = "adapter.lora.alpha"
-#: Tokens from which on an adapter works.
-INVOKED = "adapter.alora.invocation_tokens"
 _FACTOR = re.compile(r"(?P<name>.+)\.weight\.lora_(?P<side>[ab])", re.DOTALL)
 #: What mergekit puts beside, and llama.cpp passes over when it loads an adapter.
 _NORM = re.compile(r".*_norm\.weight", re.DOTALL)
@@ -77,7 +75,6 @@ def read(weights: Path, base: BaseModel | None = None) -> Adapter:
     said = facts.of_header(header)
     known = names.of(said.architecture)
     said = facts.agreed(said, None if model is None else facts.of_model(model))
-    _require_plain(header)
     _warn(header, weights)
     layers = [_layer(header, known, said, name, model) for name in _grouped(header)]
     order = placing.ordered(layer.target.path for layer in layers)
@@ -91,14 +88,6 @@ def _as_bytes(file: BinaryIO, size: int) -> Header:
     """The header as tensors are read by it: types that torch doesn't know as bytes."""
     found = read_header(file, size)
     return Header({key: quantised.as_bytes(entry) for key, entry in found.entries.items()}, {}, found.data)
-
-
-def _require_plain(header: GgufHeader) -> None:
-    if INVOKED in header.metadata:
-        raise Unsupported(
-            "the file is an aLoRA, which works from its invocation tokens on: as plain LoRA it would work everywhere",
-            hint="llama.cpp runs it",
-        )
 
 
 def _grouped(header: GgufHeader) -> list[str]:
@@ -134,7 +123,9 @@ def _layer(
             f"`{shown(name)}`: factors of shapes {a} and {b} don't belong together", hint=phrases.AGAIN
         )
     scaled = {"r": a[0], "alpha": _alpha(header) or float(a[0])}
-    config = complete("lora", {**scaled, "dropout": told.dropout(header)})
+    invoked = told.invocation(header)
+    method = "alora" if invoked else "lora"
+    config = complete(method, {**scaled, "dropout": told.dropout(header), **invoked})
     kind = kinds.TABLE if looked_up else kinds.LINEAR if name == names.HEAD else known.kind
     target = placing.agreed(model, Target(path, kind, (b[0], a[1]), config))
     turned = partial(_turned, known.rows, name, b[0], said.heads) if rows.moved(known.rows, name) else None
@@ -142,7 +133,7 @@ def _layer(
         "A": _piece(header, keys["a"], a, None, order=(1, 0) if looked_up else ()),
         "B": _piece(header, keys["b"], b, turned),
     }
-    return Layer("lora", target, made)
+    return Layer(method, target, made)
 
 
 def _piece(

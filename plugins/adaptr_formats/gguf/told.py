@@ -6,7 +6,7 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from adaptr.errors import MetadataInvalid, phrases, shown
+from adaptr.errors import MetadataInvalid, Unsupported, phrases, shown
 from adaptr.foreign import saving
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ _HUB = "https://huggingface.co/"
 _REPOSITORY = re.compile(rf"{re.escape(_HUB)}(\w[\w.-]*/\w[\w.-]*)")
 #: What an adapter is for, as llama.cpp's server tells those who ask.
 PROMPTED = ("adapter.lora.task_name", "adapter.lora.prompt_prefix")
+#: The tokens from which on an aLoRA works.
+INVOKED = "adapter.alora.invocation_tokens"
 #: Where adaptr puts the rate of dropout, of training alone.
 DROPOUT = "adaptr.dropout"
 
@@ -58,6 +60,7 @@ def values(adapter: Adapter, said: Facts, alpha: float) -> list[tuple[str, Value
         "general.type": "adapter",
         "adapter.type": "lora",
         "adapter.lora.alpha": alpha,
+        INVOKED: _invoked(adapter),
         **{theirs: getattr(adapter, field) for field, theirs in FIELDS.items()},
         **_of_base(adapter.base),
         **{name: kept.get(name, "") for name in PROMPTED},
@@ -67,6 +70,14 @@ def values(adapter: Adapter, said: Facts, alpha: float) -> list[tuple[str, Value
     return [(name, value) for name, value in found.items() if value]
 
 
+def _invoked(adapter: Adapter) -> tuple[int, ...]:
+    """The tokens of an aLoRA; none of a LoRA. Raises `Unsupported` where targets have each their own."""
+    found = {tuple(target.config.get("invocation", ())) for target in adapter.targets.values()}
+    if len(found) > 1:
+        raise Unsupported("llama.cpp invokes all targets by the same tokens, and this adapter has others at some")
+    return next(iter(found), ())
+
+
 def _of_base(known: Base) -> dict[str, Value]:
     """A repository of the Hub under the names of llama.cpp's converter."""
     if not _REPOSITORY.fullmatch(f"{_HUB}{known.id}"):
@@ -74,6 +85,16 @@ def _of_base(known: Base) -> dict[str, Value]:
     organisation, _, name = known.id.partition("/")
     said = {"name": name, "organization": organisation, "version": known.revision, "repo_url": f"{_HUB}{known.id}"}
     return {"general.base_model.count": 1, **{f"{_BASE}{field}": text for field, text in said.items()}}
+
+
+def invocation(header: GgufHeader) -> dict[str, list[int]]:
+    """The field of `alora` that a file says. Raises `MetadataInvalid` for what are no tokens."""
+    said = header.metadata.get(INVOKED)
+    if said is None:
+        return {}
+    if not isinstance(said, tuple) or not said or not all(type(one) is int and one >= 0 for one in said):
+        raise MetadataInvalid(f"`{INVOKED}`", got=shown(repr(said)), want="ids of tokens", hint=phrases.AGAIN)
+    return {"invocation": [int(one) for one in said]}
 
 
 def dropout(header: GgufHeader) -> float:

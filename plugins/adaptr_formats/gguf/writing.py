@@ -31,6 +31,11 @@ if TYPE_CHECKING:
 KEPT = frozenset({"F32", "F16", "BF16"})
 #: Relative difference of scales that the file's alpha, in fp32, does not tell apart.
 EQUAL = 2**-23
+#: What becomes of an aLoRA there (its PR#15327).
+BEGINS = (
+    "the token that an aLoRA begins at: the server works it from the one before its invocation on, and llama.cpp's "
+    "other programs everywhere"
+)
 MERGE = "`adaptr merge` writes a checkpoint with it, which llama.cpp's converter takes"
 
 
@@ -49,6 +54,7 @@ def lost(adapter: Adapter) -> list[str]:
     wide = any(_dtype(value) == "F64" for path in adapter.targets for value in same.at(adapter, path).values())
     return [
         *saving.lost(adapter),
+        *([BEGINS] if adapter.method == "alora" else []),
         *(["dropout rates of their own"] if len(rates) > 1 else []),
         *(["the precision of fp64 (it is written as fp32)"] if wide else []),
     ]
@@ -75,9 +81,9 @@ def save(adapter: Adapter, out: Path, force: bool) -> Written:
 
 def _require_lora(adapter: Adapter) -> None:
     """Raises `Unsupported` for other methods, biases and whole parameters, of which llama.cpp loads none."""
-    if adapter.method != "lora":
+    if adapter.method not in {"lora", "alora"}:
         raise Unsupported(
-            f"llama.cpp loads plain LoRA alone, and `{adapter.method}` is none",
+            f"llama.cpp loads LoRA and aLoRA alone, and `{adapter.method}` is neither",
             hint="`adaptr convert --method lora` makes one of what has a weight, with its error; or merge it",
         )
     biased = next((path for path, target in adapter.targets.items() if target.config.get("bias")), "")
