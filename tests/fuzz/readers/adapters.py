@@ -32,6 +32,7 @@ MADE: dict[str, dict[str, Any]] = {
     "prompt": {"targets": None},
     "prefix": {"targets": None, "position_offset": "shift"},
     "trainable-tokens": {"targets": None, "tokens": [3, 5]},
+    "alora": {"invocation": [3]},
 }
 #: A LoRA beside trained tokens, as PEFT's `trainable_token_indices` has it.
 STACKED = ("lora", "trainable-tokens")
