@@ -85,9 +85,9 @@ REFUSED = {
     "adapters-compacter-xlmr-legal": (e.UnknownFormat, "an AdapterHub adapter.*merge_adapter"),
     "adapters-compacter-xlmr-legal/pytorch_model_head.bin": (e.UnknownFormat, "the head of a task"),
     "adapters-pfeiffer-bertmini-mlm": (e.UnknownFormat, "an AdapterHub adapter"),
-    "cloneofsimo-kiriko-te-pt": (e.UnknownFormat, "a torch file of no known tool"),
+    "cloneofsimo-kiriko-te-pt": (e.UnknownFormat, r"a list of tensors \(torch\) of no known tool"),
     "cloneofsimo-kiriko-te-pt/lora_kiriko2.ti.pt": (e.UnknownFormat, "load_textual_inversion"),
-    "cloneofsimo-pop-pt": (e.UnknownFormat, "a torch file of no known tool"),
+    "cloneofsimo-pop-pt": (e.UnknownFormat, r"a list of tensors \(torch\) of no known tool"),
     "config-only-dora-flan-t5-base/adapter_config.json": (e.UnknownFormat, "name the folder that it lies in"),
 }
 #: What is read in tests of its own, and what is no adapter's but a list of others' names.
