@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from adaptr import plugins
 from adaptr.adapter import Adapter, Target
 from adaptr.adapter.tensors import Tensors
+from adaptr.checkpoint.packed import Packed
 from adaptr.checkpoint.stored import Stored
 from adaptr.contract import View
 
@@ -124,6 +125,11 @@ class Change:
     @property
     def added(self) -> bool:
         return self.stored is None or self.name != self.stored.name
+
+    @property
+    def packed(self) -> Packed | None:
+        """The stored tensor, where it is one that lies packed."""
+        return self.stored if isinstance(self.stored, Packed) else None
 
 
 @dataclass(frozen=True)

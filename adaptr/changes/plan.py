@@ -17,7 +17,6 @@ from adaptr.changes.tied import settle
 from adaptr.checkpoint.apart import apart
 from adaptr.checkpoint.names import Names
 from adaptr.checkpoint.open import Checkpoint
-from adaptr.checkpoint.packed import Packed
 from adaptr.contract import Member, View
 from adaptr.errors import NothingChanged, NotPossible, TargetNotFound, Unsupported, UsageError, phrases
 from adaptr.models.ties import Ties
@@ -205,9 +204,13 @@ def _refuse_mixed(changes: Mapping[str, Change]) -> None:
 
 def _refuse_dtypes(changes: Mapping[str, Change]) -> None:
     for change in changes.values():
-        if isinstance(change.stored, Packed) or (change.stored is not None and change.stored.entry.dtype not in FLOATS):
+        if change.packed is not None and change.what == "copy":
             raise Unsupported(
-                f"`{change.name}` is stored as {change.stored.entry.dtype}: merging into packed or 8-bit "
-                "weights would requantise them",
-                hint="merge into the unquantised base",
+                f"`{change.name}` would become a copy of `{change.packed.name}`, which lies packed",
+                hint="merge with `--tied both`",
+            )
+        if change.stored is not None and change.stored.entry.dtype not in FLOATS:
+            raise Unsupported(
+                f"`{change.name}` is stored as {change.stored.entry.dtype}, and how that is read is said nowhere",
+                hint="give the folder with the model's `config.json`, or merge into the unquantised base",
             )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from adaptr.checkpoint.packed import Packed
 from adaptr.checkpoint.stored import Stored
-from adaptr.checkpoint.stream import BLOCK, Rows, read_into
+from adaptr.checkpoint.stream import Rows, read_into
+from adaptr.format.header import Entry
 from adaptr.format.io import torch_dtype
 
 if TYPE_CHECKING:
@@ -16,7 +18,30 @@ if TYPE_CHECKING:
     from adaptr.packings import Parts
 
 
-class Part:
+class _Bytes(ABC):
+    """A part by its bytes."""
+
+    entry: Entry
+
+    @abstractmethod
+    def bytes(self, start: int, stop: int) -> Tensor:
+        """Bytes, as uint8."""
+
+    def rows(self, start: int, stop: int) -> Tensor:
+        size = self.entry.nbytes // max(self.entry.shape[0], 1) if self.entry.shape else self.entry.nbytes
+        found = self.bytes(start * size, stop * size).view(torch_dtype(self.entry.dtype))
+        return found.reshape(stop - start, *self.entry.shape[1:])
+
+    def all(self) -> Tensor:
+        return self._all
+
+    @cached_property
+    def _all(self) -> Tensor:
+        found = self.bytes(0, self.entry.nbytes)
+        return found.view(torch_dtype(self.entry.dtype)).reshape(self.entry.shape)
+
+
+class Part(_Bytes):
     """One of the tensors that a packed weight is made of, in an open file."""
 
     def __init__(self, stored: Stored, file: int) -> None:
@@ -30,22 +55,18 @@ class Part:
         read_into(self.file, memoryview(raw), self.stored.offset + start, self.stored)
         return torch.frombuffer(raw, dtype=torch.uint8) if raw else torch.empty(0, dtype=torch.uint8)
 
-    def rows(self, start: int, stop: int) -> Tensor:
-        size = self._row
-        found = self.bytes(start * size, stop * size).view(torch_dtype(self.entry.dtype))
-        return found.reshape(stop - start, *self.entry.shape[1:])
 
-    def all(self) -> Tensor:
-        return self._all
+class Held(_Bytes):
+    """One of them in memory."""
 
-    @cached_property
-    def _all(self) -> Tensor:
-        found = self.bytes(0, self.entry.nbytes)
-        return found.view(torch_dtype(self.entry.dtype)).reshape(self.entry.shape)
+    def __init__(self, entry: Entry, raw: bytearray) -> None:
+        import torch
 
-    @property
-    def _row(self) -> int:
-        return self.entry.nbytes // max(self.entry.shape[0], 1) if self.entry.shape else self.entry.nbytes
+        self.entry = entry
+        self._raw = torch.frombuffer(raw, dtype=torch.uint8) if raw else torch.empty(0, dtype=torch.uint8)
+
+    def bytes(self, start: int, stop: int) -> Tensor:
+        return self._raw[start:stop]
 
 
 class Decoded(Rows):
@@ -56,12 +77,7 @@ class Decoded(Rows):
         self.codec, self.parts = stored.codec, parts
         #: Rows of the weight that are one of the codec's, whose own may be experts.
         self._each = stored.entry.shape[0] // max(stored.codec.shape[0], 1)
-
-    def blocks(self) -> list[slice]:
-        per_row = max(self.row_bytes // self.dtype.itemsize, 1)
-        step = max(BLOCK // per_row, 1)
-        step += -step % (self.codec.step * self._each)
-        return [slice(i, min(i + step, self.count)) for i in range(0, self.count, step)]
+        self.step = stored.codec.step * self._each
 
     def _load(self, start: int, stop: int) -> Tensor:
         first, last = self.start + start, self.start + stop

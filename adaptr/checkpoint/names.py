@@ -13,6 +13,7 @@ from functools import cached_property
 
 from adaptr.adapter import Adapter, Target, agree
 from adaptr.adapter.paths import paths_of
+from adaptr.checkpoint import packed
 from adaptr.checkpoint.loading import Conversion, Loading, loading
 from adaptr.checkpoint.open import Checkpoint
 from adaptr.checkpoint.spelled import Spelled, spelled
@@ -148,6 +149,7 @@ class Names:
         return Place(stored, slice(0, stored.entry.shape[0]))
 
     def _check(self, target: Target, stored: Stored) -> None:
+        packed.require_upright(stored, target)
         if not agree(stored.entry.shape, target.stored_shape):
             raise phrases.misshapen(
                 f"`{stored.name}` in the base",

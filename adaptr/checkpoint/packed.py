@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from adaptr import packings
+from adaptr.adapter import Target
 from adaptr.checkpoint.stored import Shard, Stored
 from adaptr.errors import CheckpointError, Unsupported, shown
+from adaptr.format.header import Entry
 from adaptr.packings import Codec, Files, Packing, Weight
 
 if TYPE_CHECKING:
@@ -25,6 +27,11 @@ class Packed(Stored):
     parts: Mapping[str, Stored]
     codec: Codec
     floats: str
+
+    @property
+    def main(self) -> Stored:
+        """The part with the codes."""
+        return self.parts[self.codec.main]
 
     @property
     def nbytes(self) -> int:
@@ -51,11 +58,28 @@ def weights(
     packing: Packing, config: Mapping[str, Any], shards: Sequence[Shard], lying: Mapping[str, Stored]
 ) -> dict[str, Stored]:
     """The tensors of a packed checkpoint as its model has them. Raises `CheckpointError` where they are no weights."""
-    metadata = {key: value for shard in shards for key, value in shard.header.metadata.items()}
     entries = {name: stored.entry for name, stored in lying.items()}
-    files = Files(_said(config), _dtype(config), entries, metadata, lambda name: _raw(lying[name]))
+    metadata = [shard.header.metadata for shard in shards]
+    found = described(packing, config, entries, metadata, lambda name: _raw(lying[name]))
     made: dict[str, Stored] = dict(lying)
-    found = list(packing.weights(files))
+    for weight in found:
+        for name in weight.parts.values():
+            made.pop(name, None)
+    return made | {weight.name: _packed(weight, lying) for weight in found}
+
+
+def described(
+    packing: Packing,
+    config: Mapping[str, Any],
+    entries: Mapping[str, Entry],
+    metadata: Iterable[Mapping[str, str]],
+    read: Callable[[str], bytes],
+) -> list[Weight]:
+    """The packed weights of a checkpoint, by the headers of its files. Raises `CheckpointError` where there are none,
+    or they lack a part.
+    """
+    together = {key: value for one in metadata for key, value in one.items()}
+    found = list(packing.weights(Files(_said(config), _dtype(config), entries, together, read)))
     if not found:
         raise CheckpointError(
             f"the configuration says that the weights are packed ({packing.name}), and none is",
@@ -63,15 +87,22 @@ def weights(
         )
     for weight in found:
         packings.require_parts(weight, entries)
-        for name in weight.parts.values():
-            made.pop(name, None)
-    return made | {weight.name: _packed(weight, lying) for weight in found}
+    return found
+
+
+def require_upright(stored: Stored, target: Target) -> None:
+    """Raises `Unsupported` for a packed weight of a layer that has it as (in, out): some libraries turn it."""
+    if isinstance(stored, Packed) and target.transposed and not target.stacked:
+        raise Unsupported(
+            f"`{stored.name}` lies packed, and whether as (in, out) or turned is not certain",
+            hint="use the unquantised base",
+        )
 
 
 def _packed(weight: Weight, lying: Mapping[str, Stored]) -> Packed:
     parts = {role: lying[name] for role, name in weight.parts.items()}
-    main = parts[weight.codec.main]
-    return Packed(weight.name, main.shard, weight.codec.entry, parts, weight.codec, weight.dtype)
+    shard = parts[weight.codec.main].shard
+    return Packed(weight.name, shard, weight.codec.entry, parts, weight.codec, weight.dtype)
 
 
 def _said(config: Mapping[str, Any]) -> Mapping[str, Any]:

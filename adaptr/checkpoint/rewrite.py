@@ -63,12 +63,19 @@ class Layout:
         return self.data + max((entry.stop for entry in self.entries.values()), default=0)
 
 
-def layout(shard: Shard, new: Mapping[str, NewTensor]) -> Layout:
-    """The output's header: the base's own where nothing changed, else in the same order with the new tensors behind."""
+def layout(
+    shard: Shard, new: Mapping[str, NewTensor], gone: Collection[str] = (), metadata: Mapping[str, str] | None = None
+) -> Layout:
+    """The output's header: the base's own where nothing changed, else in the same order with the new tensors behind.
+
+    `gone`: tensors that it does not have. `metadata`: what it has for its own.
+    """
     mine = {name: tensor for name, tensor in new.items() if tensor.shard is shard}
-    if not mine:
+    metadata = shard.header.metadata if metadata is None else metadata
+    if not mine and metadata == shard.header.metadata and not any(name in gone for name in shard.header.entries):
         return Layout(shard.raw, shard.header.entries)
     order = sorted(shard.header.entries, key=lambda name: shard.header.entries[name].start)
+    order = [name for name in order if name not in gone]
     entries: dict[str, Entry] = {}
     at = 0
     for name in [*order, *(name for name in sorted(mine) if name not in shard.header.entries)]:
@@ -77,11 +84,10 @@ def layout(shard: Shard, new: Mapping[str, NewTensor]) -> Layout:
         size = mine[name].nbytes if name in mine else old.nbytes  # type: ignore[union-attr]
         entries[name] = Entry(dtype, shape, at, at + size)
         at += size
-    return Layout(_header_bytes(shard, entries), entries)
+    return Layout(_header_bytes(shard, entries, metadata), entries)
 
 
-def _header_bytes(shard: Shard, entries: Mapping[str, Entry]) -> bytes:
-    metadata = shard.header.metadata
+def _header_bytes(shard: Shard, entries: Mapping[str, Entry], metadata: Mapping[str, str]) -> bytes:
     document: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
     for name, entry in entries.items():
         offsets = [entry.start, entry.stop]
@@ -177,12 +183,14 @@ def copy_side_files(
         (folder / name).write_bytes(content)
 
 
-def new_index(checkpoint: Checkpoint, new: Mapping[str, NewTensor]) -> bytes:
-    """The shard index with the new tensors in it."""
+def new_index(checkpoint: Checkpoint, new: Mapping[str, NewTensor], gone: Collection[str] = ()) -> bytes:
+    """The shard index with the new tensors in it, and without those that are gone."""
     document = json.loads(json.dumps(checkpoint.index))
+    for name in gone:
+        document["weight_map"].pop(name, None)
     for name, tensor in sorted(new.items()):
         document["weight_map"][name] = tensor.shard.name
-    sizes = {name: stored.entry.nbytes for name, stored in checkpoint.tensors.items()}
+    sizes = {name: stored.entry.nbytes for name, stored in checkpoint.lying.items() if name not in gone}
     sizes.update({name: tensor.nbytes for name, tensor in new.items()})
     document.setdefault("metadata", {})["total_size"] = sum(sizes.values())
     return (json.dumps(document, indent=2, sort_keys=True) + "\n").encode()

@@ -74,6 +74,9 @@ def digest_of(stored: Stored) -> str:
 class Rows:
     """Rows of a stored tensor, read on demand into one reused buffer (so a block is gone when the next is read)."""
 
+    #: Blocks are multiples of so many rows.
+    step = 1
+
     def __init__(self, stored: Stored, file: int, span: slice) -> None:
 
         self.stored, self.file, self.start = stored, file, span.start
@@ -89,6 +92,7 @@ class Rows:
         """The rows, in blocks."""
         per_row = max(self.row_bytes // self.dtype.itemsize, 1)
         step = max(BLOCK // per_row, 1)
+        step += -step % self.step
         return [slice(i, min(i + step, self.count)) for i in range(0, self.count, step)]
 
     def read(self, s: slice) -> Tensor:

@@ -21,6 +21,7 @@ from adaptr.files.meter import Meter
 from adaptr.format.io import raw_bytes, torch_dtype
 from adaptr.merging import receipt
 from adaptr.merging.measured import Measured, require_finite
+from adaptr.merging.packed import Fate, Filled, Packing
 from adaptr.merging.remainder import Remainder, plus
 
 if TYPE_CHECKING:
@@ -38,24 +39,34 @@ class Filling:
     `blobs`: where the patches go, or None for a receipt without them.
     """
 
-    def __init__(self, todo: Plan, blobs: receipt.Spool | None, meter: Meter) -> None:
-        self.todo, self.blobs, self.meter = todo, blobs, meter
+    def __init__(self, todo: Plan, blobs: receipt.Spool | None, meter: Meter, again: bool = False) -> None:
+        """`again`: weights that lay packed are packed again."""
+        self.todo, self.blobs, self.meter, self.again = todo, blobs, meter, again
         self.notes: dict[str, Note] = {}
         self.total = Measured()
+        self.fates: dict[str, Fate] = {}
         self._lock = threading.Lock()
+        self._packing = Packing(self._put if blobs is not None else None, meter)
+        self._owners = {slot_of(change, again): change for change in todo.changes.values()}
 
     def fill(self, slots: list[Slot]) -> None:
         order = workers.spread(slots)
         found = workers.run(self._one, order)
         for index in sorted(found, key=lambda i: order[i].name):
-            note, measured = found[index]
-            self.total.add(measured)
-            self.notes[order[index].name] = note
+            self.total.add(found[index].measured)
+            self.notes |= found[index].notes
+            if (fate := found[index].fate) is not None:
+                self.fates[self._owners[order[index].name].name] = fate
 
-    def _one(self, slot: Slot) -> tuple[Note, Measured]:
-        change = self.todo.changes[slot.name]
+    def _one(self, slot: Slot) -> Filled:
+        change = self._owners[slot.name]
+        if change.packed is not None and change.what == "weight":
+            return self._packing.fill({slot.name: slot}, change, self.again)
         ways = {"weight": self._weight, "bias": self._bias, "replaced": self._replaced, "copy": self._copy}
-        return ways[change.what](slot, change)
+        note, measured = ways[change.what](slot, change)
+        if change.packed is not None:
+            return Filled(self._packing.keep_whole(change.packed), measured)
+        return Filled({slot.name: note}, measured)
 
     def _weight(self, slot: Slot, change: Change) -> tuple[Note, Measured]:
 
@@ -110,7 +121,7 @@ class Filling:
         new = change.value.to(torch_dtype(slot.entry.dtype)).contiguous()
         require_finite(slot.name, new, change.value)
         self.meter.add(write_all(slot.target, slot.offset, raw_bytes(new)))
-        if change.stored is None or change.added:
+        if change.stored is None or change.added or change.packed is not None:
             return {"added": True}, Measured(moved=True)
         with open(change.stored.shard.path, "rb") as file:
             file.seek(change.stored.offset)
@@ -184,6 +195,11 @@ class _Span:
                 self.weight.keep(s, self.kept)
             self.left.add(old, new, self.inverse, s, self.weight.rows.flat(s))
         return new
+
+
+def slot_of(change: Change, again: bool) -> str:
+    """The stored tensor that a change writes. `again`: weights that lay packed are packed again."""
+    return change.packed.main.name if again and change.packed is not None and change.what == "weight" else change.name
 
 
 def _note(change: Change) -> Note:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,18 +20,19 @@ from adaptr.bulk.change import Plan, Tied
 from adaptr.changes.plan import plan
 from adaptr.checkpoint.open import Checkpoint, open_checkpoint
 from adaptr.checkpoint.parts import INDEX
-from adaptr.checkpoint.rewrite import Layout, NewTensor, copy_side_files, layout, new_index, rewrite
+from adaptr.checkpoint.rewrite import Layout, NewTensor, copy_side_files, new_index, rewrite
 from adaptr.checkpoint.side_files import CONFIG
 from adaptr.checkpoint.stored import Shard
 from adaptr.checkpoint.stream import digest_of
 from adaptr.errors import NothingChanged
 from adaptr.files.meter import Meter, Progress
-from adaptr.merging import lineage, placing, receipt
+from adaptr.merging import lineage, placing, receipt, unpacked
 from adaptr.merging.configuration import configured
-from adaptr.merging.filling import Filling
+from adaptr.merging.filling import Filling, slot_of
 from adaptr.merging.measured import Measured
 from adaptr.merging.receipt_check import LARGEST_FILE
 from adaptr.merging.tokenizers import carried
+from adaptr.merging.unpacked import PackedAgain
 from adaptr.models.belonging import Compared, require_base
 from adaptr.models.sizes import Config
 from adaptr.sources.given import Several, stacked
@@ -46,7 +47,7 @@ class MergeReport:
 
     `relative_delta`: ‖W' - W‖ / ‖W‖ over the changed weights. `unchanged`: the share of their elements that the
     change was too small to move. Both are measured on every eighth block. `compared`: of each adapter, what tells that
-    it belongs to this base.
+    it belongs to this base. `packed`: what became of weights that were packed again.
     """
 
     out: str
@@ -62,6 +63,7 @@ class MergeReport:
     seconds: float
     notes: list[str] = field(default_factory=list)
     compared: list[Compared] = field(default_factory=list)
+    packed: PackedAgain | None = None
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -77,6 +79,8 @@ def merge(
     receipt: bool = True,
     any_base: bool = False,
     ignore_beside: bool = False,
+    packed: bool = False,
+    lossy: bool = False,
     progress: Progress | None = None,
 ) -> MergeReport:
     """Write the checkpoint `base` with `adapters` merged in to the folder `out`, which appears whole or not at all.
@@ -87,7 +91,9 @@ def merge(
     weight is a number, a gradient over the layers, or either by pattern of the path (`adaptr.adapter.weighting`).
     `tied`: what happens to tied weights that change, "both" or "untie". `receipt`: keep what a bit-exact `unmerge`
     needs. `any_base`: go on although an adapter says that it is of another base. `ignore_beside`: merge an adapter
-    without the other weights in its folder, which raise `WeightsBeside` else.
+    without the other weights in its folder, which raise `WeightsBeside` else. `packed`: pack the changed weights of a
+    quantised base again, which are written as floats else; where less than half of the change survives that, it is
+    refused unless `lossy`.
 
     Raises before anything is written if an adapter does not fit; `NothingChanged` if the result would be the base;
     `NonFinite` for NaN or infinity.
@@ -95,7 +101,7 @@ def merge(
     folder = resolve(base).path
     stack = stacked(adapters, folder)
     left = require_alone((adapter for adapter, _ in stack), ignore_beside)
-    report = _merged(folder, stack, Path(out), force, tied, receipt, any_base, progress)
+    report = _merged(folder, stack, Path(out), force, tied, receipt, any_base, packed, lossy, progress)
     return replace(report, notes=[*report.notes, *left])
 
 
@@ -107,6 +113,8 @@ def _merged(
     tied: Tied,
     exact: bool,
     any_base: bool,
+    again: bool,
+    lossy: bool,
     progress: Progress | None,
 ) -> MergeReport:
     """`exact`: the receipt holds what a bit-exact `unmerge` needs."""
@@ -116,23 +124,29 @@ def _merged(
     named = lineage.name_adapters(checkpoint, adapters)
     todo = plan(checkpoint, adapters, tied)
     compared = require_base(checkpoint, [adapter for adapter, _ in adapters], any_base)
+    if again:
+        unpacked.require_packable(todo)
     config, said = configured(checkpoint, todo, [adapter for adapter, _ in adapters])
+    config, floated = unpacked.configured(checkpoint, todo, config, again)
     tokenizer, brought = carried(checkpoint, [adapter for adapter, _ in adapters])
-    new = _new_tensors(checkpoint, todo)
+    new = _new_tensors(checkpoint, todo, again)
     with placing.placed(checkpoint.root, out, force) as folder, receipt.Spool(folder) as blobs:
         lineage.keep_parent(checkpoint, folder)
         (folder / receipt.FOLDER).mkdir(exist_ok=True)
         named = lineage.save_adapters(adapters, named, folder / receipt.FOLDER)
         meter = Meter(checkpoint.nbytes, "merging", progress)
-        filling = Filling(todo, blobs if exact else None, meter)
-        layouts = [(shard, layout(shard, new)) for shard in checkpoint.shards]
-        rewrite(layouts, folder, frozenset(todo.changes), filling.fill, meter.add)
+        filling = Filling(todo, blobs if exact else None, meter, again)
+        made = unpacked.layouts(checkpoint, todo, new, again)
+        slots = frozenset(slot_of(change, again) for change in todo.changes.values())
+        rewrite(made, folder, slots, filling.fill, meter.add)
+        fate = unpacked.require_survived(filling.fates, lossy)
         if not filling.total.moved:
             raise _nothing(filling.total)
-        _side_files(checkpoint, folder, config, tokenizer, new, layouts, blobs)
+        _side_files(checkpoint, folder, config, tokenizer, new, unpacked.gone(todo, again), made, blobs)
         document = {"adapters": named, "tensors": filling.notes, "exact": exact, "tied": tied or ""}
+        document |= unpacked.said(todo)
         if exact:
-            document["untouched"] = _digests(checkpoint, todo)
+            document["untouched"] = _digests(checkpoint, todo, again)
         receipt_bytes = receipt.write(folder, {**document, "base": lineage.describe_base(checkpoint)}, blobs)
         written = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     total = filling.total
@@ -148,26 +162,30 @@ def _merged(
         added=sorted(new),
         receipt_bytes=receipt_bytes,
         seconds=time.perf_counter() - started,
-        notes=[*said, *brought, *_remarks(total)],
+        notes=[*said, *brought, *floated, *_remarks(total)],
         compared=compared,
+        packed=fate,
     )
 
 
-def _digests(checkpoint: Checkpoint, todo: Plan) -> dict[str, str]:
+def _digests(checkpoint: Checkpoint, todo: Plan, again: bool) -> dict[str, str]:
     """The digests of the tensors that stay, so that `unmerge` can tell whether they did."""
-    stay = [stored for name, stored in checkpoint.tensors.items() if name not in todo.changes]
+    touched = {*todo.changes, *unpacked.touched(todo, again)}
+    stay = [stored for name, stored in checkpoint.lying.items() if name not in touched]
     stay.sort(key=lambda stored: (-stored.entry.nbytes, stored.name))
     found = workers.run(digest_of, stay)
     return {stored.name: found[number] for number, stored in enumerate(stay)}
 
 
-def _new_tensors(checkpoint: Checkpoint, todo: Plan) -> dict[str, NewTensor]:
+def _new_tensors(checkpoint: Checkpoint, todo: Plan, again: bool) -> dict[str, NewTensor]:
     """Tensors that the base does not have, or has in another shape."""
     from adaptr.format.io import dtype_shape
 
     new: dict[str, NewTensor] = {}
     for name, change in todo.changes.items():
-        if change.value is not None:
+        if change.packed is not None:
+            new |= unpacked.new_tensor(change, again)
+        elif change.value is not None:
             dtype, shape = dtype_shape(change.value)
             shard = change.stored.shard if change.stored else checkpoint.shards[-1]
             dtype = change.stored.entry.dtype if change.stored else dtype
@@ -185,6 +203,7 @@ def _side_files(
     config: Config,
     tokenizer: Mapping[str, bytes],
     new: Mapping[str, NewTensor],
+    gone: Collection[str],
     layouts: Sequence[tuple[Shard, Layout]],
     blobs: receipt.Spool,
 ) -> None:
@@ -192,8 +211,8 @@ def _side_files(
     instead = dict(tokenizer)
     if config != checkpoint.config:
         instead[CONFIG] = (json.dumps(config, indent=2, sort_keys=True) + "\n").encode()
-    if new and checkpoint.index:
-        instead[INDEX] = new_index(checkpoint, new)
+    if (new or gone) and checkpoint.index:
+        instead[INDEX] = new_index(checkpoint, new, gone)
     for name in (name for name in instead if (checkpoint.root / name).is_file()):
         blobs.put(f"file:{name}", whole(checkpoint.root / name, LARGEST_FILE))
     for shard, made in layouts:

@@ -41,15 +41,15 @@ def prove(folder: Path, paper: Receipt) -> Proof:
     _require_headers(found, paper)
     known = paper.digests
     _require_names(found, paper, known)
-    names = sorted(known, key=lambda name: (-found.tensors[name].entry.nbytes, name))
-    digests = workers.run(lambda name: digest_of(found.tensors[name]), names)
+    names = sorted(known, key=lambda name: (-found.lying[name].entry.nbytes, name))
+    digests = workers.run(lambda name: digest_of(found.lying[name]), names)
     for number, name in enumerate(names):
         if digests[number] != known[name]:
             raise DigestMismatch(
                 f"`{name}` does not come back as the base's ({digests[number]}, the receipt says {known[name]})",
                 hint=CHANGED if paper.portable else OLDER,
             )
-    return Proof(len(known), len(found.tensors) - len(known), _other_files(folder, paper))
+    return Proof(len(known), len(found.lying) - len(known), _other_files(folder, paper))
 
 
 def _require_headers(found: Checkpoint, paper: Receipt) -> None:
@@ -61,9 +61,9 @@ def _require_headers(found: Checkpoint, paper: Receipt) -> None:
 
 
 def _require_names(found: Checkpoint, paper: Receipt, known: dict[str, str]) -> None:
-    strange = (known.keys() - found.tensors.keys()) | (paper.added & found.tensors.keys())
+    strange = (known.keys() - found.lying.keys()) | (paper.added & found.lying.keys())
     if "untouched" in paper.document:  # else the receipt is older, and says nothing of the others
-        strange |= found.tensors.keys() - known.keys()
+        strange |= found.lying.keys() - known.keys()
     if strange:
         raise DigestMismatch(
             f"the receipt and the base's headers disagree on `{min(strange)}`", hint="use the base itself"

@@ -115,6 +115,12 @@ class Receipt:
         return [key.removeprefix(FILE_BLOB) for key in self.header.entries if key.startswith(FILE_BLOB)]
 
     @property
+    def packed(self) -> Mapping[str, str]:
+        """The weights that lay packed and changed, and their schemes."""
+        found: Mapping[str, str] = self.document.get("packed", {})
+        return found
+
+    @property
     def added(self) -> set[str]:
         """Tensors that the base does not have."""
         return {name for name, note in self.document["tensors"].items() if note.get("added")}

@@ -12,7 +12,7 @@ from adaptr.bulk.change import FLOATS
 from adaptr.checkpoint.side_files import CHANGEABLE
 from adaptr.errors import UsageError
 from adaptr.files.linked import is_name
-from adaptr.format.header import MAX_DIMS, MAX_INT, Header
+from adaptr.format.header import DTYPES, MAX_DIMS, MAX_INT, Header
 
 SHA = re.compile(r"sha256:[0-9a-f]{64}")
 #: Bytes of a file of the base that comes back from a receipt: the largest tokenizers have a third of that.
@@ -32,6 +32,7 @@ def _wrong(document: Mapping[str, Any], blobs: Header) -> Iterator[str]:
         "adapters": lambda it: isinstance(it, list) and all(map(_is_adapter, it)),
         "tensors": lambda it: _all_of(it, _is_note),
         "untouched": lambda it: _all_of(it, _is_digest),
+        "packed": lambda it: _all_of(it, lambda one: isinstance(one, str)),
         "base": _is_base,
     }
     yield from (field for field, good in checks.items() if field in document and not good(document[field]))
@@ -101,12 +102,15 @@ def _is_file(name: str) -> bool:
 
 def _is_note(it: object) -> bool:
     """What is said of a changed tensor: nothing of the base, or its digest, dtype and shape there."""
-    if not isinstance(it, dict) or it.get("added", True) is not True or it.get("old", True) is not True:
+    if not isinstance(it, dict) or any(it.get(mark, True) is not True for mark in ("added", "old", "codes")):
+        return False
+    if not isinstance(it.get("of", ""), str):
         return False
     if not _all_of(it.get("kept", {}), _is_shape):
         return False
+    dtypes = DTYPES if "of" in it else FLOATS
     return "added" in it or (
-        _is_digest(it.get("digest")) and it.get("dtype") in [*FLOATS] and _is_shape(it.get("shape"))
+        _is_digest(it.get("digest")) and it.get("dtype") in [*dtypes] and _is_shape(it.get("shape"))
     )
 
 

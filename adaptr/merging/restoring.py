@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from adaptr.adapter import Adapter
@@ -25,6 +26,7 @@ from adaptr.files.meter import Meter
 from adaptr.format import header as headers
 from adaptr.format.header import Entry
 from adaptr.format.io import raw_bytes
+from adaptr.merging import repacking
 from adaptr.merging.damage import damaged
 from adaptr.merging.receipt import Receipt
 from adaptr.merging.receipt_check import FILE_BLOB
@@ -37,9 +39,13 @@ DEFLATE = 1040
 
 def _base_of(checkpoint: Checkpoint, paper: Receipt) -> Checkpoint:
     """The merged checkpoint as merging saw its base: the same tensors and the same configuration."""
+    tensors = {n: stored for n, stored in checkpoint.tensors.items() if n not in paper.added or n in paper.packed}
+    return replace(checkpoint, tensors=tensors, config=_config_of(checkpoint, paper))
+
+
+def _config_of(checkpoint: Checkpoint, paper: Receipt) -> Mapping[str, Any]:
     raw = paper.blob(f"{FILE_BLOB}{CONFIG}", MAX_DOCUMENT)
-    tensors = {name: stored for name, stored in checkpoint.tensors.items() if name not in paper.added}
-    return replace(checkpoint, tensors=tensors, config=headers.load_json(raw) if raw else checkpoint.config)
+    return headers.load_json(raw) if raw else checkpoint.config
 
 
 def layouts(checkpoint: Checkpoint, paper: Receipt) -> list[tuple[Shard, Layout]]:
@@ -50,17 +56,22 @@ def layouts(checkpoint: Checkpoint, paper: Receipt) -> list[tuple[Shard, Layout]
         raw = paper.blob(f"header:{shard.name}", 8 + headers.MAX_HEADER) or shard.raw
         entries = headers.prefixed(headers.parse(raw[8:], len(raw)), shard.prefix).entries
         for name, entry in entries.items():
-            if not _possible(name, entry, notes.get(name, {}), shard.header.entries.get(name), paper):
+            if not _possible(name, entry, notes.get(name, {}), checkpoint, paper):
                 raise damaged(f"the receipt says of `{shown(name)}` what the merged checkpoint can't come from")
         found.append((shard, Layout(raw, entries)))
     return found
 
 
-def _possible(name: str, entry: Entry, note: Mapping[str, Any], merged: Entry | None, paper: Receipt) -> bool:
+def _possible(name: str, entry: Entry, note: Mapping[str, Any], checkpoint: Checkpoint, paper: Receipt) -> bool:
     """Whether a tensor of the base can be had: from the receipt's copy, or as what it is in the merged checkpoint."""
     if note.get("old"):
         packed = paper.header.entries.get(f"{name}:old")
         return packed is not None and entry.nbytes <= packed.nbytes * DEFLATE
+    if note.get("codes"):  # of a weight that is there, a byte for each element at most
+        whole = checkpoint.tensors.get(note.get("of", ""))
+        return whole is not None and entry.nbytes <= whole.entry.numel
+    stored = checkpoint.lying.get(name)
+    merged = stored.entry if stored is not None else None
     return merged is not None and (entry.dtype, entry.shape) == (merged.dtype, merged.shape)
 
 
@@ -68,7 +79,12 @@ class Job:
     """The tensors to restore."""
 
     def __init__(
-        self, checkpoint: Checkpoint, paper: Receipt, stack: list[tuple[Adapter, Strength]], meter: Meter
+        self,
+        checkpoint: Checkpoint,
+        paper: Receipt,
+        made: Sequence[tuple[Shard, Layout]],
+        stack: list[tuple[Adapter, Strength]],
+        meter: Meter,
     ) -> None:
         self.paper, self.meter = paper, meter
         notes: Mapping[str, Any] = paper.document["tensors"]
@@ -76,7 +92,10 @@ class Job:
         replaced = {name for name, note in self.todo.items() if note.get("old")}
         tied = paper.document.get("tied") or None
         self.plan: Plan = plan(_base_of(checkpoint, paper), stack, tied, replaced=replaced)
-        strange = self.todo.keys() ^ {name for name in self.plan.changes if name not in paper.added}
+        self._bases = repacking.Bases(checkpoint, paper, made)
+        self._packings = self._bases.weights(_config_of(checkpoint, paper)) if paper.packed else {}
+        told = {name for name, note in self.todo.items() if "of" not in note} | paper.packed.keys()
+        strange = told ^ {name for name in self.plan.changes if name not in paper.added or name in paper.packed}
         if strange:
             raise damaged(
                 f"the receipt of `{checkpoint.root.name}` and its adapters disagree on whether `{min(strange)}` changed"
@@ -91,7 +110,10 @@ class Job:
             self._old(slot)
             return
         try:
-            self._weight(slot, self.plan.changes[slot.name], note)
+            if note.get("codes"):
+                self._codes(slot, note)
+            else:
+                self._weight(slot, self.plan.changes[slot.name], note)
         except (RuntimeError, ValueError, LookupError, TypeError) as error:  # of shapes that don't fit
             raise damaged(f"what the receipt keeps for `{slot.name}` does not fit it: {error}") from error
 
@@ -120,7 +142,7 @@ class Job:
             for rows, span in in_order(change.spans, entry.shape[0]):
                 part = stored(rows)
                 weight = Weight(span, part, self.paper.portable) if span is not None else None
-                kept = self._kept(slot.name, rows.start, note, _most_kept(entry.shape))
+                kept = self._kept(slot.name, note, rows.start, most_kept(entry.shape))
                 inverse = Inverse(weight, kept) if weight is not None and weight.invertible else None
                 for s in weight.blocks() if weight else part.blocks():
                     block = part.read(s)
@@ -129,7 +151,17 @@ class Job:
                     at = slot.offset + (rows.start + s.start) * part.row_bytes
                     self.meter.add(write_all(slot.target, at, raw_bytes(block)))
 
-    def _kept(self, name: str, row: int, note: Mapping[str, Any], most: int) -> Kept:
+    def _codes(self, slot: Slot, note: Mapping[str, Any]) -> None:
+        """The codes of a weight that lay packed."""
+        name = note["of"]
+        base = self._packings.get(name)
+        if base is None or base.parts.get(base.codec.main) != slot.name:
+            raise damaged(f"the receipt has codes for `{slot.name}`, which is no packed weight of the base")
+        kept = partial(self._kept, slot.name, note)
+        parts = self._bases.parts(base)
+        self.meter.add(repacking.restore(slot, base, parts, self.plan.changes[name], self.paper, kept))
+
+    def _kept(self, name: str, note: Mapping[str, Any], row: int, most: int) -> Kept:
         import torch
 
         kept: Kept = {}
@@ -152,7 +184,7 @@ def _unpacked(pieces: Iterator[bytes]) -> Iterator[bytes]:
             return
 
 
-def _most_kept(shape: tuple[int, ...]) -> int:
+def most_kept(shape: tuple[int, ...]) -> int:
     """Bytes of fp32 kept of a weight at most: gains and rotations have no more than the longer side squared."""
     count, short = math.prod(shape), max(min(shape, default=1), 1)
     return 4 * count * max(*shape, count // max(shape[0], 1)) // short

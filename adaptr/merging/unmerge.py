@@ -65,8 +65,9 @@ def unmerge(
     stack = [(_adapter(paper, number), weight) for number, weight in enumerate(weights)]
     with placing.placed(checkpoint.root, Path(out), force) as folder:
         meter = Meter(checkpoint.nbytes, "unmerging", progress)
-        job = Job(checkpoint, paper, stack, meter)
-        rewrite(layouts(checkpoint, paper), folder, frozenset(job.todo), job.fill, meter.add)
+        made = layouts(checkpoint, paper)
+        job = Job(checkpoint, paper, made, stack, meter)
+        rewrite(made, folder, frozenset(job.todo), job.fill, meter.add)
         _side_files(checkpoint, paper, folder)
         lineage.restore_parent(paper, folder)
         proof = prove(folder, paper)

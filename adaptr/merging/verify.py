@@ -11,7 +11,9 @@ from adaptr.bulk import workers
 from adaptr.bulk.blocks import Weight, in_order, merged_bias
 from adaptr.bulk.change import Change, Tied
 from adaptr.changes.plan import plan
+from adaptr.checkpoint.decoded import Decoded
 from adaptr.checkpoint.open import Checkpoint, open_checkpoint
+from adaptr.checkpoint.packed import Packed
 from adaptr.checkpoint.reading import Readers, every_row, reading
 from adaptr.checkpoint.stored import Stored
 from adaptr.checkpoint.stream import Rows
@@ -22,6 +24,7 @@ from adaptr.merging import receipt
 from adaptr.merging.patch import integer
 from adaptr.models.aligned import under_names_of
 from adaptr.models.belonging import Compared, require_base
+from adaptr.packings import Grid
 from adaptr.sources.given import Several, stacked
 from adaptr.sources.resolve import Place, resolve
 
@@ -163,7 +166,8 @@ class _Check:
                     tally.near(mine.read(ALL), merged_bias(change.spans[0].layers, old).to(old.dtype), old)
                 else:
                     for s in theirs.blocks():
-                        tally.same(mine.read(s), theirs.read(s))
+                        found_rows = mine.read(s)
+                        tally.same(found_rows, theirs.read(s).to(found_rows.dtype))
 
 
 def _misfit(found: Stored | None, start: Stored | None, change: Change | None) -> str:
@@ -175,13 +179,24 @@ def _misfit(found: Stored | None, start: Stored | None, change: Change | None) -
     if found.entry.shape != want:
         return f"has shape {found.entry.shape}, wanted {want}"
     dtype = start.entry.dtype if start is not None else dtype_shape(value)[0] if value is not None else ""
+    if change is not None and change.packed is not None and not isinstance(found, Packed):
+        dtype = change.packed.floats
     return "" if found.entry.dtype == dtype else f"is {found.entry.dtype}, wanted {dtype}"
 
 
 def _compare_span(tally: _Tally, mine: Rows, weight: Weight) -> None:
     for s in weight.blocks():
-        old = weight.rows.read(s)
-        tally.near(mine.read(s), weight.merged(s).to(old.dtype), old)
+        found, old = mine.read(s), weight.rows.read(s)
+        tally.near(found, _rounded(mine, weight, s).to(found.dtype), old)
+
+
+def _rounded(mine: Rows, weight: Weight, s: slice) -> Tensor:
+    """Rows of the merged weight; of one that was packed again, as its base's scales have them."""
+    found, base = weight.merged(s), weight.rows
+    if not isinstance(mine, Decoded) or not isinstance(base, Decoded) or not isinstance(codec := base.codec, Grid):
+        return found
+    row = base.start + s.start
+    return codec.values(codec.nearest(found.float(), base.parts, row), base.parts, row)
 
 
 class _Tally:

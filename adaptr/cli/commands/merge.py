@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from adaptr.merging.merge import MergeReport
+    from adaptr.merging.unpacked import PackedAgain
 
 SUMMARY = "Merge adapters into a base checkpoint, tensor by tensor."
 SECTION = "Merge"
@@ -33,6 +34,8 @@ SECTION = "Merge"
 @click.argument("adapters", nargs=-1, required=True, type=ADAPTER, metavar="ADAPTER[=W]...")
 @options.output_option("The merged checkpoint: a folder, or a file of a base that is one.")
 @click.option("--tied", type=click.Choice(("both", "untie")), help="What to do with tied weights that change.")
+@click.option("--packed", is_flag=True, help="Pack the changed weights of a quantised base again, not as floats.")
+@click.option("--lossy", is_flag=True, help="With --packed, also where less than half of the change survives it.")
 @click.option("--receipt/--no-receipt", default=True, help="Keep what a bit-exact unmerge needs.  [default: receipt]")
 @weight_option
 @options.any_base_option
@@ -70,4 +73,24 @@ def _blocks(report: MergeReport) -> Iterator[show.Block]:
             "time": f"{report.seconds:.2f} s",
             "note": report.notes,
         }
+    )
+    if report.packed is not None:
+        yield from _packed_again(report.packed)
+
+
+def _packed_again(packed: PackedAgain) -> Iterator[show.Block]:
+    yield show.Facts(
+        {
+            "packed again": packed.scheme,
+            "its rounding": f"{show.share(packed.error)} of the weights",
+            "survived": f"{show.share(packed.survived)} of the change",
+            "off by": f"{show.share(packed.left)} of the change's size",
+        }
+    )
+    yield show.Table(
+        ("weight", "scheme", "its rounding", "survived", "off by"),
+        [
+            (name, one["scheme"], show.share(one["error"]), show.share(one["survived"]), show.share(one["left"]))
+            for name, one in packed.tensors.items()
+        ],
     )

@@ -1,0 +1,101 @@
+"""The codes of weights that lay packed, as they were before a merge: from the output, its adapters and the receipt."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from adaptr.bulk.blocks import Inverse, Kept, Weight, in_order
+from adaptr.bulk.change import Change
+from adaptr.checkpoint.decoded import Decoded, Held
+from adaptr.checkpoint.open import Checkpoint
+from adaptr.checkpoint.packed import described, packing_of
+from adaptr.checkpoint.reading import every_row, reading
+from adaptr.checkpoint.rewrite import Layout, Slot
+from adaptr.checkpoint.stored import Shard
+from adaptr.format import header as headers
+from adaptr.format.header import Entry
+from adaptr.merging.damage import damaged
+from adaptr.merging.packed import bytewise, computed
+from adaptr.merging.patch import Patch, longest
+from adaptr.merging.receipt import Receipt
+from adaptr.merging.written import PartSink
+from adaptr.packings import Grid, Parts
+from adaptr.packings import Weight as Packing
+
+if TYPE_CHECKING:
+    pass
+
+#: Bytes of a patch over the codes of so many elements.
+Kept_at = Callable[[int, int], Kept]
+
+
+class Bases:
+    """The weights of the base that lay packed, by what the receipt has of it."""
+
+    def __init__(self, checkpoint: Checkpoint, paper: Receipt, made: Sequence[tuple[Shard, Layout]]) -> None:
+        self.checkpoint, self.paper = checkpoint, paper
+        self.entries = {name: entry for _, layout in made for name, entry in layout.entries.items()}
+        self._made = made
+
+    def weights(self, config: Mapping[str, Any]) -> dict[str, Packing]:
+        """By name, as the base's configuration and headers have them."""
+        packing = packing_of(config, self.checkpoint.root)
+        if packing is None:
+            raise damaged("the receipt says that weights lay packed, and the base's configuration that none did")
+        metadata = [headers.parse(layout.raw[8:], layout.data).metadata for _, layout in self._made]
+        return {one.name: one for one in described(packing, config, self.entries, metadata, self._read)}
+
+    def parts(self, weight: Packing) -> Parts:
+        """The parts of a weight as they were, but for its codes."""
+        names = {role: name for role, name in weight.parts.items() if role != weight.codec.main}
+        return {role: Held(self.entries[name], bytearray(self._read(name))) for role, name in names.items()}
+
+    def _read(self, name: str) -> bytes:
+        entry = self.entries[name]
+        kept = self.paper.header.entries.get(f"{name}:old")
+        if kept is None:
+            there = self.checkpoint.lying.get(name)
+            if there is None or there.entry[:2] != entry[:2]:
+                raise damaged(f"the receipt lacks `{name}`, a part of a packed weight")
+            with open(there.shard.path, "rb") as file:
+                file.seek(there.offset)
+                return file.read(entry.nbytes)
+        found = zlib.decompressobj().decompress(self.paper.blob(f"{name}:old", 2 * entry.nbytes + 1024), entry.nbytes)
+        if len(found) != entry.nbytes:
+            raise damaged(f"the receipt's copy of `{name}` has {len(found)} bytes, not {entry.nbytes}")
+        return found
+
+
+def restore(slot: Slot, base: Packing, parts: Parts, change: Change, paper: Receipt, kept: Kept_at) -> int:
+    """Write the codes of a weight into their slot; returns how many bytes that are."""
+    stored, codec = change.stored, base.codec
+    if stored is None or change.what != "weight" or not isinstance(codec, Grid):
+        raise ValueError("it was replaced as a whole, and there is no copy of it")
+    columns = math.prod(codec.shape[1:])
+    patch = Patch(paper.blob(f"{slot.name}:codes", longest(math.prod(codec.shape), 1)))
+    sink = PartSink(slot, Held(slot.entry, bytearray(slot.entry.nbytes)))
+    with reading(stored) as readers:
+        for rows, span in in_order(change.spans, every_row(stored).stop):
+            part = readers(rows)
+            part.step = codec.step
+            again = part.parts if isinstance(part, Decoded) else None
+            weight = Weight(span, part, paper.portable) if span is not None and again is None else None
+            inverse = Inverse(weight, kept(rows.start, _most(slot.entry))) if weight is not None else None
+            for s in weight.blocks() if weight is not None else part.blocks():
+                row = rows.start + s.start
+                if again is not None:
+                    codes = codec.codes(again, row, row + s.stop - s.start)
+                else:
+                    codes = computed(codec, parts, row, inverse, part.read(s), s)
+                codes = bytewise(codes)
+                patch.apply(codes, row * columns)
+                codec.put(codes, row, {codec.main: sink})
+    sink.close()
+    return slot.entry.nbytes
+
+
+def _most(entry: Entry) -> int:
+    return 8 * entry.nbytes * max(entry.shape, default=1)

@@ -1,0 +1,143 @@
+"""Merging into packed checkpoints: what comes out, what unmerging gives back, what verifying says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+import adaptr
+from adaptr.adapter import Adapter, Target
+from adaptr.checkpoint import open_checkpoint
+from adaptr.checkpoint.packed import Packed
+from adaptr.checkpoint.reading import whole
+from adaptr.errors import LossyConversion, Unsupported
+from adaptr.packings import Grid
+from packed_bases import PATHS, exact, lora
+
+REFERENCES = ("bnb-nf4", "bnb-nf4-dq", "bnb-fp4", "bnb-int8", "fp8-block")
+
+
+@pytest.fixture(params=REFERENCES)
+def base(shared: Path, request: pytest.FixtureRequest) -> Path:
+    return shared / "quant-refs" / request.param
+
+
+def same_files(one: Path, two: Path) -> bool:
+    names = {path.name for path in one.iterdir()} | {path.name for path in two.iterdir()}
+    kept = {"model.safetensors", "config.json"}
+    return kept <= names and all((one / name).read_bytes() == (two / name).read_bytes() for name in kept)
+
+
+def test_what_changes_comes_out_as_floats_and_the_rest_stays_packed(base: Path, tmp_path: Path) -> None:
+    before = open_checkpoint(base)
+    adapter = lora(before, 0.05)
+    report = adaptr.merge(base, adapter, tmp_path / "out")
+    assert any("packed no more" in note for note in report.notes)
+    after = open_checkpoint(tmp_path / "out")
+    for name, stored in before.tensors.items():
+        path = name.removesuffix(".weight")
+        made = after.tensors[name]
+        if path not in PATHS:
+            assert isinstance(made, Packed) == isinstance(stored, Packed)
+            assert torch.equal(whole(made), whole(stored))
+        else:
+            assert not isinstance(made, Packed)
+            assert made.entry.dtype == "BF16"
+            want = exact(before, adapter, path)
+            assert torch.allclose(whole(made).float(), want, rtol=2**-8, atol=1e-7)  # one rounding
+    said = json.loads((tmp_path / "out" / "config.json").read_text())["quantization_config"]
+    assert all(path in json.dumps(said) for path in PATHS)
+    assert "lm_head" in json.dumps(said)
+
+
+def test_nothing_is_said_to_be_packed_where_nothing_is(base: Path, tmp_path: Path) -> None:
+    before = open_checkpoint(base)
+    every = tuple(n.removesuffix(".weight") for n, stored in before.tensors.items() if isinstance(stored, Packed))
+    adaptr.merge(base, lora(before, 0.05, every), tmp_path / "out")
+    assert "quantization_config" not in json.loads((tmp_path / "out" / "config.json").read_text())
+    adaptr.unmerge(tmp_path / "out", tmp_path / "back")
+    assert same_files(base, tmp_path / "back")
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_unmerging_gives_the_packed_bytes_back(base: Path, tmp_path: Path, packed: bool) -> None:
+    adapter = lora(open_checkpoint(base), 0.2)
+    adaptr.merge(base, adapter, tmp_path / "out", packed=packed, lossy=True)
+    adaptr.unmerge(tmp_path / "out", tmp_path / "back")
+    assert same_files(base, tmp_path / "back")
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_verifying_proves_it(base: Path, tmp_path: Path, packed: bool) -> None:
+    adapter = lora(open_checkpoint(base), 0.2)
+    adaptr.merge(base, adapter, tmp_path / "out", packed=packed, lossy=True)
+    proof = adaptr.verify(tmp_path / "out", base, adapter)
+    assert proof.ok
+    assert proof.exact
+    other = adaptr.verify(tmp_path / "out", base, lora(open_checkpoint(base), 0.2))
+    assert not other.ok
+
+
+def test_packed_again_it_is_the_nearest_on_the_grid(base: Path, tmp_path: Path) -> None:
+    before = open_checkpoint(base)
+    adapter = lora(before, 0.3)
+    report = adaptr.merge(base, adapter, tmp_path / "out", packed=True)
+    after = open_checkpoint(tmp_path / "out")
+    assert report.packed is not None
+    assert report.packed.survived > 0.8
+    assert {f"{path}.weight" for path in PATHS} == report.packed.tensors.keys()
+    for path in PATHS:
+        stored, made = before.tensors[f"{path}.weight"], after.tensors[f"{path}.weight"]
+        assert isinstance(made, Packed)
+        assert isinstance(made.codec, Grid)
+        D = exact(before, adapter, path) - whole(stored).float()
+        moved = whole(made).float() - whole(stored).float()
+        said = report.packed.tensors[f"{path}.weight"]
+        assert said["survived"] == pytest.approx(float((moved * D).sum() / D.square().sum()), rel=1e-3)
+        assert said["left"] == pytest.approx(float((moved - D).norm() / D.norm()), rel=1e-3)
+        assert said["left"] < 1
+    assert (tmp_path / "out" / "config.json").read_bytes() == (base / "config.json").read_bytes()
+
+
+def test_what_would_not_survive_is_refused(shared: Path, tmp_path: Path) -> None:
+    base = shared / "quant-refs" / "bnb-nf4"
+    adapter = lora(open_checkpoint(base), 0.04)
+    with pytest.raises(LossyConversion, match="of the adapter would survive"):
+        adaptr.merge(base, adapter, tmp_path / "out", packed=True)
+    assert not (tmp_path / "out").exists()
+    report = adaptr.merge(base, adapter, tmp_path / "out", packed=True, lossy=True)
+    assert report.packed is not None
+    assert report.packed.survived < 0.5
+
+
+def test_of_a_base_in_floats_nothing_is_packed_again(tmp_path: Path) -> None:
+    import checkpoints as c
+
+    base = c.bare(tmp_path / "base", {"q.weight": torch.randn(8, 8)}, {})
+    adapter = Adapter(
+        "lora",
+        {},
+        {"q": Target("q", "linear", (8, 8), {"r": 2, "alpha": 2})},
+        {"q:A": torch.randn(2, 8), "q:B": torch.randn(8, 2)},
+    )
+    with pytest.raises(Unsupported, match="none of the weights that change lies packed"):
+        adaptr.merge(base, adapter, tmp_path / "out", packed=True)
+
+
+def test_dora_reads_the_weight_through_the_packing(base: Path, tmp_path: Path) -> None:
+    before = open_checkpoint(base)
+    adapter = lora(before, 0.05)
+    tensors = dict(adapter.tensors)
+    for path in PATHS:
+        tensors[f"{path}:m"] = exact(before, adapter, path).norm(dim=1) * 1.05
+    dora = adapter.replace(method="dora", tensors=tensors)
+    adaptr.merge(base, dora, tmp_path / "out")
+    after = open_checkpoint(tmp_path / "out")
+    for path in PATHS:
+        want = exact(before, adapter, path) * 1.05
+        assert torch.allclose(whole(after.tensors[f"{path}.weight"]).float(), want, rtol=1e-2, atol=1e-4)
+    adaptr.unmerge(tmp_path / "out", tmp_path / "back")
+    assert same_files(base, tmp_path / "back")
