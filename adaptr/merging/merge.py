@@ -24,9 +24,9 @@ from adaptr.checkpoint.rewrite import Layout, NewTensor, copy_side_files, new_in
 from adaptr.checkpoint.side_files import CONFIG
 from adaptr.checkpoint.stored import Shard
 from adaptr.checkpoint.stream import digest_of
-from adaptr.errors import NothingChanged
+from adaptr.errors import NothingChanged, UsageError
 from adaptr.files.meter import Meter, Progress
-from adaptr.merging import lineage, placing, receipt, unpacked
+from adaptr.merging import compensation, lineage, placing, receipt, unpacked
 from adaptr.merging.configuration import configured
 from adaptr.merging.filling import Filling, slot_of
 from adaptr.merging.measured import Measured
@@ -81,6 +81,7 @@ def merge(
     ignore_beside: bool = False,
     packed: bool = False,
     lossy: bool = False,
+    compensate: int | None = None,
     progress: Progress | None = None,
 ) -> MergeReport:
     """Write the checkpoint `base` with `adapters` merged in to the folder `out`, which appears whole or not at all.
@@ -93,15 +94,18 @@ def merge(
     needs. `any_base`: go on although an adapter says that it is of another base. `ignore_beside`: merge an adapter
     without the other weights in its folder, which raise `WeightsBeside` else. `packed`: pack the changed weights of a
     quantised base again, which are written as floats else; where less than half of the change survives that, it is
-    refused unless `lossy`.
+    refused unless `lossy`. `compensate`: the rank of a LoRA with what packing lost, written beside the receipt
+    (`adaptr/compensation.safetensors`), to be attached to the result.
 
     Raises before anything is written if an adapter does not fit; `NothingChanged` if the result would be the base;
     `NonFinite` for NaN or infinity.
     """
+    if compensate is not None and not packed:
+        raise UsageError("`compensate` is for what packing loses", hint="say `packed` too")
     folder = resolve(base).path
     stack = stacked(adapters, folder)
     left = require_alone((adapter for adapter, _ in stack), ignore_beside)
-    report = _merged(folder, stack, Path(out), force, tied, receipt, any_base, packed, lossy, progress)
+    report = _merged(folder, stack, Path(out), force, tied, receipt, any_base, packed, lossy, compensate, progress)
     return replace(report, notes=[*report.notes, *left])
 
 
@@ -115,6 +119,7 @@ def _merged(
     any_base: bool,
     again: bool,
     lossy: bool,
+    rank: int | None,
     progress: Progress | None,
 ) -> MergeReport:
     """`exact`: the receipt holds what a bit-exact `unmerge` needs."""
@@ -139,10 +144,12 @@ def _merged(
         made = unpacked.layouts(checkpoint, todo, new, again)
         slots = frozenset(slot_of(change, again) for change in todo.changes.values())
         rewrite(made, folder, slots, filling.fill, meter.add)
-        fate = unpacked.require_survived(filling.fates, lossy)
+        fate = unpacked.require_survived(filling.fates, lossy or rank is not None)
         if not filling.total.moved:
             raise _nothing(filling.total)
         _side_files(checkpoint, folder, config, tokenizer, new, unpacked.gone(todo, again), made, blobs)
+        if fate is not None and rank is not None:
+            fate = replace(fate, compensation=compensation.compensate(folder, todo, filling.fates, rank, named))
         document = {"adapters": named, "tensors": filling.notes, "exact": exact, "tied": tied or ""}
         document |= unpacked.said(todo)
         if exact:

@@ -25,17 +25,29 @@ PACKED = "packed"
 
 
 @dataclass(frozen=True)
+class Compensated:
+    """An adapter C with what packing lost. `left`: ‖W' + C - (W + D)‖ / ‖D‖ over all weights; `rank`: of C."""
+
+    file: str
+    rank: int
+    left: float
+    bytes: int
+
+
+@dataclass(frozen=True)
 class PackedAgain:
     """What became of weights that were packed again, of each and of all.
 
     `error`: of the base's own rounding, relative to its weights; `survived`: <W' - W, D> / ‖D‖², 1 where the change D
-    is there in full; `left`: ‖W' - (W + D)‖ / ‖D‖, above 1 where the base without the adapter would be nearer.
+    is there in full; `left`: ‖W' - (W + D)‖ / ‖D‖, above 1 where the base without the adapter would be nearer;
+    `compensation`: the adapter with what is lost.
     """
 
     scheme: str
     error: float
     survived: float
     left: float
+    compensation: Compensated | None = None
     tensors: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
@@ -175,7 +187,7 @@ def require_survived(fates: Mapping[str, Fate], lossy: bool) -> PackedAgain | No
             "`--compensate`, or say `--lossy`",
         )
     each = {name: fates[name].as_dict() for name in sorted(fates)}
-    return PackedAgain(total.scheme, total.error, total.survived, total.left, each)
+    return PackedAgain(total.scheme, total.error, total.survived, total.left, tensors=each)
 
 
 def _relative(fate: Fate) -> float:

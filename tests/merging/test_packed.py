@@ -13,7 +13,7 @@ from adaptr.adapter import Adapter, Target
 from adaptr.checkpoint import open_checkpoint
 from adaptr.checkpoint.packed import Packed
 from adaptr.checkpoint.reading import whole
-from adaptr.errors import LossyConversion, Unsupported
+from adaptr.errors import LossyConversion, Unsupported, UsageError
 from adaptr.packings import Grid
 from packed_bases import PATHS, exact, lora
 
@@ -141,3 +141,30 @@ def test_dora_reads_the_weight_through_the_packing(base: Path, tmp_path: Path) -
         assert torch.allclose(whole(after.tensors[f"{path}.weight"]).float(), want, rtol=1e-2, atol=1e-4)
     adaptr.unmerge(tmp_path / "out", tmp_path / "back")
     assert same_files(base, tmp_path / "back")
+
+
+def test_what_is_lost_is_put_into_an_adapter_beside(base: Path, tmp_path: Path) -> None:
+    before = open_checkpoint(base)
+    adapter = lora(before, 0.05)
+    report = adaptr.merge(base, adapter, tmp_path / "out", packed=True, compensate=4)
+    assert report.packed is not None
+    made = report.packed.compensation
+    assert made is not None
+    rest = adaptr.load(tmp_path / "out" / made.file)
+    after = open_checkpoint(tmp_path / "out")
+    off = size = 0.0
+    for path in PATHS:
+        C = (rest.tensors[f"{path}:B"] @ rest.tensors[f"{path}:A"]).float()
+        wanted = exact(before, adapter, path)
+        off += float((whole(after.tensors[f"{path}.weight"]).float() + C - wanted).square().sum())
+        size += float((wanted - whole(before.tensors[f"{path}.weight"]).float()).square().sum())
+    assert made.left == pytest.approx((off / size) ** 0.5, rel=1e-3)
+    assert made.left < report.packed.left
+    assert rest.lineage["parents"]
+    adaptr.unmerge(tmp_path / "out", tmp_path / "back")
+    assert same_files(base, tmp_path / "back")
+
+
+def test_compensation_is_of_packed_weights(base: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="say `packed` too"):
+        adaptr.merge(base, lora(open_checkpoint(base), 0.05), tmp_path / "out", compensate=4)

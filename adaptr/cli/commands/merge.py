@@ -11,15 +11,18 @@ from adaptr.cli.options import ADAPTER, Weighted
 from adaptr.cli.output import Output
 from adaptr.cli.progress import bar
 from adaptr.cli.weights import by_place, weight_option
+from adaptr.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from adaptr.merging.merge import MergeReport
-    from adaptr.merging.unpacked import PackedAgain
+    from adaptr.merging.unpacked import Compensated, PackedAgain
 
 SUMMARY = "Merge adapters into a base checkpoint, tensor by tensor."
 SECTION = "Merge"
+#: Of what is put into a LoRA beside, where none is said.
+RANK = 16
 
 
 @options.command(
@@ -36,13 +39,21 @@ SECTION = "Merge"
 @click.option("--tied", type=click.Choice(("both", "untie")), help="What to do with tied weights that change.")
 @click.option("--packed", is_flag=True, help="Pack the changed weights of a quantised base again, not as floats.")
 @click.option("--lossy", is_flag=True, help="With --packed, also where less than half of the change survives it.")
+@click.option("--compensate", is_flag=True, help="With --packed, put what is lost into a LoRA beside the receipt.")
+@click.option("--rank", type=click.IntRange(1), help="The rank of --compensate.  [default: 16]")
 @click.option("--receipt/--no-receipt", default=True, help="Keep what a bit-exact unmerge needs.  [default: receipt]")
 @weight_option
 @options.any_base_option
 @click.option("--ignore-beside", is_flag=True, help="Leave out other weights that lie in an adapter's folder.")
 @reading.options("adapters")
 def command(
-    output: Output, base: str, adapters: tuple[Weighted, ...], weights: Mapping[str, float] | None, **given: Any
+    output: Output,
+    base: str,
+    adapters: tuple[Weighted, ...],
+    weights: Mapping[str, float] | None,
+    compensate: bool,
+    rank: int | None,
+    **given: Any,
 ) -> None:
     """BASE is a folder with safetensors, a pipeline of diffusers, or one file; it is streamed, so memory does not grow
     with the model. All adapters go in at once, each at its weight, computed in fp32 and rounded once. OUT is complete
@@ -51,6 +62,9 @@ def command(
     """
     import adaptr
 
+    if rank is not None and not compensate:
+        raise UsageError("`--rank` is that of `--compensate`", hint="say both, or leave it out")
+    given["compensate"] = (rank or RANK) if compensate else None
     with bar(output, "merging") as progress:
         report = adaptr.merge(base, by_place(adapters, weights), progress=progress, **given)
     output.tell(report.as_dict(), _blocks(report))
@@ -78,6 +92,12 @@ def _blocks(report: MergeReport) -> Iterator[show.Block]:
         yield from _packed_again(report.packed)
 
 
+def _compensated(made: Compensated | None) -> str:
+    if made is None:
+        return ""
+    return f"{made.file} (rank {made.rank}, {show.size(made.bytes)}); attached, off by {show.share(made.left)}"
+
+
 def _packed_again(packed: PackedAgain) -> Iterator[show.Block]:
     yield show.Facts(
         {
@@ -85,6 +105,7 @@ def _packed_again(packed: PackedAgain) -> Iterator[show.Block]:
             "its rounding": f"{show.share(packed.error)} of the weights",
             "survived": f"{show.share(packed.survived)} of the change",
             "off by": f"{show.share(packed.left)} of the change's size",
+            "compensation": _compensated(packed.compensation),
         }
     )
     yield show.Table(
