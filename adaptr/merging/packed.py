@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
     Put = Callable[[str, bytes], None]
 
+#: Codes hardly get smaller, whatever is tried.
+LEVEL = 1
 #: Every eighth block is looked at for the report's sizes and shares.
 SAMPLE = 8
 
@@ -160,7 +162,8 @@ class Packing:
         found = {}
         for part in (stored.parts[role] for role in roles):
             found[part.name] = {**_about(stored, part), "old": True}
-            self._put(f"{part.name}:old", zlib.compress(_bytes(part), 6))
+            if self.put is not None:
+                self.put(f"{part.name}:old", zlib.compress(_bytes(part), LEVEL))
         return found
 
     def keep_whole(self, stored: Packed) -> dict[str, dict[str, Any]]:
