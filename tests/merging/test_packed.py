@@ -17,7 +17,11 @@ from adaptr.errors import LossyConversion, Unsupported, UsageError
 from adaptr.packings import Grid
 from packed_bases import PATHS, exact, lora
 
-REFERENCES = ("bnb-nf4", "bnb-nf4-dq", "bnb-fp4", "bnb-int8", "fp8-block")
+REFERENCES = (
+    "bnb-nf4", "bnb-nf4-dq", "bnb-fp4", "bnb-int8", "fp8-block", "ct-int4-g128", "ct-int8-channel", "ct-int8-w8a8",
+    "ct-fp8-tensor", "ct-fp8-channel", "ct-fp8-block", "ct-nvfp4", "ct-mxfp4", "torchao-int8", "torchao-float8",
+    "torchao-intx4",
+)  # fmt: skip
 
 
 @pytest.fixture(params=REFERENCES)
