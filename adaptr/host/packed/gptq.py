@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from adaptr.errors import Unsupported
@@ -19,6 +20,8 @@ class GPTQ(Packing):
 
     def weight(self, module: nn.Module) -> Tensor:
         layer: Any = module
+        if getattr(layer, "scales_and_zeros", None) is not None:
+            return self._asked(layer)
         read = getattr(layer, "dequantize_weight", None)
         if read is not None:
             return read().t().detach()  # type: ignore[no-any-return]
@@ -26,6 +29,14 @@ class GPTQ(Packing):
 
         codes = {name: layer._buffers[name] for name in ("qweight", "qzeros", "scales")}
         return dequantize_gemm(**codes, bits=layer.bits, group_size=layer.group_size).t()  # type: ignore[no-any-return]
+
+    @staticmethod
+    def _asked(layer: nn.Module) -> Tensor:
+        """Of codes that ATen has packed anew, which gptqmodel can't read: what the kernel makes of an identity."""
+        kernel: Any = layer
+        with torch.no_grad():
+            one = torch.eye(kernel.in_features, dtype=kernel.scales_and_zeros.dtype, device=kernel.qweight.device)
+            return kernel._fused_op_forward(one).t()  # type: ignore[no-any-return]
 
     def require_learning(self, path: str, module: nn.Module) -> None:
         name = type(module).__name__.removeprefix("Adapted")

@@ -187,3 +187,24 @@ def test_an_adapter_of_the_base_itself_is_attached_to_a_quantised_form_of_it() -
     host.config.quantization_config = {"quant_method": "compressed-tensors"}
     with adaptr.attach(host, adapter):
         assert adaptr.create(host, "lora").base.quantization == "compressed-tensors"
+
+
+def test_codes_that_a_kernel_has_packed_anew_are_read_by_what_it_makes_of_them() -> None:
+    """As ATen's: they are no longer what `dequantize_weight` takes them for."""
+
+    class Anew(Codes):
+        scales_and_zeros = torch.ones(1)
+
+        def dequantize_weight(self) -> Tensor:
+            raise NotImplementedError
+
+        def _fused_op_forward(self, x: Tensor) -> Tensor:
+            return x @ super().dequantize_weight()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self._fused_op_forward(x) + self.bias
+
+    host, plain = model(Anew), model(dense)
+    adapter = shaken(adaptr.create(plain, "dora"), by=0.3)
+    with adaptr.attach(host, adapter), adaptr.attach(plain, adapter):
+        assert_close(outputs(host), outputs(plain), to=1e-5)
