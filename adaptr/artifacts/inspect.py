@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,14 +14,16 @@ from typing import TYPE_CHECKING, Any
 from adaptr.adapter import WHOLE, Adapter, Base
 from adaptr.adapter.dequantize import BESIDE
 from adaptr.adapter.packed import suffix_of
-from adaptr.errors import ConfigMissing
+from adaptr.artifacts.bases import BaseInspection, describe
+from adaptr.diffing.sides import is_checkpoint
+from adaptr.errors import ConfigMissing, UsageError
 from adaptr.format import digest, gguf
 from adaptr.format.finite import nonfinite
 from adaptr.format.header import Entry
 from adaptr.format.io import open_tensors
 from adaptr.sources.given import Given, one
 from adaptr.sources.open import Opened, open_adapter
-from adaptr.sources.resolve import Place, grounded
+from adaptr.sources.resolve import Place, grounded, resolve
 
 if TYPE_CHECKING:
     from torch import nn
@@ -79,10 +82,14 @@ class Inspection:
         return {name: value for name, value in found.items() if value or name not in {"beside", "metadata"}}
 
 
-def inspect(source: Given, finite: bool = False, base: nn.Module | Place | None = None) -> Inspection:
+def inspect(source: Given, finite: bool = False, base: nn.Module | Place | None = None) -> Inspection | BaseInspection:
     """What an adapter is, from its header alone; `finite` also looks for NaN and infinity in its values. `base`: as for
-    `load`. An adapter in memory has no file.
+    `load`. An adapter in memory has no file. Of a base model how its weights lie, and what is merged into them.
     """
+    if isinstance(source, str | os.PathLike) and is_checkpoint(resolve(source).path):
+        if finite:
+            raise UsageError("`finite` is for adapters", hint="`adaptr diff` reads every value of two checkpoints")
+        return describe(source)
     found = open_adapter(one(source), grounded(base), tell=False)
     adapter = found.adapter
     entries = _entries(found)

@@ -166,7 +166,7 @@ def _merged(
         unchanged=total.share_unchanged,
         adapters=named,
         tied=tied,
-        added=sorted(new),
+        added=sorted(new.keys() - unpacked.changed(todo).keys()),
         receipt_bytes=receipt_bytes,
         seconds=time.perf_counter() - started,
         notes=[*said, *brought, *floated, *_remarks(total)],

@@ -69,3 +69,20 @@ def test_parents_and_arguments_are_told_as_text(adaptr: Callable, lora: Path, tm
         f"other memory {digests[1]}",
     ]
     assert "{" not in said
+
+
+def test_of_a_base_it_says_how_the_weights_lie(adaptr: Callable, shared: Path) -> None:
+    base = shared / "quant-refs" / "bnb-nf4"
+    text = adaptr("inspect", base).out
+    assert "LlamaForCausalLM" in text
+    assert "bnb-nf4" in text
+    found = adaptr("inspect", base, "--json").json
+    assert found["kind"] == "base"
+    packed, floats = found["lying"]
+    assert (packed["scheme"], packed["tensors"], packed["numbers"]) == ("bnb-nf4", 7, 163840)
+    assert 4.5 < 8 * packed["bytes"] / packed["numbers"] < 4.6
+    assert floats["scheme"] == "BF16"
+
+
+def test_values_of_a_base_are_not_looked_at(adaptr: Callable, shared: Path) -> None:
+    assert adaptr("inspect", "--finite", shared / "quant-refs" / "bnb-nf4").code == 2

@@ -15,6 +15,7 @@ from adaptr.errors import shown
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from adaptr.artifacts.bases import BaseInspection
     from adaptr.artifacts.inspect import Inspection
 
 SUMMARY = "Say what an adapter is, from its header alone."
@@ -39,13 +40,35 @@ WIDEST = 200
 @reading.options("source")
 def command(output: Output, source: str, finite: bool, base: str | None) -> int:
     """ADAPTER is a file or folder in any known format. The weights are not loaded, and the base is needed
-    only for files that leave open what is in them.
+    only for files that leave open what is in them. Of a base model it says how the weights lie, packed or as
+    floats.
     """
     import adaptr
+    from adaptr.artifacts.bases import BaseInspection
 
     found = adaptr.inspect(source, finite, base)
+    if isinstance(found, BaseInspection):
+        output.tell(found.as_dict(), _base(found))
+        return 0
     output.tell(found.as_dict(), _blocks(found))
     return 1 if found.nonfinite else 0
+
+
+def _base(found: BaseInspection) -> Iterator[show.Block]:
+    files = f"{found.files} files, " if found.files > 1 else ""
+    yield show.Facts(
+        {
+            "base": f"{found.source} ({files}{show.size(found.size)})",
+            "model": found.architecture,
+            "numbers": show.number(found.numbers),
+            "merged into it": [show.adapter(one) for one in found.merged],
+        }
+    )
+    rows = [
+        (one.scheme, one.tensors, show.number(one.numbers), f"{one.bits:.3g}", show.size(one.bytes))
+        for one in found.lying
+    ]
+    yield show.Table(("stored as", "tensors", "numbers", "bits each", "bytes"), rows)
 
 
 def _blocks(found: Inspection) -> Iterator[show.Block]:
