@@ -63,7 +63,11 @@ class Bases:
             with open(there.shard.path, "rb") as file:
                 file.seek(there.offset)
                 return file.read(entry.nbytes)
-        found = zlib.decompressobj().decompress(self.paper.blob(f"{name}:old", 2 * entry.nbytes + 1024), entry.nbytes)
+        blob = self.paper.blob(f"{name}:old", 2 * entry.nbytes + 1024)
+        try:
+            found = zlib.decompressobj().decompress(blob, entry.nbytes)
+        except zlib.error as error:
+            raise damaged(f"the receipt's copy of `{name}` is damaged: {error}") from None
         if len(found) != entry.nbytes:
             raise damaged(f"the receipt's copy of `{name}` has {len(found)} bytes, not {entry.nbytes}")
         return found
