@@ -9,6 +9,9 @@ from typing import Any
 from adaptr.errors import CheckpointError, shown
 from adaptr.untrusted import json_file
 
+#: What GPTQ's tools wrote of what they did before `config.json` said it.
+QUANTISED = "quantize_config.json"
+
 
 def _is_count(value: object) -> bool:
     return type(value) is int and value >= 0
@@ -33,3 +36,11 @@ def read(path: Path) -> dict[str, Any]:
         if found.get(field) is not None and not right(found[field]):
             raise CheckpointError(f"`{path}`: `{field}`", got=f"`{shown(found[field])}`", want=f"{wanted}")
     return found
+
+
+def quantised(folder: Path, config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The configuration, with what stands in a file of its own on how the weights are packed. Raises as `read` does."""
+    file = folder / QUANTISED
+    if config.get("quantization_config") or not file.is_file():
+        return config
+    return {**config, "quantization_config": {"quant_method": "gptq", **json_file(file, CheckpointError)}}

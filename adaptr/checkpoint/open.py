@@ -114,13 +114,13 @@ def _unpacked(checkpoint: Checkpoint) -> Checkpoint:
     return replace(checkpoint, tensors=tensors, stored=checkpoint.tensors, packing=packing)
 
 
-def _config(root: Path, found: Sequence[Part]) -> dict[str, Any]:
+def _config(root: Path, found: Sequence[Part]) -> Mapping[str, Any]:
     """The configuration of the last part, each looked at. Raises `Unsupported` for a component that is packed."""
-    config: dict[str, Any] = {}
+    config: Mapping[str, Any] = {}
     for part in found:
         folder = root / part.component
         file = folder / "config.json"
-        config = described.read(file) if root.is_dir() and file.exists() else {}
+        config = described.quantised(folder, described.read(file)) if root.is_dir() and file.exists() else {}
         if part.component and config.get("quantization_config"):
             raise Unsupported(
                 f"`{folder}` is quantised, and components of pipelines that are can't be read",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -129,10 +129,11 @@ def configured(checkpoint: Checkpoint, todo: Plan, config: Config, again: bool) 
         f"{after / 1e6:.1f} MB; `--packed` packs them again"
     )
     left = [name for name, one in checkpoint.tensors.items() if isinstance(one, Packed) and name not in mine]
-    return _said(checkpoint, config, mine, bool(left)), [note]
+    return _said(checkpoint, config, mine, left), [note]
 
 
-def _said(checkpoint: Checkpoint, config: Config, mine: Mapping[str, Packed], left: bool) -> Config:
+def _said(checkpoint: Checkpoint, config: Config, mine: Mapping[str, Packed], left: Collection[str]) -> Config:
+    """`left`: the weights that are still packed."""
     place = _place(config)
     outer = {key: value for key, value in config.items() if key != FIELD or place}
     if not left:
@@ -141,7 +142,8 @@ def _said(checkpoint: Checkpoint, config: Config, mine: Mapping[str, Packed], le
     names = Names(checkpoint)
     floats = {_module(names, name) for name, one in checkpoint.tensors.items() if name in mine or _is_plain(name, one)}
     inner = config[place] if place else config
-    made = dict(checkpoint.packing.floated(inner[FIELD], sorted(floats)))
+    packed = sorted(_module(names, name) for name in left)
+    made = dict(checkpoint.packing.floated(inner[FIELD], sorted(floats), packed))
     return {**outer, place: {**inner, FIELD: made}} if place else {**config, FIELD: made}
 
 

@@ -83,9 +83,10 @@ class Packing(ABC):
         """
 
     @abstractmethod
-    def floated(self, said: Mapping[str, Any], floats: Collection[str]) -> Mapping[str, Any]:
+    def floated(self, said: Mapping[str, Any], floats: Collection[str], packed: Collection[str]) -> Mapping[str, Any]:
         """The `quantization_config` of a checkpoint in which the weights of the modules `floats` are no longer packed,
-        or never were: heads and tables that no configuration names are among them.
+        or never were (heads and tables that no configuration names are among them), and those of `packed` are. Raises
+        `Unsupported` where no configuration can say so.
         """
 
     def metadata(self, metadata: Mapping[str, str], floats: Collection[str]) -> Mapping[str, str]:

@@ -170,7 +170,9 @@ class Bitsandbytes(Packing):
             elif name.endswith(".SCB"):
                 yield _eight(files, name.removesuffix(".SCB"))
 
-    def floated(self, said: Mapping[str, Any], floats: Collection[str]) -> Mapping[str, Any]:
+    def floated(
+        self, said: Mapping[str, Any], floats: Collection[str], packed: Collection[str] = ()
+    ) -> Mapping[str, Any]:
         return {**said, "llm_int8_skip_modules": skipped(said.get("llm_int8_skip_modules"), floats)}
 
 

@@ -28,7 +28,9 @@ class Fp8(Packing):
             if SCALE in there and "weight" in there:
                 yield _weight(files, path, there["weight"], there[SCALE], tile)
 
-    def floated(self, said: Mapping[str, Any], floats: Collection[str]) -> Mapping[str, Any]:
+    def floated(
+        self, said: Mapping[str, Any], floats: Collection[str], packed: Collection[str] = ()
+    ) -> Mapping[str, Any]:
         return {**said, "modules_to_not_convert": skipped(said.get("modules_to_not_convert"), floats)}
 
 

@@ -20,7 +20,7 @@ from packed_bases import PATHS, exact, lora
 REFERENCES = (
     "bnb-nf4", "bnb-nf4-dq", "bnb-fp4", "bnb-int8", "fp8-block", "ct-int4-g128", "ct-int8-channel", "ct-int8-w8a8",
     "ct-fp8-tensor", "ct-fp8-channel", "ct-fp8-block", "ct-nvfp4", "ct-mxfp4", "torchao-int8", "torchao-float8",
-    "torchao-intx4",
+    "torchao-intx4", "gptq-int4", "gptq-int4-actorder-v2", "gptq-int8", "awq", "hqq",
 )  # fmt: skip
 
 
@@ -49,12 +49,14 @@ def test_what_changes_comes_out_as_floats_and_the_rest_stays_packed(base: Path, 
             assert torch.equal(whole(made), whole(stored))
         else:
             assert not isinstance(made, Packed)
-            assert made.entry.dtype == "BF16"
+            assert made.entry.dtype == stored.floats
             want = exact(before, adapter, path)
             assert torch.allclose(whole(made).float(), want, rtol=2**-8, atol=1e-7)  # one rounding
     said = json.loads((tmp_path / "out" / "config.json").read_text())["quantization_config"]
-    assert all(path in json.dumps(said) for path in PATHS)
-    assert "lm_head" in json.dumps(said)
+    packed = json.dumps(said.get("modules_in_block_to_quantize", ""))  # GPTQ says what is, all others what is not
+    named = [path.partition("layers.0.")[2] in (packed if packed != '""' else json.dumps(said)) for path in PATHS]
+    assert not any(named) if packed != '""' else all(named)
+    assert packed != '""' or "lm_head" in json.dumps(said)
 
 
 def test_nothing_is_said_to_be_packed_where_nothing_is(base: Path, tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from adaptr.checkpoint import open_checkpoint
-from adaptr.errors import CheckpointError
+from adaptr.checkpoint.reading import whole
+from adaptr.errors import CheckpointError, Unsupported
 
 Tensors = dict[str, torch.Tensor]
 Q = "model.layers.0.self_attn.q_proj"
@@ -43,6 +44,7 @@ def cut(role: str) -> Callable[[Tensors, dict[str, Any]], None]:
     return lambda tensors, said: tensors.__setitem__(f"{Q}.{role}", tensors[f"{Q}.{role}"][:-1])
 
 
+#: What is damaged.
 CASES = [
     ("bnb-nf4", without("weight.absmax"), "`absmax` is not there"),
     ("bnb-nf4", without("weight"), "is not there"),
@@ -68,16 +70,59 @@ CASES = [
     ("mxfp4", lambda tensors, said: tensors.update({f"{EXPERTS}_blocks": torch.zeros(2, 4)}), "of shape"),
     ("torchao-int8", without("_weight_scale"), "_weight_scale` is not there"),
     ("torchao-float8", cut("_weight_scale"), "_weight_scale"),
+    ("gptq-int4", without("scales"), "`scales` are not there"),
+    ("gptq-int4", without("qzeros"), "`qzeros` is not there"),
+    ("gptq-int4", cut("qzeros"), "qzeros"),
+    ("gptq-int4", cut("g_idx"), "g_idx"),
+    ("gptq-int4", lambda tensors, said: said.update(bits=8), "qzeros|g_idx"),
+    ("gptq-int4", lambda tensors, said: said.update(bits="four"), "`quantization_config.bits`"),
+    ("gptq-int4-actorder-v2", without("g_idx"), "`g_idx` is not there"),
+    ("awq", without("scales"), "`scales` are not there"),
+    ("awq", cut("qweight"), "qweight.*127 inputs"),
+    ("awq", lambda tensors, said: said.update(group_size=64), "qzeros"),
+    ("hqq", without("zero"), "`zero` is not there"),
+    ("hqq", without("shape"), r"q_proj\.shape` is not there"),
+    ("hqq", cut("W_q"), "W_q"),
+    ("hqq", lambda tensors, said: tensors[f"{Q}.axis"].fill_(2), "along axis 2"),
+    ("hqq", lambda tensors, said: tensors[f"{Q}.nbits"].fill_(8), "8 bits, wanted codes of `4bit_u8`"),
 ]
 
 
-@pytest.mark.parametrize(("name", "change", "words"), CASES)
+#: What is not certain.
+NOT_KNOWN = [
+    ("gptq-int4", lambda tensors, said: said.update(checkpoint_format="marlin"), "`marlin`"),
+    ("gptq-int4", lambda tensors, said: said.update(bits=5), "5 bits"),
+    ("awq", lambda tensors, said: said.update(version="gemv"), "`gemv`"),
+    ("awq", lambda tensors, said: said.update(bits=8), "8 bits"),
+    ("hqq", lambda tensors, said: tensors[f"{Q}.quant_scale"].fill_(1), "packed themselves"),
+    ("hqq", lambda tensors, said: tensors[f"{Q}.packing"].fill_(65), "`AAAAAAA`"),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "words", "error"),
+    [*((*case, CheckpointError) for case in CASES), *((*case, Unsupported) for case in NOT_KNOWN)],
+)
 def test_it_is_refused_by_name(
-    shared: Path, tmp_path: Path, name: str, change: Callable[[Tensors, dict[str, Any]], None], words: str
+    shared: Path,
+    tmp_path: Path,
+    name: str,
+    change: Callable[[Tensors, dict[str, Any]], None],
+    words: str,
+    error: type[Exception],
 ) -> None:
     folder = damaged(shared / "quant-refs" / name, tmp_path / "base", change)
-    with pytest.raises(CheckpointError, match=words):
+    with pytest.raises(error, match=words):
         open_checkpoint(folder)
+
+
+def test_a_group_that_there_is_not(shared: Path, tmp_path: Path) -> None:
+    def changed(tensors: Tensors, said: dict[str, Any]) -> None:
+        tensors[f"{Q}.g_idx"][0] = 99
+
+    stored = open_checkpoint(damaged(shared / "quant-refs/gptq-int4", tmp_path / "base", changed)).tensors
+    with pytest.raises(CheckpointError, match="g_idx"):
+        whole(stored[f"{Q}.weight"])
 
 
 def test_floats_under_a_configuration_of_packed_weights(shared: Path, tmp_path: Path) -> None:

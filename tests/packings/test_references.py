@@ -35,6 +35,11 @@ REFERENCES = {
     "torchao-int8": "torchao-int8",
     "torchao-float8": "torchao-float8",
     "torchao-intx4": "torchao-int4",
+    "gptq-int4": "gptq-int4",
+    "gptq-int4-actorder-v2": "gptq-int4",
+    "gptq-int8": "gptq-int8",
+    "awq": "awq",
+    "hqq": "hqq",
 }
 
 

@@ -23,7 +23,8 @@ def taken(streams: Tensor, bits: int, first: int, count: int) -> Tensor:
     import numpy as np
     import torch
 
-    raw, span = streams.reshape(-1).view(torch.uint8).view(len(streams), -1), slice(first, first + count)
+    raw = torch.from_numpy(np.ascontiguousarray(streams.numpy()).view(np.uint8))
+    span = slice(first, first + count)
     if bits == 8:
         return raw[:, span]
     if bits == 4:
