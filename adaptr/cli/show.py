@@ -11,6 +11,7 @@ import click
 
 from adaptr.cli.terminal import coloured
 from adaptr.errors import printable
+from adaptr.errors.text import size as size
 
 if TYPE_CHECKING:
     from rich.table import Table as Grid
@@ -154,15 +155,6 @@ def _grid(block: Facts | Table) -> Grid:
 
 
 # ---------------------------------------------------------------- words and figures
-
-
-def size(count: float) -> str:
-    """A number of bytes: `1.5 MB` (decimal, as disks are sold)."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if count < 1000 or unit == "GB":
-            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.3g} {unit}"
-        count /= 1000
-    raise AssertionError("unreachable")
 
 
 def number(count: int) -> str:

@@ -1,4 +1,4 @@
-"""Texts from elsewhere in messages: cut, and with nothing that a terminal would obey."""
+"""Texts from elsewhere in messages: cut, and with nothing that a terminal would obey; and figures in them."""
 
 from __future__ import annotations
 
@@ -18,6 +18,15 @@ def printable(text: str) -> str:
     What Python does not call printable is escaped: control characters, marks of direction, what has no width.
     """
     return "\n".join(map(_escaped, text.split("\n")))
+
+
+def size(count: float) -> str:
+    """A number of bytes: `1.5 MB` (decimal, as disks are sold)."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 1000 or unit == "GB":
+            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.3g} {unit}"
+        count /= 1000
+    raise AssertionError("unreachable")
 
 
 def _escaped(text: str) -> str:

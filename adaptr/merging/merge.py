@@ -169,7 +169,7 @@ def _merged(
         added=sorted(new.keys() - unpacked.changed(todo).keys()),
         receipt_bytes=receipt_bytes,
         seconds=time.perf_counter() - started,
-        notes=[*said, *brought, *floated, *_remarks(total)],
+        notes=[*said, *brought, *floated, *_remarks(total, again)],
         compared=compared,
         packed=fate,
     )
@@ -241,7 +241,8 @@ def _nothing(total: Measured) -> NothingChanged:
     )
 
 
-def _remarks(total: Measured) -> list[str]:
-    if total.share_unchanged <= 0.5:
+def _remarks(total: Measured, again: bool) -> list[str]:
+    """Of weights that are packed again the report says what survived, and no wider dtype would help."""
+    if again or total.share_unchanged <= 0.5:
         return []
     return ["most elements did not move: the change is small for the base's dtype; a wider dtype would keep more"]

@@ -13,6 +13,7 @@ from adaptr.checkpoint.packed import Packed
 from adaptr.checkpoint.rewrite import Layout, NewTensor, layout
 from adaptr.checkpoint.stored import Shard, Stored
 from adaptr.errors import LossyConversion, Unsupported
+from adaptr.errors.text import size
 from adaptr.merging.packed import Fate
 from adaptr.models.sizes import Config
 from adaptr.packings import Grid
@@ -124,9 +125,10 @@ def configured(checkpoint: Checkpoint, todo: Plan, config: Config, again: bool) 
     after = sum(stored.entry.numel * _size(stored.floats) for stored in mine.values())
     schemes = " and ".join(sorted({stored.codec.scheme for stored in mine.values()}))
     kinds = " and ".join(sorted({stored.floats for stored in mine.values()}))
+    what, them = ("1 weight is", "it") if len(mine) == 1 else (f"{len(mine)} weights are", "them")
     note = (
-        f"{len(mine)} weights are packed no more: {schemes} became {kinds}, {before / 1e6:.1f} MB became "
-        f"{after / 1e6:.1f} MB; `--packed` packs them again"
+        f"{what} packed no more: {schemes} became {kinds}, {size(before)} became {size(after)}; `--packed` packs "
+        f"{them} again"
     )
     left = [name for name, one in checkpoint.tensors.items() if isinstance(one, Packed) and name not in mine]
     return _said(checkpoint, config, mine, left), [note]

@@ -17,7 +17,7 @@ __all__ = [
     "Codec", "Files", "Grid", "Packing", "Part", "Parts", "Sink", "Sinks", "Weight", "claimed", "require_parts",
 ]  # fmt: skip
 
-SORT = Sort("packing", "adaptr_packings", "adaptr.packings", "`docs/quantized.md`")
+SORT = Sort("packing", "adaptr_packings", "adaptr.packings", "`docs/quantised-models.md`")
 
 
 def claimed(said: Mapping[str, Any]) -> Packing | None:

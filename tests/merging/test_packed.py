@@ -39,7 +39,7 @@ def test_what_changes_comes_out_as_floats_and_the_rest_stays_packed(base: Path, 
     before = open_checkpoint(base)
     adapter = lora(before, 0.05)
     report = adaptr.merge(base, adapter, tmp_path / "out")
-    assert any("packed no more" in note for note in report.notes)
+    assert any("3 weights are packed no more" in note and "packs them again" in note for note in report.notes)
     after = open_checkpoint(tmp_path / "out")
     for name, stored in before.tensors.items():
         path = name.removesuffix(".weight")
@@ -57,6 +57,20 @@ def test_what_changes_comes_out_as_floats_and_the_rest_stays_packed(base: Path, 
     named = [path.partition("layers.0.")[2] in (packed if packed != '""' else json.dumps(said)) for path in PATHS]
     assert not any(named) if packed != '""' else all(named)
     assert packed != '""' or "lm_head" in json.dumps(said)
+
+
+def test_one_small_weight_is_told_of_as_one(shared: Path, tmp_path: Path) -> None:
+    base = shared / "quant-refs" / "bnb-nf4"
+    report = adaptr.merge(base, lora(open_checkpoint(base), 0.05, PATHS[:1]), tmp_path / "out")
+    size = "9.36 kB became 32.8 kB"
+    assert f"1 weight is packed no more: bnb-nf4 became BF16, {size}; `--packed` packs it again" in report.notes
+
+
+def test_codes_that_stay_are_no_matter_of_a_wider_dtype(shared: Path, tmp_path: Path) -> None:
+    base = shared / "quant-refs" / "bnb-nf4"
+    report = adaptr.merge(base, lora(open_checkpoint(base), 0.05), tmp_path / "out", packed=True, lossy=True)
+    assert report.unchanged > 0.5
+    assert report.notes == []
 
 
 def test_nothing_is_said_to_be_packed_where_nothing_is(base: Path, tmp_path: Path) -> None:
