@@ -60,3 +60,44 @@ def pair(name: str = LAYER, out: int = 6, into: int = 8, r: int = 2) -> dict[str
     made = torch.Generator().manual_seed(len(name))
     shapes = {"a": (r, into), "b": (out, r)}
     return {f"{name}.lora_{side}": torch.randn(shape, generator=made) for side, shape in shapes.items()}
+
+
+WIDTH, HEADS, VOCAB = 64, 4, 32
+BLOCK = {"attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj",
+         "attn_output": "self_attn.o_proj", "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj",
+         "ffn_down": "mlp.down_proj", "attn_norm": "input_layernorm"}  # fmt: skip
+NORMS = {"llama": {"ffn_norm": "post_attention_layernorm"},
+         "gemma2": {"post_attention_norm": "post_attention_layernorm", "ffn_norm": "pre_feedforward_layernorm",
+                    "post_ffw_norm": "post_feedforward_layernorm"}}  # fmt: skip
+
+
+def base(out: Path, kind: str = "F32", arch: str = "llama", more: tuple[str, ...] = ()) -> Path:
+    """A model of one block as llama.cpp's library writes it; `more`: tensors that it has besides."""
+    writer = gguf.GGUFWriter(out, arch)
+    writer.add_type("model")
+    writer.add_context_length(64)
+    writer.add_embedding_length(WIDTH)
+    writer.add_block_count(1)
+    writer.add_feed_forward_length(WIDTH)
+    writer.add_head_count(HEADS)
+    writer.add_head_count_kv(2)
+    writer.add_key_length(WIDTH // HEADS)
+    writer.add_value_length(WIDTH // HEADS)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_vocab_size(VOCAB)
+    writer.add_tokenizer_model("llama")
+    writer.add_token_list([b"<unk>", b"<s>", b"</s>", *(b"t%d" % i for i in range(VOCAB - 3))])
+    made = torch.Generator().manual_seed(0)
+    code = gguf.GGMLQuantizationType[kind]
+    for name in ("token_embd", "output_norm", *(f"blk.0.{one}" for one in (*BLOCK, *NORMS[arch])), *more):
+        if "norm" in name:
+            writer.add_tensor(f"{name}.weight", torch.randn(WIDTH, generator=made).numpy())
+            continue
+        count = VOCAB if name == "token_embd" else WIDTH // 2 if name[-1] in "kv" else WIDTH
+        values = torch.randn(count, WIDTH, generator=made).numpy()
+        writer.add_tensor(f"{name}.weight", gguf.quants.quantize(values, code), raw_dtype=code)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return out

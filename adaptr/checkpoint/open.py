@@ -18,6 +18,7 @@ from adaptr.files import record
 from adaptr.files.linked import require_inside, snapshot
 from adaptr.format import header as headers
 from adaptr.format import manifest as manifests
+from adaptr.format.gguf import MAGIC, is_gguf
 from adaptr.networks import PUBLISHED
 from adaptr.packings import Packing
 from adaptr.untrusted import opened
@@ -54,6 +55,11 @@ class Checkpoint:
         return sum(shard.header.end for shard in self.shards)
 
     @property
+    def in_gguf(self) -> bool:
+        """Whether it is a GGUF file, llama.cpp's."""
+        return any(shard.raw.startswith(MAGIC) for shard in self.shards)
+
+    @property
     def of_images(self) -> bool:
         """Whether it is of an image model: a pipeline, or a published file of one."""
         return bool(self.components) or any(name.startswith(PUBLISHED) for name in self.tensors)
@@ -77,6 +83,8 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
     root = snapshot(Path(path))
     if not root.exists():
         raise InputError(f"there is no checkpoint at `{path}`", hint=instead(Path(path)))
+    if is_gguf(root):
+        return _gguf(root)
     found = parts(root)
     shards = tuple(_open_shard(root, part, file) for part in found for file in part.files)
     if any(manifests.KEY in shard.header.metadata for shard in shards):
@@ -102,6 +110,13 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
         files = [file for part in found for file in part.files]
         require_inside(root, [*files, *checkpoint.side_files().values()])
     return _unpacked(checkpoint)
+
+
+def _gguf(root: Path) -> Checkpoint:
+    from adaptr.checkpoint.gguf import opened_gguf
+
+    shard, tensors, lying, config = opened_gguf(root)
+    return Checkpoint(root, (shard,), tensors, config, {}, stored=lying)
 
 
 def _unpacked(checkpoint: Checkpoint) -> Checkpoint:

@@ -108,6 +108,8 @@ class Rows:
         import torch
 
         size = (stop - start) * self.row_bytes
+        if not size:
+            return torch.empty(stop - start, *self.tail, dtype=self.dtype)
         if len(self._buffer) < size:
             self._buffer = bytearray(size)
         view = memoryview(self._buffer)[:size]

@@ -20,6 +20,7 @@ from adaptr.checkpoint.reading import whole
 from adaptr.errors import AdaptrError, CheckpointError, phrases
 from adaptr.foreign import detect
 from adaptr.foreign.seen import CONFIG, is_adaptr
+from adaptr.format.gguf import is_gguf
 from adaptr.merging.verify import bits
 from adaptr.models.aligned import aligned
 from adaptr.models.layers import layers
@@ -139,6 +140,7 @@ def is_checkpoint(source: Path) -> bool:
         return any((source / mark).exists() for mark in marks)
     try:
         known = is_adaptr(source) or foreign.claimed(source) is not None
-        return source.suffix == ".safetensors" and not known and not detect.name_of(source)
+        model = is_gguf(source) or (source.suffix == ".safetensors" and not detect.name_of(source))
+        return model and not known
     except AdaptrError:
         return False

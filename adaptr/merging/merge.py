@@ -24,7 +24,7 @@ from adaptr.checkpoint.rewrite import Layout, NewTensor, copy_side_files, new_in
 from adaptr.checkpoint.side_files import CONFIG
 from adaptr.checkpoint.stored import Shard
 from adaptr.checkpoint.stream import digest_of
-from adaptr.errors import NothingChanged, UsageError
+from adaptr.errors import NothingChanged, Unsupported, UsageError
 from adaptr.files.meter import Meter, Progress
 from adaptr.merging import compensation, lineage, placing, receipt, unpacked
 from adaptr.merging.configuration import configured
@@ -109,6 +109,15 @@ def merge(
     return replace(report, notes=[*report.notes, *left])
 
 
+def _refuse_gguf(checkpoint: Checkpoint) -> None:
+    if checkpoint.in_gguf:
+        raise Unsupported(
+            f"`{checkpoint.root}` is a GGUF file, which is read as a base and not written",
+            hint="`adaptr convert --to gguf` makes of the adapter what llama.cpp loads beside it; or merge into the "
+            "model that it was converted from",
+        )
+
+
 def _merged(
     base: Path,
     adapters: Sequence[tuple[Adapter, Weight]],
@@ -126,6 +135,7 @@ def _merged(
     started = time.perf_counter()
     placing.require(base, out, force, reads(base, *(adapter for adapter, _ in adapters)))
     checkpoint = open_checkpoint(base)
+    _refuse_gguf(checkpoint)
     named = lineage.name_adapters(checkpoint, adapters)
     todo = plan(checkpoint, adapters, tied)
     compared = require_base(checkpoint, [adapter for adapter, _ in adapters], any_base)

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Collection, Iterator
 from contextlib import suppress
 
-from adaptr.checkpoint.skeleton import imagined
+from adaptr.checkpoint.built import imagined
 from adaptr.errors import CheckpointError, MissingExtra, NotPossible, TargetMismatch
 from adaptr.models import tying
 from adaptr.models.sizes import Config, Shapes, labelled, parameters, resized

@@ -9,7 +9,7 @@ import copy
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from adaptr.checkpoint.skeleton import imagined
+from adaptr.checkpoint.built import imagined
 from adaptr.errors import CheckpointError, MissingExtra, TargetMismatch
 
 Config = Mapping[str, Any]

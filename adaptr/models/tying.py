@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from adaptr.checkpoint.skeleton import imagined
+from adaptr.checkpoint.built import imagined
 from adaptr.errors import CheckpointError, MissingExtra
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from adaptr.adapter import public
-from adaptr.checkpoint.skeleton import described, imagined
+from adaptr.checkpoint.built import imagined
+from adaptr.checkpoint.skeleton import described
 from adaptr.errors import CheckpointError
 from adaptr.planning.architectures import drawn
 from adaptr.sources.resolve import Source, resolve

@@ -16,7 +16,8 @@ import adaptr
 import tiny
 from adaptr import errors as e
 from adaptr import foreign
-from adaptr_formats.gguf import facts, names, rows
+from adaptr.llama_cpp import names, rows
+from adaptr_formats.gguf import facts
 from gguf_files import LAYER, pair, quantised, written
 
 REFERENCES = ("head_emb", "layers", "lora", "lora_qv")

@@ -10,7 +10,7 @@ import transformers
 
 from adaptr import plugins
 from adaptr.adapter import kinds
-from adaptr.checkpoint.skeleton import imagined
+from adaptr.checkpoint.built import imagined
 from adaptr.planning.architectures import KNOWN, drawn
 from adaptr.targets import resolve
 

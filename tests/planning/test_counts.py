@@ -12,7 +12,7 @@ import pytest
 
 import adaptr
 from adaptr import plugins
-from adaptr.checkpoint.skeleton import imagined
+from adaptr.checkpoint.built import imagined
 from adaptr.errors import AdaptrError
 from adaptr.planning.counts import counted, everything
 from adaptr.planning.foundation import foundation

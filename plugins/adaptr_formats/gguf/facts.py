@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from adaptr.errors import ConfigMissing, TargetMismatch, phrases
-from adaptr_formats.gguf import names
-from adaptr_formats.gguf.rows import UNKNOWN, Heads
+from adaptr.llama_cpp import names
+from adaptr.llama_cpp.rows import UNKNOWN, Heads
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -31,7 +31,8 @@ from adaptr.format.gguf import GgufHeader, open_header
 from adaptr.format.gguf import read as read_header
 from adaptr.format.header import Header
 from adaptr.format.io import TORCH_NAMES, open_tensors
-from adaptr_formats.gguf import facts, names, quantised, rows, told
+from adaptr.llama_cpp import names, quantised, rows
+from adaptr_formats.gguf import facts, told
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -17,7 +17,8 @@ from adaptr.adapter import kinds
 from adaptr.errors import ConfigMissing, Unsupported
 from adaptr.files import replacing
 from adaptr.foreign import Written, placing, same, saving
-from adaptr_formats.gguf import binary, facts, names, rows, told
+from adaptr.llama_cpp import names, rows
+from adaptr_formats.gguf import binary, facts, told
 
 if TYPE_CHECKING:
     from torch import Tensor

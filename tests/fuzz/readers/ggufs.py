@@ -12,12 +12,14 @@ import torch
 import tiny
 from adaptr import foreign
 from adaptr.artifacts.inspect import inspect
+from adaptr.checkpoint import open_checkpoint
+from adaptr.checkpoint.reading import whole
 from adaptr.checkpoint.skeleton import described
 from adaptr.errors import AdaptrError
 from adaptr.format import gguf
 from fuzz import mutations
 from fuzz.readers.examples import Example, Reader
-from gguf_files import pair, quantised, written
+from gguf_files import base, pair, quantised, written
 
 NAMES = ("blk.0.ffn_up.weight", "blk.1.attn_q.weight", "token_embd.weight", "output.weight", "blk.x.ffn_up.weight", "x")
 KEYS = ("adapter.lora.alpha", "general.type", "general.architecture", "general.tags", "adaptr.about",
@@ -37,7 +39,7 @@ def _changed(random: Random, out: Path) -> Path:
 
 def _ggufs(folder: Path) -> dict[str, Reader]:
     """Alone and for a base; the same bytes also as a base."""
-    file, base = folder / "x.gguf", tiny.MAKERS["qwen2"]()
+    file, model = folder / "x.gguf", tiny.MAKERS["qwen2"]()
     valid = [
         written(folder / "plain.gguf", pair() | pair("blk.0.attn_q.weight"), {"general.tags": ["a"]}).read_bytes(),
         quantised(folder / "small.gguf", pair(out=32, into=32, r=32), "Q8_0").read_bytes(),
@@ -48,7 +50,7 @@ def _ggufs(folder: Path) -> dict[str, Reader]:
             file.write_bytes(mutations.flipped(random, random.choice(valid)))
         else:
             _changed(random, file)
-        known = random.choice((None, base))
+        known = random.choice((None, model))
 
         def read() -> None:
             described(file) if random.random() < 0.1 else inspect(file)
@@ -59,6 +61,25 @@ def _ggufs(folder: Path) -> dict[str, Reader]:
     return {"gguf": example}
 
 
+def _bases(folder: Path) -> dict[str, Reader]:
+    """Bases: now and then opened, which builds their model, and all their tensors read."""
+    file = folder / "base.gguf"
+    kinds = (("F16", "llama"), ("Q8_0", "llama"), ("Q4_0", "gemma2"))
+    valid = [base(folder / f"{kind}-{arch}.gguf", kind, arch).read_bytes() for kind, arch in kinds]
+
+    def example(random: Random) -> Example:
+        file.write_bytes(mutations.flipped(random, random.choice(valid)))
+        deep = random.random() < 0.05
+
+        def read() -> None:
+            for stored in open_checkpoint(file).tensors.values() if deep else ():
+                whole(stored)
+
+        return _is_header(file.read_bytes()), read
+
+    return {"gguf-base": example}
+
+
 def _is_header(raw: bytes) -> bool:
     try:
         gguf.read(io.BytesIO(raw), len(raw))
@@ -67,4 +88,4 @@ def _is_header(raw: bytes) -> bool:
     return True
 
 
-READERS = (_ggufs,)
+READERS = (_ggufs, _bases)
