@@ -19,6 +19,7 @@ from typing import Any
 
 import click
 
+import hosts_table
 from adaptr import errors, foreign, hookspecs, plugins, strategies
 from adaptr.cli import catalogue, error_pages, listing
 from adaptr.cli.group import cli
@@ -51,6 +52,7 @@ def documents() -> dict[Path, str]:
         docs / "errors.md": NOTE + exceptions(),
         docs / "servers.md": NOTE + servers(),
         docs / "formats.md": NOTE + page.page(),
+        docs / "hosts.md": NOTE + hosts_table.page(),
         ROOT / "registry_spec" / "schemas" / "recipe.schema.json": json.dumps(schema(), indent=2) + "\n",
         readme: with_block(readme.read_text(encoding="utf-8"), "methods", methods_table()),
         docs / "serving.md": with_block(

@@ -3,7 +3,8 @@
     python oracles/run.py [TOOL ...]      # `make oracles ONLY="gguf mlx"`
 
 A tool is a folder here with `requirements.txt`, of an environment of its own that is made once under `.cache/oracles`
-(`ADAPTR_ORACLES`, another folder), and programs that are given a FOLDER to work in, one after the other:
+(`ADAPTR_ORACLES`, another folder), on top of adaptr's and with nothing more where its first line says so, and programs
+that are given a FOLDER to work in, one after the other:
 
 - `theirs.py`, where there is one, in the tool's environment: bases, and adapters as the tool itself writes them;
 - `make.py`, in adaptr's: adapters as adaptr writes them, or what it makes of theirs, and `cases.json`, of which
@@ -25,6 +26,7 @@ import os
 import platform
 import subprocess
 import sys
+import sysconfig
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -38,8 +40,10 @@ COMMON = str(HERE / "common")
 #: The folder of what is made and downloaded once, which `make.py` is told too.
 CACHED = "ADAPTR_ORACLES"
 CACHE = Path(os.environ.get(CACHED) or HERE.parent / ".cache/oracles")
+#: The first line of requirements that come on top of adaptr's own environment, and bring nothing that they require.
+BESIDE = b"# beside adaptr's own environment"
 #: What made the files and the reference, whose versions are kept beside the tool's.
-OURS = ("torch", "transformers", "peft", "safetensors")
+OURS = ("torch", "transformers", "peft", "safetensors", "bitsandbytes")
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,10 @@ def environment(tool: Tool, cache: Path = CACHE) -> Path:
     if not (root / "ready").exists():
         subprocess.run([sys.executable, "-m", "venv", "--clear", root], check=True)
         pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        if wanted.startswith(BESIDE):
+            own = sysconfig.get_path("purelib", vars={"base": str(root), "platbase": str(root)})
+            Path(own, "beside.pth").write_text(sysconfig.get_path("purelib") + "\n", "utf-8")
+            pip.append("--no-deps")
         subprocess.run([*pip, "-r", tool.requirements], check=True)
         (root / "ready").touch()
     return python

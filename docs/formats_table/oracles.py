@@ -23,13 +23,16 @@ loralib.
 #: What every environment has, and tells nothing of the tool.
 _COMMON = ("accelerate", "numpy", "safetensors", "torch")
 
+#: What has a page of its own: docs/hosts.md.
+_APART = frozenset({"hosts"})
+
 
 def page(root: Path = ROOT) -> str:
     return HEAD + "".join(f"| {' | '.join(line)} |\n" for line in sorted(_lines(root)))
 
 
 def _lines(root: Path) -> Iterator[list[str]]:
-    for file in root.glob("*/result*.json"):
+    for file in (file for file in root.glob("*/result*.json") if file.parent.name not in _APART):
         kept: dict[str, Any] = json.loads(file.read_text("utf-8"))
         required = file.with_name(file.stem.replace("result", "requirements") + ".txt").read_text("utf-8").split()
         names = [line.partition("=")[0].partition("[")[0] for line in required]
