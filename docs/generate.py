@@ -198,6 +198,16 @@ def _unless(field: Field) -> str:
 # ---------------------------------------------------------------- methods
 
 
+ABILITIES = """\
+## What each can
+
+Of a 7B: the share of Llama's first of seven billion that it trains, with its own configuration and targets; nothing
+where it wants adapters, tokens or biases that this model has none of. Merges: some weight does what it does; unmerges:
+that weight, and the adapter, tell the base's (what else is needed is in the receipt); delta: what it adds is known
+without the base, so it composes and diffs without one; in batches: it can be one row of a batch among other adapters.
+"""
+
+
 def cards() -> list[catalogue.Card]:
     """The built-in methods; installed ones are not this project's to document."""
     return sorted(map(catalogue.card, plugins.builtin_files()), key=lambda c: (c.family, c.name))
@@ -212,8 +222,18 @@ def methods_table() -> str:
     return table(("method", "family", "trains", "merges", "what it does", "arXiv"), rows)
 
 
+def abilities() -> str:
+    rows = []
+    for c in cards():
+        can = ("yes" if one else "" for one in (c.mergeable, c.inverse, c.delta, c.row, c.identity))
+        share = "" if c.share is None else f"{c.share:.2%}" if c.share >= 1e-4 else f"{c.share:.4%}"
+        rows.append((f"[`{c.name}`](#{c.name})", share, *can, c.peft.lower()))
+    columns = ("method", "of a 7B", "merges", "unmerges", "delta", "in batches", "fresh: no change", "PEFT")
+    return f"{ABILITIES}\n{table(columns, rows)}"
+
+
 def methods() -> str:
-    return "\n".join(["# Methods\n", methods_table(), *(described(c) for c in cards())])
+    return "\n".join(["# Methods\n", methods_table(), abilities(), *(described(c) for c in cards())])
 
 
 def described(c: catalogue.Card) -> str:

@@ -11,8 +11,15 @@ from typing import Any
 
 from adaptr import plugins
 from adaptr.contract import REASONS, Param
+from adaptr.errors import AdaptrError, UsageError, phrases
 from adaptr.families.base import Method
 
+#: The base that shares are of: Llama's first of seven billion (arXiv:2302.13971).
+SEVEN = {
+    "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 4096, "intermediate_size": 11008,
+    "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 32, "vocab_size": 32000,
+    "tie_word_embeddings": False,
+}  # fmt: skip
 #: How a tensor starts that does not train.
 FIXED = "fixed"
 
@@ -23,7 +30,9 @@ class Card:
 
     `formula`, `source`, `arxiv`: from the first paragraph of the docstring; `notes`: the rest. `params`: name to axes
     and start. `config`: field to type and default. `parts`: of a composite, part name to method. `refusal`: why it
-    can't be merged, "" if it can.
+    can't be merged, "" if it can. `inverse`: whether what is merged can be taken out again by computing; `delta`: what
+    it adds is known without the base; `row`: whether it can be one row of a batch of many adapters; `share`: what it
+    trains of a Llama of 7B where nothing is said, None where only more says how much; `peft`: PEFT's type of it.
     """
 
     name: str
@@ -42,6 +51,11 @@ class Card:
     identity: bool
     refusal: str
     possible: str
+    inverse: bool
+    delta: bool
+    row: bool
+    share: float | None
+    peft: str
 
     @property
     def mergeable(self) -> bool:
@@ -79,12 +93,50 @@ def card(name: str) -> Card:
         identity=method.can.identity,
         refusal=_refusal(method, parts),
         possible=method.possible,
+        inverse=method.can.merge and method.can.inverse,
+        delta=method.can.delta,
+        row=method.can.row,
+        share=_share(name),
+        peft=_peft(name),
     )
+
+
+def _share(name: str) -> float | None:
+    """The share of a Llama of 7B that a method trains, with the configuration and the targets that it has when nothing
+    is said.
+    """
+    from adaptr.planning.counts import counted, everything
+    from adaptr.planning.foundation import foundation
+
+    base = foundation(SEVEN)
+    try:
+        trained = counted(base, name).trained
+    except AdaptrError:  # it is made of adapters that are given, or wants a choice
+        return None
+    return trained / everything(base).trained if trained else None
+
+
+def _peft(name: str) -> str:
+    from adaptr.foreign.peft import types
+
+    try:
+        return types.of_method(name).peft
+    except AdaptrError:
+        return ""
 
 
 def cards() -> list[Card]:
     """All methods, built-in and installed, by family and name."""
     return sorted((card(name) for name in plugins.names()), key=lambda c: (c.family, c.name))
+
+
+def chosen(mergeable: bool = False, family: str | None = None) -> list[Card]:
+    """Those that can be merged, those of a family. Raises `UsageError` for a family that there is not."""
+    every = cards()
+    families = sorted({card.family for card in every})
+    if family is not None and family not in families:
+        raise phrases.unknown(UsageError, "there is no family", family, families)
+    return [card for card in every if card.mergeable >= mergeable and family in {None, card.family}]
 
 
 def _documentation(method: Method) -> str:

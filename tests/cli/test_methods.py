@@ -9,7 +9,7 @@ from adaptr.cli import catalogue
 
 KEYS = {
     "name", "family", "version", "title", "formula", "source", "arxiv", "notes", "params", "config", "targets", "kinds",
-    "parts", "identity", "refusal", "possible", "mergeable",
+    "parts", "identity", "refusal", "possible", "mergeable", "inverse", "delta", "row", "share", "peft",
 }  # fmt: skip
 
 
@@ -63,4 +63,24 @@ TRAINED = {"vera": "d, b", "shira": "v", "arrow": "", "mam": "prefix + parallel"
 def test_the_table_has_what_training_changes_alone(adaptr: Callable, name: str) -> None:
     heading, *lines = adaptr("methods").out.splitlines()
     line = next(line for line in lines if line.startswith(f"{name} "))
-    assert line[heading.index("trains") : heading.index("merges")].strip() == TRAINED[name]
+    assert line[heading.index("trains") : heading.index("of a 7B")].strip() == TRAINED[name]
+
+
+def test_the_shares_of_a_7b_are_those_of_the_papers() -> None:
+    """Counts by hand: LoRA of rank 8 on all linear layers, (IA)3 on keys, values and the feed-forward's output."""
+    each = {"q": (4096, 4096), "k": (4096, 4096), "v": (4096, 4096), "o": (4096, 4096)}
+    each |= {"gate": (11008, 4096), "up": (11008, 4096), "down": (4096, 11008)}
+    base = 32 * (sum(out * into for out, into in each.values()) + 2 * 4096) + 4096 + 2 * 32000 * 4096
+    assert base == 6738415616
+    assert catalogue.card("lora").share == 32 * 8 * sum(map(sum, each.values())) / base
+    assert catalogue.card("ia3").share == 32 * (4096 + 4096 + 11008) / base
+
+
+def test_only_those_that_are_asked_for(adaptr: Callable) -> None:
+    found = adaptr("methods", "--mergeable", "--family", "transform", "--json").json["methods"]
+    assert {card["family"] for card in found} == {"transform"}
+    assert all(card["mergeable"] for card in found)
+    assert {"dora", "oft"} <= {card["name"] for card in found}
+    ran = adaptr("methods", "--family", "deltas")
+    assert ran.code == 2
+    assert "`delta`" in ran.err

@@ -16,24 +16,33 @@ if TYPE_CHECKING:
 
 SUMMARY = "List the adapter methods, or describe one."
 SECTION = "Look"
+#: What is asked of every method, as columns.
+CAN = ("merges", "unmerges", "delta", "in batches")
+#: Columns that a narrow terminal does without.
+SPARE = frozenset({"trains", "of a 7B", "unmerges", "delta", "in batches", "PEFT", "arXiv"})
 
 
 @options.command(
     "methods",
     "adaptr methods",
     "adaptr methods lora",
+    "adaptr methods --mergeable --family delta",
     "adaptr methods --json | jq -r '.methods[].name'",
     summary=SUMMARY,
 )
 @click.argument("name", required=False)
-def command(output: Output, name: str | None) -> None:
-    """The table says what each method trains and whether it can be merged into the base's weights. With NAME: its
-    tensors, configuration fields with their defaults, and where it goes when nothing is said.
+@click.option("--mergeable", is_flag=True, help="Those alone that can be merged into the base's weights.")
+@click.option("--family", metavar="NAME", help="Those of one family alone, such as `delta`.")
+def command(output: Output, name: str | None, mergeable: bool, family: str | None) -> None:
+    """The table says what each method trains, what share of a Llama of 7B that is when nothing else is said, and
+    whether it can be merged into the base's weights, and taken out again by computing; whether what it adds is a delta
+    known without the base; whether it can be one row of a batch of many adapters; and PEFT's type of it. With NAME: its
+    tensors, configuration fields with their defaults, where it goes when nothing is said, and how it is trained.
     """
     from adaptr.cli import catalogue
 
     if name is None:
-        cards = catalogue.cards()
+        cards = catalogue.chosen(mergeable, family)
         output.tell({"methods": [c.as_dict() for c in cards]}, [_table(cards)])
     else:
         card = catalogue.card(name)
@@ -41,9 +50,17 @@ def command(output: Output, name: str | None) -> None:
 
 
 def _table(cards: list[Card]) -> show.Table:
-    rows = [(c.name, c.family, _trained(c), c.mergeable, c.formula, c.arxiv) for c in cards]
-    columns = ("method", "family", "trains", "merges", "what it does", "arXiv")
-    return show.Table(columns, rows, spare=frozenset({"trains", "arXiv"}))
+    rows = [(c.name, c.family, _trained(c), _share(c), *_can(c), c.peft.lower(), c.formula, c.arxiv) for c in cards]
+    columns = ("method", "family", "trains", "of a 7B", *CAN, "PEFT", "what it does", "arXiv")
+    return show.Table(columns, rows, right=frozenset({"of a 7B"}), spare=SPARE)
+
+
+def _can(card: Card) -> tuple[bool, ...]:
+    return card.mergeable, card.inverse, card.delta, card.row
+
+
+def _share(card: Card) -> str:
+    return "" if card.share is None else show.share(card.share)
 
 
 def _trained(card: Card) -> str:
@@ -62,11 +79,18 @@ def _described(card: Card) -> Iterator[show.Block]:
             "goes to": card.targets,
             "works on": card.kinds,
             "merges": card.mergeable or f"no: {card.refusal}. Possible: {card.possible}",
+            "unmerges": card.inverse,
+            "delta": card.delta,
+            "in batches": card.row,
+            "trains": f"{_share(card)} of a Llama of 7B" if card.share else None,
+            "PEFT": card.peft,
             "fresh": "leaves the model as it is" if card.identity else "changes the model",
             "notes": card.notes,
         }
     )
     params = [(name, p["axes"], p["init"], p["when"] and f"`{p['when']}`") for name, p in card.params.items()]
     yield show.Table(("tensor", "axes", "starts as", "only with"), params)
+    line = f"adaptr train BASE --method {card.name} --data records.jsonl -o {card.name}.safetensors"
+    yield show.Facts({"train it": line})
     fields = [(name, f["type"], str(f["default"])) for name, f in card.config.items()]
     yield show.Table(("field", "type", "default"), fields)
