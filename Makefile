@@ -11,6 +11,7 @@
 #   make gpu     the laws of live models and a few figures on an NVIDIA card, in under six minutes
 #   make oracles what adaptr writes, loaded by the tools it is for, and theirs by adaptr; ONLY="gguf mlx" for some
 #   make formats every format into every other, tried: docs/formats.md
+#   make methods everything with every method, tried: docs/compatibility.md
 #   make soak    2,000 requests over 500 adapters on one pool, every answer checked
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -22,7 +23,7 @@ WORKERS ?= 2
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo test fuzz interop lint fix docs bench gpu soak oracles formats
+.PHONY: demo test fuzz interop lint fix docs bench gpu soak oracles formats methods
 .DEFAULT_GOAL := test
 
 # The two real models come as Python packages. Without them the demo and tests/real say so. Their own dependencies (a
@@ -77,6 +78,10 @@ soak: $(READY)
 
 oracles: $(READY)
 	$(BIN)/python oracles/run.py $(ONLY)
+
+methods: $(READY)
+	cd docs && ../$(BIN)/python -m methods_table
+	$(BIN)/python docs/generate.py
 
 formats: $(READY)
 	cd docs && ../$(BIN)/python -m formats_table

@@ -34,6 +34,7 @@ from adaptr.training.fields import Field
 from adaptr.training.fields import fields as recipe_fields
 from adaptr.training.schema import schema
 from formats_table import page
+from methods_table import page as compatibility
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTE = "<!-- Written by docs/generate.py; change the code and run `make docs`. -->\n\n"
@@ -53,6 +54,7 @@ def documents() -> dict[Path, str]:
         docs / "servers.md": NOTE + servers(),
         docs / "formats.md": NOTE + page.page(),
         docs / "hosts.md": NOTE + hosts_table.page(),
+        docs / "compatibility.md": NOTE + compatibility.page(),
         ROOT / "registry_spec" / "schemas" / "recipe.schema.json": json.dumps(schema(), indent=2) + "\n",
         readme: with_block(readme.read_text(encoding="utf-8"), "methods", methods_table()),
         docs / "serving.md": with_block(
