@@ -73,6 +73,19 @@ class Convolutions(nn.Module):
         return torch.cat([self.last(a.mean(-1)), b.flatten(1), c.flatten(1)], dim=1)
 
 
+class SquareConvolution(Convolutions):
+    """A convolution with a square kernel, then a linear layer."""
+
+    def __init__(self) -> None:
+        nn.Module.__init__(self)
+        self.conv = nn.Conv2d(3, 5, 2, padding=1)
+        self.last = nn.Linear(5, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = self.last(self.conv(x[:, :3]).mean((-1, -2)))
+        return y
+
+
 def made(build: Callable[[], nn.Module]) -> nn.Module:
     torch.manual_seed(0)
     return build().eval()

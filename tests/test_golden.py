@@ -23,6 +23,8 @@ CONFIG: dict[str, dict[str, Any]] = {
     "adalora": {"r": 2, "alpha": 3.0, "begun": 4},
     "vera": {"r": 2, "stored": True, "in_max": 7, "out_max": 8, "width": 5},
     "oft": {"b": 5},
+    "boft": {"b": 2, "n": 4, "m": 2},
+    "hra": {"r": 2},
     "shira": {"n": 4, "alpha": 0.5, "rows": 6, "cols": 5},
     "full": {},
     "ia3": {"side": "out"},

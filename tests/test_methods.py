@@ -55,4 +55,5 @@ for _architecture in MODELS:
 
 @pytest.mark.parametrize("name", plugins.names())
 def test_a_method_fits_most_models_and_says_why_it_does_not_fit_the_others(name: str) -> None:
-    assert sum(not _refused(architecture, name) for architecture in MODELS) >= 2
+    fits = [architecture for architecture in MODELS if not _refused(architecture, name)]
+    assert len(fits) >= 2 or fits == ["t5"], "what is for encoder-decoders is for the one that is here"

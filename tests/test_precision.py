@@ -25,7 +25,8 @@ METHODS: dict[str, dict[str, Any]] = {
     "shira": {"r": 1, "alpha": 0.3},
     "full": {"bias": True},
 }
-TRANSFORMS: dict[str, dict[str, Any]] = {"dora": {"r": 3}, "ia3": {"side": "out"}, "oft": {"b": 4}}
+TRANSFORMS: dict[str, dict[str, Any]] = {"dora": {"r": 3}, "ia3": {"side": "out"}, "oft": {"b": 4},
+    "boft": {"b": 4, "m": 2}, "hra": {"r": 4}}  # fmt: skip
 TUCKER = {name: {"r": 2, "tucker": True} for name in ("loha", "lokr")}
 
 

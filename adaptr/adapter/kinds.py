@@ -9,16 +9,22 @@ from dataclasses import dataclass
 @dataclass(frozen=True)
 class Kind:
     """`axes`: how many sizes its shape has. `matrix`: its weight is one, of logical shape (*e, out, in, *k), with
-    experts before and a kernel behind. `transposed`: the weight is stored as (in, out). `stacked`: the first axis
-    counts experts. `looked_up`: its input are indices, not features. `biased`: it can have a bias beside its weight.
+    experts before and a kernel behind. `vector`: it is a norm's, of shape (out). `weighted`: one of these, and can
+    be changed. `transposed`: the weight is stored as (in, out). `stacked`: the first axis counts experts. `looked_up`:
+    its input are indices, not features. `biased`: it can have a bias beside its weight.
     """
 
     axes: int
     matrix: bool = False
+    vector: bool = False
     transposed: bool = False
     stacked: bool = False
     looked_up: bool = False
     biased: bool = False
+
+    @property
+    def weighted(self) -> bool:
+        return self.matrix or self.vector
 
 
 #: The one spelling of each, for who makes a target.
@@ -35,7 +41,7 @@ TABLE_OF: Mapping[str, Kind] = {
     "conv3d": Kind(5, matrix=True, biased=True),
     EXPERTS: Kind(3, matrix=True, stacked=True),
     EXPERTS_T: Kind(3, matrix=True, stacked=True, transposed=True),
-    NORM: Kind(1, biased=True),
+    NORM: Kind(1, vector=True, biased=True),
     ATTENTION: Kind(2),
     PLACE: Kind(1),
     MODEL: Kind(1),
@@ -43,6 +49,8 @@ TABLE_OF: Mapping[str, Kind] = {
 
 ALL = frozenset(TABLE_OF)
 MATRIX = frozenset(name for name, kind in TABLE_OF.items() if kind.matrix)
+#: Matrices, and the vectors that norms scale by.
+WEIGHTED = frozenset(name for name, kind in TABLE_OF.items() if kind.weighted)
 STACKS = frozenset(name for name, kind in TABLE_OF.items() if kind.stacked)
 LAYERS = frozenset({LINEAR, LINEAR_T})
 CONVOLUTIONS = frozenset({"conv1d", "conv2d", "conv3d"})

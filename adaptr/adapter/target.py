@@ -31,14 +31,14 @@ class Target:
         """Sizes of the named axes that this target binds."""
         if self.stacked:
             e, out, into = self.shape
-            return {"e": (e,), "out": out, "in": into, "k": ()}
+            return {"e": (e,), "out": out, "in": into, "i": (into,), "k": ()}
         if self.is_matrix:
             out, into, *kernel = self.shape
-            return {"e": (), "out": out, "in": into, "k": tuple(kernel)}
+            return {"e": (), "out": out, "in": into, "i": (into,), "k": tuple(kernel)}
         if self.is_attention:
             heads, width = self.shape
             return {"h": heads, "d": width}
-        return {"out": self.shape[0], "d": self.shape[0]}
+        return {"e": (), "out": self.shape[0], "d": self.shape[0], "i": (), "k": ()}
 
     @property
     def stacked(self) -> bool:
@@ -49,6 +49,11 @@ class Target:
     def is_matrix(self) -> bool:
         """Whether its weight is a matrix, with experts before and a kernel behind."""
         return kinds.TABLE_OF[self.kind].matrix
+
+    @property
+    def weighted(self) -> bool:
+        """Whether its weight can be changed: a matrix, or the vector of a norm."""
+        return kinds.TABLE_OF[self.kind].weighted
 
     @property
     def is_linear(self) -> bool:

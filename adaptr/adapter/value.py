@@ -143,7 +143,7 @@ class Adapter(Summand):
     def grounds(self) -> dict[str, str]:
         """{target: parameter} of the weights that the adapter brings under its own delta: values to begin from."""
         mine = {p: p if t.stacked else f"{p}.weight" for p, t in self.targets.items()}
-        own = {p: name for p, name in mine.items() if self.targets[p].is_matrix}
+        own = {p: name for p, name in mine.items() if self.targets[p].weighted}
         return {p: name for p, name in own.items() if f"{name}:{REPLACED}" in self.tensors}
 
     @property

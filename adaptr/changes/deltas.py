@@ -153,7 +153,7 @@ def _needs_base(layer: Layer) -> bool:
 
 
 def _has_weight(layer: Layer) -> bool:
-    return layer.target.is_matrix and layer.method.can.weighs
+    return layer.target.weighted and layer.method.can.weighs
 
 
 def _operator(layer: Layer) -> Operator:

@@ -120,7 +120,7 @@ def members(adapter: Adapter) -> list[Member]:
 
 def _add_weight(ties: Ties, layer: Layer, spans: dict[str, dict[tuple[int, int], list[Layer]]]) -> None:
     seen = probe(layer)
-    if layer.target.is_matrix and seen.rows is not no_rows:
+    if layer.target.weighted and seen.rows is not no_rows:
         name, place = ties.place(layer.target)
         spans.setdefault(name, {}).setdefault((place.rows.start, place.rows.stop), []).append(layer)
 

@@ -4,8 +4,9 @@
 from the method's configuration (`r`, `m`, `tokens` ...). From this table follow shape checks, counts, creation, row
 slicing and the documentation of every method.
 
-Tokens: a name; a number; `*k` and `*e` (as many axes as the target has); `*1` (a 1 for each `*k`); `{field}` (the axis
-whose name the configuration field holds, for methods that choose a side).
+Tokens: a name; a number; `*k`, `*e` and `*i` (as many axes as the target has: kernel, experts, inputs, of which the
+weight of a norm has none); `*1` (a 1 for each `*k`); `{field}` (the axis whose name the configuration field holds, for
+methods that choose a side).
 """
 
 from __future__ import annotations

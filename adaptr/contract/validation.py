@@ -19,7 +19,7 @@ from adaptr.hookspecs import HOOKS
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 #: Axes that a target binds.
-AXES = frozenset({"out", "in", "d", "h", "*k", "*e", "*1"})
+AXES = frozenset({"out", "in", "d", "h", "*k", "*e", "*i", "*1"})
 FLAGS = ("rowwise", "colwise", "identity", "portable", "averages", "trains_parts", "context")
 
 #: What is wrong, and the member that it is wrong with, "" for the class.

@@ -110,6 +110,6 @@ def _in_files(adapter: Adapter, base: Path) -> Adapter:
     """Where transformers does not know the model, the names of its tensors are all there is to hold others against."""
     names = Names(open_checkpoint(base))
     for target in adapter.targets.values():
-        if target.is_matrix:
+        if target.weighted:
             weight_place(names, target)
     return adapter

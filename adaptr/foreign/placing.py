@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from adaptr.adapter import Target, kinds
-from adaptr.errors import ConfigMissing, TargetMismatch, TargetNotFound, phrases
+from adaptr.adapter.target import agree
+from adaptr.errors import ConfigConflict, ConfigMissing, TargetMismatch, TargetNotFound, phrases
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -41,14 +42,26 @@ def agreed(model: nn.Module | None, target: Target) -> Target:
 
 
 def flattened(model: nn.Module | None, target: Target) -> Target:
-    """`target`, whose shape (out, in*k) is that of flattened factors, with the kernel as the base has it."""
+    """`target` with the kernel that the base has: its shape (out, in*k), 0 for unknown, is of flattened factors."""
     if model is None:
         return target
-    out, width = target.shape
     _, found = _described(model, target)
-    if found is None or len(found.shape) < 3 or (found.shape[0], math.prod(found.shape[1:])) != (out, width):
+    if found is None or len(found.shape) < 3 or not agree(_flat(found.shape), target.shape):
         return agreed(model, target)
     return dataclasses.replace(found, path=target.path, config=target.config)
+
+
+def _flat(shape: tuple[int, ...]) -> tuple[int, int]:
+    return shape[0], math.prod(shape[1:])
+
+
+def axes(path: str, slot: str, shape: tuple[int, ...], count: int) -> tuple[int, ...]:
+    """`shape`, which a tensor in a file has. Raises `ConfigConflict` unless it has so many axes, and none is empty."""
+    if len(shape) != count or 0 in shape:
+        raise ConfigConflict(
+            f"`{slot}` of `{path}`", verb="has", got=f"shape {shape}", want=f"{count} axes", hint=phrases.AGAIN
+        )
+    return shape
 
 
 def biased(model: nn.Module | None, target: Target) -> Target:
@@ -65,15 +78,21 @@ def biased(model: nn.Module | None, target: Target) -> Target:
 
 def parameter(model: nn.Module, path: str, shape: tuple[int, ...]) -> Tensor:
     """The value of the base's parameter. Raises a `WrongBase` where it has none of that shape that can be read."""
+    found = shaped(model, path, shape)
+    if found.is_meta:
+        raise ConfigMissing(f"`{path}`: the base's values are needed", hint="give it as a live model")
+    return found.detach()
+
+
+def shaped(model: nn.Module, path: str, shape: tuple[int, ...]) -> Tensor:
+    """The base's parameter. Raises a `WrongBase` where it has none of that shape."""
     try:
         found = model.get_parameter(path)
     except AttributeError:
         raise TargetNotFound(f"the base has no parameter `{path}`", hint=phrases.BASE) from None
     if tuple(found.shape) != shape:
         raise TargetMismatch(f"`{path}`", verb="has", got=str(tuple(found.shape)), want=str(shape), hint=phrases.BASE)
-    if found.is_meta:
-        raise ConfigMissing(f"`{path}`: the base's values are needed", hint="give it as a live model")
-    return found.detach()
+    return found
 
 
 def kernel(model: nn.Module, target: Target) -> tuple[int, ...]:

@@ -1,7 +1,7 @@
 """Layers that apply their weight in a way of their own, so that an adapter must be in it and not beside it.
 
-Routers of experts, and subclasses that do more than their kind of layer: tables of positions with an offset, scaled or
-normalised outputs, causal padding, standardised weights. What such a forward does is tried, not guessed.
+Norms, routers of experts, and subclasses that do more than their kind of layer: tables of positions with an offset,
+scaled or normalised outputs, causal padding, standardised weights. What such a forward does is tried, not guessed.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from torch import Tensor, nn
 
 from adaptr.host.layer import base_view, original, raw_forward
 from adaptr.host.packed import is_packed
-from adaptr.targets import applies_own
+from adaptr.targets import applies_own, is_norm
 
 KNOWN = frozenset(cls.forward for cls in (nn.Linear, nn.Embedding, nn.Conv1d, nn.Conv2d, nn.Conv3d))
 
 
 def alone(module: nn.Module) -> bool:
     """Whether only the weight of `module` can carry an adapter of weights."""
-    return applies_own(type(module)) or _does_more(module)
+    return is_norm(module) or applies_own(type(module)) or _does_more(module)
 
 
 def _does_more(module: nn.Module) -> bool:

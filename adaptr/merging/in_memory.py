@@ -155,7 +155,7 @@ def _weight(model: nn.Module, layer: Layer) -> Iterator[Change]:
     target, part = layer.target, part_of(model, layer.target)
     if part is not None:
         yield Change(part.path, (part.number, part.rows), layers=[layer])
-    elif target.is_matrix and probe(layer).rows is not no_rows:
+    elif target.weighted and probe(layer).rows is not no_rows:
         yield Change(target.path if target.stacked else f"{target.path}.weight", layers=[layer])
 
 

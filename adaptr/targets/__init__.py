@@ -10,7 +10,7 @@
 """
 
 from adaptr.targets.matching import match, parameter
-from adaptr.targets.modules import applies_own, describe, is_head, module_at, submodule
+from adaptr.targets.modules import applies_own, describe, is_head, is_norm, module_at, submodule
 from adaptr.targets.sizes import attention_size, hidden_size, text_config
 from adaptr.targets.words import Spec, override, resolve
 
@@ -21,6 +21,7 @@ __all__ = [
     "describe",
     "hidden_size",
     "is_head",
+    "is_norm",
     "match",
     "module_at",
     "override",

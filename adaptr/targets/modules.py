@@ -36,9 +36,16 @@ def describe(path: str, module: nn.Module | Drawn) -> Target | None:
     weight = module._parameters.get("weight")
     if weight is not None and weight.ndim == 2 and applies_own(type(module)):
         return Target(path, "linear", tuple(weight.shape))
-    if "norm" in cls.lower() and weight is not None and weight.ndim == 1:
+    if weight is not None and is_norm(module):
         return Target(path, "norm", tuple(weight.shape))
     return None
+
+
+def is_norm(module: nn.Module) -> bool:
+    """Whether a module scales each feature by a weight of its own, as norms do."""
+    own: Any = getattr(type(module), "_adaptr_base", type(module))
+    weight = module._parameters.get("weight")
+    return "norm" in own.__name__.lower() and weight is not None and weight.ndim == 1
 
 
 def _holds_codes(module: nn.Module) -> bool:

@@ -13,6 +13,9 @@ from adaptr.format import digest
 
 NAMES = (
     "adalora",
+    "boft",
+    "hra",
+    "ln-tuning",
     "ia3",
     "lokr",
     "lora",

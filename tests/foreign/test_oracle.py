@@ -14,7 +14,20 @@ from torch import nn
 import adaptr
 from adaptr.errors import TargetNotFound
 from adaptr.testing import shaken
-from peft_models import IDS, Convolutions, bert, gpt2, gpt_oss, llama, made, mixtral, outputs, scrambled, t5
+from peft_models import (
+    IDS,
+    Convolutions,
+    SquareConvolution,
+    bert,
+    gpt2,
+    gpt_oss,
+    llama,
+    made,
+    mixtral,
+    outputs,
+    scrambled,
+    t5,
+)
 
 transformers = pytest.importorskip("transformers")
 pytestmark = pytest.mark.filterwarnings("ignore")  # PEFT's and transformers' own
@@ -125,6 +138,20 @@ FROM_PEFT: Mapping[str, tuple[Callable[[], nn.Module], str, dict[str, Any]]] = {
         "OFTConfig",
         {"target_modules": ["q_proj"], "oft_block_size": 8, "block_share": True, "num_cayley_neumann_terms": 3},
     ),
+    "llama-boft": (llama, "BOFTConfig", {"target_modules": ["q_proj", "v_proj", "down_proj"], "boft_block_size": 8}),
+    "llama-boft-number": (
+        llama,
+        "BOFTConfig",
+        {"target_modules": ["q_proj"], "boft_block_size": 0, "boft_block_num": 4},
+    ),
+    "bert-boft": (bert, "BOFTConfig", {"target_modules": ["query", "output.dense"], "task_type": "SEQ_CLS"}),
+    "llama-hra": (llama, "HRAConfig", {"target_modules": ["q_proj", "v_proj", "down_proj"], "r": 4}),
+    "llama-hra-odd": (llama, "HRAConfig", {"target_modules": ["q_proj"], "r": 3}),
+    "bert-hra-gs": (bert, "HRAConfig", {"target_modules": ["query"], "apply_GS": True, "init_weights": False}),
+    "square-hra": (SquareConvolution, "HRAConfig", {"target_modules": ["conv", "last"], "r": 2}),
+    "square-boft": (SquareConvolution, "BOFTConfig", {"target_modules": ["conv"], "boft_block_size": 3}),
+    "llama-ln": (llama, "LNTuningConfig", {"target_modules": ["input_layernorm", "norm"], "task_type": "CAUSAL_LM"}),
+    "gpt2-ln": (gpt2, "LNTuningConfig", {"target_modules": ["ln_1", "ln_f"], "modules_to_save": ["wpe"]}),
     "llama-shira": (llama, "ShiraConfig", {"target_modules": ["q_proj", "v_proj"], "r": 3}),
     "convolutions-loha": (Convolutions, "LoHaConfig", {"target_modules": ["one", "two", "last"], "r": 2}),
     "convolutions-loha-tucker": (
@@ -266,6 +293,14 @@ FROM_ADAPTR: Mapping[str, tuple[Callable[[], nn.Module], str, dict[str, Any]]] =
     "llama-vera": (llama, "vera", {"targets": ["attn.q", "attn.k", "mlp.down"], "r": 7}),
     "llama-oft": (llama, "oft", {"targets": ["attn.q", "mlp.down"], "b": 8}),
     "llama-oft-series": (llama, "oft", {"targets": ["attn.q", "mlp.down"], "b": 8, "terms": 5}),
+    "llama-boft": (llama, "boft", {"targets": ["attn.q", "attn.v", "mlp.down"], "b": 8}),
+    "llama-boft-number": (llama, "boft", {"targets": ["attn.q", "mlp.down"], "n": 4}),
+    "llama-hra": (llama, "hra", {"targets": ["attn.q", "attn.v", "mlp.down"], "r": 4}),
+    "bert-hra-gs": (bert, "hra", {"targets": ["attn.q"], "r": 3, "gs": True}),
+    "square-hra": (SquareConvolution, "hra", {"targets": ["conv", "last"], "r": 2}),
+    "square-boft": (SquareConvolution, "boft", {"targets": ["conv"], "b": 6}),
+    "llama-ln": (llama, "ln-tuning", {}),
+    "gpt2-ln": (gpt2, "ln-tuning", {"targets": r"re:.*ln_\d"}),
     "llama-shira": (llama, "shira", {"targets": ["attn.q", "attn.v"], "r": 3}),
     "convolutions-loha": (Convolutions, "loha", {"targets": ["one", "two"], "r": 2, "tucker": True}),
     "convolutions-lokr": (Convolutions, "lokr", {"targets": ["two", "last"], "r": 1}),
@@ -285,7 +320,7 @@ def test_what_adaptr_wrote(peft: Any, name: str, tmp_path: Path) -> None:
         want = outputs(model)
     assert not torch.allclose(want, outputs(model), atol=1e-3), "the adapter changes nothing"
     adaptr.save(adapter, tmp_path / "a.adaptr.safetensors")
-    adaptr.convert(tmp_path / "a.adaptr.safetensors", tmp_path / "peft", to="peft")
+    adaptr.convert(tmp_path / "a.adaptr.safetensors", tmp_path / "peft", to="peft", base=model)
     theirs = peft.PeftModel.from_pretrained(made(build), tmp_path / "peft").eval()
     assert _gap(outputs(theirs), want) <= 1e-5
     again = adaptr.load(tmp_path / "peft", base=model)

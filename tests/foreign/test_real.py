@@ -40,6 +40,9 @@ PEFT = {
     **{
         f"ref-peft-tinyshakes/{name}": found
         for name, found in {
+            "boft": ("boft", 16, 7_168, 0),
+            "hra": ("hra", 16, 6_144, 0),
+            "ln-tuning": ("ln-tuning", 0, 0, 9),
             "adalora": ("adalora", 16, 7_344, 0),
             "ia3": ("ia3", 12, 1_280, 0),
             "lokr": ("lokr", 16, 1_664, 0),
@@ -73,7 +76,6 @@ REFUSED = {
     "config-only-adalora-flan-t5-base": (e.NoAdapterTensors, "no weights"),
     "config-only-dora-flan-t5-base": (e.NoAdapterTensors, "no weights"),
     "ref-peft-tinyshakes/lora-pissa": (e.Unsupported, "pissa"),
-    "ref-peft-tinyshakes/boft": (e.Unsupported, "BOFT"),
     "ref-peft-tinyshakes/vera": (e.ConfigMissing, "how wide its layers are; give the base"),
     "ref-peft-tinyshakes/shira": (e.ConfigMissing, "how large its layers are; give the base"),
     "adapters-pfeiffer-mbert-md": (e.UnknownFormat, "an AdapterHub adapter"),

@@ -67,6 +67,27 @@ def oft(t: dict[str, Tensor]) -> Tensor:
     return t["x"] @ (t["W"] @ R.T).T + t["bias"]
 
 
+def boft(t: dict[str, Tensor]) -> Tensor:
+    """Two factors of four blocks of 2: neighbours, then features that lie two apart."""
+    y = t["x"]
+    for i, pairs in ((1, [(0, 2), (1, 3), (4, 6), (5, 7)]), (0, [(0, 1), (2, 3), (4, 5), (6, 7)])):
+        turned = y.clone()
+        for block, (p, q) in zip(t["Q"][i], pairs, strict=True):
+            a = (block[0, 1] - block[1, 0]) / 2
+            c, s = (1 - a * a) / (1 + a * a), 2 * a / (1 + a * a)
+            turned[:, p], turned[:, q] = c * y[:, p] + s * y[:, q], c * y[:, q] - s * y[:, p]
+        y = turned
+    return t["s"] * (y @ t["W"].T) + t["bias"]
+
+
+def hra(t: dict[str, Tensor]) -> Tensor:
+    """Two reflections."""
+    H = torch.eye(IN, dtype=torch.float64)
+    for u in t["U"].T:
+        H = H @ (torch.eye(IN, dtype=torch.float64) - 2 * torch.outer(u, u) / u.dot(u))
+    return t["x"] @ (t["W"] @ H).T + t["bias"]
+
+
 def shira(t: dict[str, Tensor]) -> Tensor:
     """alpha 0.5."""
     W = t["W"].clone()
@@ -120,6 +141,8 @@ METHODS = {
     "bitfit": (bitfit, {**LAYER, "b": (OUT,)}),
     "houlsby": (houlsby, {**LAYER, **BOTTLENECK}),
     "parallel": (parallel, {**SQUARE, **BOTTLENECK}),
+    "boft": (boft, {"x": (T, 8), "W": (OUT, 8), "bias": (OUT,), "Q": (2, 4, 2, 2), "s": (OUT,)}),
+    "hra": (hra, {**LAYER, "U": (IN, R)}),
 }
 
 

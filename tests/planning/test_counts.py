@@ -96,6 +96,8 @@ SAME: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {
     "loha": ({"r": 4}, "LoHaConfig", {"r": 4, "target_modules": ALL}),
     "lokr": ({"r": 4}, "LoKrConfig", {"r": 4, "target_modules": ALL}),
     "oft": ({"b": 8}, "OFTConfig", {"oft_block_size": 8, "target_modules": ALL}),
+    "boft": ({"b": 8}, "BOFTConfig", {"boft_block_size": 8, "target_modules": ALL}),
+    "hra": ({"r": 4}, "HRAConfig", {"r": 4, "target_modules": ALL}),
     "vera": ({"r": 4}, "VeraConfig", {"r": 4, "target_modules": ALL}),
     "shira": ({"r": 4}, "ShiraConfig", {"r": 4, "target_modules": ALL}),
     "prompt": ({"tokens": 5}, "PromptTuningConfig", {"num_virtual_tokens": 5, "task_type": "CAUSAL_LM"}),

@@ -11,15 +11,21 @@ from adaptr.testing import Driver, Laws
 from adaptr.testing.training import TrainingLaws
 from through_trainer import ThroughTrainer
 
+#: Models that have something for a method to change: biases, an attention to an encoder.
+MODELS = {"bitfit": "gpt2", "cross-attention": "t5"}
+
 
 def _laws(name: str) -> type[TrainingLaws]:
     class Of(TrainingLaws):
         method = name
         config, targets, children = Laws.config, Laws.targets, Laws.children
-        inputs, fresh = Laws.inputs, Laws.fresh
+        fresh = Laws.fresh
 
         def model(self) -> Any:
-            return tiny.model("gpt2" if name == "bitfit" else "llama")  # one with biases
+            return tiny.model(MODELS.get(name, "llama"))
+
+        def inputs(self) -> Any:
+            return tiny.inputs(MODELS[name]) if name in MODELS else Laws.inputs(self)  # type: ignore[arg-type]
 
         def driver(self, session: Session) -> Driver:
             made = super().driver(session)

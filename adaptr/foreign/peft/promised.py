@@ -41,7 +41,9 @@ class Promised:
     def of(cls, config: Mapping[str, Any], adapter: Adapter) -> Promised:
         """Prompts and prefixes adapt no module that could be missed."""
         adapted = (target for part, target in adapter.all_targets if part != tokens.PART)
-        layers = (target.path for target in adapted if target.is_matrix)
+        layers = {target.path for target in adapted if target.is_matrix}
+        kind = types.known(str(config.get("peft_type")))
+        layers |= {path.rpartition(".")[0] for path in ([] if kind is None else kind.replaces(adapter))}
         return cls(config, frozenset(layers), frozenset(adapter.replaced_paths))
 
 

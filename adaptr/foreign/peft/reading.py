@@ -36,7 +36,7 @@ def read(weights: Path, base: BaseModel | None = None) -> Adapter:
     model = _model(source, base)
     _gathered(source)
     draft: Draft = source.type.read(source, model)
-    if not draft.targets and not draft.parts:
+    if not draft.targets and not draft.parts and not (source.type.whole and draft.pieces):
         raise _nothing(source)
     pieces = {**draft.pieces, **dict(_replaced(source))}
     adapter = Adapter(

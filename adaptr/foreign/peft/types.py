@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from adaptr.adapter import Adapter
+    from adaptr.foreign.format import BaseModel
     from adaptr.foreign.peft.source import Source
     from adaptr.foreign.same import Same
 
@@ -91,6 +92,8 @@ class PeftType:
     open: ClassVar[bool] = False
     #: Whether ranks are trimmed to zero, so that empty tensors are no accident.
     trimmed: ClassVar[bool] = False
+    #: PEFT's slot of the parameters that a type replaces whole.
+    whole: ClassVar[str] = ""
     #: Whether it adds tokens: whole parameters are saved under `base_model.` and not `base_model.model.`.
     prompt: ClassVar[bool] = False
 
@@ -161,6 +164,14 @@ class PeftType:
             **({"fan_in_fan_out": turned} if self.turns else {}),
             "target_modules": placing.ordered(adapter.targets),
         }
+
+    def replaces(self, adapter: Adapter) -> list[str]:
+        """Which of an adapter's whole parameters have that slot."""
+        return []
+
+    def based(self, adapter: Adapter, base: BaseModel) -> Adapter:
+        """`adapter` with what a file of this type needs of its base."""
+        return adapter
 
     def lost(self, adapter: Adapter) -> list[str]:
         """What of an adapter this type has no place for: fields that targets have each their own of."""

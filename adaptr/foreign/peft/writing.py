@@ -67,9 +67,17 @@ def _replaced(adapter: Adapter) -> dict[str, tuple[str, Same]]:
     """Whole parameters: inside a wrapper if their module is adapted too."""
     prefix = "base_model." if _type(adapter).prompt else "base_model.model."
     made, adapted = {}, {target.path for _, target in adapter.all_targets}
+    kind = _type(adapter)
+    own = kind.replaces(adapter)
     for path in adapter.replaced_paths:
         owner, _, name = path.rpartition(".")
-        inner = f"{owner}.{keys.BASE}.{name}" if owner in adapted else path
+        inner = (
+            f"{owner}.{kind.whole}.{name}"
+            if path in own
+            else f"{owner}.{keys.BASE}.{name}"
+            if owner in adapted
+            else path
+        )
         made[f"{path}:="] = prefix + inner, same.whole(adapter, f"{path}:=")
     return made
 
@@ -105,7 +113,8 @@ def derived(adapter: Adapter) -> str:
 def _derived(adapter: Adapter) -> dict[str, Any]:
     fields: dict[str, Any] = types.of_method(adapter.method).fields(adapter)
     adapted = {target.path for _, target in adapter.all_targets}
-    modules = sorted({path.rpartition(".")[0] for path in adapter.replaced_paths} - adapted)
+    own = set(_type(adapter).replaces(adapter))
+    modules = sorted({path.rpartition(".")[0] for path in adapter.replaced_paths if path not in own} - adapted)
     return {**fields, "modules_to_save": placing.ordered(modules) or None}
 
 

@@ -57,6 +57,12 @@ class Peft(Format):
 
         return read(self.weights(path), base)
 
+    def based(self, adapter: Adapter, base: BaseModel) -> Adapter:
+        from adaptr.foreign.peft import types
+
+        named = adapter.method in types.methods()
+        return types.of_method(adapter.method).based(adapter, base) if named else adapter
+
     def lost(self, adapter: Adapter) -> list[str]:
         from adaptr.foreign.peft.writing import lost
 

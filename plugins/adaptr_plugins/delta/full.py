@@ -1,6 +1,7 @@
 """Full fine-tuning: W' = W + D, D dense, the task vector.  Ilharco et al. 2022, arXiv:2212.04089.
 
-Subtracted, negated and added as any other delta; stored in the dtype of the subtraction, fp32 unless cast.
+Subtracted, negated and added as any other delta, of matrices and of norms; stored in the dtype of the subtraction, fp32
+unless cast.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from adaptr import Delta, Dense, Operator, Param
+from adaptr.adapter import kinds
 from adaptr.algebra.dense import formed
 from adaptr.contract import Live
 from adaptr.contract.capabilities import DENSE
@@ -24,7 +26,8 @@ class Config:
 
 class Full(Delta[Config]):
     name = "full"
-    params = {"D": Param("*e out in *k"), "b": Param("out", when="bias")}
+    params = {"D": Param("*e out *i *k"), "b": Param("out", when="bias")}
+    kinds = kinds.WEIGHTED
     targets = ("all-linear",)
     as_stored = True
     forms = frozenset({DENSE})
