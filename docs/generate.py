@@ -20,7 +20,7 @@ from typing import Any
 import click
 
 import hosts_table
-from adaptr import errors, foreign, hookspecs, plugins, strategies
+from adaptr import errors, foreign, hookspecs, packings, plugins, strategies
 from adaptr.cli import catalogue, error_pages, listing
 from adaptr.cli.group import cli
 from adaptr.data.format import FORMATS
@@ -379,6 +379,7 @@ _SORTS: tuple[tuple[Sort, Callable[[str], str]], ...] = (
     (plugins.SORT, lambda name: described(catalogue.card(name))),
     (strategies.SORT, _strategy_of),
     (foreign.formats.SORT, _format_of),
+    (packings.SORT, _told(packings.SORT)),
     (listing.SORT, lambda name: command_sections(name)),
     (remotes.SORT, _told(remotes.SORT)),
     (types.SORT, _told(types.SORT)),

@@ -30,6 +30,7 @@ SORTS = {
     "method": Sort("methods", "halves", "halves", "Halves", ("methods",), 18),
     "strategy": Sort("strategies", "halved", "halved", "Halved", ("compose", "--help"), 11),
     "format": Sort("formats", "plain", "plain", "Plain", ("convert", "--help"), 9),
+    "packing": Sort("packings", "bytes", "rows_of_bytes", "Bytes", ("merge", "--help"), 5),
     "command": Sort("commands", "keys", "keys", "", ("--help",), 11),
     "remote": Sort("remotes", "shelf", "shelf", "Shelf", ("pull", "--help"), 14),
     "error": Sort("errors", "TooMany", "too_many", "TooMany", ("errors",), 4),

@@ -20,6 +20,13 @@
     class TestTooMany(adaptr.testing.ErrorLaws):
         error = "TooMany"
 
+    class TestBytes(adaptr.testing.PackingLaws):
+        packing = "bytes"
+
+        def packed(self, W):
+            scale = W.abs().amax(1) / 127
+            return {"weight": (W / scale[:, None]).round().to(torch.int8), "weight_scale": scale}
+
     class TestShelf(adaptr.testing.RemoteLaws):
         remote = "shelf"
 
@@ -27,7 +34,8 @@
             return f"shelf://{folder.name}/x:{tag}"
 
 and gets a test a law: of methods and formats on a tiny Llama-type model, for which `model()` and `inputs()` may be
-overridden, of strategies on small deltas that hypothesis draws, of commands in a pipe and on a terminal.
+overridden, of strategies on small deltas that hypothesis draws, of packings on a small checkpoint, of commands in a
+pipe and on a terminal.
 """
 
 from __future__ import annotations
@@ -39,6 +47,7 @@ from adaptr.testing.errors import ErrorLaws
 from adaptr.testing.formats import FormatLaws
 from adaptr.testing.merging import merged, round_trip
 from adaptr.testing.methods import Laws
+from adaptr.testing.packings import PackingLaws
 from adaptr.testing.remotes import RemoteLaws
 from adaptr.testing.samples import count, logits, shaken, tiny_llama, trained_keys
 from adaptr.testing.strategies import StrategyLaws
@@ -49,6 +58,7 @@ __all__ = [
     "ErrorLaws",
     "FormatLaws",
     "Laws",
+    "PackingLaws",
     "RemoteLaws",
     "StrategyLaws",
     "assert_close",

@@ -12,6 +12,7 @@ from adaptr.cli.output import Output
 from adaptr.cli.progress import bar
 from adaptr.cli.weights import by_place, weight_option
 from adaptr.errors import UsageError
+from adaptr.packings import SORT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -37,7 +38,12 @@ RANK = 16
 @click.argument("adapters", nargs=-1, required=True, type=ADAPTER, metavar="ADAPTER[=W]...")
 @options.output_option("The merged checkpoint: a folder, or a file of a base that is one.")
 @click.option("--tied", type=click.Choice(("both", "untie")), help="What to do with tied weights that change.")
-@click.option("--packed", is_flag=True, help="Pack the changed weights of a quantised base again, not as floats.")
+@click.option(
+    "--packed",
+    is_flag=True,
+    help="Pack the changed weights of a quantised base again, not as floats. "
+    f"Bases are read as {options.listed(SORT.names())} has them.",
+)
 @click.option("--lossy", is_flag=True, help="With --packed, also where less than half of the change survives it.")
 @click.option("--compensate", is_flag=True, help="With --packed, put what is lost into a LoRA beside the receipt.")
 @click.option("--rank", type=click.IntRange(1), help="The rank of --compensate.  [default: 16]")
