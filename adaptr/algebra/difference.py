@@ -52,6 +52,11 @@ class Difference(Operator):
         return self.before.rows(slice(0, 1)).dtype
 
     @property
+    def live_dtype(self) -> torch.dtype:
+        """Views of what is read from files are made of no tensors."""
+        return super().live_dtype if self.tensors else self.dtype
+
+    @property
     def device(self) -> torch.device:
         import torch
 

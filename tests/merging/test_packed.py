@@ -16,6 +16,7 @@ from adaptr.checkpoint.reading import whole
 from adaptr.errors import LossyConversion, Unsupported, UsageError
 from adaptr.packings import Grid
 from packed_bases import PATHS, exact, lora
+from packed_files import Q, checkpoint
 
 REFERENCES = (
     "bnb-nf4", "bnb-nf4-dq", "bnb-fp4", "bnb-int8", "fp8-block", "ct-int4-g128", "ct-int8-channel", "ct-int8-w8a8",
@@ -163,17 +164,15 @@ def test_dora_reads_the_weight_through_the_packing(base: Path, tmp_path: Path) -
     assert same_files(base, tmp_path / "back")
 
 
-def test_what_is_lost_is_put_into_an_adapter_beside(base: Path, tmp_path: Path) -> None:
-    before = open_checkpoint(base)
-    adapter = lora(before, 0.05)
-    report = adaptr.merge(base, adapter, tmp_path / "out", packed=True, compensate=4)
+def require_compensated(base: Path, adapter: Adapter, out: Path) -> None:
+    """What is packed, with the adapter beside it, is off by as much as the report says, and less than without."""
+    report = adaptr.merge(base, adapter, out, packed=True, compensate=4)
     assert report.packed is not None
     made = report.packed.compensation
     assert made is not None
-    rest = adaptr.load(tmp_path / "out" / made.file)
-    after = open_checkpoint(tmp_path / "out")
+    before, after, rest = open_checkpoint(base), open_checkpoint(out), adaptr.load(out / made.file)
     off = size = 0.0
-    for path in PATHS:
+    for path in adapter.targets:
         C = (rest.tensors[f"{path}:B"] @ rest.tensors[f"{path}:A"]).float()
         wanted = exact(before, adapter, path)
         off += float((whole(after.tensors[f"{path}.weight"]).float() + C - wanted).square().sum())
@@ -181,6 +180,12 @@ def test_what_is_lost_is_put_into_an_adapter_beside(base: Path, tmp_path: Path) 
     assert made.left == pytest.approx((off / size) ** 0.5, rel=1e-3)
     assert made.left < report.packed.left
     assert rest.lineage["parents"]
+
+
+def test_what_is_lost_is_put_into_an_adapter_beside(base: Path, tmp_path: Path) -> None:
+    before = open_checkpoint(base)
+    adapter = lora(before, 0.05)
+    require_compensated(base, adapter, tmp_path / "out")
     adaptr.unmerge(tmp_path / "out", tmp_path / "back")
     assert same_files(base, tmp_path / "back")
 
@@ -188,3 +193,11 @@ def test_what_is_lost_is_put_into_an_adapter_beside(base: Path, tmp_path: Path) 
 def test_compensation_is_of_packed_weights(base: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="say `packed` too"):
         adaptr.merge(base, lora(open_checkpoint(base), 0.05), tmp_path / "out", compensate=4)
+
+
+def test_what_large_weights_lose_is_read_in_parts(tmp_path: Path) -> None:
+    W = torch.randn(520, 640)
+    said = {"quant_method": "fp8", "weight_block_size": None}
+    parts = {f"{Q}.weight": (W * 100).to(torch.float8_e4m3fn), f"{Q}.weight_scale_inv": torch.tensor(0.01)}
+    base = checkpoint(tmp_path / "base", parts, said)
+    require_compensated(base, lora(open_checkpoint(base), 0.05, (Q,)), tmp_path / "out")

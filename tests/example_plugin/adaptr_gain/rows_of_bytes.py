@@ -47,5 +47,5 @@ class Bytes(Packing):
                 parts = {"weight": f"{path}.weight", "scale": f"{path}.weight_scale"}
                 yield Weight(parts["weight"], parts, Rows("bytes", there["weight"].shape, "F32"), files.dtype or "F32")
 
-    def floated(self, said: Mapping[str, Any], floats: Collection[str]) -> Mapping[str, Any]:
+    def floated(self, said: Mapping[str, Any], floats: Collection[str], packed: Collection[str]) -> Mapping[str, Any]:
         return {**said, "not_packed": sorted({*said.get("not_packed", ()), *floats})}
