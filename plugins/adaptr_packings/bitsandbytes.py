@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 from adaptr.adapter.packed import NF4
 from adaptr.errors import CheckpointError, Unsupported, shown
 from adaptr.packings import Files, Grid, Packing, Parts, Sinks, Weight
+from adaptr.packings.codec import picked
 from adaptr_packings._pieces.modules import skipped
 from adaptr_packings._pieces.nibbles import FP4, decoded, packed, pairs, unpacked
 
@@ -95,7 +96,7 @@ class FourBit(Grid):
 
     def values(self, codes: Tensor, parts: Parts, start: int) -> Tensor:
         scale, _ = self.scale(parts, start, start + codes.shape[0])
-        return self._typed(self.levels()[codes.long()] * scale)
+        return self._typed(picked(self.levels(), codes).mul_(scale))
 
     def decode(self, parts: Parts, start: int, stop: int) -> Tensor:
         import torch

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from adaptr.errors import CheckpointError
 from adaptr.packings import Files, Packing, Parts, Sinks, Weight
+from adaptr.packings.codec import picked
 from adaptr_packings._pieces.floats4 import Fours
 from adaptr_packings._pieces.floats8 import powers
 from adaptr_packings._pieces.modules import skipped
@@ -43,7 +44,7 @@ class Experts(Fours):
 
     def values(self, codes: Tensor, parts: Parts, start: int) -> Tensor:
         scale, _ = self.scale(parts, start, start + codes.shape[0])
-        return self._typed(self.levels()[codes.long()] * scale)
+        return self._typed(picked(self.levels(), codes).mul_(scale))
 
     def decode(self, parts: Parts, start: int, stop: int) -> Tensor:
         scale = powers(parts["scale"].rows(start, stop)).unsqueeze(-1)

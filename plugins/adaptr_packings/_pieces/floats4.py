@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from adaptr.packings import Grid, Parts, Sinks
+from adaptr.packings.codec import picked
 from adaptr_packings._pieces import tiles
 from adaptr_packings._pieces.floats8 import powers
 from adaptr_packings._pieces.nibbles import E2M1, decoded, packed, pairs, unpacked
@@ -94,7 +95,7 @@ class Float4(Fours):
         return stored.float() / overall if self.divides else stored.float() * overall
 
     def values(self, codes: Tensor, parts: Parts, start: int) -> Tensor:
-        return self._times(self.levels()[codes.long()], parts, start)
+        return self._times(picked(self.levels(), codes), parts, start)
 
     def decode(self, parts: Parts, start: int, stop: int) -> Tensor:
         found = decoded(parts["weight"].rows(start, stop), self._pairs)
