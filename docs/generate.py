@@ -6,6 +6,7 @@ built in; `--of DISTRIBUTION` prints the same of all that an installed distribut
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import inspect
 import json
@@ -61,6 +62,9 @@ def documents() -> dict[Path, str]:
             (docs / "serving.md").read_text(encoding="utf-8"), "profiles", profiles_table()
         ),
         docs / "training.md": with_block((docs / "training.md").read_text(encoding="utf-8"), "fields", recipe_table()),
+        docs / "quantised-models.md": with_tables(
+            (docs / "quantised-models.md").read_text(encoding="utf-8"), {"packings": packings_table(), **packed()}
+        ),
         docs / "choosing.md": with_tables((docs / "choosing.md").read_text(encoding="utf-8"), compared()),
     }
 
@@ -85,6 +89,19 @@ def compared() -> dict[str, str]:
     """The tables of what `examples/compare.py` measured, by their blocks."""
     found: dict[str, str] = runpy.run_path(str(ROOT / "examples" / "compare_tables.py"))["tables"]()
     return found
+
+
+def packed() -> dict[str, str]:
+    """The tables of what `benchmarks/packed.py` measured."""
+    found: dict[str, str] = runpy.run_path(str(ROOT / "benchmarks" / "packed_tables.py"))["tables"]()
+    return found
+
+
+def packings_table() -> str:
+    """What each packing is, by the first paragraph of its file."""
+    documents = {name: ast.parse(file.read_text(encoding="utf-8")) for name, file in packings.SORT.sources().items()}
+    said = {name: (ast.get_docstring(tree) or "").partition("\n\n")[0] for name, tree in documents.items()}
+    return table(("`quant_method`", "what"), [(f"`{name}`", " ".join(text.split())) for name, text in said.items()])
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
