@@ -100,7 +100,7 @@ def by_peft(scheme: str, place: Path, adapter: Path, base: Weights, D: Weights) 
 
 
 def _pack_for_processor(model: Any) -> None:
-    """What an evaluation does by itself on processors with products of bf16 (avx512_bf16)."""
+    """What an evaluation does by itself on processors with products of bf16 (avx512_bf16), and on others not."""
     from bitsandbytes import functional, nn
 
     for layer in model.modules():
