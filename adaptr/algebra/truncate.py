@@ -32,6 +32,8 @@ def truncated(op: Operator, rank: int | None, energy: float | None) -> tuple[Low
     """`op` at the given rank or energy, the relative Frobenius error of it, and ‖D‖²."""
     import torch
 
+    if len(op.shape) == 1:
+        raise NotPossible(f"a change of shape {op.shape} is that of a vector, which has no rank")
     with torch.no_grad():
         small = min(op.size) <= SMALL
         if 2 * op.rank <= min(op.size) or small:

@@ -59,11 +59,19 @@ def _factors(target: Target, op: Operator) -> tuple[LowRank, float]:
         raise NonFinite(
             f"the change of `{target.path}` holds NaN or infinity", hint="look at it with `adaptr inspect --finite`"
         )
+    if len(op.shape) == 1:
+        return _column(op), 0.0
     try:
         low = op.low_rank()
     except NotPossible:
         return op.truncate(rank=SPECTRUM)
     return (low, 0.0) if low.rank <= 4 * SPECTRUM else op.truncate(rank=SPECTRUM)
+
+
+def _column(op: Operator) -> LowRank:
+    """The change of a norm's weight, as a matrix of one column."""
+    whole = op.dense()
+    return LowRank(whole.reshape(-1, 1), whole.new_ones(1, 1))
 
 
 def _both(core: Core, a: Operator, b: Operator, exact: bool) -> dict[str, Any]:

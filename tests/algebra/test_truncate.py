@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from adaptr import Dense, LowRank, Operator
 from adaptr.algebra import truncate
-from adaptr.errors import UsageError
+from adaptr.errors import NotPossible, UsageError
 from algebra import cases
 
 
@@ -135,3 +135,8 @@ def test_half_precision_factors_give_fp32() -> None:
 def test_refuses(arguments: dict[str, float], said: str) -> None:
     with pytest.raises(UsageError, match=said):
         Dense(torch.eye(3)).truncate(**arguments)
+
+
+def test_a_vector_has_no_rank() -> None:
+    with pytest.raises(NotPossible, match="which has no rank"):
+        Dense(torch.randn(8)).truncate(rank=2)
