@@ -347,7 +347,8 @@ def classes() -> Iterator[Any]:
     while waiting:
         found = waiting.pop()
         yield found
-        below = [kind for kind in found.__subclasses__() if kind.__name__ in errors.__all__]
+        own = (kind for kind in found.__subclasses__() if kind.__module__.startswith("adaptr."))
+        below = [kind for kind in own if kind.__name__ in errors.__all__]
         below.reverse()  # the first goes last, where it is taken
         waiting += sorted(below, key=lambda kind: -kind.exit_code)
 

@@ -8,7 +8,6 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from adaptr.errors import AdaptrError, CheckpointError, phrases, shown
-from adaptr.host.packed import require_sound
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -18,6 +17,8 @@ Folder = str | os.PathLike[str]
 
 def loaded(base: Folder | PreTrainedModel) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """(model, tokenizer) of a folder, or of a live model that says where its tokenizer is."""
+    from adaptr.host.packed import require_sound
+
     transformers = quiet_transformers()
     folder = base if isinstance(base, str | os.PathLike) else base.config._name_or_path
     tokenizer = explained(folder, transformers.AutoTokenizer.from_pretrained)

@@ -14,7 +14,7 @@ from adaptr import api
 from adaptr.adapter import Target
 from adaptr.checkpoint import open_checkpoint
 from adaptr.checkpoint.parts import INDEX
-from adaptr.errors import CheckpointError, InputError, LfsPointer, NotPossible
+from adaptr.errors import CheckpointError, InputError, LfsPointer
 from adaptr.files import record
 
 SHARD = "model-{:05d}-of-{:05d}.safetensors"
@@ -176,7 +176,7 @@ def test_a_configuration_that_is_none(base: Path, content: str) -> None:
 def test_quantised_says_how(base: Path) -> None:
     config = json.loads((base / "config.json").read_text())
     (base / "config.json").write_text(json.dumps({**config, "quantization_config": {"quant_method": "gptq"}}))
-    with pytest.raises(NotPossible, match="gptq"):
+    with pytest.raises(CheckpointError, match=r"packed \(gptq\), and none is"):
         open_checkpoint(base)
 
 

@@ -69,7 +69,7 @@ LINES: dict[str, tuple[list[str], int]] = {
     "inspect": (["inspect", "a:1"], 0),
     "inspect, another format": (["inspect", "peft:1"], 0),
     "inspect, finite": (["inspect", "nan:1", "--finite"], 1),
-    "inspect a model": (["inspect", "base:1"], 3),
+    "inspect a model": (["inspect", "base:1"], 0),
     "diff": (["diff", "a:1", "b:1"], 1),
     "diff, header": (["diff", "a:1", "peft:1", "--header"], 1),
     "diff against a model": (["diff", "a:1", "merged:1", "--base", "base:1"], 0),

@@ -21,6 +21,7 @@ METHODS = [
     name
     for name in plugins.names()
     if (can := plugins.method(name).can).merge and not (can.over or can.parts or can.follows or can.tokens is not None)
+    if "linear" in plugins.method(name).kinds
 ]
 #: Those whose tensors are of all rows together.
 UNCUT = ("lokr", "shira", "vera")

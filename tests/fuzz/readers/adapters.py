@@ -62,7 +62,10 @@ def _peft(folder: Path) -> dict[str, Reader]:
     """Folders of every type that is read, alone and for their base, header and values."""
     place, base = folder / "peft", checkpoints.saved("llama", folder / "base3")
     place.mkdir()
-    valid = [_written(method, base, folder / "valid" / method) for method in types.methods()]
+    valid = [
+        _written(method, base, folder / "valid" / method)
+        for method in (method for method in types.methods() if method != "ln-tuning")
+    ]
 
     def example(random: Random) -> Example:
         files = dict(random.choice(valid))
