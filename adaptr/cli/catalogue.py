@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from adaptr import plugins
 from adaptr.contract import REASONS, Param
 from adaptr.errors import AdaptrError, UsageError, phrases
 from adaptr.families.base import Method
+
+if TYPE_CHECKING:
+    from adaptr.planning.foundation import Foundation
 
 #: The base that shares are of: Llama's first of seven billion (arXiv:2302.13971).
 SEVEN = {
@@ -105,15 +109,24 @@ def _share(name: str) -> float | None:
     """The share of a Llama of 7B that a method trains, with the configuration and the targets that it has when nothing
     is said.
     """
-    from adaptr.planning.counts import counted, everything
-    from adaptr.planning.foundation import foundation
+    from adaptr.planning.counts import counted
 
-    base = foundation(SEVEN)
+    base, every = _seven()
     try:
         trained = counted(base, name).trained
     except AdaptrError:  # it is made of adapters that are given, or wants a choice
         return None
-    return trained / everything(base).trained if trained else None
+    return trained / every if trained else None
+
+
+@functools.cache
+def _seven() -> tuple[Foundation, int]:
+    """The base that shares are of, and how many numbers it has."""
+    from adaptr.planning.counts import everything
+    from adaptr.planning.foundation import foundation
+
+    base = foundation(SEVEN)
+    return base, everything(base).trained
 
 
 def _peft(name: str) -> str:

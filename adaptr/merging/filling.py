@@ -20,15 +20,13 @@ from adaptr.checkpoint.stream import Rows, copy_range, write_all
 from adaptr.files.meter import Meter
 from adaptr.format.io import raw_bytes, torch_dtype
 from adaptr.merging import receipt
-from adaptr.merging.measured import Measured, require_finite
+from adaptr.merging.measured import SAMPLE, Measured, require_finite
 from adaptr.merging.packed import Fate, Filled, Packing
 from adaptr.merging.remainder import Remainder, plus
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-#: Every eighth block is looked at for the report's sizes and shares.
-SAMPLE = 8
 
 Note = dict[str, Any]
 

@@ -12,6 +12,9 @@ from adaptr.merging.patch import integers
 if TYPE_CHECKING:
     from torch import Tensor
 
+#: Every eighth block is looked at for the report's sizes and shares.
+SAMPLE = 8
+
 
 @dataclass
 class Measured:

@@ -22,7 +22,7 @@ from adaptr.checkpoint.rewrite import Slot
 from adaptr.checkpoint.stored import Stored
 from adaptr.checkpoint.stream import Rows, digest_of
 from adaptr.files.meter import Meter
-from adaptr.merging.measured import Measured, require_finite
+from adaptr.merging.measured import SAMPLE, Measured, require_finite
 from adaptr.merging.patch import Differences
 from adaptr.merging.written import Codes, Floats, Written
 from adaptr.packings import Grid, Parts
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 
 #: Codes hardly get smaller, whatever is tried.
 LEVEL = 1
-#: Every eighth block is looked at for the report's sizes and shares.
-SAMPLE = 8
 
 
 @dataclass

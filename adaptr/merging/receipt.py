@@ -7,6 +7,7 @@ leave them out, the patches; the adapters lie beside it, named by digest.
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -162,6 +163,12 @@ def place(root: Path) -> Path:
 def beside(file: Path) -> Path:
     """The folder of the receipt of a checkpoint that is, or will be, one file."""
     return file.with_name(f"{file.name}.{FOLDER}")
+
+
+def most_kept(shape: tuple[int, ...]) -> int:
+    """Bytes of fp32 kept of a weight at most: gains and rotations have no more than the longer side squared."""
+    count, short = math.prod(shape), max(min(shape, default=1), 1)
+    return 4 * count * max(*shape, count // max(shape[0], 1)) // short
 
 
 def adapter_name(digest: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from adaptr.bulk.blocks import Inverse, Kept, Weight, in_order
 from adaptr.bulk.change import Change
@@ -16,20 +16,16 @@ from adaptr.checkpoint.reading import every_row, reading
 from adaptr.checkpoint.rewrite import Layout, Slot
 from adaptr.checkpoint.stored import Shard
 from adaptr.format import header as headers
-from adaptr.format.header import Entry
 from adaptr.merging.damage import damaged
 from adaptr.merging.packed import bytewise, computed
 from adaptr.merging.patch import Patch, longest
-from adaptr.merging.receipt import Receipt
+from adaptr.merging.receipt import Receipt, most_kept
 from adaptr.merging.written import PartSink
 from adaptr.packings import Grid, Parts
 from adaptr.packings import Weight as Packing
 
-if TYPE_CHECKING:
-    pass
-
-#: Bytes of a patch over the codes of so many elements.
-Kept_at = Callable[[int, int], Kept]
+#: What the receipt keeps for the inverse, of the rows from one on; and how many bytes of it there can be.
+KeptAt = Callable[[int, int], Kept]
 
 
 class Bases:
@@ -73,7 +69,7 @@ class Bases:
         return found
 
 
-def restore(slot: Slot, base: Packing, parts: Parts, change: Change, paper: Receipt, kept: Kept_at) -> int:
+def restore(slot: Slot, base: Packing, parts: Parts, change: Change, paper: Receipt, kept: KeptAt) -> int:
     """Write the codes of a weight into their slot; returns how many bytes that are."""
     stored, codec = change.stored, base.codec
     if stored is None or change.what != "weight" or not isinstance(codec, Grid):
@@ -87,7 +83,7 @@ def restore(slot: Slot, base: Packing, parts: Parts, change: Change, paper: Rece
             part.step = codec.step
             again = part.parts if isinstance(part, Decoded) else None
             weight = Weight(span, part, paper.portable) if span is not None and again is None else None
-            inverse = Inverse(weight, kept(rows.start, _most(slot.entry))) if weight is not None else None
+            inverse = Inverse(weight, kept(rows.start, most_kept(codec.shape))) if weight is not None else None
             for s in weight.blocks() if weight is not None else part.blocks():
                 row = rows.start + s.start
                 if again is not None:
@@ -99,7 +95,3 @@ def restore(slot: Slot, base: Packing, parts: Parts, change: Change, paper: Rece
                 codec.put(codes, row, {codec.main: sink})
     sink.close()
     return slot.entry.nbytes
-
-
-def _most(entry: Entry) -> int:
-    return 8 * entry.nbytes * max(entry.shape, default=1)

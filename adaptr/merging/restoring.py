@@ -28,7 +28,7 @@ from adaptr.format.header import Entry
 from adaptr.format.io import raw_bytes
 from adaptr.merging import repacking
 from adaptr.merging.damage import damaged
-from adaptr.merging.receipt import Receipt
+from adaptr.merging.receipt import Receipt, most_kept
 from adaptr.merging.receipt_check import FILE_BLOB
 from adaptr.merging.remainder import Completion
 from adaptr.untrusted import MAX_DOCUMENT
@@ -182,9 +182,3 @@ def _unpacked(pieces: Iterator[bytes]) -> Iterator[bytes]:
             packed = coder.unconsumed_tail
         if coder.eof:
             return
-
-
-def most_kept(shape: tuple[int, ...]) -> int:
-    """Bytes of fp32 kept of a weight at most: gains and rotations have no more than the longer side squared."""
-    count, short = math.prod(shape), max(min(shape, default=1), 1)
-    return 4 * count * max(*shape, count // max(shape[0], 1)) // short
