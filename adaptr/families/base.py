@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from adaptr import plugins
@@ -141,6 +141,10 @@ class Method(Contract[C]):
         shared = vars(self.config(values)).copy()
         return Adapter(self.name, shared, chosen, tensors, self.version, base=host.base_of(model, chosen))
 
+    def usual(self, model: nn.Module, config: Mapping[str, Any]) -> str | Sequence[str]:
+        """Where it goes when nothing is said. Of a `Sketch`, without torch."""
+        return self.targets
+
     def chosen(
         self,
         model: nn.Module,
@@ -152,7 +156,8 @@ class Method(Contract[C]):
         """The configuration and the targets that `create` makes tensors for. Of a `Sketch`, without torch."""
         from adaptr import targets as places
 
-        found = places.resolve(model, targets if targets is not None else self.targets, self.kinds)
+        spec = targets if targets is not None else self.usual(model, config or {})
+        found = places.resolve(model, spec, self.kinds)
         accepted = [place for place in found if self.accepts(model, place)]
         if not accepted:
             raise TargetNotFound(

@@ -139,11 +139,9 @@ class Filling:
         return {**_note(change), "digest": "sha256:" + hashlib.sha256(old).hexdigest(), "old": True}
 
     def _put_kept(self, name: str, row: int, kept: Kept, note: Note) -> None:
-        for number, tensors in kept.items():
-            for key, tensor in tensors.items():
-                blob = f"{name}:{row}.{number}.{key}"
-                note.setdefault("kept", {})[blob] = list(tensor.shape)
-                self._put(blob, raw_bytes(tensor.float()))
+        for blob, tensor in receipt.kept_blobs(name, row, kept):
+            note.setdefault("kept", {})[blob] = list(tensor.shape)
+            self._put(blob, raw_bytes(tensor))
 
     def _put(self, key: str, blob: bytes | memoryview) -> None:
         if self.blobs is not None and blob:

@@ -22,8 +22,10 @@ from adaptr.checkpoint.rewrite import Slot
 from adaptr.checkpoint.stored import Stored
 from adaptr.checkpoint.stream import Rows, digest_of
 from adaptr.files.meter import Meter
+from adaptr.format.io import raw_bytes
 from adaptr.merging.measured import SAMPLE, Measured, require_finite
 from adaptr.merging.patch import Differences
+from adaptr.merging.receipt import kept_blobs
 from adaptr.merging.written import Codes, Floats, Written
 from adaptr.packings import Grid, Parts
 
@@ -171,14 +173,10 @@ class Packing:
         return found
 
     def _put_kept(self, name: str, row: int, kept: Kept) -> dict[str, list[int]]:
-        from adaptr.format.io import raw_bytes
-
         found = {}
-        for number, tensors in kept.items():
-            for key, tensor in tensors.items():
-                blob = f"{name}:{row}.{number}.{key}"
-                found[blob] = list(tensor.shape)
-                self._put(blob, bytes(raw_bytes(tensor.float())))
+        for blob, tensor in kept_blobs(name, row, kept):
+            found[blob] = list(tensor.shape)
+            self._put(blob, bytes(raw_bytes(tensor)))
         return found
 
     def _put(self, key: str, blob: bytes) -> None:

@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from adaptr.checkpoint.stream import CHUNK, copy_range
 from adaptr.errors import (
@@ -30,6 +30,11 @@ from adaptr.format import header as headers
 from adaptr.merging.damage import WAY, damaged
 from adaptr.merging.receipt_check import FILE_BLOB, wrong
 from adaptr.untrusted import opened
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from adaptr.bulk.blocks import Kept
 
 FOLDER = "adaptr"
 FILE = "receipt.safetensors"
@@ -163,6 +168,13 @@ def place(root: Path) -> Path:
 def beside(file: Path) -> Path:
     """The folder of the receipt of a checkpoint that is, or will be, one file."""
     return file.with_name(f"{file.name}.{FOLDER}")
+
+
+def kept_blobs(name: str, row: int, kept: Kept) -> Iterator[tuple[str, Tensor]]:
+    """What the inverse of rows from `row` on needs, in fp32, by the keys of its blobs."""
+    for number, tensors in kept.items():
+        for key, tensor in tensors.items():
+            yield f"{name}:{row}.{number}.{key}", tensor.float()
 
 
 def most_kept(shape: tuple[int, ...]) -> int:

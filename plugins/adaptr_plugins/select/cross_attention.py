@@ -19,7 +19,6 @@ from adaptr_plugins.select.ln_tuning import with_bias
 if TYPE_CHECKING:
     from torch import nn
 
-    from adaptr.targets import Spec
 
 #: What models call it: BART and its kin, T5, BERT, torch's own; and the norms that belong to it.
 ATTENTION = r"encoder_attn|EncDecAttention|crossattention|cross_attn|multihead_attn"
@@ -39,17 +38,8 @@ class CrossAttention(Full):
     Config = Config
     default_for = frozenset()
 
-    def chosen(
-        self,
-        model: nn.Module,
-        targets: Spec = None,
-        config: Mapping[str, Any] | None = None,
-        overrides: Mapping[str, Mapping[str, Any]] | None = None,
-        seed: int = 0,
-    ) -> tuple[dict[str, Any], list[Target]]:
-        if targets is None:
-            targets = places(model, vars(self.config(dict(config or {})))["norm"])
-        return super().chosen(model, targets, config, overrides, seed)
+    def usual(self, model: nn.Module, config: Mapping[str, Any]) -> list[str]:
+        return places(model, vars(self.config(config))["norm"])
 
     def at_target(self, model: nn.Module, target: Target, values: dict[str, Any]) -> dict[str, Any]:
         return with_bias(model, target, values)

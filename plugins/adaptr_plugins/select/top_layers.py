@@ -20,7 +20,6 @@ from adaptr_plugins.select.ln_tuning import with_bias
 if TYPE_CHECKING:
     from torch import nn
 
-    from adaptr.targets import Spec
 
 _BLOCK = re.compile(r"(.*?\.)?(\d+)\.")
 
@@ -37,16 +36,8 @@ class TopLayers(Full):
     Config = Config
     default_for = frozenset()
 
-    def chosen(
-        self,
-        model: nn.Module,
-        targets: Spec = None,
-        config: Mapping[str, Any] | None = None,
-        overrides: Mapping[str, Mapping[str, Any]] | None = None,
-        seed: int = 0,
-    ) -> tuple[dict[str, Any], list[Target]]:
-        n = vars(self.config(dict(config or {})))["n"]
-        return super().chosen(model, last(model, n) if targets is None else targets, config, overrides, seed)
+    def usual(self, model: nn.Module, config: Mapping[str, Any]) -> str:
+        return last(model, vars(self.config(config))["n"])
 
     def at_target(self, model: nn.Module, target: Target, values: dict[str, Any]) -> dict[str, Any]:
         return with_bias(model, target, values)
