@@ -15,6 +15,7 @@ from adaptr import hookspecs, plugins, strategies
 from adaptr.cli import group as cli
 from adaptr.cli import listing
 from adaptr.training import recipe_file
+from pages import contract
 
 ROOT = Path(__file__).resolve().parents[1]
 generate = runpy.run_path(str(ROOT / "docs" / "generate.py"))
@@ -44,11 +45,11 @@ def test_every_error_is_explained_and_drawn() -> None:
     from adaptr import errors
 
     text = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
-    for found in generate["classes"]():
+    for found in contract.classes():
         assert f"| `{found.__name__}` | {found.exit_code} |" in text
         assert vars(found)["__doc__"], f"{found.__name__} has no docstring"
     drawn = set(re.findall(r"\b[A-Z][A-Za-z0-9]+\b", errors.__doc__ or ""))
-    assert {c.__name__ for c in generate["classes"]()} - drawn == set()
+    assert {c.__name__ for c in contract.classes()} - drawn == set()
 
 
 def links(document: Path) -> list[str]:
