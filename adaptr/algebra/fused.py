@@ -140,7 +140,7 @@ class Kept(Protocol):
     saved_tensors: tuple[Tensor, ...]
     needs_input_grad: tuple[bool, ...]
 
-    def save_for_backward(self, *tensors: Tensor) -> None: ...
+    def save_for_backward(self, *tensors: Tensor | None) -> None: ...
 
 
 class LinearLowRank(torch.autograd.Function):
@@ -151,7 +151,8 @@ class LinearLowRank(torch.autograd.Function):
         flat = x.reshape(-1, x.shape[-1])
         h = flat @ A.t()
         y = linear(flat, W, b).addmm_(h, B.t(), alpha=s)
-        ctx.save_for_backward(flat, W, A, B, h)
+        learns_A, learns_B = ctx.needs_input_grad[3:5]
+        ctx.save_for_backward(flat if learns_A else None, W, A, B, h if learns_B else None)
         ctx.s, ctx.shape = s, x.shape
         return y.view(*x.shape[:-1], -1)
 

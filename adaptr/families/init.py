@@ -13,8 +13,9 @@ if TYPE_CHECKING:
 
 def fresh(init: str, shape: tuple[int, ...], generator: Generator | None, stacked: bool = False) -> Tensor:
     """A new fp32 tensor, on the meta device if there is no generator. `init`: zeros, ones, fill:VALUE, kaiming (uniform
-    in +-1/sqrt(fan in), the reference LoRA's choice), normal:STD (N(0, STD²)), or truncated:STD (the same cut at two
-    deviations). `stacked`: the first axis counts experts, so it is not part of the fan.
+    in +-1/sqrt(fan in), the reference LoRA's choice; kaiming:FAN where the shape does not say it), normal:STD (N(0,
+    STD²)), or truncated:STD (the same cut at two deviations). `stacked`: the first axis counts experts, so it is not
+    part of the fan.
     """
     import torch
 
@@ -28,8 +29,8 @@ def fresh(init: str, shape: tuple[int, ...], generator: Generator | None, stacke
     if kind == "fill":
         return torch.full(shape, float(argument))
     if kind == "kaiming":
-        fan_in = math.prod(shape[2 if stacked else 1 :])
-        bound = 1.0 / math.sqrt(max(fan_in, 1))
+        fan_in = float(argument or max(math.prod(shape[2 if stacked else 1 :]), 1))
+        bound = 1.0 / math.sqrt(fan_in)
         return torch.rand(shape, generator=generator) * (2 * bound) - bound
     if kind == "normal":
         return torch.randn(shape, generator=generator) * float(argument or 1)
@@ -37,5 +38,7 @@ def fresh(init: str, shape: tuple[int, ...], generator: Generator | None, stacke
         std = float(argument or 1)
         return torch.nn.init.trunc_normal_(torch.empty(shape), std=std, a=-2 * std, b=2 * std, generator=generator)
     raise BadConfig(
-        "the initialisation", got=f"`{init}`", want="zeros, ones, fill:VALUE, kaiming, normal:STD or truncated:STD"
+        "the initialisation",
+        got=f"`{init}`",
+        want="zeros, ones, fill:VALUE, kaiming, kaiming:FAN, normal:STD or truncated:STD",
     )

@@ -89,11 +89,17 @@ class Session(Handle):
 
     def put(self, path: str, name: str, value: Tensor) -> None:
         """Give a tensor of the adapter another value, in its place, whether it learns or not."""
-        state = next(s for s in self.states.values() if name in s and path in {"", s.target.path})
+        state, key = (
+            next(s for s in self.states.values() if name in s and path in {"", s.target.path}),
+            f"{path}:{name}",
+        )
+        own = name in state.learning
+        if not (own or key in self._set):  # the values are those of the adapter that was given, which stays as it is
+            state[name].data = state[name].data.clone()
         with torch.no_grad():
             state[name].copy_(value)
-        if name not in state.learning:
-            self._set[f"{path}:{name}"] = state[name]
+        if not own:
+            self._set[key] = state[name]
 
     def mask(self, key: str, entries: Tensor) -> None:
         """Let only those entries of what `named` calls `key` learn, where `entries` (bool) is true, from now on."""

@@ -118,14 +118,17 @@ def _bits(one: Candidate, setting: Setting, wishes: Wishes) -> tuple[float, floa
 
 
 def _rank(one: Candidate, setting: Setting, wishes: Wishes) -> tuple[Any, ...]:
-    """Fewer is better: too few numbers for the data, no factors that servers know, quantised or checkpointed, work."""
-    can = plugins.method(one.method).can
+    """Fewer is better: too few numbers for the data, quantised or checkpointed, no factors that servers know, work. Of
+    those with factors comes first what is taken where no method is named.
+    """
+    method = plugins.method(one.method)
+    can, other = method.can, not (method.can.factors and method.default_for)
     holds, teaches = _bits(one, setting, wishes)
     way, _ = _held(one, setting, wishes)
     found = one.estimate(dataclasses.replace(way, batch=1))
     changed = (way.base_quant != "none") + way.checkpointing
     plain = can.factors + can.merge + can.row
-    return holds < teaches, not can.learns, changed, -plain, round(found.overhead.share, 2), one.counts.trained
+    return holds < teaches, not can.learns, changed, -plain, other, round(found.overhead.share, 2), one.counts.trained
 
 
 def _for(one: Candidate, setting: Setting, wishes: Wishes) -> list[str]:

@@ -22,7 +22,7 @@ class Config:
 
 
 class TiedLoRA(Delta[Config]):
-    name = "tied-lora"
+    name = "shared-pair"
     params = {
         "A": Param("r in", init="kaiming", shared=True),
         "B": Param("out r", init="zeros", shared=True),

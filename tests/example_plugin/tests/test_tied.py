@@ -8,11 +8,11 @@ from adaptr.testing import assert_close, count, logits, shaken, tiny_llama
 
 
 class TestTiedLoRA(adaptr.testing.Laws):
-    method = "tied-lora"
+    method = "shared-pair"
 
 
 class TestTiedLoRAWithoutVectors(adaptr.testing.Laws):
-    method = "tied-lora"
+    method = "shared-pair"
     config = {"vectors": False}
 
 
@@ -20,12 +20,12 @@ def test_the_papers_counts() -> None:
     """4 d r + L (r + 3 d) for a layer of queries, keys and values in one: LLaMA-2-7B at r = 8, and a small one."""
     for d, layers, wanted in ((4096, 32, 524_544), (768, 12, 52_320)):
         targets = {f"{i}": adaptr.Target(f"{i}", "linear", (3 * d, d), {"r": 8}) for i in range(layers)}
-        assert count(adaptr.Adapter("tied-lora", {}, targets, {})) == wanted
+        assert count(adaptr.Adapter("shared-pair", {}, targets, {})) == wanted
 
 
 def test_each_layer_is_a_lora_of_its_own_vectors() -> None:
     model = tiny_llama()
-    tied = shaken(adaptr.create(model, "tied-lora", r=2, alpha=3.0))
+    tied = shaken(adaptr.create(model, "shared-pair", r=2, alpha=3.0))
     lora = adaptr.create(model, "lora", list(tied.targets), r=2, alpha=3.0)
     tensors = {}
     for path in tied.targets:

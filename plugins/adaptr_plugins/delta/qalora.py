@@ -1,0 +1,51 @@
+"""QA-LoRA: W' = W + s B A P, P the sums of groups of G inputs.  Xu et al. 2023, arXiv:2309.14717.
+
+A sees (in / G) sums instead of the inputs, so that the change is one number for each row and group, as are the zero
+points of a base that is quantised in groups of G: merging moves these and leaves the codes (z - s B A / step). There
+are three conventions: sums, as here and in the paper (not confirmed); means in the authors' code, which is s / G; and
+means times the number of groups in PEFT, s in / G². It is plain LoRA of rank r, with each column of A G times.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from adaptr import LowRank, Param, Target
+from adaptr.contract import Costs, Live
+from adaptr.errors import BadConfig
+from adaptr_plugins.delta import _factors
+
+
+@dataclass(frozen=True)
+class Config(_factors.Config):
+    group: int = 32
+
+
+class QALoRA(_factors.Factors[Config]):
+    name = "qalora"
+    params = {
+        "A": Param("r groups", init="kaiming"),
+        "B": Param("out r"),
+        "b": Param("out", when="bias"),
+    }
+    kinds = frozenset({"linear", "linear_t"})
+    small = {"r": 2, "alpha": 2.0, "group": 4}
+
+    def delta(self, p: Live, cfg: Config) -> LowRank:
+        A = p.derived("A", (p["A"],), lambda: p["A"].repeat_interleave(cfg.group, 1))
+        return LowRank(p["B"], A, self.scale(cfg))
+
+    def axes(self, target: Target, cfg: Config) -> dict[str, int]:
+        groups, rest = divmod(target.shape[1], max(cfg.group, 1))
+        if rest or cfg.group < 1:
+            raise BadConfig(
+                f"`qalora` at `{target.path}`: `group`",
+                got=cfg.group,
+                want=f"a divisor of {target.shape[1]}",
+            )
+        return {"groups": groups}
+
+    def costs(self, target: Target, cfg: Config) -> Costs | None:
+        if cfg.dropout:
+            return None
+        return Costs(input=True, token=cfg.r, once=cfg.r * target.shape[1], flops=2 * cfg.r * sum(target.shape))
