@@ -1,4 +1,6 @@
-"""Every law x every method x four architectures (grouped heads without biases, Conv1D, biases, two stacks)."""
+"""Every law of models x every method x four architectures (Conv1D with biases, grouped heads without, biases, two
+stacks), and all other laws on the first of them that the method fits.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +14,15 @@ import tiny
 from adaptr import plugins
 from adaptr.errors import TargetNotFound, Unsupported
 from adaptr.testing import Laws
+from adaptr.testing.methods import ModelLaws
 
-MODELS = ("llama", "gpt2", "bert", "t5")
+MODELS = ("gpt2", "llama", "bert", "t5")
 
 
 @functools.cache
 def _refused(architecture: str, name: str) -> str:
     """Why a model can't have a method: it has nothing for it to change, or two sequences where that knows one."""
-    laws: Any = _laws(architecture, name)()
+    laws: Any = type("Of", (_On, ModelLaws), {"method": name, "architecture": architecture})()
     try:
         adaptr.attach(laws.model(), laws.fresh(laws.model()))
     except (TargetNotFound, Unsupported) as refusal:
@@ -27,30 +30,60 @@ def _refused(architecture: str, name: str) -> str:
     return ""
 
 
-def _laws(architecture: str, name: str) -> type[Laws]:
-    class Of(Laws):
+def _first(name: str) -> str:
+    """The first architecture that has the method."""
+    return next(one for one in MODELS if not _refused(one, name))
+
+
+class _On:
+    """Laws on one of the tiny models."""
+
+    architecture: str
+
+    def model(self) -> Any:
+        return tiny.model(self.architecture)
+
+    def inputs(self) -> Any:
+        return tiny.inputs(self.architecture)
+
+
+def _all(name: str) -> type[Laws]:
+    class Of(_On, Laws):
         method = name
-        compiles = architecture == "llama"  # tracing takes seconds, and that of other layers shows nothing new
 
-        @pytest.fixture(autouse=True)
-        def _fits(self) -> None:
-            if _refused(architecture, name):
-                pytest.skip(_refused(architecture, name))
+        @property
+        def architecture(self) -> str:  # type: ignore[override]
+            return _first(name)
 
-        def model(self) -> Any:
-            return tiny.model(architecture)
+        def compilable(self) -> Any:
+            return tiny.model("shallow-t5" if self.architecture == "t5" else "shallow-llama")
 
-        def inputs(self) -> Any:
-            return tiny.inputs(architecture)
-
-    Of.__name__ = Of.__qualname__ = f"Test_{architecture}_{name}".replace("-", "_")
     return Of
 
 
-for _architecture in MODELS:
-    for _name in plugins.names():
-        _made = _laws(_architecture, _name)
-        globals()[_made.__name__] = _made
+def _others(where: str, name: str) -> type[ModelLaws]:
+    class Of(_On, ModelLaws):
+        method, architecture = name, where
+
+        @pytest.fixture(autouse=True)
+        def _fits(self) -> None:
+            if _refused(where, name):
+                pytest.skip(_refused(where, name))
+            if _first(name) == where:
+                pytest.skip(f"all laws of `{name}` are tried on {where}")
+
+    return Of
+
+
+def _named(made: type[Any], *words: str) -> None:
+    made.__name__ = made.__qualname__ = "_".join(["Test", *words]).replace("-", "_")
+    globals()[made.__name__] = made
+
+
+for _name in plugins.names():
+    _named(_all(_name), _name)
+    for _where in MODELS[1:]:
+        _named(_others(_where, _name), _where, _name)
 
 
 @pytest.mark.parametrize("name", plugins.names())

@@ -41,6 +41,9 @@ TOWER = {"num_hidden_layers": 2, "hidden_act": "gelu"}
 
 MAKERS: dict[str, Any] = {
     "llama": lambda: t.LlamaForCausalLM(t.LlamaConfig(**GROUPED)),
+    "shallow-llama": lambda: t.LlamaForCausalLM(
+        t.LlamaConfig(**{**GROUPED, "num_hidden_layers": 1}, attention_bias=True)
+    ),
     "mistral": lambda: t.MistralForCausalLM(t.MistralConfig(**GROUPED)),
     "qwen2": lambda: t.Qwen2ForCausalLM(t.Qwen2Config(**GROUPED)),
     "gemma2": lambda: t.Gemma2ForCausalLM(t.Gemma2Config(**GROUPED, head_dim=8)),
@@ -73,6 +76,7 @@ MAKERS: dict[str, Any] = {
     ),
     "albert": lambda: t.AlbertForSequenceClassification(t.AlbertConfig(**COMMON, embedding_size=16)),
     "t5": lambda: t.T5ForConditionalGeneration(t.T5Config(**T5, decoder_start_token_id=0)),
+    "shallow-t5": lambda: t.T5ForConditionalGeneration(t.T5Config(**{**T5, "num_layers": 1}, decoder_start_token_id=0)),
     "t5-gated": lambda: t.T5ForConditionalGeneration(
         t.T5Config(**T5, decoder_start_token_id=0, feed_forward_proj="gated-gelu")
     ),

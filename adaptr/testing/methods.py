@@ -5,8 +5,6 @@ from __future__ import annotations
 import copy
 import io
 import pickle
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -15,6 +13,7 @@ import adaptr
 from adaptr import plugins
 from adaptr.adapter import Adapter
 from adaptr.testing.closeness import assert_close, bits_equal
+from adaptr.testing.code import CodeLaws
 from adaptr.testing.live import LiveLaws
 from adaptr.testing.merging import assert_refused, mergeable, merged, round_trip, why_not
 from adaptr.testing.quantising import QuantisingLaws
@@ -26,16 +25,16 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-class Laws(TrainingLaws, LiveLaws, QuantisingLaws):
-    """One test a law. `config` and `targets` are what `adaptr.create` gets beside what the method calls `small`."""
+class ModelLaws(LiveLaws):
+    """The laws that the make of a model can break, to be tried on several. `config` and `targets` are what
+    `adaptr.create` gets beside what the method calls `small`.
+    """
 
     method: ClassVar[str]
     config: ClassVar[Mapping[str, Any]] = {}
     targets: ClassVar[Sequence[str] | None] = None
     #: For methods that are made of other adapters: name to (method, targets, config) of each, if not the method's own.
     children: ClassVar[Mapping[str, tuple[str, Sequence[str] | None, Mapping[str, Any]]]] = {}
-    #: Whether the method compiles without a graph break.
-    compiles: ClassVar[bool] = True
 
     # ------------------------------------------------------------ what the laws are tried on
 
@@ -190,26 +189,6 @@ class Laws(TrainingLaws, LiveLaws, QuantisingLaws):
         assert bits_equal(self.output(pickle.load(stream)), attached)
         handle.detach()
 
-    def test_law_9_compiles_without_a_break(self) -> None:
-        import torch
-
-        if not self.compiles:
-            skip(f"`{self.method}` is not compiled here (`compiles`)")
-        model = self.model()
-        with adaptr.attach(model, self.adapter(model)):
-            plain = self.output(model)
-            torch._dynamo.reset()
-            compiled = self.output(torch.compile(model, backend="eager", fullgraph=True))  # type: ignore[arg-type]
-        assert_close(compiled, plain)
-
-    def test_law_11_importing_it_does_not_import_torch(self) -> None:
-        code = (
-            "import sys; from adaptr import plugins; m = plugins.method(sys.argv[1]); m.config({}); "
-            "print([n for n in ('torch', 'numpy', 'transformers') if n in sys.modules])"
-        )
-        done = subprocess.run([sys.executable, "-c", code, self.method], capture_output=True, text=True, check=True)
-        assert done.stdout.strip() == "[]"
-
     def test_law_17_what_has_no_weight_says_why(self) -> None:
         model = self.model()
         adapter = self.adapter(model)
@@ -223,3 +202,7 @@ class Laws(TrainingLaws, LiveLaws, QuantisingLaws):
         with adaptr.train(model, adapter) as session:
             trained = sum(p.numel() for p in session.parameters())
         assert trained == count(adapter) == sum(adapter.tensors[k].numel() for k in trained_keys(adapter))
+
+
+class Laws(ModelLaws, TrainingLaws, QuantisingLaws, CodeLaws):
+    """All of them, one test a law."""
