@@ -15,8 +15,6 @@ from typing import Any
 
 import measure
 
-from training import as_peft
-
 ROWS, LENGTH, SEED = 32, 64, 0
 NAMES = {"text": "sentence"}
 
@@ -26,6 +24,7 @@ def one(who: str, folder: str, steps: int) -> None:
     import real_models
     import torch
     from transformers import PrinterCallback, Trainer
+    from with_peft import as_peft
 
     import adaptr
     from adaptr import data, tasks

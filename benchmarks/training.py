@@ -76,6 +76,7 @@ def rows(base: str, data: str, length: int) -> list[dict[str, Any]]:
 
 def trainer_of(who: str, case: str, steps: int, model: Any, found: list[dict[str, Any]], folder: Path) -> Any:
     from transformers import PrinterCallback, Trainer
+    from with_peft import as_peft
 
     import adaptr
     from adaptr import tasks
@@ -96,22 +97,6 @@ def trainer_of(who: str, case: str, steps: int, model: Any, found: list[dict[str
     else:
         made = Trainer(model=as_peft(model, adapter, folder), args=args, **given)
     made.remove_callback(PrinterCallback)
-    return made
-
-
-def as_peft(model: Any, adapter: Any, folder: Path) -> Any:
-    """The same adapter, as PEFT trains it."""
-    from peft import PeftConfig, get_peft_model, set_peft_model_state_dict
-    from safetensors.torch import load_file
-
-    import adaptr
-
-    adaptr.save(adapter, folder / "a.safetensors")
-    adaptr.convert(folder / "a.safetensors", folder / "peft", to="peft")
-    config = PeftConfig.from_pretrained(folder / "peft")
-    config.inference_mode = False
-    made = get_peft_model(model, config)
-    set_peft_model_state_dict(made, load_file(folder / "peft" / "adapter_model.safetensors"))
     return made
 
 
@@ -155,6 +140,7 @@ def _apart(found: dict[tuple[str, str], list[measure.Sample]], case: str) -> flo
 
 
 if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
     if sys.argv[1:2] == ["one"]:
         one(sys.argv[2], sys.argv[3], int(sys.argv[4]), int(sys.argv[5]), *sys.argv[6:])
     else:

@@ -51,12 +51,13 @@ def _tables() -> list[tuple[Path, Mapping[str, str]]]:
         (DOCS / "serving.md", {"profiles": servers.profiles()}),
         (DOCS / "training.md", {"fields": recipes.fields_table()}),
         (DOCS / "quantised-models.md", packed.packings() | _measured("benchmarks/packed_tables.py")),
-        (DOCS / "choosing.md", _measured("examples/compare_tables.py")),
+        (DOCS / "choosing.md", _measured("examples/compare_tables.py") | _measured("examples/every_tables.py")),
     ]
 
 
 def _measured(script: str) -> dict[str, str]:
     """The tables of what was measured once, by the script beside the one that measured it."""
+    sys.path.append(str((ROOT / script).parent))  # as if the script were run
     found: dict[str, str] = runpy.run_path(str(ROOT / script))["tables"]()
     return found
 

@@ -106,15 +106,19 @@ def stamp(file: Path = LINES) -> str:
     return f"<!-- of sha256:{hashlib.sha256(file.read_bytes()).hexdigest()} -->\n"
 
 
+def draw(pictures: Mapping[str, Mapping[str, Any]], lines: Path, folder: Path) -> None:
+    import vl_convert
+
+    for name, picture in pictures.items():
+        (folder / name).write_text(vl_convert.vegalite_to_svg(picture) + stamp(lines), encoding="utf-8")
+
+
 @click.command()
 @click.argument("lines", default=LINES, type=click.Path(exists=True, path_type=Path))
 @click.argument("folder", default=DOCS, type=click.Path(exists=True, path_type=Path))
 def main(lines: Path, folder: Path) -> None:
     """Draw LINES into FOLDER."""
-    import vl_convert
-
-    for name, picture in pictures(read(lines)).items():
-        (folder / name).write_text(vl_convert.vegalite_to_svg(picture) + stamp(lines), encoding="utf-8")
+    draw(pictures(read(lines)), lines, folder)
 
 
 if __name__ == "__main__":
