@@ -9,11 +9,31 @@ from adaptr.algebra.dense import Dense
 from adaptr.algebra.operator import Operator, in_dtype
 from adaptr.contract import View
 from adaptr.contract.view import ALL
+from adaptr.errors import InputError, phrases
 from adaptr.precision import at_least
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
+
+
+def require_places(i: Tensor, count: int, method: str) -> None:
+    """Raises `InputError` for places outside a weight of `count` elements, or that don't increase.
+
+    Not while compiling, nor where looking would hold up a device: an adapter comes from the CPU.
+    """
+    import torch
+
+    if i.device.type != "cpu" or not len(i) or torch.compiler.is_compiling():
+        return
+    if i.dtype != torch.int64 or i[0] < 0 or i[-1] >= count or not bool((i[1:] > i[:-1]).all()):
+        raise InputError(
+            f"`{method}`: the places `i`",
+            verb="are",
+            got="not in order or out of range",
+            want=f"increasing whole numbers below {count}",
+            hint=phrases.AGAIN,
+        )
 
 
 class Sparse(Operator):

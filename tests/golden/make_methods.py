@@ -88,6 +88,22 @@ def hra(t: dict[str, Tensor]) -> Tensor:
     return t["x"] @ (t["W"] @ H).T + t["bias"]
 
 
+def krona(t: dict[str, Tensor]) -> Tensor:
+    """s 2, A (2, 5), B (3, 1)."""
+    D = torch.cat([torch.cat([a * t["B"] for a in row], dim=1) for row in t["A"]])
+    return t["x"] @ (t["W"] + 2.0 * D).T + t["bias"]
+
+
+def krona_b(t: dict[str, Tensor]) -> Tensor:
+    """s 2, A (2, 3), B (3, 2); the layer is square, and is itself the feed-forward."""
+    K = torch.cat([torch.cat([a * t["B"] for a in row], dim=1) for row in t["A"]])
+    return t["x"] @ t["W"].T + t["bias"] + 2.0 * t["x"] @ K
+
+
+def krona_bres(t: dict[str, Tensor]) -> Tensor:
+    return krona_b(t) + t["c"] * t["x"]
+
+
 def shira(t: dict[str, Tensor]) -> Tensor:
     """alpha 0.5."""
     W = t["W"].clone()
@@ -141,6 +157,9 @@ METHODS = {
     "bitfit": (bitfit, {**LAYER, "b": (OUT,)}),
     "houlsby": (houlsby, {**LAYER, **BOTTLENECK}),
     "parallel": (parallel, {**SQUARE, **BOTTLENECK}),
+    "krona": (krona, {**LAYER, "A": (2, 5), "B": (3, 1)}),
+    "krona-b": (krona_b, {**SQUARE, "A": (2, 3), "B": (3, 2)}),
+    "krona-bres": (krona_bres, {**SQUARE, "A": (2, 3), "B": (3, 2), "c": (1,)}),
     "boft": (boft, {"x": (T, 8), "W": (OUT, 8), "bias": (OUT,), "Q": (2, 4, 2, 2), "s": (OUT,)}),
     "hra": (hra, {**LAYER, "U": (IN, R)}),
 }

@@ -19,7 +19,18 @@ from planning.configs import SMALL
 ROWS, LENGTH = 2, 32
 SMALLER: dict[str, dict[str, Any]] = {"houlsby": {"m": 8}, "parallel": {"m": 8}, "mam": {"m": 8}, "oft": {"b": 8}}
 #: Where torch keeps otherwise on the meta device, or by the size of a tensor: shares that are allowed.
-LOOSER = {"oft": 0.12, "boft": 0.07, "hra": 0.06, "vera": 0.06, "lokr": 0.1, "loha": 0.05, "mam": 0.04, "shira": 0.05}
+LOOSER = {
+    "oft": 0.12,
+    "boft": 0.07,
+    "hra": 0.06,
+    "krona-bres": 0.07,
+    "far": 0.05,
+    "vera": 0.06,
+    "lokr": 0.1,
+    "loha": 0.05,
+    "mam": 0.04,
+    "shira": 0.05,
+}
 
 
 def model_of(config: dict[str, Any]) -> Any:

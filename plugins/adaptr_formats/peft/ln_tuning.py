@@ -1,4 +1,4 @@
-"""PEFT's LN_TUNING: method `ln-tuning`. A file has the norms' own values, not what was added to them.
+"""PEFT's LN_TUNING: methods `ln-tuning` and `layernorm`. A file has the norms' own values, not what was added to them.
 
 So it is read as whole parameters, byte for byte and without the base. Differences are written over the base's values,
 which are needed for that: `based` makes whole parameters of them.
@@ -33,7 +33,7 @@ NAMES = {"D": "weight", "b": "bias"}
 
 class LnTuning(PeftType):
     name = "ln-tuning"
-    methods = ("ln-tuning",)
+    methods = ("ln-tuning", "layernorm")
     slots = {"D": WEIGHT, "b": BIAS}
     whole = WEIGHT
 

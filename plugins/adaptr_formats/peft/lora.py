@@ -31,7 +31,7 @@ INVOCATION = "alora_invocation_tokens"
 
 class Lora(PeftType):
     name = "lora"
-    methods = ("lora", "dora", "alora", "stack")
+    methods = ("lora", "dora", "qdora", "alora", "stack")
     slots = SLOTS
     weight = frozenset({"lora_A", "lora_B"})
     others = (*TABLE_SLOTS.values(), "lora_velora_embed")
@@ -88,7 +88,7 @@ class Lora(PeftType):
             common = fields_of.common(alphas)
             made |= {"use_rslora": False, "lora_alpha": common}
             made["alpha_pattern"] = fields_of.patterns(alphas, common)
-        made |= {"use_dora": adapter.method == "dora", "lora_bias": _bias(configs)}
+        made |= {"use_dora": adapter.method in {"dora", "qdora"}, "lora_bias": _bias(configs)}
         # of any other task PEFT looks for no invocation, and the adapter would never work
         invoked = adapter.method == "alora"
         made |= {INVOCATION: _invocation(configs), "task_type": "CAUSAL_LM"} if invoked else {}

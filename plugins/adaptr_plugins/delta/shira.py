@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from adaptr import Delta, Param, Sparse, Target, View
+from adaptr.algebra.sparse import require_places
 from adaptr.contract import Live
-from adaptr.errors import InputError, phrases
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -39,7 +39,7 @@ class SHiRA(Delta[Config]):
     as_stored = True
 
     def delta(self, p: Live, cfg: Config) -> Sparse:
-        _require_places(p["i"], cfg.rows * cfg.cols)
+        require_places(p["i"], cfg.rows * cfg.cols, self.name)
         return Sparse(p["i"], p["v"], (cfg.rows, cfg.cols), cfg.alpha)
 
     def at_target(self, model: nn.Module, target: Target, values: dict[str, Any]) -> dict[str, Any]:
@@ -60,25 +60,6 @@ class SHiRA(Delta[Config]):
             return {"i": torch.empty(made["v"].shape, dtype=torch.int64, device="meta")}
         cfg, n = self.config(target.config), len(made["v"])
         return {"i": {"rand": _random, "wm": _largest, "struct": _structured}[cfg.mask](target, base, cfg, n)}
-
-
-def _require_places(i: Tensor, count: int) -> None:
-    """Raises `InputError` for places outside a weight of `count` elements, or that don't increase.
-
-    Not while compiling, nor where looking would hold up a device: an adapter comes from the CPU.
-    """
-    import torch
-
-    if i.device.type != "cpu" or not len(i) or torch.compiler.is_compiling():
-        return
-    if i.dtype != torch.int64 or i[0] < 0 or i[-1] >= count or not bool((i[1:] > i[:-1]).all()):
-        raise InputError(
-            "`shira`: the places `i`",
-            verb="are",
-            got="not in order or out of range",
-            want=f"increasing whole numbers below {count}",
-            hint=phrases.AGAIN,
-        )
 
 
 def _random(target: Target, base: View, cfg: Config, n: int) -> Tensor:

@@ -1,11 +1,10 @@
-"""The laws, on a method of two phases that selects over all that it trains, and what it promises beside."""
+"""LT-SFT selects over all that it trains, and trains what it selected anew."""
 
 from typing import Any
 
 import torch
 
 import adaptr
-import adaptr.testing
 from adaptr.testing import Driver, assert_close, logits, tiny_llama
 
 IDS = torch.arange(14).reshape(2, 7) + 3
@@ -13,11 +12,6 @@ IDS = torch.arange(14).reshape(2, 7) + 3
 
 def loss(output: Any, batch: Any) -> torch.Tensor:
     return logits(output).log_softmax(-1)[..., 0].mean().neg()
-
-
-class TestLTSFT(adaptr.testing.Laws):
-    method = "lt-sft"
-    config = {"share": 0.02}
 
 
 def test_the_share_that_moved_most_is_chosen_of_all_and_trained_from_the_start() -> None:
