@@ -24,7 +24,9 @@ METHODS = [
     if "linear" in plugins.method(name).kinds
 ]
 #: Those whose tensors are of all rows together.
-UNCUT = ("bd-lora", "lokr", "shira", "tied-lora", "vera")
+UNCUT = frozenset({
+    "bd-lora", "diff-pruning", "far", "fish-mask", "krona", "lokr", "lt-sft", "shira", "tied-lora", "vera",
+})  # fmt: skip
 #: What a module is called in diffusers, how many times the model's width it has of rows, its name in published files.
 NORM_OUT = ("norm_out.linear", 2, "final_layer.adaLN_modulation.1")
 LAST = ("transformer_blocks.0.norm1_context.linear", 2, "joint_blocks.0.context_block.adaLN_modulation.1")
