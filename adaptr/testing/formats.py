@@ -107,7 +107,8 @@ class FormatLaws:
         model = self.model()
         for adapter, out in self.written(model, tmp_path):
             back = self.form.read(out, model)
-            assert back.method == adapter.method
+            # a form of a method, as QDoRA is one of DoRA, comes back as that where the format does not tell them apart
+            assert isinstance(plugins.method(adapter.method), type(plugins.method(back.method)))
             assert set(back.targets) == set(adapter.targets)
             for key, tensor in adapter.tensors.items():
                 assert bits_equal(back.tensors[key], tensor), key

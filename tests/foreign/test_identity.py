@@ -23,7 +23,7 @@ CONFIG: dict[str, dict[str, Any]] = {
 #: A LoRA beside trained tokens, as PEFT's `trainable_token_indices` has it, under the names that reading gives.
 STACKED = {"lora": "lora", "tokens": "trainable-tokens"}
 #: What is written from the values of a base.
-BASED = {"ln-tuning"}
+BASED = {"ln-tuning", "layernorm"}
 REAL = Path(__file__).resolve().parents[2].parent / "shared" / "real"
 
 
