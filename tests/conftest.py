@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -40,3 +41,17 @@ def _interrupts() -> Iterator[None]:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _imported_is_kept() -> None:
+    """What is imported stays: the collector does not go through the objects of torch and transformers each time, which
+    took half a second of a training in transformers' trainer.
+    """
+    if len(sys.modules) > _seen[-1] + 50:
+        _seen.append(len(sys.modules))
+        gc.collect()
+        gc.freeze()
+
+
+_seen = [0]
