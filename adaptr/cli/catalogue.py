@@ -24,6 +24,8 @@ SEVEN = {
     "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 32, "vocab_size": 32000,
     "tie_word_embeddings": False,
 }  # fmt: skip
+#: How the paragraph of a method's docstring begins that says what it is good for, what it costs and where it fails.
+CHOOSE = "Choose it"
 #: How a tensor starts that does not train.
 FIXED = "fixed"
 
@@ -32,7 +34,8 @@ FIXED = "fixed"
 class Card:
     """A method as its file describes it.
 
-    `formula`, `source`, `arxiv`: from the first paragraph of the docstring; `notes`: the rest. `params`: name to axes
+    `formula`, `source`, `arxiv`: from the first paragraph of the docstring; `choose`: the one that begins so, when to
+    take it and when not; `notes`: the rest. `params`: name to axes
     and start. `config`: field to type and default. `parts`: of a composite, part name to method. `refusal`: why it
     can't be merged, "" if it can. `inverse`: whether what is merged can be taken out again by computing; `delta`: what
     it adds is known without the base; `row`: whether it can be one row of a batch of many adapters; `share`: what it
@@ -47,6 +50,7 @@ class Card:
     source: str
     arxiv: str
     notes: str
+    choose: str
     params: Mapping[str, Mapping[str, str]]
     config: Mapping[str, Mapping[str, Any]]
     targets: tuple[str, ...]
@@ -77,9 +81,10 @@ class Card:
 def card(name: str) -> Card:
     """The card of one method. Raises `UnknownMethod`, with near names."""
     method = plugins.method(name)
-    first, _, notes = _documentation(method).partition("\n\n")
+    first, *parts = _documentation(method).split("\n\n")
+    rest = [" ".join(part.split()) for part in parts]
     title, formula, source, arxiv = first_line(first)
-    parts = _parts(method)
+    made_of = _parts(method)
     return Card(
         name=name,
         family=method.family,
@@ -88,14 +93,15 @@ def card(name: str) -> Card:
         formula=formula,
         source=source,
         arxiv=arxiv,
-        notes=" ".join(notes.split()),
+        notes=" ".join(part for part in rest if not part.startswith(CHOOSE)),
+        choose=" ".join(part for part in rest if part.startswith(CHOOSE)),
         params={key: _param(p) for key, p in method.params.items()},
         config=_fields(method),
         targets=method.targets,
         kinds=tuple(sorted(method.kinds)),
-        parts=parts,
+        parts=made_of,
         identity=method.can.identity,
-        refusal=_refusal(method, parts),
+        refusal=_refusal(method, made_of),
         possible=method.possible,
         inverse=method.can.merge and method.can.inverse,
         delta=method.can.delta,

@@ -48,6 +48,8 @@ def described(c: catalogue.Card) -> str:
     parts = [f"## {c.name}\n", f"{c.title}: {c.formula}. {c.source}.\n"]
     if c.notes:
         parts.append(f"{c.notes}\n")
+    if c.choose:
+        parts.append(f"{c.choose}\n")
     facts = [
         ("family", c.family),
         ("goes to", ", ".join(f"`{t}`" for t in c.targets) or "what its parts go to"),

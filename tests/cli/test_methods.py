@@ -8,8 +8,9 @@ from adaptr import plugins
 from adaptr.cli import catalogue
 
 KEYS = {
-    "name", "family", "version", "title", "formula", "source", "arxiv", "notes", "params", "config", "targets", "kinds",
-    "parts", "identity", "refusal", "possible", "mergeable", "inverse", "delta", "row", "share", "peft",
+    "name", "family", "version", "title", "formula", "source", "arxiv", "notes", "choose", "params", "config",
+    "targets", "kinds", "parts", "identity", "refusal", "possible", "mergeable", "inverse", "delta", "row", "share",
+    "peft",
 }  # fmt: skip
 
 
@@ -36,6 +37,13 @@ def test_one_method_in_words(adaptr: Callable) -> None:
     text = adaptr("methods", "houlsby").out
     for word in ("insert", "1902.00751", "D", "no: it applies a non-linear function", "ffn_out"):
         assert word in text, text
+
+
+def test_when_to_choose_a_method_is_told_apart_from_what_it_is(adaptr: Callable) -> None:
+    card = catalogue.card("boft")
+    assert card.choose.startswith("Choose it, as OFT, where the angles between neurons should stay")
+    assert "Choose it" not in card.notes
+    assert card.choose in " ".join(adaptr("methods", "boft").out.split())
 
 
 def test_what_a_method_without_a_weight_says() -> None:

@@ -37,7 +37,8 @@ def command(output: Output, name: str | None, mergeable: bool, family: str | Non
     """The table says what each method trains, what share of a Llama of 7B that is when nothing else is said, and
     whether it can be merged into the base's weights, and taken out again by computing; whether what it adds is a delta
     known without the base; whether it can be one row of a batch of many adapters; and PEFT's type of it. With NAME: its
-    tensors, configuration fields with their defaults, where it goes when nothing is said, and how it is trained.
+    tensors, configuration fields with their defaults, where it goes when nothing is said, how it is trained, when
+    to choose it and when not.
     """
     from adaptr.cli import catalogue
 
@@ -86,6 +87,7 @@ def _described(card: Card) -> Iterator[show.Block]:
             "PEFT": card.peft,
             "fresh": "leaves the model as it is" if card.identity else "changes the model",
             "notes": card.notes,
+            "when": card.choose,
         }
     )
     params = [(name, p["axes"], p["init"], p["when"] and f"`{p['when']}`") for name, p in card.params.items()]

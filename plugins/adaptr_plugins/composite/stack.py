@@ -4,6 +4,10 @@ arXiv:2005.00052.
 Made of adapters of any methods by `adaptr.stack(model, {name: adapter})`, and saved as one file with all of them. A
 weight is a number, a list of numbers from the first layer to the last, or either by pattern of the path. The identity
 only if all its adapters are.
+
+Choose it to use adapters of different purposes at once, such as a language below a task, exactly and in an order.
+Nothing is learnt and nothing resolved between them: where they were trained for the same layers and disagree, `adaptr
+compose` has strategies.
 """
 
 from __future__ import annotations

@@ -5,6 +5,10 @@ of E, a row of A) is updated, and every `interval` steps those with the smallest
 until `target_r` a target is left on average; in the last `tfinal` of all `steps` the choice is fixed. The scale keeps
 the rank n that training began with (`begun`), whatever is pruned. Orthogonality of B and A is asked for by a penalty.
 A pruned adapter is plain LoRA of the rank that is left.
+
+Choose it where one budget of ranks should find the layers that need it, in a long training whose number of steps is
+known. It costs more than LoRA in each step, begins at a higher rank than it ends with, and in a short training has no
+time to prune: plain LoRA does as well there.
 """
 
 from __future__ import annotations

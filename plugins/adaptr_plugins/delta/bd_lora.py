@@ -4,6 +4,10 @@ So that machines which share a model by columns, or by rows, each compute their 
 factor has the blocks; `auto` gives outputs of attention and of the feed-forward, which are split by their inputs, an A
 in blocks and all others a B. A is stored as (r, in / blocks), B as (out, r / blocks): block i is the i-th of the rows.
 A begins √6 as wide as LoRA's, as in PEFT.
+
+Choose it where the model is served in parts by several machines that should not talk for the adapter's sake. Blocks see
+only their part of the input, so that at the same rank it learns less than LoRA, and on one machine there is no reason
+for it.
 """
 
 from __future__ import annotations

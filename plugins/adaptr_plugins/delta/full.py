@@ -2,6 +2,10 @@
 
 Subtracted, negated and added as any other delta, of matrices and of norms; stored in the dtype of the subtraction, fp32
 unless cast.
+
+Choose it where much has to be learnt that no low rank holds, and there is memory for gradients and optimiser states of
+the whole weight. It wants a tenth of LoRA's rate or less, its file is as large as the layers, and of few records it
+learns them by heart.
 """
 
 from __future__ import annotations

@@ -4,6 +4,10 @@ arXiv:2412.06071.
 What the weight hardly does is taken out of it as noise, so that a fresh adapter is not the identity: it leaves the
 truncated weight. B0 and A0 are stored, and what it does is right on the base as it was. g begins normal, B at zero. In
 training β Σ g² + γ (‖BᵀB - I‖ + ‖AAᵀ - I‖), of each target, is added to the loss.
+
+Choose it where the smallest directions of the weight are taken for noise and should make room. It changes the base
+before the first step, which is harm where that was no noise, stores what it takes away, and has two weights of
+penalties to choose.
 """
 
 from __future__ import annotations

@@ -3,6 +3,10 @@
 The Hadamard product of two rank-r matrices has a rank of up to r². Convolutions are flattened to (out, in*k), or with
 `tucker` each factor is a core t (r, r, *k) between w_a (out, r) and d (r, in), the paper's proposition 3. Fresh, w2_b
 (or d2) is zero and the rest He-uniform, as the paper has it.
+
+Choose it for a change of high rank in as few numbers as a LoRA of low rank has, as is usual with image models. The
+change is formed whole in every step, so that it is slower than LoRA, and with r below 4 its rank is no higher than
+LoRA's at the same size.
 """
 
 from __future__ import annotations

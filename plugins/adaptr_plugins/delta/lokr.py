@@ -4,6 +4,10 @@ w1 is (a, c) and w2 (b, d, *k), with out = a b and in = c d. w2 is w2_a w2_b whe
 or with `tucker` a core t2 (r, r, *k) between w2_a (b, r) and d2 (r, d); w1 is w1_a w1_b with `decompose_both`, by the
 same rule. The sizes are stored and never derived from `factor` again: rules for that differ between tools. Fresh, w1
 (or w1_a) is zero.
+
+Choose it where the file must be very small and the rank must not: for image models, and for many adapters of one base.
+It repeats one small pattern over the whole weight; what is no such pattern it learns slowly, and it wants a higher rate
+than LoRA.
 """
 
 from __future__ import annotations

@@ -4,6 +4,9 @@ Only B learns, so that of a layer's input nothing but A x, of r numbers a token,
 With `corrected` the gradient of B is multiplied by (A Aᵀ)⁻¹ / s², so that what a step does to the weight is nearest to
 what full training would do: the paper's second version, and PEFT's optimiser of that name, which does it behind the
 clipping of gradients and not before.
+
+Choose it where the memory of activations is what keeps a LoRA from fitting: a layer's input is not kept. Half of the
+factors is random for good, so that it wants a higher rank or more steps for the same loss.
 """
 
 from __future__ import annotations

@@ -2,6 +2,10 @@
 
 A alone learns, from zero: what the weight hardly does is where it is changed. B is stored, as decompositions are other
 on other machines.
+
+Choose it where the base should be disturbed least: only what it hardly writes to is written to. The half that it learns
+begins at zero beside a fixed one, so that it wants a higher rate or rank than LoRA, and a decomposition of every layer
+to begin with.
 """
 
 from __future__ import annotations

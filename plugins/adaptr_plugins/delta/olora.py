@@ -3,6 +3,9 @@
 B begins orthonormal, and A with the magnitude. The decomposition is the one whose R has a positive diagonal; it is
 driven by the first columns of W, and not by its principal directions. What the authors recommend for `alpha` is not
 confirmed; here it is r unless it is said. Where it begins is stored, as PiSSA's is.
+
+Choose it, as PiSSA, for a faster beginning than LoRA's, with a cheaper decomposition. Its directions are those of the
+first columns of the weight and not its principal ones, its file has twice the rank, and it wants a careful rate.
 """
 
 from __future__ import annotations

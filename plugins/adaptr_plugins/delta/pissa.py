@@ -5,6 +5,10 @@ What learns are the principal directions of the weight, and not a change beside 
 unless `alpha` is said; the singular values are shared evenly by both factors, divided by s. `rounds`: of subspace
 iteration instead of the exact decomposition, for large layers (4 is usual). Where it begins is stored, so that it is
 right on the base itself, as a LoRA of rank 2 r.
+
+Choose it where LoRA begins too slowly: it trains the weight's principal directions from the first step on. Its file has
+twice the rank, as where it begins must be stored, and a rate that suits LoRA may be too high, as it changes what the
+base relies on most.
 """
 
 from __future__ import annotations

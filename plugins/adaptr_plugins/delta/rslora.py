@@ -1,6 +1,9 @@
 """rsLoRA: W' = W + alpha / √r B A.  Kalajdzievski 2023, arXiv:2312.03732.
 
 LoRA with a scale that does not make larger ranks learn less. The same tensors are a LoRA of alpha √r.
+
+Choose it for LoRA with ranks of 32 and more, which by LoRA's own scale learn less the larger they are. The same alpha
+is a much larger change than LoRA's: lower alpha or the rate, else training overshoots.
 """
 
 from __future__ import annotations

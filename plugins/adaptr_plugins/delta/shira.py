@@ -4,6 +4,9 @@ arXiv:2406.13175.
 As many values are trained as a LoRA of rank `r` has, r (out + in), or `n`. Their places are chosen before training and
 stored: at random (`rand`, by a generator whose stream never changes), where |W| is largest (`wm`), or whole rows and
 the diagonal (`struct`). alpha is 1 in training and free afterwards.
+
+Choose it where adapters are switched often or laid over one another: few places of the weight change, and those of two
+adapters hardly meet. In training the gradient of the whole weight is made at each layer, which is slower than LoRA's.
 """
 
 from __future__ import annotations

@@ -5,6 +5,9 @@ Layers have u (r) and v (out) of their own. Layers of one name, such as `q_proj`
 is that of a joined q, k and v), and all have as many columns of A as they are wide. `learn_a`, `learn_b`: whether A and
 B learn, or stay as they were drawn; `u`, `v`: whether these are there, and not ones. All four are the paper's TL6,
 without u and v it is TL5; what its other numbers stand for is not confirmed. Where B stays random, v begins at zero.
+
+Choose it where LoRA's file is too large and VeRA too weak: the factors are learnt, once for all layers. What layers
+need differently has two vectors each; on bases whose layers differ much it falls behind LoRA.
 """
 
 from __future__ import annotations

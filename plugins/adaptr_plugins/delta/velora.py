@@ -4,6 +4,9 @@ arXiv:2405.17991.
 The input is cut into `groups`, of which their projections on one unit vector e are kept for the gradient of A: x ~ `c`
 (xᵍ·e) e. That of everything else is exact. e: the normalised mean of the groups of each batch (`batch_average`), of the
 first one (`batch_average_once`), or `random`; it is stored, and no part of what the adapter does.
+
+Choose it where activations take the memory and a rough gradient of A is good enough: of each group of an input one
+number is kept. Where `lora-fa` is enough it is simpler and its gradients are exact.
 """
 
 from __future__ import annotations

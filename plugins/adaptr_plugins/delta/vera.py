@@ -5,6 +5,9 @@ A is (r, in_max) and B (out_max, r) for the largest layer; smaller ones take A[:
 He-uniform, drawn again from `seed` whenever they are needed, by a generator whose stream never changes, and checked
 against `sha256`; only d and b are stored. Files of other tools bring their own (`stored`). Fresh, b is zero and d is
 `d_initial`.
+
+Choose it where very many adapters of one base are stored: two vectors a layer. It wants a rate ten times LoRA's or more
+and a rank of hundreds, so that it is slower than LoRA before it is merged, and short trainings bring it less far.
 """
 
 from __future__ import annotations

@@ -3,6 +3,10 @@ most.  Ostapenko et al. 2024, arXiv:2405.11157.
 
 Nothing is trained: v_i is the top right singular vector of the expert's delta at that layer. Never the identity: the
 weights of the chosen experts sum to 1.
+
+Choose it to use experts that are there together without training anything or any data: each token goes to those that
+stretch it most. All experts stay attached, and where they do not differ in what they stretch, its choice is arbitrary:
+`lora-soups` or `xlora` learn it.
 """
 
 from __future__ import annotations

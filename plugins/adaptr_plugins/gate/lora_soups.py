@@ -3,6 +3,10 @@ arXiv:2410.13025.
 
 What is learnt is a plain delta: merge it, or `adaptr convert --method lora` makes one LoRA of it, exactly. Not the
 identity when fresh: each of n experts has the weight 1 / n.
+
+Choose it for a task that needs two or three skills that adapters have already, with a few records of that task: it
+learns one number for each and merges. Its mixture is the same for every token; where inputs need different experts take
+`xlora`.
 """
 
 from __future__ import annotations

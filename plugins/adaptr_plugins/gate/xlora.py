@@ -4,6 +4,9 @@ Buehler 2024, arXiv:2402.07148.
 h is the last hidden state of a pass of the base alone, g a classifier of `depth` linear layers of width `size`. With
 `layerwise` each layer has weights of its own. `top_k`: all but the largest are 0, renormalised with `softmax_topk`.
 `probe`: the experts' weight in the pass of the base. Never the identity: a fresh gate weighs its experts about alike.
+
+Choose it where different inputs need different experts and there are records to learn the choice from. Every token
+costs a forward before the real one and all experts that are weighed; it can't be merged.
 """
 
 from __future__ import annotations

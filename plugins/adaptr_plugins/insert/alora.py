@@ -4,6 +4,10 @@
 What comes before is the base's, keys and values too, so that a cache that the base has filled can be gone on with: give
 the tokens behind it in one call, the whole invocation among them. `invocation`: its ids. A text without it is left as
 it is, and what is generated invokes nothing that goes on already. `s`, `rslora` and `bias` are LoRA's.
+
+Choose it for short jobs behind a long text that is in the cache already, such as a check, a rewrite, a verdict: what
+comes before the invocation is the base's, and need not be computed again. It can't be merged, and without such a cache
+LoRA gives the same.
 """
 
 from __future__ import annotations

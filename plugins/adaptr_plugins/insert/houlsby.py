@@ -3,6 +3,9 @@ arXiv:1902.00751.
 
 Weights start as a truncated normal of 1e-2, as the paper says (its code uses 1e-3): near the identity, not exactly.
 With `init="zero_up"` a fresh adapter is exactly the identity.
+
+Choose it for encoders with many small tasks, where layers between are no trouble: the oldest and best tried of the
+bottlenecks. It can't be merged, so that every token pays for two of them a block for good.
 """
 
 from __future__ import annotations

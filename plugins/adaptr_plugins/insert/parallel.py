@@ -2,6 +2,9 @@
 2021, arXiv:2110.04366.
 
 U starts at zero, so a fresh adapter is exactly the identity.
+
+Choose it to change the feed-forwards where nothing need be merged: it is LoRA with a bend in the middle, beside the
+whole block, and in the paper that was the best place for a larger budget. Every token pays for it for good.
 """
 
 from __future__ import annotations

@@ -4,6 +4,9 @@ K and V (h, tokens, d) are trained flat, without the reparametrisation, and are 
 `position_offset` says how they were trained: `none` (text at positions 0, 1, ...) or `shift` (through the cache, text
 from position `tokens` on); both are applied as what they are. Not the identity when fresh: columns that are attended to
 change what is attended.
+
+Choose it to steer generation with the weights untouched, with thousands of records and time: it learns slowly, wants a
+high rate, and gains little on small models. Its rows take places in the attention of every layer; it can't be merged.
 """
 
 from __future__ import annotations

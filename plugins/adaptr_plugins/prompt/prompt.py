@@ -4,6 +4,10 @@ arXiv:2104.08691.
 P starts as the embeddings of tokens drawn without replacement: the paper's uniform in +-0.5 fits T5's scale only. In
 encoder-decoder models P goes to the encoder. Some files hold `submodules` times the rows; the first `tokens` count.
 Not the identity when fresh: tokens in front are read.
+
+Choose it where an adapter must be a few rows in front of the text, on a base of billions: there it comes near to full
+fine-tuning in the paper. On small models it stays far behind LoRA, it learns slowly at low rates, and takes places of
+the context.
 """
 
 from __future__ import annotations

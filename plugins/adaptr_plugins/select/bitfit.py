@@ -1,6 +1,10 @@
 """BitFit: b' = b + db for the biases alone.  Ben Zaken et al. 2021, arXiv:2106.10199.
 
 Stored as differences, which add; a module without a bias is not a target.
+
+Choose it for encoders with biases and few records: nothing is added, it merges, and a thousandth of the numbers comes
+near to full fine-tuning of BERT in the paper. Most decoders of today have no biases, and there it has nothing to
+change.
 """
 
 from __future__ import annotations

@@ -3,6 +3,9 @@ arXiv:2104.08771.
 
 Query, key, value and output; with `norm` the norm before or behind them too. The paper trains the embeddings of a new
 language beside them, which `also` names. A model without such an attention is refused.
+
+Choose it for a new language or a new kind of input of an encoder-decoder: what connects the two changes, both keep what
+they know. There is nothing to choose elsewhere, and it stores these layers whole.
 """
 
 from __future__ import annotations

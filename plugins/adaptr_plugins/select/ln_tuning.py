@@ -1,6 +1,9 @@
 """LN-Tuning: γ' = γ + D, β' = β + b, of every norm.  Qi et al. 2022, arXiv:2211.08682.
 
 Stored as differences, which add; a norm that scales by 1 + γ has the same ones. Where a norm has no bias there is none.
+
+Choose it where `layernorm` is meant with all norms, or as a companion that costs nothing beside another method. Alone
+it can't teach facts or skills that the base has not.
 """
 
 from __future__ import annotations

@@ -3,6 +3,9 @@ arXiv:1911.03090.
 
 All matrices, norms and biases of the blocks, those of the decoder where there are two stacks. Head and last norm are
 named by `also`. Blocks are counted in the order of the model, not by the spelling of their names.
+
+Choose it where steps must be cheap: nothing below the last n blocks is differentiated. The lower blocks' features stay
+as they are, which is too little for inputs unlike the base's, and n blocks are stored whole.
 """
 
 from __future__ import annotations

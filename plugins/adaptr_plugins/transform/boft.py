@@ -4,6 +4,9 @@ arXiv:2311.06243.
 S = (Q - Qᵀ) / 2 of what is stored. Factor i mixes within 2ⁱ⁻¹ b features: Pᵢ puts together chunks of b/2 that lie so
 far apart. The first mixes neighbours, as OFT does. A strength w takes w Q and 1 + w (s - 1): a rotation at any.
 PEFT without its CUDA extension, as on a CPU, computes with m = 1 whatever is asked; its dropout of blocks is not here.
+
+Choose it, as OFT, where the angles between neurons should stay, and with fewer numbers: several factors mix distant
+features with small blocks. Each factor is a pass over the whole input, which makes it the slower of the two.
 """
 
 from __future__ import annotations

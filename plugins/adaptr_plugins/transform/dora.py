@@ -2,6 +2,9 @@
 
 m starts as ‖W‖, so a fresh adapter is the identity. The norm is taken out of the gradient, as in the paper's section
 4.3. It is computed on the factors, never from a dense W + s B A, in fp32 or better, and kept while no gradient flows.
+
+Choose it where LoRA of a low rank is nearly enough: at the same rank it comes nearer to full fine-tuning in the paper,
+at few numbers more. A step takes longer and more memory than LoRA's, and composing it needs the base.
 """
 
 from __future__ import annotations

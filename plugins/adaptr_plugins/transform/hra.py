@@ -4,6 +4,9 @@ H is I - U K⁻¹ Uᵀ with K = I/2 + striu(UᵀU), so that no matrix of the lay
 Fresh, neighbours in U are equal and undo each other, so r is even. `gs` makes the columns of U orthonormal, K = I/2,
 which is not the identity fresh. `orthogonal` is λ of the penalty λ Σ ‖I - UᵀU‖² of the columns at length 1 ([M]). A
 strength w is (1 - w) W + w W H. A column of zeros reflects nothing.
+
+Choose it where a change should keep lengths and angles as OFT does, at a chosen number of reflections that may meet all
+features. It wants an even rank, and what it adds is known only beside the base, so that composing needs that.
 """
 
 from __future__ import annotations

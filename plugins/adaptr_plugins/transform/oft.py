@@ -5,6 +5,10 @@ takes R = I + 2Q + 2Q² + ... + Qⁿ⁻¹ instead of the inverse, which is nearl
 `share`: one block for all. Strength scales Q, so every strength is a rotation. b is made a divisor of the layer's
 width: the largest up to b, or the next above it where only 1 is below and that is not nearer, as in PEFT. R is computed
 in fp32 or better.
+
+Choose it where what the base knows must stay, as the subjects and styles of image models: features are turned, and no
+length or angle between neurons changes. A solve in every step makes it slower than LoRA, and it can't make a feature
+louder.
 """
 
 from __future__ import annotations

@@ -3,6 +3,9 @@
 A row is replaced and not added to: what stood there before, which may be random where tokens were added to the
 vocabulary, does not count. At a strength w it is (1 - w) E[t] + w v_t. `tokens` are ids of the vocabulary; at a layer
 that is no look-up table, such as an untied head, they are its outputs.
+
+Choose it where tokens were added to the vocabulary, or a few are to get a new meaning, most often beside LoRA. Nothing
+but these rows learns: alone it can't change how other words are read.
 """
 
 from __future__ import annotations
