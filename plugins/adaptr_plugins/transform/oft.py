@@ -129,9 +129,13 @@ def rotation(Q: Tensor, cfg: Config) -> Tensor:
 
 
 def blockwise(x: Tensor, R: Tensor) -> Tensor:
-    """x (..., width) times the block-diagonal R (blocks, b, b), or one block for all."""
-    parts = x.reshape(*x.shape[:-1], -1, R.shape[-1])
-    return (parts.unsqueeze(-2) @ R).squeeze(-2).reshape(x.shape)
+    """x (..., width) times the block-diagonal R (blocks, b, b), or one block for all.
+
+    A product of matrices for each block: of vectors for each row, R would be copied as often as there are rows.
+    """
+    b = R.shape[-1]
+    parts = x.reshape(-1, x.shape[-1] // b, b).transpose(0, 1)
+    return (parts @ R).transpose(0, 1).reshape(x.shape)
 
 
 def turned(W: Tensor, R: Tensor) -> Tensor:
