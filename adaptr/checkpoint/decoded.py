@@ -69,6 +69,18 @@ class Held(_Bytes):
         return self._raw[start:stop]
 
 
+class Blank(_Bytes):
+    """One that is not there yet: zeros, which take no memory until they are asked for."""
+
+    def __init__(self, entry: Entry) -> None:
+        self.entry = entry
+
+    def bytes(self, start: int, stop: int) -> Tensor:
+        import torch
+
+        return torch.zeros(stop - start, dtype=torch.uint8)
+
+
 class Decoded(Rows):
     """Rows of a packed weight, decoded on demand. Experts of a stack may be counted one below the other."""
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from adaptr import packings
 from adaptr.adapter import Target
+from adaptr.checkpoint.laid import Laid
 from adaptr.checkpoint.stored import Shard, Stored
 from adaptr.errors import CheckpointError, Unsupported, shown
 from adaptr.format.header import Entry
@@ -91,8 +92,11 @@ def described(
 
 
 def require_upright(stored: Stored, target: Target) -> None:
-    """Raises `Unsupported` for a packed weight of a layer that has it as (in, out): some libraries turn it."""
-    if isinstance(stored, Packed) and target.transposed and not target.stacked:
+    """Raises `Unsupported` for a packed weight of a layer that has it as (in, out): some libraries turn it. What lies
+    in a GGUF file is decoded as the model has it.
+    """
+    unsure = isinstance(stored, Packed) and not isinstance(stored.codec, Laid)
+    if unsure and target.transposed and not target.stacked:
         raise Unsupported(
             f"`{stored.name}` lies packed, and whether as (in, out) or turned is not certain",
             hint="use the unquantised base",

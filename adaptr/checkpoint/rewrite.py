@@ -49,10 +49,11 @@ class Slot:
 
 @dataclass(frozen=True)
 class Layout:
-    """The header of an output shard, as bytes and as what they say."""
+    """The header of an output shard, as bytes and as what they say. `behind`: zeros after the last tensor."""
 
     raw: bytes
     entries: Mapping[str, Entry]
+    behind: int = 0
 
     @property
     def data(self) -> int:
@@ -60,7 +61,7 @@ class Layout:
 
     @property
     def end(self) -> int:
-        return self.data + max((entry.stop for entry in self.entries.values()), default=0)
+        return self.data + max((entry.stop for entry in self.entries.values()), default=0) + self.behind
 
 
 def layout(

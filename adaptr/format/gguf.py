@@ -47,12 +47,15 @@ Value: TypeAlias = bool | int | float | str | tuple[bool | int | float | str, ..
 @dataclass(frozen=True, slots=True)
 class GgufHeader:
     """`metadata`: values by name; of an array of more than `KEPT` how many there are, in words. `entries`: with ggml's
-    types as dtypes and row-major shapes, the outputs of a layer first. `data`: where the tensors begin.
+    types as dtypes and row-major shapes, the outputs of a layer first. `data`: where the tensors begin. `places`: where
+    the header says of each of which type it is and where it lies. `alignment`: of what tensors begin at multiples.
     """
 
     metadata: Mapping[str, Value]
     entries: Mapping[str, Entry]
     data: int
+    places: Mapping[str, int]
+    alignment: int
 
     def text(self, name: str) -> str:
         """The text under a name, "" for none. Raises `MetadataInvalid` for anything else."""
@@ -96,13 +99,26 @@ def read(file: BinaryIO, size: int) -> GgufHeader:
     metadata: dict[str, Value] = {}
     for _ in range(values):
         _put(metadata, cursor.name(), cursor)
-    found = _entries(cursor, tensors)
+    found, places = _entries(cursor, tensors)
     alignment = metadata.get(ALIGNMENT, ALIGNED)
     if type(alignment) is not int or not 0 < alignment <= 1 << 20 or alignment & (alignment - 1):
         raise e.MetadataInvalid(f"`{ALIGNMENT}`", got=shown(repr(alignment)), want="a power of 2")
     data = cursor.at + -cursor.at % alignment
     _require_inside(found, alignment, max(size - data, 0))
-    return GgufHeader(metadata, found, data)
+    return GgufHeader(metadata, found, data, places, alignment)
+
+
+def retyped(header: GgufHeader, raw: bytes, types: Mapping[str, str]) -> tuple[bytes, Mapping[str, Entry]]:
+    """(the bytes of a header, what they say of tensors) where some tensors are of other `types` than in `header`, whose
+    bytes are `raw`. Tensors keep their order and have no more between them than they must.
+    """
+    made, entries, at = bytearray(raw), dict[str, Entry](), 0
+    for name, old in sorted(header.entries.items(), key=lambda item: (item[1].start, item[1].stop)):
+        code = CODES[types.get(name, old.dtype)]
+        entries[name] = _entry(name, old.shape, code, at)
+        struct.pack_into("<IQ", made, header.places[name], code, at)
+        at = entries[name].stop + -entries[name].stop % header.alignment
+    return bytes(made), entries
 
 
 def _require_version(version: int) -> None:
@@ -178,18 +194,19 @@ def _put(metadata: dict[str, Value], name: str, cursor: _Cursor) -> None:
     metadata[name] = cursor.array(name) if kind == ARRAY else cursor.value(kind, name)
 
 
-def _entries(cursor: _Cursor, count: int) -> dict[str, Entry]:
-    found: dict[str, Entry] = {}
+def _entries(cursor: _Cursor, count: int) -> tuple[dict[str, Entry], dict[str, int]]:
+    found, places = dict[str, Entry](), dict[str, int]()
     for _ in range(count):
         name, axes = cursor.name(), cursor.number("I")
         if axes > MAX_DIMS:
             raise e.ShapeInvalid(f"`{shown(name)}`", verb="has", got=f"{axes} axes", want=f"at most {MAX_DIMS}")
         shape = tuple(reversed([cursor.number("Q") for _ in range(axes)]))
+        places[name] = cursor.at
         kind, start = cursor.number("I"), cursor.number("Q")
         if name in found:
             raise e.KeyDuplicate(f"`{shown(name)}` is there twice")
         found[name] = _entry(name, shape, kind, start)
-    return found
+    return found, places
 
 
 def _entry(name: str, shape: tuple[int, ...], kind: int, start: int) -> Entry:

@@ -20,8 +20,8 @@ from adaptr.checkpoint.reading import reading
 from adaptr.checkpoint.stored import Stored
 from adaptr.contract import View
 from adaptr.format import write
-from adaptr.merging import receipt
-from adaptr.merging.packed import Fate
+from adaptr.merging import placing, receipt
+from adaptr.merging.fate import Fate
 from adaptr.merging.unpacked import Compensated, changed
 from adaptr.results.assemble import assemble
 
@@ -36,7 +36,7 @@ def compensate(
     folder: Path, todo: Plan, fates: Mapping[str, Fate], rank: int, named: Sequence[Mapping[str, Any]]
 ) -> Compensated:
     """Write the adapter of a merged checkpoint in `folder`, whose parents are `named` as the receipt has them."""
-    made = open_checkpoint(folder).tensors
+    made = open_checkpoint(placing.made_in(folder)).tensors
     jobs = [(change, span, made[name]) for name, (change, _) in changed(todo).items() for span in change.spans]
     found = workers.run(lambda job: _lost(*job, rank), jobs)
     operators = {jobs[number][1].target.path: found[number][0] for number in range(len(jobs))}

@@ -20,8 +20,9 @@ from adaptr.checkpoint.stream import Rows, copy_range, write_all
 from adaptr.files.meter import Meter
 from adaptr.format.io import raw_bytes, torch_dtype
 from adaptr.merging import receipt
+from adaptr.merging.fate import Fate
 from adaptr.merging.measured import SAMPLE, Measured, require_finite
-from adaptr.merging.packed import Fate, Filled, Packing
+from adaptr.merging.packed import Filled, Packing, stays
 from adaptr.merging.remainder import Remainder, plus
 
 if TYPE_CHECKING:
@@ -58,8 +59,9 @@ class Filling:
 
     def _one(self, slot: Slot) -> Filled:
         change = self._owners[slot.name]
-        if change.packed is not None and change.what == "weight":
-            return self._packing.fill({slot.name: slot}, change, self.again)
+        again = stays(change, self.again)
+        if again or (change.packed is not None and change.what == "weight"):
+            return self._packing.fill({slot.name: slot}, change, again)
         ways = {"weight": self._weight, "bias": self._bias, "replaced": self._replaced, "copy": self._copy}
         note, measured = ways[change.what](slot, change)
         if change.packed is not None:
@@ -195,7 +197,7 @@ class _Span:
 
 def slot_of(change: Change, again: bool) -> str:
     """The stored tensor that a change writes. `again`: weights that lay packed are packed again."""
-    return change.packed.main.name if again and change.packed is not None and change.what == "weight" else change.name
+    return change.packed.main.name if change.packed is not None and stays(change, again) else change.name
 
 
 def _note(change: Change) -> Note:

@@ -24,9 +24,9 @@ from adaptr.checkpoint.rewrite import Layout, NewTensor, copy_side_files, new_in
 from adaptr.checkpoint.side_files import CONFIG
 from adaptr.checkpoint.stored import Shard
 from adaptr.checkpoint.stream import digest_of
-from adaptr.errors import NothingChanged, Unsupported, UsageError
+from adaptr.errors import NothingChanged, UsageError
 from adaptr.files.meter import Meter, Progress
-from adaptr.merging import compensation, lineage, placing, receipt, unpacked
+from adaptr.merging import compensation, into_gguf, lineage, placing, receipt, unpacked
 from adaptr.merging.configuration import configured
 from adaptr.merging.filling import Filling, slot_of
 from adaptr.merging.measured import Measured
@@ -86,7 +86,8 @@ def merge(
 ) -> MergeReport:
     """Write the checkpoint `base` with `adapters` merged in to the folder `out`, which appears whole or not at all.
 
-    Of a base that is one file, `out` is a file if it is called `*.safetensors`, with the receipt in a folder beside.
+    Of a base that is one file, `out` is a file if it is called `*.safetensors`, with the receipt in a folder beside; a
+    GGUF file becomes one called `*.gguf`, in the types of block that it has: `Q8_0` for those that are only read.
 
     `adapters`: one, or several: sources or adapters, alone or with a weight: `["style", ("tone.safetensors", 0.5)]`. A
     weight is a number, a gradient over the layers, or either by pattern of the path (`adaptr.adapter.weighting`).
@@ -109,15 +110,6 @@ def merge(
     return replace(report, notes=[*report.notes, *left])
 
 
-def _refuse_gguf(checkpoint: Checkpoint) -> None:
-    if checkpoint.in_gguf:
-        raise Unsupported(
-            f"`{checkpoint.root}` is a GGUF file, which is read as a base and not written",
-            hint="`adaptr convert --to gguf` makes of the adapter what llama.cpp loads beside it; or merge into the "
-            "model that it was converted from",
-        )
-
-
 def _merged(
     base: Path,
     adapters: Sequence[tuple[Adapter, Weight]],
@@ -135,13 +127,14 @@ def _merged(
     started = time.perf_counter()
     placing.require(base, out, force, reads(base, *(adapter for adapter, _ in adapters)))
     checkpoint = open_checkpoint(base)
-    _refuse_gguf(checkpoint)
     named = lineage.name_adapters(checkpoint, adapters)
     todo = plan(checkpoint, adapters, tied)
     compared = require_base(checkpoint, [adapter for adapter, _ in adapters], any_base)
     if again:
         unpacked.require_packable(todo)
     config, said = configured(checkpoint, todo, [adapter for adapter, _ in adapters])
+    if checkpoint.in_gguf:
+        into_gguf.require_room(checkpoint, todo, config)
     config, floated = unpacked.configured(checkpoint, todo, config, again)
     tokenizer, brought = carried(checkpoint, [adapter for adapter, _ in adapters])
     new = _new_tensors(checkpoint, todo, again)
@@ -154,7 +147,7 @@ def _merged(
         made = unpacked.layouts(checkpoint, todo, new, again)
         slots = frozenset(slot_of(change, again) for change in todo.changes.values())
         rewrite(made, folder, slots, filling.fill, meter.add)
-        fate = unpacked.require_survived(filling.fates, lossy or rank is not None)
+        fate = unpacked.require_survived(filling.fates, lossy or rank is not None, checkpoint.in_gguf)
         if not filling.total.moved:
             raise _nothing(filling.total)
         _side_files(checkpoint, folder, config, tokenizer, new, unpacked.gone(todo, again), made, blobs)
@@ -179,7 +172,7 @@ def _merged(
         added=sorted(new.keys() - unpacked.changed(todo).keys()),
         receipt_bytes=receipt_bytes,
         seconds=time.perf_counter() - started,
-        notes=[*said, *brought, *floated, *_remarks(total, again)],
+        notes=[*said, *brought, *floated, *into_gguf.said(todo), *_remarks(total, fate is not None)],
         compared=compared,
         packed=fate,
     )
@@ -251,8 +244,8 @@ def _nothing(total: Measured) -> NothingChanged:
     )
 
 
-def _remarks(total: Measured, again: bool) -> list[str]:
+def _remarks(total: Measured, told: bool) -> list[str]:
     """Of weights that are packed again the report says what survived, and no wider dtype would help."""
-    if again or total.share_unchanged <= 0.5:
+    if told or total.share_unchanged <= 0.5:
         return []
     return ["most elements did not move: the change is small for the base's dtype; a wider dtype would keep more"]

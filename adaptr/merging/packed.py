@@ -1,4 +1,5 @@
-"""Changed weights that lie packed: decoded block by block, merged in fp32, and written as floats or packed again.
+"""Changed weights that lie packed: decoded block by block, merged in fp32, and written as floats or packed again. What
+lies in a GGUF file is always written as it lies there, biases and replaced parameters too.
 
 Packed again they stay on the grid that is there: the scales are kept, so that a change of zero changes nothing. What
 `unmerge` needs are the codes as they were, which the inverse of the merge tells but for a few (`Differences`), and the
@@ -7,27 +8,28 @@ scales, if these go; where that is more than the codes themselves, they are kept
 
 from __future__ import annotations
 
-import math
 import zlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from adaptr.bulk.blocks import Inverse, Kept, Weight, in_order
+from adaptr.bulk.blocks import Inverse, Kept, Weight, in_order, merged_bias
 from adaptr.bulk.change import Change, Span
 from adaptr.checkpoint.decoded import Decoded
 from adaptr.checkpoint.packed import Packed
 from adaptr.checkpoint.reading import every_row, reading
 from adaptr.checkpoint.rewrite import Slot
 from adaptr.checkpoint.stored import Stored
-from adaptr.checkpoint.stream import Rows, digest_of
+from adaptr.checkpoint.stream import CHUNK, Rows, digest_of, read_into
+from adaptr.contract.view import ALL
 from adaptr.files.meter import Meter
 from adaptr.format.io import raw_bytes
+from adaptr.merging.fate import Fate
 from adaptr.merging.measured import SAMPLE, Measured, require_finite
 from adaptr.merging.patch import Differences
 from adaptr.merging.receipt import kept_blobs
 from adaptr.merging.written import Codes, Floats, Written
-from adaptr.packings import Grid, Parts
+from adaptr.packings import Encoded, Parts
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,52 +40,12 @@ if TYPE_CHECKING:
 LEVEL = 1
 
 
-@dataclass
-class Fate:
-    """What became of one weight that was packed again, in sums of squares over all its elements.
-
-    `base`: ‖W‖²; `step`: what rounding to this grid costs, a twelfth of each cell squared; `change`: ‖D‖²; `moved`:
-    what D and the difference that came of it have in common; `lost`: ‖(W + D) - W'‖².
-    """
-
-    scheme: str
-    base: float = 0.0
-    step: float = 0.0
-    change: float = 0.0
-    moved: float = 0.0
-    lost: float = 0.0
-
-    def look(self, old: Tensor, wanted: Tensor, new: Tensor, steps: Tensor) -> None:
-        before, change = old.float().reshape(-1), (wanted - old.float()).reshape(-1)
-        moved = new.float().reshape(-1) - before
-        self.base += float(before.dot(before))
-        self.step += float(steps.reshape(-1).dot(steps.reshape(-1))) / 12
-        self.change += float(change.dot(change))
-        self.moved += float(moved.dot(change))
-        rest = change - moved
-        self.lost += float(rest.dot(rest))
-
-    def add(self, other: Fate) -> None:
-        for name in ("base", "step", "change", "moved", "lost"):
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-
-    @property
-    def error(self) -> float:
-        """The error of the base's own rounding, relative to its weights."""
-        return math.sqrt(self.step / self.base) if self.base else 0.0
-
-    @property
-    def survived(self) -> float:
-        """How much of the adapter is in the result: <W' - W, D> / ‖D‖²."""
-        return self.moved / self.change if self.change else 1.0
-
-    @property
-    def left(self) -> float:
-        """‖W' - (W + D)‖ / ‖D‖: above 1, no adapter would be nearer."""
-        return math.sqrt(self.lost / self.change) if self.change else 0.0
-
-    def as_dict(self) -> dict[str, Any]:
-        return {"scheme": self.scheme, "error": self.error, "survived": self.survived, "left": self.left}
+def stays(change: Change, again: bool) -> bool:
+    """Whether what lay packed is written in its parts again. `again`: weights are, and not as floats."""
+    stored = change.packed
+    if stored is None:
+        return False
+    return (again and change.what == "weight") or (isinstance(stored.codec, Encoded) and stored.codec.in_place)
 
 
 @dataclass
@@ -105,14 +67,14 @@ class Packing:
         """`slots`: by the names of stored tensors. `again`: packed, and not as floats."""
         stored = change.stored
         assert isinstance(stored, Packed)
-        done = Filled(fate=Fate(stored.codec.scheme) if again else None)
+        done = Filled(fate=_fate(stored) if again else None)
         with reading(stored) as readers:
             written = _written(slots, stored, readers(slice(0, 0)), again)
-            left = _Left(stored, again) if self.put is not None else None
+            left = _Left(stored, again) if self.put is not None and change.what == "weight" else None
             for rows, span in in_order(change.spans, every_row(stored).stop):
                 part = readers(rows)
                 assert isinstance(part, Decoded)
-                self._span(done, written, left, part, span)
+                self._span(done, written, left, part, _merging(change, span, part))
                 if left is not None and left.kept:
                     done.notes.setdefault(stored.main.name, {}).setdefault("kept", {}).update(
                         self._put_kept(stored.main.name, rows.start, left.kept)
@@ -121,10 +83,11 @@ class Packing:
         self._note(done, stored, left, again)
         return done
 
-    def _span(self, done: Filled, written: Written, left: _Left | None, part: Decoded, span: Span | None) -> None:
-        merging = Weight(span, part) if span is not None else None
+    def _span(
+        self, done: Filled, written: Written, left: _Left | None, part: Decoded, merging: Weight | _Given | None
+    ) -> None:
         if left is not None:
-            left.begin(merging)
+            left.begin(merging if isinstance(merging, Weight) else None)
         for number, s in enumerate(merging.blocks() if merging is not None else part.blocks()):
             old = part.read(s)
             wanted = merging.merged(s).float() if merging is not None else old.float()
@@ -162,9 +125,20 @@ class Packing:
         found = {}
         for part in (stored.parts[role] for role in roles):
             found[part.name] = {**_about(stored, part), "old": True}
-            if self.put is not None:
-                self.put(f"{part.name}:old", zlib.compress(_bytes(part), LEVEL))
+            self._put_whole(part)
         return found
+
+    def _put_whole(self, part: Stored) -> None:
+        """A piece at a time: a table of words in bytes may be larger than all that a merge may take."""
+        if self.put is None:
+            return
+        coder, view = zlib.compressobj(LEVEL), memoryview(bytearray(CHUNK))
+        with open(part.shard.path, "rb") as file:
+            for at in range(0, part.entry.nbytes, CHUNK):
+                piece = view[: min(CHUNK, part.entry.nbytes - at)]
+                read_into(file.fileno(), piece, part.offset + at, part)
+                self._put(f"{part.name}:old", coder.compress(piece))
+        self._put(f"{part.name}:old", coder.flush())
 
     def keep_whole(self, stored: Packed) -> dict[str, dict[str, Any]]:
         """The same of a weight that is replaced by floats."""
@@ -184,12 +158,43 @@ class Packing:
             self.put(key, blob)
 
 
+class _Given:
+    """Rows that are replaced by others."""
+
+    def __init__(self, value: Tensor, part: Decoded) -> None:
+        self.value, self.part = value.reshape(part.stored.entry.shape), part
+
+    def blocks(self) -> list[slice]:
+        return self.part.blocks()
+
+    def merged(self, s: slice) -> Tensor:
+        return self.value[s]
+
+
+def _merging(change: Change, span: Span | None, part: Decoded) -> Weight | _Given | None:
+    """What gives the rows of a span as they are wanted, None where they stay."""
+    if change.value is not None:
+        return _Given(change.value, part)
+    if span is None:
+        return None
+    return _Given(merged_bias(span.layers, part.read(ALL)), part) if change.what == "bias" else Weight(span, part)
+
+
+def _fate(stored: Packed) -> Fate | None:
+    """Of floats there is none: all of a change survives that their dtype holds."""
+    codec = stored.codec
+    assert isinstance(codec, Encoded)
+    return None if codec.is_float else Fate(codec.written.scheme)
+
+
 class _Left:
     """The codes as they were, less what can be computed from the output and the adapters."""
 
     def __init__(self, stored: Packed, again: bool) -> None:
         self.stored, self.again = stored, again
-        self.patch: Differences | None = Differences() if isinstance(stored.codec, Grid) else None
+        codec = stored.codec
+        told = isinstance(codec, Encoded) and codec.written == codec
+        self.patch: Differences | None = Differences() if told else None
         self.kept = Kept()
         self._weight: Weight | None = None
         self._inverse: Inverse | None = None
@@ -208,7 +213,7 @@ class _Left:
     def add(self, part: Decoded, new: Tensor, codes: Tensor | None, s: slice) -> None:
         """Rows `s`, as they are in the output."""
         codec = self.stored.codec
-        if self.patch is None or not isinstance(codec, Grid):
+        if self.patch is None or not isinstance(codec, Encoded):
             return
         if self._inverse is not None and self._weight is not None and self._weight.keeps:
             self._weight.keep(s, self.kept)
@@ -216,13 +221,13 @@ class _Left:
         if codes is None:
             codes = computed(codec, part.parts, row, self._inverse, new, s)
         true = codec.codes(part.parts, row, row + count)
-        self.patch.add(bytewise(true), bytewise(codes), row * math.prod(codec.shape[1:]))
+        self.patch.add(bytewise(true), bytewise(codes), codec.before(row))
 
     def encode(self) -> bytes | None:
         return self.patch.encode() if self.patch is not None else None
 
 
-def computed(codec: Grid, parts: Parts, row: int, inverse: Inverse | None, new: Tensor, s: slice) -> Tensor:
+def computed(codec: Encoded, parts: Parts, row: int, inverse: Inverse | None, new: Tensor, s: slice) -> Tensor:
     """The codes of rows `s`, the first of which is `row` of all, that the output's values tell: those nearest to them
     without the adapters.
     """
@@ -246,8 +251,8 @@ def _written(slots: Mapping[str, Slot], stored: Packed, rows: Rows, again: bool)
     if not again:
         return Floats(slots[stored.name], every_row(stored).stop)
     assert isinstance(rows, Decoded)
-    assert isinstance(stored.codec, Grid)
-    return Codes(stored.codec, rows.parts, {stored.codec.main: slots[stored.main.name]})
+    assert isinstance(stored.codec, Encoded)
+    return Codes(stored.codec.written, rows.parts, {stored.codec.main: slots[stored.main.name]})
 
 
 def _share(part: Decoded, s: slice) -> int:
@@ -255,9 +260,3 @@ def _share(part: Decoded, s: slice) -> int:
     stored = part.stored
     assert isinstance(stored, Packed)
     return int(stored.nbytes * (s.stop - s.start) // max(every_row(stored).stop, 1))
-
-
-def _bytes(stored: Stored) -> bytes:
-    with open(stored.shard.path, "rb") as file:
-        file.seek(stored.offset)
-        return file.read(stored.entry.nbytes)

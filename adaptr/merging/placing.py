@@ -1,6 +1,7 @@
 """Where a checkpoint goes that a merge or unmerge writes, and where its receipt is: in its folder, or beside its file.
 
-A base that is one file may become one file: `-o OUT.safetensors`. Its receipt is in a folder, `OUT.safetensors.adaptr`.
+A base that is one file may become one file: `-o OUT.safetensors`, and a GGUF file must: `-o OUT.gguf`. Its receipt is
+in a folder, `OUT.safetensors.adaptr`.
 """
 
 from __future__ import annotations
@@ -12,21 +13,29 @@ from pathlib import Path
 
 from adaptr.errors import UsageError
 from adaptr.files import record, replacing_folder, require_apart, require_file, require_folder
+from adaptr.format.gguf import is_gguf
 from adaptr.merging.receipt import FOLDER, beside
 
+#: How GGUF files, llama.cpp's, are called.
+GGUF = ".gguf"
 #: Where the file is while its receipt takes its place.
 MADE = "made"
 
 
 def is_file(base: Path, out: Path) -> bool:
     """Whether the output is to be one file, as the base is."""
-    return base.is_file() and out.suffix == ".safetensors"
+    return base.is_file() and (out.suffix == ".safetensors" or is_gguf(base))
 
 
 def require(base: Path, out: Path, force: bool, inputs: Iterable[Path]) -> None:
     """Raises `OutputExists` where nothing may be written, before anything is, and `UsageError` where a base that is a
-    folder would become a folder that is called as a file.
+    folder would become a folder that is called as a file, or a file would be called as one of another format.
     """
+    if (out.suffix == GGUF) != is_gguf(base):
+        name = out.with_suffix(GGUF if is_gguf(base) else ".safetensors")
+        raise UsageError(
+            f"`{out}` is not called as what `{base}` becomes, which stays of its format", hint=f"say `-o {name}`"
+        )
     if not is_file(base, out):
         require_folder(out, force, inputs)
         if base.is_dir() and out.suffix == ".safetensors":
@@ -41,6 +50,11 @@ def require(base: Path, out: Path, force: bool, inputs: Iterable[Path]) -> None:
         require_apart(out, inputs)
     else:
         require_file(out, force, inputs)
+
+
+def made_in(folder: Path) -> Path:
+    """The checkpoint in a folder that is being filled: the folder, or the GGUF file in it."""
+    return next((path for path in folder.iterdir() if is_gguf(path)), folder)
 
 
 @contextmanager

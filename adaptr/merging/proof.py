@@ -13,6 +13,7 @@ from adaptr.checkpoint.side_files import CHANGEABLE, CONFIG
 from adaptr.checkpoint.stream import digest_of
 from adaptr.errors import DigestMismatch
 from adaptr.format import digest
+from adaptr.merging import placing
 from adaptr.merging.receipt import Receipt
 
 CHANGED = "the merged checkpoint or its receipt was changed since; use the base itself"
@@ -37,7 +38,7 @@ def prove(folder: Path, paper: Receipt) -> Proof:
     """Raises `DigestMismatch` unless every header, tensor and configuration in `folder` that the receipt knows of is
     the base's, and nothing is missing or too much.
     """
-    found = open_checkpoint(folder)
+    found = open_checkpoint(placing.made_in(folder))
     _require_headers(found, paper)
     known = paper.digests
     _require_names(found, paper, known)

@@ -52,7 +52,7 @@ class Spool:
 
     def __init__(self, folder: Path) -> None:
         self.file: BinaryIO = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed with the spool
-        self.ranges: dict[str, tuple[int, int]] = {}
+        self.ranges: dict[str, list[tuple[int, int]]] = {}
 
     def __enter__(self) -> Spool:
         return self
@@ -61,7 +61,8 @@ class Spool:
         self.file.close()
 
     def put(self, key: str, blob: bytes | memoryview) -> None:
-        self.ranges[key] = (self.file.tell(), len(blob))
+        """A blob, or what comes next of it."""
+        self.ranges.setdefault(key, []).append((self.file.tell(), len(blob)))
         self.file.write(blob)
 
     def write_to(self, file: BinaryIO, keys: Iterable[str]) -> None:
@@ -69,8 +70,7 @@ class Spool:
         self.file.flush()
         file.flush()
         at = os.fstat(file.fileno()).st_size
-        for key in keys:
-            start, count = self.ranges[key]
+        for start, count in (piece for key in keys for piece in self.ranges[key]):
             copy_range(self.file.fileno(), start, file.fileno(), at, count)
             at += count
 
@@ -79,7 +79,7 @@ def write(folder: Path, document: Mapping[str, Any], blobs: Spool) -> int:
     """Write the receipt into a merged checkpoint's folder; returns its size in bytes."""
     path = folder / FOLDER / FILE
     path.parent.mkdir(exist_ok=True)
-    shapes = {key: ("U8", (count,)) for key, (_, count) in blobs.ranges.items()}
+    shapes = {key: ("U8", (sum(count for _, count in pieces),)) for key, pieces in blobs.ranges.items()}
     raw, header = headers.build(shapes, {KEY: canonical.dumps({"format": FORMAT, **document})})
     with open(path, "wb") as file:
         file.write(raw)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from adaptr.bulk.blocks import Inverse, Kept, Weight, in_order
 from adaptr.bulk.change import Change
-from adaptr.checkpoint.decoded import Decoded, Held
+from adaptr.checkpoint.decoded import Blank, Decoded, Held
 from adaptr.checkpoint.open import Checkpoint
-from adaptr.checkpoint.packed import described, packing_of
+from adaptr.checkpoint.packed import Packed, described, packing_of
 from adaptr.checkpoint.reading import every_row, reading
 from adaptr.checkpoint.rewrite import Layout, Slot
 from adaptr.checkpoint.stored import Shard
@@ -21,7 +20,7 @@ from adaptr.merging.packed import bytewise, computed
 from adaptr.merging.patch import Patch, longest
 from adaptr.merging.receipt import Receipt, most_kept
 from adaptr.merging.written import PartSink
-from adaptr.packings import Grid, Parts
+from adaptr.packings import Encoded, Parts
 from adaptr.packings import Weight as Packing
 
 #: What the receipt keeps for the inverse, of the rows from one on; and how many bytes of it there can be.
@@ -38,6 +37,8 @@ class Bases:
 
     def weights(self, config: Mapping[str, Any]) -> dict[str, Packing]:
         """By name, as the base's configuration and headers have them."""
+        if self.checkpoint.in_gguf:  # where tensors of one type lie alike
+            return {name: _as_it_lies(one) for name, one in self.checkpoint.tensors.items() if isinstance(one, Packed)}
         packing = packing_of(config, self.checkpoint.root)
         if packing is None:
             raise damaged("the receipt says that weights lay packed, and the base's configuration that none did")
@@ -69,14 +70,17 @@ class Bases:
         return found
 
 
+def _as_it_lies(stored: Packed) -> Packing:
+    return Packing(stored.name, {role: part.name for role, part in stored.parts.items()}, stored.codec, stored.floats)
+
+
 def restore(slot: Slot, base: Packing, parts: Parts, change: Change, paper: Receipt, kept: KeptAt) -> int:
     """Write the codes of a weight into their slot; returns how many bytes that are."""
     stored, codec = change.stored, base.codec
-    if stored is None or change.what != "weight" or not isinstance(codec, Grid):
+    if stored is None or change.what != "weight" or not isinstance(codec, Encoded):
         raise ValueError("it was replaced as a whole, and there is no copy of it")
-    columns = math.prod(codec.shape[1:])
-    patch = Patch(paper.blob(f"{slot.name}:codes", longest(math.prod(codec.shape), 1)))
-    sink = PartSink(slot, Held(slot.entry, bytearray(slot.entry.nbytes)))
+    patch = Patch(paper.blob(f"{slot.name}:codes", longest(codec.before(codec.shape[0]), 1)))
+    sink = PartSink(slot, Blank(slot.entry))
     with reading(stored) as readers:
         for rows, span in in_order(change.spans, every_row(stored).stop):
             part = readers(rows)
@@ -91,7 +95,7 @@ def restore(slot: Slot, base: Packing, parts: Parts, change: Change, paper: Rece
                 else:
                     codes = computed(codec, parts, row, inverse, part.read(s), s)
                 codes = bytewise(codes)
-                patch.apply(codes, row * columns)
+                patch.apply(codes, codec.before(row))
                 codec.put(codes, row, {codec.main: sink})
     sink.close()
     return slot.entry.nbytes

@@ -17,6 +17,7 @@ from adaptr.bulk.change import Change, Plan
 from adaptr.changes.plan import plan
 from adaptr.checkpoint.open import Checkpoint
 from adaptr.checkpoint.reading import reading
+from adaptr.checkpoint.relaid import of_header, relaid
 from adaptr.checkpoint.rewrite import Layout, Slot
 from adaptr.checkpoint.side_files import CONFIG
 from adaptr.checkpoint.stored import Shard
@@ -54,12 +55,20 @@ def layouts(checkpoint: Checkpoint, paper: Receipt) -> list[tuple[Shard, Layout]
     found = []
     for shard in checkpoint.shards:
         raw = paper.blob(f"header:{shard.name}", 8 + headers.MAX_HEADER) or shard.raw
-        entries = headers.prefixed(headers.parse(raw[8:], len(raw)), shard.prefix).entries
-        for name, entry in entries.items():
+        layout = _layout(checkpoint, shard, raw)
+        for name, entry in layout.entries.items():
             if not _possible(name, entry, notes.get(name, {}), checkpoint, paper):
                 raise damaged(f"the receipt says of `{shown(name)}` what the merged checkpoint can't come from")
-        found.append((shard, Layout(raw, entries)))
+        found.append((shard, layout))
     return found
+
+
+def _layout(checkpoint: Checkpoint, shard: Shard, raw: bytes) -> Layout:
+    """What the bytes of a header say."""
+    if checkpoint.in_gguf:
+        now = relaid(shard, checkpoint.config, {})
+        return now if raw == shard.raw else of_header(raw, checkpoint.config, now.behind)
+    return Layout(raw, headers.prefixed(headers.parse(raw[8:], len(raw)), shard.prefix).entries)
 
 
 def _possible(name: str, entry: Entry, note: Mapping[str, Any], checkpoint: Checkpoint, paper: Receipt) -> bool:
@@ -67,7 +76,7 @@ def _possible(name: str, entry: Entry, note: Mapping[str, Any], checkpoint: Chec
     if note.get("old"):
         packed = paper.header.entries.get(f"{name}:old")
         return packed is not None and entry.nbytes <= packed.nbytes * DEFLATE
-    if note.get("codes"):  # of a weight that is there, a byte for each element at most
+    if note.get("codes") and not checkpoint.in_gguf:  # of a weight that is there, a byte for each element at most
         whole = checkpoint.tensors.get(note.get("of", ""))
         return whole is not None and entry.nbytes <= whole.entry.numel
     stored = checkpoint.lying.get(name)

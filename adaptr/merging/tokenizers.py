@@ -22,6 +22,8 @@ def carried(checkpoint: Checkpoint, adapters: Sequence[Adapter]) -> tuple[Files,
     Of several adapters whose tokenizers differ, that of the one which replaces parameters goes; where that is not one,
     none does, and a note says so.
     """
+    if checkpoint.root.is_file():  # nothing lies beside it; one of GGUF holds its own
+        return {}, []
     found = [(adapter, files) for adapter in adapters if (files := _other(checkpoint, _beside(adapter)))]
     chosen = [(adapter, files) for adapter, files in found if adapter.replaced_paths] or found
     if not chosen:

@@ -11,10 +11,11 @@ from typing import Any
 from adaptr.adapter import Adapter, weighting
 from adaptr.checkpoint.open import Checkpoint, open_checkpoint
 from adaptr.checkpoint.rewrite import copy_side_files, rewrite
-from adaptr.errors import NotMerged
+from adaptr.errors import NotMerged, shown
 from adaptr.files.meter import Meter, Progress
 from adaptr.format import digest, read
 from adaptr.merging import lineage, placing, receipt
+from adaptr.merging.damage import damaged
 from adaptr.merging.proof import Proof, prove
 from adaptr.merging.receipt import Receipt
 from adaptr.merging.receipt_check import FILE_BLOB
@@ -101,6 +102,8 @@ def _adapter(paper: Receipt, number: int) -> Adapter:
 
 def _side_files(checkpoint: Checkpoint, paper: Receipt, folder: Path) -> None:
     """Configuration, tokenizer and the rest, as the base had them; what the merge brought along stays behind."""
+    if paper.files and checkpoint.root.is_file():
+        raise damaged(f"the receipt has `{shown(paper.files[0])}`, and `{checkpoint.root}` is one file")
     had = paper.document["base"].get("files")
     brought = [name for name in checkpoint.side_files() if had is not None and name not in had]
     copy_side_files(checkpoint, folder, {}, [*brought, *paper.files])

@@ -14,13 +14,20 @@ from adaptr.checkpoint.rewrite import Layout, NewTensor, layout
 from adaptr.checkpoint.stored import Shard, Stored
 from adaptr.errors import LossyConversion, Unsupported
 from adaptr.errors.text import size
-from adaptr.merging.packed import Fate
+from adaptr.merging import into_gguf
+from adaptr.merging.fate import Fate
+from adaptr.merging.packed import stays
 from adaptr.models.sizes import Config
-from adaptr.packings import Grid
+from adaptr.packings import Encoded
 
 #: How much of a change must be left.
 HALF = 0.5
 FIELD = "quantization_config"
+#: What else there is where too little survives.
+FLOATS = (
+    "leave `--packed` out to have the changed weights as floats, put what is lost into an adapter with "
+    "`--compensate`, or say `--lossy`"
+)
 #: In a receipt: the weights that lay packed, and their schemes.
 PACKED = "packed"
 
@@ -61,12 +68,12 @@ def changed(todo: Plan) -> dict[str, tuple[Change, Packed]]:
 
 def require_packable(todo: Plan) -> None:
     """Raises `Unsupported` where a changed weight can't be packed again, or none lies packed."""
-    mine = changed(todo)
+    mine = {name: pair for name, pair in changed(todo).items() if not _is_float(pair[1])}
     if not mine:
         raise Unsupported("none of the weights that change lies packed", hint="merge without `--packed`")
     for change, stored in mine.values():
         codec = stored.codec
-        if change.what == "weight" and not isinstance(codec, Grid):
+        if change.what == "weight" and not isinstance(codec, Encoded):
             raise Unsupported(
                 f"how weights are packed as {codec.scheme} is not known, only how they are read",
                 hint="merge without `--packed`: what changes is written as floats then",
@@ -77,10 +84,14 @@ def require_packable(todo: Plan) -> None:
             )
 
 
+def _is_float(stored: Packed) -> bool:
+    return isinstance(stored.codec, Encoded) and stored.codec.is_float
+
+
 def new_tensor(change: Change, again: bool) -> dict[str, NewTensor]:
     """The floats that a packed weight becomes, unless it is packed again."""
     stored = change.packed
-    if stored is None or (again and change.what == "weight"):
+    if stored is None or stays(change, again):
         return {}
     shape = tuple(change.value.shape) if change.value is not None else stored.entry.shape
     return {change.name: NewTensor(stored.floats, shape, stored.shard)}
@@ -90,14 +101,13 @@ def touched(todo: Plan, again: bool) -> set[str]:
     """The stored tensors that are not in the output as they were."""
     found = set[str]()
     for change, stored in changed(todo).values():
-        whole = not (again and change.what == "weight")
-        found |= {part.name for part in stored.parts.values()} if whole else {stored.main.name}
+        found |= {stored.main.name} if stays(change, again) else {part.name for part in stored.parts.values()}
     return found
 
 
 def gone(todo: Plan, again: bool) -> set[str]:
     """The stored tensors that the output has not."""
-    mine = {name: pair for name, pair in changed(todo).items() if not (again and pair[0].what == "weight")}
+    mine = {name: pair for name, pair in changed(todo).items() if not stays(pair[0], again)}
     names = {part.name for _, stored in mine.values() for part in stored.parts.values()}
     return names - mine.keys()
 
@@ -106,6 +116,8 @@ def layouts(
     checkpoint: Checkpoint, todo: Plan, new: Mapping[str, NewTensor], again: bool
 ) -> list[tuple[Shard, Layout]]:
     """The headers of the output's shards."""
+    if checkpoint.in_gguf:
+        return into_gguf.layouts(checkpoint, todo)
     lost, floats = gone(todo, again), frozenset(new) & changed(todo).keys()
     found = []
     for shard in checkpoint.shards:
@@ -118,7 +130,7 @@ def layouts(
 
 def configured(checkpoint: Checkpoint, todo: Plan, config: Config, again: bool) -> tuple[Config, list[str]]:
     """What the configuration says of the weights that are packed no more, and a note on them."""
-    mine = {name: stored for name, (change, stored) in changed(todo).items() if not (again and change.what == "weight")}
+    mine = {name: stored for name, (change, stored) in changed(todo).items() if not stays(change, again)}
     if not mine or checkpoint.packing is None:
         return config, []
     before = sum(stored.nbytes for stored in mine.values())
@@ -176,7 +188,7 @@ def said(todo: Plan) -> dict[str, Any]:
     return {PACKED: mine} if mine else {}
 
 
-def require_survived(fates: Mapping[str, Fate], lossy: bool) -> PackedAgain | None:
+def require_survived(fates: Mapping[str, Fate], lossy: bool, in_gguf: bool = False) -> PackedAgain | None:
     """What became of the weights. Raises `LossyConversion` where less than half of the change is left of it."""
     if not fates:
         return None
@@ -187,8 +199,7 @@ def require_survived(fates: Mapping[str, Fate], lossy: bool) -> PackedAgain | No
         raise LossyConversion(
             f"{total.survived:.0%} of the adapter would survive that the weights are packed again as {total.scheme}, "
             f"which rounds {total.error:.1%} of them while the adapter changes {_relative(total):.1%}",
-            hint="leave `--packed` out to have the changed weights as floats, put what is lost into an adapter with "
-            "`--compensate`, or say `--lossy`",
+            hint=into_gguf.BESIDE if in_gguf else FLOATS,
         )
     each = {name: fates[name].as_dict() for name in sorted(fates)}
     return PackedAgain(total.scheme, total.error, total.survived, total.left, tensors=each)

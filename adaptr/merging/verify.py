@@ -24,7 +24,7 @@ from adaptr.merging import receipt
 from adaptr.merging.patch import integer
 from adaptr.models.aligned import under_names_of
 from adaptr.models.belonging import Compared, require_base
-from adaptr.packings import Grid
+from adaptr.packings import Encoded
 from adaptr.sources.given import Several, stacked
 from adaptr.sources.resolve import Place, resolve
 
@@ -151,8 +151,14 @@ class _Check:
 
     def _compare(self, tally: _Tally, found: Readers, start: Stored | None, change: Change | None) -> None:
         if change is not None and change.value is not None:
-            block = found(slice(0, change.value.shape[0] if change.value.ndim else 1)).read(ALL)
-            tally.same(block, change.value.to(block.dtype).reshape(block.shape))
+            rows = slice(0, change.value.shape[0] if change.value.ndim else 1)
+            mine = found(rows)
+            block = mine.read(ALL)
+            value = change.value.reshape(block.shape)
+            if start is not None and isinstance(start, Packed):
+                with reading(start) as wanted:
+                    value = _rounded(mine, wanted(rows), value, 0)
+            tally.same(block, value.to(block.dtype))
             return
         assert start is not None
         spans = change.spans if change is not None and change.what != "bias" else ()
@@ -187,15 +193,15 @@ def _misfit(found: Stored | None, start: Stored | None, change: Change | None) -
 def _compare_span(tally: _Tally, mine: Rows, weight: Weight) -> None:
     for s in weight.blocks():
         found, old = mine.read(s), weight.rows.read(s)
-        tally.near(found, _rounded(mine, weight, s).to(found.dtype), old)
+        want = _rounded(mine, weight.rows, weight.merged(s), weight.rows.start + s.start)
+        tally.near(found, want.to(found.dtype), old)
 
 
-def _rounded(mine: Rows, weight: Weight, s: slice) -> Tensor:
-    """Rows of the merged weight; of one that was packed again, as its base's scales have them."""
-    found, base = weight.merged(s), weight.rows
-    if not isinstance(mine, Decoded) or not isinstance(base, Decoded) or not isinstance(codec := base.codec, Grid):
+def _rounded(mine: Rows, base: Rows, found: Tensor, row: int) -> Tensor:
+    """Rows from `row` on of what is merged; of one that was packed again, as its base's codec has them."""
+    if not isinstance(mine, Decoded) or not isinstance(base, Decoded) or not isinstance(base.codec, Encoded):
         return found
-    row = base.start + s.start
+    codec = base.codec.written
     return codec.values(codec.nearest(found.float(), base.parts, row), base.parts, row)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from adaptr.checkpoint.rewrite import Slot
 from adaptr.checkpoint.stream import write_all
 from adaptr.format.io import raw_bytes, torch_dtype
-from adaptr.packings import Grid, Part, Parts
+from adaptr.packings import Encoded, Part, Parts
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -48,7 +48,7 @@ class Floats(Written):
 
 
 class Codes(Written):
-    def __init__(self, codec: Grid, parts: Parts, slots: Mapping[str, Slot]) -> None:
+    def __init__(self, codec: Encoded, parts: Parts, slots: Mapping[str, Slot]) -> None:
         self.codec, self.parts = codec, parts
         self.sinks = {role: PartSink(slot, parts[role]) for role, slot in slots.items()}
 

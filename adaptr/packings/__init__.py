@@ -11,10 +11,11 @@ from typing import Any
 
 from adaptr.discovery import Sort
 from adaptr.packings.base import Files, Packing, Weight, require_parts
-from adaptr.packings.codec import Codec, Grid, Part, Parts, Sink, Sinks
+from adaptr.packings.codec import Codec, Encoded, Grid, Part, Parts, Sink, Sinks
 
 __all__ = [
-    "Codec", "Files", "Grid", "Packing", "Part", "Parts", "Sink", "Sinks", "Weight", "claimed", "require_parts",
+    "Codec", "Encoded", "Files", "Grid", "Packing", "Part", "Parts", "Sink", "Sinks", "Weight", "claimed",
+    "require_parts",
 ]  # fmt: skip
 
 SORT = Sort("packing", "adaptr_packings", "adaptr.packings", "`docs/quantised-models.md`")

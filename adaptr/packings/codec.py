@@ -88,8 +88,54 @@ class Codec(ABC):
         """Rows [start, stop), bit for bit as the library that packed the weight decodes it."""
 
 
-class Grid(Codec):
-    """Codes that stand for levels, times a scale: what can be written again.
+class Encoded(Codec):
+    """What can be written again: codes, and those nearest to numbers that are given."""
+
+    @property
+    def in_place(self) -> bool:
+        """Whether whatever changes is written so, as its file has no other way."""
+        return False
+
+    @property
+    def written(self) -> Encoded:
+        """What changed rows are written with: another codec where this one can only be read."""
+        return self
+
+    @property
+    def is_float(self) -> bool:
+        """Whether codes are floats, of which an adapter loses as little as of any float."""
+        return False
+
+    @abstractmethod
+    def before(self, row: int) -> int:
+        """How many codes there are before a row."""
+
+    @abstractmethod
+    def codes(self, parts: Parts, start: int, stop: int) -> Tensor:
+        """The codes of rows, unpacked, in an integer type."""
+
+    @abstractmethod
+    def values(self, codes: Tensor, parts: Parts, start: int) -> Tensor:
+        """What the codes of rows from `start` on stand for, as `decode` has it."""
+
+    @abstractmethod
+    def put(self, codes: Tensor, start: int, into: Sinks) -> None:
+        """Pack the codes of rows from `start` on."""
+
+    @abstractmethod
+    def nearest(self, values: Tensor, parts: Parts, start: int) -> Tensor:
+        """The codes nearest to `values` (fp32, rows from `start` on). `parts`: of the base."""
+
+    @abstractmethod
+    def steps(self, codes: Tensor, parts: Parts, start: int) -> Tensor:
+        """How wide the cell of each code is, fp32: what is rounded to it lies in it."""
+
+    def decode(self, parts: Parts, start: int, stop: int) -> Tensor:
+        return self.values(self.codes(parts, start, stop), parts, start)
+
+
+class Grid(Encoded):
+    """Codes that stand for levels, times a scale.
 
     Written with the scales that are there: the base itself stays what it is, and no change is rounded to less than
     nothing.
@@ -101,25 +147,17 @@ class Grid(Codec):
 
     @abstractmethod
     def codes(self, parts: Parts, start: int, stop: int) -> Tensor:
-        """The codes of rows, unpacked: indices into `levels`, in an integer type."""
+        """Indices into `levels`."""
 
     @abstractmethod
     def scale(self, parts: Parts, start: int, stop: int) -> tuple[Tensor, Tensor | None]:
         """fp32 (scale, zero) of rows, of the shape of the rows or one that spreads to it: scale x (level - zero)."""
 
-    @abstractmethod
-    def values(self, codes: Tensor, parts: Parts, start: int) -> Tensor:
-        """What the codes of rows from `start` on stand for, as `decode` has it."""
-
-    @abstractmethod
-    def put(self, codes: Tensor, start: int, into: Sinks) -> None:
-        """Pack the codes of rows from `start` on."""
-
-    def decode(self, parts: Parts, start: int, stop: int) -> Tensor:
-        return self.values(self.codes(parts, start, stop), parts, start)
+    def before(self, row: int) -> int:
+        return row * math.prod(self.shape[1:])
 
     def nearest(self, values: Tensor, parts: Parts, start: int) -> Tensor:
-        """The codes nearest to `values` (fp32, rows from `start` on) under the scales that are there."""
+        """Under the scales that are there."""
         import torch
 
         scale, zero = self.scale(parts, start, start + values.shape[0])
@@ -130,7 +168,6 @@ class Grid(Codec):
         return order.take(below(x, self._middles).long()) if not self._sorted else below(x, self._middles)
 
     def steps(self, codes: Tensor, parts: Parts, start: int) -> Tensor:
-        """How wide the cell of each code is, fp32: what is rounded to it lies in it."""
         scale, _ = self.scale(parts, start, start + codes.shape[0])
         return picked(self._widths, codes).mul_(scale.abs())
 

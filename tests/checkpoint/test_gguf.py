@@ -10,7 +10,6 @@ import pytest
 import torch
 
 import adaptr
-import checkpoints
 from adaptr.checkpoint import open_checkpoint
 from adaptr.checkpoint.reading import reading, whole
 from adaptr.errors import AdaptrError, CheckpointError, Unsupported
@@ -66,12 +65,6 @@ def test_what_was_trained_is_extracted_of_two_files(tmp_path: Path) -> None:
     assert list(adaptr.load(tmp_path / "made.safetensors").targets) == ["model.layers.0.mlp.up_proj"]
     assert not adaptr.diff(one, two).equal
     assert adaptr.diff(one, one).equal
-
-
-def test_it_is_not_written(tmp_path: Path) -> None:
-    adapter = checkpoints.lora_at_q()
-    with pytest.raises(Unsupported, match="GGUF"):
-        adaptr.merge(base(tmp_path / "base.gguf"), adapter, tmp_path / "out")
 
 
 def test_a_tensor_of_another_model(tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ from typing import Any
 import gguf as library
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from adaptr import errors as e
 from adaptr.format import gguf
@@ -70,6 +72,27 @@ def test_every_type_of_number_is_read(kind: int, form: str) -> None:
 def test_shapes_are_row_major_and_quantised_rows_whole_blocks() -> None:
     found = read(made(tensors=(tensor("t", (64, 3), kind=8),), data=3 * 68))
     assert found.entries == {"t": Entry("Q8_0", (3, 64), 0, 3 * 68)}
+
+
+KINDS = st.sampled_from(["F32", "F16", "Q8_0", "Q4_K", "Q6_K"])
+
+
+@given(st.lists(st.tuples(KINDS, KINDS, st.integers(1, 3)), min_size=1, max_size=5))
+def test_tensors_of_other_types_lie_one_behind_the_other(tensors: list[tuple[str, str, int]]) -> None:
+    def file(kinds: list[str]) -> bytes:
+        places, at = [], 0
+        for i, (kind, (_, _, rows)) in enumerate(zip(kinds, tensors, strict=True)):
+            _, block, size = gguf.TYPES[gguf.CODES[kind]]
+            places.append(tensor(f"t{i}", (256, rows), gguf.CODES[kind], at))
+            at += -(-rows * 256 // block * size // 32) * 32
+        return made(ONE, tensors=tuple(places), data=at)
+
+    was, now = file([kind for kind, _, _ in tensors]), file([kind for _, kind, _ in tensors])
+    header, wanted = read(was), read(now)
+    types = {f"t{i}": kind for i, (_, kind, _) in enumerate(tensors)}
+    raw, entries = gguf.retyped(header, was[: header.data], types)
+    assert raw == now[: wanted.data]
+    assert entries == wanted.entries
 
 
 ONE = said("n", 4, struct.pack("<I", 1))

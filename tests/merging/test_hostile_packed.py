@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,12 +11,9 @@ import pytest
 import adaptr
 from adaptr.checkpoint import open_checkpoint
 from adaptr.errors import AdaptrError
-from adaptr.format import header as headers
-from adaptr.merging import receipt
+from merging.forged import Blobs, Document, forge
 from packed_bases import PATHS, lora
 
-Document = dict[str, Any]
-Blobs = dict[str, bytes]
 CODES, ABSMAX = f"{PATHS[0]}.weight", f"{PATHS[0]}.weight.absmax"
 
 
@@ -26,19 +22,6 @@ def merged(shared: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Path
     base = shared / "quant-refs" / "bnb-nf4"
     adaptr.merge(base, lora(open_checkpoint(base), 0.3), tmp_path / "out", packed=request.param)
     return tmp_path / "out"
-
-
-def forge(merged: Path, change: Callable[[Document, Blobs], Any]) -> bool:
-    """The receipt with another document or other blobs. Whether that is another receipt."""
-    found = receipt.read(merged)
-    before = {key: b"".join(found.pieces(key)) for key in found.header.entries}
-    document, blobs = json.loads(json.dumps(found.document)), dict(before)
-    change(document, blobs)
-    raw, header = headers.build(
-        {key: ("U8", (len(blob),)) for key, blob in blobs.items()}, {receipt.KEY: json.dumps(document)}
-    )
-    (merged / receipt.FOLDER / receipt.FILE).write_bytes(raw + b"".join(blobs[key] for key in header.entries))
-    return document != found.document or blobs != before
 
 
 def _drop(blobs: Blobs, end: str) -> None:

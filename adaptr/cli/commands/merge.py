@@ -31,6 +31,7 @@ RANK = 16
     "adaptr merge ./llama style.safetensors -o ./llama-style",
     "adaptr merge ./llama style.safetensors=0.7 peft-folder/=0.3 -o ./mixed",
     "adaptr merge sdxl.safetensors style.safetensors=0.8 --weight lbw:MIDD -o sdxl-style.safetensors",
+    "adaptr merge llama-q8_0.gguf style.safetensors -o llama-style-q8_0.gguf",
     "adaptr merge ./gpt2 head.safetensors -o ./out --tied untie --no-receipt",
     summary=SUMMARY,
 )
@@ -44,7 +45,7 @@ RANK = 16
     help="Pack the changed weights of a quantised base again, not as floats. "
     f"Bases are read as {options.listed(SORT.names())} has them.",
 )
-@click.option("--lossy", is_flag=True, help="With --packed, also where less than half of the change survives it.")
+@click.option("--lossy", is_flag=True, help="Go on where less than half of the change survives packing.")
 @click.option("--compensate", is_flag=True, help="With --packed, put what is lost into a LoRA beside the receipt.")
 @click.option("--rank", type=click.IntRange(1), help="The rank of --compensate.  [default: 16]")
 @click.option("--receipt/--no-receipt", default=True, help="Keep what a bit-exact unmerge needs.  [default: receipt]")
@@ -64,7 +65,8 @@ def command(
     """BASE is a folder with safetensors, a pipeline of diffusers, or one file; it is streamed, so memory does not grow
     with the model. All adapters go in at once, each at its weight, computed in fp32 and rounded once. OUT is complete
     or not there, and loads like BASE; with `.safetensors` behind its name it is one file as BASE is, and the receipt
-    lies beside it in OUT.adaptr.
+    lies beside it in OUT.adaptr. A GGUF file, llama.cpp's, becomes OUT.gguf with each tensor in its own type, or in
+    Q8_0 where that can only be read.
     """
     import adaptr
 

@@ -17,9 +17,11 @@ from adaptr.checkpoint.reading import whole
 from adaptr.checkpoint.skeleton import described
 from adaptr.errors import AdaptrError
 from adaptr.format import gguf
+from adaptr.merging.merge import merge
 from fuzz import mutations
 from fuzz.readers.examples import Example, Reader
 from gguf_files import base, pair, quantised, written
+from packed_bases import lora
 
 NAMES = ("blk.0.ffn_up.weight", "blk.1.attn_q.weight", "token_embd.weight", "output.weight", "blk.x.ffn_up.weight", "x")
 KEYS = ("adapter.lora.alpha", "general.type", "general.architecture", "general.tags", "adaptr.about",
@@ -62,18 +64,21 @@ def _ggufs(folder: Path) -> dict[str, Reader]:
 
 
 def _bases(folder: Path) -> dict[str, Reader]:
-    """Bases: now and then opened, which builds their model, and all their tensors read."""
-    file = folder / "base.gguf"
+    """Bases: now and then opened, which builds their model, all their tensors read, and an adapter merged into them."""
+    file, out = folder / "base.gguf", folder / "merged.gguf"
     kinds = (("F16", "llama"), ("Q8_0", "llama"), ("Q4_0", "gemma2"))
-    valid = [base(folder / f"{kind}-{arch}.gguf", kind, arch).read_bytes() for kind, arch in kinds]
+    made = [base(folder / f"{kind}-{arch}.gguf", kind, arch) for kind, arch in kinds]
+    adapter, valid = lora(open_checkpoint(made[0]), 0.5), [one.read_bytes() for one in made]
 
     def example(random: Random) -> Example:
         file.write_bytes(mutations.flipped(random, random.choice(valid)))
         deep = random.random() < 0.05
 
         def read() -> None:
-            for stored in open_checkpoint(file).tensors.values() if deep else ():
-                whole(stored)
+            if deep:
+                for stored in open_checkpoint(file).tensors.values():
+                    whole(stored)
+                merge(file, adapter, out, force=True)
 
         return _is_header(file.read_bytes()), read
 
