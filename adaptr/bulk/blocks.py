@@ -170,10 +170,13 @@ def working(dtype: torch.dtype) -> torch.dtype:
     return widest(dtype)
 
 
-def merged_bias(layers: tuple[Layer, ...], stored: Tensor) -> Tensor:
-    """All layers on a bias, before it is rounded."""
+def merged_bias(layers: tuple[Layer, ...], stored: Tensor, below: Rows | None = None) -> Tensor:
+    """All layers on a bias, before it is rounded. `below`: the weight beside it, where a layer looks at that."""
     bias = stored.to(working(stored.dtype))
-    view = View(_uncallable, _uncallable, lambda: bias)
+    view = View(_uncallable, _uncallable)
+    if below is not None:
+        view = Weight(Span(slice(0, below.count), layers), below).stored()
+    view = view.then(bias=lambda: bias)
     for layer in layers:
         view = layer.merge(view)
     assert view.bias is not None

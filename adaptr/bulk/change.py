@@ -67,6 +67,12 @@ class Layer:
         return below
 
     @property
+    def couples(self) -> bool:
+        """Whether what it makes of a bias depends on the weight below."""
+        found: bool = self.method.couples(self.method.config(self.target.config))
+        return found
+
+    @property
     def travels(self) -> bool:
         """Whether its inverse has the same bits on every machine."""
         found: bool = self.method.travels(self._own, self.method.config(self.target.config))
@@ -106,6 +112,7 @@ class Change:
     `stored`: the base's tensor whose bytes it starts from. `spans`: for weights and biases. `value`: for whole replaced
     parameters. `name` is not the stored one's where a tied weight is untied or a head is added. `above`: the
     layer whose delta is in `value`. `ground`: whether `value` is only what another use of a tied weight has under it.
+    `below`: of a bias, the weight that what becomes of it depends on, and which rows of it.
     """
 
     name: str
@@ -115,6 +122,7 @@ class Change:
     value: Tensor | None = None
     above: Layer | None = None
     ground: bool = False
+    below: tuple[Stored, slice] | None = None
 
     @property
     def layers(self) -> tuple[Layer, ...]:

@@ -61,6 +61,7 @@ def plan(
                 if layer.weight == 0.0 and not isinstance(weight, int | float):
                     continue  # a place that is left out
                 if path in brought:
+                    _require_uncoupled(layer)
                     for change in grounds.changes(ties, layer, brought[path]):
                         _put(changes, change)
                 else:
@@ -74,8 +75,8 @@ def plan(
         found = tuple(Span(slice(*r), tuple(layers)) for r, layers in sorted(ranges.items()))
         _put(changes, Change(name, ties.stored(name), "weight", found))
     for name, layers in biases.items():
-        rows = slice(0, ties.stored(name).entry.shape[0])
-        _put(changes, Change(name, ties.stored(name), "bias", (Span(rows, tuple(layers)),)))
+        if any(map(moves_bias, layers)):
+            _put(changes, _bias(ties, name, layers))
     if not changes and targets:
         raise NothingChanged("the strengths are 0 at all places: merging would change nothing", hint="give others")
     if not changes:
@@ -128,12 +129,30 @@ def _add_weight(ties: Ties, layer: Layer, spans: dict[str, dict[tuple[int, int],
 def _add_bias(ties: Ties, layer: Layer, biases: dict[str, list[Layer]]) -> None:
     seen, names = probe(layer), ties.names
     name, bias = ties.bias(layer.target) if isinstance(layer.target.dims.get("out"), int) else ("", None)
-    if bias is not None and moves_bias(layer):
+    if bias is not None:
         biases.setdefault(name, []).append(layer)
-    elif bias is None and (seen.bias is not None or (names.fused_bias(layer.target) and moves_bias(layer))):
+    elif seen.bias is not None or (names.fused_bias(layer.target) and moves_bias(layer)):
         raise Unsupported(
             f"`{layer.adapter.label}` changes the bias of `{layer.target.path}`, which has none of its own in "
             "this base, so a merged checkpoint has no place for it",
+            hint="keep the adapter attached",
+        )
+
+
+def _bias(ties: Ties, name: str, layers: Sequence[Layer]) -> Change:
+    """Where what becomes of it depends on the weight, all layers on that are there, in their order."""
+    stored = ties.stored(name)
+    rows = slice(0, stored.entry.shape[0])
+    if not any(layer.couples for layer in layers):
+        return Change(name, stored, "bias", (Span(rows, tuple(filter(moves_bias, layers))),))
+    _, place = ties.place(layers[0].target)
+    return Change(name, stored, "bias", (Span(rows, tuple(layers)),), below=(place.stored, place.rows))
+
+
+def _require_uncoupled(layer: Layer) -> None:
+    if layer.couples:
+        raise Unsupported(
+            f"`{layer.adapter.label}` makes the bias of `{layer.target.path}` by a weight that it brings itself",
             hint="keep the adapter attached",
         )
 
@@ -151,6 +170,8 @@ def moves_bias(layer: Layer) -> bool:
     """Whether the method adds to the bias, or scales it: asked with a bias of ones."""
     import torch
 
+    if layer.couples:
+        return True
     ones = torch.ones(layer.target.shape[0])
     moved = layer.merge(View(lambda: None, no_rows, lambda: ones)).bias
     return moved is not None and not torch.equal(moved, ones)

@@ -12,6 +12,7 @@ methods that choose a side).
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -30,9 +31,10 @@ class Param:
 
     `axes`: the named axes. `init`: how a fresh tensor starts, a name known to `adaptr.families.init`, or "custom" when
     the method's own `init` makes it from the base. `when`, `unless`: configuration fields, separated by blanks, that
-    must all be true, and all be false, for the tensor to exist; `depth>1` is true where the field is larger. `trains`:
-    false for what stays as it starts, such as random projections and places of entries. `shared`: one tensor for all
-    targets, kept under the key `:<param>`. `whole`: numbers without fractions, int64.
+    must all be true, and all be false, for the tensor to exist; `depth>1` is true where the field is larger, `ab=lora`
+    where it is that text. `trains`: false for what stays as it starts, such as random projections and places of
+    entries. `shared`: one tensor for all targets, kept under the key `:<param>`. `whole`: numbers without fractions,
+    int64.
     """
 
     axes: str
@@ -60,9 +62,16 @@ class Param:
         return tokens.index("out") if "out" in tokens else None
 
 
+def field_of(test: str) -> str:
+    """The field that a condition asks for."""
+    return re.split("[>=]", test)[0]
+
+
 def _true(test: str, config: Mapping[str, Any]) -> bool:
-    name, larger, least = test.partition(">")
-    return bool(config[name] > int(least) if larger else config[name])
+    found, wanted = config[field_of(test)], test[len(field_of(test)) :]
+    if wanted.startswith("="):
+        return bool(found == wanted[1:])
+    return bool(found > int(wanted[1:]) if wanted else found)
 
 
 def _sizes(token: str, dims: Dims, config: Mapping[str, Any]) -> Iterator[int]:

@@ -13,7 +13,7 @@ from typing import Any
 from adaptr.adapter import kinds
 from adaptr.contract import REASONS, Contract, settings
 from adaptr.contract.capabilities import FORMS, USES
-from adaptr.contract.params import INITS, Param
+from adaptr.contract.params import INITS, Param, field_of
 from adaptr.errors import UsageError
 from adaptr.hookspecs import HOOKS
 
@@ -107,7 +107,7 @@ def _table(cls: type[Contract[Any]]) -> Iterator[Fault]:
             continue
         if not (isinstance(name, str) and name.isidentifier()):
             yield f"`params`: `{name}` is no name for a tensor: letters, digits and `_`", ""
-        asked = {test.partition(">")[0] for test in (*param.when.split(), *param.unless.split())}
+        asked = {field_of(test) for test in (*param.when.split(), *param.unless.split())}
         asked |= set(re.findall(r"{(\w+)}", param.axes))
         for field in sorted(asked - fields):
             yield f"`params`: `{name}` asks for the field `{field}`, which `Config` has not", ""

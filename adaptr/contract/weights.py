@@ -64,6 +64,10 @@ class OnWeights(Declared[C]):
         """What is added to the bias at a strength, in fp32 or better; None for nothing."""
         return None
 
+    def couples(self, cfg: C) -> bool:
+        """Whether what it makes of a bias depends on the weight below: who asks for that bias has rows to give."""
+        return False
+
     def factors(self, cfg: C) -> tuple[str, str, float] | None:
         """The names of B and A, and s, where all that the method does is to add s B A, made of these very tensors.
 

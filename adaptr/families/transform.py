@@ -6,6 +6,7 @@ that weight and the transformed one. T gets weight and parameters in fp32 or bet
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar
 
 from adaptr.adapter.tensors import Tensors, Wide
@@ -37,12 +38,16 @@ class Transform(Method[C]):
         """The transformed bias: most methods leave it."""
         return b
 
+    def bias_of(self, b: Tensor, W: Callable[[], Tensor], p: Live, cfg: C) -> Tensor:
+        """The same of methods that `couples`, which look at the weight below, W()."""
+        return self.bias(b, p, cfg)
+
     def forward(self, base: View, x: Tensor, p: Live, cfg: C) -> Tensor:
         """The transformed layer's output. Override where there is a way without forming T(W)."""
         assert base.op is not None
         W, b, own = base.weight, base.bias, Wide(p)
         T = self.weight(wide(W), own, cfg).to(W.dtype)
-        return base.op(x, T, None if b is None else self.bias(wide(b), own, cfg).to(b.dtype))
+        return base.op(x, T, None if b is None else self.bias_of(wide(b), lambda: wide(W), own, cfg).to(b.dtype))
 
     def view(self, base: View, p: Live, cfg: C, weight: float) -> View:
         def call(x: Tensor) -> Tensor:
@@ -59,7 +64,10 @@ class Transform(Method[C]):
 
         def bias() -> Tensor | None:
             b = base.bias
-            return None if b is None else lerp(wide(b), self.bias(wide(b), Wide(p), cfg), weight).to(b.dtype)
+            if b is None:
+                return None
+            made = self.bias_of(wide(b), lambda: wide(base.weight), Wide(p), cfg)
+            return lerp(wide(b), made, weight).to(b.dtype)
 
         return base.then(
             call=self.live(base, p, cfg, weight, call), rows=rows, bias=bias, parts=tuple(p[name] for name in p)

@@ -21,11 +21,13 @@ class Write:
     """One adapter in one parameter. `places`: all uses of it; `at`: the part of it that changes, () for all.
 
     `make`: from what was there to rows and what these shall be, block by block. Writes on one parameter are undone in
-    any order: those above are taken off, and made again.
+    any order: those above are taken off, and made again. `reads`: places that `make` looks at, to which that goes for.
     """
 
-    def __init__(self, places: Sequence[Place], at: tuple[int | slice, ...], make: Make) -> None:
-        self.places, self.at, self.make = list(places), at, make
+    def __init__(
+        self, places: Sequence[Place], at: tuple[int | slice, ...], make: Make, reads: Sequence[Place] = ()
+    ) -> None:
+        self.places, self.at, self.make, self.reads = list(places), at, make, list(reads)
         self.old: Tensor | None = None
         self._marks: list[Mark] = []
 
@@ -67,7 +69,7 @@ class Write:
         except BaseException:
             _all((self, *later))
             raise
-        for write in mine[-1:]:
+        for write in writes_at(self.places[0])[-1:]:
             write.seal()
 
     def _restore(self) -> None:
@@ -78,10 +80,14 @@ class Write:
 
     @property
     def _written(self) -> list[Write]:
-        """What is merged into the parameter, oldest first; one list for all its uses."""
+        """What is merged into the parameter, oldest first; one list for all its uses, and for what it is read with."""
         mine = _list(self.places[0])
-        for module, name in self.places[1:]:
-            _WRITTEN.setdefault(module, {})[name] = mine
+        for place in (*self.places[1:], *self.reads):
+            other = _list(place)
+            if other is not mine:
+                mine += [write for write in other if write not in mine]
+                for module, name in {place, *(known for write in other for known in (*write.places, *write.reads))}:
+                    _WRITTEN.setdefault(module, {})[name] = mine
         return mine
 
     def _put(self, value: Tensor, rows: slice = slice(None)) -> None:

@@ -106,7 +106,7 @@ class Filling:
         assert change.stored is not None
         with reading(change.stored) as stored:
             old = stored(change.spans[0].rows).read(slice(None))
-        value = merged_bias(change.spans[0].layers, old)
+        value = bias_of(change, old)
         new = value.to(old.dtype).contiguous()
         measured = Measured()
         require_finite(slot.name, new, value)
@@ -204,3 +204,13 @@ def _note(change: Change) -> Note:
     assert change.stored is not None
     note: Note = {"dtype": change.stored.entry.dtype, "shape": list(change.stored.entry.shape)}
     return {**note, "added": True} if change.added else note
+
+
+def bias_of(change: Change, old: Tensor) -> Tensor:
+    """What becomes of a bias, before it is rounded; the weight that it may depend on is read as it was."""
+    layers = change.spans[0].layers
+    if change.below is None:
+        return merged_bias(layers, old)
+    stored, rows = change.below
+    with reading(stored) as weight:
+        return merged_bias(layers, old, weight(rows))

@@ -34,7 +34,8 @@ Strength = Callable[[str], float]
 class Change:
     """One parameter, or `at` which part of it, and what it becomes: all `layers` on it, or another `value`.
 
-    `ground`: whether `value` is only what another use of a tied weight has under its delta.
+    `ground`: whether `value` is only what another use of a tied weight has under its delta. `below`: what gives the
+    weight beside a bias that depends on it.
     """
 
     name: str
@@ -43,13 +44,15 @@ class Change:
     layers: list[Layer] = field(default_factory=list)
     value: Tensor | None = None
     ground: bool = False
+    below: Callable[[], Tensor] | None = None
 
     def make(self, old: Tensor) -> Iterator[tuple[slice, Tensor]]:
         """Rows and their new values, of the old ones: the bytes that merging a checkpoint of it writes."""
         if self.value is not None:
             yield ALL, self.value.detach()
         elif self.what == "bias":
-            value = merged_bias(tuple(self.layers), old.cpu().contiguous())
+            below = None if self.below is None else Held(self.below())
+            value = merged_bias(tuple(self.layers), old.cpu().contiguous(), below)
             yield ALL, self._rounded(value, old)
         else:
             weight = Weight(Span(slice(0, len(old)), tuple(self.layers)), Held(old))
@@ -80,8 +83,13 @@ def changes(model: nn.Module, adapter: Adapter, weight: float) -> list[Change]:
     `NotPossible` where there is no weight to merge into.
     """
     found: dict[tuple[str, str], Change] = {}
+    beside: dict[str, list[Layer]] = {}
     for leaf, strength in _leaves(adapter, lambda path: weight):
         for change in _of(model, leaf, strength):
+            if change.what == "bias":
+                beside.setdefault(change.name, []).extend(change.layers)
+                if not any(map(moves_bias, change.layers)):
+                    continue
             mine = found.setdefault((change.name, str(change.at)), Change(change.name, change.at, change.what))
             if change.value is not None or mine.value is not None:
                 if mine.layers or mine.value is not None:
@@ -91,9 +99,13 @@ def changes(model: nn.Module, adapter: Adapter, weight: float) -> list[Change]:
                     )
                 mine.value, mine.ground = change.value, change.ground
             mine.layers += change.layers
+            mine.below = mine.below or change.below
+    for change in found.values():
+        if change.below is not None:  # all layers on the weight, in their order
+            change.layers = beside[change.name]
     for name in {change.name for change in found.values()}:
         require_writable(model, name)
-    return list(found.values())
+    return sorted(found.values(), key=lambda change: change.below is None)  # biases before the weights that they read
 
 
 def _leaves(adapter: Adapter, strength: Strength) -> Iterator[tuple[Adapter, Strength]]:
@@ -165,9 +177,11 @@ def _bias(model: nn.Module, layer: Layer) -> Iterator[Change]:
         has = targets.submodule(model, path)._parameters.get("bias") is not None
     except AttributeError:  # a stack of experts, or a part of one
         has = False
-    if has and moves_bias(layer):
-        yield Change(f"{path}.bias", what="bias", layers=[layer])
-    elif changes and not has:
+    if has:
+        module = targets.submodule(model, path)
+        below = (lambda: module.get_parameter("weight").detach()) if layer.couples else None
+        yield Change(f"{path}.bias", what="bias", layers=[layer], below=below)
+    elif changes:
         raise Unsupported(
             f"`{layer.adapter.label}` changes the bias of `{path}`, which has none of its own: there is no place "
             "for it in the weights",

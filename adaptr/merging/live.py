@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from adaptr.errors import UsageError, phrases
 from adaptr.host.attach import LEDGER, forget, key_of
 from adaptr.host.handle import Handle
-from adaptr.host.originals import Write
+from adaptr.host.originals import Place, Write
 from adaptr.merging import untied
-from adaptr.merging.in_memory import changes
+from adaptr.merging.in_memory import Change, changes
 from adaptr.merging.uses import settle
 
 if TYPE_CHECKING:
@@ -68,8 +68,13 @@ def attach(model: nn.Module, adapter: Adapter, weight: float, tied: Tied = None)
         if apart:
             untied.untie(model)
         for places, change in writes:
-            handle.merge(Write(places, change.at, change.make))
+            handle.merge(Write(places, change.at, change.make, _read_by(places, change)))
     except BaseException:
         handle.detach()
         raise
     return handle
+
+
+def _read_by(places: Sequence[Place], change: Change) -> list[Place]:
+    """The weight that a bias is made by."""
+    return [(module, "weight") for module, _ in places] if change.below is not None else []

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from adaptr.bulk import workers
-from adaptr.bulk.blocks import Weight, in_order, merged_bias
+from adaptr.bulk.blocks import Weight, in_order
 from adaptr.bulk.change import Change, Tied
 from adaptr.changes.plan import plan
 from adaptr.checkpoint.decoded import Decoded
@@ -21,6 +21,7 @@ from adaptr.contract.view import ALL
 from adaptr.files.meter import Meter, Progress
 from adaptr.format.io import dtype_shape
 from adaptr.merging import receipt
+from adaptr.merging.filling import bias_of
 from adaptr.merging.patch import integer
 from adaptr.models.aligned import under_names_of
 from adaptr.models.belonging import Compared, require_base
@@ -169,7 +170,7 @@ class _Check:
                     _compare_span(tally, mine, Weight(span, theirs, self.portable))
                 elif change is not None and change.what == "bias":
                     old = theirs.read(ALL)
-                    tally.near(mine.read(ALL), merged_bias(change.spans[0].layers, old).to(old.dtype), old)
+                    tally.near(mine.read(ALL), bias_of(change, old).to(old.dtype), old)
                 else:
                     for s in theirs.blocks():
                         found_rows = mine.read(s)
