@@ -17,6 +17,7 @@ from adaptr.families.base import Method
 from adaptr.precision import wide
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from adaptr.contract.view import Call
@@ -33,6 +34,10 @@ class Transform(Method[C]):
     def weight(self, W: Tensor, p: Live, cfg: C) -> Tensor:
         """T(W) of the logical weight (out, in, *k)."""
         raise NotImplementedError
+
+    def exactly(self, W: Tensor, p: Live, cfg: C, dtype: torch.dtype) -> Tensor:
+        """T(W) with the same bits on every machine, where `weight` sums: of W as a View that is `exact` gives it."""
+        return self.weight(W, p, cfg)
 
     def bias(self, b: Tensor, p: Live, cfg: C) -> Tensor:
         """The transformed bias: most methods leave it."""
@@ -59,7 +64,8 @@ class Transform(Method[C]):
         def rows(s: slice) -> Tensor:
             read = base.rows(s if self.rowwise else ALL)
             W, own = wide(read), self.sliced(p, cfg, s) if self.rowwise else Wide(p)
-            T = lerp(W, self.weight(W, own, cfg), weight).to(read.dtype)
+            made = self.weight(W, own, cfg) if base.exact is None else self.exactly(W, own, cfg, base.exact)
+            T = lerp(W, made, weight).to(read.dtype)
             return T if self.rowwise else T[s]
 
         def bias() -> Tensor | None:

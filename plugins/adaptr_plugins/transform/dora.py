@@ -17,7 +17,6 @@ from adaptr import LowRank, Param, Row, Target, Transform, View
 from adaptr.adapter.tensors import Wide
 from adaptr.contract import Costs, Live
 from adaptr.contract.view import ALL
-from adaptr.families.transform import lerp
 from adaptr.precision import wide, widest
 
 if TYPE_CHECKING:
@@ -57,17 +56,9 @@ class DoRA(Transform[Config]):
         V = self.low_rank(p, cfg).add_rows(W, slice(None))
         return V * over_rows(p["m"].to(V.dtype) / row_norms(V.detach()), V)
 
-    def view(self, base: View, p: Live, cfg: Config, weight: float) -> View:
-        made = super().view(base, p, cfg, weight)
-        if base.exact is None:
-            return made
-
-        def rows(s: slice) -> Tensor:
-            W = base.rows(s)
-            V, g = self.raised(W, self.sliced(p, cfg, s), cfg, base.exact)
-            return lerp(W, V * over_rows(g, V), weight)
-
-        return made.then(rows=rows)
+    def exactly(self, W: Tensor, p: Live, cfg: Config, dtype: torch.dtype) -> Tensor:
+        V, g = self.raised(W, p, cfg, dtype)
+        return V * over_rows(g, V)
 
     def raised(self, W: Tensor, p: Live, cfg: Config, exact: torch.dtype | None) -> tuple[Tensor, Tensor]:
         """V = W + s B A and m / ‖V‖. `exact`: as a View says it."""

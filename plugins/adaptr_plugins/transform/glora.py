@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from adaptr import LowRank, Param, Target, Transform, View
 from adaptr.contract import Live
 from adaptr.contract.view import ALL
-from adaptr.families.transform import lerp
 from adaptr.precision import wide
 
 if TYPE_CHECKING:
@@ -69,23 +68,15 @@ class GLoRA(Transform[Config]):
     def couples(self, cfg: Config) -> bool:
         return cfg.inputs != "none"
 
-    def weight(self, W: Tensor, p: Live, cfg: Config, exact: torch.dtype | None = None) -> Tensor:
-        return W + W * term(p, "A", W, exact) + term(p, "B", W, exact)
+    def weight(self, W: Tensor, p: Live, cfg: Config) -> Tensor:
+        return W + W * term(p, "A", W) + term(p, "B", W)
+
+    def exactly(self, W: Tensor, p: Live, cfg: Config, dtype: torch.dtype) -> Tensor:
+        return W + W * term(p, "A", W, dtype) + term(p, "B", W, dtype)
 
     def bias_of(self, b: Tensor, W: Callable[[], Tensor], p: Live, cfg: Config) -> Tensor:
         made = b + b * term(p, "D", b) + term(p, "E", b)
         return made + (W() * shift(p)).sum(1) if self.couples(cfg) else made
-
-    def view(self, base: View, p: Live, cfg: Config, weight: float) -> View:
-        made = super().view(base, p, cfg, weight)
-        if base.exact is None:
-            return made
-
-        def rows(s: slice) -> Tensor:
-            W = base.rows(s)
-            return lerp(W, self.weight(W, self.sliced(p, cfg, s), cfg, base.exact), weight)
-
-        return made.then(rows=rows)
 
     def inverse(self, merged: View, p: Live, cfg: Config, kept: Mapping[str, Tensor], weight: float) -> View:
         """Where 1 + w A is zero nothing can be recovered: the receipt's patch holds those elements."""
