@@ -10,11 +10,34 @@ import torch
 import transformers as t
 
 import adaptr
+from adaptr import plugins
 from adaptr.testing import count, trained_keys
 
 QV = ["attn.q", "attn.v"]
+SIX = [*QV, "attn.k", "attn.o", "mlp.up", "mlp.down"]
+LARGE = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
+GROUPED = {"intermediate_size": 14_336, "num_key_value_heads": 8, "vocab_size": 128_256}
+WIDE = {"hidden_size": 5120, "num_hidden_layers": 40, "num_attention_heads": 40, "intermediate_size": 13_824}
+GPT3 = {"hidden_size": 12_288, "num_hidden_layers": 96, "num_attention_heads": 96, "ffn_dim": 49_152}
+GATED = {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False, "num_layers": 24}
+SMALL = {"d_model": 512, "encoder_layers": 6, "decoder_layers": 6, "encoder_ffn_dim": 2048, "decoder_ffn_dim": 2048}
 CONFIGS: dict[str, Any] = {
     "bert-base": lambda: t.BertModel(t.BertConfig()),
+    "bert-large": lambda: t.BertModel(t.BertConfig(**LARGE)),
+    "distilbert": lambda: t.DistilBertModel(t.DistilBertConfig()),
+    "gpt2": lambda: t.GPT2LMHeadModel(t.GPT2Config()),
+    "gpt3": lambda: t.OPTForCausalLM(t.OPTConfig(**GPT3)),
+    "llama-13b": lambda: t.LlamaForCausalLM(t.LlamaConfig(**WIDE)),
+    "llama-3-8b": lambda: t.LlamaForCausalLM(t.LlamaConfig(**GROUPED)),
+    "t0-3b": lambda: t.T5ForConditionalGeneration(
+        t.T5Config(d_model=2048, d_ff=5120, num_heads=32, vocab_size=32_128, **GATED)
+    ),
+    "t0-11b": lambda: t.T5ForConditionalGeneration(
+        t.T5Config(d_model=4096, d_ff=10_240, num_heads=64, vocab_size=32_128, **GATED)
+    ),
+    "transformer-base": lambda: t.BartForConditionalGeneration(
+        t.BartConfig(encoder_attention_heads=8, decoder_attention_heads=8, **SMALL)
+    ),
     "llama-7b": lambda: t.LlamaForCausalLM(t.LlamaConfig()),
     "gpt2-medium": lambda: t.GPT2LMHeadModel(t.GPT2Config(n_embd=1024, n_layer=24, n_head=16)),
     "t5-base": lambda: t.T5ForConditionalGeneration(t.T5Config(d_model=768, d_ff=3072, num_layers=12, num_heads=12)),
@@ -73,6 +96,52 @@ COUNTS = [
     ("t5-base", "prompt", None, {"tokens": 100}, 76_800),
     ("t5-base", "ia3", None, {}, 129_024),
     ("bart-large", "mam", None, {"tokens": 30, "m": 512}, 27_414_528),
+    ("bert-base", "glora", QV, {"r": 8}, 737_520),
+    ("bert-base", "did", None, {"d": 1861}, 1861),
+    ("bert-base", "intrinsic-said", None, {"d": 1608}, 1608),
+    ("bert-base", "alora", QV, {"r": 8, "invocation": [3]}, 294_912),
+    ("bert-base", "vera", QV, {"r": 1024}, 43_008),
+    ("bert-large", "vera", QV, {"r": 256}, 61_440),
+    ("llama-13b", "vera", None, {"r": 1024}, 2_416_640),
+    (
+        "bert-base",
+        "ia3",
+        [r"re:.*(key|value|output\.dense)"],
+        {},
+        64_512,
+    ),  # PEFT's default, which has more than the paper
+    ("t0-3b", "ia3", None, {}, 540_672),
+    ("t0-11b", "ia3", None, {}, 1_081_344),
+    ("bert-large", "bitfit", None, {}, 272_384),
+    ("bert-large", "ln-tuning", None, {}, 100_352),
+    ("transformer-base", "cross-attention", None, {}, 6_303_744),
+    ("bert-base", "lora", SIX, {"r": 1}, 165_888),
+    ("gpt2-medium", "lora", ["attn.qkv"], {"r": 4}, 393_216),
+    ("gpt3", "lora", QV, {"r": 1}, 4_718_592),
+    ("gpt3", "lora", QV, {"r": 8}, 37_748_736),
+    ("llama-3-8b", "lora", QV, {"r": 16}, 6_815_744),
+    ("llama-7b", "lora", [*QV, "attn.k", "attn.o"], {"r": 8}, 8_388_608),
+    ("llama-7b", "lora", [*QV, "attn.k", "mlp.up", "mlp.down"], {"r": 32}, 56_098_816),
+    ("llama-7b", "dora", [*QV, "attn.k", "mlp.up", "mlp.down"], {"r": 16}, 28_925_952),
+    ("llama-7b", "hra", QV, {"r": 32}, 8_388_608),
+    ("gpt2", "tied-lora", None, {"r": 8}, 52_320),
+    ("llama-7b", "tied-lora", None, {"r": 32}, 918_528 + 2 * 32 * 32),
+    ("llama-7b", "tied-lora", None, {"r": 128}, 2_494_464 + 2 * 32 * 128),
+]
+#: The same in per cent of all of a model's numbers, as it is said. KronA's is of what it and all norms train.
+SHARES = [
+    ("bert-base", 102_912, "0.094"),
+    ("bert-large", 272_384, "0.081"),
+    ("bert-base", 38_400, "0.035"),
+    ("bert-large", 100_352, "0.030"),
+    ("llama-7b", 266_240, "0.0040"),
+    ("llama-7b", 8_388_608, "0.1245"),
+    ("llama-7b", 56_098_816, "0.8325"),
+    ("llama-7b", 56_975_360, "0.8455"),
+    ("llama-7b", 28_925_952, "0.4293"),
+    ("llama-7b", 159_907_840, "2.37"),
+    ("t0-3b", 540_672, "0.019"),
+    ("t0-11b", 1_081_344, "0.01"),
 ]
 
 
@@ -88,6 +157,41 @@ def test_counts(name: str, method: str, targets: Any, config: dict[str, Any], nu
     assert count(adapter) == number
     assert all(tensor.is_meta for tensor in adapter.tensors.values())
     assert sum(adapter.tensors[key].numel() for key in trained_keys(adapter)) == number
+
+
+@pytest.mark.parametrize(("name", "number", "percent"), SHARES)
+def test_shares(name: str, number: int, percent: str) -> None:
+    assert any((row[0], row[4]) == (name, number) for row in COUNTS)
+    digits = len(percent.partition(".")[2])
+    assert f"{100 * number / sum(p.numel() for p in shell(name).parameters()):.{digits}f}" == percent
+
+
+def test_whole_parameters_beside_a_method_are_counted() -> None:
+    """LongLoRA's table and norms, KronA's with the norms, and what each of both alone is."""
+    llama, t5 = shell("llama-7b"), shell("t5-base")
+    sizes = [sum(p.numel() for p in model.parameters()) for model in (llama, t5)]
+    alone = adaptr.create(llama, "lora", [*QV, "attn.k", "attn.o"], r=8)
+    table, norms = (count(adaptr.create(llama, "lora", QV, also=one, r=1)) - 524_288 for one in ("embed", "norm"))
+    assert (table, norms) == (131_072_000, 266_240)
+    assert f"{100 * table / sizes[0]:.3f}" == "1.945"
+    both = adaptr.create(llama, "lora", [*QV, "attn.k", "attn.o"], also=["embed", "norm"], r=8)
+    assert count(both) == count(alone) + table + norms
+    krona = count(adaptr.create(t5, "krona", also="norm"))
+    assert krona == 158_208
+    assert f"{100 * krona / sizes[1]:.3f}" == "0.071"
+
+
+def test_masks_keep_a_share_of_all_that_they_train() -> None:
+    """FISH's half a per cent of BERT, diff pruning's of BERT-large, and the rows of FAR in DistilBERT."""
+    assert int(0.005 * sum(p.numel() for p in shell("bert-base").parameters())) == 547_411
+    for name, method, kept in (("bert-base", "fish-mask", 0.005), ("bert-large", "diff-pruning", 0.005)):
+        made = adaptr.create(shell(name), method, share=kept)
+        own = plugins.method(method)
+        trained = sum(target.shape[0] * target.shape[1] for target in made.targets.values())
+        changed = sum(own.changes(target, own.config(target.config)) for target in made.targets.values())
+        assert changed == pytest.approx(kept * trained, rel=1e-3)
+    made = adaptr.create(shell("distilbert"), "far")
+    assert count(made) == 28_334_592
 
 
 def test_the_models_are_the_ones_that_are_meant() -> None:

@@ -49,7 +49,7 @@ class FAR(Delta[Config]):
         "i": Param("n", init="custom", when="finished", trains=False, whole=True),
     }
     kinds = frozenset({"linear", "linear_t"})
-    targets = ("mlp.gate|mlp.up|mlp.down",)
+    targets = ("mlp.gate|mlp.up", "mlp.up|mlp.gate", "mlp.down")
     least = {"n": 0}
     as_stored = True
     rate = 5e-5
