@@ -32,7 +32,7 @@ def drawn(seed: int, name: str, size: int, n: int, sha256: str = "") -> Tensor:
     L = length(size)
     order = torch.sort(stream.integers(seed, f"{name}.order", L), stable=True).indices
     bits = stream.integers(seed, f"{name}.gauss", L)
-    g = sum((bits >> shift) & 0xFFFF for shift in (0, 16, 32, 48)) - MEAN
+    g = (bits.unsqueeze(1) >> torch.tensor((0, 16, 32, 48)) & 0xFFFF).sum(1) - MEAN
     s = 1 / (math.sqrt(size * int((g * g).sum())) * SCALE)
     b = stream.signs(seed, f"{name}.sign", (min(n, L),))
     made = torch.cat([order.int(), (g.double() * SCALE * s).float().view(torch.int32), b.view(torch.int32)])
@@ -52,7 +52,8 @@ def projected(z: Tensor, made: Tensor, size: int) -> Tensor:
     L = length(size)
     order, g, b = made[:L], made[L : 2 * L].view(torch.float32), made[2 * L :].view(torch.float32)
     filled = torch.nn.functional.pad(b.to(z.dtype) * z[:L], (0, L - len(b)))
-    return hadamard(hadamard(filled).index_select(0, order) * g.to(z.dtype))[:size]
+    mixed: Tensor = hadamard(hadamard(filled).index_select(0, order) * g.to(z.dtype))
+    return mixed[:size]
 
 
 # one operator, as compilers would unroll it, and autograd would keep each of its steps

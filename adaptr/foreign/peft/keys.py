@@ -29,10 +29,13 @@ _FOREIGN = re.compile(
 
 @dataclass(frozen=True)
 class Slots:
-    """What PEFT calls the tensors of adapters: those of a module, and those that all modules share, at the top."""
+    """What PEFT calls the tensors of adapters: those of a module, and those that all modules share, at the top; of a
+    slot that is a module of several the whole names, `inner`.
+    """
 
     own: frozenset[str]
     shared: frozenset[str]
+    inner: frozenset[str] = frozenset()
 
     @cached_property
     def expression(self) -> re.Pattern[str]:
@@ -94,8 +97,9 @@ def _key(source: str, key: str, prefixes: tuple[str, ...], slots: Slots) -> tupl
     tail = found["tail"].split(".")[1:] if found else []
     if found is None or not all(tail):
         return Key(source, key.replace(f".{BASE}.", "."), ""), saved
-    last = tail.pop() if tail and tail[-1] in {"weight", "bias"} else ""
-    slot = f"{found['slot']}.bias" if last == "bias" else found["slot"]
+    part = f"{found['slot']}.{tail[-1]}" if tail else ""
+    last = tail.pop() if part in slots.inner or (tail and tail[-1] in {"weight", "bias"}) else ""
+    slot = f"{found['slot']}.{last}" if last not in {"", "weight"} else found["slot"]
     return Key(source, found["path"], slot), ".".join(tail) or saved
 
 

@@ -255,8 +255,9 @@ def methods() -> list[str]:
 def slots(also: PeftType | None = None) -> keys.Slots:
     """The names of tensors of all built-in types and another: what is another type's is known as such."""
     every = [*builtin(), *([also] if also is not None else [])]
-    own = {slot for one in every for slot in (*one.slots.values(), *one.others) if "." not in slot}
-    return keys.Slots(frozenset(own), frozenset(slot for one in every for slot in one.shared))
+    named = {slot for one in every for slot in (*one.slots.values(), *one.others)}
+    own, inner = {slot.partition(".")[0] for slot in named}, {slot for slot in named if "." in slot}
+    return keys.Slots(frozenset(own), frozenset(slot for one in every for slot in one.shared), frozenset(inner))
 
 
 @functools.cache

@@ -57,7 +57,7 @@ class DID(Delta[Config]):
         def make() -> Tensor:
             return fastfood.drawn(cfg.seed, cfg.stream, size, len(z), cfg.sha256).to(z.device)
 
-        made = fastfood.projected(z, p.derived("fastfood", (z.device,), make), size)
+        made: Tensor = fastfood.projected(z, p.derived("fastfood", (z.device,), make), size)
         return made if not cfg.reference_grad else made.detach() + (made - made.detach()) / fastfood.length(size)
 
     def own(self, places: Sequence[Target]) -> int:
