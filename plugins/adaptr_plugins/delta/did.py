@@ -58,7 +58,11 @@ class DID(Delta[Config]):
             return fastfood.drawn(cfg.seed, cfg.stream, size, len(z), cfg.sha256).to(z.device)
 
         made: Tensor = fastfood.projected(z, p.derived("fastfood", (z.device,), make), size)
-        return made if not cfg.reference_grad else made.detach() + (made - made.detach()) / fastfood.length(size)
+        if not cfg.reference_grad:
+            return made
+        at = made.detach()
+        scaled: Tensor = at + (made - at) / fastfood.length(size)
+        return scaled
 
     def own(self, places: Sequence[Target]) -> int:
         """How many of the `d` numbers are no part of z."""
