@@ -25,7 +25,8 @@ METHODS = [
 ]
 #: Those whose tensors are of all rows together.
 UNCUT = frozenset({
-    "bd-lora", "diff-pruning", "far", "fish-mask", "krona", "lokr", "lt-sft", "shira", "tied-lora", "vera",
+    "bd-lora", "did", "diff-pruning", "far", "fish-mask", "intrinsic-said", "krona", "lokr", "lt-sft", "shira",
+    "tied-lora", "vera",
 })  # fmt: skip
 #: What a module is called in diffusers, how many times the model's width it has of rows, its name in published files.
 NORM_OUT = ("norm_out.linear", 2, "final_layer.adaLN_modulation.1")

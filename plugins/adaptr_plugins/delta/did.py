@@ -55,14 +55,14 @@ class DID(Delta[Config]):
         z, size = p["z"], math.prod(cfg.sizes)
 
         def make() -> Tensor:
-            return fastfood.drawn(cfg.seed, cfg.stream, size, len(z), cfg.sha256).to(z.device)
+            found: Tensor = fastfood.drawn(cfg.seed, cfg.stream, size, len(z), cfg.sha256)
+            return found.to(z.device)
 
         made: Tensor = fastfood.projected(z, p.derived("fastfood", (z.device,), make), size)
         if not cfg.reference_grad:
             return made
         at = made.detach()
-        scaled: Tensor = at + (made - at) / fastfood.length(size)
-        return scaled
+        return at + (made - at) / fastfood.length(size)
 
     def own(self, places: Sequence[Target]) -> int:
         """How many of the `d` numbers are no part of z."""
