@@ -15,8 +15,8 @@ import house
 LONG = 120
 #: Files from before that promise, with how long they may be; may only fall, and none may come.
 LONGER = {"dora": 166, "adalora": 178, "oft": 155, "trainable_tokens": 130, "velora": 126}
-#: Names that are words for other things too (a change in full, a text, a pile), or that something is written as.
-WORDS = frozenset({"full", "stack", "prompt", "lora", "loha"})
+#: Names that are words for other things (a change in full, a text, a pile, a field), or what something is written as.
+WORDS = frozenset({"full", "stack", "prompt", "rslora", "lora", "loha"})
 #: Who may name methods: themselves, and the formats of others, which are tables of them.
 KNOW = ("plugins/adaptr_plugins/", "plugins/adaptr_formats/", "adaptr/foreign/")
 COSTLY = {"torch", "numpy", "transformers", "safetensors"}
