@@ -39,11 +39,14 @@ def model_of(folder: Path) -> nn.Module:
 def randomised(
     model: nn.Module | Path, method: str = "lora", targets: Any = None, seed: int = 0, **config: Any
 ) -> Adapter:
-    """An adapter that changes what the model says: every tensor off its start by a few per cent."""
+    """An adapter that changes what the model says: all but places of entries off its start by a few per cent."""
     model = model_of(model) if isinstance(model, Path) else model
     adapter = api.create(model.float(), method, targets, **config)
     generator = torch.Generator().manual_seed(seed)
-    tensors = {k: t + 0.1 * torch.randn(t.shape, generator=generator) for k, t in adapter.tensors.items()}
+    tensors = {
+        k: t + 0.1 * torch.randn(t.shape, generator=generator) if t.is_floating_point() else t
+        for k, t in adapter.tensors.items()
+    }
     return adapter.replace(tensors=tensors)
 
 

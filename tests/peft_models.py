@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
+
+import adaptr
+from adaptr.testing import shaken
 
 transformers = pytest.importorskip("transformers")
 
@@ -111,3 +116,46 @@ def scrambled(model: nn.Module) -> None:
         for name, parameter in model.named_parameters():
             if parameter.requires_grad or "prompt_encoder" in name:
                 parameter.add_(torch.randn_like(parameter) * 0.2)
+
+
+def read_and_written_back(
+    peft: Any, build: Callable[[], nn.Module], cls: str, arguments: dict[str, Any], folder: Path
+) -> None:
+    """What PEFT wrote does in adaptr what it does there, and again in PEFT once adaptr has written it."""
+    theirs = peft.get_peft_model(made(build), getattr(peft, cls)(**arguments)).eval()
+    scrambled(theirs)
+    want = outputs(theirs)
+    theirs.save_pretrained(folder / "peft")
+    model = made(build)
+    assert not torch.allclose(want, outputs(model), atol=1e-3), "the adapter changes nothing"
+    adapter = adaptr.load(folder / "peft", base=model)
+    with adaptr.attach(model, adapter):
+        assert gap(outputs(model), want) <= 1e-5
+    # and there and back, through a file
+    adaptr.convert(folder / "peft", folder / "a.adaptr.safetensors", base=model)
+    adaptr.convert(folder / "a.adaptr.safetensors", folder / "back", to="peft")
+    again = peft.PeftModel.from_pretrained(made(build), folder / "back").eval()
+    assert gap(outputs(again), want) <= 1e-5
+
+
+def written_and_read_back(
+    peft: Any, build: Callable[[], nn.Module], method: str, arguments: dict[str, Any], folder: Path
+) -> None:
+    """What adaptr wrote does in PEFT what it does here, and again once it is read."""
+    model = made(build)
+    fresh = adaptr.create(model, method, **arguments)
+    adapter = shaken(fresh, 2, by=0.2)
+    with adaptr.attach(model, adapter):
+        want = outputs(model)
+    assert not torch.allclose(want, outputs(model), atol=1e-3), "the adapter changes nothing"
+    adaptr.save(adapter, folder / "a.adaptr.safetensors")
+    adaptr.convert(folder / "a.adaptr.safetensors", folder / "peft", to="peft", base=model)
+    theirs = peft.PeftModel.from_pretrained(made(build), folder / "peft").eval()
+    assert gap(outputs(theirs), want) <= 1e-5
+    again = adaptr.load(folder / "peft", base=model)
+    with adaptr.attach(model, again):
+        assert gap(outputs(model), want) <= 1e-5
+
+
+def gap(found: torch.Tensor, want: torch.Tensor) -> float:
+    return float((found - want).abs().max()) / max(1.0, float(want.abs().max()))

@@ -145,11 +145,12 @@ def _axes(adapter: Adapter, target: Target, name: str) -> list[str]:
 
 def _require_whole(adapter: Adapter, target: Target, part: Mapping[str, Tensor]) -> None:
     """Raises `Unsupported` where the parts of a method's tensors are no tensors of the part: products over all rows,
-    numbers of entries, what all targets share by their sizes.
+    numbers of entries, norms, what all targets share by their sizes.
     """
     method = plugins.method(adapter.method)
     try:
-        wanted = None if any(one.shared or one.whole for one in method.params.values()) else method.shapes(target)
+        uncut = any(one.shared or one.whole or one.joint for one in method.params.values())
+        wanted = None if uncut else method.shapes(target)
     except ShapeError:
         wanted = None
     if wanted is None or any(tuple(part[name].shape) != shape for name, shape in wanted.items() if name in part):

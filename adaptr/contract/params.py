@@ -20,7 +20,7 @@ from typing import Any
 from adaptr.errors import ShapeError, phrases
 
 #: How a tensor can start; see `adaptr.families.init`.
-INITS = ("zeros", "ones", "fill", "kaiming", "normal", "truncated", "custom")
+INITS = ("zeros", "ones", "fill", "kaiming", "uniform", "normal", "truncated", "custom")
 
 Dims = Mapping[str, int | tuple[int, ...]]
 
@@ -34,7 +34,8 @@ class Param:
     must all be true, and all be false, for the tensor to exist; `depth>1` is true where the field is larger, `ab=lora`
     where it is that text. `trains`: false for what stays as it starts, such as random projections and places of
     entries. `shared`: one tensor for all targets, kept under the key `:<param>`. `whole`: numbers without fractions,
-    int64.
+    int64. `joint`: its rows count together, by a norm over all of them for one: some of them alone would do something
+    else there.
     """
 
     axes: str
@@ -44,6 +45,7 @@ class Param:
     trains: bool = True
     shared: bool = False
     whole: bool = False
+    joint: bool = False
 
     def tokens(self, config: Mapping[str, Any]) -> list[str]:
         return self.axes.format(**config).split() if "{" in self.axes else self.axes.split()

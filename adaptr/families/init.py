@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 def fresh(init: str, shape: tuple[int, ...], generator: Generator | None, stacked: bool = False) -> Tensor:
     """A new fp32 tensor, on the meta device if there is no generator. `init`: zeros, ones, fill:VALUE, kaiming (uniform
-    in +-1/sqrt(fan in), the reference LoRA's choice; kaiming:FAN where the shape does not say it), normal:STD (N(0,
-    STD²)), or truncated:STD (the same cut at two deviations). `stacked`: the first axis counts experts, so it is not
-    part of the fan.
+    in +-1/sqrt(fan in), the reference LoRA's choice; kaiming:FAN where the shape does not say it), uniform:BOUND (in
+    +-BOUND), normal:STD (N(0, STD²)), or truncated:STD (the same cut at two deviations). `stacked`: the first axis
+    counts experts, so it is not part of the fan.
     """
     import torch
 
@@ -32,6 +32,8 @@ def fresh(init: str, shape: tuple[int, ...], generator: Generator | None, stacke
         fan_in = float(argument or max(math.prod(shape[2 if stacked else 1 :]), 1))
         bound = 1.0 / math.sqrt(fan_in)
         return torch.rand(shape, generator=generator) * (2 * bound) - bound
+    if kind == "uniform":
+        return torch.rand(shape, generator=generator) * (2 * float(argument)) - float(argument)
     if kind == "normal":
         return torch.randn(shape, generator=generator) * float(argument or 1)
     if kind == "truncated":
@@ -40,5 +42,5 @@ def fresh(init: str, shape: tuple[int, ...], generator: Generator | None, stacke
     raise BadConfig(
         "the initialisation",
         got=f"`{init}`",
-        want="zeros, ones, fill:VALUE, kaiming, kaiming:FAN, normal:STD or truncated:STD",
+        want="zeros, ones, fill:VALUE, kaiming, kaiming:FAN, uniform:BOUND, normal:STD or truncated:STD",
     )

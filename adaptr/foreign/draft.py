@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from adaptr.adapter import Part, Target
@@ -62,6 +62,12 @@ class Draft:
     rewritten: Mapping[str, Any] = field(default_factory=dict)
     parts: Mapping[str, Part] = field(default_factory=dict)
     ties: tuple[tuple[str, ...], ...] = ()
+
+
+def resized(draft: Draft, sizes: Mapping[str, Any]) -> Draft:
+    """With what only the file's tensors say of all targets, in their configurations."""
+    targets = {path: replace(one, config={**one.config, **sizes}) for path, one in draft.targets.items()}
+    return replace(draft, config={**draft.config, **sizes}, targets=targets)
 
 
 class Pieces(Mapping[str, "Tensor"]):

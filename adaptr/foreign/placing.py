@@ -145,6 +145,11 @@ def needed(model: nn.Module | None, path: str, why: str) -> nn.Module:
     return model
 
 
+def place(model: nn.Module | None, path: str, why: str) -> Target:
+    """The layer at `path` as the base has it, of which the file says no size; `why` as `needed` says it."""
+    return agreed(needed(model, path, why), Target(path, kinds.LINEAR, (0, 0)))
+
+
 def stacks(model: nn.Module, owner: str) -> list[Target]:
     """The expert stacks of the module at `owner`, in the order in which it has them."""
     from adaptr import targets as places

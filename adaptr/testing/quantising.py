@@ -42,7 +42,8 @@ class QuantisingLaws:
             worst = max(relative(after, before) for before, after in tensor_pairs(adapter, small))
             assert worst <= BOUNDS[scheme]
             truth = error_of_change(adapter, small)
-            assert truth <= small.quantization["error"] <= 2 * truth, truth
+            # deltas are formed in fp32, whose rounding is 1e-3 of the smallest errors
+            assert 0.999 * truth <= small.quantization["error"] <= 2 * truth, truth
             with adaptr.attach(model, small):
                 attached = self.output(model)
             with adaptr.attach(model, small.floats()):

@@ -51,7 +51,7 @@ def test_the_good_one_loads(tmp_path: Path) -> None:
 CONFIGS = {
     "no type": ({"peft_type": None}, e.ConfigMissing, "peft_type"),
     "unknown type": ({"peft_type": "MAGIC"}, e.UnknownFormat, "MAGIC"),
-    "later type": ({"peft_type": "FOURIERFT"}, e.Unsupported, "FOURIERFT"),
+    "later type": ({"peft_type": "SHADOW"}, e.Unsupported, "SHADOW"),
     "other type": ({"peft_type": "IA3"}, e.TensorUnknown, "lora_A"),
     "prompt type": ({"peft_type": "PROMPT_TUNING"}, e.NoAdapterTensors, "prompt_embeddings"),
     "no rank": ({"r": None}, e.ConfigMissing, "`r`"),

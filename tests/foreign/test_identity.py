@@ -19,6 +19,7 @@ CONFIG: dict[str, dict[str, Any]] = {
     "prefix": {"position_offset": "shift"},
     "trainable-tokens": {"tokens": [3, 5]},
     "alora": {"invocation": [3]},
+    "vblora": {"v": 8},
 }
 #: A LoRA beside trained tokens, as PEFT's `trainable_token_indices` has it, under the names that reading gives.
 STACKED = {"lora": "lora", "tokens": "trainable-tokens"}
@@ -44,7 +45,7 @@ def test_a_peft_folder_is_the_adapter_that_it_was_made_of(tmp_path: Path, method
     own, base = saved(method, tmp_path), tmp_path / "base"
     tiny.model("llama").save_pretrained(base)
     adaptr.convert(own, tmp_path / "peft", to="peft")
-    if method == "vera":  # its projections are drawn from a seed; PEFT's file holds them, and then ours does
+    if method in {"vera", "pvera", "randlora"}:  # what they draw from a seed PEFT's file holds, and then ours does
         own = tmp_path / "held.safetensors"
         adaptr.convert(tmp_path / "peft", own, base=base)
     adaptr.convert(tmp_path / "peft", tmp_path / "back.safetensors", base=base)

@@ -225,10 +225,10 @@ def test_two_modules_under_one_that_is_saved_whole_are_two_adapters(tmp_path: Pa
 
 
 def test_every_type_of_peft_is_known_by_name(peft: Any) -> None:
-    from adaptr.foreign.peft import types
+    from adaptr.foreign.peft import listed, types
 
     read = {kind.peft for kind in types.builtin()}
-    assert {kind.value for kind in peft.PeftType} <= types.PEFT | read
+    assert {kind.value for kind in peft.PeftType} <= listed.PEFT | read
 
 
 def qwen3_moe() -> nn.Module:

@@ -13,20 +13,22 @@ from torch import nn
 
 import adaptr
 from adaptr.errors import TargetNotFound
-from adaptr.testing import shaken
 from peft_models import (
     IDS,
     Convolutions,
     SquareConvolution,
     bert,
+    gap,
     gpt2,
     gpt_oss,
     llama,
     made,
     mixtral,
     outputs,
+    read_and_written_back,
     scrambled,
     t5,
+    written_and_read_back,
 )
 
 transformers = pytest.importorskip("transformers")
@@ -191,21 +193,7 @@ FROM_PEFT: Mapping[str, tuple[Callable[[], nn.Module], str, dict[str, Any]]] = {
 
 @pytest.mark.parametrize("name", FROM_PEFT)
 def test_what_peft_wrote(peft: Any, name: str, tmp_path: Path) -> None:
-    build, cls, arguments = FROM_PEFT[name]
-    theirs = peft.get_peft_model(made(build), getattr(peft, cls)(**arguments)).eval()
-    scrambled(theirs)
-    want = outputs(theirs)
-    theirs.save_pretrained(tmp_path / "peft")
-    model = made(build)
-    assert not torch.allclose(want, outputs(model), atol=1e-3), "the adapter changes nothing"
-    adapter = adaptr.load(tmp_path / "peft", base=model)
-    with adaptr.attach(model, adapter):
-        assert _gap(outputs(model), want) <= 1e-5
-    # and there and back, through a file
-    adaptr.convert(tmp_path / "peft", tmp_path / "a.adaptr.safetensors", base=model)
-    adaptr.convert(tmp_path / "a.adaptr.safetensors", tmp_path / "back", to="peft")
-    again = peft.PeftModel.from_pretrained(made(build), tmp_path / "back").eval()
-    assert _gap(outputs(again), want) <= 1e-5
+    read_and_written_back(peft, *FROM_PEFT[name], tmp_path)
 
 
 def test_an_alora_generates_what_it_does_in_peft(peft: Any, tmp_path: Path) -> None:
@@ -219,7 +207,7 @@ def test_an_alora_generates_what_it_does_in_peft(peft: Any, tmp_path: Path) -> N
     want = torch.stack(theirs.generate(**prompt, **how).logits)
     model: Any = made(llama)
     with adaptr.attach(model, adaptr.load(tmp_path / "peft")):
-        assert _gap(torch.stack(model.generate(**prompt, **how).logits), want) <= 1e-5
+        assert gap(torch.stack(model.generate(**prompt, **how).logits), want) <= 1e-5
 
 
 def test_a_core_of_one_axis_under_names_that_the_base_has_otherwise(peft: Any, tmp_path: Path) -> None:
@@ -234,7 +222,7 @@ def test_a_core_of_one_axis_under_names_that_the_base_has_otherwise(peft: Any, t
     adapter = adaptr.load(tmp_path / "peft", base=whole)
     assert adapter.targets["one"].kind == "conv1d"
     with adaptr.attach(whole, adapter):
-        assert _gap(outputs(whole["part"]), want) <= 1e-5
+        assert gap(outputs(whole["part"]), want) <= 1e-5
 
 
 def test_a_core_where_the_base_has_no_convolution(peft: Any, tmp_path: Path) -> None:
@@ -314,21 +302,4 @@ FROM_ADAPTR: Mapping[str, tuple[Callable[[], nn.Module], str, dict[str, Any]]] =
 
 @pytest.mark.parametrize("name", FROM_ADAPTR)
 def test_what_adaptr_wrote(peft: Any, name: str, tmp_path: Path) -> None:
-    build, method, arguments = FROM_ADAPTR[name]
-    model = made(build)
-    fresh = adaptr.create(model, method, **arguments)
-    adapter = shaken(fresh, 2, by=0.2)
-    with adaptr.attach(model, adapter):
-        want = outputs(model)
-    assert not torch.allclose(want, outputs(model), atol=1e-3), "the adapter changes nothing"
-    adaptr.save(adapter, tmp_path / "a.adaptr.safetensors")
-    adaptr.convert(tmp_path / "a.adaptr.safetensors", tmp_path / "peft", to="peft", base=model)
-    theirs = peft.PeftModel.from_pretrained(made(build), tmp_path / "peft").eval()
-    assert _gap(outputs(theirs), want) <= 1e-5
-    again = adaptr.load(tmp_path / "peft", base=model)
-    with adaptr.attach(model, again):
-        assert _gap(outputs(model), want) <= 1e-5
-
-
-def _gap(found: torch.Tensor, want: torch.Tensor) -> float:
-    return float((found - want).abs().max()) / max(1.0, float(want.abs().max()))
+    written_and_read_back(peft, *FROM_ADAPTR[name], tmp_path)

@@ -44,6 +44,10 @@ PEFT = {
             "hra": ("hra", 16, 6_144, 0),
             "ln-tuning": ("ln-tuning", 0, 0, 9),
             "adalora": ("adalora", 16, 7_344, 0),
+            "c3a": ("c3a", 8, 4_608, 0),
+            "delora": ("delora", 8, 5_896, 0),
+            "hira": ("hira", 8, 5_120, 0),
+            "vblora": ("vblora", 8, 2_816, 0),
             "ia3": ("ia3", 12, 1_280, 0),
             "lokr": ("lokr", 16, 1_664, 0),
             "lora": ("lora", 28, 27_136, 0),
@@ -77,6 +81,12 @@ REFUSED = {
     "config-only-dora-flan-t5-base": (e.NoAdapterTensors, "no weights"),
     "ref-peft-tinyshakes/lora-pissa": (e.Unsupported, "pissa"),
     "ref-peft-tinyshakes/vera": (e.ConfigMissing, "how wide its layers are; give the base"),
+    "ref-peft-tinyshakes/fourierft": (e.ConfigMissing, "how large its layer is; give the base"),
+    "ref-peft-tinyshakes/waveft": (e.ConfigMissing, "how large its layer is; give the base"),
+    **{
+        f"ref-peft-tinyshakes/{name}": (e.ConfigMissing, "how wide its layers are; give the base")
+        for name in ("miss", "randlora", "road")
+    },
     "ref-peft-tinyshakes/shira": (e.ConfigMissing, "how large its layers are; give the base"),
     "adapters-pfeiffer-mbert-md": (e.UnknownFormat, "an AdapterHub adapter"),
     "broken-kohya-sd15": (e.TensorUnknown, "no tool reads it"),
@@ -134,9 +144,10 @@ def test_there_and_back(shared: Path, name: str, tmp_path: Path) -> None:
     there_and_back(shared, name, tmp_path, base=None)
 
 
-@pytest.mark.parametrize("name", ["ref-peft-tinyshakes/shira", "ref-peft-tinyshakes/vera"])
+@pytest.mark.parametrize("name", ["fourierft", "miss", "randlora", "road", "shira", "vera", "waveft"])
 def test_there_and_back_with_the_base(shared: Path, name: str, tmp_path: Path) -> None:
     pytest.importorskip("transformers")
+    name = f"ref-peft-tinyshakes/{name}"
     there_and_back(shared, name, tmp_path, base=shared / "real-data" / "tinyshakes-llama")
 
 

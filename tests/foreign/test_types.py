@@ -20,14 +20,14 @@ from adaptr.testing import shaken
 from foreign.test_formats import Point
 
 
-class Miss(PeftType):
+class Shadow(PeftType):
     """A type of PEFT's that adaptr has no file of, as somebody else may write it: LoRA by other names."""
 
-    name = "miss"
+    name = "shadow"
     methods = ("lora",)
-    slots = {"A": "miss_down", "B": "miss_up"}
-    table = {"dropout": Field("miss_dropout", default=0.0, called="dropout rates")}
-    alpha = "miss_alpha"
+    slots = {"A": "shadow_down", "B": "shadow_up"}
+    table = {"dropout": Field("shadow_dropout", default=0.0, called="dropout rates")}
+    alpha = "shadow_alpha"
 
     def values(self, config: Any, path: str) -> dict[str, Any]:
         return {**super().values(config, path), "rslora": False, "bias": False}
@@ -49,15 +49,15 @@ def test_no_method_is_written_as_two_types() -> None:
 
 
 def test_an_installed_type_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    points = {"miss": Point(Miss)}
+    points = {"shadow": Point(Shadow)}
     made = shaken(adaptr.create(tiny.model("llama"), "lora", ["attn.q"], r=2))
     foreign.get("peft").write(made, tmp_path / "lora")
     monkeypatch.setattr("adaptr.discovery._points", lambda group: points if group == "adaptr.peft_types" else {})
     types._get.cache_clear()
-    monkeypatch.setattr(types, "of_method", lambda method: types.of_type("MISS"))
-    foreign.get("peft").write(made, tmp_path / "miss")
-    back = adaptr.load(tmp_path / "miss", tiny.model("llama"))
-    assert back.foreign["peft"]["config"]["peft_type"] == "MISS"
+    monkeypatch.setattr(types, "of_method", lambda method: types.of_type("SHADOW"))
+    foreign.get("peft").write(made, tmp_path / "shadow")
+    back = adaptr.load(tmp_path / "shadow", tiny.model("llama"))
+    assert back.foreign["peft"]["config"]["peft_type"] == "SHADOW"
     assert all(bool((back.tensors[key] == tensor).all()) for key, tensor in made.tensors.items())
 
 

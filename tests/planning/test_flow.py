@@ -30,6 +30,7 @@ LOOSER = {
     "loha": 0.05,
     "mam": 0.04,
     "shira": 0.05,
+    "randlora": 0.07,
 }
 
 

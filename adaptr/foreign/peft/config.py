@@ -123,6 +123,11 @@ def patterns(values: Mapping[str, Any], common: object) -> dict[str, Any]:
     return {_exact(path, paths): value for path, value in values.items() if value != common}
 
 
+def by_path(values: Mapping[str, Any], common: object) -> dict[str, Any]:
+    """The same table by whole paths, for types whose patterns ask for something before a path, or else for itself."""
+    return {path: value for path, value in values.items() if value != common}
+
+
 def _exact(path: str, paths: Iterable[str]) -> str:
     """A pattern that matches `path` and none of the other `paths`."""
     escaped = re.escape(path).replace(r"\-", "-")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from adaptr.errors import ConfigConflict, ConfigMissing, NoAdapterTensors, phrases
 from adaptr.foreign import saving
 from adaptr.foreign.detect import require_matrices
-from adaptr.foreign.peft import keys, told, types
+from adaptr.foreign.peft import keys, listed, told, types
 from adaptr.foreign.seen import CONFIG, config_of
 from adaptr.foreign.stored import contents
 from adaptr.foreign.weights import Weights
@@ -54,7 +54,7 @@ def read(weights: Path, base: BaseModel | None = None) -> Source:
     """Open the adapter in a file, for `base`. Tensors stay on the disk until asked for, except in a `.bin`."""
     config = config_of(weights.parent)
     tensors, shapes, metadata = contents(weights)
-    if not shapes and (config or {}).get("peft_type") not in types.LOST:
+    if not shapes and (config or {}).get("peft_type") not in listed.LOST:
         raise NoAdapterTensors(f"`{weights}` holds no tensor at all", hint=phrases.AGAIN)
     require_matrices(shapes, weights)  # whatever the configuration says
     if config is None:

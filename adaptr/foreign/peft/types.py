@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from adaptr.adapter import Target, kinds
 from adaptr.discovery import Sort
-from adaptr.errors import UnknownFormat, Unsupported, phrases, shown
+from adaptr.errors import ConfigConflict, UnknownFormat, Unsupported, phrases, shown
 from adaptr.foreign import placing, same
 from adaptr.foreign.draft import Draft, Piece
 from adaptr.foreign.peft import config as fields_of
 from adaptr.foreign.peft import keys
+from adaptr.foreign.peft.listed import LOST, PEFT
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -27,24 +28,6 @@ if TYPE_CHECKING:
     from adaptr.foreign.same import Same
 
 SORT = Sort("type of PEFT's", "adaptr_formats.peft", "adaptr.peft_types", "`adaptr_formats/peft`")
-#: Types that PEFT 0.21 has: those of them that have no file are refused as ones that can't be read yet.
-PEFT = frozenset({
-    "ADALORA", "IA3", "LOHA", "LOKR", "LORA", "OFT", "P_TUNING", "PREFIX_TUNING", "PROMPT_TUNING", "SHIRA", "VERA",
-    "BOFT", "HRA", "FOURIERFT", "VBLORA", "LN_TUNING", "TRAINABLE_TOKENS", "ADAPTION_PROMPT", "MISS", "BONE",
-    "RANDLORA", "ROAD", "C3A", "DELORA", "HIRA", "GRALORA", "WAVEFT", "XLORA", "POLY", "CPT", "CARTRIDGE",
-    "MULTITASK_PROMPT_TUNING", "OSF", "PSOFT", "DEFT", "GLORA", "LILY", "PEANUT", "BEFT", "FROD", "TINYLORA",
-    "UNILORA", "SUPERTUNING", "ADAMSS", "PVERA", "SHADOW",
-})  # fmt: skip
-
-#: Types whose folders do not hold what was trained, and what can be done.
-LOST = {
-    "XLORA": (
-        "PEFT's own X-LoRA folders lose the gate: it is not saved where PEFT loads it from, which gives a fresh one",
-        "learn a gate over the adapters that it was made of (`adaptr gate --help`); its configuration says that they "
-        "were {adapters}",
-    ),
-}
-
 Shapes = Mapping[str, tuple[int, ...]]
 
 
@@ -80,6 +63,8 @@ class PeftType:
     #: PEFT's names of tensors that its files have in other forms, and of those that all modules share.
     others: ClassVar[tuple[str, ...]] = ()
     shared: ClassVar[tuple[str, ...]] = ()
+    #: adaptr's name of a tensor that all modules share to PEFT's: it stands once in the file.
+    common: ClassVar[Mapping[str, str]] = {}
     #: adaptr's field of the configuration to PEFT's, of those that are one for all targets.
     table: ClassVar[Mapping[str, Field]] = {}
     #: PEFT's field of a strength that goes with `r` and has patterns over it; "" for a type without ranks.
@@ -108,15 +93,36 @@ class PeftType:
         """Targets and tensors. `model` decides what a file leaves open, where it is given."""
         fields_of.refuse(source.config, self.refused)
         targets: dict[str, Target] = {}
-        pieces: dict[str, Piece] = {}
+        pieces = self.once(source)
+        both = {key[1:]: piece.shape for key, piece in pieces.items()}
         for path, slots in keys.grouped(source.keys).items():
             values = {**self.values(source.config, path), **self.form(slots)}
-            found = keys.chosen(path, slots, self.wanted(values))
-            shapes = {name: source.shapes[key] for name, key in found.items()}
+            found = keys.chosen(path, slots, self.there(values, slots))
+            shapes = both | {name: source.shapes[key] for name, key in found.items()}
             target = self.target(source, model, path, shapes, values)
             targets[path] = target
             pieces |= {f"{path}:{name}": self.piece(target, name, key, shapes[name]) for name, key in found.items()}
-        return Draft(self.methods[0], self.values(source.config, ""), targets, pieces)
+            pieces |= {
+                f"{path}:{name}": Piece("", tuple(made.shape), value=made)
+                for name, made in self.unsaved(source, model, target).items()
+            }
+        return Draft(self.method(source.config), self.values(source.config, ""), targets, pieces)
+
+    def method(self, config: Mapping[str, Any]) -> str:
+        """adaptr's method of a file with this configuration."""
+        return self.methods[0]
+
+    def once(self, source: Source) -> dict[str, Piece]:
+        """What stands once in the file, by adaptr's key. Raises `ConfigConflict` where it is missing."""
+        there = {key.slot: key.source for key in source.keys if key.slot and not key.path}
+        missing = next((slot for slot in self.common.values() if slot not in there), None)
+        if missing:
+            raise ConfigConflict(f"the file has no `{missing}`, which all modules share", hint=phrases.AGAIN)
+        return {f":{name}": Piece(there[slot], source.shapes[there[slot]]) for name, slot in self.common.items()}
+
+    def unsaved(self, source: Source, model: nn.Module | None, target: Target) -> Mapping[str, Tensor]:
+        """The tensors of a target that PEFT does not save and makes again, made as it does, by adaptr's name."""
+        return {}
 
     def values(self, config: Mapping[str, Any], path: str) -> dict[str, Any]:
         """adaptr's configuration of one target, patterns resolved; of all for the path ""."""
@@ -132,6 +138,14 @@ class PeftType:
     def wanted(self, values: Mapping[str, Any]) -> Mapping[str, str]:
         """The slots of a target of this configuration: adaptr's name to PEFT's."""
         return self.slots
+
+    def there(self, values: Mapping[str, Any], slots: Mapping[str, str]) -> Mapping[str, str]:
+        """The same where the file has these `slots`: usually its configuration is enough."""
+        return self.wanted(values)
+
+    def of(self, target: Target) -> Mapping[str, str]:
+        """The same of a target that is written."""
+        return self.wanted(target.config)
 
     def target(
         self, source: Source, model: nn.Module | None, path: str, shapes: Shapes, values: dict[str, Any]
@@ -180,10 +194,12 @@ class PeftType:
 
     def tensors(self, adapter: Adapter) -> dict[str, tuple[str, Tensor | Same]]:
         """{adaptr's key: (PEFT's key, tensor)}."""
-        made: dict[str, tuple[str, Tensor | Same]] = {}
+        made: dict[str, tuple[str, Tensor | Same]] = {
+            f":{name}": (f"base_model.{slot}", same.whole(adapter, f":{name}")) for name, slot in self.common.items()
+        }
         for path, target in adapter.targets.items():
-            slots = self.wanted(target.config)
-            for name, tensor in same.at(adapter, path).items():
+            slots = self.of(target)
+            for name, tensor in ((n, t) for n, t in same.at(adapter, path).items() if n in slots):
                 made[f"{path}:{name}"] = self.key(path, slots[name]), self.laid(target, name, tensor)
         return made
 
@@ -257,7 +273,8 @@ def slots(also: PeftType | None = None) -> keys.Slots:
     every = [*builtin(), *([also] if also is not None else [])]
     named = {slot for one in every for slot in (*one.slots.values(), *one.others)}
     own, inner = {slot.partition(".")[0] for slot in named}, {slot for slot in named if "." in slot}
-    return keys.Slots(frozenset(own), frozenset(slot for one in every for slot in one.shared), frozenset(inner))
+    once = frozenset(slot for one in every for slot in (*one.shared, *one.common.values()))
+    return keys.Slots(frozenset(own), once, frozenset(inner))
 
 
 @functools.cache

@@ -33,6 +33,7 @@ MADE: dict[str, dict[str, Any]] = {
     "prefix": {"targets": None, "position_offset": "shift"},
     "trainable-tokens": {"targets": None, "tokens": [3, 5]},
     "alora": {"invocation": [3]},
+    "vblora": {"targets": "attn.q", "v": 8},
 }
 #: A LoRA beside trained tokens, as PEFT's `trainable_token_indices` has it.
 STACKED = ("lora", "trainable-tokens")

@@ -1,0 +1,84 @@
+"""What methods have in common that train vectors between two frozen random matrices shared by all layers.
+
+The matrices are drawn again from `seed` whenever they are needed, by a generator whose stream never changes, and
+checked against `sha256`. Files of other tools bring their own (`stored`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from adaptr import Delta, Target
+from adaptr.contract import Live
+from adaptr.contract.settings import C
+from adaptr.errors import DigestMismatch
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+class Pair(NamedTuple):
+    """How A and B are drawn: their shapes, and the bounds that their numbers are uniform in."""
+
+    A: tuple[int, ...]
+    B: tuple[int, ...]
+    bounds: tuple[float, float]
+
+
+#: Those drawn in this process, by method, seed and pair.
+_DRAWN: dict[tuple[str, int, Pair], tuple[Tensor, Tensor]] = {}
+
+
+class Drawn(Delta[C]):
+    """Its configuration has `stored`, `seed`, `sha256`, and `out_max` and `in_max`: the largest sides of all layers."""
+
+    def pair(self, cfg: C) -> Pair:
+        raise NotImplementedError
+
+    def projections(self, p: Live | Mapping[str, Tensor], cfg: C) -> tuple[Tensor, Tensor]:
+        """A and B, fp32: the stored ones, or those of the seed.
+
+        Raises `DigestMismatch` if these are not those that `sha256` promises.
+        """
+        said = vars(cfg)
+        if said["stored"]:
+            return p["A"], p["B"]
+        key = (self.name, said["seed"], self.pair(cfg))
+        if key not in _DRAWN:
+            A, B = _draw(*key)
+            found = digest(A, B)
+            if said["sha256"] and found != said["sha256"]:
+                raise DigestMismatch(
+                    f"`{self.name}`: the projections drawn from seed {said['seed']}",
+                    verb="have",
+                    got=f"the digest {found}",
+                    want=f"{said['sha256']}, with which the adapter was trained",
+                    hint="save it with its projections, where it was trained",
+                )
+            _DRAWN[key] = A, B
+        return _DRAWN[key]
+
+    def complete(self, model: nn.Module, values: dict[str, Any], places: Sequence[Target]) -> dict[str, Any]:
+        out_max, in_max = (max(place.shape[axis] for place in places) for axis in (0, 1))
+        values = {**values, "out_max": out_max, "in_max": in_max}
+        if next(model.parameters()).is_meta:
+            return values
+        cfg = self.config(values)
+        return {**values, "sha256": digest(*_draw(self.name, vars(cfg)["seed"], self.pair(cfg)))}
+
+
+def _draw(name: str, seed: int, pair: Pair) -> tuple[Tensor, Tensor]:
+    from adaptr.algebra import stream
+
+    def uniform(letter: str, shape: tuple[int, ...], bound: float) -> Tensor:
+        drawn: Tensor = (stream.uniform(seed, f"{name}.{letter}", shape) * 2 - 1) * bound
+        return drawn.float()
+
+    return uniform("A", pair.A, pair.bounds[0]), uniform("B", pair.B, pair.bounds[1])
+
+
+def digest(A: Tensor, B: Tensor) -> str:
+    """sha256 over the bytes of A, then B, fp32 in C order."""
+    return hashlib.sha256(A.contiguous().numpy().tobytes() + B.contiguous().numpy().tobytes()).hexdigest()
