@@ -1,5 +1,5 @@
-"""Every law of models x every method x four architectures (Conv1D with biases, grouped heads without, biases, two
-stacks), and all other laws on the first of them that the method fits.
+"""Every law x every method, on the first of four architectures that has it; those that the make of a model can break,
+on one layer of each other: Conv1D with biases, grouped heads without, biases, two stacks.
 """
 
 from __future__ import annotations
@@ -56,14 +56,16 @@ def _all(name: str) -> type[Laws]:
             return _first(name)
 
         def compilable(self) -> Any:
-            return tiny.model("shallow-t5" if self.architecture == "t5" else "shallow-llama")
+            return tiny.model("shallow-t5" if self.architecture == "t5" else "shallow-llama-biased")
+
+        test_law_11_importing_it_does_not_import_torch = None  # tests/test_startup.py, for all in one process
 
     return Of
 
 
 def _others(where: str, name: str) -> type[ModelLaws]:
     class Of(_On, ModelLaws):
-        method, architecture = name, where
+        method, architecture = name, f"shallow-{where}"
 
         @pytest.fixture(autouse=True)
         def _fits(self) -> None:

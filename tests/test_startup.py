@@ -39,9 +39,24 @@ def test_the_package_alone_is_nothing() -> None:
     check(imported("import adaptr; adaptr.__version__"), 12)
 
 
-@pytest.mark.parametrize("name", plugins.builtin_files())
-def test_a_method_brings_its_family_and_no_torch(name: str) -> None:
-    check(imported("from adaptr import plugins; plugins.method(sys.argv[1]).config({})", name), 140)
+def test_a_method_brings_its_family_and_no_torch() -> None:
+    """Each in a process of its own that begins where `adaptr.plugins` is imported."""
+    code = (
+        "import os; from adaptr import plugins\n"
+        "for name in sys.argv[1:]:\n"
+        "    sys.stdout.flush()\n"
+        "    if not os.fork():\n"
+        "        plugins.method(name).config({})\n"
+        "        print(json.dumps([name, sorted(set(sys.modules) - before)])); sys.stdout.flush(); os._exit(0)\n"
+        "    assert os.wait()[1] == 0, name\n"
+    )
+    names = list(plugins.builtin_files())
+    done = subprocess.run([sys.executable, "-c", BARE + code, *names], capture_output=True, text=True, check=True)
+    found = dict(json.loads(line) for line in done.stdout.splitlines())
+    assert list(found) == names
+    for modules in found.values():
+        assert any(module.startswith("adaptr_plugins.") for module in modules)
+        check(modules, 140)
 
 
 def test_only_the_method_asked_for_is_imported() -> None:

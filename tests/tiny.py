@@ -23,6 +23,7 @@ COMMON = {
     "eos_token_id": 2,
 }
 GROUPED = {**COMMON, "num_key_value_heads": 2}
+SHALLOW = {"num_hidden_layers": 1}
 SPECIAL = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
 STACKS = {
     "vocab_size": VOCAB,
@@ -41,9 +42,8 @@ TOWER = {"num_hidden_layers": 2, "hidden_act": "gelu"}
 
 MAKERS: dict[str, Any] = {
     "llama": lambda: t.LlamaForCausalLM(t.LlamaConfig(**GROUPED)),
-    "shallow-llama": lambda: t.LlamaForCausalLM(
-        t.LlamaConfig(**{**GROUPED, "num_hidden_layers": 1}, attention_bias=True)
-    ),
+    "shallow-llama": lambda: t.LlamaForCausalLM(t.LlamaConfig(**GROUPED | SHALLOW)),
+    "shallow-llama-biased": lambda: t.LlamaForCausalLM(t.LlamaConfig(**GROUPED | SHALLOW, attention_bias=True)),
     "mistral": lambda: t.MistralForCausalLM(t.MistralConfig(**GROUPED)),
     "qwen2": lambda: t.Qwen2ForCausalLM(t.Qwen2Config(**GROUPED)),
     "gemma2": lambda: t.Gemma2ForCausalLM(t.Gemma2Config(**GROUPED, head_dim=8)),
@@ -68,6 +68,7 @@ MAKERS: dict[str, Any] = {
         )
     ),
     "bert": lambda: t.BertForSequenceClassification(t.BertConfig(**COMMON)),
+    "shallow-bert": lambda: t.BertForSequenceClassification(t.BertConfig(**COMMON | SHALLOW)),
     "roberta": lambda: t.RobertaForSequenceClassification(t.RobertaConfig(**{**COMMON, "pad_token_id": 1})),
     "distilbert": lambda: t.DistilBertForSequenceClassification(
         t.DistilBertConfig(
@@ -146,7 +147,7 @@ def inputs(name: str, batch: int = 2, length: int = 7) -> dict[str, torch.Tensor
     if name == "vit":
         return {"pixel_values": torch.randn(batch, 3, 16, 16, generator=generator)}
     ids = {"input_ids": torch.randint(3, VOCAB, (batch, length), generator=generator)}
-    if name in {"t5", "t5-gated", "bart"}:
+    if name in {"t5", "shallow-t5", "t5-gated", "bart"}:
         ids["decoder_input_ids"] = torch.randint(3, VOCAB, (batch, 5), generator=generator)
     return ids
 

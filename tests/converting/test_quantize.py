@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,10 @@ import adaptr
 import tiny
 from adaptr import plugins
 from adaptr.adapter import Adapter
-from adaptr.errors import AdaptrError, TargetNotFound
+from adaptr.errors import AdaptrError, TargetNotFound, Unsupported
 from adaptr.format import digest
 from adaptr.testing import assert_close, logits
 from adaptr.testing.closeness import bits_equal, error_of_change
-from adaptr.testing.quantising import quantised
 from adaptr.testing.samples import shaken
 
 METHODS = [name for name in plugins.builtin_files() if not plugins.method(name).can.over]
@@ -31,8 +31,10 @@ def made(method: str, seed: int = 1) -> Adapter:
 
 
 def smallest(adapter: Adapter) -> Adapter:
-    found = quantised(adapter)
-    return next(found[scheme] for scheme in ("nf4", "int8", "bf16") if scheme in found)
+    for scheme in ("nf4", "int8"):
+        with contextlib.suppress(Unsupported):
+            return adaptr.quantize(adapter, scheme)
+    return adaptr.quantize(adapter, "bf16")
 
 
 def same(one: Adapter, other: Adapter) -> bool:
