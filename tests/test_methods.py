@@ -41,7 +41,7 @@ class _On:
     architecture: str
 
     def model(self) -> Any:
-        return tiny.model(self.architecture)
+        return tiny.biased(self.architecture)
 
     def inputs(self) -> Any:
         return tiny.inputs(self.architecture)
@@ -56,7 +56,7 @@ def _all(name: str) -> type[Laws]:
             return _first(name)
 
         def compilable(self) -> Any:
-            return tiny.model("shallow-t5" if self.architecture == "t5" else "shallow-llama-biased")
+            return tiny.biased("shallow-t5" if self.architecture == "t5" else "shallow-llama-biased")
 
         test_law_11_importing_it_does_not_import_torch = None  # tests/test_startup.py, for all in one process
 

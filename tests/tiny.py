@@ -135,6 +135,21 @@ def model(name: str) -> Any:
     return copy.deepcopy(_built(name))
 
 
+@functools.cache
+def _biased(name: str) -> nn.Module:
+    made, generator = model(name), torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for key, parameter in made.named_parameters():
+            if key.endswith("bias"):
+                parameter.copy_(0.1 * torch.randn(parameter.shape, generator=generator))
+    return made
+
+
+def biased(name: str) -> Any:
+    """`model` with biases that are no zeros, which transformers makes: what is lost of them is seen."""
+    return copy.deepcopy(_biased(name))
+
+
 def shell(name: str) -> Any:
     """The same structure on the meta device."""
     with torch.device("meta"):
