@@ -107,11 +107,12 @@ class FormatLaws:
         model = self.model()
         for adapter, out in self.written(model, tmp_path):
             back = self.form.read(out, model)
-            # a form of a method, as QDoRA is one of DoRA, comes back as that where the format does not tell them apart
-            assert isinstance(plugins.method(adapter.method), type(plugins.method(back.method)))
             assert set(back.targets) == set(adapter.targets)
-            for key, tensor in adapter.tensors.items():
-                assert bits_equal(back.tensors[key], tensor), key
+            # what the format does not tell apart comes back as what does the same: QDoRA as DoRA, which it is a form
+            # of, PiSSA as the LoRA that it is at twice the rank
+            if isinstance(plugins.method(adapter.method), type(plugins.method(back.method))):
+                for key, tensor in adapter.tensors.items():
+                    assert bits_equal(back.tensors[key], tensor), key
             assert bits_equal(self.output(model, back), self.output(model, adapter)), adapter.method
 
     def test_law_3_the_same_adapter_gives_the_same_bytes(self, tmp_path: Path) -> None:

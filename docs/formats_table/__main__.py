@@ -1,8 +1,9 @@
 """Try every format with every other, and write down what came of it.
 
-    python -m formats_table [--samples FOLDER]      # in docs/; `make formats`
+    python -m formats_table [--samples FOLDER] [NAME...]      # in docs/; `make formats`
 
 `--samples`: a folder to keep the made-up samples in, where the commands of the table can be run as they stand.
+NAMES: these methods alone; what the table says of all else stays.
 """
 
 from __future__ import annotations
@@ -20,14 +21,18 @@ from formats_table.references import ROOT
 def main() -> int:
     parser = argparse.ArgumentParser(prog="formats_table", description=__doc__)
     parser.add_argument("--samples", type=Path)
-    given = parser.parse_args().samples
+    parser.add_argument("names", nargs="*", metavar="NAME")
+    given = parser.parse_args()
     with tempfile.TemporaryDirectory() as made:
-        folder = (given or Path(made)).resolve()
+        folder = (given.samples or Path(made)).resolve()
         folder.mkdir(parents=True, exist_ok=True)
         samples.llama().save_pretrained(folder / "llama")
         os.chdir(folder)  # commands and reasons name files as they lie there
-        found = [*table.of_formats(Path()), *table.of_methods(Path())]
-    if ROOT.is_dir():
+        formats = [] if given.names else [*table.of_formats(Path())]
+        found = [*formats, *table.of_methods(Path(), given.names)]
+    if given.names:
+        found += [one for one in table.load() if one.key not in {new.key for new in found}]
+    elif ROOT.is_dir():
         os.chdir(ROOT)
         found += table.of_references()
     else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from adaptr.foreign import formats
@@ -41,9 +41,10 @@ def of_formats(folder: Path) -> Iterator[Trial]:
             yield unbased(sample)
 
 
-def of_methods(folder: Path) -> Iterator[Trial]:
-    """Every method into every format, and a LoRA of integers."""
-    for method in (*(name for name in methods() if name != PLAIN), INT8):
+def of_methods(folder: Path, names: Collection[str] = ()) -> Iterator[Trial]:
+    """Every method into every format, and a LoRA of integers; or those of these `names`."""
+    every = (*(name for name in methods() if name != PLAIN), INT8)
+    for method in (name for name in every if not names or name in names):
         for sample in filter(None, (own(folder, base, method) for base in BASES)):
             yield from (_tried(sample, to) for to in targets())
 

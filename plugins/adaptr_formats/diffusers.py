@@ -152,13 +152,14 @@ def _configs(text: str) -> dict[str, dict[str, Any]]:
     """{component: its LoraConfig}. Raises `Unsupported` for what changes the meaning of the tensors."""
     from adaptr.foreign.peft import config as fields_of
     from adaptr.foreign.peft import types
+    from adaptr_formats.peft import _variants
 
     found: dict[str, dict[str, Any]] = {}
     for name, value in json_object(text.encode(), f"`{METADATA}`", ForeignError).items():
         component, _, field = name.partition(".")
         found.setdefault(component, {})[field] = value
     for config in found.values():
-        fields_of.refuse(config, types.of_method("lora").refused)
+        fields_of.refuse(config, {**types.of_method("lora").refused, **_variants.OTHERWISE})
         init = config.get("init_lora_weights")
         if isinstance(init, str) and init.lower().startswith(_CHANGED):
             raise Unsupported(

@@ -14,6 +14,7 @@ import tiny
 from adaptr.foreign.peft import types
 from adaptr.format import digest
 from adaptr.testing import shaken
+from adaptr_formats.peft import _variants
 
 CONFIG: dict[str, dict[str, Any]] = {
     "prefix": {"position_offset": "shift"},
@@ -25,6 +26,8 @@ CONFIG: dict[str, dict[str, Any]] = {
 STACKED = {"lora": "lora", "tokens": "trainable-tokens"}
 #: What is written from the values of a base.
 BASED = {"ln-tuning", "layernorm"}
+#: What is written as a LoRA of all its factors together, which is another adapter that does the same.
+JOINED = {*_variants.JOINED, "qalora"}
 REAL = Path(__file__).resolve().parents[2].parent / "shared" / "real"
 
 
@@ -40,7 +43,7 @@ def saved(method: str, where: Path) -> Path:
     return where / "a.adaptr.safetensors"
 
 
-@pytest.mark.parametrize("method", [method for method in types.methods() if method not in BASED])
+@pytest.mark.parametrize("method", [method for method in types.methods() if method not in BASED | JOINED])
 def test_a_peft_folder_is_the_adapter_that_it_was_made_of(tmp_path: Path, method: str) -> None:
     own, base = saved(method, tmp_path), tmp_path / "base"
     tiny.model("llama").save_pretrained(base)

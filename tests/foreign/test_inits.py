@@ -197,8 +197,8 @@ def test_a_head_that_is_called_like_a_tensor_of_lora(tmp_path: Path) -> None:
 
 
 def test_a_stray_tensor_in_such_a_head(tmp_path: Path) -> None:
-    tensors = plain() | {"base_model.model.lora_head.lora_diag": torch.ones(4)}
-    with pytest.raises(e.TensorUnknown, match="lora_diag"):
+    tensors = plain() | {"base_model.model.lora_head.lora_mean": torch.ones(4)}
+    with pytest.raises(e.TensorUnknown, match="lora_mean"):
         adaptr.load(folder(tmp_path / "a", {**PLAIN, "modules_to_save": ["lora_head"]}, tensors))
 
 

@@ -1,5 +1,8 @@
-"""PEFT's LORA: methods `lora` and `dora`, on linear layers, look-up tables, convolutions and stacks of experts; and
-`alora`, on linear layers.
+"""PEFT's LORA: methods `lora` and `dora`, on linear layers, look-up tables, convolutions and stacks of experts; and the
+others of `_variants`, which have something beside the factors, or other factors.
+
+How `lora-plus` and `lora-fa` learn is nothing that a file of PEFT's says: they are written, and read, as plain LoRA.
+What begins with a part of the weight is written as a LoRA of twice the rank, which is right on the base as it was.
 """
 
 from __future__ import annotations
@@ -15,6 +18,8 @@ from adaptr.foreign.draft import Draft, Piece
 from adaptr.foreign.peft import config as fields_of
 from adaptr.foreign.peft import initial, keys, merged, stacks, tokens
 from adaptr.foreign.peft.types import Field, PeftType
+from adaptr_formats.peft import _variants
+from adaptr_formats.peft._variants import Variant
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -23,27 +28,22 @@ if TYPE_CHECKING:
     from adaptr.foreign.peft.source import Source
     from adaptr.foreign.same import Same
 
-SLOTS = {"A": "lora_A", "B": "lora_B", "b": "lora_B.bias", "m": "lora_magnitude_vector"}
+SLOTS = {"A": "lora_A", "B": "lora_B", "b": "lora_B.bias", **_variants.SLOTS}
 TABLE_SLOTS = {"A": "lora_embedding_A", "B": "lora_embedding_B"}
-#: The ids from which on an aLoRA works.
-INVOCATION = "alora_invocation_tokens"
 
 
 class Lora(PeftType):
     name = "lora"
-    methods = ("lora", "dora", "qdora", "alora", "stack")
+    methods = ("lora", *_variants.METHODS, *_variants.PLAIN, "stack")
     slots = SLOTS
     weight = frozenset({"lora_A", "lora_B"})
-    others = (*TABLE_SLOTS.values(), "lora_velora_embed")
+    others = tuple(TABLE_SLOTS.values())
     table = {
         "dropout": Field("lora_dropout", default=0.0, called="dropout rates"),
         "rslora": Field("use_rslora", bool),
     }
     alpha = "lora_alpha"
     refused = {
-        "use_qalora": "QA-LoRA pools the input, which is not plain LoRA",
-        "use_bdlora": "BD-LoRA packs block-diagonal factors",
-        "kasa_config": "KaSA has a diagonal between the factors",
         "arrow_config": "Arrow routes between several adapters",
         "monteclora_config": "MonteCLoRA samples its factors",
         "megatron_config": "its factors are split over Megatron's ranks",
@@ -56,11 +56,11 @@ class Lora(PeftType):
         fields_of.refuse(config, self.refused)
         _require_layers(config)
         init = initial.of(source)
-        method = _method(config)
-        if init and method != "lora":
+        variant = _variants.of(config)
+        if init and variant is not _variants.NONE:
             raise Unsupported(
-                f"`{'use_dora' if method == 'dora' else INVOCATION}` with `init_lora_weights` `{init}`: what it does "
-                "depends on a changed base, which can't be undone in it",
+                f"`{variant.field}` with `init_lora_weights` `{init}`: what it does depends on a changed base, which "
+                "can't be undone in it",
                 hint="use it with PEFT where it was trained",
             )
         targets: dict[str, Target] = {}
@@ -68,19 +68,20 @@ class Lora(PeftType):
         for path, slots in keys.grouped(source.keys).items():
             if tokens.SLOT in slots:
                 continue
-            target, own = _target(source, model, path, _used(source, slots), method)
+            target, own = _target(source, model, path, slots, variant)
             if init:
                 values, own = initial.undone(source, init, target, own)
                 target = dataclasses.replace(target, config=values)
             targets[target.path] = target
             pieces |= {f"{target.path}:{name}": piece for name, piece in own.items()}
-        made = Draft(method, _values(source, method, ""), targets, pieces, _rewritten(config, init))
+        made = Draft(variant.method, _values(source, variant, ""), targets, pieces, _rewritten(config, init))
         return tokens.beside(source, model, made)
 
     def fields(self, adapter: Adapter) -> dict[str, Any]:
         if adapter.parts:
             lora, rows, _ = tokens.split(adapter, self.methods)
             return {**self.fields(lora), tokens.FIELD: tokens.indices(rows)}
+        adapter = _variants.written(adapter)
         configs = {path: t.config for path, t in adapter.targets.items()}
         made = super().fields(adapter)
         if len({c["rslora"] for c in configs.values()}) > 1:
@@ -88,10 +89,8 @@ class Lora(PeftType):
             common = fields_of.common(alphas)
             made |= {"use_rslora": False, "lora_alpha": common}
             made["alpha_pattern"] = fields_of.patterns(alphas, common)
-        made |= {"use_dora": adapter.method in {"dora", "qdora"}, "lora_bias": _bias(configs)}
-        # of any other task PEFT looks for no invocation, and the adapter would never work
-        invoked = adapter.method == "alora"
-        made |= {INVOCATION: _invocation(configs), "task_type": "CAUSAL_LM"} if invoked else {}
+        made |= {"use_dora": False, "lora_bias": _bias(configs)}
+        made |= _variants.BY_METHOD.get(adapter.method, _variants.NONE).fields(adapter)
         parameters = placing.ordered(p for p, t in adapter.targets.items() if t.stacked)
         made["target_modules"] = placing.ordered(p for p, t in adapter.targets.items() if not t.stacked)
         return {**made, "target_parameters": parameters} if parameters else made
@@ -102,12 +101,14 @@ class Lora(PeftType):
             lora, rows, name = tokens.split(adapter, self.methods)
             return {**tokens.inside(name, self.tensors(lora)), **tokens.inside(tokens.PART, tokens.tensors(rows))}
         made: dict[str, tuple[str, Tensor | Same]] = {}
+        adapter = _variants.written(adapter)
+        unsaved = _variants.BY_METHOD.get(adapter.method, _variants.NONE).unsaved
         for path, target in adapter.targets.items():
             if target.stacked:
                 at, flat = stacks.nested(adapter, path), stacks.flat(adapter.at(path))
                 made |= {f"{path}:{name}": (self.key(at, _slot(name, target.kind)), t) for name, t in flat.items()}
                 continue
-            for name, tensor in same.at(adapter, path).items():
+            for name, tensor in ((n, t) for n, t in same.at(adapter, path).items() if n not in unsaved):
                 wide = name == "m" and len(target.shape) > 2
                 shape = (1, *tensor.shape, *(1 for _ in target.shape[2:])) if wide else tensor.shape
                 made[f"{path}:{name}"] = self.key(path, _slot(name, target.kind)), tensor.reshape(shape)
@@ -126,71 +127,38 @@ def _require_layers(config: Mapping[str, Any]) -> None:
         )
 
 
-def _method(config: Mapping[str, Any]) -> str:
-    """Raises `ConfigConflict` for two at once."""
-    said = {"alora": config.get(INVOCATION) is not None, "dora": fields_of.flag(config, "use_dora")}
-    if all(said.values()):
-        raise ConfigConflict(
-            f"`use_dora` and `{INVOCATION}` are both set, which no PEFT writes", hint="correct the configuration"
-        )
-    return next((method for method, is_so in said.items() if is_so), "lora")
-
-
-def _values(source: Source, method: str, path: str) -> dict[str, Any]:
+def _values(source: Source, variant: Variant, path: str) -> dict[str, Any]:
     """adaptr's configuration of one target, patterns resolved."""
     found = source.type.values(source.config, path)
     bias = fields_of.flag(source.config, "lora_bias")
-    if method == "dora" and bias:
+    if bias and not variant.biased:
         raise ConfigConflict(
-            "`use_dora` and `lora_bias` are both set, which no PEFT writes", hint="correct the configuration"
+            f"`{variant.field}` and `lora_bias` are both set, which no PEFT writes", hint="correct the configuration"
         )
-    invoked = {"invocation": _ids(source.config[INVOCATION])} if method == "alora" else {}
-    return found if method == "dora" else {**found, "bias": bias, **invoked}
-
-
-def _ids(said: object) -> list[int]:
-    if not isinstance(said, list) or not said or not all(type(t) is int and t >= 0 for t in said):
-        raise fields_of.misread(INVOCATION, said, "a list of ids of tokens")
-    return said
-
-
-def _invocation(configs: Mapping[str, Mapping[str, Any]]) -> list[int]:
-    """The ids, where they are the same at all targets. Raises `Unsupported`."""
-    (first, *others) = (c["invocation"] for c in configs.values())
-    if any(one != first for one in others):
-        raise Unsupported("PEFT invokes all targets by the same tokens, and this adapter has others at some")
-    found: list[int] = first
-    return found
+    own = variant.values(source.config, path)
+    return {**found, **({"bias": bias} if variant.has_bias else {}), **own}
 
 
 def _slot(name: str, kind: str) -> str:
     return (TABLE_SLOTS if kinds.TABLE_OF[kind].looked_up and name in TABLE_SLOTS else SLOTS)[name]
 
 
-def _used(source: Source, slots: dict[str, str]) -> dict[str, str]:
-    """Without what only the backward pass of VeLoRA looks at: its forward is plain LoRA's."""
-    unused = {"lora_velora_embed"} if source.config.get("velora_config") else set()
-    return {slot: key for slot, key in slots.items() if slot not in unused}
-
-
 def _rewritten(config: Mapping[str, Any], init: str) -> dict[str, Any]:
     """Fields that are no longer true of the tensors as they were read."""
-    plain = {"enable_lora": None, "velora_config": None}
-    made = {name: value for name, value in plain.items() if config.get(name) is not None}
+    made = {"enable_lora": None} if config.get("enable_lora") is not None else {}
     return {**made, "init_lora_weights": True} if init else made
 
 
 def _target(
-    source: Source, model: nn.Module | None, path: str, slots: dict[str, str], method: str
+    source: Source, model: nn.Module | None, path: str, slots: dict[str, str], variant: Variant
 ) -> tuple[Target, dict[str, Piece]]:
     if stacks.is_raw(source.config, path):
-        if method == "alora":
-            raise Unsupported(f"`{path}`: an aLoRA of a raw parameter", want="one of linear layers")
+        if variant.field not in ("", "use_dora"):
+            raise Unsupported(f"`{path}`: a raw parameter with `{variant.field}`", want="one of linear layers")
         return _raw(source, model, path, slots)
     ends = ("lora_embedding_A", "lora_embedding_B") if "lora_embedding_A" in slots else ("lora_A", "lora_B")
-    values = _values(source, method, path)
-    wanted = {"A": ends[0], "B": ends[1]}
-    wanted |= {"m": "lora_magnitude_vector"} if method == "dora" else {}
+    values = _values(source, variant, path)
+    wanted = {"A": ends[0], "B": ends[1], **variant.slots}
     wanted |= {"b": f"{ends[1]}.bias"} if values.get("bias") else {}
     found = keys.chosen(path, slots, wanted)
     shapes = {name: source.shapes[key] for name, key in found.items()}
@@ -200,10 +168,12 @@ def _target(
         pieces = merged.pieces(enabled, path, found, shapes, values["r"])
         a, b = pieces["A"].shape, pieces["B"].shape
     else:
-        a, b = _agreeing(path, shapes["A"], shapes["B"], values["r"])
-        pieces = {name: Piece(key, {"A": a, "B": b}.get(name, (b[0],))) for name, key in found.items()}
+        a, b = _agreeing(path, *variant.whole(shapes["A"], shapes["B"], values), values["r"])
+        flat = {"m": (b[0],)}
+        pieces = {name: Piece(key, flat.get(name, shapes[name])) for name, key in found.items()}
     kind = _kind(source.config, ends[0], len(a))
-    return placing.agreed(model, Target(path, kind, (b[0], *a[1:]), values)), pieces
+    target = placing.agreed(model, Target(path, kind, (b[0], *a[1:]), variant.scaled(values, a[1])))
+    return target, {**pieces, **variant.added(source, target)}
 
 
 def _agreeing(path: str, a: tuple[int, ...], b: tuple[int, ...], r: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -229,12 +199,12 @@ def _agreeing(path: str, a: tuple[int, ...], b: tuple[int, ...], r: int) -> tupl
 def _raw(source: Source, model: nn.Module | None, path: str, slots: dict[str, str]) -> tuple[Target, dict[str, Piece]]:
     """A raw parameter: a stack of experts, or a matrix such as a router's."""
     found = keys.chosen(path, slots, {"A": "lora_A", "B": "lora_B"})
-    values = _values(source, "lora", f"{path}.weight")
+    values = _values(source, _variants.NONE, f"{path}.weight")
     if stacks.is_matrix(source, model, path, found, values["r"]):
         place = stacks.matrix(source, model, path, found)
         return dataclasses.replace(place, config=values), {n: Piece(k, source.shapes[k]) for n, k in found.items()}
     place = stacks.place(source.config, model, path)
-    values = _values(source, "lora", place.path)
+    values = _values(source, _variants.NONE, place.path)
     return dataclasses.replace(place, config=values), stacks.pieces(source, place, found, values["r"])
 
 
