@@ -1,4 +1,6 @@
-"""A method is one file of at most 120 lines that imports no torch, and nobody else in the package has heard of it."""
+"""A method is one file of at most 120 lines, its documentation apart, that imports no torch, and nobody else in the
+package has heard of it.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,7 @@ import house
 
 LONG = 120
 #: Files from before that promise, with how long they may be; may only fall, and none may come.
-LONGER = {"dora": 166, "adalora": 178, "oft": 155, "trainable_tokens": 130, "velora": 126}
+LONGER = {"adalora": 154, "dora": 160, "oft": 151, "trainable_tokens": 124}
 #: Names that are words for other things (a change in full, a text, a pile, a field), or what something is written as.
 WORDS = frozenset({"full", "stack", "prompt", "rslora", "lora", "loha"})
 #: Who may name methods: themselves, and the formats of others, which are tables of them.
@@ -26,7 +28,7 @@ METHODS = pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 
 @METHODS
 def test_it_is_short(file: Path) -> None:
-    assert len(file.read_text("utf-8").splitlines()) <= LONGER.get(file.stem, LONG)
+    assert code(file.read_text("utf-8")) <= LONGER.get(file.stem, LONG)
 
 
 @METHODS
@@ -58,7 +60,13 @@ def test_who_names_or_imports_one_is_found(tmp_path: Path) -> None:
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text(text)
     assert heard_of(tmp_path) == {"halves", "thirds"}
+    assert code('"""One.\n\nTwo.\n"""\n\nx = 1\n') == 2
     assert "torch" in imported(ast.parse((tmp_path / "plugins/adaptr_plugins/delta/thirds.py").read_text()))
+
+
+def code(text: str) -> int:
+    """The lines of a file below the text that its documentation is made of."""
+    return len(text.splitlines()) - (ast.parse(text).body[0].end_lineno or 0)
 
 
 def heard_of(root: Path = house.ROOT) -> set[str]:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from adaptr import Delta, LowRank, Param, Target
 from adaptr.contract import Costs, Live
 from adaptr.errors import BadConfig
+from adaptr.families import sensitivity
 from adaptr.precision import wide
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ class AdaLoRA(Delta[Config]):
             return
         t, last = session.steps, cfg.steps - cfg.tfinal
         if t < last:
-            self._weigh(session, cfg)
+            sensitivity.weigh(session, cfg.beta1, cfg.beta2)
         if t == last or (t < last and t % cfg.interval == 0):
             kept = self._kept(session, self._budget(session, cfg, t))
             session.memory.update({path + KEPT: mask for path, mask in kept.items()})
@@ -130,32 +131,15 @@ class AdaLoRA(Delta[Config]):
         left = 1 - (t - cfg.tinit) / (cfg.steps - cfg.tfinal - cfg.tinit)
         return int((begin - end) * left**3 + end)
 
-    def _weigh(self, session: Session, cfg: Config) -> None:
-        """Smoothed sensitivity |w g| and its uncertainty, for each number; fp16 would hold neither."""
-        import torch
-
-        for path, state in session.states.items():
-            for name in state:
-                w = state[name]
-                if w.grad is None:
-                    continue
-                now = (wide(w) * wide(w.grad)).abs().detach()
-                keys = f"{path}:{name}.mean", f"{path}:{name}.spread"
-                mean, U = (session.memory.get(key, torch.zeros_like(now)).to(now.device) for key in keys)
-                mean = cfg.beta1 * mean + (1 - cfg.beta1) * now
-                U = cfg.beta2 * U + (1 - cfg.beta2) * (now - mean).abs()
-                session.memory.update(zip(keys, (mean, U), strict=True))
-
     def _scores(self, session: Session) -> dict[str, Tensor]:
         """The importance of each triplet, (r,) a target; |E| where nothing is remembered of its training."""
         found = {}
         for path, state in session.states.items():
-            if f"{path}:E.mean" not in session.memory:
+            E, B, A = (sensitivity.of(session, path, name) for name in "EBA")
+            if E is None or B is None or A is None:
                 found[path] = wide(state["E"]).detach().abs().squeeze(-1)
-                continue
-            means, spreads = ({n: session.memory[f"{path}:{n}.{what}"] for n in state} for what in ("mean", "spread"))
-            s = {name: means[name] * spreads[name] for name in state}
-            found[path] = s["E"].squeeze(-1) + s["B"].mean(0) + s["A"].flatten(1).mean(1)
+            else:
+                found[path] = E.squeeze(-1) + B.mean(0) + A.flatten(1).mean(1)
         return found
 
     def _kept(self, session: Session, budget: int) -> dict[str, Tensor]:
