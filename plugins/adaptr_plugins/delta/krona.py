@@ -3,6 +3,10 @@
 A is (a1, a2) and B (b1, b2, *k), with out = a1 b1 and in = a2 b2, both full: fewest numbers where the two are of one
 size, so a1 is the smaller factor of out and a2 the larger one of in. Sizes are stored. Fresh, B is zero and A is not;
 which of the two the paper has at zero is not confirmed ([M]).
+
+Choose it where a few thousand numbers should reach a full rank, as LoKr with both factors whole. It costs a product
+with two small matrices. How much a layer can learn follows from its sizes alone: widths with few divisors give one
+factor that is large and one that can say little.
 """
 
 from __future__ import annotations

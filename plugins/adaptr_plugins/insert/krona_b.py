@@ -3,6 +3,9 @@
 A is (a1, a2) and B (b1, b2), with d = a1 b1 = a2 b2; x as rows (a1, b1) becomes Aᵀ X B, so that their product is never
 made. A module beside the feed-forward: what is non-linear stands between its weights, and nothing folds into
 them. Fresh, B is zero ([M]).
+
+Choose it where a feed-forward should get a small linear way around it, and nothing has to be merged. It costs two
+small products for each token, for ever. It can't do what is non-linear in x: `parallel` can.
 """
 
 from __future__ import annotations

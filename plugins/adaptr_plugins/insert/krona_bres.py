@@ -2,6 +2,9 @@
 
 As `krona-b` with a scaled residual of its own. c starts at zero, for the identity; what the paper starts it with is not
 confirmed ([M]).
+
+Choose it where `krona-b` should also weigh how much of its input passes by. It costs one number more. As it is
+linear, it fails where `krona-b` does.
 """
 
 from __future__ import annotations

@@ -5,6 +5,9 @@ Hard-concrete gates z, drawn anew for each forward in training, of each number a
 the two multiplied. First D and a are trained with `l0` times the expected number of gates that are open: of the two
 sorts summed, as in the authors' code; the paper's is of their product ([M]). Then z is drawn once, z ∘ D becomes D, the
 `share` of it that is largest, of all together, is kept, and these alone are trained on from where they are.
+
+Choose it where a task's change should be as few numbers as possible, and training may cost what it will: two numbers
+are trained for each of the base's, in two phases. Where memory is short it fails; `fish-mask` chooses beforehand.
 """
 
 from __future__ import annotations

@@ -5,6 +5,9 @@ After `priming`, a part of the steps, a row's score is the sum of |D| over it an
 scores at each layer learns on, from where it is, or from the base with `reset`; the others go back. The authors split a
 layer into learning and other rows to save memory, which gives the same numbers. Kept are rows and their numbers. How
 long priming is, and whether learning begins anew, is not confirmed ([M]).
+
+Choose it where feed-forwards should be trained by whole rows, which small devices can keep apart. It costs full fine-
+tuning of these layers while rows are chosen, and files of a `share` of them. Attention stays as it is.
 """
 
 from __future__ import annotations

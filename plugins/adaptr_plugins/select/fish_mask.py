@@ -6,6 +6,10 @@ expectation over classes, each by its probability (`expect`); the gradient of th
 wants batches of one, as a square of means is no mean of squares; or that square all the same (`batch`). Empty: `expect`
 for classifiers, `label` for the rest. The `share` is of the whole model; what is trained whole (`also`, a head) is a
 part of it and always learns.
+
+Choose it where few numbers should be trained, chosen by a pass over some data before. It costs a gradient of each
+example by itself at first, and the memory of full fine-tuning. Where the data of that pass are not the task's, it
+trains the wrong ones.
 """
 
 from __future__ import annotations

@@ -5,6 +5,9 @@ All numbers of the targets are trained, and whole parameters beside them (`also`
 together, is chosen, everything is set back, and these alone are trained anew. `l1` is λ of λ times the mean of what has
 moved, in both trainings. The paper's number of places, lengths and λ are not confirmed ([M]); its repetitions in which
 more and more is unfrozen are not here.
+
+Choose it where changes are to be added up, as a language's and a task's: sparse ones rarely meet. It costs a whole
+fine-tuning first, and as much again. Where neither memory nor time is there for that, take LoRA.
 """
 
 from __future__ import annotations

@@ -8,6 +8,9 @@ until `steps` (0: always as many). A place that is left is zero again. Here all 
 each step: the same places and values, with the memory of full fine-tuning, moments of the optimiser that a new place
 had all along, where the authors' code makes them of its sums, and a norm of gradients that counts all. The form whose
 momenta are estimated (MA) is not here.
+
+Choose it where few numbers should be trained and nobody knows which: it looks while it learns. It costs the memory of
+full fine-tuning here, and needs some hundred steps to find its places; `fish-mask` chooses before.
 """
 
 from __future__ import annotations

@@ -5,6 +5,9 @@ or a vector over the inputs; D and E are vectors or numbers. `none` leaves them 
 D and E. LyCORIS has a method of this name whose A is a product of matrices, W A; the paper's code has this one. The
 paper searches for a configuration for each layer; here it is given (`overrides`). Fresh, the first of two factors, and
 what is none, is zero.
+
+Choose it where weights should be scaled as well as moved, and biases are there to be trained with them. It costs a
+weight made anew in each step, and about twice LoRA's numbers. On models without biases half of it is missing.
 """
 
 from __future__ import annotations

@@ -3,6 +3,9 @@ arXiv:2402.09353.
 
 DoRA trained on a packed base: norms are of what the codes stand for, and the adapter is of that base. It can be merged
 into floats of Q, not of the weights that Q was made from. The defaults are DoRA's for language models ([M]).
+
+Choose it where the base is in 4 bits and LoRA is not enough. It costs what DoRA costs, on decoded weights. Merged
+into the weights that the codes were made from it is another model, which is refused.
 """
 
 from __future__ import annotations
