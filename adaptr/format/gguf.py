@@ -25,6 +25,10 @@ VERSIONS = (2, 3)
 MAX_DIMS = 4
 #: Values of an array that are kept; a vocabulary is passed over.
 KEPT = 256
+#: What stands for others, behind their number.
+PASSED = " values"
+#: Where the header says how many values there are.
+VALUES = 16
 ALIGNMENT, ALIGNED = "general.alignment", 32
 STRING, ARRAY, BOOL = 8, 9, 7
 #: The types of values to what `struct` calls them.
@@ -49,6 +53,7 @@ class GgufHeader:
     """`metadata`: values by name; of an array of more than `KEPT` how many there are, in words. `entries`: with ggml's
     types as dtypes and row-major shapes, the outputs of a layer first. `data`: where the tensors begin. `places`: where
     the header says of each of which type it is and where it lies. `alignment`: of what tensors begin at multiples.
+    `said`: where the header ends; `long`: where in it the values are that were passed over, from and to.
     """
 
     metadata: Mapping[str, Value]
@@ -56,6 +61,18 @@ class GgufHeader:
     data: int
     places: Mapping[str, int]
     alignment: int
+    said: int
+    long: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def end(self) -> int:
+        """Where the last tensor ends."""
+        return self.data + max((entry.stop for entry in self.entries.values()), default=0)
+
+    def length(self, name: str) -> int:
+        """How many values the array under a name has, 0 for none."""
+        found = self.metadata.get(name, ())
+        return len(found) if isinstance(found, tuple) else int(str(found).removesuffix(PASSED))
 
     def text(self, name: str) -> str:
         """The text under a name, "" for none. Raises `MetadataInvalid` for anything else."""
@@ -97,15 +114,28 @@ def read(file: BinaryIO, size: int) -> GgufHeader:
     _require_version(cursor.number("I"))
     tensors, values = cursor.number("Q"), cursor.number("Q")
     metadata: dict[str, Value] = {}
+    long = []
     for _ in range(values):
-        _put(metadata, cursor.name(), cursor)
+        start = cursor.at
+        if _put(metadata, cursor.name(), cursor):
+            long.append((start, cursor.at))
     found, places = _entries(cursor, tensors)
     alignment = metadata.get(ALIGNMENT, ALIGNED)
     if type(alignment) is not int or not 0 < alignment <= 1 << 20 or alignment & (alignment - 1):
         raise e.MetadataInvalid(f"`{ALIGNMENT}`", got=shown(repr(alignment)), want="a power of 2")
-    data = cursor.at + -cursor.at % alignment
+    said = cursor.at
+    data = said + -said % alignment
     _require_inside(found, alignment, max(size - data, 0))
-    return GgufHeader(metadata, found, data, places, alignment)
+    return GgufHeader(metadata, found, data, places, alignment, said, tuple(long))
+
+
+def shortened(header: GgufHeader, raw: bytes) -> bytes:
+    """The bytes of a header, which are `raw`, without the values that are passed over."""
+    starts, stops = [0, *(stop for _, stop in header.long)], [*(start for start, _ in header.long), header.said]
+    made = bytearray().join(raw[start:stop] for start, stop in zip(starts, stops, strict=True))
+    (values,) = struct.unpack_from("<Q", made, VALUES)
+    struct.pack_into("<Q", made, VALUES, values - len(header.long))
+    return bytes(made) + bytes(-len(made) % header.alignment)
 
 
 def retyped(header: GgufHeader, raw: bytes, types: Mapping[str, str]) -> tuple[bytes, Mapping[str, Entry]]:
@@ -184,14 +214,16 @@ class _Cursor:
         else:
             for _ in range(count):
                 self.value(kind, name)
-        return f"{count} values"
+        return f"{count}{PASSED}"
 
 
-def _put(metadata: dict[str, Value], name: str, cursor: _Cursor) -> None:
+def _put(metadata: dict[str, Value], name: str, cursor: _Cursor) -> bool:
+    """Read the value under a name; whether it is one that is passed over."""
     if name in metadata:
         raise e.KeyDuplicate(f"`{shown(name)}` is there twice")
     kind = cursor.number("I")
     metadata[name] = cursor.array(name) if kind == ARRAY else cursor.value(kind, name)
+    return kind == ARRAY and not isinstance(metadata[name], tuple)
 
 
 def _entries(cursor: _Cursor, count: int) -> tuple[dict[str, Entry], dict[str, int]]:

@@ -74,6 +74,16 @@ def test_shapes_are_row_major_and_quantised_rows_whole_blocks() -> None:
     assert found.entries == {"t": Entry("Q8_0", (3, 64), 0, 3 * 68)}
 
 
+def test_a_header_without_what_is_passed_over_says_the_rest() -> None:
+    words = said("words", 9, struct.pack("<IQ", 8, 1000) + text("x") * 1000)
+    numbers = said("numbers", 9, struct.pack("<IQ", 5, 257) + bytes(4 * 257))
+    t = tensor("t", (8,), start=0)
+    raw = made(numbers, ONE, words, tensors=(t,), data=32)
+    header = read(raw)
+    assert (header.length("words"), header.length("numbers"), header.length("none")) == (1000, 257, 0)
+    assert gguf.shortened(header, raw[: header.data]) + bytes(32) == made(ONE, tensors=(t,), data=32)
+
+
 KINDS = st.sampled_from(["F32", "F16", "Q8_0", "Q4_K", "Q6_K"])
 
 
