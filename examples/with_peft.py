@@ -32,7 +32,8 @@ def callbacks(model: Any, clock: Any) -> Iterator[Any]:
             clock.stepped(None)
 
         def on_optimizer_step(self, args: Any, state: Any, *_: Any, **__: Any) -> None:
-            if hasattr(model.base_model, "update_and_allocate"):  # AdaLoRA's, before gradients are cleared
+            said = model.peft_config["default"]
+            if (getattr(said, "total_step", None) or 0) > 1:  # AdaLoRA with a schedule, before gradients are cleared
                 model.base_model.update_and_allocate(state.global_step)
 
     yield Ticks()

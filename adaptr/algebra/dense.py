@@ -17,6 +17,8 @@ class Dense(Operator):
 
     __slots__ = ("D",)
 
+    dense_live = True
+
     def __init__(self, D: Tensor, scale: float = 1.0, experts: bool = False) -> None:
         self.D, self.scale, self.experts = D, scale, experts
 

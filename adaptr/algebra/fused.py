@@ -1,7 +1,9 @@
-"""A low-rank delta on a live linear layer, with as little as can be between the layer and the result.
+"""A delta on a live linear layer, with as little as can be between the layer and the result.
 
-Without gradients the delta is accumulated into the layer's own output. While training over a frozen layer the two are
-one autograd node:
+Of one that is dense, layer and delta are one product with W + D.
+
+Without gradients a low-rank delta is accumulated into the layer's own output. While training over a frozen layer the
+two are one autograd node:
 
 The plain chain linear, linear, scale, add allocates four outputs and their gradients. Here the delta is accumulated
 into the layer's own output, and its input gradient into the layer's: two extra thin products each way, and r numbers a
@@ -19,10 +21,11 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 
-from adaptr.precision import autocasts
+from adaptr.precision import autocasts, widest
 
 if TYPE_CHECKING:
     from adaptr.algebra.lowrank import LowRank
+    from adaptr.algebra.operator import Operator
     from adaptr.contract import View
 
 
@@ -132,6 +135,43 @@ def _frozen(base: View) -> bool:
     return bias is None or not bias.requires_grad
 
 
+#: Of so many tokens on a product with W + D costs less than two products: of fewer, making the sum costs more.
+MANY = 8
+
+
+def summed(op: Operator, base: View, x: Tensor) -> Tensor | None:
+    """x (W + D)ᵀ + b for x (..., in), of an operator that a live layer makes dense; None where that costs more, or
+    W + D would lose what D is.
+    """
+    W, dtype = base.plain, x.dtype
+    if W is None or x.numel() < MANY * x.shape[-1] or not dtype is widest(dtype) is W.dtype is op.live_dtype:
+        return None
+    if autocasts(x.device.type):
+        return None
+    if not torch.is_grad_enabled():
+        return linear(x, W + op.dense(), base.bias)
+    if not _frozen(base):
+        return None
+    made: Tensor = LinearDense.apply(x, W, base.bias, op.dense())  # type: ignore[no-untyped-call]
+    return made
+
+
+def between(base: View, x: Tensor, A: Tensor, B: Tensor, d: Tensor, b: Tensor) -> Tensor | None:
+    """base(x) + b ∘ (B (d ∘ A x)) for x (..., in), frozen A (r, in) and B (out, r) between vectors d (r) and b (out).
+
+    The matrices are not multiplied by the vectors, nor are gradients made of them. None where that can't be.
+    """
+    W = base.plain
+    if W is None or not x.dtype is W.dtype is A.dtype is d.dtype or autocasts(x.device.type):
+        return None
+    if not torch.is_grad_enabled():
+        return linear(x, W, base.bias).addcmul_(linear(linear(x, A) * d, B), b)
+    if not _frozen(base):
+        return None
+    made: Tensor = LinearBetween.apply(x, W, base.bias, A, B, d, b)  # type: ignore[no-untyped-call]
+    return made
+
+
 class Kept(Protocol):
     """What a node keeps from its forward for its backward."""
 
@@ -166,3 +206,45 @@ class LinearLowRank(torch.autograd.Function):
         dA = dh.t() @ x if ctx.needs_input_grad[3] else None
         dB = (g.t() @ h).mul_(ctx.s) if ctx.needs_input_grad[4] else None
         return dx, None, None, dA, dB, None
+
+
+class LinearDense(torch.autograd.Function):
+    """y = x (W + D)ᵀ + b with W and b frozen. x (..., in), W and D (out, in). The sum is made again, not kept."""
+
+    @staticmethod
+    def forward(ctx: Kept, x: Tensor, W: Tensor, b: Tensor | None, D: Tensor) -> Tensor:
+        ctx.save_for_backward(x, W, D)
+        return linear(x, W + D, b)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Kept, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (x, W, D), g = ctx.saved_tensors, grads[0]
+        dx = g @ (W + D) if ctx.needs_input_grad[0] else None
+        learns = ctx.needs_input_grad[3]
+        return dx, None, None, g.flatten(0, -2).t() @ x.flatten(0, -2) if learns else None
+
+
+class LinearBetween(torch.autograd.Function):
+    """y = x Wᵀ + c + b ∘ ((d ∘ (x Aᵀ)) Bᵀ), where d (r) and b (out) alone learn. x (..., in), W (out, in)."""
+
+    @staticmethod
+    def forward(
+        ctx: Kept, x: Tensor, W: Tensor, c: Tensor | None, A: Tensor, B: Tensor, d: Tensor, b: Tensor
+    ) -> Tensor:
+        h = linear(x, A)
+        u = linear(h * d, B)
+        ctx.save_for_backward(W, A, B, d, b, h, u)
+        return linear(x, W, c).addcmul_(u, b)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Kept, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (W, A, B, d, b, h, u), g = ctx.saved_tensors, grads[0]
+        t = (g * b) @ B
+        dd, db = ((left * right).flatten(0, -2).sum(0) for left, right in ((t, h), (g, u)))
+        if not ctx.needs_input_grad[0]:
+            return None, None, None, None, None, dd, db
+        dx = g @ W
+        dx.view(-1, dx.shape[-1]).addmm_(t.mul_(d).flatten(0, -2), A)
+        return dx, None, None, None, None, dd, db

@@ -45,6 +45,8 @@ class Operator:
     experts: bool
     #: Whether the elements of D are products of those of its tensors, and not sums of a few.
     products: ClassVar[bool] = False
+    #: Whether a live layer makes D dense.
+    dense_live: ClassVar[bool] = False
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -184,6 +186,12 @@ class Operator:
 
     def forward(self, base: View, x: Tensor, given: Tensor | None = None) -> Tensor:
         """base(x) + D x for whatever layer `base` is. `given` replaces x on the side of D (dropped-out input)."""
+        if self.dense_live and given is None and len(self.shape) == 2:
+            from adaptr.algebra.fused import summed
+
+            found = summed(self, base, x)
+            if found is not None:
+                return found
         y: Tensor = base(x)
         with self._exactly(x):
             return y + self.side(base, x if given is None else given).to(y.dtype)

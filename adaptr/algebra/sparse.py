@@ -41,6 +41,8 @@ class Sparse(Operator):
 
     __slots__ = ("full", "indices", "values")
 
+    dense_live = True
+
     def __init__(
         self, indices: Tensor, values: Tensor, shape: tuple[int, ...], scale: float = 1.0, experts: bool = False
     ) -> None:

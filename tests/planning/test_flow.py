@@ -25,7 +25,7 @@ LOOSER = {
     "hra": 0.06,
     "krona-bres": 0.07,
     "far": 0.05,
-    "vera": 0.06,
+    "vera": 0.1,  # the matrices between its vectors, which are there once whatever the forward
     "lokr": 0.1,
     "loha": 0.05,
     "mam": 0.04,

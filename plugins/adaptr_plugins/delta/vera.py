@@ -15,12 +15,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from adaptr import LowRank, Param, Target
+from adaptr import LowRank, Param, Target, View
 from adaptr.contract import Costs, Live
 from adaptr_plugins.delta._drawn import Drawn, Pair
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
+
+    from adaptr.contract.view import Call
 
 
 @dataclass(frozen=True)
@@ -57,10 +59,23 @@ class VeRA(Drawn[Config]):
     def pair(self, cfg: Config) -> Pair:
         return Pair((cfg.r, cfg.in_max), (cfg.out_max, cfg.r), ((6 / cfg.in_max) ** 0.5, (6 / cfg.r) ** 0.5))
 
+    def live(self, base: View, p: Live, cfg: Config, weight: float, call: Call) -> Call:
+        if base.plain is None or cfg.dropout or weight != 1.0:
+            return call
+        from adaptr.algebra.fused import between
+
+        def forward(x: Tensor) -> Tensor:
+            A, B = self.projections(p, cfg)
+            d, b = p["d"], p["b"]
+            found = between(base, x, A.to(d.device)[:, : cfg.width], B.to(d.device)[: len(b)], d, b)
+            return call(x) if found is None else found
+
+        return forward
+
     def costs(self, target: Target, cfg: Config) -> Costs | None:
-        """The projections as d and b scale them are kept."""
-        both = sum(target.shape)
-        return None if cfg.dropout else Costs(True, token=cfg.r, once=cfg.r * both, flops=2 * cfg.r * both)
+        """A x, and B (d ∘ A x), are kept."""
+        out = target.shape[0]
+        return None if cfg.dropout else Costs(token=cfg.r + out, flops=2 * cfg.r * sum(target.shape))
 
     def init_rule(self, param: str, target: Target) -> str:
         return f"fill:{target.config['d_initial']}" if param == "d" else super().init_rule(param, target)
