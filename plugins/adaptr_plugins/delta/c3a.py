@@ -3,6 +3,9 @@
 Block (i, j) is D[p, q] = w[i, j, (q - p) mod b] / in. b is made a divisor of both sides of the layer: the largest up to
 `b`. Not the identity when fresh: w is uniform in +-√(6 / (in + out)), as in the paper. PEFT with two adapters at work
 gives the second one the first one's output; here both have the layer's input.
+
+Choose it where a change of high rank should fit into few numbers and the fast Fourier transform is fast, as on a card.
+Every block repeats one row, which fits some weights and not others, and it is not the identity when fresh.
 """
 
 from __future__ import annotations

@@ -4,6 +4,10 @@ arXiv:2503.18225.
 So ‖D‖ is at most l max(n), whatever A and B are; l begins as `start`. n is the base's at the start and is stored: made
 again of a merged base it would be another. Norms below 1e-4 count as that, so that a fresh adapter, whose B is zero, is
 the identity.
+
+Choose it where training must not run away from the base: how far the weight can move is bounded, so that high rates and
+long trainings do less harm than with LoRA. It costs a norm of each factor in every step, and its bound wants to be
+chosen.
 """
 
 from __future__ import annotations

@@ -2,6 +2,10 @@
 
 D[p, q] = s / (out in) Σ c_k cos(2π (p u_k / out + q v_k / in)), with (u_k, v_k) fixed and stored. Not the identity when
 fresh: c is N(0, 1), as in the paper.
+
+Choose it where an adapter must be of a thousand numbers a layer whatever its width: the paper has LoRA's scores with a
+hundredth of its numbers. The whole change is made by a transform in every step, it wants a high rate, and it is not the
+identity when fresh.
 """
 
 from __future__ import annotations

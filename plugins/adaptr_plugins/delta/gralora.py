@@ -3,6 +3,9 @@ arXiv:2505.20355.
 
 With k = `split` and q = r / k, block (s, n) of outputs and inputs is (A[n][:, s q : (s+1) q] B[s][n q : (n+1) q])ᵀ:
 D has rank k r, and s = alpha / (r + h). The `hybrid` part Bg Ag has rank h, 0 for none.
+
+Choose it where LoRA of a higher rank stops getting better: parts of the input have factors of their own, so that a loud
+part does not spoil the others. It has LoRA's numbers and somewhat more work; at low ranks plain LoRA does as well.
 """
 
 from __future__ import annotations

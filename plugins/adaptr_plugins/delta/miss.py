@@ -5,6 +5,9 @@ y gets the sum of the pieces of x, r long each and the last filled with zeros, t
 columns are repeated. Rank r: A' is the identity, again and again, and B' is Mᵀ. No scale. r is at most the width of the
 input. The mode "bat" of PEFT's is the method `bone`. (That the paper's later versions have other authors is not
 confirmed.)
+
+Choose it where LoRA's cost is too high: one matrix a layer, and a sum of pieces of the input instead of a first
+product. All pieces share that matrix, and it has no scale, so that only the rate says how fast it learns.
 """
 
 from __future__ import annotations

@@ -4,6 +4,9 @@ al. 2025, arXiv:2512.07703.
 A is (2r, in_max): the first r rows of diag(d) A x are means, the others logarithms of variances, which only training
 reads. Otherwise as VeRA; everything but training is without noise. The loss gets no term of the distribution, as in
 PEFT.
+
+Choose it instead of VeRA where few records are learnt by heart: noise in training is its regularisation. It draws for
+each token, has twice the first vector, and once trained gives what a VeRA gives.
 """
 
 from __future__ import annotations

@@ -5,6 +5,10 @@ With mn and mx the smaller and the larger side, D (mx, mn), or its transpose, is
 terms, n = ⌈mn / r⌉, s = alpha / r. Which a, b and γ meet is PEFT's: term k = i n + j has row i of A, λ[i, j] and γ[j],
 and column k of all B_j side by side. A (r, 1, low) and B (high, bases, r) are for the largest layer; drawn, their
 deviation is 1. Those of PEFT are drawn otherwise on each machine, and are stored.
+
+Choose it where a change of full rank is needed in LoRA's numbers or fewer, as the paper has it for vision and language
+together. It makes the whole change in every step from many random matrices, which is much slower than LoRA, and files
+of PEFT's hold these.
 """
 
 from __future__ import annotations

@@ -3,6 +3,10 @@ arXiv:2405.15179.
 
 Each piece of v numbers is Σ w_j bank_j over the k largest of its h logits, w their softmax: rows of A are in / v such
 pieces, columns of B out / v. Which k these are has no gradient. Not the identity when fresh, as nothing starts at zero.
+
+Choose it where very many adapters are stored and VeRA's rank of hundreds is too slow: all layers mix their factors from
+one bank. Which vectors are mixed has no gradient, so that it wants long training, and it is not the identity when
+fresh.
 """
 
 from __future__ import annotations

@@ -3,6 +3,9 @@ arXiv:2505.12532.
 
 C is framed so that all of the weight is inside what the filters reach, and the result is cut to the weight. `wavelet`:
 Daubechies' filters of 2, 4, 6 or 8 numbers; "" for none, which leaves a random sparse D.
+
+Choose it instead of `fourierft` where the change is local: each number moves a patch of the weight, and how many there
+are is free. The whole change is made in every step, and it wants a high rate.
 """
 
 from __future__ import annotations

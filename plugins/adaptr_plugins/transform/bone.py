@@ -1,6 +1,9 @@
 """Bone: W'_oi = W_oi (I + M_o) + M_o on blocks of r by r, one M_o for each row of blocks.  Kang 2024, arXiv:2409.15371.
 
 PEFT's MiSS with the mode "bat". r is made a divisor of both sides of the layer: the largest up to `r`.
+
+Choose it where a base should be turned a little rather than added to, with numbers by the block and no second factor.
+What it does depends on the weight, so that composing needs the base; `miss` is its additive kin and costs less.
 """
 
 from __future__ import annotations

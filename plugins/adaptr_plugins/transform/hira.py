@@ -2,6 +2,10 @@
 
 What is zero in W stays zero. Convolutions have factors as LoRA's; on look-up tables the factor that is looked up starts
 at zero. Dropout is on the input of the part that W ∘ B A is.
+
+Choose it where a change of high rank is needed at LoRA's numbers: each element of the weight is multiplied, and so may
+change in its own way. What is near zero in the base stays so, the whole change is made in every step, and composing
+needs the base.
 """
 
 from __future__ import annotations

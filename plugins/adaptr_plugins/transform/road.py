@@ -3,6 +3,9 @@
 In groups of g, output p of the first half goes with p + g / 2: y_p' = c_p y_p - s_p y_q and y_q' = c_q y_q + s_q y_p,
 c = alpha cos(theta), s = alpha sin(theta). `variant` 1 has one angle and one alpha for a pair, 2 for an output, 4 for
 each entry of R. Strength w scales theta and alpha - 1. g is made an even divisor of the outputs: the largest up to `g`.
+
+Choose it for very many adapters in one batch: outputs are turned in pairs, element by element, with about two numbers
+an output. What can't be had by turning and scaling outputs it does not learn; it wants a higher rate than LoRA.
 """
 
 from __future__ import annotations
