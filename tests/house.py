@@ -56,6 +56,15 @@ def methods(root: Path = ROOT) -> frozenset[str]:
     return frozenset(file.stem.replace("_", "-") for file in found if not file.stem.startswith("_"))
 
 
+def unchosen(root: Path = ROOT) -> list[str]:
+    """Files of methods whose docstring has no paragraph, behind the first, that begins with `Choose it`: what it
+    is good for, what it costs and where it fails.
+    """
+    found = {path: tree for path, tree in parsed(root).items() if Path(path).match("plugins/adaptr_plugins/*/[!_]*.py")}
+    said = {path: (ast.get_docstring(tree) or "").split("\n\n")[1:] for path, tree in found.items()}
+    return [path for path, parts in said.items() if not any(part.startswith("Choose it") for part in parts)]
+
+
 # ---------------------------------------------------------------- words that only some may know
 
 

@@ -55,6 +55,17 @@ def test_no_file_of_tests_is_too_long() -> None:
     assert house.long_tests() == []
 
 
+def test_every_method_says_when_to_choose_it() -> None:
+    assert house.unchosen() == [], "say so in a paragraph `Choose it ...`: what for, at what cost, where it fails"
+
+
+def test_a_method_that_says_nothing_of_when_is_found(tmp_path: Path) -> None:
+    write(tmp_path, "plugins/adaptr_plugins/delta/a.py", '"""A: x.\n\nChoose it never.\n"""\n')
+    write(tmp_path, "plugins/adaptr_plugins/delta/b.py", '"""Choose it: x.\n\nNot A.\n"""\n')
+    write(tmp_path, "plugins/adaptr_plugins/delta/_c.py", '"""No method."""\n')
+    assert house.unchosen(tmp_path) == ["plugins/adaptr_plugins/delta/b.py"]
+
+
 def test_a_kind_is_found(tmp_path: Path) -> None:
     write(tmp_path, "adaptr/a.py", 'x = target.kind == "linear"\ny = {"norm", "model"}\nTarget("", "model", ())\n')
     write(tmp_path, "adaptr/b.py", 'z = "experts_t"\nstrategy = "linear"\nname = ("a", "model")\n')
