@@ -9,7 +9,7 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
-ALL = ("startup", "live", "runtime", "training", "merge", "images", "compose", "compare", "transfer")
+ALL = ("startup", "live", "runtime", "training", "beside_peft", "merge", "images", "compose", "compare", "transfer")
 
 
 def main(names: list[str]) -> None:
