@@ -111,6 +111,13 @@ def test_a_case_is_held_to_what_should_come_out_and_against_its_base(
     }
 
 
+def test_a_case_may_be_held_to_what_came_out_before(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = [{"name": "one", "outputs": [1], "at": 1}, {"name": "two", "like": "one", "at": 3}]
+    cases["write"](tmp_path, made, base="b", adapter="", limit=1e-4)
+    cases["held"](tmp_path, lambda case: np.array([case["at"]]), np.array)
+    assert json.loads(capsys.readouterr().out)["two"] == {"error": 2, "limit": 1e-4}
+
+
 @pytest.mark.parametrize("tool", oracles["tools"](), ids=lambda tool: str(tool.name))
 def test_the_results_that_are_kept_are_within_their_limits(tool: Any) -> None:
     kept = json.loads(tool.result.read_text())

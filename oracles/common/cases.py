@@ -1,7 +1,8 @@
 """`cases.json`, which a tool's `make.py` writes, and what its `check.py` says of it. Needs nothing but Python.
 
 A case: `name`; `base` and `adapter`, files of the folder, `adapter` empty for the base alone; `outputs`, what should
-come out, as nested lists; `limit` of the error; and whatever the tool wants to know besides.
+come out, as nested lists, or `like`, the name of a case before it, for what came out there; `limit` of the error; and
+whatever the tool wants to know besides.
 """
 
 from __future__ import annotations
@@ -31,9 +32,11 @@ def held(folder: Path, outputs: Callable[[dict[str, Any]], Any], array: Callable
     """
     results: dict[str, dict[str, float]] = {}
     bare: dict[str, Any] = {}
+    every: dict[str, Any] = {}
     for case in read(folder):
-        found = outputs(case)
-        results[case["name"]] = {"error": _gap(found, array(case["outputs"])), "limit": case["limit"]}
+        every[case["name"]] = found = outputs(case)
+        wanted = every[case["like"]] if "like" in case else array(case["outputs"])
+        results[case["name"]] = {"error": _gap(found, wanted), "limit": case["limit"]}
         if case["adapter"]:
             results[case["name"]]["effect"] = _gap(found, bare[case["base"]])
         else:

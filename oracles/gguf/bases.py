@@ -27,8 +27,11 @@ SIZES = {"hidden_size": WIDTH, "intermediate_size": 72, "num_hidden_layers": 2, 
          "num_key_value_heads": 2, "vocab_size": VOCAB, "max_position_embeddings": 128, "pad_token_id": 0}  # fmt: skip
 BLOCKS = {"num_hidden_layers": 2, "vocab_size": VOCAB}
 SMALL = {**BLOCKS, "hidden_size": WIDTH, "pad_token_id": 0}
+#: What blocks of 256 fit into.
+WIDE = {**SIZES, "hidden_size": 256, "intermediate_size": 512, "num_attention_heads": 8}
 MAKERS: dict[str, Any] = {
     "llama": lambda: t.LlamaForCausalLM(t.LlamaConfig(**SIZES)),
+    "llama-wide": lambda: t.LlamaForCausalLM(t.LlamaConfig(**WIDE)),
     "llama-tied": lambda: t.LlamaForCausalLM(t.LlamaConfig(**SIZES, tie_word_embeddings=True)),
     "mistral": lambda: t.MistralForCausalLM(t.MistralConfig(**SIZES, head_dim=8)),
     "qwen2": lambda: t.Qwen2ForCausalLM(t.Qwen2Config(**SIZES)),

@@ -1,4 +1,5 @@
-"""What llama.cpp computes with each adapter against PEFT's: log-probabilities of the next token. check.py FOLDER
+"""What llama.cpp computes with each adapter, or with it merged by adaptr into a GGUF file, against PEFT's and
+transformers': log-probabilities of the next token. check.py FOLDER
 
 The cache and attention compute in fp32, as the reference does.
 """
@@ -40,7 +41,7 @@ def logprobs(base: Path, adapter: Path | None, ids: list[int], count: int) -> np
 def main(folder: Path) -> None:
     def found(case: dict[str, Any]) -> np.ndarray:
         adapter = folder / case["adapter"] if case["adapter"] else None
-        return logprobs(folder / case["base"], adapter, case["ids"], len(case["outputs"]))
+        return logprobs(folder / case["base"], adapter, case["ids"], case["count"])
 
     cases.held(folder, found, np.array)
 
