@@ -17,7 +17,7 @@ import formats_table.page
 import methods_table.page
 from adaptr import errors
 from adaptr.training.schema import schema
-from pages import commands, contract, given, hosts, methods, packed, recipes, servers, strategies
+from pages import commands, contract, given, hosts, methods, packed, peft, recipes, servers, strategies
 from pages.markdown import with_tables
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -32,6 +32,7 @@ WHOLE: Mapping[str, Callable[[], str]] = {
     "errors": contract.exceptions,
     "servers": servers.page,
     "formats": formats_table.page.page,
+    "peft": peft.page,
     "hosts": hosts.page,
     "compatibility": methods_table.page.page,
 }

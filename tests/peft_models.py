@@ -119,9 +119,11 @@ def scrambled(model: nn.Module) -> None:
 
 
 def read_and_written_back(
-    peft: Any, build: Callable[[], nn.Module], cls: str, arguments: dict[str, Any], folder: Path
+    peft: Any, build: Callable[[], nn.Module], cls: str, arguments: dict[str, Any], folder: Path, based: bool = False
 ) -> None:
-    """What PEFT wrote does in adaptr what it does there, and again in PEFT once adaptr has written it."""
+    """What PEFT wrote does in adaptr what it does there, and again in PEFT once adaptr has written it, `based`: with
+    the base.
+    """
     theirs = peft.get_peft_model(made(build), getattr(peft, cls)(**arguments)).eval()
     scrambled(theirs)
     want = outputs(theirs)
@@ -133,7 +135,7 @@ def read_and_written_back(
         assert gap(outputs(model), want) <= 1e-5
     # and there and back, through a file
     adaptr.convert(folder / "peft", folder / "a.adaptr.safetensors", base=model)
-    adaptr.convert(folder / "a.adaptr.safetensors", folder / "back", to="peft")
+    adaptr.convert(folder / "a.adaptr.safetensors", folder / "back", to="peft", base=model if based else None)
     again = peft.PeftModel.from_pretrained(made(build), folder / "back").eval()
     assert gap(outputs(again), want) <= 1e-5
 

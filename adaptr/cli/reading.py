@@ -24,11 +24,12 @@ def options(*names: str) -> Decorator:
             alpha: float | None,
             scale: float | None,
             enable_lora: tuple[bool, ...] | None,
+            task_number: int | None,
             **given: object,
         ) -> object:
             from adaptr.foreign.supplied import Supplied
 
-            supplied = Supplied(alpha, scale, enable_lora)
+            supplied = Supplied(alpha, scale, enable_lora, task_number)
             said = {name: _supplying(given[name], supplied) for name in names} if supplied else {}
             return function(*args, **{**given, **said})
 
@@ -74,4 +75,5 @@ _OPTIONS = (
         metavar="1,0,1",
         help="Of loralib: which parts of a fused projection have factors.",
     ),
+    click.option("--task-number", type=int, metavar="N", help="Of PEFT's Poly: which of its tasks, 0 for the first."),
 )

@@ -41,6 +41,12 @@ class Creation(Declared[C]):
         """Configuration for one target where it depends on the place."""
         return values
 
+    def together(self, model: nn.Module, targets: Sequence[Target]) -> Sequence[Target]:
+        """All targets, in the order of the model, with what of their configurations follows from all of them and from
+        their order, such as which of them share something: usually as they are. Of a `Sketch`, without torch.
+        """
+        return targets
+
     def axes(self, target: Target, cfg: C) -> dict[str, int]:
         """Sizes of axes that follow from target and configuration together. Raises `BadConfig` if they don't fit."""
         return {}

@@ -171,7 +171,7 @@ class Method(Contract[C]):
         for place in accepted:
             own = self.at_target(model, place, {**values, **places.override(place.path, overrides)})
             made.append(dataclasses.replace(place, config=vars(self.config(own)).copy()))
-        return values, made
+        return values, list(self.together(model, made))
 
     def outline(
         self, model: nn.Module, targets: Spec = None, config: Mapping[str, Any] | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Container, Mapping
 from typing import TYPE_CHECKING
 
 from adaptr.errors import BadConfig
@@ -44,3 +45,10 @@ def fresh(init: str, shape: tuple[int, ...], generator: Generator | None, stacke
         got=f"`{init}`",
         want="zeros, ones, fill:VALUE, kaiming, kaiming:FAN, uniform:BOUND, normal:STD or truncated:STD",
     )
+
+
+def unmade(shapes: Mapping[str, tuple[int, ...]], made: Container[str]) -> dict[str, Tensor]:
+    """Those of `shapes` that are not `made`, on the meta device."""
+    import torch
+
+    return {name: torch.empty(shape, device="meta") for name, shape in shapes.items() if name not in made}

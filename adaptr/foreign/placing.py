@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
 from adaptr.adapter import Target, kinds
@@ -148,6 +148,15 @@ def needed(model: nn.Module | None, path: str, why: str) -> nn.Module:
 def place(model: nn.Module | None, path: str, why: str) -> Target:
     """The layer at `path` as the base has it, of which the file says no size; `why` as `needed` says it."""
     return agreed(needed(model, path, why), Target(path, kinds.LINEAR, (0, 0)))
+
+
+def in_order(model: nn.Module | None, paths: Collection[str], why: str) -> list[str]:
+    """`paths` in the order of the base; `why` as `needed` says it. Raises `TargetNotFound` for what it has not."""
+    found = [name for name, _ in needed(model, next(iter(paths), ""), why).named_modules() if name in paths]
+    gone = next((path for path in paths if path not in found), None)
+    if gone is not None:
+        raise TargetNotFound(f"the base has no module `{gone}`", hint=phrases.BASE)
+    return found
 
 
 def stacks(model: nn.Module, owner: str) -> list[Target]:

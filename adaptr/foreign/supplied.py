@@ -10,18 +10,20 @@ from typing import Any
 from adaptr.errors import ConfigMissing, UsageError
 
 #: How each is given.
-_WAYS = {"alpha": "--alpha", "scale": "--scale", "enable_lora": "--enable-lora"}
+_WAYS = {"alpha": "--alpha", "scale": "--scale", "enable_lora": "--enable-lora", "task": "--task-number"}
 
 
 @dataclass(frozen=True)
 class Supplied:
     """`alpha`: what the product of the factors is multiplied by, times the rank; `scale`: the same without the rank,
-    instead of it. `enable_lora`: which parts of a fused projection have factors, as loralib was told. None: not said.
+    instead of it. `enable_lora`: which parts of a fused projection have factors, as loralib was told. `task`: which of
+    a file's tasks, where it is another adapter for each. None: not said.
     """
 
     alpha: float | None = None
     scale: float | None = None
     enable_lora: tuple[bool, ...] | None = None
+    task: int | None = None
 
     def __post_init__(self) -> None:
         if self.alpha is not None and self.scale is not None:
@@ -32,6 +34,8 @@ class Supplied:
                 raise UsageError(f"the {name}", got=f"`{value}`", want="a finite number that is not 0")
         if self.enable_lora is not None and not any(self.enable_lora):
             raise UsageError("`enable_lora`", got="no part that has factors", want="one at least")
+        if self.task is not None and (type(self.task) is not int or self.task < 0):
+            raise UsageError("the task", got=f"`{self.task}`", want="a whole number, 0 for the first")
 
     def __bool__(self) -> bool:
         return bool(self.said)

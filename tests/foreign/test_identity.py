@@ -24,6 +24,8 @@ CONFIG: dict[str, dict[str, Any]] = {
 }
 #: A LoRA beside trained tokens, as PEFT's `trainable_token_indices` has it, under the names that reading gives.
 STACKED = {"lora": "lora", "tokens": "trainable-tokens"}
+#: What needs biases.
+BASE = {"beft": "bert"}
 #: What is written from the values of a base.
 BASED = {"ln-tuning", "layernorm"}
 #: What is written as a LoRA of all its factors together, which is another adapter that does the same.
@@ -35,7 +37,7 @@ def made(method: str) -> adaptr.Adapter:
     if method == "stack":
         return adaptr.create(tiny.model("llama"), method, children={name: made(own) for name, own in STACKED.items()})
     target = None if method in {"prefix", "prompt", "trainable-tokens"} else "attn.q"
-    return shaken(adaptr.create(tiny.model("llama"), method, target, **CONFIG.get(method, {})), 1)
+    return shaken(adaptr.create(tiny.model(BASE.get(method, "llama")), method, target, **CONFIG.get(method, {})), 1)
 
 
 def saved(method: str, where: Path) -> Path:
@@ -46,8 +48,8 @@ def saved(method: str, where: Path) -> Path:
 @pytest.mark.parametrize("method", [method for method in types.methods() if method not in BASED | JOINED])
 def test_a_peft_folder_is_the_adapter_that_it_was_made_of(tmp_path: Path, method: str) -> None:
     own, base = saved(method, tmp_path), tmp_path / "base"
-    tiny.model("llama").save_pretrained(base)
-    adaptr.convert(own, tmp_path / "peft", to="peft")
+    tiny.model(BASE.get(method, "llama")).save_pretrained(base)
+    adaptr.convert(own, tmp_path / "peft", to="peft", base=base if method in {"frod", "psoft"} else None)
     if method in {"vera", "pvera", "randlora"}:  # what they draw from a seed PEFT's file holds, and then ours does
         own = tmp_path / "held.safetensors"
         adaptr.convert(tmp_path / "peft", own, base=base)

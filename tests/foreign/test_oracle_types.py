@@ -13,7 +13,20 @@ from safetensors.torch import load_file
 from torch import nn
 
 import adaptr
-from peft_models import Convolutions, bert, gpt2, llama, made, read_and_written_back, scrambled, written_and_read_back
+from adaptr import errors as e
+from peft_models import (
+    IDS,
+    Convolutions,
+    bert,
+    gap,
+    gpt2,
+    llama,
+    made,
+    outputs,
+    read_and_written_back,
+    scrambled,
+    written_and_read_back,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # PEFT's and transformers' own
 QV, WIDE = ["q_proj", "v_proj"], ["q_proj", "k_proj", "down_proj"]
@@ -67,6 +80,37 @@ FROM_PEFT: Mapping[str, tuple[Callable[[], nn.Module], str, dict[str, Any]]] = {
     "convolutions-hira": (Convolutions, "HiraConfig", {"target_modules": ["one", "two", "three", "last"], "r": 3}),
     "llama-pvera": (llama, "PveraConfig", {"target_modules": WIDE, "r": 5}),
     "gpt2-pvera": (gpt2, "PveraConfig", {**CONV1D, "r": 5}),
+    "bert-beft": (bert, "BeftConfig", BIASED),
+    "llama-beft": (llama, "BeftConfig", {"target_modules": WIDE}),
+    "llama-deft": (llama, "DeftConfig", {"target_modules": WIDE, "r": 3, "alpha": 6}),
+    "bert-deft-qr": (bert, "DeftConfig", {**BIASED, "r": 3, "decomposition_method": "qr"}),
+    "gpt2-deft-para": (gpt2, "DeftConfig", {**CONV1D, "r": 3, "para": True}),
+    "llama-peanut": (llama, "PeanutConfig", {"target_modules": WIDE, "r": 3, "depth": 2, "act_fn": "silu"}),
+    "bert-peanut": (bert, "PeanutConfig", {**BIASED, "r": 3, "scaling": 2.0}),
+    "llama-psoft": (llama, "PsoftConfig", {"target_modules": WIDE, "r": 4, "psoft_alpha": 8}),
+    "llama-psoft-neumann": (
+        llama,
+        "PsoftConfig",
+        {"target_modules": QV, "r": 3, "use_cayley_neumann": True, "cayley_neumann_eps": 0.3, "psoft_mag_b": False},
+    ),
+    "bert-psoft-free": (
+        bert,
+        "PsoftConfig",
+        {**BIASED, "r": 3, "psoft_orth": False, "ab_svd_init": "pissa_init", "psoft_svd": "lowrank"},
+    ),
+    "llama-tinylora": (llama, "TinyLoraConfig", {"target_modules": WIDE, "u": 6, "weight_tying": 0.5}),
+    "gpt2-tinylora": (gpt2, "TinyLoraConfig", {**CONV1D, "r": 3, "u": 6}),
+    "bert-tinylora": (bert, "TinyLoraConfig", {**BIASED, "u": 6, "weight_tying": 1.0}),
+    "llama-unilora": (llama, "UniLoraConfig", {"target_modules": WIDE, "r": 2, "theta_d_length": 20}),
+    "gpt2-unilora": (gpt2, "UniLoraConfig", {**CONV1D, "theta_d_length": 30, "save_indices": True}),
+    "bert-unilora": (bert, "UniLoraConfig", {"target_modules": "all-linear", "proj_seed": 3, "task_type": "SEQ_CLS"}),
+    "llama-osf": (llama, "OSFConfig", {"target_modules": WIDE, "effective_rank": 10}),
+    "bert-osf": (bert, "OSFConfig", {**BIASED, "rank_pattern": {"query": 0.3}}),
+    "llama-frod": (llama, "FrodConfig", {"target_modules": WIDE, "sparse_rate": 0.05, "progressbar": False}),
+    "gpt2-frod": (gpt2, "FrodConfig", {**CONV1D, "progressbar": False}),
+    "bert-frod": (bert, "FrodConfig", {**BIASED, "sparse_rate": 0.1, "progressbar": False}),
+    "llama-supertuning": (llama, "SupertuningConfig", {"target_modules": WIDE, "sparsity": 0.9}),
+    "bert-supertuning": (bert, "SupertuningConfig", {**BIASED, "sparsity": 0.95, "select_top": False, "r": 2}),
 }
 #: Name to (model, method, arguments of `create`).
 FROM_ADAPTR: Mapping[str, tuple[Callable[[], nn.Module], str, dict[str, Any]]] = {
@@ -83,12 +127,26 @@ FROM_ADAPTR: Mapping[str, tuple[Callable[[], nn.Module], str, dict[str, Any]]] =
     "llama-bone": (llama, "bone", {"targets": ["attn.q", "attn.v"], "r": 8}),
     "llama-hira": (llama, "hira", {"targets": "all-linear", "r": 4}),
     "gpt2-pvera": (gpt2, "pvera", {"targets": "all-linear", "r": 4}),
+    "bert-beft": (bert, "beft", {"targets": "all-linear"}),
+    "gpt2-deft": (gpt2, "deft", {"targets": "all-linear", "r": 2, "alpha": 3.0}),
+    "llama-deft-qr": (llama, "deft", {"targets": "all-linear", "r": 2, "project": "qr"}),
+    "llama-peanut": (llama, "peanut", {"targets": "all-linear", "r": 3, "depth": 1, "activation": "tanh"}),
+    "llama-psoft": (llama, "psoft", {"targets": "all-linear", "r": 3, "terms": 5}),
+    "bert-psoft": (bert, "psoft", {"targets": "all-linear", "r": 3, "svd": "lowrank", "a": False}),
+    "gpt2-tinylora": (gpt2, "tinylora", {"targets": "all-linear", "u": 5, "tie": 0.7}),
+    "gpt2-unilora": (gpt2, "unilora", {"targets": "all-linear", "r": 3, "d": 25}),
+    "llama-unilora": (llama, "unilora", {"targets": ["attn.v", "attn.q", "mlp.down"], "d": 25, "seed": 7}),
+    "bert-osf": (bert, "osf", {"targets": "all-linear", "overrides": {"*.0.*": {"k": 7}}}),
+    "llama-frod": (llama, "frod", {"targets": "all-linear", "rate": 0.04}),
+    "llama-supertuning": (llama, "supertuning", {"targets": "all-linear", "sparsity": 0.9, "r": 2, "alpha": 3.0}),
 }
+#: What is written for PEFT with the base's weights.
+BASED = {"FrodConfig", "PsoftConfig"}
 
 
 @pytest.mark.parametrize("name", FROM_PEFT)
 def test_what_peft_wrote(peft: Any, name: str, tmp_path: Path) -> None:
-    read_and_written_back(peft, *FROM_PEFT[name], tmp_path)
+    read_and_written_back(peft, *FROM_PEFT[name], tmp_path, based=FROM_PEFT[name][1] in BASED)
 
 
 @pytest.mark.parametrize("name", FROM_PEFT)
@@ -98,7 +156,8 @@ def test_what_peft_wrote_is_written_again_to_the_same_numbers(peft: Any, name: s
     scrambled(theirs)
     theirs.save_pretrained(tmp_path / "peft")
     adaptr.convert(tmp_path / "peft", tmp_path / "a.adaptr.safetensors", base=made(build))
-    adaptr.convert(tmp_path / "a.adaptr.safetensors", tmp_path / "back", to="peft")
+    base = made(build) if cls in BASED else None
+    adaptr.convert(tmp_path / "a.adaptr.safetensors", tmp_path / "back", to="peft", base=base)
     was, now = (load_file(tmp_path / folder / "adapter_model.safetensors") for folder in ("peft", "back"))
     assert was.keys() == now.keys()
     assert all(was[key].dtype == now[key].dtype and torch.equal(was[key], now[key]) for key in was)
@@ -107,3 +166,31 @@ def test_what_peft_wrote_is_written_again_to_the_same_numbers(peft: Any, name: s
 @pytest.mark.parametrize("name", FROM_ADAPTR)
 def test_what_adaptr_wrote(peft: Any, name: str, tmp_path: Path) -> None:
     written_and_read_back(peft, *FROM_ADAPTR[name], tmp_path)
+
+
+def test_a_poly_is_one_adapter_for_each_task(peft: Any, tmp_path: Path) -> None:
+    config = peft.PolyConfig(target_modules=WIDE, r=2, n_tasks=3, n_skills=2, n_splits=2, task_type="CAUSAL_LM")
+    theirs, model = peft.get_peft_model(made(llama), config).eval(), made(llama)
+    scrambled(theirs)
+    theirs.save_pretrained(tmp_path / "peft")
+    with pytest.raises(e.ConfigMissing, match=r"each of its 3 tasks.*--task-number"):
+        adaptr.load(tmp_path / "peft")
+    found = []
+    for task in range(3):
+        with torch.no_grad():
+            found.append(theirs(input_ids=IDS, task_ids=torch.full((len(IDS),), task)).logits)
+        with adaptr.attach(model, adaptr.load(adaptr.source(tmp_path / "peft", task=task), model)):
+            assert gap(outputs(model), found[-1]) <= 1e-5
+    assert not torch.allclose(found[0], found[1], atol=1e-3), "all tasks are one"
+
+
+def test_a_poly_is_written_to_the_same_numbers(peft: Any, tmp_path: Path) -> None:
+    config = peft.PolyConfig(target_modules=WIDE, r=2, n_tasks=3, n_skills=2, task_type="CAUSAL_LM")
+    theirs = peft.get_peft_model(made(llama), config).eval()
+    scrambled(theirs)
+    theirs.save_pretrained(tmp_path / "peft")
+    adaptr.convert(adaptr.source(tmp_path / "peft", task=1), tmp_path / "a.adaptr.safetensors")
+    adaptr.convert(tmp_path / "a.adaptr.safetensors", tmp_path / "back", to="peft")
+    was, now = (load_file(tmp_path / folder / "adapter_model.safetensors") for folder in ("peft", "back"))
+    assert was.keys() == now.keys()
+    assert all(torch.equal(was[key], now[key]) for key in was)

@@ -23,6 +23,7 @@ from foreign.test_kohya import CLIP, lora, saved
         ({"alpha": True}, "the alpha"),
         ({"alpha": "16"}, "the alpha"),
         ({"enable_lora": (False, False)}, "no part that has factors"),
+        ({"task": -1}, "the task"),
     ],
 )
 def test_what_means_nothing_is_refused(said: dict[str, Any], match: str) -> None:

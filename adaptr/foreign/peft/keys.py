@@ -30,12 +30,14 @@ _FOREIGN = re.compile(
 @dataclass(frozen=True)
 class Slots:
     """What PEFT calls the tensors of adapters: those of a module, and those that all modules share, at the top; of a
-    slot that is a module of several the whole names, `inner`.
+    slot that is a module of several the whole names, `inner`. What is shared and `parted` is several, each called after
+    what follows in its key.
     """
 
     own: frozenset[str]
     shared: frozenset[str]
     inner: frozenset[str] = frozenset()
+    parted: frozenset[str] = frozenset()
 
     @cached_property
     def expression(self) -> re.Pattern[str]:
@@ -90,17 +92,20 @@ def _key(source: str, key: str, prefixes: tuple[str, ...], slots: Slots) -> tupl
     prefix = next((p for p in prefixes if key.startswith(p)), "")
     while prefix and key.startswith(prefix):  # a PEFT model was wrapped in another
         key = key.removeprefix(prefix)
-    if key.partition(".")[0] in slots.shared:
-        return Key(source, "", key.partition(".")[0]), key.partition(".")[2]
+    first, _, rest = key.partition(".")
+    if first in slots.shared:
+        return (Key(source, "", key), "") if first in slots.parted else (Key(source, "", first), rest)
     key, saved = _unsaved(key, slots)
     found = slots.expression.fullmatch(key)
     tail = found["tail"].split(".")[1:] if found else []
     if found is None or not all(tail):
         return Key(source, key.replace(f".{BASE}.", "."), ""), saved
-    part = f"{found['slot']}.{tail[-1]}" if tail else ""
-    last = tail.pop() if part in slots.inner or (tail and tail[-1] in {"weight", "bias"}) else ""
-    slot = f"{found['slot']}.{last}" if last not in {"", "weight"} else found["slot"]
-    return Key(source, found["path"], slot), ".".join(tail) or saved
+    slot, last = found["slot"], ""
+    if tail and tail[-1] in {"weight", "bias"} and f"{slot}.{tail[-1]}" not in slots.inner:
+        last = tail.pop()
+    if tail and f"{slot}.{tail[-1]}" in slots.inner:
+        slot = f"{slot}.{tail.pop()}"
+    return Key(source, found["path"], f"{slot}.bias" if last == "bias" else slot), ".".join(tail) or saved
 
 
 def _unsaved(key: str, slots: Slots) -> tuple[str, str]:

@@ -1,15 +1,30 @@
-"""All types that PEFT has, and those of them whose folders do not hold what was trained."""
+"""All types that PEFT has, why some have no file here, and those whose folders do not hold what was trained."""
 
 from __future__ import annotations
 
-#: Types that PEFT 0.21 has: those of them that have no file are refused as ones that can't be read yet.
+from collections.abc import Mapping
+
+#: Types that PEFT 0.21.2 has.
 PEFT = frozenset({
-    "ADALORA", "IA3", "LOHA", "LOKR", "LORA", "OFT", "P_TUNING", "PREFIX_TUNING", "PROMPT_TUNING", "SHIRA", "VERA",
-    "BOFT", "HRA", "FOURIERFT", "VBLORA", "LN_TUNING", "TRAINABLE_TOKENS", "ADAPTION_PROMPT", "MISS", "BONE",
-    "RANDLORA", "ROAD", "C3A", "DELORA", "HIRA", "GRALORA", "WAVEFT", "XLORA", "POLY", "CPT", "CARTRIDGE",
-    "MULTITASK_PROMPT_TUNING", "OSF", "PSOFT", "DEFT", "GLORA", "LILY", "PEANUT", "BEFT", "FROD", "TINYLORA",
-    "UNILORA", "SUPERTUNING", "ADAMSS", "PVERA", "SHADOW",
+    "ADALORA", "ADAMSS", "ADAPTION_PROMPT", "BEFT", "BOFT", "C3A", "CARTRIDGE", "CPT", "DEFT", "DELORA", "FOURIERFT",
+    "FROD", "GLORA", "GRALORA", "HIRA", "HRA", "IA3", "LILY", "LN_TUNING", "LOHA", "LOKR", "LORA", "MISS",
+    "MULTITASK_PROMPT_TUNING", "OFT", "OSF", "PEANUT", "POLY", "PREFIX_TUNING", "PROMPT_TUNING", "PSOFT", "PVERA",
+    "P_TUNING", "RANDLORA", "ROAD", "SHADOW", "SHIRA", "SUPERTUNING", "TINYLORA", "TRAINABLE_TOKENS", "UNILORA",
+    "VBLORA", "VERA", "WAVEFT", "XLORA",
 })  # fmt: skip
+
+#: Why those of them that have no file here can't be read, and those that earlier versions had.
+UNREAD: Mapping[str, str] = {
+    "ADAMSS": "which rows of a weight belong together is not in its files: PEFT finds that anew by scikit-learn's "
+    "k-means over singular vectors, and other rows load without a word",
+    "ADAPTION_PROMPT": "its method is not here yet",
+    "BONE": "PEFT has it as MISS now, with `init_weights` of `bat`",
+    "CARTRIDGE": "its method, keys and values of a cache, is not here yet",
+    "CPT": "its method, a prompt made of examples, is not here yet",
+    "LILY": "what it computes for a text depends on the other texts of the batch, on padding and on the cache",
+    "MULTITASK_PROMPT_TUNING": "its method is not here yet",
+    "SHADOW": "its method, a second network beside the model, is not here yet",
+}
 
 #: Types whose folders do not hold what was trained, and what can be done.
 LOST = {

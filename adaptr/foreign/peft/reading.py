@@ -15,6 +15,7 @@ from adaptr.foreign.draft import Draft, Piece, Pieces
 from adaptr.foreign.peft import config as fields_of
 from adaptr.foreign.peft import keys, promised, promises, tokens, told, types
 from adaptr.foreign.peft import source as sources
+from adaptr.foreign.supplied import NOTHING, Supplied
 from adaptr.roles import CONV1D_MODELS
 
 if TYPE_CHECKING:
@@ -24,15 +25,17 @@ if TYPE_CHECKING:
     from adaptr.foreign.peft.source import Source
 
 
-def read(weights: Path, base: BaseModel | None = None) -> Adapter:
+def read(weights: Path, base: BaseModel | None = None, supplied: Supplied = NOTHING) -> Adapter:
     """The adapter in PEFT's `weights`, with its configuration beside them.
 
-    `base`: a folder with its `config.json`, or a live model.
+    `base`: a folder with its `config.json`, or a live model. `supplied`: which of a file's tasks is meant.
 
     Raises `Unsupported` for types and options that adaptr can't follow, a `ForeignError` where configuration and
     tensors are incomplete or contradict each other, a `WrongBase` where they don't fit `base`.
     """
-    source = sources.read(weights, base)
+    source = sources.read(weights, base, supplied.task)
+    if not source.type.tasked:
+        supplied.refuse(f"a file of type {source.type.peft} has one task or none", "task")
     model = _model(source, base)
     _gathered(source)
     draft: Draft = source.type.read(source, model)
@@ -137,7 +140,8 @@ def _completed(adapter: Adapter, source: Source, rewritten: Mapping[str, Any]) -
     if rewritten:
         fields = types.of_method(adapter.method).fields(adapter)
         adapter.foreign["peft"]["config"].update({**fields, **rewritten})
-    return adapter.replace(foreign={"peft": {**adapter.foreign["peft"], "derived": derived(adapter)}})
+    kept = {"derived": derived(adapter), **source.type.sealed(adapter)}
+    return adapter.replace(foreign={"peft": {**adapter.foreign["peft"], **kept}})
 
 
 def _placed(adapter: Adapter, model: nn.Module | None) -> Adapter:

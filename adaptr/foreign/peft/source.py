@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Source:
     """A PEFT adapter as it is stored. `shapes`: of all tensors, by key, without loading them. `about`: what adaptr
-    wrote into it, as fields of an adapter; `told`: what others did. `weights`: the base's.
+    wrote into it, as fields of an adapter; `told`: what others did. `weights`: the base's. `task`: which of its
+    tasks is meant, None where nobody said.
     """
 
     path: Path
@@ -36,6 +37,7 @@ class Source:
     about: Mapping[str, Any]
     told: Mapping[str, Any]
     weights: Weights | None = None
+    task: int | None = None
 
     def embeddings(self) -> tuple[str, tuple[int, ...]]:
         """Key and shape of the virtual tokens, two axes. Raises `NoAdapterTensors` or `ConfigConflict`."""
@@ -50,7 +52,7 @@ class Source:
         return found, shape
 
 
-def read(weights: Path, base: BaseModel | None = None) -> Source:
+def read(weights: Path, base: BaseModel | None = None, task: int | None = None) -> Source:
     """Open the adapter in a file, for `base`. Tensors stay on the disk until asked for, except in a `.bin`."""
     config = config_of(weights.parent)
     tensors, shapes, metadata = contents(weights)
@@ -77,4 +79,5 @@ def read(weights: Path, base: BaseModel | None = None) -> Source:
         saving.told(metadata),
         told.beside(weights.parent, metadata),
         None if base is None else Weights(base),
+        task,
     )

@@ -17,7 +17,7 @@ from adaptr.foreign import placing, same
 from adaptr.foreign.draft import Draft, Piece
 from adaptr.foreign.peft import config as fields_of
 from adaptr.foreign.peft import keys
-from adaptr.foreign.peft.listed import LOST, PEFT
+from adaptr.foreign.peft.listed import LOST, UNREAD
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -63,6 +63,8 @@ class PeftType:
     #: PEFT's names of tensors that its files have in other forms, and of those that all modules share.
     others: ClassVar[tuple[str, ...]] = ()
     shared: ClassVar[tuple[str, ...]] = ()
+    #: PEFT's names of what is shared and is several tensors, told apart by what follows in their keys.
+    parted: ClassVar[tuple[str, ...]] = ()
     #: adaptr's name of a tensor that all modules share to PEFT's: it stands once in the file.
     common: ClassVar[Mapping[str, str]] = {}
     #: adaptr's field of the configuration to PEFT's, of those that are one for all targets.
@@ -81,6 +83,9 @@ class PeftType:
     whole: ClassVar[str] = ""
     #: Whether it adds tokens: whole parameters are saved under `base_model.` and not `base_model.model.`.
     prompt: ClassVar[bool] = False
+
+    #: Whether a file is another adapter for each of some tasks.
+    tasked: ClassVar[bool] = False
 
     @property
     def peft(self) -> str:
@@ -187,6 +192,10 @@ class PeftType:
         """`adapter` with what a file of this type needs of its base."""
         return adapter
 
+    def sealed(self, adapter: Adapter) -> Mapping[str, str]:
+        """What is kept with an adapter that was read, to know whether a file of it means the same: usually nothing."""
+        return {}
+
     def lost(self, adapter: Adapter) -> list[str]:
         """What of an adapter this type has no place for: fields that targets have each their own of."""
         values = {n: {t.config[n] for t in adapter.targets.values()} for n, field in self.table.items() if field.called}
@@ -226,9 +235,9 @@ def of_type(peft_type: str, config: Mapping[str, Any] = MappingProxyType({})) ->
         fact, way = LOST[peft_type]
         raise Unsupported(fact, hint=way.format(adapters=_experts(config)))
     read = ", ".join(name.upper().replace("-", "_") for name in SORT.names())
-    if peft_type in PEFT:
+    if peft_type in UNREAD:
         raise Unsupported(
-            f"this is a PEFT adapter of type {peft_type}, which adaptr can't read yet",
+            f"this is a PEFT adapter of type {peft_type}, which adaptr can't read yet: {UNREAD[peft_type]}",
             want=read,
             hint="merge it with PEFT, and `adaptr extract` a LoRA from the result",
         )
@@ -274,7 +283,8 @@ def slots(also: PeftType | None = None) -> keys.Slots:
     named = {slot for one in every for slot in (*one.slots.values(), *one.others)}
     own, inner = {slot.partition(".")[0] for slot in named}, {slot for slot in named if "." in slot}
     once = frozenset(slot for one in every for slot in (*one.shared, *one.common.values()))
-    return keys.Slots(frozenset(own), once, frozenset(inner))
+    parted = frozenset(slot for one in every for slot in one.parted)
+    return keys.Slots(frozenset(own), once, frozenset(inner), parted)
 
 
 @functools.cache

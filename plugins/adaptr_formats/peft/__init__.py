@@ -30,6 +30,7 @@ class Peft(Format):
     called = "a PEFT adapter"
     #: The version 0.`minor` that it is written for, None for the newest.
     minor: int | None = None
+    asks = frozenset({"task"})
     marks = Marks(
         files=("adapter_model.safetensors", "adapter_model.bin"),
         config=("peft_type",),
@@ -55,7 +56,7 @@ class Peft(Format):
     def read(self, path: Path, base: BaseModel | None = None, supplied: Supplied = NOTHING) -> Adapter:
         from adaptr.foreign.peft.reading import read
 
-        return read(self.weights(path), base)
+        return read(self.weights(path), base, supplied)
 
     def based(self, adapter: Adapter, base: BaseModel) -> Adapter:
         from adaptr.foreign.peft import types

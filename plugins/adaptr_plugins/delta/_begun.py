@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from adaptr import LowRank, Param, Target, View
 from adaptr.contract import Costs, Live
 from adaptr.errors import BadConfig
+from adaptr.families.init import unmade
 from adaptr_plugins.delta import _factors
 
 if TYPE_CHECKING:
@@ -67,12 +68,9 @@ class Begun(_factors.Factors[C]):
         return {}
 
     def init_custom(self, target: Target, base: View, made: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        import torch
-
         W = base.weight
         if W.is_meta:
-            every = self.shapes(target).items()
-            return {name: torch.empty(shape, device="meta") for name, shape in every if name not in made}
+            return unmade(self.shapes(target), made)
         B, A = (factor.contiguous() for factor in self.first(W.detach().float(), self.config(target.config)))
         return {"A": A, "B": B, "A0": A.clone(), "B0": B.clone()}
 

@@ -35,6 +35,8 @@ MADE: dict[str, dict[str, Any]] = {
     "alora": {"invocation": [3]},
     "vblora": {"targets": "attn.q", "v": 8},
 }
+#: What this base has no biases for, or needs all of its values.
+UNWRITTEN = ("beft", "layernorm", "ln-tuning")
 #: A LoRA beside trained tokens, as PEFT's `trainable_token_indices` has it.
 STACKED = ("lora", "trainable-tokens")
 
@@ -65,7 +67,7 @@ def _peft(folder: Path) -> dict[str, Reader]:
     place.mkdir()
     valid = [
         _written(method, base, folder / "valid" / method)
-        for method in (method for method in types.methods() if method not in {"ln-tuning", "layernorm"})
+        for method in (method for method in types.methods() if method not in UNWRITTEN)
     ]
 
     def example(random: Random) -> Example:
@@ -93,6 +95,9 @@ def _peft(folder: Path) -> dict[str, Reader]:
 def _written(method: str, base: Path, out: Path) -> dict[str, bytes]:
     """The files of a PEFT folder of this method."""
     adapter = _made(method, base)
+    if method in {"frod", "psoft"}:  # as if the base had given it the frame
+        known = {"peft": dict(types.of_method(method).sealed(adapter))}
+        adapter = adapter.replace(foreign=known)
     foreign.get("peft").write(adapter.replace(name="style", tags=("a",)), out, False, False)
     return {path.name: path.read_bytes() for path in out.iterdir()}
 
