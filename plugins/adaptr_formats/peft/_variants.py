@@ -21,7 +21,7 @@ Shape = tuple[int, ...]
 Said = Mapping[str, Any]
 Values = dict[str, Any]
 #: Methods that are LoRA at the rank that all their factors have together.
-JOINED = ("pissa", "olora")
+JOINED = ("pissa", "olora", "corda", "lora-ga", "eva")
 #: Methods that are written as plain LoRA, as they are or at the rank that they have together.
 PLAIN = ("rslora", "lora-plus", "lora-fa", *JOINED)
 #: Fields that change what the factors mean, and how: for who reads plain LoRA alone.
