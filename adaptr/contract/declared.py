@@ -52,6 +52,8 @@ class Declared(Configured[C]):
     trains_parts: ClassVar[bool] = True
     #: How fast it learns, where nothing is said: a learning rate of AdamW.
     rate: ClassVar[float] = 1e-3
+    #: Fields of a recipe that go with it where they are not said; all of them only with the first as it is here.
+    recipe: ClassVar[Mapping[str, Any]] = {}
 
     #: For its laws: a configuration for models of width 32, and name to (method, targets, configuration) of adapters
     #: that it can be made of.

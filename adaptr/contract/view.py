@@ -36,10 +36,11 @@ class View:
     a live weight depends on, tensors, strengths and order, so that what is derived from it can be kept; the host says
     it. `axis`: where the output features are in the output, from the end: before the kernel's dimensions in
     convolutions. `exact`: of a weight that is read in many parts, with the same bits on every machine, the dtype in
-    which it is read; None where that is not promised. Nothing that it is made of changes meanwhile.
+    which it is read; None where that is not promised. Nothing that it is made of changes meanwhile. `grid`: how the
+    weight itself is quantised in a live model, such as `nf4`, where `call` is that layer and nothing else.
     """
 
-    __slots__ = ("_bias", "axis", "call", "cols", "exact", "op", "parts", "plain_of", "rows", "sources")
+    __slots__ = ("_bias", "axis", "call", "cols", "exact", "grid", "op", "parts", "plain_of", "rows", "sources")
 
     def __init__(
         self,
@@ -53,10 +54,11 @@ class View:
         axis: int = -1,
         cols: Rows | None = None,
         exact: torch.dtype | None = None,
+        grid: str = "",
     ) -> None:
         self.call, self.rows, self._bias, self.op = call, rows, bias, op
         self.plain_of, self.parts, self.sources, self.axis = plain, parts, sources, axis
-        self.cols, self.exact = cols or (lambda s: rows(ALL)[:, s]), exact
+        self.cols, self.exact, self.grid = cols or (lambda s: rows(ALL)[:, s]), exact, grid
 
     def __call__(self, *args: object, **kwargs: object) -> Any:
         return self.call(*args, **kwargs)

@@ -63,7 +63,8 @@ def base_view(module: nn.Module) -> View:
 
     if packing is not None:
         own, held = _linear if op is F.linear else op, packing.tensors
-        return View(call, rows, functools.partial(_bias, module), own, sources=lambda: held(module), axis=axis)
+        bias_of, grid = functools.partial(_bias, module), packing.grid(module)
+        return View(call, rows, bias_of, own, sources=lambda: held(module), axis=axis, grid=grid)
     bias = lambda: module._parameters.get("bias")
     if weight is None:  # computed from others at each call, as weight normalisation does
         return View(call, rows, bias, op, sources=lambda: _own_parameters(module), axis=axis)

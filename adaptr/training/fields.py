@@ -156,7 +156,17 @@ def recipe(**given: Any) -> Recipe:
     for name, field in known.items():
         if field.required and given.get(name) is None:
             raise BadConfig(f"`{name}` is missing", hint=field.help)
-    return Recipe(**{name: known[name].checked(value) for name, value in given.items()})
+    checked = {name: known[name].checked(value) for name, value in given.items()}
+    return Recipe(**{**_usual(checked.get("method", Recipe.method), checked), **checked})
+
+
+def _usual(method: str, said: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What goes with a method, of which there may be none of that name, which is said elsewhere."""
+    from adaptr import plugins
+
+    found = plugins.method(method).recipe if method in plugins.names() else {}
+    first = next(iter(found), "")
+    return found if said.get(first, found.get(first)) == found.get(first) else {}
 
 
 def near(name: str) -> str:

@@ -24,6 +24,7 @@ LOOSER = {
     "boft": 0.07,
     "hra": 0.06,
     "krona-bres": 0.07,
+    "qlora": 0.05,
     "far": 0.05,
     "vera": 0.1,  # the matrices between its vectors, which are there once whatever the forward
     "lokr": 0.1,

@@ -87,6 +87,7 @@ def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         ("lora", {"base_quant": "nf4"}),
         ("dora", {"base_quant": "nf4", "double_quant": True}),
+        ("qlora", {}),
         ("lora", {"base_quant": "int8"}),
     ],
 )
@@ -116,3 +117,18 @@ def test_checkpointed_activations_change_no_bit(base: Path, data: Path) -> None:
     one, other = (adaptr.fit(base, data, checkpointing=on, **SMALL) for on in (False, True))
     assert one.curves.loss == other.curves.loss
     assert all(torch.equal(one.adapter.tensors[key], value) for key, value in other.adapter.tensors.items())
+
+
+@pytest.mark.parametrize(
+    ("said", "wanted"),
+    [
+        ({}, ("nf4", True)),
+        ({"double_quant": False}, ("nf4", False)),
+        ({"base_quant": "int8"}, ("int8", False)),
+        ({"base_quant": "none"}, ("none", False)),
+        ({"method": "lora"}, ("none", False)),
+    ],
+)
+def test_a_method_brings_its_fields_of_a_recipe_where_none_of_them_is_said(said: Any, wanted: tuple[str, bool]) -> None:
+    made = recipe(**{"base": "b", "data": "d", "method": "qlora", **said})
+    assert (made.base_quant, made.double_quant) == wanted

@@ -19,6 +19,10 @@ class Packing:
         """The weight (out, in) that the layer multiplies with, as floats."""
         raise NotImplementedError
 
+    def grid(self, module: nn.Module) -> str:
+        """What the levels of the weight are called, where methods know them."""
+        return ""
+
     def tensors(self, module: nn.Module) -> tuple[Any, ...]:
         """All that the weight is computed from: while these stay, so does what was derived from it."""
         own = (*module._parameters.items(), *module._buffers.items())

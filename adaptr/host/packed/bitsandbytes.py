@@ -30,6 +30,10 @@ class FourBits(Packing):
 
         return cast(Tensor, dequantize_4bit(*_flat(module)))
 
+    def grid(self, module: nn.Module) -> str:
+        weight: Any = module._parameters["weight"]
+        return str(weight.quant_state.quant_type)
+
     def tensors(self, module: nn.Module) -> tuple[Any, ...]:
         weight: Any = module._parameters["weight"]
         return weight, weight.quant_state.absmax, weight.quant_state.code

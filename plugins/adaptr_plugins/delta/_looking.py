@@ -31,9 +31,10 @@ def inputs(session: Session, data: Iterable[Run], see: Callable[[str, Tensor], N
             run()
 
 
-def gradients(session: Session, data: Iterable[Run]) -> dict[str, Tensor]:
-    """The mean gradients of the targets' weights, (out, in) fp32, by path; all at once, so that they take as much as
-    these weights do. The weights themselves get none.
+def gradients(session: Session, data: Iterable[Run], squared: bool = False) -> dict[str, Tensor]:
+    """The means over forwards of the gradients of the targets' weights, or of their squares, (out, in) fp32, by path.
+
+    All at once, so that they take as much as these weights do. The weights themselves get none.
     """
     import torch
 
@@ -46,6 +47,7 @@ def gradients(session: Session, data: Iterable[Run]) -> dict[str, Tensor]:
 
     def back(path: str, x: Tensor, g: Tensor) -> None:
         one = g.detach().flatten(0, -2).float().mT @ _rows(x, None).float()
+        one = one.square() if squared else one
         found[path] = found[path] + one if path in found else one
         times[path] = times.get(path, 0) + 1
 

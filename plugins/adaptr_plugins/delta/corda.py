@@ -5,6 +5,10 @@ B0 = U √(S / s), A0 = √(S / s) Vᵀ C⁻¹, of the first r triplets (`ipm`: 
 (`kpm`: what the inputs stand for is kept). C is the mean over the first batches of training, each divided by its
 largest entry as PEFT does, with `damp` of its mean diagonal added, doubled until it can be inverted. Each target's C
 takes in² numbers meanwhile. s is 1 unless `alpha` is said. Where it begins is stored, as PiSSA's is.
+
+Choose it where the data shows what is to be learnt (`ipm`), or what must be kept (`kpm`), as PiSSA knows the weight
+alone. It costs a look at some batches, much memory while it looks, decompositions of every layer, and a file of twice
+the rank.
 """
 
 from __future__ import annotations

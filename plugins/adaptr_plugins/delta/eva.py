@@ -6,6 +6,9 @@ is changed by that. The ranks, r of a target on average, go where components exp
 target; what has none is left out. Until training is over there is room for `rho` r everywhere; 1 leaves all at r. s is
 `alpha` / r wherever ranks go. `whiten`: divide each component by the root of its singular value. Without data to look
 at, A is as LoRA's.
+
+Choose it where the rank is scarce and the data is at hand: ranks go where the inputs vary most, and what comes out is a
+plain LoRA. It costs a look at some batches before training, and room for `rho` times the rank until it ends.
 """
 
 from __future__ import annotations

@@ -7,6 +7,9 @@ the other way round (`A2rBr`), or by turns (`ArBr`); PEFT's fourth way, at rando
 by out^¼ / √`gamma` (`stable`), or so that its first singular value is the weight's (`weight_svd`); both factors are
 divided by s (`gd_scale`); or nothing is done (`unit`). So is it in PEFT; that the paper has no singular values in B is
 not confirmed. s is 1 unless `alpha` is said. Where it begins is stored, as PiSSA's is.
+
+Choose it where LoRA converges too slowly and a few backward passes before training are no matter: it begins along the
+gradient. It takes gradients of the targets' weights at once, as large as these in fp32, and a file of twice the rank.
 """
 
 from __future__ import annotations
