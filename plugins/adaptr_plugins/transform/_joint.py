@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from adaptr import Target
 from adaptr.errors import BadConfig
-from adaptr.families.init import unmade
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -100,7 +99,7 @@ def started(model: nn.Module, targets: list[Target]) -> dict[str, Tensor]:
     cfg, V, i = targets[0].config, [], []
     made: dict[str, Tensor] = {}
     if host.is_meta(model):
-        return unmade({":V": (cfg["frames"],), ":i": (cfg["places"],)}, ())
+        return {}
 
     def weight(target: Target) -> Tensor:
         return host.view_of(model, target).weight.detach().float()

@@ -79,8 +79,9 @@ class FRoD(Transform[Config]):
         return placed(targets, {sort: _joint.count(width, rate) for sort, width in _joint.widths(targets).items()})
 
     def init(self, target: Target, base: View, generator: Generator | None) -> dict[str, Tensor]:
-        """Of the layer alone: the rest is of all of them."""
-        return {**unmade({"l": (target.shape[1],)}, ()), "s": super().init(target, base, generator)["s"]}
+        """Values of the layer alone: the rest is of all of them, and is `started`."""
+        i = unmade(self.shapes(target), ("V", "l", "s"))["i"].long()
+        return {**super().init(target, base, generator), **unmade(self.shapes(target), ("s", "i")), "i": i}
 
     def create(
         self,
