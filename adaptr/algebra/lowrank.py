@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from adaptr.algebra import ways
@@ -58,6 +59,14 @@ class LowRank(Operator):
         """(B, A) as matrices (*e, out, r) and (*e, r, in*k), without the scale."""
         start = 2 if self.experts else 1
         return in_dtype(self.B.flatten(start), dtype), in_dtype(self.A.flatten(start), dtype)
+
+    @property
+    def group(self) -> int:
+        """As far as A's columns tell."""
+        if self.A.ndim != 2:
+            return 1
+        changes = (self.A[:, 1:] != self.A[:, :-1]).any(0).nonzero() + 1
+        return math.gcd(self.A.shape[1], *changes.flatten().tolist())
 
     @property
     def portable(self) -> bool:

@@ -90,6 +90,11 @@ class Operator:
         return self.tensors[0].device
 
     @property
+    def group(self) -> int:
+        """For how many inputs in a row, from a multiple of it on, D is known to have one and the same column."""
+        return 1
+
+    @property
     def portable(self) -> bool:
         """Whether `exact` has the same bits on every machine. Kinds that others define say so themselves."""
         return False

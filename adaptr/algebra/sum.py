@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Self
 
 from adaptr.algebra.operator import Operator, same_shape
@@ -37,6 +38,10 @@ class Sum(Operator):
     @property
     def tensors(self) -> tuple[Tensor, ...]:
         return tuple(t for term in self.terms for t in term.tensors)
+
+    @property
+    def group(self) -> int:
+        return math.gcd(*(term.group for term in self.terms))
 
     @property
     def portable(self) -> bool:

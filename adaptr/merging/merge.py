@@ -31,6 +31,7 @@ from adaptr.merging.configuration import configured
 from adaptr.merging.filling import Filling, slot_of
 from adaptr.merging.measured import Measured
 from adaptr.merging.receipt_check import LARGEST_FILE
+from adaptr.merging.shifting import shifted
 from adaptr.merging.tokenizers import carried
 from adaptr.merging.unpacked import PackedAgain
 from adaptr.models.belonging import Compared, require_base
@@ -131,6 +132,7 @@ def _merged(
     todo = plan(checkpoint, adapters, tied)
     compared = require_base(checkpoint, [adapter for adapter, _ in adapters], any_base)
     if again:
+        todo = shifted(todo)
         unpacked.require_packable(todo)
     config, said = configured(checkpoint, todo, [adapter for adapter, _ in adapters])
     if checkpoint.in_gguf:

@@ -32,6 +32,7 @@ from adaptr.merging.damage import damaged
 from adaptr.merging.receipt import Receipt, most_kept
 from adaptr.merging.receipt_check import FILE_BLOB
 from adaptr.merging.remainder import Completion
+from adaptr.merging.shifting import codec_of, shifted
 from adaptr.untrusted import MAX_DOCUMENT
 
 #: How many bytes zlib makes of one at most.
@@ -100,7 +101,7 @@ class Job:
         self.todo = {name: note for name, note in notes.items() if not note.get("added")}
         replaced = {name for name, note in self.todo.items() if note.get("old")}
         tied = paper.document.get("tied") or None
-        self.plan: Plan = plan(_base_of(checkpoint, paper), stack, tied, replaced=replaced)
+        self.plan: Plan = shifted(plan(_base_of(checkpoint, paper), stack, tied, replaced=replaced))
         self._bases = repacking.Bases(checkpoint, paper, made)
         self._packings = self._bases.weights(_config_of(checkpoint, paper)) if paper.packed else {}
         told = {name for name, note in self.todo.items() if "of" not in note} | paper.packed.keys()
@@ -163,12 +164,14 @@ class Job:
     def _codes(self, slot: Slot, note: Mapping[str, Any]) -> None:
         """The codes of a weight that lay packed."""
         name = note["of"]
-        base = self._packings.get(name)
+        base, change = self._packings.get(name), self.plan.changes[name]
+        if base is not None and change.packed is not None:
+            base = replace(base, codec=codec_of(base.codec, change))
         if base is None or base.parts.get(base.codec.main) != slot.name:
             raise damaged(f"the receipt has codes for `{slot.name}`, which is no packed weight of the base")
         kept = partial(self._kept, slot.name, note)
         parts = self._bases.parts(base)
-        self.meter.add(repacking.restore(slot, base, parts, self.plan.changes[name], self.paper, kept))
+        self.meter.add(repacking.restore(slot, base, parts, change, self.paper, kept))
 
     def _kept(self, name: str, note: Mapping[str, Any], row: int, most: int) -> Kept:
         import torch

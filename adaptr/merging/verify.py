@@ -23,6 +23,7 @@ from adaptr.format.io import dtype_shape
 from adaptr.merging import receipt
 from adaptr.merging.filling import bias_of
 from adaptr.merging.patch import integer
+from adaptr.merging.shifting import shifted
 from adaptr.models.aligned import under_names_of
 from adaptr.models.belonging import Compared, require_base
 from adaptr.packings import Encoded
@@ -98,7 +99,7 @@ def verify(
     found = under_names_of(expected, open_checkpoint(there.path))
     paper = _told(found)
     tied = tied or (paper.document.get("tied") if paper else None) or None
-    todo = plan(expected, stack, tied)
+    todo = shifted(plan(expected, stack, tied))
     compared = require_base(expected, [adapter for adapter, _ in stack], any_base)
     meter = Meter(expected.nbytes, "verifying", progress)
     check = _Check(found, todo.changes, meter, portable=paper is None or paper.portable)

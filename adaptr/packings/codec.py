@@ -106,6 +106,12 @@ class Encoded(Codec):
         """Whether codes are floats, of which an adapter loses as little as of any float."""
         return False
 
+    def shifted(self, group: int) -> Encoded | None:
+        """What writes changes that are one number for each row and `group` inputs, in their order, as other zero points
+        under the same codes; None where zero points are no floats, or one of them is for inputs of several groups.
+        """
+        return None
+
     @abstractmethod
     def before(self, row: int) -> int:
         """How many codes there are before a row."""

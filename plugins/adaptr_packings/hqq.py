@@ -18,6 +18,7 @@ from adaptr.format.header import DTYPES
 from adaptr.packings import Files, Packing, Parts, Sinks, Weight
 from adaptr_packings._pieces.integers import Integers
 from adaptr_packings._pieces.told import Told
+from adaptr_packings._pieces.zeros import Zeros
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -115,6 +116,11 @@ class Matrix(Integers):
             return whole.view(stop - start, self.shape[1]).to(dtype)
 
         return spread("scale"), spread("zero")
+
+    def shifted(self, group: int) -> Zeros | None:
+        """Where groups lie in rows, and each in one of the change's; the library has none of less than 8 inputs."""
+        fits = self.axis == 1 and not self.shape[1] % self.group and not group % self.group and self.group >= 8
+        return Zeros(f"{self.scheme}-zeros", self.shape, self.dtype, self, self.group, self.scaled) if fits else None
 
     def put(self, codes: Tensor, start: int, into: Sinks) -> None:
         import torch

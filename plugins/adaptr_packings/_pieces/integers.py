@@ -39,7 +39,7 @@ class Integers(Grid):
 
     def values(self, codes: Tensor, parts: Parts, start: int) -> Tensor:
         scale, zero = self.affine(parts, start, start + codes.shape[0])
-        return codes.to(scale.dtype).sub_(zero).mul_(scale)
+        return scaled(codes, scale, zero)
 
     def nearest(self, values: Tensor, parts: Parts, start: int) -> Tensor:
         import torch
@@ -60,6 +60,11 @@ class Integers(Grid):
             far = (self.values(other, parts, start).float() - values).abs()
             codes, off = torch.where(far < off, other, codes), torch.minimum(far, off)
         return codes
+
+
+def scaled(codes: Tensor, scale: Tensor, zero: Tensor) -> Tensor:
+    """What codes stand for, in the type of the scales."""
+    return codes.to(scale.dtype).sub_(zero).mul_(scale)
 
 
 def spread(of_groups: Tensor, group: int, columns: int) -> Tensor:

@@ -1,9 +1,10 @@
 """QA-LoRA: W' = W + s B A P, P the sums of groups of G inputs.  Xu et al. 2023, arXiv:2309.14717.
 
 A sees (in / G) sums instead of the inputs, so that the change is one number for each row and group, as are the zero
-points of a base that is quantised in groups of G: merging moves these and leaves the codes (z - s B A / step). There
-are three conventions: sums, as here and in the paper (not confirmed); means in the authors' code, which is s / G; and
-means times the number of groups in PEFT, s in / G². It is plain LoRA of rank r, with each column of A G times.
+points of a base that is quantised in groups of G: where these are floats, as HQQ's are, merging moves them and leaves
+the codes (z - s B A / step); whole ones take no less than a step. There are three conventions: sums, as here and in the
+paper (not confirmed); means in the authors' code, which is s / G; and means times the number of groups in PEFT,
+s in / G². It is plain LoRA of rank r, with each column of A G times.
 
 Choose it where the base is served quantised in groups and the adapter is to vanish in its zero points. One number for a
 row and group is coarse: at the same rank it learns less than LoRA, and on a base in floats there is no reason for it.
