@@ -86,6 +86,7 @@ COUNTS = [
     ("bert-base", "pissa", QV, {"r": 8}, 294_912),
     ("bert-base", "olora", QV, {"r": 8}, 294_912),
     ("llama-7b", "qlora", None, {}, 159_907_840),
+    ("llama-7b", "longlora", None, {}, 8_388_608),
     ("bert-base", "qpissa", QV, {"r": 8}, 294_912),
     ("bert-base", "loftq", QV, {"r": 8}, 294_912),
     ("bert-base", "lq-lora", QV, {"r": 8}, 294_912),

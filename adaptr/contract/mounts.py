@@ -26,7 +26,8 @@ class Mount:
     `path`: of the module, of the parameter for stacks of experts, "" for the model. `site`: a name in `adaptr.sites`.
     `reads`: paths of modules whose inputs the method takes there. `shared`: the targets whose tensors it has, if not
     those of the target at its own path; what two mounts share is one parameter in both. `context`: whether the formula
-    there reads what a forward knows (`p.context`), which is paid for where a mount says so.
+    there reads what a forward knows (`p.context`), which is paid for where a mount says so. `training`: whether it is
+    there only while the adapter learns.
     """
 
     path: str
@@ -34,6 +35,7 @@ class Mount:
     reads: tuple[str, ...] = ()
     shared: tuple[str, ...] = ()
     context: bool = False
+    training: bool = False
 
 
 def of(target: Target, context: bool = False) -> Mount:

@@ -54,7 +54,8 @@ class Mounting:
         """Where everything sits, each with the target whose tensors are there."""
         own, places = self.adapter.parts, self.parts.items()
         header = self.adapter.replace(parts={n: dataclasses.replace(own[n], targets=p.targets) for n, p in places})
-        return [self._placed(mount) for mount in self.method.mounts(self.model, header)]
+        found = self.method.mounts(self.model, header)
+        return [self._placed(mount) for mount in found if self.trainable or not mount.training]
 
     def _placed(self, mount: Mount) -> tuple[Site, Mount, Target]:
         target = self._target(mount)

@@ -32,6 +32,7 @@ LOOSER = {
     "mam": 0.04,
     "shira": 0.05,
     "randlora": 0.07,
+    "longlora": 0.06,  # the attention's output, of groups and of all of them together
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from adaptr import Delta, LowRank, Param, Target, View
 from adaptr.contract import Costs, Live
@@ -36,7 +36,7 @@ class Factors(Delta[C]):
         "B": Param("*e out r *1", init="zeros"),
         "b": Param("out", init="zeros", when="bias"),
     }
-    targets = ("all-linear",)
+    targets: ClassVar[tuple[str, ...]] = ("all-linear",)
     as_stored = True
 
     def scale(self, cfg: C) -> float:
