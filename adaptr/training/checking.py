@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from adaptr import plugins
 from adaptr.data.split import share_of
 from adaptr.errors import BadConfig, MissingExtra, NotPossible, UsageError
-from adaptr.training.recipe import Recipe
+from adaptr.training.recipe import FRESH, Recipe
 
 #: Recorders of curves, and the packages they are in.
 RECORDERS = ("tensorboard", "wandb")
@@ -43,7 +43,7 @@ def _learns(method: str) -> None:
 
 
 def _fresh(recipe: Recipe) -> None:
-    beside = [name for name in ("config", "targets", "also") if getattr(recipe, name)]
+    beside = [name for name in FRESH if getattr(recipe, name)]
     if recipe.adapter is not None and beside:
         raise UsageError(
             f"`{beside[0]}` is of a fresh adapter, and `adapter` says to go on from one",

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from adaptr.errors import BadConfig, shown
-from adaptr.training.recipe import Bounds, Recipe
+from adaptr.training.recipe import FRESH, Bounds, Recipe
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,9 @@ def _usual(method: str, said: Mapping[str, Any]) -> Mapping[str, Any]:
 
     found = plugins.method(method).recipe if method in plugins.names() else {}
     first = next(iter(found), "")
-    return found if said.get(first, found.get(first)) == found.get(first) else {}
+    if said.get(first, found.get(first)) != found.get(first):
+        return {}
+    return {k: value for k, value in found.items() if k not in FRESH or said.get("adapter") is None}
 
 
 def near(name: str) -> str:

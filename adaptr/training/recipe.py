@@ -11,6 +11,8 @@ from typing import Any, Literal
 Bounds = tuple[float | None, float | None, bool]
 #: Fields that name files, folders or artifacts, which have no place in a recipe's resolved form.
 PLACES = frozenset({"base", "adapter", "data", "valid", "second"})
+#: Fields of a fresh adapter, which one that is gone on from has already.
+FRESH = ("config", "targets", "also")
 
 
 def said(

@@ -176,6 +176,9 @@ def test_one_group_is_refused() -> None:
         adaptr.create(llama(), "longlora", groups=1)
 
 
-@pytest.mark.parametrize(("said", "wanted"), [({}, ("embed", "norm")), ({"also": "norm"}, "norm"), ({"also": []}, ())])
+@pytest.mark.parametrize(
+    ("said", "wanted"),
+    [({}, ("embed", "norm")), ({"also": "norm"}, "norm"), ({"also": []}, ()), ({"adapter": "a"}, ())],
+)
 def test_embeddings_and_norms_go_with_it_unless_something_else_is_said(said: Any, wanted: Any) -> None:
     assert recipe(base="b", data="d", method="longlora", **said).also == wanted
