@@ -69,9 +69,9 @@ class Method(Contract[C]):
         return made
 
     def _in_range(self, values: Mapping[str, Any]) -> None:
-        """Sizes of axes are positive, rates of dropout are below one."""
+        """Sizes of axes are positive, and nothing is below its `least`; rates of dropout are below one."""
         axes = {token for param in self.params.values() for token in param.tokens(values)} & set(values)
-        for key in axes:
+        for key in sorted(axes | set(self.least)):
             if values[key] < self.least.get(key, 1):
                 raise BadConfig(f"`{self.name}`: `{key}`", got=values[key], want=f"at least {self.least.get(key, 1)}")
         if not 0 <= values.get("dropout", 0) < 1:

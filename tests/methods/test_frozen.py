@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,18 @@ def test_projections_are_what_they_were() -> None:
 def test_only_vectors_are_stored(tmp_path: Path) -> None:
     adaptr.save(shaken(vera()), tmp_path / "v.safetensors")
     assert {key.rpartition(":")[2] for key in open_tensors(tmp_path / "v.safetensors")} == {"b", "d"}
+
+
+def test_projections_that_were_drawn_before_are_checked_as_well() -> None:
+    """Another adapter of the same seed is at work in this process."""
+    adapter, model = shaken(vera(seed=13)), tiny.model("llama")
+    targets = {
+        path: dataclasses.replace(t, config={**t.config, "sha256": "0" * 64}) for path, t in adapter.targets.items()
+    }
+    with adaptr.attach(model, adapter):
+        model(**tiny.inputs("llama"))
+    with adaptr.attach(model, adapter.replace(targets=targets)), pytest.raises(DigestMismatch, match="seed 13"):
+        model(**tiny.inputs("llama"))
 
 
 def test_other_projections_than_promised_are_refused() -> None:

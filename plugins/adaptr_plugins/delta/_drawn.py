@@ -27,8 +27,8 @@ class Pair(NamedTuple):
     bounds: tuple[float, float]
 
 
-#: Those drawn in this process, by method, seed and pair.
-_DRAWN: dict[tuple[str, int, Pair], tuple[Tensor, Tensor]] = {}
+#: Those drawn in this process, and their digest, by method, seed and pair.
+_DRAWN: dict[tuple[str, int, Pair], tuple[Tensor, Tensor, str]] = {}
 
 
 class Drawn(Delta[C]):
@@ -47,18 +47,18 @@ class Drawn(Delta[C]):
             return p["A"], p["B"]
         key = (self.name, said["seed"], self.pair(cfg))
         if key not in _DRAWN:
-            A, B = _draw(*key)
-            found = digest(A, B)
-            if said["sha256"] and found != said["sha256"]:
-                raise DigestMismatch(
-                    f"`{self.name}`: the projections drawn from seed {said['seed']}",
-                    verb="have",
-                    got=f"the digest {found}",
-                    want=f"{said['sha256']}, with which the adapter was trained",
-                    hint="save it with its projections, where it was trained",
-                )
-            _DRAWN[key] = A, B
-        return _DRAWN[key]
+            drawn = _draw(*key)
+            _DRAWN[key] = *drawn, digest(*drawn)
+        A, B, found = _DRAWN[key]
+        if said["sha256"] and found != said["sha256"]:
+            raise DigestMismatch(
+                f"`{self.name}`: the projections drawn from seed {said['seed']}",
+                verb="have",
+                got=f"the digest {found}",
+                want=f"{said['sha256']}, with which the adapter was trained",
+                hint="save it with its projections, where it was trained",
+            )
+        return A, B
 
     def complete(self, model: nn.Module, values: dict[str, Any], places: Sequence[Target]) -> dict[str, Any]:
         out_max, in_max = (max(place.shape[axis] for place in places) for axis in (0, 1))

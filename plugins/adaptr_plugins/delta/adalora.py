@@ -62,7 +62,7 @@ class AdaLoRA(Delta[Config]):
     kinds = frozenset({"linear", "linear_t", "embedding", "conv1d", "conv2d", "conv3d"})
     targets = ("all-linear",)
     portable = True
-    least = {"r": 0}
+    least = {"r": 0, "begun": 0}
 
     def config(self, values: Mapping[str, Any]) -> Config:
         cfg = super().config(values)

@@ -49,6 +49,7 @@ class EVA(_factors.Plain[Config]):
         "b": Param("out", when="bias"),
     }
     kinds = frozenset({"linear", "linear_t"})
+    least = {"r": 1, "rho": 1}
     small = {"r": 2, "alpha": 2.0, "rho": 1.5}
 
     def axes(self, target: Target, cfg: Config) -> dict[str, int]:

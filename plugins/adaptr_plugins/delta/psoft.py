@@ -56,7 +56,7 @@ class PSOFT(Delta[Config]):
     }
     kinds = frozenset({"linear", "linear_t"})
     targets = ("attn.q", "attn.v")
-    least = {"r": 2}
+    least = {"r": 2, "terms": 0}
     small = {"r": 4, "alpha": 8.0}
 
     def delta(self, p: Live, cfg: Config) -> LowRank:

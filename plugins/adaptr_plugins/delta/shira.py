@@ -40,6 +40,7 @@ class SHiRA(Delta[Config]):
     kinds = frozenset({"linear", "linear_t", "embedding"})
     targets = ("all-linear",)
     as_stored = True
+    least = {"r": 1, "n": 0}
 
     def delta(self, p: Live, cfg: Config) -> Sparse:
         require_places(p["i"], cfg.rows * cfg.cols, self.name)

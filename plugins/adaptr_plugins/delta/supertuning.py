@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from adaptr import Delta, LowRank, Operator, Param, Sparse, Target, View
+from adaptr.algebra.sparse import require_places
 from adaptr.contract import Live
 from adaptr.errors import BadConfig
 
@@ -53,6 +54,7 @@ class SuperTuning(Delta[Config]):
     def delta(self, p: Live, cfg: Config) -> Operator:
         """Places are in any order in PEFT's files."""
         order = p.derived("order", (p["i"],), lambda: p["i"].argsort())
+        require_places(p["i"][order], cfg.rows * cfg.cols, self.name)
         sparse = Sparse(p["i"][order], p["v"][order], (cfg.rows, cfg.cols))
         return sparse + LowRank(p["B"], p["A"], cfg.alpha / cfg.r) if cfg.r else sparse
 

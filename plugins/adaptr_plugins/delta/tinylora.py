@@ -47,6 +47,7 @@ class TinyLoRA(Delta[Config]):
     }
     kinds = frozenset({"linear", "linear_t"})
     targets = ("attn.q", "attn.v")
+    least = {"group": 0}
     small = {"u": 5, "tie": 0.5}
 
     def delta(self, p: Live, cfg: Config) -> LowRank:

@@ -47,6 +47,7 @@ class UniLoRA(Delta[Config]):
     params = {"theta": Param("d", init="uniform:0.02", shared=True)}
     kinds = frozenset({"linear", "linear_t"})
     targets = ("attn.q", "attn.v")
+    least = {"r": 1, "seed": 0, "offset": 0, "rows": 1, "cols": 1, "total": 1}
     identity = False
     small = {"r": 2, "d": 20}
 

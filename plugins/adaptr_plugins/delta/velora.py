@@ -44,6 +44,7 @@ class VeLoRA(_factors.Plain[Config]):
         "e": Param("part", init="custom", trains=False),
     }
     kinds = frozenset({"linear", "linear_t"})
+    least = {"groups": 1}
     small = {"r": 2, "alpha": 2.0, "groups": 8}
 
     def axes(self, target: Target, cfg: Config) -> dict[str, int]:

@@ -53,7 +53,7 @@ class FRoD(Transform[Config]):
     }
     kinds = frozenset({"linear", "linear_t"})
     targets = ("attn.q", "attn.v")
-    least = {"n": 0, "places": 0}
+    least = {"n": 0, "places": 0, "at": 0, "first": 0}
     small = {"rate": 0.1}
 
     def weight(self, W: Tensor, p: Live, cfg: Config) -> Tensor:
