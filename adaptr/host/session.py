@@ -142,8 +142,11 @@ class Session(Handle):
         self.method.after_step(self)
 
     def finish(self) -> Adapter:
-        """The adapter that is kept: without what is there for training only. It may have left targets out."""
+        """The adapter that is kept: without what is there for training only, and at no phase of it. It may have left
+        targets out.
+        """
         made = self.method.finish(self, self.adapted())
+        made = made.replace(training={key: said for key, said in made.training.items() if key != PHASE})
         if not made.base.content or made.targets.keys() == self.adapter.targets.keys():
             return made
         return made.replace(base=dataclasses.replace(made.base, content=content_of(self.model, made.targets)))

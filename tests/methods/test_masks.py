@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 import adaptr
+import tiny
 from adaptr import plugins
 from adaptr.errors import InputError, UsageError
 from adaptr.testing import Driver, assert_close
@@ -145,3 +146,16 @@ def test_whole_rows_learn_and_rows_are_what_is_kept(reset: bool) -> None:
     assert int(primed.any(1).sum()) == (0 if reset else 2)
     with adaptr.attach(model, finished), torch.no_grad():
         assert_close(model(X).logits, wanted)
+
+
+@pytest.mark.parametrize("method", ["diff-pruning", "far", "fish-mask", "lt-sft"])
+def test_a_finished_adapter_begins_a_training_of_its_own(method: str) -> None:
+    """It has one phase, whatever the last of its first training was."""
+    model = tiny.model("llama")
+    with adaptr.train(model, adaptr.create(model, method, ["mlp.up"], **plugins.method(method).small)) as session:
+        session.prepare()
+        last = len(session.phases()) - 1
+        session.begin(last)
+        adapter = session.finish()
+    with adaptr.train(model, adapter) as session:
+        assert session.phases()[session.phase].name == "train"
