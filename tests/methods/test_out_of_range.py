@@ -45,3 +45,15 @@ def test_places_outside_of_the_weight_are_refused(by: int) -> None:
     moved = adapter.replace(tensors={**adapter.tensors, key: places - places.min() + by})
     with torch.no_grad(), adaptr.attach(model, moved), pytest.raises(InputError, match="out of range"):
         model(**tiny.inputs("llama"))
+
+
+@pytest.mark.parametrize("by", [-1, 10**6, None])
+def test_frod_has_each_place_once(by: int | None) -> None:
+    """A place that is there twice would count once in a merged weight, and twice beside it."""
+    model = tiny.model("llama")
+    adapter = shaken(adaptr.create(model, "frod", rate=0.1))
+    (key,) = (key for key in adapter.tensors if key.endswith(":i"))
+    places = torch.zeros_like(adapter.tensors[key]) if by is None else adapter.tensors[key] + by * 10**3
+    moved = adapter.replace(tensors={**adapter.tensors, key: places})
+    with torch.no_grad(), adaptr.attach(model, moved), pytest.raises(InputError, match="out of range"):
+        model(**tiny.inputs("llama"))

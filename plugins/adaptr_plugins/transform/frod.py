@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from adaptr import Param, Target, Transform, View
 from adaptr.adapter.tensors import Wide
+from adaptr.algebra.sparse import require_places
 from adaptr.contract import Live
 from adaptr.families.init import unmade
 from adaptr.precision import wide
@@ -112,5 +113,8 @@ def frame(p: Live, cfg: Config) -> Tensor:
 
 
 def places(p: Live, cfg: Config) -> Tensor:
-    """Where S is not zero: flat indices into (in, in)."""
-    return p["i"][cfg.first : cfg.first + cfg.n]
+    """Where S is not zero: flat indices into (in, in). Raises `InputError` for one beside it, or there twice."""
+    found = p["i"][cfg.first : cfg.first + cfg.n]
+    order = p.derived("places", (p["i"], cfg), lambda: found.sort().values)
+    require_places(order, len(p["l"]) ** 2, "frod")
+    return found
