@@ -25,6 +25,8 @@ class Declared(Configured[C]):
     targets: ClassVar[tuple[str, ...]] = ()
     #: The smallest size of an axis where it is not 1.
     least: ClassVar[Mapping[str, int]] = {}
+    #: Fields of a target's configuration that repeat one of its sizes: of which axis of its shape.
+    sizes: ClassVar[Mapping[str, int]] = {}
     unmergeable: ClassVar[str] = ""
     possible: ClassVar[str] = "keep it attached"
 

@@ -13,10 +13,13 @@ from adaptr.adapter.dequantize import BESIDE, REST
 from adaptr.errors import phrases, shown
 from adaptr.format import quantized
 from adaptr.format.header import Entry, Header
+from adaptr.format.quantized import FLOATS
 
 if TYPE_CHECKING:
     from adaptr.families.base import Method
 
+#: Of tensors without fractions.
+WHOLE = ("I64",)
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 Entries = dict[str, Entry]
@@ -48,6 +51,7 @@ def require_fit(adapter: Adapter, header: Header) -> None:
         # targets of one method, kind, shape and configuration want the same, and there are hundreds of them
         alike = (owner.method, target.kind, target.shape, repr(target.config))
         want = wanted[alike] = wanted.get(alike) or _wanted(method, target)
+        _typed(method, target, here, bool(adapter.quantization))
         _compare(method, target, want, here)
     for (_, path), left in found.items():
         raise e.TensorUnexpected(
@@ -121,9 +125,32 @@ def _explained(method: Method, path: str, own: Entries, shared: Entries) -> None
                 )
 
 
+def _repeated(method: Method, target: Target) -> None:
+    """Raises `BadConfig` where a configuration says another size than the target has."""
+    said = vars(method.config(target.config))
+    for field, axis in method.sizes.items():
+        if said[field] != target.shape[axis]:
+            raise e.BadConfig(f"`{field}`", got=said[field], want=f"{target.shape[axis]}, as its shape has it")
+
+
+def _typed(method: Method, target: Target, here: Entries, quantised: bool) -> None:
+    """Raises `FieldInvalid` for numbers of a sort that a method's tensor does not have."""
+    for name, entry in here.items():
+        whole = name in method.params and method.params[name].whole
+        if entry.dtype not in (WHOLE if whole else FLOATS) and (whole or not quantised):
+            raise e.FieldInvalid(
+                f"`{shown(target.path)}:{shown(name)}`",
+                verb="holds",
+                got=entry.dtype,
+                want=" or ".join(WHOLE if whole else FLOATS),
+                hint=phrases.AGAIN,
+            )
+
+
 def _wanted(method: Method, target: Target) -> Shapes:
     try:
         method.supports(target)
+        _repeated(method, target)
         return method.shapes(target)
     except (e.BadConfig, e.Unsupported) as error:
         raise e.FieldInvalid(

@@ -27,6 +27,7 @@ class Spectral(Delta[C]):
     kinds = frozenset({"linear", "linear_t"})
     targets = ("attn.q", "attn.v")
     small = {"n": 20, "s": 10.0}
+    sizes = {"rows": 0, "cols": 1}
 
     def image(self, c: Tensor, i: Tensor, cfg: C) -> Tensor:
         raise NotImplementedError

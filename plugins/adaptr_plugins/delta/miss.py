@@ -39,6 +39,7 @@ class MiSS(Delta[Config]):
     targets = ("attn.q", "attn.v")
     portable = True
     small = {"r": 5}
+    sizes = {"rows": 0, "cols": 1}
 
     def delta(self, p: Live, cfg: Config) -> LowRank:
         import torch

@@ -41,6 +41,7 @@ class SHiRA(Delta[Config]):
     targets = ("all-linear",)
     as_stored = True
     least = {"r": 1, "n": 0}
+    sizes = {"rows": 0, "cols": 1}
 
     def delta(self, p: Live, cfg: Config) -> Sparse:
         require_places(p["i"], cfg.rows * cfg.cols, self.name)

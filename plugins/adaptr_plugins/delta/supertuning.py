@@ -48,6 +48,7 @@ class SuperTuning(Delta[Config]):
     kinds = frozenset({"linear", "linear_t"})
     targets = ("attn.q", "attn.v")
     least = {"r": 0}
+    sizes = {"rows": 0, "cols": 1}
     as_stored = True
     small = {"sparsity": 0.9, "r": 2, "alpha": 3.0}
 

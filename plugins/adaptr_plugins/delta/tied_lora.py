@@ -59,6 +59,7 @@ class TiedLoRA(Delta[Config]):
     targets = ("attn.q|attn.qkv", "attn.k|attn.qkv", "attn.v|attn.qkv")
     portable = True
     small = {"r": 2, "alpha": 2.0}
+    sizes = {"height": 0, "width": 1}
 
     def delta(self, p: Live, cfg: Config) -> LowRank:
         A = (p["A"] if cfg.learn_a else p["A_"])[:, : cfg.width]

@@ -50,6 +50,7 @@ class UniLoRA(Delta[Config]):
     least = {"r": 1, "seed": 0, "offset": 0, "rows": 1, "cols": 1, "total": 1}
     identity = False
     small = {"r": 2, "d": 20}
+    sizes = {"rows": 0, "cols": 1}
 
     def delta(self, p: Live, cfg: Config) -> LowRank:
         theta, split = p["theta"], cfg.r * cfg.cols

@@ -48,6 +48,7 @@ class VeRA(Drawn[Config]):
     }
     kinds = frozenset({"linear", "linear_t"})
     targets = ("all-linear",)
+    sizes = {"width": 1}
     portable = True
 
     def delta(self, p: Live, cfg: Config) -> LowRank:

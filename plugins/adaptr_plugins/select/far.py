@@ -54,6 +54,7 @@ class FAR(Delta[Config]):
     kinds = frozenset({"linear", "linear_t"})
     targets = ("mlp.gate|mlp.up", "mlp.up|mlp.gate", "mlp.down")
     least = {"n": 0}
+    sizes = {"rows": 0}
     as_stored = True
     rate = 5e-5
 
