@@ -47,6 +47,12 @@ def drawn(seed: int, name: str, size: int, n: int, sha256: str = "") -> Tensor:
     return made
 
 
+def shaped(size: int, n: int) -> Tensor:
+    """What is drawn, on the meta device: a weight of a large model takes seconds."""
+    L = length(size)
+    return torch.empty(2 * L + min(n, L), dtype=torch.int32, device="meta")
+
+
 def projected(z: Tensor, made: Tensor, size: int) -> Tensor:
     """P z (size) of z (n), in the dtype of z; `made`: what was drawn."""
     L = length(size)

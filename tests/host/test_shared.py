@@ -37,14 +37,14 @@ class Point:
 
 @pytest.fixture(autouse=True)
 def tied(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr("adaptr.discovery._points", lambda group: {"tied-lora": Point()})
+    monkeypatch.setattr("adaptr.discovery._points", lambda group: {"shared-pair": Point()})
     yield
     plugins.method.cache_clear()
     plugins.manager.cache_clear()
 
 
 def adapter(model: nn.Module, seed: int = 1, **config: Any) -> adaptr.Adapter:
-    return shaken(adaptr.create(model, "tied-lora", Q, r=2, **config), seed)
+    return shaken(adaptr.create(model, "shared-pair", Q, r=2, **config), seed)
 
 
 def output(model: nn.Module) -> torch.Tensor:
@@ -122,7 +122,7 @@ def test_a_tensor_of_a_target_that_all_share_is_refused(tmp_path: Path) -> None:
     given = adapter(tiny.model("llama"))
     path = next(iter(given.targets))
     wrong = given.replace(tensors={**given.tensors, f"{path}:B": given.tensors[":B"] + 1})
-    with pytest.raises(errors.TensorUnexpected, match="q_proj:B` is no tensor of `tied-lora`, which has it as `:B`"):
+    with pytest.raises(errors.TensorUnexpected, match="q_proj:B` is no tensor of `shared-pair`, which has it as `:B`"):
         adaptr.save(wrong, tmp_path / "a.safetensors")
     assert not list(tmp_path.iterdir())
 
@@ -131,7 +131,7 @@ def test_a_tensor_of_all_that_each_target_has_is_refused(tmp_path: Path) -> None
     given = adapter(tiny.model("llama"))
     u = given.tensors[f"{next(iter(given.targets))}:u"]
     tensors = {key: t for key, t in given.tensors.items() if not key.endswith(":u")} | {":u": u}
-    with pytest.raises(errors.TensorUnexpected, match="`:u` is no tensor of `tied-lora`, which has it as `<target>:u`"):
+    with pytest.raises(errors.TensorUnexpected, match=r"`:u` is no tensor .* which has it as `<target>:u`"):
         adaptr.save(given.replace(tensors=tensors), tmp_path / "a.safetensors")
 
 
@@ -191,4 +191,4 @@ def test_targets_of_several_shapes_are_refused() -> None:
     with pytest.raises(
         errors.ShapeError, match=r"all targets share `B`, which has the shape \(32, 2\) .* name targets"
     ):
-        adaptr.create(tiny.model("llama"), "tied-lora", ["q_proj", "k_proj"], r=2)
+        adaptr.create(tiny.model("llama"), "shared-pair", ["q_proj", "k_proj"], r=2)

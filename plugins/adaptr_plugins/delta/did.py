@@ -58,6 +58,8 @@ class DID(Delta[Config]):
         z, size = p["z"], math.prod(cfg.sizes)
 
         def make() -> Tensor:
+            if z.is_meta:
+                return fastfood.shaped(size, len(z))
             found: Tensor = fastfood.drawn(cfg.seed, cfg.stream, size, len(z), cfg.sha256)
             return found.to(z.device)
 
