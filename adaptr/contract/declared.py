@@ -23,7 +23,7 @@ class Declared(Configured[C]):
     params: ClassVar[Mapping[str, Param]] = {}
     kinds: ClassVar[frozenset[str]] = frozenset()
     targets: ClassVar[tuple[str, ...]] = ()
-    #: The smallest size of an axis where it is not 1.
+    #: The smallest value of a field, where that is not 1 of an axis, and none of another field.
     least: ClassVar[Mapping[str, int]] = {}
     #: Fields of a target's configuration that repeat one of its sizes: of which axis of its shape.
     sizes: ClassVar[Mapping[str, int]] = {}
