@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 #: Of tensors without fractions.
 WHOLE = ("I64",)
+#: Of all others; eight bits are read and written, calculated with in 32.
+NUMBERS = (*FLOATS, "F8_E4M3", "F8_E5M2")
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 Entries = dict[str, Entry]
@@ -137,12 +139,12 @@ def _typed(method: Method, target: Target, here: Entries, quantised: bool) -> No
     """Raises `FieldInvalid` for numbers of a sort that a method's tensor does not have."""
     for name, entry in here.items():
         whole = name in method.params and method.params[name].whole
-        if entry.dtype not in (WHOLE if whole else FLOATS) and (whole or not quantised):
+        if entry.dtype not in (WHOLE if whole else NUMBERS) and (whole or not quantised):
             raise e.FieldInvalid(
                 f"`{shown(target.path)}:{shown(name)}`",
                 verb="holds",
                 got=entry.dtype,
-                want=" or ".join(WHOLE if whole else FLOATS),
+                want=" or ".join(WHOLE if whole else NUMBERS),
                 hint=phrases.AGAIN,
             )
 
