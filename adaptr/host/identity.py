@@ -19,7 +19,7 @@ from adaptr.targets import describe, submodule
 
 def base_of(model: nn.Module, targets: Mapping[str, Target]) -> Base:
     """What is known of a live base model."""
-    config = getattr(model, "config", None)
+    config, quantized = getattr(model, "config", None), quantization_of(model)
     shapes = sorted((name, shape) for name, shape in _shapes(model) if ".adapters." not in name)
     text = "\n".join(f"{name} {','.join(map(str, shape))}" for name, shape in shapes)
     return Base(
@@ -27,9 +27,9 @@ def base_of(model: nn.Module, targets: Mapping[str, Target]) -> Base:
         revision=str(getattr(config, "_commit_hash", "") or ""),
         architecture=class_of(model).__name__,
         structure="sha256:" + hashlib.sha256(text.encode()).hexdigest(),
-        content=content_of(model, targets),
+        content="" if quantized else content_of(model, targets),  # its values are near those of its original
         ties=_ties(model),
-        quantization=quantization_of(model),
+        quantization=quantized,
     )
 
 
@@ -72,10 +72,12 @@ SAMPLES = 32
 
 
 def content_of(model: nn.Module, targets: Mapping[str, Target], called: Mapping[str, str] | None = None) -> str:
-    """A digest of up to 32 values of each target's weight: what tells two revisions apart. "" where no value can be
-    read. `called`: what a target is called in the digest, where that is not its path.
+    """A digest of up to 32 values of each target's weight: what tells two revisions apart. "" where there is no value,
+    or one can't be read. `called`: what a target is called in the digest, where that is not its path.
     """
-    weights = {path: _sampled_weight(model, target) for path, target in targets.items()}
+    weights = {path: found for path, target in targets.items() for found in _sampled_weight(model, target)}
+    if any(weight is None for weight in weights.values()):
+        return ""
     return digest_of({(called or {}).get(p, p): sample(w) for p, w in weights.items() if w is not None})
 
 
@@ -99,17 +101,18 @@ def value_bytes(values: Tensor) -> bytes:
     return bytes(values.to(torch.bfloat16).cpu().contiguous().view(torch.uint8).tolist())
 
 
-def _sampled_weight(model: nn.Module, target: Target) -> Tensor | None:
-    """The base's own values, whatever is merged into them."""
+def _sampled_weight(model: nn.Module, target: Target) -> Iterator[Tensor | None]:
+    """The base's own values, whatever is merged into them; None for codes, nothing where there is no weight."""
     part = part_of(model, target)
     path = part.path if part is not None else target.path if target.stacked else f"{target.path}.weight"
     owner, _, name = path.rpartition(".")
     module = submodule(model, owner)
     weight = module._parameters.get(name)
-    if weight is None or packing_of(module) is not None or not weight.is_floating_point() or weight.is_meta:
-        return None
-    found = original(module, name, weight)
-    return found if part is None else found[part.number, part.rows]
+    if packing_of(module) is not None or (weight is not None and (weight.is_meta or not weight.is_floating_point())):
+        yield None
+    elif weight is not None:
+        found = original(module, name, weight)
+        yield found if part is None else found[part.number, part.rows]
 
 
 def _ties(model: nn.Module) -> tuple[tuple[str, ...], ...]:

@@ -107,7 +107,7 @@ class Mounting:
 
     def _check_content(self) -> None:
         base = self.adapter.base
-        asked = base.content and not base.quantization and not quantization_of(self.model)
+        asked = base.content and not quantization_of(self.model)
         found = content_of(self.model, self.adapter.targets) if asked else ""
         if found and found != base.content:
             hint = "load the right revision, or in Python attach `adapter.replace(base=adaptr.Base())` to use it anyway"

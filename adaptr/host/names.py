@@ -54,7 +54,7 @@ def _content(model: nn.Module, adapter: Adapter, old: Mapping[str, str]) -> str:
         return said
     found = content_of(model, adapter.targets)
     same = said in {found, content_of(model, adapter.targets, old)}
-    return found if same or not found or adapter.base.quantization else said
+    return found if same or not found else said
 
 
 def renamings(model: nn.Module, paths: Paths) -> dict[str, str]:

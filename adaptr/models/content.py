@@ -7,19 +7,25 @@ import itertools
 import os
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from adaptr.adapter import Adapter, Target
 from adaptr.adapter.paths import paths_of
 from adaptr.bulk.change import FLOATS
 from adaptr.checkpoint.apart import pieces
 from adaptr.checkpoint.names import Names, Place
-from adaptr.checkpoint.open import Checkpoint
+from adaptr.checkpoint.open import Checkpoint, open_checkpoint
 from adaptr.checkpoint.packed import Packed
 from adaptr.checkpoint.stored import Stored
+from adaptr.errors import AdaptrError
 from adaptr.errors.called import called as called_as
 from adaptr.format.io import torch_dtype
 from adaptr.models.ties import weight_place
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 def check_content(checkpoint: Checkpoint, names: Names, adapter: Adapter) -> bool:
@@ -30,7 +36,7 @@ def check_content(checkpoint: Checkpoint, names: Names, adapter: Adapter) -> boo
     """
     names.meet(adapter)
     wanted = adapter.base.content
-    found = content_in_files(names, adapter.targets) if wanted and not adapter.base.quantization else ""
+    found = content_in_files(names, adapter.targets) if wanted else ""
     if (
         found
         and found != wanted
@@ -43,14 +49,33 @@ def check_content(checkpoint: Checkpoint, names: Names, adapter: Adapter) -> boo
 
 
 def content_in_files(names: Names, targets: Mapping[str, Target], called: Mapping[str, str] | None = None) -> str:
-    """`content_of` a live model (`adaptr.host.identity`), read from its files; "" where there is nothing to read.
-    `called`: what a target is called in the digest, where that is not its path.
+    """`content_of` a live model (`adaptr.host.identity`), read from its files; "" where there is nothing to read, or
+    some of it is packed. `called`: what a target is called in the digest, where that is not its path.
     """
     from adaptr.host.identity import digest_of
 
-    places = {path: _places_of_weight(names, target) for path, target in targets.items()}
-    read = {p: _sample(found) for p, found in places.items() if found and all(map(_is_float, found))}
-    return digest_of({(called or {}).get(path, path): values for path, values in read.items()})
+    places = {path: found for path, target in targets.items() if (found := _places_of_weight(names, target))}
+    if not all(_is_float(place) for found in places.values() for place in found):
+        return ""
+    return digest_of({(called or {}).get(path, path): _sample(found) for path, found in places.items()})
+
+
+def knowing(adapter: Adapter, model: nn.Module) -> Adapter:
+    """`adapter` with the digest of the floats that a base was packed from when it was loaded: those of the folder that
+    it came from, which another base of the same shapes has not. As it is where there are none.
+    """
+    from adaptr.host.identity import quantization_of
+
+    folder = Path(getattr(getattr(model, "config", None), "_name_or_path", "") or "")
+    if adapter.base.content or not quantization_of(model) or not (folder / "config.json").is_file():
+        return adapter
+    try:
+        names = Names(open_checkpoint(folder))
+        names.meet(adapter)
+        found = content_in_files(names, adapter.targets)
+    except AdaptrError:
+        return adapter
+    return adapter.replace(base=replace(adapter.base, content=found))
 
 
 def _is_float(place: Place) -> bool:

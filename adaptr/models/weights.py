@@ -47,12 +47,12 @@ def _of_checkpoint(base: Checkpoint, adapter: Adapter) -> Weights:
 
 def _of_model(model: nn.Module, adapter: Adapter) -> Weights:
     from adaptr import host
-    from adaptr.host.identity import content_of, other_weights
+    from adaptr.host.identity import content_of, other_weights, quantization_of
     from adaptr.host.names import current
 
     now = current(model, adapter)
     wanted, called = now.base.content, dict(zip(adapter.targets, now.targets, strict=True))
-    if wanted and not adapter.base.quantization and content_of(model, now.targets) != wanted:
+    if wanted and not quantization_of(model) and content_of(model, now.targets) != wanted:
         raise other_weights(adapter, "the base", "load the right revision")
 
     def weights(target: Target) -> View:

@@ -10,6 +10,7 @@ from adaptr.adapter import Adapter, weighting
 from adaptr.errors import UsageError
 from adaptr.families.also import with_whole
 from adaptr.host.packed import require_sound
+from adaptr.models.content import knowing
 from adaptr.sources.given import Given, Several, Weighted, by_name, opened, single, without_weights
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def create(
     require_sound(model)
     made = _fresh(model, method, targets, overrides, seed, children, config).replace(name=name)
     made = with_whole(model, made, also, tied == "untie") if also else made
-    return _apart(model, made, tied)
+    return knowing(_apart(model, made, tied), model)
 
 
 def _fresh(

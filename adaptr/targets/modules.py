@@ -24,7 +24,10 @@ def describe(path: str, module: nn.Module | Drawn) -> Target | None:
 
     cls = type(module).__name__
     if isinstance(module, layers.Linear) or _holds_codes(module):
-        return Target(path, "linear", (module.out_features, module.in_features))  # type: ignore[arg-type]
+        # transformers keeps what it packed: a Conv1D, whose files have its weight the other way round
+        packed = getattr(module, "source_cls", cls)
+        kind = "linear_t" if getattr(packed, "__name__", "").endswith("Conv1D") else "linear"
+        return Target(path, kind, (module.out_features, module.in_features))  # type: ignore[arg-type]
     if cls.endswith("Conv1D") and hasattr(module, "nf"):
         into, out = module._parameters["weight"].shape  # type: ignore[union-attr]
         return Target(path, "linear_t", (out, into))

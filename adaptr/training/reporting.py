@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from adaptr.models.content import knowing
 from adaptr.training import guards, provenance, sharded
 from adaptr.training.again import command
 from adaptr.training.report import Curves, TrainingReport
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 def reported(course: Course, trainer: Any, before: Worth, after: Worth) -> TrainingReport:
     """The report, with the adapter that is kept."""
     said = _said(course, trainer, before, after)
-    made = trainer.session.finish()
+    made = knowing(trainer.session.finish(), course.model)
     made = made.replace(training={**made.training, **said}, tensors=sharded.whole(made.tensors))
     moved = trainer.moved()
     notes = [*course.examples.notes, *_judged(course, before, after, moved), *_risen(course, trainer.state.max_steps)]

@@ -7,11 +7,19 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig, LlamaConfig, LlamaForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    BitsAndBytesConfig,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+)
 
 import adaptr
 import tiny
-from adaptr.errors import MachineError
+from adaptr.errors import ContentMismatch, MachineError
+from adaptr.testing import assert_close, shaken
 from adaptr.training.fields import recipe
 from adaptr.training.precision import machine
 from training_data import tokenizer
@@ -99,6 +107,51 @@ def test_a_quantised_base(wide: Path, data: Path, method: str, fields: Any) -> N
     assert report.after["loss"] < report.before["loss"]
     assert [step for step, _ in report.curves.measured] == [2, 4]
     assert "bitsandbytes" in report.versions
+
+
+def test_an_adapter_over_a_quantised_base_knows_the_files_that_it_came_from(
+    wide: Path, data: Path, tmp_path: Path
+) -> None:
+    """Which another base of the same shapes is refused by, live and in files."""
+    pytest.importorskip("bitsandbytes")
+    report = adaptr.fit(wide, data, base_quant="nf4", **SMALL)
+    base = AutoModelForCausalLM.from_pretrained(wide)
+    assert report.adapter.base.quantization == "bitsandbytes"
+    assert report.adapter.base.content == adaptr.create(base, "lora").base.content
+    adaptr.attach(base, report.adapter).detach()
+    adaptr.merge(wide, report.adapter, tmp_path / "merged")
+    torch.nn.init.normal_(base.model.layers[0].self_attn.q_proj.weight)
+    base.save_pretrained(tmp_path / "other")
+    with pytest.raises(ContentMismatch, match="not those it was trained on"):
+        adaptr.attach(base, report.adapter)
+    with pytest.raises(ContentMismatch, match="not those it was trained on"):
+        adaptr.merge(tmp_path / "other", report.adapter, tmp_path / "wrong")
+
+
+def test_a_transposed_layer_that_was_packed_is_one(tmp_path: Path) -> None:
+    """GPT-2's, which bitsandbytes holds the other way round."""
+    pytest.importorskip("bitsandbytes")
+    config = GPT2Config(n_embd=64, n_layer=1, n_head=2, vocab_size=64, n_positions=32)
+    GPT2LMHeadModel(config).save_pretrained(tmp_path / "gpt2")
+    packing = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4")
+    packed = AutoModelForCausalLM.from_pretrained(tmp_path / "gpt2", quantization_config=packing)
+    whole = AutoModelForCausalLM.from_pretrained(tmp_path / "gpt2")
+    made, wanted = (shaken(adaptr.create(model, "lora", "all-linear")) for model in (packed, whole))
+    assert (made.targets, made.base.structure, made.base.content) == (
+        wanted.targets,
+        wanted.base.structure,
+        wanted.base.content,
+    )
+    with torch.no_grad():
+        given = {"input_ids": torch.arange(8)[None]}
+        bare = [model(**given).logits for model in (packed, whole)]
+        for model in (packed, whole):
+            adaptr.attach(model, made)
+        found, exact = (model(**given).logits - before for model, before in zip((packed, whole), bare, strict=True))
+    assert float((found - exact).norm() / exact.norm()) < 0.15
+    adaptr.merge(tmp_path / "gpt2", made, tmp_path / "merged")
+    merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
+    assert_close(merged(**given).logits, whole(**given).logits)
 
 
 @pytest.mark.parametrize("double", [False, True])

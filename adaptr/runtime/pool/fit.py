@@ -113,7 +113,7 @@ def fit(
 
 def _require_base(model: nn.Module, adapter: Adapter) -> None:
     wanted = adapter.base.content
-    asked = wanted and not adapter.base.quantization and not quantization_of(model)
+    asked = wanted and not quantization_of(model)
     found = content_of(model, adapter.targets) if asked else ""
     if found and found != wanted:
         hint = "load the right revision, or add `adapter.replace(base=adaptr.Base())` to use it anyway"
