@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, cast
 import pluggy
 
 from adaptr import hookspecs
+from adaptr.contract.capabilities import TOGETHER
 from adaptr.contract.validation import place, validated
 from adaptr.discovery import Sort
-from adaptr.errors import UnknownMethod, UsageError
+from adaptr.errors import BadConfig, UnknownMethod, UsageError, shown
 
 if TYPE_CHECKING:
     from adaptr.families.base import Method
@@ -92,6 +93,29 @@ def method(name: str) -> Method:
     one.
     """
     return cast("Method", validated(SORT.found(name), name))
+
+
+def spelled(name: str, config: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    """The method and the configuration that are meant: `lora+prefix` is both, trained together.
+
+    Then `config` has what is said of each, `lora={"r": 8}` or `{"lora.r": 8}`. Raises `UsageError` for anything else.
+    """
+    methods = name.split("+")
+    if len(methods) == 1:
+        return name, config
+    said: dict[str, dict[str, Any]] = {}
+    for key, value in config.items():
+        whose, _, field = key.partition(".")
+        if whose not in methods or not (field or isinstance(value, Mapping)):
+            raise BadConfig(
+                f"`{name}`: `{shown(key)}`",
+                got="a field of none of them",
+                want=f"`{methods[0]}.{shown(key)}`"
+                if "." not in key
+                else f"some of {', '.join(methods)} before the dot",
+            )
+        said.setdefault(whose, {}).update({field: value} if field else value)
+    return default(TOGETHER), {"methods": methods, "fields": said}
 
 
 def known(name: str) -> bool:

@@ -15,7 +15,7 @@ from adaptr.adapter import Adapter, Target
 from adaptr.adapter.weighting import Layers, Weight
 from adaptr.contract import Capabilities, Member, View
 from adaptr.contract.settings import C
-from adaptr.errors import NotMergeable, UsageError
+from adaptr.errors import NotMergeable, Unsupported, UsageError
 from adaptr.families import fidelity
 from adaptr.families.base import Method
 
@@ -70,10 +70,17 @@ class Composite(Method[C]):
         overrides: Mapping[str, Mapping[str, Any]] | None = None,
         seed: int = 0,
     ) -> Adapter:
+        self._untargeted(targets)
         cfg = self.config(config or {})
         children = {}
         for number, (name, (method, spec, values)) in enumerate(self._parts(cfg).items()):
-            children[name] = plugins.method(method).create(model, spec, values, overrides, seed + number)
+            made = plugins.method(method).create(model, spec, values, overrides, seed + number)
+            if made.parts:
+                raise Unsupported(
+                    f"`{method}`, a part of `{self.name}`, is made of other adapters itself",
+                    hint=f"name those: {'+'.join(made.parts)}",
+                )
+            children[name] = made
         first = next(iter(children.values()))
         empty = Adapter(
             self.name, dataclasses.asdict(cfg), {}, {}, self.version, base=dataclasses.replace(first.base, content="")
@@ -83,8 +90,16 @@ class Composite(Method[C]):
     def outline(
         self, model: nn.Module, targets: Spec = None, config: Mapping[str, Any] | None = None
     ) -> list[tuple[Method, Target]]:
+        self._untargeted(targets)
         parts = self._parts(self.config(config or {})).values()
         return [one for name, spec, values in parts for one in plugins.method(name).outline(model, spec, values)]
+
+    def _untargeted(self, targets: Spec) -> None:
+        if targets is not None:
+            raise UsageError(
+                f"`{self.name}` says itself where each of its parts goes",
+                hint="leave `targets` out; those of `lora+prefix` can be named for each: `lora.targets`",
+            )
 
     def _parts(self, cfg: C) -> Parts:
         """What it arranges. Raises `UsageError` where that must be given."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -76,7 +76,12 @@ class GroupSession(Group, Session):
 
     def _groups(self) -> list[Params]:
         own = [r.value for r in self.replacements.values()]
-        return [*(g for c in self.children.values() for g in c.groups()), *([Params(own)] if own else [])]
+        return [*(g for c in self.children.values() for g in self._rated(c)), *([Params(own)] if own else [])]
+
+    def _rated(self, child: Session) -> Iterator[Params]:
+        """Those of a part, at its own method's rate in proportion to the composite's."""
+        faster = child.method.rate / self.method.rate
+        return (group._replace(rate=group.rate * faster) for group in child.groups())
 
     def prepare(self, data: Iterable[Run] = ()) -> None:
         runs = list(data)

@@ -94,7 +94,7 @@ def plan(
     room = memory_of(memory) if isinstance(memory, str) else memory
     named = [methods] if isinstance(methods, str) else list(methods)
     for name in named:
-        plugins.method(name)
+        plugins.method(plugins.spelled(name, config or {})[0])
     found = foundation(base)
     made = structure(found)
     setting = Setting(batch, length, dtype, checkpointing=checkpointing, optimizer=optimizer, device=device, task=task)
@@ -145,7 +145,8 @@ def _candidates(
 ) -> tuple[list[Candidate], dict[str, str]]:
     """Those that are named, any fault of theirs raised; else all, and why some are not there."""
     if named:
-        return [Candidate(base, made, name, config, targets, also) for name in named], {}
+        meant = [plugins.spelled(name, config) for name in named]
+        return [Candidate(base, made, name, own, targets, also) for name, own in meant], {}
     found, left = [], {}
     for name in plugins.names():
         try:

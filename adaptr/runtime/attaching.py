@@ -33,7 +33,8 @@ def create(
     tied: Literal["untie"] | None = None,
     **config: object,
 ) -> Adapter:
-    """A fresh adapter for `model`: `create(model, "lora", ["attn.q", "attn.v"], r=16)`.
+    """A fresh adapter for `model`: `create(model, "lora", ["attn.q", "attn.v"], r=16)`; of several methods that learn
+    together `create(model, "lora+prefix", lora={"r": 16, "targets": "attn.q"})`.
 
     `children`: the adapters, by name, that a method is made of which weighs others: `create(model, "xlora",
     children={"law": a, "code": b})`. `also`: what is trained whole beside it: `head`, `norm`, `embed`, or paths and
@@ -60,6 +61,7 @@ def _fresh(
         given = by_name(without_weights(children, f"`{method}` finds the weights of its parts itself"))
         parts = {called: opened(each.what, model) for called, each in given.items()}
         return gather.over(method, parts, model, config, seed)
+    method, config = plugins.spelled(method, config)
     return plugins.method(method).create(model, targets, config, overrides, seed)
 
 

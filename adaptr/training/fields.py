@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from adaptr import plugins
 from adaptr.errors import BadConfig, shown
 from adaptr.training.recipe import FRESH, Bounds, Recipe
 
@@ -157,13 +158,13 @@ def recipe(**given: Any) -> Recipe:
         if field.required and given.get(name) is None:
             raise BadConfig(f"`{name}` is missing", hint=field.help)
     checked = {name: known[name].checked(value) for name, value in given.items()}
-    return Recipe(**{**_usual(checked.get("method", Recipe.method), checked), **checked})
+    method, config = plugins.spelled(checked.get("method", Recipe.method), checked.get("config", {}))
+    checked |= {"method": method, "config": config}
+    return Recipe(**{**_usual(method, checked), **checked})
 
 
 def _usual(method: str, said: Mapping[str, Any]) -> Mapping[str, Any]:
     """What goes with a method, of which there may be none of that name, which is said elsewhere."""
-    from adaptr import plugins
-
     found = plugins.method(method).recipe if method in plugins.names() else {}
     first = next(iter(found), "")
     if said.get(first, found.get(first)) != found.get(first):

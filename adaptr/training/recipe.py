@@ -42,8 +42,8 @@ class Recipe:
         "What is learned; by itself from base and columns.", "auto"
     )
     objective: Literal["sft", "dpo"] = said("Imitate answers, or prefer chosen to rejected ones.", "sft")
-    method: str = said("Method of the adapter.", "lora")
-    config: Mapping[str, Any] = said("Fields of the method: `r: 16`.", {})
+    method: str = said("Method of the adapter; several that learn together: `lora+prefix`.", "lora")
+    config: Mapping[str, Any] = said("Fields of the method: `r: 16`; of one of several: `lora.r: 16`.", {})
     targets: str | Sequence[str] | None = said("Roles or patterns of layers; the method's own if none.", None)
     also: str | Sequence[str] = said("Trained whole beside it: head, norm, embed, or paths.", ())
     adapter: str | None = said("Go on from this adapter instead of a fresh one.", None)
