@@ -122,6 +122,8 @@ COUNTS = [
     ("llama-7b", "lora", ["embed"], {"r": 8}, 288_768),
     ("llama-7b", "dora", ["attn.q", "attn.k", "attn.v", "mlp.up", "mlp.down"], {"r": 32}, 56_975_360),
     ("llama-7b", "ia3", None, {}, 614_400),
+    ("llama-7b", "llama-adapter", None, {}, 1_229_760),
+    ("llama-7b", "llama-adapter", None, {"gate": "layer"}, 1_228_830),
     ("gpt2-medium", "prefix", None, {"tokens": 10}, 491_520),
     ("t5-base", "prompt", None, {"tokens": 100}, 76_800),
     ("t5-base", "ia3", None, {}, 129_024),

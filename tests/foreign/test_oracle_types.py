@@ -35,6 +35,11 @@ BIASED = {"target_modules": ["query", "output.dense"]}
 
 #: Name to (model, PEFT's configuration class, its arguments).
 FROM_PEFT: Mapping[str, tuple[Callable[[], nn.Module], str, dict[str, Any]]] = {
+    "llama-adaption-prompt": (
+        llama,
+        "AdaptionPromptConfig",
+        {"adapter_len": 4, "adapter_layers": 1, "task_type": "CAUSAL_LM"},
+    ),
     "llama-fourierft": (llama, "FourierFTConfig", {"target_modules": WIDE, "n_frequency": 30}),
     "gpt2-fourierft": (gpt2, "FourierFTConfig", {**CONV1D, "n_frequency": 30, "random_loc_seed": 5}),
     "bert-waveft": (bert, "WaveFTConfig", {**BIASED, "n_frequency": 40}),
@@ -114,6 +119,7 @@ FROM_PEFT: Mapping[str, tuple[Callable[[], nn.Module], str, dict[str, Any]]] = {
 }
 #: Name to (model, method, arguments of `create`).
 FROM_ADAPTR: Mapping[str, tuple[Callable[[], nn.Module], str, dict[str, Any]]] = {
+    "llama-adapter": (llama, "llama-adapter", {"tokens": 4, "gate": "layer", "activation": "none"}),
     "llama-fourierft": (llama, "fourierft", {"targets": "all-linear", "n": 25, "overrides": {"*.0.*": {"n": 31}}}),
     "llama-waveft": (llama, "waveft", {"targets": "all-linear", "n": 25, "overrides": {"*.0.*": {"n": 31}}}),
     "bert-c3a": (bert, "c3a", {"targets": "all-linear", "b": 8, "overrides": {"*.0.*": {"b": 4}}}),

@@ -17,7 +17,6 @@ PEFT = frozenset({
 UNREAD: Mapping[str, str] = {
     "ADAMSS": "which rows of a weight belong together is not in its files: PEFT finds that anew by scikit-learn's "
     "k-means over singular vectors, and other rows load without a word",
-    "ADAPTION_PROMPT": "its method is not here yet",
     "BONE": "PEFT has it as MISS now, with `init_weights` of `bat`",
     "CARTRIDGE": "its method, keys and values of a cache, is not here yet",
     "CPT": "its method, a prompt made of examples, is not here yet",

@@ -3,6 +3,6 @@
 import adaptr.testing
 
 
-class TestLlamaAdapter(adaptr.testing.Laws):
-    method = "llama-adapter"
+class TestGatedRows(adaptr.testing.Laws):
+    method = "gated-rows"
     config = {"tokens": 3}

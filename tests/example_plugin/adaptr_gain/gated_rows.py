@@ -27,8 +27,8 @@ class Config:
     heads: int = 1
 
 
-class LlamaAdapter(Method[Config]):
-    name = "llama-adapter"
+class GatedRows(Method[Config]):
+    name = "gated-rows"
     family = "attention"
     formulas = ("attention",)
     kinds = frozenset({"attention"})
