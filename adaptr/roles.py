@@ -7,6 +7,7 @@ pattern is a layer number. What each finds in twenty architectures is pinned in 
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 
 #: Layers with a weight.
 ROLES: dict[str, tuple[str, ...]] = {
@@ -55,7 +56,8 @@ ROLES: dict[str, tuple[str, ...]] = {
     "norm": (r"\w*(norm|Norm|ln_)\w*",),
 }
 
-#: Places: modules whose output is taken after the sub-layer's last dropout, before the residual sum.
+#: Places: modules whose output is taken after the sub-layer's last dropout, before the residual sum; and whole blocks,
+#: whose output is taken behind both sums.
 PLACES: dict[str, tuple[str, ...]] = {
     "attn_out": (
         r"(encoder|decoder)\.block\.{n}\.layer\.0\.dropout",
@@ -67,6 +69,7 @@ PLACES: dict[str, tuple[str, ...]] = {
         r"attention\.(o_proj|out_lin)",
         r"self_attention\.dense",
     ),
+    "block_out": (r"(blocks?|layers|h|(encoder|transformer)\.layer|albert_layers)\.{n}",),
     "ffn_out": (
         r"(encoder\.block\.{n}\.layer\.1|decoder\.block\.{n}\.layer\.2)\.dropout",
         r"(?<!attention\.)output\.dropout",
@@ -102,6 +105,29 @@ FFN_INPUT: tuple[tuple[str, str], ...] = (
     (r"(.*)", ""),
 )
 
+#: For a module of `ffn_out`: the norm that its sum with the residual goes into, in models that norm their sums. There
+#: the feed-forward's input is the residual.
+SUM_NORM: tuple[tuple[str, str], ...] = (
+    (r"(?!.*attention\.)(.*)\.output\.dropout", r"\1.output.LayerNorm"),
+    (r"(.*\.layer\.\d+)\.ffn", r"\1.output_layer_norm"),
+    (r"(.*)\.ffn_output", r"\1.full_layer_layer_norm"),
+    (r"(.*)\.fc2", r"\1.final_layer_norm"),
+)
+
+#: Model types whose `final_layer_norm` is behind the feed-forward's sum. In others of that layout it is before it.
+SUM_NORM_MODELS = frozenset({"bart", "marian", "blenderbot-small", "plbart", "mvp", "led"})
+
+#: For a module of `ffn_out` in models that norm before: the module whose input is the residual, by ends of its
+#: path the first there is.
+RESIDUAL: tuple[tuple[str, tuple[str, ...]], ...] = (
+    (r"(.*\.layer\.\d+)\.dropout", ("",)),
+    (
+        r"(.*)\.(?:mlp(?:\.\w+)?|post_mlp_dropout)",
+        (".pre_feedforward_layernorm", ".post_attention_layernorm", ".layernorm_after", ".layer_norm2", ".ln_2"),
+    ),
+    (r"(.*)\.fc2", (".final_layer_norm",)),
+)
+
 
 def compiled(pattern: str) -> str:
     """A pattern as a regular expression that must match the end of a path, on whole components."""
@@ -119,6 +145,22 @@ def ffn_input(path: str) -> str:
         found = re.fullmatch(pattern, path)
         if found:
             return found.expand(source) if source else ""
+    return ""
+
+
+def sum_norm(path: str, model_type: str, modules: Collection[str]) -> str:
+    """The norm that the feed-forward's output at `path` goes into, summed with the residual; "" where it is before."""
+    pairs = SUM_NORM if model_type in SUM_NORM_MODELS else SUM_NORM[:-1]
+    found = next((match.expand(norm) for pattern, norm in pairs if (match := re.fullmatch(pattern, path))), "")
+    return found if found in modules else ""
+
+
+def residual(path: str, modules: Collection[str]) -> str:
+    """The module whose input is summed with the feed-forward's output at `path`; "" where none is known."""
+    for pattern, names in RESIDUAL:
+        found = re.fullmatch(pattern, path)
+        if found:
+            return next((found[1] + name for name in names if found[1] + name in modules), "")
     return ""
 
 

@@ -116,6 +116,8 @@ COUNTS = [
     ("bart-large", "cross-attention", None, {"norm": True}, 12 * (4 * (1024 * 1024 + 1024) + 2 * 1024)),
     ("bert-base", "houlsby", None, {"m": 64}, 2_379_264),
     ("bert-base", "parallel", None, {"m": 384}, 7_091_712),
+    ("bert-base", "pfeiffer", None, {"m": 48}, 894_528),
+    ("t5-base", "pfeiffer", None, {"m": 24}, 903_744),
     ("llama-7b", "lora", QV, {"r": 8}, 4_194_304),
     ("llama-7b", "lora", QV, {"r": 16}, 8_388_608),
     ("llama-7b", "lora", None, {"r": 64}, 159_907_840),

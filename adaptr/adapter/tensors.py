@@ -43,6 +43,9 @@ class Plain(Mapping[str, "Tensor"]):
             "the input of another module is only there in a call of a live model", hint="attach the adapter"
         )
 
+    def call(self, path: str, x: Tensor) -> Tensor:
+        raise Unsupported("a module of the base is only there in a live model", hint="attach the adapter")
+
     def branches(self, h: Tensor) -> Mapping[str, Tensor]:
         raise Unsupported(
             "what other adapters add to an output is only known at the output of a live model",
@@ -96,6 +99,9 @@ class Wide(Plain):
 
     def taken(self, path: str = "") -> Tensor:
         return self.tensors.taken(path)
+
+    def call(self, path: str, x: Tensor) -> Tensor:
+        return self.tensors.call(path, x)
 
     def branches(self, h: Tensor) -> Mapping[str, Tensor]:
         return self.tensors.branches(h)

@@ -44,6 +44,9 @@ class Live(Protocol):
     def taken(self, path: str = "") -> Tensor:
         """The input of a module that the mount reads, in this call; of the only one, if none is named."""
 
+    def call(self, path: str, x: Tensor) -> Tensor:
+        """What a module of the base that the mount `calls` makes of x, in its own dtype; it comes back in that of x."""
+
     def branches(self, h: Tensor) -> Mapping[str, Tensor]:
         """By name: what the adapters that it is made of would add to the output h (..., d) of this call."""
 

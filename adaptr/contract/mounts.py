@@ -24,10 +24,11 @@ class Mount:
     """One place of an adapter in a live model.
 
     `path`: of the module, of the parameter for stacks of experts, "" for the model. `site`: a name in `adaptr.sites`.
-    `reads`: paths of modules whose inputs the method takes there. `shared`: the targets whose tensors it has, if not
-    those of the target at its own path; what two mounts share is one parameter in both. `context`: whether the formula
-    there reads what a forward knows (`p.context`), which is paid for where a mount says so. `training`: whether it is
-    there only while the adapter learns.
+    `reads`: paths of modules whose inputs the method takes there. `calls`: paths of layers of the base that its formula
+    calls, such as a norm (`p.call`). `shared`: the targets whose tensors it has, if not those of the target at its own
+    path; what two mounts share is one parameter in both. `context`: whether the formula there reads what a forward
+    knows (`p.context`), which is paid for where a mount says so. `training`: whether it is there only while the adapter
+    learns.
     """
 
     path: str
@@ -36,9 +37,10 @@ class Mount:
     shared: tuple[str, ...] = ()
     context: bool = False
     training: bool = False
+    calls: tuple[str, ...] = ()
 
 
 def of(target: Target, context: bool = False) -> Mount:
-    """The mount of a target at the site of its kind, reading what its configuration says."""
-    reads = target.config.get("reads")
-    return Mount(target.path, _OF_KIND.get(target.kind, "weight"), (reads,) if reads else (), context=context)
+    """The mount of a target at the site of its kind, reading and calling what its configuration says."""
+    reads, calls = ((path,) if (path := target.config.get(name)) else () for name in ("reads", "calls"))
+    return Mount(target.path, _OF_KIND.get(target.kind, "weight"), reads, context=context, calls=calls)

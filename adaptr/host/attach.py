@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 from torch import nn
 
 from adaptr.adapter import Adapter, Target
-from adaptr.errors import AlreadyAttached
+from adaptr.errors import AlreadyAttached, TargetNotFound, Unsupported, phrases
 from adaptr.host import group
 from adaptr.host.entrance import Entrance, open_for
 from adaptr.host.freeze import freeze
@@ -69,6 +69,7 @@ def install(handle: H, mounting: Mounting) -> H:
             handle.hosts[name] = state.site.host(model, mount, state.target)
             _same_device(model, handle.hosts[name], state)
             for one in (state, *state.parts.values()):
+                one.calls.update((path, _called(model, path)) for path in one.mount.calls)
                 if one.mount.context:
                     one.enters(entrance_of(handle, one), handle.draws)
             handle._undo.append(state.site.mount(model, handle.key, state))
@@ -97,8 +98,28 @@ def entrance_of(handle: Handle, state: State) -> Entrance:
 def _reading(model: nn.Module, state: State) -> Iterator[Undo]:
     """Let a state take the inputs of the modules that it reads."""
     for path, reading in state.reads.items():
-        now = renamings(model, {path: Target(path, "module", ())}).get(path, path)
-        yield model.get_submodule(now).register_forward_pre_hook(reading, with_kwargs=True).remove
+        yield _named(model, path).register_forward_pre_hook(reading, with_kwargs=True).remove
+
+
+def _called(model: nn.Module, path: str) -> nn.Module:
+    """A module that a formula calls, which is one layer. Raises `Unsupported` for what is made of others."""
+    module = _named(model, path)
+    if any(name != "adapters" for name in module._modules):
+        raise Unsupported(
+            f"the adapter calls `{path}` of the base", verb="which is", got=f"a {type(module).__name__}", want="a norm"
+        )
+    return module
+
+
+def _named(model: nn.Module, path: str) -> nn.Module:
+    """A module that a mount names, by the name that the model has for it now. Raises `TargetNotFound`."""
+    now = renamings(model, {path: Target(path, "module", ())}).get(path, path)
+    try:
+        return model.get_submodule(now)
+    except AttributeError:
+        names = [name for name, _ in model.named_modules() if name and ".adapters" not in name]
+        hint = phrases.nearest(path, names)
+        raise TargetNotFound(f"the base has no `{path}`, which the adapter reads", hint=hint) from None
 
 
 def forget(model: nn.Module, key: str) -> None:

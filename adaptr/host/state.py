@@ -48,6 +48,7 @@ class State(nn.Module):
         self.mount: Mount
         self.site: Site
         self.reads: dict[str, Reading]
+        self.calls: dict[str, nn.Module]
         self.strength: float
         self.cfg: Any
         self.memo: dict[tuple[str, bool], tuple[Watch, Tensor]]
@@ -66,6 +67,7 @@ class State(nn.Module):
             mount=mount,
             site=site(mount.site),
             reads={path: Reading(path, self) for path in mount.reads},
+            calls={},  # the modules that its mount calls, which are the model's
             strength=weight,
             cfg=method.config(target.config),
             memo={},
@@ -135,6 +137,13 @@ class State(nn.Module):
                 hint="call the whole model",
             )
         return found
+
+    def call(self, path: str, x: Tensor) -> Tensor:
+        """What a module of the base that the mount `calls` makes of x, in its own dtype; it comes back in that of x."""
+        module = self.calls[path]
+        own = next((p.dtype for p in module.parameters()), x.dtype)
+        made: Tensor = module(x.to(own))
+        return made.to(x.dtype)
 
     @property
     def context(self) -> Context:

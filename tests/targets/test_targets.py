@@ -24,8 +24,9 @@ def found(name: str, role: str, layer: str = "") -> list[str] | None:
 
 @pytest.mark.parametrize(("name", "layer", "pinned"), PINNED, ids=[f"{n}-{layer}" for n, layer, _ in PINNED])
 def test_the_first_layer(name: str, layer: str, pinned: dict[str, str]) -> None:
+    assert layer in (found(name, "block_out") or [])
     for role in [*roles.ROLES, *roles.PLACES, "attention"]:
-        if role in {"embed", "head"}:
+        if role in {"embed", "head", "block_out"}:
             continue
         wanted = [
             f"{layer}.{p}" for p in pinned.get(role, "").replace(" < ", "<").split() for p in [p.partition("<")[0]]
