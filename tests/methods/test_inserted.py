@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torch.nn.functional import relu
+from torch.nn.functional import gelu, relu
 
 import adaptr
 import tiny
@@ -107,3 +107,61 @@ def test_pfeiffer_adapters_on_one_another_read_what_the_one_before_made() -> Non
 def test_a_residual_that_is_not_known_is_asked_for() -> None:
     with pytest.raises(AdaptrError, match=r"is not known; say the module whose input it is \(`reads`\)"):
         adaptr.create(tiny.model("llama"), "pfeiffer", ["attn_out"], residual=True)
+
+
+BLOCKS = {
+    "llama": "model.layers.0",
+    "gpt2": "transformer.h.0",
+    "bert": "bert.encoder.layer.0",
+    "distilbert": "distilbert.transformer.layer.0",
+    "t5": "encoder.block.0",
+    "vit": "vit.layers.0",
+    "whisper": "model.encoder.layers.0",
+}
+
+
+@pytest.mark.parametrize("norm", ["layer", "rms"])
+@pytest.mark.parametrize("name", BLOCKS)
+def test_lin_norms_what_a_block_puts_out(name: str, norm: str) -> None:
+    path = BLOCKS[name]
+    adapter, p = made(name, "lin", path, m=4, norm=norm)
+
+    def formula(h: Tensor, r: Tensor) -> Tensor:
+        z = h - h.mean(-1, keepdim=True) if norm == "layer" else h
+        z = z / (z.pow(2).mean(-1, keepdim=True) + 1e-5).sqrt() * p["g"] + p.get("c", 0)
+        return h + relu(z @ p["D"].T + p["b_d"]) @ p["U"].T + p["b_u"]
+
+    assert_close(adapted(name, adapter), hooked(name, path, path, formula))
+
+
+@pytest.mark.parametrize("name", ["llama", "bert", "t5"])
+@pytest.mark.parametrize("method", ["phm", "compacter", "compacter-pp"])
+def test_hypercomplex_projections_are_sums_of_kronecker_products(method: str, name: str) -> None:
+    path = SUMS[name][0]
+    adapter, p = made(name, method, path, m=8, n=4, activation="gelu")
+
+    def projected(x: Tensor, side: str) -> Tensor:
+        A = p["A"] if "A" in p else p[f"A_{side}"]
+        B = p[f"s_{side}"] @ p[f"t_{side}"] if "A" in p else p[f"B_{side}"]
+        H = torch.stack([torch.kron(a, b) for a, b in zip(A, B, strict=True)]).sum(0)
+        return x @ H + p[f"b_{side}"]
+
+    assert_close(
+        adapted(name, adapter), hooked(name, path, path, lambda h, r: h + projected(gelu(projected(h, "d")), "u"))
+    )
+
+
+def test_compacters_rules_are_one_tensor_that_learns_at_all_places() -> None:
+    model = tiny.model("bert").train()
+    adapter = adaptr.create(model, "compacter", m=8, n=4)
+    assert next(iter(adapter.tensors)) == ":A"
+    with adaptr.train(model, adapter) as session:
+        logits(model(**inputs("bert"))).square().mean().backward()
+        assert len({id(state["A"]) for state in session.states.values()}) == 1
+        assert session.named()[":A"].grad.abs().max() > 0
+
+
+@pytest.mark.parametrize(("field", "value"), [("n", 5), ("m", 6)])
+def test_sizes_that_n_does_not_divide_are_refused(field: str, value: int) -> None:
+    with pytest.raises(AdaptrError, match="a multiple of `n`"):
+        adaptr.create(tiny.model("bert"), "compacter", **{"m": 8, "n": 4, field: value})
