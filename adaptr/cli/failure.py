@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import click
 
+from adaptr.cli import usage
 from adaptr.cli.group import cli
 from adaptr.cli.output import Output, Warnings
 from adaptr.discovery.owner import Owner, owner, raised_in
@@ -19,8 +20,6 @@ from adaptr.errors.called import called
 
 log = logging.getLogger("adaptr")
 INTERRUPTED = 130
-#: What shells report for a process that wrote where nobody reads any more, as `| head` leaves it.
-UNREAD = 141
 #: Warnings that people are told in a line of their own.
 TOLD = (WeightsIgnored, TrainedOtherwise)
 #: EX_SOFTWARE: adaptr itself is wrong, not what it was given.
@@ -52,13 +51,13 @@ def _run(args: list[str], out: Output) -> int:
         code = cli.main(args or ["--help"], "adaptr", standalone_mode=False, obj=out)
         return code if isinstance(code, int) else 0
     except SystemExit as ended:
-        if ended.code == 1 and raised_in(ended) == "click.core":  # it ends so where the reader is gone
-            return UNREAD
+        if ended.code == 1 and raised_in(ended) == "click.core":  # it ends so where nobody reads on
+            return 0
         raise
     except (KeyboardInterrupt, click.Abort):
         return _fail(out, "Interrupted", "interrupted; what was there before is still there", INTERRUPTED)
     except click.ClickException as error:
-        return _fail(out, "UsageError", _usage(error), UsageError.exit_code, error)
+        return _fail(out, "UsageError", usage.said(error), UsageError.exit_code, error)
     except AdaptrError as error:
         return _fail(out, type(error).__name__, str(error), error.exit_code, error)
     except OSError as error:
@@ -81,7 +80,7 @@ def _fail(
         lines = _lines(error) if isinstance(error, AdaptrError) and sys.stderr.isatty() else [message]
         head, page = (f"{kind}: {lines[0]}", _page(error)) if out.verbose else (lines[0], [])
         out.complain("\n".join([head, *lines[1:], *page]))
-    if out.verbose and error is not None:
+    if out.verbose and error is not None and not isinstance(error, click.ClickException):
         import traceback
 
         click.echo(printable("".join(traceback.format_exception(error))), err=True, nl=False)
@@ -108,12 +107,6 @@ def _lines(error: AdaptrError) -> list[str]:
         *([f"  cause: {told}"] if told and told not in str(error) else []),
         *([f"  hint: {error.hint}"] if error.hint else []),
     ]
-
-
-def _usage(error: click.ClickException) -> str:
-    context: Any = getattr(error, "ctx", None)
-    message = error.format_message().rstrip(".")
-    return f"{message}; see `{context.command_path} --help`" if context is not None else message
 
 
 def _system(error: OSError) -> str:

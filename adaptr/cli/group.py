@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 from click.shell_completion import CompletionItem
 
-from adaptr.cli import listing
-from adaptr.errors import UsageError, phrases
+from adaptr.cli import listing, usage
+from adaptr.errors import UsageError
 from adaptr.version import __version__
 
 HELP = """Adapters for language models as artifacts.
@@ -16,8 +16,7 @@ the store, with `=WEIGHT` behind it where weights make sense: `style.safetensors
 """
 
 EPILOG = """Exit codes: 0 done, 1 a difference or a failed verification, 2 usage, 3 bad input, 4 wrong base,
-5 not possible, 6 registry or network, 7 integrity, 8 this machine, 70 a bug in adaptr or a plugin, 130 interrupted,
-141 nobody reads what is written.
+5 not possible, 6 registry or network, 7 integrity, 8 this machine, 70 a bug in adaptr or a plugin, 130 interrupted.
 
 Completion: eval "$(_ADAPTR_COMPLETE=bash_source adaptr)" in ~/.bashrc; zsh_source and fish_source for those shells.
 """
@@ -36,10 +35,7 @@ class LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if not (args[0].startswith("-") or listing.SORT.has(args[0])):
-            known = listing.names()
-            question = phrases.meant(args[0], known, 2)
-            hint = f"{question}{question and ' '}`adaptr --help` lists all"
-            raise UsageError(f"adaptr has no command `{args[0]}`", hint=hint)
+            raise UsageError(f"adaptr has no command `{args[0]}`", hint=usage.command(args[0], listing.names()))
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -62,4 +58,4 @@ cli = LazyGroup(
     epilog=EPILOG,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-click.version_option(__version__, prog_name="adaptr")(cli)
+click.version_option(__version__, "-V", "--version", prog_name="adaptr")(cli)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import json
 from collections.abc import Callable, Sequence
@@ -41,10 +42,27 @@ def command(name: str, *examples: str, summary: str = "", notes: str = "") -> Ca
             function = option(function)
         made = click.command(name, cls=Command)(click.pass_obj(function))
         made.examples = examples
+        if {"base", "adapters"} <= {param.name for param in made.params if isinstance(param, click.Argument)}:
+            made.callback = _base_first(made)
         made.help = "\n\n".join(filter(None, (summary, inspect.cleandoc(made.help or ""), notes)))
         return made
 
     return declared
+
+
+def _base_first(made: Command) -> Callable[..., object]:
+    """What the command does, and what it says to an adapter in the place of its base."""
+    does = made.callback
+    assert does is not None
+
+    @functools.wraps(does)
+    def ordered(*args: object, base: str, adapters: tuple[Weighted, ...], **given: object) -> object:
+        from adaptr.cli.order import base_first
+
+        with base_first(f"adaptr {made.name}", base, [str(one.source) for one in adapters]):
+            return does(*args, base=base, adapters=adapters, **given)
+
+    return ordered
 
 
 def group(name: str, *commands: Command, help: str) -> click.Group:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -41,12 +43,14 @@ class Output:
         elif not self.quiet:
             from adaptr.cli import show
 
-            show.write(blocks)
+            with unread():
+                show.write(blocks)
 
     def emit(self, document: Mapping[str, Any]) -> None:
         """One JSON object on standard output. Not-a-number has no JSON and becomes null."""
         said = json.dumps(_plain(document), indent=2, ensure_ascii=False, allow_nan=False)
-        click.echo("\n".join(map(_escaped, said.split("\n"))))
+        with unread():
+            click.echo("\n".join(map(_escaped, said.split("\n"))))
 
     def warn(self, message: str) -> None:
         """What is right to know and stops nothing."""
@@ -56,6 +60,19 @@ class Output:
     def complain(self, message: str) -> None:
         label = click.style("error:", fg="red", bold=True) if coloured(sys.stderr) else "error:"
         click.echo(f"{label} {printable(message)}", err=True)
+
+
+@contextmanager
+def unread() -> Iterator[None]:
+    """Where nobody reads on, as `| head` leaves it, the rest is not said; the exit code is still what was found."""
+    try:
+        yield
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())  # or the end of the process would complain
+        os.close(nowhere)
 
 
 def _escaped(line: str) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Generic
 
-from adaptr.errors import BadConfig, shown
+from adaptr.errors import BadConfig, phrases, shown
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -45,7 +45,9 @@ def validated(what: str, config: type[D], values: Mapping[str, Any]) -> D:
     types = hints(config)
     for key, value in values.items():
         if key not in types:
-            raise BadConfig(f"{what} has no field `{shown(key)}`", hint=f"it has {', '.join(types) or 'none'}")
+            near = phrases.meant(key, types)
+            hint = f"{near}{near and ' '}it has {', '.join(types) or 'none'}"
+            raise BadConfig(f"{what} has no field `{shown(key)}`", hint=hint)
         if not _fits(value, types[key]):
             want = getattr(types[key], "__name__", types[key])
             raise BadConfig(f"{what}: `{key}`", got=shown(repr(value)), want=f"{want}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Collection, Iterable, Sequence
 from typing import TypeVar
 
@@ -70,7 +71,24 @@ def misshapen(
 
 
 def nothing_at(place: object, hint: str = "") -> InputError:
-    return InputError(f"there is nothing at `{place}`", hint=hint or "look at the path")
+    return InputError(
+        f"there is nothing at `{place}`", hint=" ".join(filter(None, (near(str(place)), hint))) or "look at the path"
+    )
+
+
+def near(place: str) -> str:
+    """Which files or folders a path at which nothing is may have been meant for: a question, or ""."""
+    folder, name = os.path.split(place.rstrip("/"))
+    while folder and not os.path.isdir(folder):
+        folder, name = os.path.split(folder)
+    try:
+        there = os.listdir(folder or ".") if name else []
+    except OSError:
+        return ""
+    found = [os.path.join(folder, one) for one in sorted(there)]
+    whole = [one for one in found if os.path.basename(one).rpartition(".")[0] == name]
+    near = whole[:2] or difflib.get_close_matches(os.path.join(folder, name), found, n=2, cutoff=0.5)
+    return f"did you mean {' or '.join(f'`{one}`' for one in near)}?" if near else ""
 
 
 def no_targets(label: str, doing: str) -> TargetNotFound:

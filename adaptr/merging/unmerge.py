@@ -63,7 +63,7 @@ def unmerge(
             hint="use the base itself",
         )
     weights = [weighting.restored(entry["weight"], entry["name"]) for entry in paper.adapters]
-    stack = [(_adapter(paper, number), weight) for number, weight in enumerate(weights)]
+    stack = [(adapter_of(paper, number), weight) for number, weight in enumerate(weights)]
     with placing.placed(checkpoint.root, Path(out), force) as folder:
         meter = Meter(checkpoint.nbytes, "unmerging", progress)
         made = layouts(checkpoint, paper)
@@ -88,7 +88,7 @@ def _as_the_base_was_called(checkpoint: Checkpoint, paper: Receipt) -> Checkpoin
     return replace(checkpoint, shards=(renamed,), tensors=tensors)
 
 
-def _adapter(paper: Receipt, number: int) -> Adapter:
+def adapter_of(paper: Receipt, number: int) -> Adapter:
     """An adapter from beside the receipt, checked against its digest."""
     path = paper.adapter_file(number)
     if not paper.has_adapter(number):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from adaptr.bulk import workers
@@ -18,9 +18,10 @@ from adaptr.checkpoint.reading import Readers, every_row, reading
 from adaptr.checkpoint.stored import Stored
 from adaptr.checkpoint.stream import Rows
 from adaptr.contract.view import ALL
+from adaptr.errors import UsageError
 from adaptr.files.meter import Meter, Progress
 from adaptr.format.io import dtype_shape
-from adaptr.merging import receipt
+from adaptr.merging import alone, receipt
 from adaptr.merging.filling import bias_of
 from adaptr.merging.patch import integer
 from adaptr.merging.shifting import shifted
@@ -58,7 +59,9 @@ class Difference:
 
 @dataclass(frozen=True)
 class VerifyReport:
-    """The verdict. `exact`: all bits are as recomputed. `ok`: exact, or within what rounding explains (`error`)."""
+    """The verdict. `exact`: all bits are as recomputed. `ok`: exact, or within what rounding explains (`error`).
+    `alone`: base and adapters are those that the receipt gives.
+    """
 
     merged: str
     ok: bool
@@ -71,6 +74,7 @@ class VerifyReport:
     differences: list[Difference]
     tied: str
     compared: list[Compared]
+    alone: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -78,8 +82,8 @@ class VerifyReport:
 
 def verify(
     merged: Place,
-    base: Place,
-    adapters: Several,
+    base: Place | None = None,
+    adapters: Several | None = None,
     *,
     tied: Tied = None,
     tolerance: float = TOLERANCE,
@@ -92,9 +96,19 @@ def verify(
     element is off by more than a few roundings; untouched and replaced tensors must be equal bit for bit. Missing and
     unexpected tensors fail; what the model reads as one is one, whatever `merged` calls it. `tied`: as the merge was
     told; if not given, as its receipt says. `any_base`: go on although an adapter says that it is of another base.
+
+    Without adapters they are those beside the receipt; without a base it is what the receipt gives back, whose tensors
+    are what their digests say: put where temporary files go, while it is compared.
     """
-    folder, there = resolve(base).path, resolve(merged)
-    stack = stacked(adapters, folder)
+    there = resolve(merged)
+    if base is None:
+        if adapters is not None:
+            raise UsageError("adapters are given and no base", hint="give the base, or neither: the receipt has both")
+        with alone.base(there, progress) as own:
+            report = verify(there, own, tied=tied, tolerance=tolerance, any_base=True, progress=progress)
+            return replace(report, merged=str(there), alone=True, compared=[])
+    folder = resolve(base).path
+    stack = alone.adapters(there.path) if adapters is None else stacked(adapters, folder)
     expected = open_checkpoint(folder)
     found = under_names_of(expected, open_checkpoint(there.path))
     paper = _told(found)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adaptr.errors import BadReference, DigestMismatch, NotFound, ReferenceMoved, TransferError
+from adaptr.errors import BadReference, DigestMismatch, NotFound, ReferenceMoved, TransferError, phrases
 from adaptr.errors.called import call
 from adaptr.files.home import home
 from adaptr.registry import lockfile, remotes
@@ -50,6 +50,12 @@ def has(name: str) -> bool:
         return Store.default().lookup(name) is not None
     except BadReference:
         return False
+
+
+def near(name: str) -> str:
+    """Which names of the store one that it has not may have been meant for: a question, or ""."""
+    there = (home() / "store").is_dir()
+    return phrases.meant(name, [entry.name for entry in Store.default().names()], 2) if there else ""
 
 
 def named(name: str, held: bool = True) -> Digest:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adaptr.errors import InputError, UsageError, shown
+from adaptr.errors import InputError, UsageError, phrases, shown
 from adaptr.files.linked import snapshot
 from adaptr.foreign.supplied import NOTHING, Supplied
 from adaptr.registry import local, remotes
@@ -82,7 +82,7 @@ class Source:
         if self.place is not None and not os.path.lexists(self.place):
             raise InputError(
                 f"there is nothing at `{self.place}`, and the store has no such name",
-                hint="`adaptr list` shows what it has",
+                hint=phrases.near(self.given) or local.near(self.given) or "`adaptr list` shows what it has",
             )
 
 

@@ -7,7 +7,7 @@ import stat
 from io import BufferedReader
 from pathlib import Path
 
-from adaptr.errors import InputError, MachineError, shown
+from adaptr.errors import InputError, MachineError, phrases, shown
 
 #: What a configuration, a lock file, an index of shards may have, in bytes, unless a reader says less.
 MAX_DOCUMENT = 64 << 20
@@ -29,7 +29,7 @@ def opened(path: Path) -> BufferedReader:
             raise
         return os.fdopen(file, "rb")
     except FileNotFoundError:
-        raise InputError(f"there is no file `{path}`", hint="look at the path") from None
+        raise InputError(f"there is no file `{path}`", hint=phrases.near(str(path)) or "look at the path") from None
     except PermissionError:
         raise MachineError(f"`{path}` may not be read", hint="look at its permissions") from None
     except (OSError, ValueError) as error:

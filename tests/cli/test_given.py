@@ -42,7 +42,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         (root / "beside").mkdir()
         for file in (root / "peft").iterdir():
             (root / "beside" / file.name).write_bytes(file.read_bytes())
-        package.save(other, root / "beside" / "value_head.bin")
+        package.save(other, root / "value_head")
+        (root / "value_head").rename(root / "beside" / "value_head.bin")
         for name in ("base", "merged", "peft", "a.safetensors", "b.safetensors", "d.safetensors", "gate.safetensors"):
             package.tag(root / name, f"{name.partition('.')[0]}:1")
         package.tag(root / "nan", "nan:1")

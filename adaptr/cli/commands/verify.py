@@ -31,6 +31,7 @@ SHOWN = 10
 
 @options.command(
     "verify",
+    "adaptr verify ./llama-style",
     "adaptr verify ./llama-style --base ./llama --adapter style.safetensors",
     "adaptr verify ./mixed --base ./llama --adapter style.safetensors=0.7 --adapter peft-folder/=0.3",
     "adaptr verify oci://ghcr.io/acme/style:1.2 --key acme.pub",
@@ -64,8 +65,9 @@ def command(
     signature: str | None,
     repair: bool,
 ) -> int:
-    """With `--base` and `--adapter`: that a checkpoint is its base with these adapters merged. The merge is computed
-    again and compared with what is there, and everything else with BASE. Exit code 1 says that they differ, and where.
+    """Of a merged checkpoint: that it is its base with these adapters merged. The merge is computed again and compared
+    with what is there, and everything else with BASE. Exit code 1 says that they differ, and where. Without `--adapter`
+    they are those that lie beside its receipt, and without `--base` it is what the receipt gives back, by digest.
 
     With `--key` or `--certificate-chain`: that a file, folder or artifact is what somebody trusted signed. Exit code 7
     says that it is not.
@@ -81,14 +83,11 @@ def command(
         return _store(output, what, repair, signed or merged)
     if signed:
         return _signature(output, what, keys, roots, signature)
-    if not (base and adapters):
-        raise UsageError(
-            "nothing says what to prove", hint="give `--base` and `--adapter` for a merge, `--key` for a signature"
-        )
     import adaptr
 
+    given = by_place(adapters, weights) if adapters or weights else None
     with bar(output, "verifying") as progress:
-        report = adaptr.verify(what, base, by_place(adapters, weights), tied=tied, any_base=any_base, progress=progress)
+        report = adaptr.verify(what, base, given, tied=tied, any_base=any_base, progress=progress)
     output.tell(report.as_dict(), _blocks(report))
     return 0 if report.ok else 1
 
@@ -129,6 +128,7 @@ def _blocks(report: VerifyReport) -> Iterator[show.Block]:
     yield show.Facts(
         {
             "checkpoint": report.merged,
+            "by": "its own receipt: the base that it gives back, and the adapters beside it" if report.alone else "",
             "base": [one.words for one in report.compared],
             "verdict": _verdict(report),
             "tensors": f"{report.tensors}, {report.recomputed} of them recomputed",

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adaptr.errors import DigestMismatch, NotFound
+from adaptr.errors import DigestMismatch, NotFound, phrases
 from adaptr.registry import layout, pack
 from adaptr.registry.layout import Layout
 from adaptr.registry.local_files import LocalFile
@@ -85,7 +85,9 @@ def _layout(reference: Reference) -> Layout:
 def _packed(reference: Reference, store: Store) -> Manifest:
     """The manifest of an adapter here. Raises `DigestMismatch` where the reference wants another one."""
     if not Path(reference.name).exists():
-        raise NotFound(f"there is nothing at `{reference.name}`", hint="look at the path")
+        raise NotFound(
+            f"there is nothing at `{reference.name}`", hint=phrases.near(reference.name) or "look at the path"
+        )
     manifest = pack.stored(Path(reference.name), store)
     own = {layer.digest for layer in manifest.layers} if len(manifest.layers) == 1 else set()
     if reference.digest not in {None, manifest.digest, *own}:
