@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torch.nn.functional import gelu, relu
+from torch.nn.functional import cross_entropy, gelu, relu
 
 import adaptr
 import tiny
+from adaptr import Target, plugins
 from adaptr.errors import AdaptrError
-from adaptr.testing import assert_close, logits, shaken
+from adaptr.testing import Driver, assert_close, count, logits, shaken
+from adaptr_plugins.insert import _saliency as saliency
 
 #: By architecture: a place behind a feed-forward, the module whose input is summed with it, and the norm of sums.
 SUMS = {
@@ -165,3 +167,93 @@ def test_compacters_rules_are_one_tensor_that_learns_at_all_places() -> None:
 def test_sizes_that_n_does_not_divide_are_refused(field: str, value: int) -> None:
     with pytest.raises(AdaptrError, match="a multiple of `n`"):
         adaptr.create(tiny.model("bert"), "compacter", **{"m": 8, "n": 4, field: value})
+
+
+# ---------------------------------------------------------------- SparseAdapter
+
+
+def scored(kind: str) -> dict[str, Tensor]:
+    """Scores of each weight, by a forward with the adapter's tensors as leaves of a graph."""
+    model, adapter = tiny.model("bert"), sparse(kind)
+    leaves = {key: t.clone().requires_grad_() for key, t in adapter.tensors.items() if key[-2:] in {":D", ":U"}}
+    if kind == "magnitude":
+        return {key: w.detach().abs() for key, w in leaves.items()}
+    with adaptr.train(model, adapter) as session:
+        own, found = session.named(), []
+        for batch in BATCHES:
+            g = torch.autograd.grad(loss(model.eval()(**batch)), [own[key] for key in leaves])
+            found.append(g)
+        mean = [sum(gs) / len(BATCHES) for gs in zip(*found, strict=True)]
+        return {key: (w * g).abs().detach() for (key, w), g in zip(leaves.items(), mean, strict=True)}
+
+
+BATCHES = [{"input_ids": torch.arange(3, 11)[None]}, {"input_ids": torch.arange(20, 29)[None]}]
+
+
+def loss(output: Any, batch: Any = None) -> Tensor:
+    return cross_entropy(output.logits, torch.tensor([1]))
+
+
+def sparse(score: str, **config: Any) -> adaptr.Adapter:
+    return adaptr.create(tiny.model("bert"), "sparse-adapter", m=4, score=score, **config)
+
+
+@pytest.mark.parametrize("score", ["snip", "grasp", "magnitude", "random"])
+def test_what_is_pruned_is_zero_from_first_to_last_and_the_share_is_exact(score: str) -> None:
+    model = tiny.model("bert").train()
+    with adaptr.train(model, sparse(score)) as session:
+        Driver(session, BATCHES, 10, loss).fit()
+        masks = {key: m for key, m in session.memory.items() if key.endswith(".mask")}
+        assert sum(int(m.sum()) for m in masks.values()) == round(0.6 * 4 * 4 * 32)
+        assert all(not bool(session.named()[key[:-5]][~mask].any()) for key, mask in masks.items())
+        finished = session.finish()
+        with torch.no_grad():
+            wanted = logits(model.eval()(**BATCHES[0]))
+    kept = sum(t.numel() for key, t in finished.tensors.items() if key.endswith(":w"))
+    assert kept == round(0.6 * 4 * 4 * 32)
+    assert count(finished) == kept + 2 * (32 + 4)
+    with adaptr.attach(model, finished), torch.no_grad():
+        assert_close(logits(model(**BATCHES[0])), wanted)
+
+
+@pytest.mark.parametrize("score", ["snip", "magnitude"])
+def test_the_weights_that_are_left_have_the_largest_scores(score: str) -> None:
+    wanted = scored(score)
+    model = tiny.model("bert").train()
+    with adaptr.train(model, sparse(score)) as session:
+        session.prepare(lambda batch=batch: (loss(out := model(**batch)), out) for batch in BATCHES)
+        masks = {key: session.memory[f"{key}.mask"] for key in wanted}
+    left = torch.cat([wanted[key][masks[key]] for key in wanted])
+    gone = torch.cat([wanted[key][~masks[key]] for key in wanted])
+    assert left.min() >= gone.max() - 1e-9
+
+
+def test_grasps_score_is_the_weight_times_the_hessian_times_the_gradient() -> None:
+    A = torch.tensor([[2.0, 1.0], [1.0, 3.0]])
+    w = torch.tensor([1.0, -2.0], requires_grad=True)
+    found = saliency.scores("grasp", {"w": w}, [lambda: (w @ A @ w / 2, None)], 0)["w"]
+    assert_close(found, (w * (A @ A @ w)).detach())
+
+
+def test_scores_that_would_vanish_are_refused() -> None:
+    with pytest.raises(AdaptrError, match="scores vanish where U starts at zero"):
+        sparse("snip", init="zero_up")
+    assert sparse("random", init="zero_up").config["score"] == "random"
+
+
+def test_the_studys_count_of_what_is_left_on_a_bert() -> None:
+    left = round(0.6 * 12 * 2 * 48 * 768)
+    config = {"m": 48, "finished": True}
+    places = [Target("x", "module", (768,), {**config, "n": left // 12 + (i < left % 12)}) for i in range(12)]
+    assert sum(map(plugins.method("sparse-adapter").count, places)) == 540_634
+
+
+def test_bits_that_say_other_weights_than_there_are_are_refused() -> None:
+    model = tiny.model("bert")
+    with adaptr.train(model, sparse("random")) as session:
+        session.prepare()
+        finished = session.finish()
+    key = next(key for key in finished.tensors if key.endswith(":bits"))
+    broken = finished.replace(tensors={**finished.tensors, key: torch.zeros_like(finished.tensors[key])})
+    with adaptr.attach(model, broken), pytest.raises(AdaptrError, match="as many as weights are left"):
+        model(**BATCHES[0])

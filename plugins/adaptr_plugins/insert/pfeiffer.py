@@ -11,64 +11,19 @@ languages and tasks are made of. It can't be merged, so that every token pays fo
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
-from adaptr import Insert, Param, Target, roles
-from adaptr.contract import Costs, Live
-from adaptr.errors import Unsupported
-from adaptr.families.insert import bottleneck, inner
-from adaptr.targets import text_config
+from adaptr.contract import Live
+from adaptr.families.insert import bottleneck
+from adaptr_plugins.insert._sums import Config, OfSum
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
 
-@dataclass(frozen=True)
-class Config:
-    """`calls`: the norm, `reads`: the module whose input is r, "" for none and for the place itself."""
-
-    m: int = 48
-    activation: Literal["relu", "gelu", "gelu_new", "silu", "tanh"] = "relu"
-    init: Literal["normal", "zero_up"] = "normal"
-    residual: bool = False
-    calls: str = ""
-    reads: str = ""
-
-
-class Pfeiffer(Insert[Config]):
+class Pfeiffer(OfSum[Config]):
     name = "pfeiffer"
-    params = {
-        "D": Param("m d", init="normal:0.02"),
-        "b_d": Param("m"),
-        "U": Param("d m", init="normal:0.02"),
-        "b_u": Param("d"),
-    }
-    targets = ("ffn_out",)
-    identity = False
     small = {"m": 8}
 
-    def at_target(self, model: nn.Module, target: Target, values: dict[str, Any]) -> dict[str, Any]:
-        path, modules = target.path, {name for name, _ in model.named_modules()}
-        norm = roles.sum_norm(path, getattr(text_config(model), "model_type", ""), modules)
-        if not values.get("residual", norm):
-            return values
-        reads = values.get("reads", roles.ffn_input(path) if norm else roles.residual(path, modules))
-        if not (norm or reads):
-            raise Unsupported(
-                f"`{self.name}`: what is summed with the output of `{path}` is not known",
-                hint="say the module whose input it is (`reads`), or leave `residual` out",
-            )
-        return {"residual": True, "calls": norm, "reads": reads, **values}
-
     def branch(self, h: Tensor, x: Tensor, p: Live, cfg: Config) -> Tensor:
-        z = h + x if cfg.residual else h
-        return bottleneck(p.call(cfg.calls, z) if cfg.calls else z, p, cfg.activation)
-
-    def costs(self, target: Target, cfg: Config) -> Costs:
-        d, sums = target.shape[0], 1 + bool(cfg.calls)
-        return Costs(token=sums * d + inner(cfg.activation) * cfg.m, flops=4 * cfg.m * d)
-
-    def init_rule(self, param: str, target: Target) -> str:
-        zero = param == "U" and target.config["init"] == "zero_up"
-        return "zeros" if zero else super().init_rule(param, target)
+        return bottleneck(self.read(h, x, p, cfg), p, cfg.activation)
