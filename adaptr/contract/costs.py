@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 from adaptr.adapter import Target
 from adaptr.contract.declared import Declared
@@ -29,7 +30,11 @@ class Costs:
 
 
 class Costing(Declared[C]):
-    """What planning asks; both follow from the rest unless a method says otherwise."""
+    """What planning asks; all follows from the rest unless a method says otherwise."""
+
+    #: How near what it is said to keep for the backward is to what torch keeps, as a share of what all of a small
+    #: model keeps.
+    kept_within: ClassVar[float] = 0.025
 
     def costs(self, target: Target, cfg: C) -> Costs | None:
         """What training and running it costs at a target; None to have it found by running a layer of its shape."""

@@ -162,7 +162,9 @@ class _Kept:
         found = 0
         if any(map(reads, projections)):
             found += block.d * max(1, len(block.outs) if len(projections) > 3 else 1)
-        if any(map(reads, block.feeds)):
+        # what is beside a feed-forward reads what its layers do
+        beside = [self.learns.costs.get(one.path.rpartition(".")[0], ()) for one in block.feeds]
+        if any(map(reads, block.feeds)) or any(one.input for costs in beside for one in costs):
             found += block.d
         if self.start > PROJECTED:
             found += sum(one.target.shape[1] for one in block.outs if reads(one))

@@ -63,7 +63,7 @@ def _run(method: Method, target: Target, tokens: int) -> tuple[int, bool, int]:
     model = _model(target)
     tensors = method.init(target, host.view_of(model, target), None)
     adapter = Adapter(method.name, target.config, {PATH: target}, {method.key(PATH, n): t for n, t in tensors.items()})
-    x = torch.empty(1, tokens, _into(target), device="meta", requires_grad=True)
+    x = torch.empty(2, tokens // 2, _into(target), device="meta", requires_grad=True)
     in_place = {torch.ops.aten.addmm_: _product}  # which the counter does not know
     with FlopCounterMode(display=False) as own, torch.no_grad():
         model(x)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from torch import nn
 
 import adaptr
 from adaptr import plugins
-from adaptr.errors import TargetNotFound, Unsupported
+from adaptr.errors import BadConfig, ShapeError, TargetNotFound, Unsupported
 from adaptr.testing.samples import shaken
 
 WIDTH = 8
@@ -23,8 +24,6 @@ METHODS = [
     if (can := plugins.method(name).can).merge and not (can.over or can.parts or can.follows or can.tokens is not None)
     if "linear" in plugins.method(name).kinds
 ]
-#: Those that follow rows wherever they go. Of others, whose tensors may be of all rows together, a refusal is right.
-CUT = {"lora", "dora", "loha", "ia3", "full", "bitfit", "linear-adapter", "adalora", "hra"}
 #: What a module is called in diffusers, how many times the model's width it has of rows, its name in published files.
 NORM_OUT = ("norm_out.linear", 2, "final_layer.adaLN_modulation.1")
 LAST = ("transformer_blocks.0.norm1_context.linear", 2, "joint_blocks.0.context_block.adaLN_modulation.1")
@@ -49,6 +48,22 @@ def network(path: str, rows: int) -> nn.Module:
 
 def made_for(model: nn.Module, path: str, method: str) -> adaptr.Adapter:
     return shaken(adaptr.create(model, method, [path], **plugins.method(method).small))
+
+
+def follows(adapter: adaptr.Adapter) -> bool:
+    """Whether a method's table says where a target's rows are in all of its tensors, which then follow them wherever
+    they go. Of others, whose tensors may be of all rows together, a refusal is right.
+    """
+    method, (target,) = plugins.method(adapter.method), adapter.targets.values()
+    if any(one.shared or one.whole or one.joint for one in method.params.values()):
+        return False
+    half = replace(target, shape=(target.shape[0] // 2, target.shape[1]))
+    try:
+        shapes, halves = method.shapes(target), method.shapes(half)
+    except (BadConfig, ShapeError):
+        return False
+    rows = {name: "out" in method.params[name].tokens(target.config) for name in shapes}
+    return all(rows[name] or halves[name] == shape for name, shape in shapes.items())
 
 
 def base(file: Path, tensors: Tensors) -> Path:
@@ -78,7 +93,7 @@ def test_an_adapter_does_elsewhere_what_it_does_in_a_base_of_its_own_names(
     try:
         adaptr.merge(theirs, adapter, tmp_path / "b.safetensors")
     except Unsupported as error:
-        if method in CUT or place in (OTHER, MIDDLE) or "can't be cut" not in str(error):
+        if follows(adapter) or place in (OTHER, MIDDLE) or "can't be cut" not in str(error):
             raise
         return
     wanted = elsewhere(load_file(tmp_path / "a.safetensors"), path, place[2], order)

@@ -43,6 +43,7 @@ class LongLoRA(_factors.Plain[Config]):
     targets = ("attn.q|attn.qkv", "attn.k|attn.qkv", "attn.v|attn.qkv", "attn.o")
     recipe: ClassVar = {"also": ("embed", "norm")}
     small = {"r": 2, "alpha": 2.0}
+    kept_within = 0.06  # the attention's output, of groups and of all of them together
 
     def axes(self, target: Target, cfg: Config) -> dict[str, int]:
         if cfg.groups < 2:

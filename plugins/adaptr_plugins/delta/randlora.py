@@ -49,6 +49,7 @@ class RandLoRA(Drawn[Config]):
     kinds = frozenset({"linear", "linear_t"})
     targets = ("attn.q", "attn.v")
     small = {"r": 12, "alpha": 12.0}
+    kept_within = 0.08  # the matrices that its layers share, which each is said to keep
     sizes = {"rows": 0, "cols": 1}
 
     def delta(self, p: Live, cfg: Config) -> LowRank:

@@ -48,6 +48,7 @@ class VeRA(Drawn[Config]):
     }
     kinds = frozenset({"linear", "linear_t"})
     targets = ("all-linear",)
+    kept_within = 0.1  # the matrices between its vectors, which are there once whatever the forward
     sizes = {"width": 1}
     portable = True
 

@@ -50,6 +50,7 @@ class ALoRA(Insert[Config]):
     possible = "keep it attached"
     averages = False  # of products, which the product of means is not
     small = {"r": 4, "invocation": [4]}
+    kept_within = 0.1  # nothing of what precedes the invocation
 
     def branch(self, h: Tensor, x: Tensor, p: Live, cfg: Config) -> Tensor:
         from torch.nn.functional import dropout, linear

@@ -30,3 +30,4 @@ class QLoRA(_nf4.OverNF4[Config]):
     name = "qlora"
     recipe: ClassVar = {"base_quant": "nf4", "double_quant": True}
     small = {"r": 2, "alpha": 2.0}
+    kept_within = 0.05  # dropout's inputs are kept for several layers at once
