@@ -41,6 +41,15 @@ def agreed(model: nn.Module | None, target: Target) -> Target:
     return dataclasses.replace(found, path=target.path, config=target.config)
 
 
+def output(model: nn.Module | None, target: Target) -> Target:
+    """`target`, a module's output. Raises `TargetNotFound` or `TargetMismatch` where the base has none of its size."""
+    if model is not None:
+        from adaptr import targets as places
+
+        places.match(model, _described(model, target)[0])
+    return target
+
+
 def flattened(model: nn.Module | None, target: Target) -> Target:
     """`target` with the kernel that the base has: its shape (out, in*k), 0 for unknown, is of flattened factors."""
     if model is None:

@@ -27,7 +27,7 @@ KEYS = {
     "transformer.h.2.attn.gating_factor": "a LitGPT LLaMA-Adapter",
     "transformer.h.0.attn.qkv.lora_A": "LitGPT weights",
     "roberta.encoder.layer.0.query.lora_A": "loralib weights",
-    "bert.encoder.layer.0.output.adapters.x.adapter_down.0.weight": "an AdapterHub adapter",
+    "bert.encoder.layer.0.output.adapters.x.adapter_down.0.weight": "AdapterHub weights",
     "double_blocks.0.processor.qkv_lora1.down.weight": "XLabs weights",
     "decoder.layers.0.self_attention.linear_qkv.adapter.linear_in.weight": "a Megatron or NeMo adapter",
     "base_model.model.q.lora_A.weight": "PEFT weights",

@@ -26,9 +26,9 @@ SLOWEST, LARGEST = 2.0, 200_000
 #: The least share of examples that pass the first check: what is not well formed says little of what comes behind it.
 WELL_FORMED = 0.3
 NAMES = (
-    "adapter", "peft", "kohya", "dotted", "mlx", "loralib", "torchtune", "litgpt", "gguf", "pickle", "checkpoint",
-    "receipt", "recipe", "policy", "lock", "reference", "manifest", "index", "search", "credentials", "challenge",
-    "realms", "bundle", "records", "table", "packed", "gguf-base",
+    "adapter", "peft", "kohya", "dotted", "mlx", "loralib", "torchtune", "litgpt", "adapterhub", "gguf", "pickle",
+    "checkpoint", "receipt", "recipe", "policy", "lock", "reference", "manifest", "index", "search", "credentials",
+    "challenge", "realms", "bundle", "records", "table", "packed", "gguf-base",
 )  # fmt: skip
 
 

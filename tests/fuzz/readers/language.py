@@ -195,4 +195,51 @@ def _litgpt(folder: Path) -> dict[str, Reader]:
     return {"litgpt": example}
 
 
-READERS = (_mlx, _loralib, _torchtune, _litgpt)
+#: Configurations of AdapterHub with names and shapes of what they are of: two of them on a Llama of width 4.
+_UNION = [
+    {"architecture": "lora", "r": 2, "alpha": 4, "attn_matrices": ["q"], "composition_mode": "add", "dropout": 0.0},
+    {"mh_adapter": False, "output_adapter": True, "non_linearity": "relu", "original_ln_before": True, "scaling": 1.0},
+    {"architecture": "prefix_tuning", "flat": True, "prefix_length": 2, "leave_out": []},
+]
+_HUB = {
+    **{f"{PATH}.loras.x.{name}": shape for name, shape in (("lora_A", (2, 4)), ("lora_B", (4, 2)))},
+    **{
+        f"model.layers.0.output_adapters.adapters.x.{name}": shape
+        for name, shape in (
+            ("adapter_down.0.weight", (2, 4)), ("adapter_down.0.bias", (2,)), ("adapter_up.weight", (4, 2)),
+            ("adapter_up.bias", (4,)),
+        )
+    },
+    "model.layers.0.self_attn.prefix_tuning.pool.prefix_tunings.x.self_prefix.control_trans": (64,),
+}  # fmt: skip
+
+
+def _adapterhub(folder: Path) -> dict[str, Reader]:
+    """Folders of a union's methods, alone and for their base, whose configuration may be damaged or another's."""
+    base, place = checkpoints.saved("llama", folder / "base-adapterhub"), folder / "adapterhub"
+    place.mkdir()
+    ends = ("lora_A", "lora_B", "vera_D", "vera_B", "m.weight", "scaling", "adapter_up.bias", "", "\n", "x" * 900)
+    modules = (f"{PATH}.loras.x", "x.adapters.y", "model.shared_parameters.x", "..", "prefix_tuning.prefix_gates.x")
+
+    def example(random: Random) -> Example:
+        parts = random.sample(_UNION, random.randrange(1, 4))
+        own = parts[0] if len(parts) == 1 else {"architecture": "union", "configs": parts}
+        document = {"config": own, "model_class": "LlamaAdapterModel", "model_type": "llama", "name": "x"}
+        valid = {key: torch.ones(shape) for key, shape in _HUB.items()}
+        tensors = mutations.tensors(random, valid, ends, modules, last=True) if random.random() < 0.7 else valid
+        raw = safetensors.torch.save(tensors) if random.random() < 0.5 else _pickled(tensors)
+        raw = mutations.flipped(random, raw) if random.random() < 0.2 else raw
+        (place / "pytorch_adapter.bin").write_bytes(raw)
+        text = mutations.text(random, document) if random.random() < 0.4 else json.dumps(document).encode()
+        (place / "adapter_config.json").write_bytes(text)
+        known = random.choice((None, base))
+
+        def read() -> None:
+            dict(foreign.get("adapterhub").read(place, known).tensors)
+
+        return is_json(text), read
+
+    return {"adapterhub": example}
+
+
+READERS = (_mlx, _loralib, _torchtune, _litgpt, _adapterhub)

@@ -1,0 +1,107 @@
+"""From AdapterHub's folder to an adapter: each method of its configuration, as one of adaptr's."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from adaptr.adapter import Base
+from adaptr.errors import ConfigMissing, Unsupported
+from adaptr.foreign import placing, saving
+from adaptr.foreign.pieces import assembling
+from adaptr.foreign.pieces.module import Module
+from adaptr.foreign.stored import contents
+from adaptr.foreign.weights import Weights
+from adaptr_formats.adapterhub import bottleneck, config, factors, keys, prefix
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from adaptr.adapter import Adapter
+    from adaptr.foreign.format import BaseModel
+    from adaptr.foreign.pieces.module import Layer, Whole
+
+_READERS = {config.BOTTLENECK: bottleneck.read, config.LORA: factors.read, config.PREFIX: prefix.read}
+#: What has no reader, and why.
+_MISSING = {
+    config.PROMPT: "its rows go in front of what the embeddings, with their norm and positions, make of the text, and "
+    "adaptr's `prompt` in front of what the tokens are embedded as",
+    config.REFT: "adaptr has no method for interventions in the hidden states of chosen positions",
+}
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A folder that is read: what it says, its tensors by their names, and the base, where it is known."""
+
+    said: config.Said
+    grouped: keys.Grouped
+    tensors: Mapping[str, Tensor]
+    shapes: Mapping[str, tuple[int, ...]]
+    base: BaseModel | None
+    model: nn.Module | None
+
+    def modules(self, sort: str) -> list[Module]:
+        """The modules that have tensors of a sort."""
+        found = self.grouped.of(sort)
+        return [self._module(path, found[path]) for path in placing.ordered(found)]
+
+    def _module(self, path: str, slots: Mapping[str, str]) -> Module:
+        return Module(path, slots, {slot: self.shapes[key] for slot, key in slots.items()}, self.tensors, self.model)
+
+    def weights(self, why: str) -> Weights:
+        """The base's values. Raises `ConfigMissing` saying why the file is not enough."""
+        if self.base is None:
+            raise ConfigMissing(why, hint="give the base with its weights (`--base`)")
+        return Weights(self.base)
+
+    def has(self, name: str) -> bool:
+        """Whether the base has a parameter of that name."""
+        return any(name == one or name.endswith(f".{one}") or one.endswith(f".{name}") for one in self.shaped)
+
+    @property
+    def shaped(self) -> Mapping[str, tuple[int, ...]]:
+        return {} if self.model is None else {name: tuple(p.shape) for name, p in self.model.named_parameters()}
+
+
+def read(weights: Path, base: BaseModel | None = None) -> Adapter:
+    """The adapter in a folder. Raises a `ForeignError`, a `WrongBase`, or `Unsupported` for what adaptr can't do."""
+    from adaptr.checkpoint.skeleton import skeleton
+
+    said = config.Said.beside(weights)
+    tensors, shapes, metadata = contents(weights)
+    model = None if base is None else skeleton(base)
+    reading = Reading(said, keys.grouped(shapes), tensors, shapes, base, model)
+    made = assembling.adapter(list(_layers(reading)), tensors, str(weights), saving.told(metadata))
+    reading.grouped.require_read()
+    return _told(_arranged(made), said)
+
+
+def _layers(reading: Reading) -> Iterator[Layer | Whole]:
+    for kind, one in reading.said.parts.items():
+        if kind not in _READERS:
+            raise Unsupported(
+                f"adaptr can't read AdapterHub's `{kind}`: {_MISSING[kind]}", hint="keep it where it was trained"
+            )
+        yield from _READERS[kind](reading, one)
+
+
+def _arranged(adapter: Adapter) -> Adapter:
+    """A prefix with parallel bottlenecks by the name that it has as a method."""
+    if set(adapter.parts) != {"parallel", "prefix"}:
+        return adapter
+    parallel, prefix = (adapter.parts[name].config for name in ("parallel", "prefix"))
+    return adapter.replace(method="mam", config={"tokens": prefix["tokens"], "m": parallel["m"], "s": parallel["s"]})
+
+
+def _told(adapter: Adapter, said: config.Said) -> Adapter:
+    """With what the configuration says and an adapter has no field for, for the way back."""
+    name = said.whole.get("model_name")
+    base = adapter.base or Base()
+    if isinstance(name, str) and name and not base.id:
+        base = dataclasses.replace(base, id=name)
+    kept: dict[str, Any] = {"config": dict(said.whole)}
+    return adapter.replace(base=base, foreign={"adapterhub": kept})
