@@ -12,6 +12,7 @@
 #   make oracles what adaptr writes, loaded by the tools it is for, and theirs by adaptr; ONLY="gguf mlx" for some
 #   make formats every format into every other, tried: docs/formats.md
 #   make methods everything with every method, tried: docs/compatibility.md
+#   make models  a method of each family on a model of each kind, tried: docs/models.md
 #   make soak    2,000 requests over 500 adapters on one pool, every answer checked
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -23,7 +24,7 @@ WORKERS ?= 2
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo test fuzz interop lint fix docs bench gpu soak oracles formats methods
+.PHONY: demo test fuzz interop lint fix docs bench gpu soak oracles formats methods models
 .DEFAULT_GOAL := test
 
 # The two real models come as Python packages. Without them the demo and tests/real say so. Their own dependencies (a
@@ -81,6 +82,10 @@ oracles: $(READY)
 
 methods: $(READY)
 	cd docs && ../$(BIN)/python -m methods_table
+	$(BIN)/python docs/generate.py
+
+models: $(READY)
+	cd docs && ../$(BIN)/python -m models_table
 	$(BIN)/python docs/generate.py
 
 formats: $(READY)

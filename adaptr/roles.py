@@ -1,7 +1,7 @@
 """Where things are in models: roles and places as patterns over module paths.
 
 A role is an ordered list of patterns; the first that matches anything in a model is the one that counts. `{n}` in a
-pattern is a layer number. What each finds in twenty architectures is pinned in tests/targets/pinned.py.
+pattern is a layer number. What each finds in thirty architectures is pinned in tests/targets/pinned.py.
 """
 
 from __future__ import annotations
@@ -9,49 +9,52 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 
+#: A feed-forward, or the experts of one.
+MLP = r"(mlp|experts|shared_experts?)"
+
 #: Layers with a weight.
 ROLES: dict[str, tuple[str, ...]] = {
     "attn.q": (
         r"(self_attn|encoder_attn|attn|attention|SelfAttention|EncDecAttention)\.(q_proj|q_lin|q)",
-        r"attention\.((self|attention)\.)?query",
+        r"attention\.((self|attention)\.)?query(_proj)?",
     ),
     "attn.k": (
         r"(self_attn|encoder_attn|attn|attention|SelfAttention|EncDecAttention)\.(k_proj|k_lin|k)",
-        r"attention\.((self|attention)\.)?key",
+        r"attention\.((self|attention)\.)?key(_proj)?",
     ),
     "attn.v": (
         r"(self_attn|encoder_attn|attn|attention|SelfAttention|EncDecAttention)\.(v_proj|v_lin|v)",
-        r"attention\.((self|attention)\.)?value",
+        r"attention\.((self|attention)\.)?value(_proj)?",
     ),
     "attn.qkv": (
         r"(self_attn|attn|attention|self_attention|mixer)\.(c_attn|query_key_value|qkv_proj|Wqkv|in_proj|qkv)",
+        r"attention\.self\.in_proj",
     ),
     "attn.o": (
         r"(self_attn|encoder_attn|attn|attention|SelfAttention|EncDecAttention)\.(o_proj|out_proj|out_lin|o)",
         r"attention\.output\.dense",
-        r"attn\.c_proj",
-        r"(attention|self_attention)\.dense",
+        r"attn\.(c_proj|Wo)",
+        r"(attention|self_attention|self_attn)\.dense",
     ),
-    "mlp.gate": (r"mlp\.(gate_proj|gate_up_proj)", r"DenseReluDense\.wi_0", r"experts\.(gate_proj|gate_up_proj)"),
+    # of a mixture's layers some may be dense, and some experts shared
+    "mlp.gate": (rf"{MLP}\.(gate_proj|gate_up_proj|Wi)", r"DenseReluDense\.wi_0"),
     "mlp.up": (
-        r"mlp\.(up_proj|gate_up_proj|fc1|c_fc|dense_h_to_4h)",
+        rf"{MLP}\.(up_proj|gate_up_proj|fc1|c_fc|dense_h_to_4h|Wi)",
         r"DenseReluDense\.(wi_1|wi)",
         r"intermediate\.dense",
         r"ffn\.lin1",
         r"layers\.{n}\.fc1",
         r"albert_layers\.{n}\.ffn",
-        r"experts\.(up_proj|gate_up_proj)",
     ),
     "mlp.down": (
-        r"mlp\.(down_proj|fc2|c_proj|dense_4h_to_h)",
+        rf"{MLP}\.(down_proj|fc2|c_proj|dense_4h_to_h|Wo)",
         r"DenseReluDense\.wo",
         r"(?<!attention\.)output\.dense",
         r"ffn\.lin2",
         r"layers\.{n}\.fc2",
         r"albert_layers\.{n}\.ffn_output",
-        r"experts\.down_proj",
     ),
-    "embed": (r"(embed_tokens|wte|word_embeddings|embed_in|token_embedding)", r"shared"),
+    "embed": (r"(embed_tokens|wte|word_embeddings|embed_in|token_embedding|tok_embeddings)", r"shared"),
     "head": (r"(lm_head|score|embed_out|proj_out|qa_outputs)", r"classifier(\..*)?"),
     "norm": (r"\w*(norm|Norm|ln_)\w*",),
 }
@@ -63,9 +66,10 @@ PLACES: dict[str, tuple[str, ...]] = {
         r"(encoder|decoder)\.block\.{n}\.layer\.0\.dropout",
         r"attention\.output\.dropout",
         r"attn\.resid_dropout",
-        r"layers\.{n}\.post_attention_dropout",
+        r"layers\.{n}\.(post_attention_dropout|resid_attn_dropout)",
         r"attention\.output_dropout",
-        r"self_attn\.(o_proj|out_proj)",
+        r"attn\.out_drop",
+        r"self_attn\.(o_proj|out_proj|dense)",
         r"attention\.(o_proj|out_lin)",
         r"self_attention\.dense",
     ),
@@ -73,7 +77,7 @@ PLACES: dict[str, tuple[str, ...]] = {
     "ffn_out": (
         r"(encoder\.block\.{n}\.layer\.1|decoder\.block\.{n}\.layer\.2)\.dropout",
         r"(?<!attention\.)output\.dropout",
-        r"layers\.{n}\.(fc2|post_mlp_dropout)",
+        r"layers\.{n}\.(fc2|post_mlp_dropout|resid_mlp_dropout)",
         r"mlp\.dropout",
         r"layer\.{n}\.ffn",
         r"albert_layers\.{n}\.ffn_output",
@@ -90,9 +94,12 @@ ATTENTION: tuple[str, ...] = (
     r"layer\.{n}\.(SelfAttention|EncDecAttention)",
     r"attention\.self",
     r"(self_attn|encoder_attn)",
-    r"h\.{n}\.attn",
+    r"(h|layers)\.{n}\.attn",
     r"(layers?|albert_layers)\.{n}\.attention",
 )
+
+#: All that is found by what it is for.
+ALL: dict[str, tuple[str, ...]] = {**ROLES, **PLACES, "attention": ATTENTION}
 
 #: For a module of `ffn_out`, the module whose input is the feed-forward's input ("" is the module itself).
 FFN_INPUT: tuple[tuple[str, str], ...] = (
@@ -100,7 +107,7 @@ FFN_INPUT: tuple[tuple[str, str], ...] = (
     (r"(.*)\.output\.dropout", r"\1.intermediate"),
     (r"(.*)\.fc2", r"\1.fc1"),
     (r"(.*)\.mlp\.(dropout|dense_4h_to_h)", r"\1.mlp"),
-    (r"(.*)\.post_mlp_dropout", r"\1.mlp"),
+    (r"(.*)\.(post|resid)_mlp_dropout", r"\1.mlp"),
     (r"(.*)\.ffn_output", r"\1.ffn"),
     (r"(.*)", ""),
 )
@@ -173,4 +180,5 @@ def is_embedding(name: str) -> bool:
         "shared",
         "embed_in",
         "token_embedding",
+        "tok_embeddings",
     }

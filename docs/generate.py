@@ -15,6 +15,7 @@ from pathlib import Path
 
 import formats_table.page
 import methods_table.page
+import models_table.page
 from adaptr import errors
 from adaptr.training.schema import schema
 from pages import commands, contract, given, hosts, methods, packed, peft, recipes, servers, strategies
@@ -35,6 +36,7 @@ WHOLE: Mapping[str, Callable[[], str]] = {
     "peft": peft.page,
     "hosts": hosts.page,
     "compatibility": methods_table.page.page,
+    "models": models_table.page.page,
 }
 
 

@@ -38,6 +38,8 @@ STACKS = {
     **SPECIAL,
 }
 T5 = {"vocab_size": VOCAB, "d_model": WIDTH, "d_kv": 8, "d_ff": FF, "num_layers": 2, "num_heads": HEADS}
+ROUTED = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 24}
+DISENTANGLED = {"relative_attention": True, "pos_att_type": ["c2p", "p2c"]}
 TOWER = {"num_hidden_layers": 2, "hidden_act": "gelu"}
 
 MAKERS: dict[str, Any] = {
@@ -48,6 +50,12 @@ MAKERS: dict[str, Any] = {
     "qwen2": lambda: t.Qwen2ForCausalLM(t.Qwen2Config(**GROUPED)),
     "gemma2": lambda: t.Gemma2ForCausalLM(t.Gemma2Config(**GROUPED, head_dim=8)),
     "gemma3": lambda: t.Gemma3ForCausalLM(t.Gemma3TextConfig(**GROUPED, head_dim=8)),
+    "qwen3": lambda: t.Qwen3ForCausalLM(t.Qwen3Config(**GROUPED, head_dim=8)),
+    "phi": lambda: t.PhiForCausalLM(t.PhiConfig(**COMMON)),
+    "phi3": lambda: t.Phi3ForCausalLM(t.Phi3Config(**GROUPED)),
+    "falcon": lambda: t.FalconForCausalLM(
+        t.FalconConfig(**{k: v for k, v in COMMON.items() if k != "intermediate_size"}, ffn_hidden_size=FF)
+    ),
     "gpt2": lambda: t.GPT2LMHeadModel(
         t.GPT2Config(vocab_size=VOCAB, n_embd=WIDTH, n_layer=2, n_head=HEADS, n_positions=64, **SPECIAL)
     ),
@@ -70,6 +78,13 @@ MAKERS: dict[str, Any] = {
     "bert": lambda: t.BertForSequenceClassification(t.BertConfig(**COMMON)),
     "shallow-bert": lambda: t.BertForSequenceClassification(t.BertConfig(**COMMON | SHALLOW)),
     "roberta": lambda: t.RobertaForSequenceClassification(t.RobertaConfig(**{**COMMON, "pad_token_id": 1})),
+    "modernbert": lambda: t.ModernBertForSequenceClassification(
+        t.ModernBertConfig(**COMMON, global_attn_every_n_layers=2, local_attention=8, cls_token_id=1, sep_token_id=2)
+    ),
+    "deberta": lambda: t.DebertaForSequenceClassification(t.DebertaConfig(**COMMON, **DISENTANGLED)),
+    "deberta-v2": lambda: t.DebertaV2ForSequenceClassification(
+        t.DebertaV2Config(**COMMON, **DISENTANGLED, share_att_key=True)
+    ),
     "distilbert": lambda: t.DistilBertForSequenceClassification(
         t.DistilBertConfig(
             vocab_size=VOCAB, dim=WIDTH, hidden_dim=FF, n_layers=2, n_heads=HEADS, max_position_embeddings=64
@@ -117,6 +132,10 @@ MAKERS: dict[str, Any] = {
         )
     ),
     "mixtral": lambda: t.MixtralForCausalLM(t.MixtralConfig(**GROUPED, num_local_experts=4)),
+    "qwen2-moe": lambda: t.Qwen2MoeForCausalLM(
+        t.Qwen2MoeConfig(**GROUPED, **ROUTED, shared_expert_intermediate_size=24)
+    ),
+    "qwen3-moe": lambda: t.Qwen3MoeForCausalLM(t.Qwen3MoeConfig(**GROUPED, **ROUTED, head_dim=8, mlp_only_layers=[1])),
     "gpt-oss": lambda: t.GptOssForCausalLM(
         t.GptOssConfig(**GROUPED, num_local_experts=4, head_dim=8, layer_types=["full_attention", "sliding_attention"])
     ),
@@ -161,9 +180,14 @@ def inputs(name: str, batch: int = 2, length: int = 7) -> dict[str, torch.Tensor
     generator = torch.Generator().manual_seed(1)
     if name == "vit":
         return {"pixel_values": torch.randn(batch, 3, 16, 16, generator=generator)}
+    if name == "whisper":
+        decoder = torch.randint(3, VOCAB, (batch, 5), generator=generator)
+        return {"input_features": torch.randn(batch, 8, 32, generator=generator), "decoder_input_ids": decoder}
     ids = {"input_ids": torch.randint(3, VOCAB, (batch, length), generator=generator)}
     if name in {"t5", "shallow-t5", "t5-gated", "bart"}:
         ids["decoder_input_ids"] = torch.randint(3, VOCAB, (batch, 5), generator=generator)
+    if name == "clip":
+        ids["pixel_values"] = torch.randn(batch, 3, 16, 16, generator=generator)
     return ids
 
 

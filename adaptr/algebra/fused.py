@@ -120,8 +120,7 @@ def _with_gradients(op: LowRank, base: View, x: Tensor, given: Tensor | None) ->
     learning = op.A.requires_grad or op.B.requires_grad
     exact = x.dtype is op.A.dtype and not autocasts(x.device.type)
     if learning and exact and given is None and _frozen(base):
-        fused: Tensor = LinearLowRank.apply(x, base.plain, base.bias, op.A, op.B, op.scale)  # type: ignore[no-untyped-call]
-        return fused
+        return _node(LinearLowRank, x, base.plain, base.bias, op.A, op.B, op.scale)
     y: Tensor = base.call(x)
     return y + op.side(base, x if given is None else given).to(y.dtype)
 
@@ -152,8 +151,7 @@ def summed(op: Operator, base: View, x: Tensor) -> Tensor | None:
         return linear(x, W + op.dense(), base.bias)
     if not _frozen(base):
         return None
-    made: Tensor = LinearDense.apply(x, W, base.bias, op.dense())  # type: ignore[no-untyped-call]
-    return made
+    return _node(LinearDense, x, W, base.bias, op.dense())
 
 
 def between(base: View, x: Tensor, A: Tensor, B: Tensor, d: Tensor, b: Tensor) -> Tensor | None:
@@ -168,15 +166,21 @@ def between(base: View, x: Tensor, A: Tensor, B: Tensor, d: Tensor, b: Tensor) -
         return linear(x, W, base.bias).addcmul_(linear(linear(x, A) * d, B), b)
     if not _frozen(base):
         return None
-    made: Tensor = LinearBetween.apply(x, W, base.bias, A, B, d, b)  # type: ignore[no-untyped-call]
-    return made
+    return _node(LinearBetween, x, W, base.bias, A, B, d, b)
+
+
+def _node(node: type[torch.autograd.Function], x: Tensor, *others: object) -> Tensor:
+    """What a node gives for all rows of x. A view that was made inside of it could not be changed in place, as some
+    models do.
+    """
+    made: Tensor = node.apply(x.reshape(-1, x.shape[-1]), *others)  # type: ignore[no-untyped-call]
+    return made.view(*x.shape[:-1], -1)
 
 
 class Kept(Protocol):
     """What a node keeps from its forward for its backward."""
 
     s: float
-    shape: torch.Size
     saved_tensors: tuple[Tensor, ...]
     needs_input_grad: tuple[bool, ...]
 
@@ -184,32 +188,31 @@ class Kept(Protocol):
 
 
 class LinearLowRank(torch.autograd.Function):
-    """y = x Wᵀ + b + s (x Aᵀ) Bᵀ with W and b frozen. x (..., in), W (out, in), A (r, in), B (out, r)."""
+    """y = x Wᵀ + b + s (x Aᵀ) Bᵀ with W and b frozen. x (n, in), W (out, in), A (r, in), B (out, r)."""
 
     @staticmethod
     def forward(ctx: Kept, x: Tensor, W: Tensor, b: Tensor | None, A: Tensor, B: Tensor, s: float) -> Tensor:
-        flat = x.reshape(-1, x.shape[-1])
-        h = flat @ A.t()
-        y = linear(flat, W, b).addmm_(h, B.t(), alpha=s)
+        h = x @ A.t()
+        y = linear(x, W, b).addmm_(h, B.t(), alpha=s)
         learns_A, learns_B = ctx.needs_input_grad[3:5]
-        ctx.save_for_backward(flat if learns_A else None, W, A, B, h if learns_B else None)
-        ctx.s, ctx.shape = s, x.shape
-        return y.view(*x.shape[:-1], -1)
+        ctx.save_for_backward(x if learns_A else None, W, A, B, h if learns_B else None)
+        ctx.s = s
+        return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Kept, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, W, A, B, h = ctx.saved_tensors
-        g = grads[0].reshape(-1, grads[0].shape[-1])
+        g = grads[0]
         dh = (g @ B).mul_(ctx.s)
-        dx = (g @ W).addmm_(dh, A).view(ctx.shape) if ctx.needs_input_grad[0] else None
+        dx = (g @ W).addmm_(dh, A) if ctx.needs_input_grad[0] else None
         dA = dh.t() @ x if ctx.needs_input_grad[3] else None
         dB = (g.t() @ h).mul_(ctx.s) if ctx.needs_input_grad[4] else None
         return dx, None, None, dA, dB, None
 
 
 class LinearDense(torch.autograd.Function):
-    """y = x (W + D)ᵀ + b with W and b frozen. x (..., in), W and D (out, in). The sum is made again, not kept."""
+    """y = x (W + D)ᵀ + b with W and b frozen. x (n, in), W and D (out, in). The sum is made again, not kept."""
 
     @staticmethod
     def forward(ctx: Kept, x: Tensor, W: Tensor, b: Tensor | None, D: Tensor) -> Tensor:
@@ -222,11 +225,11 @@ class LinearDense(torch.autograd.Function):
         (x, W, D), g = ctx.saved_tensors, grads[0]
         dx = g @ (W + D) if ctx.needs_input_grad[0] else None
         learns = ctx.needs_input_grad[3]
-        return dx, None, None, g.flatten(0, -2).t() @ x.flatten(0, -2) if learns else None
+        return dx, None, None, g.t() @ x if learns else None
 
 
 class LinearBetween(torch.autograd.Function):
-    """y = x Wᵀ + c + b ∘ ((d ∘ (x Aᵀ)) Bᵀ), where d (r) and b (out) alone learn. x (..., in), W (out, in)."""
+    """y = x Wᵀ + c + b ∘ ((d ∘ (x Aᵀ)) Bᵀ), where d (r) and b (out) alone learn. x (n, in), W (out, in)."""
 
     @staticmethod
     def forward(
@@ -242,9 +245,8 @@ class LinearBetween(torch.autograd.Function):
     def backward(ctx: Kept, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (W, A, B, d, b, h, u), g = ctx.saved_tensors, grads[0]
         t = (g * b) @ B
-        dd, db = ((left * right).flatten(0, -2).sum(0) for left, right in ((t, h), (g, u)))
+        dd, db = ((left * right).sum(0) for left, right in ((t, h), (g, u)))
         if not ctx.needs_input_grad[0]:
             return None, None, None, None, None, dd, db
-        dx = g @ W
-        dx.view(-1, dx.shape[-1]).addmm_(t.mul_(d).flatten(0, -2), A)
+        dx = (g @ W).addmm_(t.mul_(d), A)
         return dx, None, None, None, None, dd, db

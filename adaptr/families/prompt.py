@@ -18,7 +18,7 @@ from adaptr.families.base import Method
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from adaptr.adapter import Adapter
+    from adaptr.adapter import Adapter, Target
     from adaptr.sites.attention import Attend, Attended
 
 
@@ -47,6 +47,13 @@ class SoftPrompt(Tokens[C]):
     tokens: ClassVar[int | None] = 0
     formulas: ClassVar[tuple[str, ...]] = ("prompt",)
     possible: ClassVar[str] = "keep it attached; concatenate it with another prompt"
+
+    def accepts(self, model: nn.Module, target: Target) -> bool:
+        if hasattr(model, "get_input_embeddings"):
+            from adaptr import targets as places
+
+            places.words_of(model)
+        return super().accepts(model, target)
 
     def prompt(self, p: Live, cfg: C) -> Tensor:
         """The embeddings (tokens, d) that go in front."""

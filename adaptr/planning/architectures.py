@@ -46,6 +46,8 @@ FUSED: tuple[Row, ...] = (
     (f"{LAYER}self_attn.o_proj", LINEAR, "d q", ""),
     (f"{LAYER}mlp.gate_up_proj", LINEAR, "ff2 d", ""),
     (f"{LAYER}mlp.down_proj", LINEAR, "d ff", ""),
+    (f"{LAYER}resid_attn_dropout", PLACE, "d", ""),
+    (f"{LAYER}resid_mlp_dropout", PLACE, "d", ""),
 )
 GPT2: tuple[Row, ...] = (
     ("transformer.wte", TABLE, "d vocab", ""),

@@ -8,9 +8,10 @@ for. What they add is not stored in the KV cache and shifts no position.
 from __future__ import annotations
 
 import functools
+import inspect
 import sys
 from collections.abc import Callable
-from typing import Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +24,11 @@ from adaptr.host.positions import Positions, backbone
 from adaptr.host.projections import keys_values
 from adaptr.host.state import State
 from adaptr.sites.base import Site, Undo
+
+if TYPE_CHECKING:
+    from adaptr.adapter import Target
+    from adaptr.contract import Mount
+    from adaptr.families.base import Method
 
 PREFIX = "adaptr_"
 SUPPORTED = ("sdpa", "eager")
@@ -94,6 +100,17 @@ class Attention(Site):
     def find(self, model: nn.Module, role: str) -> list[str]:
         return [target.path for target in targets.resolve(model, role, {"attention"})]
 
+    def check(self, model: nn.Module, method: Method, mount: Mount, target: Target, trains: bool) -> None:
+        super().check(model, method, mount, target, trains)
+        cls = type(targets.submodule(model, mount.path))
+        own: Any = getattr(cls, "_adaptr_base", cls)
+        if not _asks(own):
+            raise Unsupported(
+                f"`{method.name}` changes attention by transformers' registry of attention functions, and "
+                f"`{mount.path}`, a `{cls.__name__.removeprefix('Adapted')}`, computes its own without asking there",
+                hint="choose a method that works on weights or on outputs",
+            )
+
     def mount(self, model: nn.Module, key: str, state: State) -> Undo:
         module = targets.submodule(model, state.mount.path)
         _activate(model)
@@ -110,6 +127,16 @@ class Attention(Site):
 
     def awake(self) -> None:
         register()  # the unpickled model's configuration names the wrapper
+
+
+@functools.cache
+def _asks(cls: type[object]) -> bool:
+    """Whether an attention asks transformers' registry for its function; taken for granted where no source is."""
+    own = cls.__mro__[: cls.__mro__.index(nn.Module)]
+    try:
+        return any("ALL_ATTENTION_FUNCTIONS" in inspect.getsource(one) for one in own)
+    except (OSError, TypeError):
+        return True
 
 
 def _activate(model: Any) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from adaptr import targets
 from adaptr.errors import AlreadyAttached, Unsupported
 from adaptr.host.call import put, take
 from adaptr.host.positions import first_position, positions_of
@@ -42,6 +43,7 @@ class Prompt(OnModel):
                 "prompts work on transformers models, which know their input embeddings",
                 hint="choose a method that changes weights",
             )
+        targets.words_of(model)
 
     def mount(self, model: nn.Module, key: str, state: State) -> Undo:
         two_stacks = bool(getattr(getattr(model, "config", None), "is_encoder_decoder", False))

@@ -10,7 +10,7 @@
 """
 
 from adaptr.targets.matching import match, parameter
-from adaptr.targets.modules import applies_own, describe, is_head, is_norm, module_at, submodule
+from adaptr.targets.modules import applies_own, describe, is_head, is_norm, module_at, submodule, words_of
 from adaptr.targets.sizes import attention_size, hidden_size, text_config
 from adaptr.targets.words import Spec, override, resolve
 
@@ -29,4 +29,5 @@ __all__ = [
     "resolve",
     "submodule",
     "text_config",
+    "words_of",
 ]

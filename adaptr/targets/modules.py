@@ -9,8 +9,10 @@ from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, Any
 
 from adaptr import roles
-from adaptr.adapter import Target
+from adaptr.adapter import Target, kinds
 from adaptr.contract.sketch import Drawn
+from adaptr.errors import Unsupported
+from adaptr.targets.sizes import hidden_size
 
 if TYPE_CHECKING:
     from torch import nn
@@ -76,15 +78,15 @@ def _applies_own(cls: type[nn.Module]) -> bool:
     return not issubclass(cls, Linear) and re.search(r"\blinear\([^=;]*?,\s*self\.weight\b", text) is not None
 
 
-def expert_stacks(path: str, module: nn.Module, kinds: Collection[str]) -> Iterator[Target]:
-    """The stacks of experts that a module has as parameters of its own, of these kinds."""
+def expert_stacks(path: str, module: nn.Module, wanted: Collection[str]) -> Iterator[Target]:
+    """The stacks of experts that a module has as parameters of its own, of the wanted kinds."""
     for name, parameter in module._parameters.items():
         if parameter is None or parameter.ndim != 3:
             continue
         transposed = bool(getattr(module, "is_transposed", False))
         e, a, b = parameter.shape
         kind = "experts_t" if transposed else "experts"
-        if kind in kinds:
+        if kind in wanted:
             yield Target(f"{path}.{name}", kind, (e, b, a) if transposed else (e, a, b))
 
 
@@ -102,6 +104,33 @@ def submodule(model: nn.Module, path: str) -> nn.Module:
     if found is None:
         raise AttributeError(f"no module `{path}`")
     return found
+
+
+def words_of(model: nn.Module) -> nn.Module:
+    """The table in which a model, or the encoder of two stacks, looks up what it reads. Raises `Unsupported` for one
+    that reads no ids, or whose rows are narrower than the model.
+    """
+    found: Any = model
+    if getattr(getattr(model, "config", None), "is_encoder_decoder", False):
+        found = model.get_encoder()  # type: ignore[operator]
+    try:
+        table: Any = found.get_input_embeddings()
+    except NotImplementedError:  # a model of several towers
+        table = None
+    rows = None if table is None else describe("", table)
+    if rows is None or rows.kind != kinds.TABLE:
+        raise Unsupported(
+            f"a prompt goes in front of the embeddings of a text, and a `{type(found).__name__}` looks none up",
+            hint="choose a method that works on weights, on outputs or on attention",
+        )
+    width = hidden_size(model)
+    if rows.shape[0] != width:
+        raise Unsupported(
+            f"a prompt has rows as wide as the model, {width}, and a `{type(found).__name__}` widens the embeddings of "
+            f"its text from {rows.shape[0]} later",
+            hint="choose a method that works on weights, on outputs or on attention",
+        )
+    return table  # type: ignore[no-any-return]
 
 
 def is_head(model: nn.Module, path: str) -> bool:

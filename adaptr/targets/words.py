@@ -49,14 +49,13 @@ def _alternatives(word: str) -> list[str]:
 
 
 def _named(model: nn.Module, word: str, candidates: list[Target]) -> list[Target]:
-    if word in roles.ROLES or word in roles.PLACES or word == "attention":
+    if word in roles.ALL:
         return _first_pattern(word, candidates)
     return [t for t in candidates if _matches(model, word, t)]
 
 
 def _first_pattern(role: str, candidates: list[Target]) -> list[Target]:
-    table = {**roles.ROLES, **roles.PLACES, "attention": roles.ATTENTION}
-    for pattern in table[role]:
+    for pattern in roles.ALL[role]:
         expression = re.compile(roles.compiled(pattern))
         found = [t for t in candidates if expression.fullmatch(t.path)]
         if found:
@@ -101,8 +100,13 @@ def _nothing(word: str, candidates: list[Target], kinds: Collection[str]) -> Tar
         lack = f"`{word}` matches nothing: the model has no {' or '.join(sorted(kinds))} at all"
         return TargetNotFound(lack, hint="choose another method")
     ends = sorted({t.path.rpartition(".")[2] for t in candidates})
-    question = phrases.meant(word, {*ends, *roles.ROLES, *roles.PLACES} - {word})
     fact = f"`{word}` matches none of the {len(candidates)} candidates"
+    asked = [one for one in _alternatives(word) if one in roles.ALL]
+    if asked:
+        there = phrases.listed(f"`{role}`" for role in roles.ALL if _first_pattern(role, candidates))
+        fact += f": the model has no `{asked[-1]}` that is known by its name"
+        return TargetNotFound(fact, hint=f"it has {there or 'none'}, and paths that end in {phrases.listed(ends)}")
+    question = phrases.meant(word, {*ends, *roles.ALL})
     return TargetNotFound(fact, hint=f"{question}{question and ' '}Ends of paths: {phrases.listed(ends)}")
 
 

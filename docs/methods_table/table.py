@@ -40,14 +40,14 @@ class Verdict:
     why: str = ""
 
 
-def load() -> list[Verdict]:
-    if not FILE.exists():
+def load(file: Path = FILE) -> list[Verdict]:
+    if not file.exists():
         return []
-    return [Verdict(**json.loads(line)) for line in FILE.read_text("utf-8").splitlines()]
+    return [Verdict(**json.loads(line)) for line in file.read_text("utf-8").splitlines()]
 
 
-def dump(found: Iterable[Verdict]) -> None:
-    order = list(COLUMNS)
-    lines = sorted(found, key=lambda one: (one.method, order.index(one.what)))
+def dump(found: Iterable[Verdict], file: Path = FILE, order: Iterable[str] = tuple(COLUMNS)) -> None:
+    places = list(order)
+    lines = sorted(found, key=lambda one: (one.method, places.index(one.what)))
     text = (json.dumps(dataclasses.asdict(one), ensure_ascii=False) for one in lines)
-    FILE.write_text("".join(f"{line}\n" for line in text), encoding="utf-8")
+    file.write_text("".join(f"{line}\n" for line in text), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What roles and places find in the first layer of twenty architectures, and outside of the layers."""
+"""What roles and places find in the first layer of thirty architectures, and outside of the layers."""
 
 from __future__ import annotations
 
@@ -41,6 +41,9 @@ BERT = {
     "attn_out": "attention.output.dropout",
     "ffn_out": "output.dropout < intermediate",
     "attention": "attention.self",
+}
+DEBERTA = {
+    **{role: f"{names}_proj" if role[-2:] in {".q", ".k", ".v"} else names for role, names in BERT.items()},
 }
 BART = {
     "attn.q": "self_attn.q_proj",
@@ -106,6 +109,46 @@ PINNED = [
     ("gemma3", "model.layers.0", {**GEMMA, "norm": "self_attn.q_norm self_attn.k_norm " + GEMMA["norm"]}),
     ("mixtral", "model.layers.0", EXPERTS),
     ("gpt-oss", "model.layers.0", EXPERTS),
+    ("qwen3", "model.layers.0", {**LLAMA, "norm": f"self_attn.q_norm self_attn.k_norm {LLAMA['norm']}"}),
+    (
+        "phi",
+        "model.layers.0",
+        {
+            **{role: names for role, names in LLAMA.items() if role != "mlp.gate"},
+            "attn.o": "self_attn.dense",
+            "mlp.up": "mlp.fc1",
+            "mlp.down": "mlp.fc2",
+            "norm": "input_layernorm",
+            "attn_out": "self_attn.dense",
+        },
+    ),
+    (
+        "phi3",
+        "model.layers.0",
+        {
+            "attn.qkv": "self_attn.qkv_proj",
+            "attn.o": "self_attn.o_proj",
+            "mlp.gate": "mlp.gate_up_proj",
+            "mlp.up": "mlp.gate_up_proj",
+            "mlp.down": "mlp.down_proj",
+            "norm": LLAMA["norm"],
+            "attn_out": "resid_attn_dropout",
+            "ffn_out": "resid_mlp_dropout < mlp",
+            "attention": "self_attn",
+        },
+    ),
+    (
+        "qwen2-moe",
+        "model.layers.0",
+        {
+            **EXPERTS,
+            "mlp.gate": f"{EXPERTS['mlp.gate']} mlp.shared_expert.gate_proj",
+            "mlp.up": f"{EXPERTS['mlp.up']} mlp.shared_expert.up_proj",
+            "mlp.down": f"{EXPERTS['mlp.down']} mlp.shared_expert.down_proj",
+        },
+    ),
+    ("qwen3-moe", "model.layers.0", {**EXPERTS, "norm": f"self_attn.q_norm self_attn.k_norm {LLAMA['norm']}"}),
+    ("qwen3-moe", "model.layers.1", {**LLAMA, "norm": f"self_attn.q_norm self_attn.k_norm {LLAMA['norm']}"}),
     (
         "gpt2",
         "transformer.h.0",
@@ -143,9 +186,45 @@ PINNED = [
             "ffn_out": "mlp.dense_4h_to_h < mlp",
         },
     ),
+    (
+        "falcon",
+        "transformer.h.0",
+        {
+            **FUSED,
+            "attn.qkv": "self_attention.query_key_value",
+            "attn.o": "self_attention.dense",
+            "norm": "input_layernorm",
+            "attn_out": "self_attention.dense",
+            "ffn_out": "mlp.dense_4h_to_h < mlp",
+        },
+    ),
     ("opt", "model.decoder.layers.0", BART),
     ("bert", "bert.encoder.layer.0", BERT),
     ("roberta", "roberta.encoder.layer.0", BERT),
+    (
+        "modernbert",
+        "model.layers.1",
+        {
+            "attn.qkv": "attn.Wqkv",
+            "attn.o": "attn.Wo",
+            "mlp.gate": "mlp.Wi",
+            "mlp.up": "mlp.Wi",
+            "mlp.down": "mlp.Wo",
+            "norm": "attn_norm mlp_norm",
+            "attn_out": "attn.out_drop",
+            "ffn_out": "mlp",
+            "attention": "attn",
+        },
+    ),
+    (
+        "deberta",
+        "deberta.encoder.layer.0",
+        {
+            **{role: names for role, names in BERT.items() if role not in {"attn.q", "attn.k", "attn.v"}},
+            "attn.qkv": "attention.self.in_proj",
+        },
+    ),
+    ("deberta-v2", "deberta.encoder.layer.0", DEBERTA),
     (
         "distilbert",
         "distilbert.transformer.layer.0",
@@ -218,5 +297,9 @@ OUTSIDE = {
     "bart": ("model.encoder.embed_tokens model.decoder.embed_tokens", "lm_head"),
     "whisper": ("model.decoder.embed_tokens", "proj_out"),
     "vit": (None, "classifier"),
+    "phi": ("model.embed_tokens", "lm_head"),
+    "falcon": ("transformer.word_embeddings", "lm_head"),
+    "modernbert": ("model.embeddings.tok_embeddings", "classifier"),
+    "deberta-v2": ("deberta.embeddings.word_embeddings", "classifier"),
     "clip": ("text_model.embeddings.token_embedding", None),
 }

@@ -1,4 +1,4 @@
-"""Roles and places on twenty architectures, pinned for the first layer; patterns, overrides, and errors that help."""
+"""Roles and places on thirty architectures, pinned for the first layer; patterns, overrides, and errors that help."""
 
 from __future__ import annotations
 
