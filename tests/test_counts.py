@@ -118,6 +118,8 @@ COUNTS = [
     ("bert-base", "parallel", None, {"m": 384}, 7_091_712),
     ("bert-base", "pfeiffer", None, {"m": 48}, 894_528),
     ("t5-base", "pfeiffer", None, {"m": 24}, 903_744),
+    ("llama-7b", "loreft", None, {}, 2_097_408),
+    ("llama-7b", "direft", None, {}, 2_097_408),
     ("gpt2", "lin", None, {"m": 300}, 5_560_848),
     ("bert-base", "compacter", None, {}, 57_088),
     ("t5-base", "compacter", None, {}, 114_112),

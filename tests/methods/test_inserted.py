@@ -16,6 +16,7 @@ from adaptr import Target, plugins
 from adaptr.errors import AdaptrError
 from adaptr.testing import Driver, assert_close, count, logits, shaken
 from adaptr_plugins.insert import _saliency as saliency
+from methods.blocks import BLOCKS, inputs
 
 #: By architecture: a place behind a feed-forward, the module whose input is summed with it, and the norm of sums.
 SUMS = {
@@ -29,14 +30,6 @@ SUMS = {
     "bart": ("model.encoder.layers.0.fc2", "model.encoder.layers.0.fc1", "final_layer_norm"),
 }
 Formula = Callable[[Tensor, Tensor], Tensor]
-
-
-def inputs(name: str) -> dict[str, Any]:
-    if name == "whisper":
-        features = torch.randn(1, 8, 32, generator=torch.Generator().manual_seed(1))
-        return {"input_features": features, "decoder_input_ids": torch.arange(2, 6)[None]}
-    given: dict[str, Any] = tiny.inputs(name)
-    return given
 
 
 def hooked(name: str, path: str, reads: str, formula: Formula) -> Tensor:
@@ -109,17 +102,6 @@ def test_pfeiffer_adapters_on_one_another_read_what_the_one_before_made() -> Non
 def test_a_residual_that_is_not_known_is_asked_for() -> None:
     with pytest.raises(AdaptrError, match=r"is not known; say the module whose input it is \(`reads`\)"):
         adaptr.create(tiny.model("llama"), "pfeiffer", ["attn_out"], residual=True)
-
-
-BLOCKS = {
-    "llama": "model.layers.0",
-    "gpt2": "transformer.h.0",
-    "bert": "bert.encoder.layer.0",
-    "distilbert": "distilbert.transformer.layer.0",
-    "t5": "encoder.block.0",
-    "vit": "vit.layers.0",
-    "whisper": "model.encoder.layers.0",
-}
 
 
 @pytest.mark.parametrize("norm", ["layer", "rms"])

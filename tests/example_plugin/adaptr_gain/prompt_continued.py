@@ -1,4 +1,4 @@
-"""The page of an error of `loreft`'s."""
+"""The page of an error of `last-token`'s."""
 
 from adaptr.errors import Unsupported
 
