@@ -76,6 +76,7 @@ if TYPE_CHECKING:
     from adaptr.algebra.sparse import Sparse as Sparse
     from adaptr.algebra.sum import Sum as Sum
     from adaptr.arithmetic import Evaluator
+    from adaptr.artifacts.doctor import doctor as doctor
     from adaptr.artifacts.handling import list as list
     from adaptr.artifacts.handling import pull as pull
     from adaptr.artifacts.handling import push as push

@@ -36,6 +36,7 @@ HOME = {
     "verify": "adaptr.merging.verify",
     "inspect": "adaptr.artifacts.inspect",
     "log": "adaptr.artifacts.history",
+    "doctor": "adaptr.artifacts.doctor",
     "pull": "adaptr.artifacts.handling",
     "push": "adaptr.artifacts.handling",
     "tag": "adaptr.artifacts.handling",

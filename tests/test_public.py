@@ -14,7 +14,8 @@ NAMES = [
     "Gate", "Hadamard", "InCore", "Insert", "Kron", "LowRank", "Method", "Operator", "Param", "Prefix", "Request",
     "Row", "SelectBias", "SoftPrompt", "Sparse", "Strategy", "Sum", "Target", "Transform", "View", "Whole",
     "__version__", "apply", "attach", "check", "checkpointing", "compose", "convert", "convert_method", "create",
-    "diff", "errors", "evaluate", "extract", "fit", "hookspecs", "inspect", "learn", "list", "load", "log", "merge",
+    "diff", "doctor", "errors", "evaluate", "extract", "fit", "hookspecs", "inspect", "learn", "list", "load", "log",
+    "merge",
     "plan", "plugins", "pool", "pull", "push", "quantize", "quantize_file", "resize", "roles", "save", "search",
     "serve", "sign", "source", "stack", "strategies", "tag", "targets", "train", "tune", "unmerge", "verify",
 ]  # fmt: skip

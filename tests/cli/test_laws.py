@@ -28,6 +28,7 @@ WORKS = {
     "convert": "a.safetensors --to peft -o out",
     "copy": "file://HERE/layout#a file://HERE/other#a",
     "diff": "a.safetensors b.safetensors --html out.html",
+    "doctor": "",
     "errors": "NotFound",
     "eval": "base a.safetensors --data records.jsonl --length 16 --resamples 20 --html out.html",
     "extract": "base merged --rank 2 -o out.safetensors",
@@ -54,6 +55,7 @@ WORKS = {
 }
 #: One with bad input: where none is said, the first input of the line that works is a broken file.
 FAILS = {
+    "doctor": "more",
     "copy": "file://HERE/layout#nothing file://HERE/other#a",
     "errors": "Nothing",
     "gc": "--grace soon",
