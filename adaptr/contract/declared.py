@@ -25,6 +25,8 @@ class Declared(Configured[C]):
     targets: ClassVar[tuple[str, ...]] = ()
     #: The smallest value of a field, where that is not 1 of an axis, and none of another field.
     least: ClassVar[Mapping[str, int]] = {}
+    #: The largest value of a field, where that is not the machine's to say.
+    most: ClassVar[Mapping[str, int]] = {}
     #: Fields of a target's configuration that repeat one of its sizes: of which axis of its shape.
     sizes: ClassVar[Mapping[str, int]] = {}
     unmergeable: ClassVar[str] = ""

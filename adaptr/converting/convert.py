@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 from adaptr import foreign
 from adaptr.adapter import Adapter
 from adaptr.converting.exporting import exported
-from adaptr.errors import LossyConversion, NonFinite, phrases
+from adaptr.errors import LossyConversion, phrases
 from adaptr.errors.called import called
 from adaptr.files import require_file, require_folder
 from adaptr.foreign import words
 from adaptr.format import digest
-from adaptr.format.finite import nonfinite
+from adaptr.format.finite import require_finite
 from adaptr.format.io import public_part, write
 from adaptr.sources.given import Given, one
 from adaptr.sources.naming import of_opened
@@ -77,7 +77,7 @@ def convert(
     out = placed_as(format_of, Path(out), force, reads(what, base))
     base = grounded(base)
     found = open_adapter(what, base, tell=False)
-    require_finite(found)
+    require_finite(found.adapter, found.given)
     unread = _unread(found, lossy)
     adapter = public_part(found.adapter).replace(lineage=_lineage(found, to, lossy))
     if format_of is None:
@@ -95,16 +95,6 @@ def placed_as(format_of: foreign.Format | None, out: Path, force: bool, inputs: 
         return placed(out, force, inputs)
     (require_folder if format_of.folder else require_file)(out, force, inputs)
     return out
-
-
-def require_finite(found: Opened) -> None:
-    """Raises `NonFinite` for an adapter with NaN or infinity in it."""
-    bad = nonfinite(found.adapter.tensors)
-    if bad:
-        raise NonFinite(
-            f"`{bad[0]}` in `{found.given}` holds NaN or infinity ({len(bad)} tensors do): it is broken",
-            hint="take one that was saved before its training failed",
-        )
 
 
 def _lineage(found: Opened, to: str, lossy: bool) -> dict[str, Any]:

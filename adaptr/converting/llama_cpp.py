@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 
 from adaptr import foreign, plugins, precision
 from adaptr.contract.capabilities import LOW_RANK
-from adaptr.converting.convert import require_finite
 from adaptr.converting.exporting import exported
 from adaptr.converting.plain import plain, require_servable
 from adaptr.converting.served import Served
 from adaptr.errors import Unsupported, UsageError
 from adaptr.files import replacing_folder, require_folder
 from adaptr.format import digest
+from adaptr.format.finite import require_finite
 from adaptr.results import about
 from adaptr.serving import GGUF
 from adaptr.serving.versions import parsed
@@ -71,7 +71,7 @@ def serve(
     require_folder(out := Path(out), force, reads(what, base))
     base = grounded(base)
     found = open_adapter(what, base)
-    require_finite(found)
+    require_finite(found.adapter, found.given)
     adapter, error = found.adapter, 0.0
     if stored_as or not _fits(adapter, rank):
         require_servable(adapter, name)

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptr import plugins
-from adaptr.converting.convert import placed_as, require_finite
+from adaptr.converting.convert import placed_as
 from adaptr.errors import BadConfig, UsageError
 from adaptr.families import fidelity
 from adaptr.families.budget import within
 from adaptr.families.encoding import SCHEMES, scheme_of
 from adaptr.families.quantized import require_some
 from adaptr.format import digest
+from adaptr.format.finite import require_finite
 from adaptr.format.io import write
 from adaptr.sources.given import Given, one
 from adaptr.sources.naming import of_opened
@@ -125,7 +126,7 @@ def _quantized(found: Opened, scheme: str | None, error: float | None, by_rank: 
         )
     if by_rank and error is None:
         raise UsageError("`by_rank` is a way to keep within an error", hint="say which: `--error 1%`")
-    require_finite(found)
+    require_finite(found.adapter, found.given)
     if error is not None:
         if not 0 < error < 1:
             raise BadConfig("`error`", got=error, want="above 0 and below 1, such as 0.01 or 1%")

@@ -21,11 +21,12 @@ from adaptr.bulk import workers
 from adaptr.changes.deltas import Deltas, deltas
 from adaptr.checkpoint.open import open_checkpoint
 from adaptr.contract.capabilities import BIAS, DENSE, LOW_RANK
-from adaptr.converting.convert import placed_as, require_finite
+from adaptr.converting.convert import placed_as
 from adaptr.converting.exporting import exported
 from adaptr.diffing.sides import solid
 from adaptr.errors import BadConfig, NoDelta, NotPossible, Unsupported, UsageError
 from adaptr.format import digest
+from adaptr.format.finite import require_finite
 from adaptr.format.io import write
 from adaptr.precision import called, named
 from adaptr.results import about, ranks, storing
@@ -127,7 +128,7 @@ def _written(
     out = placed_as(format_of, Path(out), force, reads(what, base))
     base = grounded(base)
     found = open_adapter(what, base)
-    require_finite(found)
+    require_finite(found.adapter, found.given)
     asked = {"method": method, "rank": rank, "energy": energy, "dtype": called(dtype)}
     asked |= {"to": to} if operation == "convert" else {}
     arguments = {key: value for key, value in asked.items() if value is not None}

@@ -16,13 +16,13 @@ from adaptr.adapter import Adapter
 from adaptr.converting import llama_cpp
 from adaptr.converting.blocks import completed
 from adaptr.converting.checking import BAD, needs
-from adaptr.converting.convert import require_finite
 from adaptr.converting.plain import plain, require_servable
 from adaptr.converting.served import Served
 from adaptr.converting.served_names import named
 from adaptr.errors import Unsupported, UsageError
 from adaptr.files import require_folder
 from adaptr.format import digest
+from adaptr.format.finite import require_finite
 from adaptr.results import about
 from adaptr.serving.judge import judge
 from adaptr.serving.profile import Profile, profile
@@ -65,7 +65,7 @@ def serve(
     require_folder(out := Path(out), force, reads(what, base))
     base = grounded(base)
     found = open_adapter(what, base)
-    require_finite(found)
+    require_finite(found.adapter, found.given)
     require_servable(found.adapter, known.server)
     adapter, error = plain(found.adapter, most, precision.named(stored_as))
     adapter = named(adapter, known.server, base)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 
 plugins.answer(hosting.HOST)
+#: The most numbers that one tensor of a fresh adapter may have: a quarter of a terabyte.
+LARGEST = 2**36
 
 
 class Method(Contract[C]):
@@ -69,11 +72,14 @@ class Method(Contract[C]):
         return made
 
     def _in_range(self, values: Mapping[str, Any]) -> None:
-        """Sizes of axes are positive, and nothing is below its `least`; rates of dropout are below one."""
+        """Sizes of axes are positive, and all is from its `least` to its `most`; rates of dropout are below one."""
         axes = {token for param in self.params.values() for token in param.tokens(values)} & set(values)
         for key in sorted(axes | set(self.least)):
             if values[key] < self.least.get(key, 1):
                 raise BadConfig(f"`{self.name}`: `{key}`", got=values[key], want=f"at least {self.least.get(key, 1)}")
+        for key, most in self.most.items():
+            if values[key] > most:
+                raise BadConfig(f"`{self.name}`: `{key}`", got=values[key], want=f"at most {most}")
         if not 0 <= values.get("dropout", 0) < 1:
             raise BadConfig(f"`{self.name}`: `dropout`", got=values["dropout"], want="at least 0 and below 1")
 
@@ -171,7 +177,21 @@ class Method(Contract[C]):
         for place in accepted:
             own = self.at_target(model, place, {**values, **places.override(place.path, overrides)})
             made.append(dataclasses.replace(place, config=vars(self.config(own)).copy()))
-        return values, list(self.together(model, made))
+        chosen = list(self.together(model, made))
+        for one in chosen:
+            self._require_room(one)
+        return values, chosen
+
+    def _require_room(self, target: Target) -> None:
+        """Raises `BadConfig` for a tensor that no machine holds, before anybody tries."""
+        for name, shape in self.shapes(target).items():
+            if math.prod(shape) > LARGEST:
+                raise BadConfig(
+                    f"`{self.name}` at `{target.path}`: `{name}`",
+                    verb="would have",
+                    got=f"the shape {shape}",
+                    want=f"at most {LARGEST:,} numbers",
+                )
 
     def outline(
         self, model: nn.Module, targets: Spec = None, config: Mapping[str, Any] | None = None

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
+from adaptr.errors import NonFinite
 from adaptr.format.io import PIECE, stored_of
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from adaptr.adapter import Adapter
 
 #: How wide a number is in bits, what of it is looked at, and what that is for NaN (and infinity, where there is one).
 BITS = {
@@ -19,14 +23,33 @@ BITS = {
 }  # fmt: skip
 
 
+def require_finite(adapter: Adapter, called: str = "") -> None:
+    """Raises `NonFinite` for an adapter with NaN or infinity in it. `called`: what people call it."""
+    bad = nonfinite(adapter.tensors)
+    if bad:
+        raise NonFinite(
+            f"`{bad[0]}` in `{called or adapter.label}` holds NaN or infinity ({len(bad)} tensors do): it is broken",
+            hint="take one that was saved before its training failed",
+        )
+
+
 def nonfinite(tensors: Mapping[str, Tensor]) -> list[str]:
     """The keys of those with NaN or infinity, read a piece at a time."""
     return [key for key in tensors if not _finite(tensors, key)]
 
 
 def _finite(tensors: Mapping[str, Tensor], key: str) -> bool:
+    if not hasattr(tensors, "stored") and _sums(tensors[key]):
+        return True
     dtype, _, data = stored_of(tensors, key)
     return dtype not in BITS or all(_all_finite(dtype, piece) for whole in data for piece in _cut(whole))
+
+
+def _sums(tensor: Tensor) -> bool:
+    """Whether a tensor has nothing to look for, or a sum that is finite, which is cheaper than a look at each."""
+    if tensor.is_meta or not tensor.is_floating_point():
+        return not tensor.is_complex()
+    return tensor.element_size() > 1 and math.isfinite(float(tensor.detach().sum()))
 
 
 def _cut(data: bytes | bytearray | memoryview) -> Iterable[memoryview]:

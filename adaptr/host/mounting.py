@@ -15,6 +15,7 @@ from adaptr.adapter import Adapter, Target
 from adaptr.adapter.tensors import all_at_least
 from adaptr.contract import mounts
 from adaptr.errors import TargetNotFound, phrases
+from adaptr.format.finite import require_finite
 from adaptr.host.finding import site
 from adaptr.host.identity import content_of, other_weights, quantization_of
 from adaptr.host.names import current, formerly
@@ -118,6 +119,7 @@ class Mounting:
     def states(self) -> Iterator[tuple[str, Mount, State]]:
         """One for each mount, by a name of its own. What several have is one parameter in all of them."""
         self.adapter = self.adapter.held()
+        require_finite(self.adapter)
         names: set[str] = set()
         for where, mount, target in self.mounts:
             state = where.state(self, mount, target)

@@ -138,8 +138,10 @@ def _of(model: nn.Module, adapter: Adapter, strength: Strength) -> Iterator[Chan
     for path, target in now.targets.items():
         method.check_weight(strong(path))
         layer = Layer(now, target, strong(path))
-        yield from _on_ground(model, layer) or _weight(model, layer)
-        yield from _bias(model, layer)
+        found = _on_ground(model, layer)
+        if found or layer.weight:  # at 0 it is not there, as in a merged file: not even its rounding
+            yield from found or _weight(model, layer)
+            yield from _bias(model, layer)
     below = set(now.grounds.values())
     for path in (path for path in now.replaced_paths if path not in below):
         _require_whole(now, path, strong(path))

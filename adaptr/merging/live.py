@@ -60,7 +60,7 @@ class Merged(Handle):
 def attach(model: nn.Module, adapter: Adapter, weight: float, tied: Tied = None) -> Merged:
     """Merge `adapter` into the weights of `model`, wholly or not at all."""
     found = changes(model, adapter, weight)
-    if not found:
+    if not (found or adapter.all_targets or adapter.replaced_paths):
         raise phrases.no_targets(adapter.label, "merging")
     writes, apart = settle(model, found, tied)
     handle = Merged(model, adapter, weight)

@@ -194,3 +194,22 @@ def test_another_revision_is_noticed_in_any_dtype() -> None:
     with pytest.raises(errors.ContentMismatch, match="not those it was trained on"):
         adaptr.attach(other, adapter)
     adaptr.attach(other, adapter.replace(base=adaptr.Base())).detach()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("way", [adaptr.attach, adaptr.train])
+def test_what_is_not_finite_is_refused_and_nothing_is_left(way: Any, value: float, tmp_path: Path) -> None:
+    """In memory and in a file; a stack by its parts."""
+    model = tiny.model("llama")
+    base = run(model)
+    good = made(model, "lora")
+    key = next(iter(good.tensors))
+    bad = good.replace(tensors={**good.tensors, key: torch.full_like(good.tensors[key], value)})
+    adaptr.save(bad, tmp_path / "bad.safetensors")
+    both = adaptr.create(model, "stack", children={"a": good, "b": bad})
+    for one in (bad, adaptr.load(tmp_path / "bad.safetensors"), both):
+        with pytest.raises(errors.NonFinite, match="holds NaN or infinity"):
+            way(model, one)
+        assert torch.equal(run(model), base)
+    half = good.replace(tensors={k: torch.full_like(t, 6e4).half() for k, t in good.tensors.items()})
+    way(model, half).detach()

@@ -133,6 +133,15 @@ def test_nothing_is_left_of_one_that_overflows() -> None:
     assert not adaptr.host.attached(model)
 
 
+@pytest.mark.parametrize(("kind", "method"), [("llama", "oft"), ("llama", "qlora"), ("opt", "bitfit"), ("opt", "beft")])
+def test_at_a_strength_of_nothing_the_base_is_the_base(kind: str, method: str) -> None:
+    model = tiny.model(kind)
+    before = state(model)
+    with adaptr.attach(model, made(model, method), 0.0, merged=True):
+        assert_same(model.state_dict(), before)
+    assert_same(model.state_dict(), before)
+
+
 def test_a_stack_is_rounded_once_as_merging_does() -> None:
     model = tiny.model("llama").to(torch.bfloat16)
     parts = {"a": made(model, "lora", seed=1), "b": made(model, "dora", seed=2)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -57,3 +58,40 @@ def test_frod_has_each_place_once(by: int | None) -> None:
     moved = adapter.replace(tensors={**adapter.tensors, key: places})
     with torch.no_grad(), adaptr.attach(model, moved), pytest.raises(InputError, match="out of range"):
         model(**tiny.inputs("llama"))
+
+
+@pytest.mark.parametrize(
+    ("method", "values"),
+    [
+        ("lora", {"r": 10**12}),
+        ("houlsby", {"m": 10**12}),
+        ("prefix", {"tokens": 10**12}),
+        ("vera", {"r": 10**12}),
+        ("randlora", {"r": 10**12}),
+        ("unilora", {"r": 10**12}),
+        ("unilora", {"d": 10**13}),
+        ("loftq", {"times": 100000}),
+        ("lq-lora", {"times": 100000}),
+    ],
+)
+def test_what_no_machine_holds_or_waits_for_is_refused_before_it_is_tried(method: str, values: dict[str, int]) -> None:
+    with pytest.raises(BadConfig, match="at most"):
+        adaptr.create(tiny.model("llama"), method, **values)
+
+
+def test_eva_has_no_more_directions_than_inputs() -> None:
+    made = adaptr.create(tiny.model("llama"), "eva", ["attn.q"], rho=1e30)
+    assert {tuple(made.tensors[f"{path}:A"].shape) for path in made.targets} == {(tiny.WIDTH, tiny.WIDTH)}
+
+
+@pytest.mark.parametrize(
+    ("method", "values"),
+    [("unilora", {"offset": 10**6}), ("unilora", {"r": 64}), ("frod", {"at": 10**6}), ("frod", {"first": 10**6})],
+)
+def test_places_past_the_end_are_refused(method: str, values: dict[str, int]) -> None:
+    model = tiny.model("llama")
+    made = adaptr.create(model, method)
+    path, target = next(iter(made.targets.items()))
+    wrong = {**made.targets, path: dataclasses.replace(target, config={**target.config, **values})}
+    with pytest.raises(BadConfig, match="at most"):
+        adaptr.attach(model, made.replace(targets=wrong))

@@ -34,6 +34,8 @@ _DRAWN: dict[tuple[str, int, Pair], tuple[Tensor, Tensor, str]] = {}
 class Drawn(Delta[C]):
     """Its configuration has `stored`, `seed`, `sha256`, and `out_max` and `in_max`: the largest sides of all layers."""
 
+    most = {"r": 2**20}  # what is drawn at once
+
     def pair(self, cfg: C) -> Pair:
         raise NotImplementedError
 

@@ -53,23 +53,24 @@ class EVA(_factors.Plain[Config]):
     small = {"r": 2, "alpha": 2.0, "rho": 1.5}
 
     def axes(self, target: Target, cfg: Config) -> dict[str, int]:
-        return {"most": cfg.most}
+        return {"most": min(cfg.most, target.shape[1])}  # inputs have no more directions
 
     def costs(self, target: Target, cfg: Config) -> Costs | None:
-        return super().costs(target, dataclasses.replace(cfg, r=cfg.most))
+        return super().costs(target, dataclasses.replace(cfg, r=self.axes(target, cfg)["most"]))
 
     def prepare(self, session: Session, data: Iterable[Run]) -> None:
         import torch
 
         configs = {path: self.config(target.config) for path, target in session.adapter.targets.items()}
+        most = {path: self.axes(session.adapter.targets[path], cfg)["most"] for path, cfg in configs.items()}
         found: dict[str, Components] = {}
 
         def see(path: str, x: Tensor) -> None:
-            found.setdefault(path, Components(configs[path].most)).see(x)
+            found.setdefault(path, Components(most[path])).see(x)
 
         _looking.inputs(session, data, see)
         for path, k in shared(found, sum(configs[path].r for path in found)).items():
-            one, A = found[path], torch.zeros(configs[path].most, session.adapter.targets[path].shape[1])
+            one, A = found[path], torch.zeros(most[path], session.adapter.targets[path].shape[1])
             assert one.values is not None
             assert one.directions is not None
             over = one.values.sqrt() if configs[path].whiten else torch.ones_like(one.values)

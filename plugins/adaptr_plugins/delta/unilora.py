@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from adaptr import Delta, LowRank, Param, Target
 from adaptr.contract import Live
-from adaptr.errors import DigestMismatch
+from adaptr.errors import BadConfig, DigestMismatch
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -48,9 +48,18 @@ class UniLoRA(Delta[Config]):
     kinds = frozenset({"linear", "linear_t"})
     targets = ("attn.q", "attn.v")
     least = {"r": 1, "seed": 0, "offset": 0, "rows": 1, "cols": 1, "total": 1}
+    most = {"r": 2**16, "total": 2**32, "d": 2**32}  # what is drawn at once
     identity = False
     small = {"r": 2, "d": 20}
     sizes = {"rows": 0, "cols": 1}
+
+    def axes(self, target: Target, cfg: Config) -> dict[str, int]:
+        end = cfg.offset + cfg.r * sum(target.shape)
+        if end > cfg.total:
+            raise BadConfig(
+                f"`unilora` at `{target.path}`: its entries", verb="end at", got=end, want=f"at most {cfg.total} of all"
+            )
+        return {}
 
     def delta(self, p: Live, cfg: Config) -> LowRank:
         theta, split = p["theta"], cfg.r * cfg.cols

@@ -41,6 +41,7 @@ class Residual(_nf4.OverNF4[C]):
         "B0": Param("rows r", init="custom", trains=False),
     }
     small: ClassVar = {"r": 2, "times": 2}
+    most: ClassVar = {"times": 100}
 
     def first(self, W: Tensor, cfg: C) -> Factors:
         """The factors, and those that are taken out of W (out, in), fp32, before it goes to NF4."""

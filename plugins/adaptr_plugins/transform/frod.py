@@ -20,6 +20,7 @@ from adaptr import Param, Target, Transform, View
 from adaptr.adapter.tensors import Wide
 from adaptr.algebra.sparse import require_places
 from adaptr.contract import Live
+from adaptr.errors import BadConfig
 from adaptr.families.init import unmade
 from adaptr.precision import wide
 from adaptr_plugins.transform import _joint
@@ -56,6 +57,17 @@ class FRoD(Transform[Config]):
     targets = ("attn.q", "attn.v")
     least = {"n": 0, "places": 0, "at": 0, "first": 0}
     small = {"rate": 0.1}
+
+    def axes(self, target: Target, cfg: Config) -> dict[str, int]:
+        ends = cfg.at + target.shape[1] ** 2, cfg.first + cfg.n
+        if ends[0] > cfg.frames or ends[1] > cfg.places:
+            raise BadConfig(
+                f"`frod` at `{target.path}`: its frame and its places",
+                verb="end at",
+                got=f"{ends[0]} and {ends[1]}",
+                want=f"at most {cfg.frames} and {cfg.places}, which there are",
+            )
+        return {}
 
     def weight(self, W: Tensor, p: Live, cfg: Config) -> Tensor:
         V = frame(p, cfg)
