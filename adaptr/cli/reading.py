@@ -25,11 +25,12 @@ def options(*names: str) -> Decorator:
             scale: float | None,
             enable_lora: tuple[bool, ...] | None,
             task_number: int | None,
+            initial: str | None,
             **given: object,
         ) -> object:
             from adaptr.foreign.supplied import Supplied
 
-            supplied = Supplied(alpha, scale, enable_lora, task_number)
+            supplied = Supplied(alpha, scale, enable_lora, task_number, initial)
             said = {name: _supplying(given[name], supplied) for name in names} if supplied else {}
             return function(*args, **{**given, **said})
 
@@ -76,4 +77,10 @@ _OPTIONS = (
         help="Of loralib: which parts of a fused projection have factors.",
     ),
     click.option("--task-number", type=int, metavar="N", help="Of PEFT's Poly: which of its tasks, 0 for the first."),
+    click.option(
+        "--initial",
+        type=click.Path(),
+        metavar="FOLDER",
+        help="Of PEFT's that changed the base first (PiSSA, CorDA ...): the adapter saved before training.",
+    ),
 )

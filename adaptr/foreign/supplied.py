@@ -10,20 +10,28 @@ from typing import Any
 from adaptr.errors import ConfigMissing, UsageError
 
 #: How each is given.
-_WAYS = {"alpha": "--alpha", "scale": "--scale", "enable_lora": "--enable-lora", "task": "--task-number"}
+_WAYS = {
+    "alpha": "--alpha",
+    "scale": "--scale",
+    "enable_lora": "--enable-lora",
+    "task": "--task-number",
+    "initial": "--initial",
+}
 
 
 @dataclass(frozen=True)
 class Supplied:
     """`alpha`: what the product of the factors is multiplied by, times the rank; `scale`: the same without the rank,
     instead of it. `enable_lora`: which parts of a fused projection have factors, as loralib was told. `task`: which of
-    a file's tasks, where it is another adapter for each. None: not said.
+    a file's tasks, where it is another adapter for each. `initial`: where the same adapter is as it was before it was
+    trained. None: not said.
     """
 
     alpha: float | None = None
     scale: float | None = None
     enable_lora: tuple[bool, ...] | None = None
     task: int | None = None
+    initial: str | None = None
 
     def __post_init__(self) -> None:
         if self.alpha is not None and self.scale is not None:

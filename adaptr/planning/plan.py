@@ -146,14 +146,20 @@ def _candidates(
     """Those that are named, any fault of theirs raised; else all, and why some are not there."""
     if named:
         meant = [plugins.spelled(name, config) for name in named]
-        return [Candidate(base, made, name, own, targets, also) for name, own in meant], {}
+        return [Candidate(base, made, name, own, targets, _beside(name, also)) for name, own in meant], {}
     found, left = [], {}
     for name in plugins.names():
         try:
-            found.append(Candidate(base, made, name, {}, None, also))
+            found.append(Candidate(base, made, name, {}, None, _beside(name, also)))
         except AdaptrError as error:
             left[name] = str(error)
     return found, left
+
+
+def _beside(method: str, also: Sequence[str]) -> Sequence[str]:
+    """What is trained whole: as said, else what goes with the method."""
+    found: Sequence[str] = also or plugins.method(method).recipe.get("also", ())
+    return found
 
 
 def _label(setting: Setting) -> str:

@@ -8,6 +8,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+from adaptr import foreign
 from adaptr.foreign.seen import CONFIG
 from adaptr.format import digest
 from adaptr.sources.open import Opened
@@ -22,9 +23,15 @@ def of_opened(found: Opened) -> dict[str, Any]:
         "name": found.adapter.name,
         "digest": "" if found.file is None else digest.of_file(found.file),
         "config": "" if found.file is None or found.format == "adaptr" else _config(found.file),
-        "supplied": found.supplied.said,
+        "supplied": {**found.supplied.said, **_initial(found)},
     }
     return {key: value for key, value in known.items() if value}
+
+
+def _initial(found: Opened) -> dict[str, Any]:
+    """What was given as the adapter before training, by its digest."""
+    begun = found.supplied.initial
+    return {} if begun is None else {"initial": digest.of_file(foreign.get(found.format).weights(Path(begun)))}
 
 
 def _config(file: Path) -> str:

@@ -11,6 +11,7 @@ from torch import nn
 
 import adaptr
 from adaptr import errors as e
+from adaptr.format.digest import of_file
 from foreign.test_inits import LLAMA, change, gap
 from peft_models import IDS, llama, made, outputs, scrambled
 
@@ -60,6 +61,27 @@ def test_what_peft_converted_where_it_was_trained_is_plain_lora(peft: Any, init:
     theirs.save_pretrained(tmp_path / "a", path_initial_model_for_weight_conversion=tmp_path / "initial")
     with adaptr.attach(model, adaptr.load(tmp_path / "a")):
         assert gap(outputs(model), want) <= 1e-5
+
+
+@pytest.mark.parametrize("init", PREPARED)
+def test_with_the_adapter_before_training_it_is_right_on_the_base(peft: Any, init: str, tmp_path: Path) -> None:
+    theirs = prepared(peft, init)
+    theirs.save_pretrained(tmp_path / "initial")
+    scrambled(theirs)
+    want, model = outputs(theirs), made(llama)
+    theirs.save_pretrained(tmp_path / "a")
+    given = adaptr.source(tmp_path / "a", initial=tmp_path / "initial")
+    with adaptr.attach(model, given):
+        assert gap(outputs(model), want) <= 1e-5
+    report = adaptr.convert(given, tmp_path / "a.safetensors")
+    (parent,) = adaptr.load(report.out).lineage["parents"]
+    assert parent["supplied"] == {"initial": of_file(tmp_path / "initial" / "adapter_model.safetensors")}
+    change(tmp_path / "initial", lora_alpha=5)
+    with pytest.raises(e.ConfigConflict, match="`lora_alpha` differs"):
+        adaptr.load(given)
+    change(tmp_path / "a", init_lora_weights=True)
+    with pytest.raises(e.UsageError, match="`--initial` is given, and by its `init_lora_weights` its base was not"):
+        adaptr.load(given)
 
 
 @pytest.mark.parametrize("init", ["corda", "lora_ga"])

@@ -176,7 +176,8 @@ def test_what_peft_has_once_is_refused_where_targets_differ(method: str, said: d
 
 def test_pissa_goes_to_peft_at_twice_the_rank_and_changes_nothing_at_first(peft: Any, tmp_path: Path) -> None:
     adaptr.save(adaptr.create(made(llama), "pissa", r=3), tmp_path / "a.safetensors")
-    adaptr.convert(tmp_path / "a.safetensors", tmp_path / "peft", to="peft")
+    report = adaptr.convert(tmp_path / "a.safetensors", tmp_path / "peft", to="peft")
+    assert report.notes[0].startswith("PEFT's files don't say how `pissa` is trained")
     said = json.loads((tmp_path / "peft" / "adapter_config.json").read_text())
     assert (said["r"], said["lora_alpha"]) == (6, 6.0)
     theirs = peft.PeftModel.from_pretrained(made(llama), tmp_path / "peft").eval()

@@ -128,3 +128,21 @@ def test_as_peft_counts_on_a_small_model(method: str) -> None:
 def test_as_peft_counts_on_a_7b_on_the_meta_device(config: dict[str, Any], targets: list[str], number: int) -> None:
     names = [f"{role[-1]}_proj" for role in targets]
     assert of_peft(imagined(config), "LoraConfig", {"r": 16, "target_modules": names}) == number
+
+
+@pytest.mark.parametrize(
+    ("method", "field", "found"), [("vblora", "v", {16}), ("psoft", "r", {16, 32}), ("qalora", "group", {24})]
+)
+def test_what_is_not_said_fits_narrow_bases(method: str, field: str, found: set[int]) -> None:
+    sketch = foundation({**SMALL, "num_attention_heads": 3, "num_key_value_heads": 1}).model
+    places = plugins.method(method).outline(sketch, ["attn.q", "attn.v"])
+    assert {target.config[field] for _, target in places} == found
+
+
+def test_what_goes_with_a_method_is_counted() -> None:
+    def trained(**more: Any) -> int:
+        return adaptr.plan(SMALL, "longlora", **more).ways[0].estimate.trained
+
+    lora = adaptr.plan(SMALL, "lora", targets=["attn.q", "attn.k", "attn.v", "attn.o"]).ways[0].estimate.trained
+    whole = sum(p.numel() for n, p in foundation(SMALL).model.named_parameters() if "norm" in n or "embed" in n)
+    assert (trained(), trained(also=["norm"]) < trained()) == (lora + whole, True)

@@ -13,7 +13,7 @@ from adaptr.errors import ConfigConflict, NoAdapterTensors, TargetMismatch, Tens
 from adaptr.foreign import finish
 from adaptr.foreign.draft import Draft, Piece, Pieces
 from adaptr.foreign.peft import config as fields_of
-from adaptr.foreign.peft import keys, promised, promises, tokens, told, types
+from adaptr.foreign.peft import initial, keys, promised, promises, tokens, told, types
 from adaptr.foreign.peft import source as sources
 from adaptr.foreign.supplied import NOTHING, Supplied
 from adaptr.roles import CONV1D_MODELS
@@ -25,17 +25,22 @@ if TYPE_CHECKING:
     from adaptr.foreign.peft.source import Source
 
 
-def read(weights: Path, base: BaseModel | None = None, supplied: Supplied = NOTHING) -> Adapter:
+def read(
+    weights: Path, base: BaseModel | None = None, supplied: Supplied = NOTHING, begun: Path | None = None
+) -> Adapter:
     """The adapter in PEFT's `weights`, with its configuration beside them.
 
-    `base`: a folder with its `config.json`, or a live model. `supplied`: which of a file's tasks is meant.
+    `base`: a folder with its `config.json`, or a live model. `supplied`: which of a file's tasks is meant. `begun`: the
+    weights of the same adapter before training.
 
     Raises `Unsupported` for types and options that adaptr can't follow, a `ForeignError` where configuration and
     tensors are incomplete or contradict each other, a `WrongBase` where they don't fit `base`.
     """
-    source = sources.read(weights, base, supplied.task)
+    source = sources.read(weights, base, supplied.task, begun)
     if not source.type.tasked:
         supplied.refuse(f"a file of type {source.type.peft} has one task or none", "task")
+    if not initial.changed(source.config):
+        supplied.refuse("by its `init_lora_weights` its base was not changed", "initial")
     model = _model(source, base)
     _gathered(source)
     draft: Draft = source.type.read(source, model)

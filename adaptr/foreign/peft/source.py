@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 class Source:
     """A PEFT adapter as it is stored. `shapes`: of all tensors, by key, without loading them. `about`: what adaptr
     wrote into it, as fields of an adapter; `told`: what others did. `weights`: the base's. `task`: which of its
-    tasks is meant, None where nobody said.
+    tasks is meant, None where nobody said. `begun`: the same adapter before training, where it was given.
     """
 
     path: Path
@@ -38,6 +38,7 @@ class Source:
     told: Mapping[str, Any]
     weights: Weights | None = None
     task: int | None = None
+    begun: Source | None = None
 
     def embeddings(self) -> tuple[str, tuple[int, ...]]:
         """Key and shape of the virtual tokens, two axes. Raises `NoAdapterTensors` or `ConfigConflict`."""
@@ -52,7 +53,7 @@ class Source:
         return found, shape
 
 
-def read(weights: Path, base: BaseModel | None = None, task: int | None = None) -> Source:
+def read(weights: Path, base: BaseModel | None = None, task: int | None = None, begun: Path | None = None) -> Source:
     """Open the adapter in a file, for `base`. Tensors stay on the disk until asked for, except in a `.bin`."""
     config = config_of(weights.parent)
     tensors, shapes, metadata = contents(weights)
@@ -80,4 +81,5 @@ def read(weights: Path, base: BaseModel | None = None, task: int | None = None) 
         told.beside(weights.parent, metadata),
         None if base is None else Weights(base),
         task,
+        None if begun is None else read(begun),
     )

@@ -201,6 +201,10 @@ class PeftType:
         values = {n: {t.config[n] for t in adapter.targets.values()} for n, field in self.table.items() if field.called}
         return [f"different {self.table[name].called} of targets" for name, found in values.items() if len(found) > 1]
 
+    def notes(self, adapter: Adapter) -> tuple[str, ...]:
+        """What those who read a file of it have to know."""
+        return ()
+
     def tensors(self, adapter: Adapter) -> dict[str, tuple[str, Tensor | Same]]:
         """{adaptr's key: (PEFT's key, tensor)}."""
         made: dict[str, tuple[str, Tensor | Same]] = {

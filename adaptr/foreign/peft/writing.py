@@ -55,7 +55,8 @@ def save(adapter: Adapter, out: Path, force: bool, minor: int | None = None) -> 
         saving.save(folder / WEIGHTS, dict(found.values()), metadata)
         if card := told.card_of(adapter.foreign):
             (folder / told.CARD).write_bytes(card.encode())
-    return Written(out / WEIGHTS, {ours: theirs for ours, (theirs, _) in found.items()})
+    renamed = {ours: theirs for ours, (theirs, _) in found.items()}
+    return Written(out / WEIGHTS, renamed, notes=translator.notes(adapter))
 
 
 def lost(adapter: Adapter) -> list[str]:

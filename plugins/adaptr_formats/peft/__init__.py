@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptr.foreign import NOTHING, Format, Marks, Supplied
 from adaptr.foreign.seen import CONFIG, Seen
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from adaptr.adapter import Adapter
     from adaptr.foreign import Written
     from adaptr.foreign.format import BaseModel
@@ -30,7 +29,7 @@ class Peft(Format):
     called = "a PEFT adapter"
     #: The version 0.`minor` that it is written for, None for the newest.
     minor: int | None = None
-    asks = frozenset({"task"})
+    asks = frozenset({"task", "initial"})
     marks = Marks(
         files=("adapter_model.safetensors", "adapter_model.bin"),
         config=("peft_type",),
@@ -56,7 +55,8 @@ class Peft(Format):
     def read(self, path: Path, base: BaseModel | None = None, supplied: Supplied = NOTHING) -> Adapter:
         from adaptr.foreign.peft.reading import read
 
-        return read(self.weights(path), base, supplied)
+        begun = None if supplied.initial is None else self.weights(Path(supplied.initial))
+        return read(self.weights(path), base, supplied, begun)
 
     def based(self, adapter: Adapter, base: BaseModel) -> Adapter:
         from adaptr.foreign.peft import types

@@ -22,8 +22,10 @@ Said = Mapping[str, Any]
 Values = dict[str, Any]
 #: Methods that are LoRA at the rank that all their factors have together.
 JOINED = ("pissa", "olora", "corda", "lora-ga", "eva")
+#: Methods of which a file of PEFT's says what they do, and not how they are trained.
+UNTOLD = ("lora-plus", "lora-fa", *JOINED)
 #: Methods that are written as plain LoRA, as they are or at the rank that they have together.
-PLAIN = ("rslora", "lora-plus", "lora-fa", *JOINED)
+PLAIN = ("rslora", *UNTOLD)
 #: Fields that change what the factors mean, and how: for who reads plain LoRA alone.
 OTHERWISE = {
     "use_qalora": "QA-LoRA pools the input, which is not plain LoRA",

@@ -95,6 +95,14 @@ class Lora(PeftType):
         made["target_modules"] = placing.ordered(p for p, t in adapter.targets.items() if not t.stacked)
         return {**made, "target_parameters": parameters} if parameters else made
 
+    def notes(self, adapter: Adapter) -> tuple[str, ...]:
+        if adapter.method not in _variants.UNTOLD:
+            return ()
+        return (
+            f"PEFT's files don't say how `{adapter.method}` is trained: this one is the LoRA that does the same, and "
+            "goes on training as one",
+        )
+
     def tensors(self, adapter: Adapter) -> dict[str, tuple[str, Tensor | Same]]:
         """{adaptr's key: (PEFT's key, tensor)}."""
         if adapter.parts:

@@ -4,7 +4,8 @@ al. 2025, arXiv:2505.11235.
 C is (I + Q)(I - Q)⁻¹, Q skew and stored as the entries above its diagonal; `terms` of at least 4 takes
 I + 2Q + 2Q² + ... + Qⁿ⁻¹ instead, with Q no longer than `longest` (0: as it is). Without `orthogonal`, C is any matrix.
 `start`: psoft has the singular values in B, pissa their roots in A and B. A and B are frozen and stored. `svd`: how
-they are found; lowrank is torch's, drawn from `svd_seed`. s is alpha / r.
+they are found; lowrank is torch's, drawn from `svd_seed`. s is alpha / r. Where r is not said, it is 32 or all of a
+narrower layer's directions.
 
 Choose it where only the directions that a layer uses most should be turned, by a few hundred numbers a layer. The
 frozen factors, as large as a LoRA, are stored with it, and outside of these directions nothing can change.
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from adaptr import Delta, LowRank, Param, Target, View
 from adaptr.contract import Live
@@ -25,7 +26,7 @@ from adaptr_plugins.transform.oft import Config as Turn
 from adaptr_plugins.transform.oft import rotation
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,10 @@ class PSOFT(Delta[Config]):
         R = R * p["a"] if cfg.a else R
         one = torch.eye(cfg.r, dtype=R.dtype, device=R.device)
         return LowRank(p["B"] @ (R - one), p["A"], cfg.alpha / cfg.r)
+
+    def at_target(self, model: nn.Module, target: Target, values: dict[str, Any]) -> dict[str, Any]:
+        r = min(Config.r, *target.shape)
+        return values if "r" in values else {"alpha": float(r), **values, "r": r}
 
     def axes(self, target: Target, cfg: Config) -> dict[str, int]:
         most = min((side for side in target.shape if side), default=cfg.r)

@@ -3,6 +3,7 @@ arXiv:2405.15179.
 
 Each piece of v numbers is Σ w_j bank_j over the k largest of its h logits, w their softmax: rows of A are in / v such
 pieces, columns of B out / v. Which k these are has no gradient. Not the identity when fresh, as nothing starts at zero.
+Where v is not said, it is the largest divisor of all sides up to 256.
 
 Choose it where very many adapters are stored and VeRA's rank of hundreds is too slow: all layers mix their factors from
 one bank. Which vectors are mixed has no gradient, so that it wants long training, and it is not the identity when
@@ -11,15 +12,18 @@ fresh.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from adaptr import Delta, LowRank, Param, Target
 from adaptr.contract import Live
 from adaptr.errors import BadConfig
+from adaptr.families.blocks import divisor
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,12 @@ class VBLoRA(Delta[Config]):
     def delta(self, p: Live, cfg: Config) -> LowRank:
         A, B = mixed(p["A"], p["bank"], cfg.k), mixed(p["B"], p["bank"], cfg.k)
         return LowRank(B.mT.flatten(0, 1), A.flatten(1))
+
+    def complete(self, model: nn.Module, values: dict[str, Any], places: Sequence[Target]) -> dict[str, Any]:
+        if "v" in values:
+            return values
+        sides = math.gcd(*(side for place in places for side in place.shape))
+        return {**values, "v": divisor("`vblora`: `v`", Config.v, sides, places[0].path)}
 
     def axes(self, target: Target, cfg: Config) -> dict[str, int]:
         out, into = target.shape
