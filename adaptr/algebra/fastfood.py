@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from adaptr.algebra import stream
-from adaptr.errors import DigestMismatch
+from adaptr.errors import phrases
 
 #: What is subtracted from a sum of four numbers of 16 bits, and what it is divided by.
 MEAN, SCALE = 2 * 0xFFFF, 2.0**-16
@@ -37,12 +37,11 @@ def drawn(seed: int, name: str, size: int, n: int, sha256: str = "") -> Tensor:
     b = stream.signs(seed, f"{name}.sign", (min(n, L),))
     made = torch.cat([order.int(), (g.double() * SCALE * s).float().view(torch.int32), b.view(torch.int32)])
     if sha256 and digest(made) != sha256:
-        raise DigestMismatch(
-            f"the projection of `{name}` drawn from seed {seed}",
-            verb="has",
-            got=f"the digest {digest(made)}",
-            want=f"{sha256}, with which the adapter was trained",
-            hint="write it with `adaptr convert --method full` where it was trained",
+        raise phrases.drawn_otherwise(
+            f"the numbers of `{name}` drawn from seed {seed}",
+            digest(made),
+            sha256,
+            "write it with `adaptr convert --method full` where it was trained",
         )
     return made
 

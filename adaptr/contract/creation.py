@@ -59,6 +59,10 @@ class Creation(Declared[C]):
         """The tensors whose `init` is "custom", from the base and from those that are `made`."""
         return {}
 
+    def begun(self, model: nn.Module, adapter: Adapter, seed: int) -> Adapter:
+        """A fresh adapter with what of its tensors follows from all of its targets together, or from the model."""
+        return adapter
+
     # ------------------------------------------------------------ made of others
 
     def parts(self, cfg: C) -> Mapping[str, tuple[str, Spec, Mapping[str, Any]]]:

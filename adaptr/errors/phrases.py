@@ -7,6 +7,7 @@ import os
 from collections.abc import Collection, Iterable, Sequence
 from typing import TypeVar
 
+from adaptr.errors.artifacts import DigestMismatch
 from adaptr.errors.base import AdaptrError
 from adaptr.errors.inputs import InputError, ShapeError
 from adaptr.errors.machine import MissingExtra
@@ -96,6 +97,13 @@ def no_targets(label: str, doing: str) -> TargetNotFound:
     return TargetNotFound(
         f"adapter `{label}` has no targets: {doing} it would change nothing",
         hint="look at it with `adaptr inspect`; it may have been saved unfinished",
+    )
+
+
+def drawn_otherwise(what: str, found: str, wanted: str, hint: str) -> DigestMismatch:
+    """What is drawn again from a seed, and is not what an adapter was trained with; `found`, `wanted`: digests."""
+    return DigestMismatch(
+        what, verb="have", got=f"the digest {found}", want=f"{wanted}, with which the adapter was trained", hint=hint
     )
 
 

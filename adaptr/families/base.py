@@ -145,7 +145,8 @@ class Method(Contract[C]):
                         hint="name targets of one shape",
                     )
         shared = vars(self.config(values)).copy()
-        return Adapter(self.name, shared, chosen, tensors, self.version, base=host.base_of(model, chosen))
+        made = Adapter(self.name, shared, chosen, tensors, self.version, base=host.base_of(model, chosen))
+        return self.begun(model, made, seed)
 
     def usual(self, model: nn.Module, config: Mapping[str, Any]) -> str | Sequence[str]:
         """Where it goes when nothing is said. Of a `Sketch`, without torch."""

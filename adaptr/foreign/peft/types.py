@@ -57,6 +57,8 @@ class PeftType:
     name: ClassVar[str] = ""
     #: adaptr's methods that are written as it; it is read as the first, unless `read` says otherwise.
     methods: ClassVar[tuple[str, ...]] = ()
+    #: Those of which its files say what they do, and not how they are trained.
+    untold: ClassVar[tuple[str, ...]] = ()
     #: adaptr's name of a tensor to PEFT's, of a module; those in `weight` end in `.weight` in a file.
     slots: ClassVar[Mapping[str, str]] = {}
     weight: ClassVar[frozenset[str]] = frozenset()
@@ -200,10 +202,6 @@ class PeftType:
         """What of an adapter this type has no place for: fields that targets have each their own of."""
         values = {n: {t.config[n] for t in adapter.targets.values()} for n, field in self.table.items() if field.called}
         return [f"different {self.table[name].called} of targets" for name, found in values.items() if len(found) > 1]
-
-    def notes(self, adapter: Adapter) -> tuple[str, ...]:
-        """What those who read a file of it have to know."""
-        return ()
 
     def tensors(self, adapter: Adapter) -> dict[str, tuple[str, Tensor | Same]]:
         """{adaptr's key: (PEFT's key, tensor)}."""

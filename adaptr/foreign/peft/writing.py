@@ -56,7 +56,16 @@ def save(adapter: Adapter, out: Path, force: bool, minor: int | None = None) -> 
         if card := told.card_of(adapter.foreign):
             (folder / told.CARD).write_bytes(card.encode())
     renamed = {ours: theirs for ours, (theirs, _) in found.items()}
-    return Written(out / WEIGHTS, renamed, notes=translator.notes(adapter))
+    return Written(out / WEIGHTS, renamed, notes=_notes(translator, adapter.method))
+
+
+def _notes(translator: types.PeftType, method: str) -> tuple[str, ...]:
+    if method not in translator.untold:
+        return ()
+    return (
+        f"PEFT's files don't say how `{method}` is trained: this one is the {translator.peft} that does the same, and "
+        "goes on training as one",
+    )
 
 
 def lost(adapter: Adapter) -> list[str]:

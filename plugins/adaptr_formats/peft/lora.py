@@ -35,6 +35,7 @@ TABLE_SLOTS = {"A": "lora_embedding_A", "B": "lora_embedding_B"}
 class Lora(PeftType):
     name = "lora"
     methods = ("lora", *_variants.METHODS, *_variants.PLAIN, "stack")
+    untold = _variants.UNTOLD
     slots = SLOTS
     weight = frozenset({"lora_A", "lora_B"})
     others = tuple(TABLE_SLOTS.values())
@@ -94,14 +95,6 @@ class Lora(PeftType):
         parameters = placing.ordered(p for p, t in adapter.targets.items() if t.stacked)
         made["target_modules"] = placing.ordered(p for p, t in adapter.targets.items() if not t.stacked)
         return {**made, "target_parameters": parameters} if parameters else made
-
-    def notes(self, adapter: Adapter) -> tuple[str, ...]:
-        if adapter.method not in _variants.UNTOLD:
-            return ()
-        return (
-            f"PEFT's files don't say how `{adapter.method}` is trained: this one is the LoRA that does the same, and "
-            "goes on training as one",
-        )
 
     def tensors(self, adapter: Adapter) -> dict[str, tuple[str, Tensor | Same]]:
         """{adaptr's key: (PEFT's key, tensor)}."""

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from adaptr import Delta, Target
 from adaptr.contract import Live
-from adaptr.contract.settings import C
-from adaptr.errors import DigestMismatch
+from adaptr.errors import phrases
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -31,8 +31,24 @@ class Pair(NamedTuple):
 _DRAWN: dict[tuple[str, int, Pair], tuple[Tensor, Tensor, str]] = {}
 
 
+@dataclass(frozen=True)
+class Config:
+    """`in_max` and `out_max`: the largest sides of all layers; `stored`: whether A and B are there, and not drawn."""
+
+    in_max: int = 1
+    out_max: int = 1
+    stored: bool = False
+    seed: int = 0
+    sha256: str = ""
+    dropout: float = 0.0
+
+
+#: The configuration of a method that is more than these fields.
+C = TypeVar("C", bound=Config)
+
+
 class Drawn(Delta[C]):
-    """Its configuration has `stored`, `seed`, `sha256`, and `out_max` and `in_max`: the largest sides of all layers."""
+    """What is to be supplied is `pair`."""
 
     most = {"r": 2**20}  # what is drawn at once
 
@@ -44,21 +60,19 @@ class Drawn(Delta[C]):
 
         Raises `DigestMismatch` if these are not those that `sha256` promises.
         """
-        said = vars(cfg)
-        if said["stored"]:
+        if cfg.stored:
             return p["A"], p["B"]
-        key = (self.name, said["seed"], self.pair(cfg))
+        key = (self.name, cfg.seed, self.pair(cfg))
         if key not in _DRAWN:
             drawn = _draw(*key)
             _DRAWN[key] = *drawn, digest(*drawn)
         A, B, found = _DRAWN[key]
-        if said["sha256"] and found != said["sha256"]:
-            raise DigestMismatch(
-                f"`{self.name}`: the projections drawn from seed {said['seed']}",
-                verb="have",
-                got=f"the digest {found}",
-                want=f"{said['sha256']}, with which the adapter was trained",
-                hint="save it with its projections, where it was trained",
+        if cfg.sha256 and found != cfg.sha256:
+            raise phrases.drawn_otherwise(
+                f"`{self.name}`: the projections drawn from seed {cfg.seed}",
+                found,
+                cfg.sha256,
+                "save it with its projections, where it was trained",
             )
         return A, B
 
@@ -68,7 +82,7 @@ class Drawn(Delta[C]):
         if next(model.parameters()).is_meta:
             return values
         cfg = self.config(values)
-        return {**values, "sha256": digest(*_draw(self.name, vars(cfg)["seed"], self.pair(cfg)))}
+        return {**values, "sha256": digest(*_draw(self.name, cfg.seed, self.pair(cfg)))}
 
 
 def _draw(name: str, seed: int, pair: Pair) -> tuple[Tensor, Tensor]:

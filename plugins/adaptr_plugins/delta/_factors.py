@@ -16,12 +16,22 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Config:
+class Scaled:
+    """Two factors, and what their product is multiplied by."""
+
     r: int = 8
     alpha: float = 16.0
     dropout: float = 0.0
     rslora: bool = False
+
+
+@dataclass(frozen=True)
+class Config(Scaled):
     bias: bool = False
+
+
+def scale(cfg: Scaled) -> float:
+    return cfg.alpha / (math.sqrt(cfg.r) if cfg.rslora else cfg.r)
 
 
 #: The configuration of a method that is more than these fields.
@@ -40,7 +50,7 @@ class Factors(Delta[C]):
     as_stored = True
 
     def scale(self, cfg: C) -> float:
-        return cfg.alpha / (math.sqrt(cfg.r) if cfg.rslora else cfg.r)
+        return scale(cfg)
 
     def delta_bias(self, p: Live, cfg: C) -> Tensor | None:
         return p["b"] * self.scale(cfg) if cfg.bias else None

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from adaptr import LowRank, Param, Target
 from adaptr.contract import Live
+from adaptr_plugins.delta import _drawn
 from adaptr_plugins.delta._drawn import Drawn, Pair
 
 if TYPE_CHECKING:
@@ -25,17 +26,11 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(_drawn.Config):
     r: int = 32
     alpha: float = 640.0
-    dropout: float = 0.0
-    in_max: int = 1
-    out_max: int = 1
     rows: int = 1
     cols: int = 1
-    stored: bool = False
-    seed: int = 0
-    sha256: str = ""
 
 
 class RandLoRA(Drawn[Config]):

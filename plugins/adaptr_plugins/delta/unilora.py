@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from adaptr import Delta, LowRank, Param, Target
 from adaptr.contract import Live
-from adaptr.errors import BadConfig, DigestMismatch
+from adaptr.errors import BadConfig, phrases
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -86,12 +86,11 @@ def picks(cfg: Config) -> tuple[Tensor, Tensor]:
     """Which entries of θ are A's, then B's, and 1 / √n of all of θ. Raises `DigestMismatch` for another draw."""
     every, root, found = drawn(cfg.seed, cfg.total, cfg.d)
     if cfg.sha256 and found != cfg.sha256:
-        raise DigestMismatch(
+        raise phrases.drawn_otherwise(
             f"`unilora`: the indices drawn from seed {cfg.seed}",
-            verb="have",
-            got=f"the digest {found}",
-            want=f"{cfg.sha256}, with which the adapter was trained",
-            hint="numpy may draw otherwise now: use the version that it was trained with",
+            found,
+            cfg.sha256,
+            "numpy may draw otherwise now: use the version that it was trained with",
         )
     return every[cfg.offset : cfg.offset + cfg.r * (cfg.rows + cfg.cols)], root
 

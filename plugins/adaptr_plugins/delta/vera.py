@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from adaptr import LowRank, Param, Target, View
 from adaptr.contract import Costs, Live
+from adaptr_plugins.delta import _drawn
 from adaptr_plugins.delta._drawn import Drawn, Pair
 
 if TYPE_CHECKING:
@@ -26,16 +27,10 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(_drawn.Config):
     r: int = 256
-    dropout: float = 0.0
     d_initial: float = 0.1
-    in_max: int = 1
-    out_max: int = 1
     width: int = 1
-    stored: bool = False
-    seed: int = 0
-    sha256: str = ""
 
 
 class VeRA(Drawn[Config]):

@@ -12,7 +12,7 @@ the context.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from adaptr import Adapter
-    from adaptr.targets import Spec
 
 
 @dataclass(frozen=True)
@@ -48,15 +47,7 @@ class Prompt(SoftPrompt[Config]):
     def complete(self, model: nn.Module, values: dict[str, Any], places: Sequence[Target]) -> dict[str, Any]:
         return {"rows": values.get("tokens", 20), **values}
 
-    def create(
-        self,
-        model: Any,
-        targets: Spec = None,
-        config: Mapping[str, Any] | None = None,
-        overrides: Mapping[str, Mapping[str, Any]] | None = None,
-        seed: int = 0,
-    ) -> Adapter:
-        adapter = super().create(model, targets, config, overrides, seed)
+    def begun(self, model: Any, adapter: Adapter, seed: int) -> Adapter:
         table = model.get_input_embeddings()
         if adapter.config["init"] == "normal" or table.weight.is_meta:
             return adapter

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, ClassVar, TypeVar
 from adaptr import LowRank, Param, Target, Transform, View
 from adaptr.contract import Live
 from adaptr.precision import wide
+from adaptr_plugins.delta import _factors
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,13 +28,9 @@ NAME = "nf4"
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(_factors.Scaled):
     """`double`: whether the blocks' largest values are quantised too."""
 
-    r: int = 8
-    alpha: float = 16.0
-    dropout: float = 0.0
-    rslora: bool = False
     double: bool = False
 
 
@@ -54,7 +51,7 @@ class OverNF4(Transform[C]):
         return {"rows": target.shape[0]}
 
     def scale(self, cfg: C) -> float:
-        return cfg.alpha / (cfg.r**0.5 if cfg.rslora else cfg.r)
+        return _factors.scale(cfg)
 
     def below(self, W: Tensor, p: Live, cfg: C) -> Tensor:
         """Q of a weight (out, in), fp32."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from adaptr import Param, Target, Transform, View
 from adaptr.adapter.tensors import Wide
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from torch import Generator, Tensor, nn
 
     from adaptr import Adapter
-    from adaptr.targets import Spec
 
 
 @dataclass(frozen=True)
@@ -96,16 +95,9 @@ class FRoD(Transform[Config]):
         i = unmade(self.shapes(target), ("V", "l", "s"))["i"].long()
         return {**super().init(target, base, generator), **unmade(self.shapes(target), ("s", "i")), "i": i}
 
-    def create(
-        self,
-        model: nn.Module,
-        targets: Spec = None,
-        config: Mapping[str, Any] | None = None,
-        overrides: Mapping[str, Mapping[str, Any]] | None = None,
-        seed: int = 0,
-    ) -> Adapter:
-        made = super().create(model, targets, config, overrides, seed)
-        return made.replace(tensors={**made.tensors, **_joint.started(model, list(made.targets.values()))})
+    def begun(self, model: nn.Module, adapter: Adapter, seed: int) -> Adapter:
+        frames = _joint.started(model, list(adapter.targets.values()))
+        return adapter.replace(tensors={**adapter.tensors, **frames})
 
 
 def placed(targets: Sequence[Target], counts: Mapping[str, int]) -> list[Target]:
