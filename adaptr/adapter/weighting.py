@@ -93,19 +93,37 @@ class Layers:
 
     def __init__(self, paths: Iterable[str]) -> None:
         self._seen: dict[str, set[int]] = {}
-        for path in paths:
+        self._paths = list(paths)
+        for path in self._paths:
             for prefix, number in _numbers(path):
                 self._seen.setdefault(prefix, set()).add(number)
 
     def at(self, path: str) -> float | None:
         """None for a path outside of all layers."""
+        found = self._of(path)
+        if found is None:
+            return None
+        prefix, number = found
+        last = max(self._seen.get(prefix, ()), default=0)
+        return number / last if last else 0.0
+
+    def number(self, path: str) -> int | None:
+        """That of the layer in its stack, None for a path outside of all layers."""
+        found = self._of(path)
+        return None if found is None else found[1]
+
+    @property
+    def last(self) -> int:
+        """The highest number of a layer."""
+        return max((n for path in self._paths if (n := self.number(path)) is not None), default=0)
+
+    def _of(self, path: str) -> tuple[str, int] | None:
+        """(what stands before it, the number) of the layer."""
         found = _numbers(path)
         seen = [self._seen.get(prefix, set()) for prefix, _ in found]
         if not any(seen):
             return None
-        at = next((i for i, values in enumerate(seen) if len(values) > 1), 0)
-        last = max(seen[at], default=0)
-        return found[at][1] / last if last else 0.0
+        return found[next((i for i, values in enumerate(seen) if len(values) > 1), 0)]
 
     def weight(self, weight: Weight, path: str, label: str) -> float:
         """The strength at `path`. Raises `UsageError` where none is said."""

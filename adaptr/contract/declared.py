@@ -54,6 +54,8 @@ class Declared(Configured[C]):
     default_for: ClassVar[frozenset[str]] = frozenset()
     #: Of methods that are made of others: whether those learn too.
     trains_parts: ClassVar[bool] = True
+    #: Whether a step of training may leave some of what learns out of it.
+    skips: ClassVar[bool] = False
     #: How fast it learns, where nothing is said: a learning rate of AdamW.
     rate: ClassVar[float] = 1e-3
     #: Fields of a recipe that go with it where they are not said; all of them only with the first as it is here.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from adaptr import plugins
 from adaptr.adapter import Adapter, Target
 from adaptr.adapter.weighting import Layers, Weight
-from adaptr.contract import Capabilities, Member, View
+from adaptr.contract import Capabilities, Member, Run, View
 from adaptr.contract.settings import C
 from adaptr.errors import NotMergeable, Unsupported, UsageError
 from adaptr.families import fidelity
@@ -22,6 +22,7 @@ from adaptr.families.base import Method
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from adaptr.host import Session
     from adaptr.targets import Spec
 
 Parts = Mapping[str, tuple[str, "Spec", Mapping[str, Any]]]
@@ -107,6 +108,10 @@ class Composite(Method[C]):
         if not found:
             raise UsageError(f"`{self.name}` is made of other adapters", hint="give them as `children={name: adapter}`")
         return found
+
+    def objective(self, session: Session, run: Run) -> Tensor:
+        """Each part's own, one through the other; what they add to the loss is in it."""
+        return session.through(run)
 
     def merge(self, adapter: Adapter, target: Target, base: View, weight: float) -> View:
         return merged(self, adapter, target, base, weight)

@@ -98,11 +98,14 @@ class GroupSession(Group, Session):
         for child in self.children.values():
             child.begin(phase_at(child.phases(), before))
 
-    def objective(self, run: Run) -> Tensor:
+    def through(self, run: Run) -> Tensor:
         """The first part's objective of the second's, and so on: each may run the batch more than once."""
         for child in self.children.values():
             run = functools.partial(_through, child, run)
         return run()[0]
+
+    def objective(self, run: Run) -> Tensor:
+        return self.method.objective(self, run)
 
     def penalty(self) -> Tensor | float:
         total: Tensor | float = sum(child.penalty() for child in self.children.values())
@@ -112,12 +115,13 @@ class GroupSession(Group, Session):
         self.steps += 1
         for child in self.children.values():
             child.after_step()
+        self.method.after_step(self)
 
     def adapted(self) -> Adapter:
         return self._with({name: child.adapted() for name, child in self.children.items()})
 
     def finish(self) -> Adapter:
-        return self._with({name: child.finish() for name, child in self.children.items()})
+        return self.method.finish(self, self._with({name: child.finish() for name, child in self.children.items()}))
 
     def _with(self, parts: dict[str, Adapter]) -> Adapter:
         own = self.adapter.replace(tensors=self._replaced())

@@ -129,6 +129,10 @@ class Session(Handle):
         self._masks.heed()
         return self.method.objective(self, run)
 
+    def through(self, run: Run) -> Tensor:
+        """The loss of a batch as the parts have it, each with its own objective: without parts, that of the forward."""
+        return run()[0]
+
     def penalty(self) -> Tensor | float:
         """What the method wants added to the loss, 0.0 if nothing: part of `objective`."""
         return self.method.penalty(self)

@@ -6,6 +6,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from adaptr import plugins
 from adaptr.training.precision import OPTIMIZERS, Machine
 from adaptr.training.recipe import Recipe
 from adaptr.training.schedule import CALLED
@@ -73,7 +74,7 @@ def _common(recipe: Recipe, machine: Machine, run: Path) -> dict[str, Any]:
         "report_to": list(recipe.report_to),
         "disable_tqdm": True,
         "remove_unused_columns": False,  # examples have what their task gave them
-        "ddp_find_unused_parameters": False,
+        "ddp_find_unused_parameters": plugins.method(recipe.method).skips,
         "dataloader_num_workers": 0,
         "log_level": "error",
     }
