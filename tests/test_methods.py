@@ -16,7 +16,8 @@ from adaptr.errors import BadConfig, TargetNotFound, Unsupported
 from adaptr.testing import Laws
 from adaptr.testing.methods import ModelLaws
 
-MODELS = ("gpt2", "llama", "bert", "t5")
+TEXTS = ("gpt2", "llama", "bert", "t5")
+MODELS = (*TEXTS, "resnet")
 
 
 @functools.cache
@@ -56,6 +57,8 @@ def _all(name: str) -> type[Laws]:
             return _first(name)
 
         def compilable(self) -> Any:
+            if self.architecture == "resnet":
+                return self.model()
             made = tiny.biased("shallow-t5" if self.architecture == "t5" else "shallow-llama-biased")
             try:
                 self.fresh(made)
@@ -89,12 +92,12 @@ def _named(made: type[Any], *words: str) -> None:
 
 for _name in plugins.names():
     _named(_all(_name), _name)
-    for _where in MODELS[1:]:
+    for _where in TEXTS[1:]:
         _named(_others(_where, _name), _where, _name)
 
 
 @pytest.mark.parametrize("name", plugins.names())
 def test_a_method_fits_most_models_and_says_why_it_does_not_fit_the_others(name: str) -> None:
     fits = [architecture for architecture in MODELS if not _refused(architecture, name)]
-    alone = fits in (["t5"], ["bert"])
-    assert len(fits) >= 2 or alone, "what is for encoder-decoders, or for biases of values, is for the one here"
+    alone = fits in (["t5"], ["bert"], ["resnet"])
+    assert len(fits) >= 2 or alone, "what is for encoder-decoders, biases of values, or images, is for the one here"

@@ -107,6 +107,9 @@ MAKERS: dict[str, Any] = {
             patch_size=8,
         )
     ),
+    "resnet": lambda: t.ResNetForImageClassification(
+        t.ResNetConfig(embedding_size=8, hidden_sizes=[8, 12], depths=[1, 1], layer_type="basic", num_labels=3)
+    ),
     "whisper": lambda: t.WhisperForConditionalGeneration(
         t.WhisperConfig(**STACKS, num_mel_bins=8, max_source_positions=16, max_target_positions=16)
     ),
@@ -178,7 +181,7 @@ def shell(name: str) -> Any:
 def inputs(name: str, batch: int = 2, length: int = 7) -> dict[str, torch.Tensor]:
     """What the forward of that model wants."""
     generator = torch.Generator().manual_seed(1)
-    if name == "vit":
+    if name in {"vit", "resnet"}:
         return {"pixel_values": torch.randn(batch, 3, 16, 16, generator=generator)}
     if name == "whisper":
         decoder = torch.randint(3, VOCAB, (batch, 5), generator=generator)

@@ -41,17 +41,21 @@ def with_whole(model: nn.Module, adapter: Adapter, also: str | Sequence[str], ap
 
 
 def named(model: nn.Module, word: str, apart: bool = False) -> Iterator[tuple[str, Tensor]]:
-    """The parameters that a word names, by the first of their names, or by the names that it fits."""
+    """The parameters, and statistics of norms, that a word names, by the first of their names, or by those it fits."""
+    from adaptr.host import statistics
+
+    every: list[tuple[str, Tensor]]
     every = [(name, p) for name, p in model.named_parameters(remove_duplicate=False) if ".adapters." not in name]
     first: dict[int, str] = {}
     for name, p in every:
         first.setdefault(id(p), name)
+    every += statistics.named(model)  # of norms over batches, which a forward in training writes to
     found = [(name, p) for name, p in every if _matches(word, name)]
     if not found:
         names = {*roles.ROLES, *(part for name, _ in every for part in (name, name.rpartition(".")[0]))}
         hint = phrases.meant(word, names) or f"give a role ({', '.join(roles.ROLES)}), a path or a pattern of paths"
         raise TargetNotFound(f"`also`: `{word}` names no parameter of the model", hint=hint)
-    yield from ((name if apart else first[id(p)], p) for name, p in found)
+    yield from ((name if apart else first.get(id(p), name), p) for name, p in found)
 
 
 def _matches(word: str, name: str) -> bool:

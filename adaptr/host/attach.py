@@ -14,7 +14,7 @@ from torch import nn
 
 from adaptr.adapter import Adapter, Target
 from adaptr.errors import AlreadyAttached, TargetNotFound, Unsupported, phrases
-from adaptr.host import group
+from adaptr.host import group, statistics
 from adaptr.host.entrance import Entrance, open_for
 from adaptr.host.freeze import freeze
 from adaptr.host.gradients import Gradients
@@ -51,6 +51,7 @@ def train(model: nn.Module, method: Method, adapter: Adapter) -> Session:
     session = Session(model, mounting.adapter, key_of(model, mounting.adapter))
     session._undo.append(freeze(model))
     session._undo.append(hold(model))
+    session._undo.append(statistics.hold(model, adapter.replaced_paths))
     return install(session, mounting)
 
 

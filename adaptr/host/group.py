@@ -70,12 +70,12 @@ class GroupSession(Group, Session):
     children: dict[str, Session]  # type: ignore[assignment]
 
     def named(self) -> dict[str, nn.Parameter]:
-        own = {f"{path}:=": r.value for path, r in self.replacements.items()}
+        own = {f"{path}:=": p for path, r in self.replacements.items() if (p := r.learning) is not None}
         found = ((name, key.rpartition(":"), p) for name, c in self.children.items() for key, p in c.named().items())
         return {**{f"{path}{colon}{name}.{param}": p for name, (path, colon, param), p in found}, **own}
 
     def _groups(self) -> list[Params]:
-        own = [r.value for r in self.replacements.values()]
+        own = [p for r in self.replacements.values() if (p := r.learning) is not None]
         return [*(g for c in self.children.values() for g in self._rated(c)), *([Params(own)] if own else [])]
 
     def _rated(self, child: Session) -> Iterator[Params]:

@@ -130,9 +130,9 @@ def _at(parameter: nn.Parameter) -> tuple[object, ...]:
 
 def parameter_of(place: Place) -> nn.Parameter:
     module, name = place
-    found = module._parameters[name]
+    found = module._parameters[name] if name in module._parameters else module._buffers[name]
     assert found is not None
-    return found
+    return found  # type: ignore[return-value]
 
 
 def writes_at(place: Place) -> list[Write]:

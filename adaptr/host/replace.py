@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -55,6 +56,12 @@ def _uses(model: nn.Module, path: str) -> set[str]:
     return {name for name, other in model.named_parameters(remove_duplicate=False) if other is one} - {path}
 
 
+def slots(module: nn.Module, name: str) -> dict[str, Tensor | None]:
+    """Where a module has what it calls `name`: among its parameters, or its buffers."""
+    found = module._parameters if name in module._parameters else module._buffers
+    return cast("dict[str, Tensor | None]", found)
+
+
 class Replacement:
     """Another value in a parameter's place: W + w (V - W), in the dtype and on the device of W; in its `others` too.
 
@@ -68,16 +75,31 @@ class Replacement:
         split = [name.rpartition(".") for name in (path, *others)]
         self.places = [(model.get_submodule(owner), name) for owner, _, name in split]
         module, name = self.places[0]
-        before = module._parameters[name]
+        before = slots(module, name)[name]
         assert before is not None
         self.before, self.tensor = before, tensor
-        self.value = nn.Parameter(self.blended(weight), requires_grad=trainable)
-        setattr(self.value, MARK, path)
-        self._put(self.value)
+        value, learns = self.blended(weight), trainable and isinstance(before, nn.Parameter)
+        value = nn.Parameter(value, requires_grad=learns) if isinstance(before, nn.Parameter) else value
+        setattr(value, MARK, path)
+        self._put(value)
 
-    def _put(self, value: nn.Parameter) -> None:
+    @property
+    def value(self) -> Tensor:
+        """What stands there now: a buffer is another object where the model was moved."""
+        module, name = self.places[0]
+        found = slots(module, name)[name]
+        assert found is not None
+        return found
+
+    @property
+    def learning(self) -> nn.Parameter | None:
+        """What stands there, where it learns."""
+        now = self.value
+        return now if isinstance(now, nn.Parameter) and now.requires_grad else None
+
+    def _put(self, value: Tensor) -> None:
         for module, name in self.places:
-            module._parameters[name] = value
+            slots(module, name)[name] = value
 
     def blended(self, weight: float) -> Tensor:
         before = self.before.detach()
@@ -99,9 +121,8 @@ class Replacement:
 
     def _follow(self) -> None:
         """Move what was kept aside to where the model has gone since."""
-        module, name = self.places[0]
-        now = module._parameters[name]
-        if now is None or (now.dtype, now.device) == (self.before.dtype, self.before.device):
+        now = self.value
+        if (now.dtype, now.device) == (self.before.dtype, self.before.device):
             return
         grad, self.before.grad = self.before.grad, None  # whose dtype must be that of the value
         self.before.data = self.before.data.to(now.device, now.dtype)

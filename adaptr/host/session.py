@@ -55,7 +55,7 @@ class Session(Handle):
     def named(self) -> dict[str, nn.Parameter]:
         """What learns by its key in a file: the adapter's own tensors, then whole parameters of the base."""
         own = {state.key(name): state[name] for state in self.states.values() for name in state.learning}
-        whole = {f"{path}:=": r.value for path, r in self.replacements.items() if r.value.requires_grad}
+        whole = {f"{path}:=": p for path, r in self.replacements.items() if (p := r.learning) is not None}
         return {**own, **whole}  # type: ignore[dict-item]
 
     def parameters(self) -> Iterator[nn.Parameter]:
@@ -178,9 +178,14 @@ class Session(Handle):
 
     def state(self) -> dict[str, Any]:
         """All that training goes on by, beside the optimiser's: what `torch.load(weights_only=True)` reads."""
-        tensors = {key: p.detach().clone() for key, p in (*self.named().items(), *self._set.items())}
+        tensors = {key: p.detach().clone() for key, p in (*self._moving().items(), *self._set.items())}
         memory = {key: tensor.detach().clone() for key, tensor in self.memory.items()}
         return {**self._counters(), "tensors": tensors, "memory": memory}
+
+    def _moving(self) -> dict[str, Tensor]:
+        """What learns, and the statistics that forwards in training write to."""
+        written = {f"{p}:=": r.value for p, r in self.replacements.items() if not isinstance(r.value, nn.Parameter)}
+        return {**self.named(), **written}
 
     def _counters(self) -> dict[str, Any]:
         draws = {"seed": self.draws.seed, "number": self.draws.number}
@@ -188,7 +193,7 @@ class Session(Handle):
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Go on where `state` was taken, of a session of the same adapter. Raises `UsageError` for another's."""
-        tensors, known = state["tensors"], self.named()
+        tensors, known = state["tensors"], self._moving()
         if missing := known.keys() - tensors.keys():
             raise UsageError(
                 f"the state is of another adapter: it has no {', '.join(sorted(missing)[:4])}",

@@ -18,7 +18,7 @@ from adaptr.errors import NotPossible, Unsupported, phrases
 from adaptr.host.experts import part_of
 from adaptr.host.mounting import Mounting
 from adaptr.host.packed import is_packed, packing_of
-from adaptr.host.replace import MARK, same
+from adaptr.host.replace import MARK, same, slots
 from adaptr.merging.measured import require_finite
 
 if TYPE_CHECKING:
@@ -201,7 +201,7 @@ def require_writable(model: nn.Module, name: str) -> None:
     """Raises `Unsupported` for a parameter that can't be merged into, with what can be done instead."""
     owner, _, last = name.rpartition(".")
     module = targets.submodule(model, owner)
-    parameter = module._parameters.get(last)
+    parameter = slots(module, last).get(last)
     if packing_of(module) is not None and (last == "weight" or parameter is None):
         raise Unsupported(
             f"`{name}` is packed, and merging would quantise it anew",

@@ -44,10 +44,12 @@ def _find(model: nn.Module, target: Target) -> Target | None:
 
 
 def parameter(model: nn.Module, path: str) -> Tensor:
-    """The parameter at `path`. Raises `TargetNotFound` with near names."""
+    """The parameter at `path`, or the buffer. Raises `TargetNotFound` with near names."""
     owner, _, name = path.rpartition(".")
     try:
-        found = submodule(model, owner)._parameters.get(name)  # what stands there, whatever readers are given
+        module = submodule(model, owner)
+        # what stands there, whatever readers are given
+        found = module._parameters.get(name) if name in module._parameters else module._buffers.get(name)
     except AttributeError:
         found = None
     if found is None:

@@ -16,7 +16,7 @@ from adaptr.testing import Laws, shaken
 def made(name: str, out: Path) -> adaptr.Adapter:
     """An adapter that does something, and its base in `out`: one with biases where the method is of these."""
     laws = type("Of", (Laws,), {"method": name})()
-    for architecture in ("llama", "gpt2", "t5", "bert"):
+    for architecture in ("llama", "gpt2", "t5", "bert", "resnet"):
         model = tiny.model(architecture)
         try:
             found = laws.fresh(model)

@@ -16,7 +16,8 @@ from adaptr import Target, plugins
 from adaptr.errors import AdaptrError
 from adaptr.testing import Driver, assert_close, count, logits, shaken
 from adaptr_plugins.insert import _saliency as saliency
-from methods.blocks import BLOCKS, inputs
+from methods.blocks import BLOCKS
+from tiny import inputs
 
 #: By architecture: a place behind a feed-forward, the module whose input is summed with it, and the norm of sums.
 SUMS = {

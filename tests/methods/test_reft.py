@@ -13,7 +13,8 @@ import tiny
 from adaptr.errors import Unsupported
 from adaptr.testing import Driver, assert_close, count, logits, shaken
 from adaptr_plugins.insert._reft import ends
-from methods.blocks import BLOCKS, inputs
+from methods.blocks import BLOCKS
+from tiny import inputs
 
 METHODS = ["loreft", "noreft", "direft"]
 PATH = "model.layers.1"

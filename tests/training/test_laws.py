@@ -12,7 +12,7 @@ from adaptr.testing.training import TrainingLaws
 from through_trainer import ThroughTrainer
 
 #: Models that have something for a method to change: biases, an attention to an encoder, biases of values.
-MODELS = {"bitfit": "gpt2", "cross-attention": "t5", "beft": "shallow-llama-biased"}
+MODELS = {"residual": "resnet", "bitfit": "gpt2", "cross-attention": "t5", "beft": "shallow-llama-biased"}
 
 
 def _laws(name: str) -> type[TrainingLaws]:
