@@ -48,6 +48,12 @@ _HOME = {
     # operations
     **api.HOME,
     "Request": "adaptr.runtime.pool",
+    # blocks
+    "Stack": "adaptr.host.blocks",
+    "Split": "adaptr.host.blocks",
+    "BatchSplit": "adaptr.host.blocks",
+    "Parallel": "adaptr.host.blocks",
+    "Average": "adaptr.host.blocks",
     "AdaptrError": "adaptr.errors",
 }
 _MODULES = ("errors", "hookspecs", "plugins", "roles", "strategies", "targets")
@@ -110,6 +116,11 @@ if TYPE_CHECKING:
     from adaptr.families.row import Row as Row
     from adaptr.families.select import SelectBias as SelectBias
     from adaptr.families.transform import Transform as Transform
+    from adaptr.host.blocks import Average as Average
+    from adaptr.host.blocks import BatchSplit as BatchSplit
+    from adaptr.host.blocks import Parallel as Parallel
+    from adaptr.host.blocks import Split as Split
+    from adaptr.host.blocks import Stack as Stack
     from adaptr.host.call import checkpointing as checkpointing
     from adaptr.merging.merge import merge as merge
     from adaptr.merging.unmerge import unmerge as unmerge

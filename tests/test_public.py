@@ -10,14 +10,14 @@ import pytest
 import adaptr
 
 NAMES = [
-    "Adapter", "AdaptrError", "Base", "Composite", "Core", "Delta", "Dense", "Diagonal", "Elementwise", "Fusion",
-    "Gate", "Hadamard", "InCore", "Insert", "Kron", "LowRank", "Method", "Operator", "Param", "Prefix", "Request",
-    "Row", "SelectBias", "SoftPrompt", "Sparse", "Strategy", "Sum", "Target", "Transform", "View", "Whole",
-    "__version__", "apply", "attach", "check", "checkpointing", "compose", "convert", "convert_method", "create",
-    "diff", "doctor", "errors", "evaluate", "extract", "fit", "hookspecs", "inspect", "learn", "list", "load", "log",
-    "merge",
-    "plan", "plugins", "pool", "pull", "push", "quantize", "quantize_file", "resize", "roles", "save", "search",
-    "serve", "sign", "source", "stack", "strategies", "tag", "targets", "train", "tune", "unmerge", "verify",
+    "Adapter", "AdaptrError", "Average", "Base", "BatchSplit", "Composite", "Core", "Delta", "Dense", "Diagonal",
+    "Elementwise", "Fusion", "Gate", "Hadamard", "InCore", "Insert", "Kron", "LowRank", "Method", "Operator",
+    "Parallel", "Param", "Prefix", "Request", "Row", "SelectBias", "SoftPrompt", "Sparse", "Split", "Stack",
+    "Strategy", "Sum", "Target", "Transform", "View", "Whole", "__version__", "apply", "attach", "check",
+    "checkpointing", "compose", "convert", "convert_method", "create", "diff", "doctor", "errors", "evaluate",
+    "extract", "fit", "hookspecs", "inspect", "learn", "list", "load", "log", "merge", "plan", "plugins", "pool",
+    "pull", "push", "quantize", "quantize_file", "resize", "roles", "save", "search", "serve", "sign", "source",
+    "stack", "strategies", "tag", "targets", "train", "tune", "unmerge", "verify",
 ]  # fmt: skip
 
 

@@ -95,8 +95,8 @@ class OnWeights(Declared[C]):
         """The error of a method that has no row."""
         return Unsupported(
             self.no_row,
-            hint="attach it to a model of its own, or, where it has a weight, `adaptr convert --method lora --rank R`, "
-            "which measures the error",
+            hint="attach several by `adaptr.BatchSplit`, or, where it has a weight, "
+            "`adaptr convert --method lora --rank R`, which measures the error",
         )
 
     def written(self, op: Operator | None, bias: Tensor | None) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, cast
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,9 @@ from adaptr.contract import View
 from adaptr.host import beside
 from adaptr.host.layer import base_view
 from adaptr.host.state import State
+
+if TYPE_CHECKING:
+    from adaptr.host.arrangement import Arrangement
 
 CACHE = "_adaptr_view"
 
@@ -33,10 +37,30 @@ def compose(module: nn.Module) -> View:
     """
     view = base_view(module)
     states = cast("list[State]", list(cast(nn.ModuleDict, module.adapters).values()))
-    mine = sorted((state for state in states if state.site.swaps), key=lambda s: s.site.order)
-    for run in beside.runs(state for state in mine if state.site.weighs):
-        view = beside.together(view, run)
-    for state in mine:
-        if not state.site.weighs and state.strength:
+    mine = sorted((state for state in states if state.site.swaps), key=_order)
+    for _, level in itertools.groupby(mine, key=_order):
+        for arrangement, run in arranged(level):
+            view = _on(view, run, module) if arrangement is None else arrangement.over(view, run, module)
+    return view
+
+
+def _order(state: State) -> tuple[bool, int]:
+    return not state.site.weighs, state.site.order
+
+
+def arranged(states: Iterable[State]) -> Iterator[tuple[Arrangement | None, list[State]]]:
+    """The states in their order, those of one arrangement of blocks together."""
+    for arrangement, run in itertools.groupby(states, key=lambda s: None if s.leaf is None else s.leaf.arrangement):
+        yield arrangement, list(run)
+
+
+def _on(view: View, run: Sequence[State], module: nn.Module) -> View:
+    """The layer with states of one order, one on the other."""
+    if run[0].site.weighs:
+        for product in beside.runs(run):
+            view = beside.together(view, product)
+        return view
+    for state in run:
+        if state.strength:
             view = state.site.around(view, state, module)
     return view

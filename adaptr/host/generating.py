@@ -17,6 +17,8 @@ from adaptr.errors import Unsupported
 from adaptr.host.call import find, put, restore
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from torch import nn
 
 #: Of one invocation, for each stack: how many columns its first forward had.
@@ -68,15 +70,22 @@ def of(model: nn.Module) -> Generating | None:
 
 def refuse_unknown() -> None:
     """Raises `Unsupported` in a step of a generation that nobody has told of: another model's, that has this within."""
+    if inside():
+        raise Unsupported(
+            "a model is generating without a cache, and the adapter is on a part of it, which can't tell a prompt "
+            "from what was generated",
+            hint="attach it to the model that generates, or say `use_cache=True`",
+        )
+
+
+def inside() -> bool:
+    """Whether this is a step of a generation, of whatever model."""
     if torch.compiler.is_compiling():
-        return
-    frame = sys._getframe()
+        return False
+    frame: FrameType | None = sys._getframe()
     while frame is not None:
         code = frame.f_code
         if code.co_name == CODE[1] and code.co_filename.replace("\\", "/").endswith(CODE[0]):
-            raise Unsupported(
-                "a model is generating without a cache, and the adapter is on a part of it, which can't tell a prompt "
-                "from what was generated",
-                hint="attach it to the model that generates, or say `use_cache=True`",
-            )
-        frame = frame.f_back  # type: ignore[assignment]
+            return True
+        frame = frame.f_back
+    return False

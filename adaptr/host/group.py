@@ -142,6 +142,15 @@ class GroupSession(Group, Session):
             child.load_state(state["parts"][name])
 
 
+def leaves_of(handle: Handle) -> Iterator[Handle]:
+    """The handles that have states of their own: itself, or those of all parts."""
+    if isinstance(handle, Group):
+        for child in handle.children.values():
+            yield from leaves_of(child)
+    else:
+        yield handle
+
+
 def _ends(phases: Sequence[Phase]) -> list[float]:
     """Where phases end, as shares of the whole."""
     total = sum(phase.share for phase in phases)

@@ -96,6 +96,11 @@ class Handle:
         """What the adapter called a place of the model when it was given: strengths are said by those names."""
         return self.given.get(path, path)
 
+    def renewed(self) -> None:
+        """Have the Views of its places made anew."""
+        for host in self.hosts.values():
+            host.__dict__.pop(CACHE, None)
+
     def __deepcopy__(self, memo: object) -> Self:
         raise UsageError("what is attached belongs to one model", hint="copy the model, which takes the adapters along")
 

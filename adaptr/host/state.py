@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from adaptr.families.base import Method
     from adaptr.host.context import Context
     from adaptr.host.entrance import Entrance
+    from adaptr.host.tree import Leaf
     from adaptr.sites.base import Site
 
 #: What a state is made of: method, target, mount, tensors, strength, and whether they learn.
@@ -60,6 +61,7 @@ class State(nn.Module):
         self.entrance: Entrance | None
         self.draws: Draws
         self.number: int
+        self.leaf: Leaf | None
         self.__dict__.update(  # past nn.Module's own way of setting, which costs more than all the rest here
             training=trainable,
             method=method,
@@ -72,6 +74,7 @@ class State(nn.Module):
             cfg=method.config(target.config),
             memo={},
             part=None,  # where its layer is a part of a stack
+            leaf=None,  # of the blocks that it is in
             entrance=None,  # where a forward's context is found, for methods that ask for one
             serial=next(_SERIALS),
             common=frozenset(),  # the tensors that other mounts have too

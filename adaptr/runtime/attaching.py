@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from adaptr.bulk.change import Tied
     from adaptr.host import Handle, Session
+    from adaptr.host.tree import Block
     from adaptr.targets import Spec
 
 
@@ -65,8 +66,13 @@ def _fresh(
     return plugins.method(method).create(model, targets, config, overrides, seed)
 
 
-def attach(model: nn.Module, adapter: Weighted, weight: float = 1.0, merged: bool = False, tied: Tied = None) -> Handle:
+def attach(
+    model: nn.Module, adapter: Weighted | Block, weight: float = 1.0, merged: bool = False, tied: Tied = None
+) -> Handle:
     """Attach an adapter without gradients; `detach()` of the result restores the model bit for bit.
+
+    Several, as blocks say which row, token or share is whose: `attach(model, BatchSplit(a, None, b))`
+    (`adaptr.host.blocks`).
 
     `merged`: write it into the model's own weights, in place: forwards then cost what the bare model's cost, and
     `state_dict()` is what `merge` writes for it. What was there is kept for `detach`, on the same device: as many bytes
@@ -75,6 +81,12 @@ def attach(model: nn.Module, adapter: Weighted, weight: float = 1.0, merged: boo
     of its own until it is detached ("untie"). Raises `NotMergeable`, `TiedWeights` and `Unsupported` where there is no
     weight to merge into.
     """
+    from adaptr.host.tree import Block
+
+    if isinstance(adapter, Block):
+        from adaptr.runtime.arranged import arranged
+
+        return arranged(model, adapter, weight, merged)
     given = single(adapter)
     found = opened(given.what, model)
     strength = weighting.number(weight, found.label) * weighting.number(given.weight, found.label)

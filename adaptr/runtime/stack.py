@@ -12,7 +12,7 @@ from adaptr.composing import gather
 from adaptr.contract.capabilities import STACK
 from adaptr.errors import AlreadyAttached, Unsupported, UsageError
 from adaptr.format import digest
-from adaptr.host.group import Group
+from adaptr.host.group import leaves_of
 from adaptr.host.handle import Handle
 from adaptr.host.swap import arrange
 from adaptr.sources.given import Given, One, Several, by_name, is_one, opened, several
@@ -260,7 +260,7 @@ class Stack(Handle):
         """Give the states on each module the order of the stack."""
         modules: dict[int, tuple[nn.Module, list[str]]] = {}
         for name in self:
-            for leaf in _leaves(self._handles[name]) if name in self._handles else ():
+            for leaf in leaves_of(self._handles[name]) if name in self._handles else ():
                 for path, state in leaf.states.items():
                     module = leaf.hosts[path]
                     held = getattr(module, "adapters", None)
@@ -273,12 +273,3 @@ class Stack(Handle):
     def _clear(self) -> None:
         for name in reversed(list(self._handles)):
             self._detach(name)
-
-
-def _leaves(handle: Handle) -> Iterator[Handle]:
-    """The handles that have states of their own."""
-    if isinstance(handle, Group):
-        for child in handle.children.values():
-            yield from _leaves(child)
-    else:
-        yield handle

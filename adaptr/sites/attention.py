@@ -18,8 +18,11 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from adaptr import targets
+from adaptr.contract import View
 from adaptr.errors import Unsupported
 from adaptr.host import swap
+from adaptr.host.blocks import unweighed
+from adaptr.host.composed import arranged
 from adaptr.host.positions import Positions, backbone
 from adaptr.host.projections import keys_values
 from adaptr.host.state import State
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
     from adaptr.adapter import Target
     from adaptr.contract import Mount
     from adaptr.families.base import Method
+    from adaptr.host.arrangement import Arrangement
 
 PREFIX = "adaptr_"
 SUPPORTED = ("sdpa", "eager")
@@ -94,6 +98,7 @@ Attend = Callable[[Attended], tuple[Tensor, Tensor | None]]
 
 class Attention(Site):
     name = "attention"
+    apart = True
     swaps = False
     shows = False
 
@@ -200,11 +205,21 @@ def _eager(module: nn.Module, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | No
 
 def _run(base: object, a: Attended) -> Any:
     """All states of the module around the base's own attention, in their order."""
-    attend: Attend = functools.partial(_own, base)
-    for state in cast("list[State]", list(cast(Any, a.module._modules.get("adapters", {})).values())):
-        if isinstance(state.site, Attention) and state.strength:
-            attend = state.site.around(attend, state, a.module)
-    return attend(a)
+    attend: Any = functools.partial(_own, base)
+    states = cast("list[State]", list(cast(Any, a.module._modules.get("adapters", {})).values()))
+    for arrangement, run in arranged(s for s in states if isinstance(s.site, Attention) and s.strength):
+        if arrangement is None:
+            for state in run:
+                attend = state.site.around(attend, state, a.module)
+        else:
+            attend = _apart(arrangement, attend, run, a.module)
+    return cast("tuple[Tensor, Tensor | None]", attend(a))
+
+
+def _apart(arrangement: Arrangement, attend: Attend, run: list[State], module: nn.Module) -> Attend:
+    """As blocks have it: what is attended to is no longer the same for all, so that there are no weights to tell of."""
+    view = arrangement.over(View(attend, unweighed), run, module)
+    return lambda a: (view(a)[0], None)
 
 
 def _own(base: Any, a: Attended) -> Any:

@@ -29,7 +29,8 @@ class Site:
     `weighs`: whether what sits here is in a layer's weight. `beside`: whether it is computed beside what the layer does
     with its weight, as it can't be where that is more than its kind of layer does. `swaps`: whether the module gets a
     class of its own, whose forward runs what is mounted. `shows`: whether it can be seen that the module has run.
-    `rows`: whether each row of a batch can have a strength of its own.
+    `rows`: whether each row of a batch can have a strength of its own. `apart`: whether rows and tokens of one call can
+    have what others have not, as blocks say.
     """
 
     name: ClassVar[str]
@@ -39,6 +40,7 @@ class Site:
     swaps: ClassVar[bool] = True
     shows: ClassVar[bool] = True
     rows: ClassVar[bool] = False
+    apart: ClassVar[bool] = False
 
     def find(self, model: nn.Module, role: str) -> list[str]:
         """The places of that role, pattern or path."""

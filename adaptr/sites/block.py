@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 class Block(OnModule):
     name = "block"
+    apart = True
     order = 3
 
     def around(self, below: View, state: State, module: nn.Module) -> View:

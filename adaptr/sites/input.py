@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 class Input(OnModule):
     name = "input"
+    apart = True
     order = 1
 
     def around(self, below: View, state: State, module: nn.Module) -> View:

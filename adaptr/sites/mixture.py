@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 class Mixture(Site):
     name = "mixture"
     weighs = True
+    apart = True
     beside = True
 
     def check(self, model: nn.Module, method: Method, mount: Mount, target: Target, trains: bool) -> None:

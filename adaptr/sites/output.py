@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 class Output(OnModule):
     name = "output"
+    apart = True
     rows = True
 
     def state(self, mounting: Mounting, mount: Mount, target: Target) -> State:

@@ -21,6 +21,7 @@ from adaptr.sites.base import Undo
 
 class Shifted(Attention):
     name = "shifted"
+    apart = False  # it moves the text of all rows
 
     def mount(self, model: nn.Module, key: str, state: State) -> Undo:
         back = _shift(model, targets.submodule(model, state.mount.path), state)

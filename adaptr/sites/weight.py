@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 class Weight(Site):
     name = "weight"
     weighs = True
+    apart = True
     beside = True
 
     def find(self, model: nn.Module, role: str) -> list[str]:
