@@ -49,7 +49,7 @@ def loaded(
         kind.from_pretrained,
         output_loading_info=True,
         ignore_mismatched_sizes=bool(labels),
-        **{**given, **(load or {})},
+        **{**given, **_floats(base, kind, given.get("config"), load or {}, head or bool(labels))},
     )
     drawn = {*info["missing_keys"], *(str(key[0]) for key in info["mismatched_keys"])}
     if len(labels) > 1 and not tells(base, labels):  # one output is a number, whatever it is called
@@ -57,6 +57,25 @@ def loaded(
     _require_head(model, base, drawn if not (labels or head) else {n for n in drawn if not of_head(model, n)})
     setattr(model, FRESH, tuple(sorted(drawn)))
     found: nn.Module = model
+    return found
+
+
+def _floats(
+    base: Path, kind: type[_BaseAutoModelClass], config: PretrainedConfig | None, load: Mapping[str, object], head: bool
+) -> dict[str, object]:
+    """`load` with what may be fresh left out of the packing: codes learn nothing, and transformers leaves out no head
+    that has a bias.
+    """
+    found, packing = dict(load), copy.copy(load.get("quantization_config"))
+    if packing is not None and head:
+        import torch
+        import transformers
+
+        with torch.device("meta"):
+            own = kind.from_config(config or explained(base, transformers.AutoConfig.from_pretrained))
+        names = {name.rpartition(".")[0] for name, _ in own.named_parameters() if of_head(own, name)}
+        packing.llm_int8_skip_modules = sorted(names)  # type: ignore[attr-defined]
+        found["quantization_config"] = packing
     return found
 
 

@@ -50,6 +50,20 @@ def test_classes_and_a_head_that_is_fresh(tmp_path: Path) -> None:
     assert kept.training["labels"] == ["high", "low"]
 
 
+@pytest.mark.parametrize("method", ["lora", "qlora"])
+def test_a_fresh_head_of_a_packed_base_is_not_packed(tmp_path: Path, method: str) -> None:
+    """transformers packs one that has a bias."""
+    pytest.importorskip("bitsandbytes")
+    torch.manual_seed(0)
+    sizes = {**tiny.COMMON, "hidden_size": 64, "intermediate_size": 128}
+    base = model(tmp_path, BertForMaskedLM(BertConfig(**sizes, **STILL)))
+    data = rows(tmp_path, *({"text": f"w{i} w{i + 1}", "label": ("low", "high")[i > 12]} for i in range(24)))
+    report = adaptr.fit(base, data, task="classify", method=method, base_quant="nf4", **SMALL)
+    assert report.adapter.tensors["classifier.weight:="].shape == (2, 64)
+    assert min(report.moved.values()) > 0
+    assert report.adapter.base.content
+
+
 @pytest.mark.parametrize("task", ["classify", "regress"])
 def test_accumulation_is_a_larger_batch_whatever_the_loss_is(tmp_path: Path, task: str) -> None:
     torch.manual_seed(0)
