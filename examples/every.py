@@ -59,6 +59,11 @@ class Search:
         own = plugins.method(self.method).rate if self.method else RATE
         return Cell(self.task, self.method, float(f"{own * 10 ** (number / 2):.2g}"))
 
+    @property
+    def tried(self) -> int:
+        """How many rates were."""
+        return sum(self.at(number) in self.lines for number in range(-FAR, FAR + 1))
+
     def _walked(self) -> int | None:
         best, least = 0, self._loss(0)
         if least is None or "refused" in self.lines[self.at(0)]:
@@ -86,7 +91,8 @@ def cells(task: str, methods: Sequence[str], lines: Lines) -> Iterator[Cell]:
     """What there is to run, the most wanted first, as far as is known from the `lines` that are there."""
     searches = [Search(task, method, lines) for method in methods]
     yield from (one.at(0) for one in searches)
-    yield from (one.wanted for one in searches if one.wanted)
+    # all of them a step, before any goes on
+    yield from (one.wanted for one in sorted(searches, key=lambda one: one.tried) if one.wanted)
     best = [one.best for one in searches if one.best]
     with_peft = [replace(cell, by=PEFT) for cell in best if cell.method and catalogue.card(cell.method).peft]
     for seed in SEEDS:

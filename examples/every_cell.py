@@ -210,6 +210,10 @@ def line(cell: Cell, data: Path, steps: int | None = None) -> dict[str, Any]:
         return {"diverged": error.fact}
     except AdaptrError as error:
         return {"refused": error.fact}
+    except Exception as error:
+        if cell.by == ADAPTR:
+            raise
+        return {"refused": f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"}
     budget = {name: value for name, value in vars(BUDGETS[cell.task]).items() if name != "said"}
     budget["steps"] = steps or budget["steps"]
     return {**found, "budget": budget, "cpu_seconds": round(time.process_time() - started, 1)}

@@ -25,6 +25,8 @@ class Way:
     lines: dict[int, Line] = field(default_factory=dict)
     theirs: dict[int, Line] = field(default_factory=dict)
     refused: str = ""
+    #: Why PEFT's own training is not held against it.
+    apart: str = ""
     #: Whether all rates were tried.
     searched: bool = False
 
@@ -54,7 +56,19 @@ def _way(method: str, lines: list[Line]) -> Way:
     for one in trained:
         if one["cell"]["rate"] == rate:
             (made.lines if one["cell"]["by"] == "adaptr" else made.theirs)[one["cell"]["seed"]] = one
+    refused = [one["refused"] for one in lines if one["cell"]["by"] == "PEFT" and "refused" in one]
+    made.apart = refused[0] if refused else _otherwise(made)
     return made
+
+
+def _otherwise(way: Way) -> str:
+    """Why PEFT's lines, which are taken out, are of another training."""
+    ours = {line["parameters"] for line in way.lines.values()}
+    theirs = {line["parameters"] for line in way.theirs.values()}
+    if theirs <= ours:
+        return ""
+    way.theirs.clear()
+    return f"it trains {max(theirs - ours):,} numbers there, and {min(ours):,} here"
 
 
 # ---------------------------------------------------------------- figures
@@ -99,7 +113,9 @@ def _of(ways: Mapping[str, Way]) -> Iterator[tuple[str, str]]:
     columns = [column for column in zip(COLUMNS, *rows, strict=True) if any(column[1:]) or not column[0]]
     head, *body = zip(*columns, strict=True)
     yield "trained", "".join(f"| {' | '.join(line)} |\n" for line in [head, ["---"] * len(head), *body])
-    yield "refused", "".join(f"- `{way.method}`: {way.refused}\n" for way in ways.values() if way.refused) or "none\n"
+    refused = [f"- `{way.method}`: {way.refused}\n" for way in ways.values() if way.refused]
+    apart = [f"- `{way.method}` by PEFT: {way.apart}\n" for way in ways.values() if way.apart]
+    yield "refused", "".join([*refused, *apart]) or "none\n"
 
 
 def row(way: Way, base: Way | None) -> list[str]:

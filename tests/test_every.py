@@ -74,6 +74,34 @@ def test_the_other_seeds_and_peft_train_at_the_rate_that_was_found() -> None:
     assert {cell.rate for cell in rest} == {1e-3}
 
 
+def test_all_searches_go_a_step_before_any_goes_on() -> None:
+    lines = {every.Search("reviews", "ia3", {}).at(n): figures(3.0 - n) for n in (0, 1)}
+    lines |= {every.Search("reviews", "mam", {}).at(0): figures(1.0)}
+    left = [cell for cell in every.cells("reviews", ["ia3", "mam"], lines) if cell not in lines]
+    assert [cell.method for cell in left[:2]] == ["mam", "ia3"]
+
+
+def test_what_peft_trains_otherwise_or_not_at_all_is_said_and_not_held_against(tmp_path: Path) -> None:
+    def line(method: str, by: str, found: Any) -> str:
+        return json.dumps({"cell": asdict(Cell("reviews", method, by=by)), **found}) + "\n"
+
+    out = tmp_path / "out.jsonl"
+    theirs = {"alora": {"refused": "TypeError: no"}, "lora": figures(1.0), "mica": figures(1.0, parameters=9)}
+    out.write_text(
+        "".join(line(name, "adaptr", figures(1.0, step_seconds=1)) + line(name, PEFT, theirs[name]) for name in theirs)
+    )
+    ways = every_tables.read("reviews", out)
+    assert {name: way.apart for name, way in ways.items()} == {
+        "alora": "TypeError: no",
+        "lora": "",
+        "mica": "it trains 9 numbers there, and 100 here",
+    }
+    assert {name: bool(every_tables.apart(way)) for name, way in ways.items()} == {
+        "alora": False, "lora": True, "mica": False,
+    }  # fmt: skip
+    assert "- `alora` by PEFT: TypeError: no\n" in every_tables.tables(out)["every-refused-reviews"]
+
+
 def test_every_method_that_learns_is_run_and_what_is_there_is_not(tmp_path: Path) -> None:
     assert {"lora", "mam", "xlora", "bitfit"} <= set(every.learning()) >= {"prompt"}
     assert "arrow" not in every.learning()
