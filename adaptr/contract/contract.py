@@ -14,7 +14,7 @@ one target as `Live` and their configuration as C. What is not supplied is what 
 
 from __future__ import annotations
 
-from adaptr.adapter import weighting
+from adaptr.adapter import Adapter, weighting
 from adaptr.contract.activations import OnActivations
 from adaptr.contract.costs import Costing
 from adaptr.contract.creation import Creation
@@ -29,6 +29,12 @@ class Contract(OnActivations[C], OnWeights[C], Creation[C], Training[C], Costing
     def key(self, path: str, name: str) -> str:
         """What a tensor of a target is called in a file: those that all targets share are there once."""
         return f":{name}" if self.params[name].shared else f"{path}:{name}"
+
+    def materialised(self, adapter: Adapter) -> Adapter:
+        """`adapter` with what it computes of other tensors for every input alike as tensors, without those: usually as
+        it is.
+        """
+        return adapter
 
     def check_weight(self, weight: float) -> None:
         """Raises `UsageError` or `Unsupported` for a strength that this method can't be applied with."""

@@ -113,6 +113,11 @@ class Composite(Method[C]):
         """Each part's own, one through the other; what they add to the loss is in it."""
         return session.through(run)
 
+    def materialised(self, adapter: Adapter) -> Adapter:
+        every = {name: adapter.part(name) for name in adapter.parts}
+        made = {name: plugins.method(one.method).materialised(one) for name, one in every.items()}
+        return adapter if all(made[name] is one for name, one in every.items()) else adapter.with_parts(made)
+
     def merge(self, adapter: Adapter, target: Target, base: View, weight: float) -> View:
         return merged(self, adapter, target, base, weight)
 

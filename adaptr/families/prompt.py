@@ -1,13 +1,17 @@
 """Prompt methods: virtual tokens in front of the text, or virtual keys and values in front of every attention.
 
 Masks, positions, labels and caches are the hosts' business (`adaptr.sites.prompt`, `adaptr.sites.attention`); an author
-supplies `params` and either `prompt(p, cfg)` or `keys_values(p, cfg)`.
+supplies `params` and either `prompt(p, cfg)` or `keys_values(p, cfg)`. What is put in front may be computed of other
+tensors, by an encoder or as a product; `plain` says which fields of a configuration say that it is not, and `finish`
+leaves the result alone.
 """
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from adaptr.adapter import kinds
 from adaptr.contract import Live, Mount
@@ -19,6 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from adaptr.adapter import Adapter, Target
+    from adaptr.host import Session
     from adaptr.sites.attention import Attend, Attended
 
 
@@ -29,6 +34,29 @@ class Tokens(Method[C]):
     unmergeable: ClassVar[str] = "tokens"
     averages: ClassVar[bool] = True
     identity: ClassVar[bool] = False
+    #: Fields of the configuration by which what is put in front is a tensor, where it is computed of others before.
+    plain: ClassVar[Mapping[str, Any]] = {}
+
+    def front(self, p: Live, cfg: C) -> dict[str, Tensor]:
+        """The tensors of a plain adapter that puts the same in front."""
+        raise NotImplementedError
+
+    def finish(self, session: Session, adapter: Adapter) -> Adapter:
+        return self.materialised(super().finish(session, adapter))
+
+    def materialised(self, adapter: Adapter) -> Adapter:
+        found = vars(self.config(adapter.config))
+        if all(found[name] == value for name, value in self.plain.items()):
+            return adapter
+        import torch
+
+        tensors = {f"{path}:=": tensor for path, tensor in adapter.replaced.items()}
+        with torch.no_grad():
+            for path, target in adapter.targets.items():
+                made = self.front(adapter.at(path), self.config(target.config))
+                tensors |= {self.key(path, name): tensor.float().contiguous() for name, tensor in made.items()}
+        targets = {path: replace(t, config={**t.config, **self.plain}) for path, t in adapter.targets.items()}
+        return adapter.replace(config={**adapter.config, **self.plain}, targets=targets, tensors=tensors)
 
     def check_weight(self, weight: float) -> None:
         super().check_weight(weight)
@@ -59,6 +87,13 @@ class SoftPrompt(Tokens[C]):
         """The embeddings (tokens, d) that go in front."""
         raise NotImplementedError
 
+    def labels(self, cfg: C) -> Sequence[int]:
+        """In training, the ids of virtual tokens that are to be predicted, -100 for others: usually of none."""
+        return ()
+
+    def front(self, p: Live, cfg: C) -> dict[str, Tensor]:
+        return {"P": self.prompt(p, cfg)}
+
 
 class Prefix(Tokens[C]):
     """Virtual keys and values: a target per attention module."""
@@ -85,6 +120,9 @@ class Prefix(Tokens[C]):
     def keys_values(self, p: Live, cfg: C) -> tuple[Tensor, Tensor]:
         """Keys and values (h, tokens, d) that go in front, keys as after the position encoding."""
         raise NotImplementedError
+
+    def front(self, p: Live, cfg: C) -> dict[str, Tensor]:
+        return dict(zip("KV", self.keys_values(p, cfg), strict=True))
 
 
 def placed(model: nn.Module, adapter: Adapter) -> Adapter:

@@ -76,7 +76,7 @@ def flow(base: Foundation, made: Structure, learns: Learning, shape: Shape) -> F
         start = INPUT if number > at else _start(made, block, learns, number)
         found.append(_Kept(base, block, learns, shape, start).bytes)
     outside = sum(_layer(one, learns, shape) for one in made.outside)
-    return Flow(tuple(found), outside, made.width * shape.length * shape.narrow, _once(learns) * shape.narrow)
+    return Flow(tuple(found), outside, made.width * shape.length * shape.narrow, _once(learns, shape) * shape.narrow)
 
 
 def _start(made: Structure, block: Block, learns: Learning, number: int) -> int:
@@ -85,8 +85,11 @@ def _start(made: Structure, block: Block, learns: Learning, number: int) -> int:
     return min(block.start(path) for path in learns.paths if made.number(path) == number)
 
 
-def _once(learns: Learning) -> int:
-    return sum(one.once for costs in learns.costs.values() for one in costs)
+def _once(learns: Learning, shape: Shape) -> int:
+    """With the masks that attentions with columns need written out."""
+    every = [one for costs in learns.costs.values() for one in costs]
+    masks = (shape.length * (shape.length + one.columns) for one in every if one.columns)
+    return sum(one.once for one in every) + sum(masks)
 
 
 def _layer(layer: Layer, learns: Learning, shape: Shape) -> int:

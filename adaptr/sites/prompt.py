@@ -80,6 +80,11 @@ class _Embed:
         found: Tensor = self.state.method.prompt(self.state, self.state.cfg)
         return found
 
+    @property
+    def labels(self) -> list[int]:
+        """What of the prompt itself is learned, where something is."""
+        return list(self.state.method.labels(self.state.cfg)) if self.state.training else []
+
     def before(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         count, kwargs = self.extended(args, kwargs)
         put(self, count)
@@ -113,8 +118,8 @@ class _Embed:
         if not past:
             embeds = torch.cat([prompt.to(embeds).expand(batch, -1, -1), embeds], dim=1)
             if kwargs.get("labels") is not None and kwargs["labels"].shape[:2] == (batch, T):
-                ignored = kwargs["labels"].new_full((batch, P), -100)
-                kwargs["labels"] = torch.cat([ignored, kwargs["labels"]], dim=1)
+                own = kwargs["labels"].new_tensor(self.labels or [-100] * P)
+                kwargs["labels"] = torch.cat([own.expand(batch, -1), kwargs["labels"]], dim=1)
             if kwargs.get("token_type_ids") is not None:
                 types = kwargs["token_type_ids"]
                 kwargs["token_type_ids"] = torch.cat([types.new_zeros(batch, P), types], dim=1)

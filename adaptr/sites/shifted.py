@@ -98,7 +98,7 @@ def _rotation(rotary: nn.Module, module: nn.Module, state: State) -> Tensor:
             f"model's `{kind}` rotary positions",
             hint="train it with `position_offset` none",
         )
-    at = torch.tensor([[state.cfg.tokens]], device=state["K"].device)
+    at = torch.tensor([[state.cfg.tokens]], device=next(iter(state.parameters())).device)
     cos, sin = rotary(torch.zeros(1, 1, 1, device=at.device), at)
     scaling = float(getattr(rotary, "attention_scaling", 1.0))
     R = torch.eye(state.target.shape[1], device=at.device)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
+from adaptr import plugins
 from adaptr.adapter import Adapter, Target
 from adaptr.contract.settings import C
 from adaptr.errors import ShapeError, Unsupported
@@ -21,8 +22,13 @@ class Whole(Strategy[C]):
         raise NotImplementedError
 
 
+def materialised(adapters: Sequence[Adapter]) -> list[Adapter]:
+    """The same, with what they compute of other tensors as tensors of their own."""
+    return [plugins.method(adapter.method).materialised(adapter) for adapter in adapters]
+
+
 #: Fields that only training reads.
-TRAINING = frozenset({"init", "dropout"})
+TRAINING = frozenset({"init", "dropout", "text", "ids", "frozen"})
 
 
 def require_alike(name: str, adapters: Sequence[Adapter], free: frozenset[str] = frozenset()) -> None:

@@ -16,7 +16,7 @@ from adaptr.contract.settings import Nothing
 from adaptr.errors import Unsupported, phrases
 from adaptr.precision import widest
 from adaptr.strategies.base import Weights
-from adaptr.strategies.whole import Whole, require_alike
+from adaptr.strategies.whole import Whole, materialised, require_alike
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,6 +27,7 @@ class Average(Whole[Nothing]):
     normalize = True
 
     def whole(self, adapters: Sequence[Adapter], weights: Weights, cfg: Nothing) -> Adapter:
+        adapters = materialised(adapters)
         first = adapters[0]
         for method in (p.method for p in first.parts.values()) if first.parts else (first.method,):
             if not plugins.method(method).can.averages:

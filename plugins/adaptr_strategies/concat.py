@@ -14,7 +14,7 @@ from adaptr.adapter import Adapter, Target
 from adaptr.contract.settings import Nothing
 from adaptr.errors import Unsupported
 from adaptr.strategies.base import Weights
-from adaptr.strategies.whole import Whole, require_alike
+from adaptr.strategies.whole import Whole, materialised, require_alike
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,6 +26,7 @@ class Concat(Whole[Nothing]):
     jumps = "tokens have no strength"
 
     def whole(self, adapters: Sequence[Adapter], weights: Weights, cfg: Nothing) -> Adapter:
+        adapters = materialised(adapters)
         first = adapters[0]
         method = plugins.method(first.method)
         axis = method.can.tokens

@@ -14,6 +14,8 @@ from torch import nn
 
 import adaptr
 from adaptr import errors as e
+from adaptr import plugins
+from adaptr.testing import shaken
 from peft_models import (
     IDS,
     Convolutions,
@@ -31,14 +33,35 @@ from peft_models import (
 pytestmark = pytest.mark.filterwarnings("ignore")  # PEFT's and transformers' own
 QV, WIDE = ["q_proj", "v_proj"], ["q_proj", "k_proj", "down_proj"]
 CONV1D = {"target_modules": ["c_attn"], "fan_in_fan_out": True}
+CAUSAL = {"task_type": "CAUSAL_LM"}
 BIASED = {"target_modules": ["query", "output.dense"]}
 
 #: Name to (model, PEFT's configuration class, its arguments).
 FROM_PEFT: Mapping[str, tuple[Callable[[], nn.Module], str, dict[str, Any]]] = {
+    "llama-p-tuning-lstm": (
+        llama,
+        "PromptEncoderConfig",
+        {"num_virtual_tokens": 3, "encoder_hidden_size": 8, "encoder_reparameterization_type": "LSTM", **CAUSAL},
+    ),
+    "llama-cpt": (
+        llama,
+        "CPTConfig",
+        {"cpt_token_ids": [5, 9, 4, 7], "cpt_tokens_type_mask": [1, 2, 3, 4], "opt_projection_epsilon": 5.0, **CAUSAL},
+    ),
+    "llama-cartridge": (
+        llama,
+        "CartridgeConfig",
+        {"num_virtual_tokens": 4, "num_frozen_tokens": 2, **CAUSAL},
+    ),
+    "llama-prefix-mlp": (
+        llama,
+        "PrefixTuningConfig",
+        {"num_virtual_tokens": 3, "encoder_hidden_size": 8, "prefix_projection": True, **CAUSAL},
+    ),
     "llama-adaption-prompt": (
         llama,
         "AdaptionPromptConfig",
-        {"adapter_len": 4, "adapter_layers": 1, "task_type": "CAUSAL_LM"},
+        {"adapter_len": 4, "adapter_layers": 1, **CAUSAL},
     ),
     "llama-fourierft": (llama, "FourierFTConfig", {"target_modules": WIDE, "n_frequency": 30}),
     "gpt2-fourierft": (gpt2, "FourierFTConfig", {**CONV1D, "n_frequency": 30, "random_loc_seed": 5}),
@@ -119,6 +142,13 @@ FROM_PEFT: Mapping[str, tuple[Callable[[], nn.Module], str, dict[str, Any]]] = {
 }
 #: Name to (model, method, arguments of `create`).
 FROM_ADAPTR: Mapping[str, tuple[Callable[[], nn.Module], str, dict[str, Any]]] = {
+    "llama-p-tuning": (llama, "p-tuning", {"tokens": 3, "hidden": 6}),
+    "llama-cpt": (llama, "cpt", {"ids": [5, 9, 4], "types": [1, 2, 4]}),
+    "llama-cartridge": (llama, "cartridge", {"ids": [5, 9, 4, 7]}),
+    "gpt2-cartridge": (gpt2, "cartridge", {"tokens": 3}),
+    "gpt2-p-tuning": (gpt2, "p-tuning", {"tokens": 3, "encoder": "mlp"}),
+    "llama-prefix-mlp": (llama, "prefix", {"tokens": 3, "mlp": 5, "position_offset": "shift"}),
+    "bert-p-tuning-v2": (bert, "p-tuning-v2", {"tokens": 3, "position_offset": "shift"}),
     "llama-adapter": (llama, "llama-adapter", {"tokens": 4, "gate": "layer", "activation": "none"}),
     "llama-fourierft": (llama, "fourierft", {"targets": "all-linear", "n": 25, "overrides": {"*.0.*": {"n": 31}}}),
     "llama-waveft": (llama, "waveft", {"targets": "all-linear", "n": 25, "overrides": {"*.0.*": {"n": 31}}}),
@@ -200,3 +230,49 @@ def test_a_poly_is_written_to_the_same_numbers(peft: Any, tmp_path: Path) -> Non
     was, now = (load_file(tmp_path / folder / "adapter_model.safetensors") for folder in ("peft", "back"))
     assert was.keys() == now.keys()
     assert all(torch.equal(was[key], now[key]) for key in was)
+
+
+def mpt(peft: Any, tasks: int, r: int = 1) -> Any:
+    config = peft.MultitaskPromptTuningConfig(num_virtual_tokens=3, num_tasks=tasks, num_ranks=r, **CAUSAL)
+    theirs = peft.get_peft_model(made(llama), config).eval()
+    scrambled(theirs)
+    return theirs
+
+
+def prompted(theirs: Any, task: int = 0) -> torch.Tensor:
+    with torch.no_grad():
+        return theirs(input_ids=IDS, task_ids=torch.full((len(IDS),), task)).logits[:, 3:]
+
+
+def test_a_multitask_prompt_is_one_prompt_for_each_task(peft: Any, tmp_path: Path) -> None:
+    theirs, model = mpt(peft, 3, 2), made(llama)
+    theirs.save_pretrained(tmp_path / "peft")
+    with pytest.raises(e.ConfigMissing, match=r"each of its 3 tasks.*--task-number"):
+        adaptr.load(tmp_path / "peft")
+    found = []
+    for task in range(3):
+        found.append(prompted(theirs, task))
+        adapter = adaptr.load(adaptr.source(tmp_path / "peft", task=task), model)
+        with adaptr.attach(model, adapter):
+            assert gap(outputs(model), found[-1]) <= 1e-5
+    assert not torch.allclose(found[0], found[1], atol=1e-3), "all tasks are one"
+    adaptr.save(adapter, tmp_path / "a.safetensors")
+    adaptr.convert(tmp_path / "a.safetensors", tmp_path / "back", to="peft")
+    was, now = (load_file(tmp_path / folder / "adapter_model.safetensors") for folder in ("peft", "back"))
+    assert was.keys() == now.keys()
+    assert all(torch.equal(was[key], now[key]) for key in was)
+
+
+@pytest.mark.parametrize("finished", [False, True])
+def test_a_multitask_prompt_is_written(peft: Any, finished: bool, tmp_path: Path) -> None:
+    model = made(llama)
+    adapter = shaken(adaptr.create(model, "mpt", tokens=3, r=2), by=0.3)
+    if finished:
+        adapter = plugins.method("mpt").materialised(adapter)
+        assert [*adapter.tensors] == [":P"]
+    with adaptr.attach(model, adapter):
+        want = outputs(model)
+    adaptr.save(adapter, tmp_path / "a.safetensors")
+    adaptr.convert(tmp_path / "a.safetensors", tmp_path / "peft", to="peft", base=model)
+    theirs = peft.PeftModel.from_pretrained(made(llama), tmp_path / "peft").eval()
+    assert gap(prompted(theirs), want) <= 1e-5

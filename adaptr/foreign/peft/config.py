@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
-from adaptr.errors import ConfigConflict, ConfigMissing, Unsupported, phrases
+from adaptr.errors import ConfigConflict, ConfigMissing, Unsupported, UsageError, phrases
 from adaptr.foreign.peft.patterns import matches
 
 T = TypeVar("T")
@@ -139,6 +139,18 @@ def common(values: Mapping[str, Any]) -> Any:
     """The most frequent value, the smallest of those that are."""
     counted = Counter(values.values())
     return min(counted, key=lambda value: (-counted[value], value))
+
+
+def task(tasks: int, asked: int | None) -> int:
+    """Which of a file's tasks is meant. Raises `ConfigMissing` where there are several and nobody said."""
+    if asked is None and tasks > 1:
+        raise ConfigMissing(
+            f"the file is another adapter for each of its {tasks} tasks",
+            hint=f"say which (`--task-number`, 0 to {tasks - 1}; `adaptr.source(..., task=0)` in Python)",
+        )
+    if asked is not None and asked >= tasks:
+        raise UsageError("the task", got=f"`{asked}`", want=f"one of {tasks}, from 0 on")
+    return asked or 0
 
 
 def version(config: Mapping[str, Any]) -> tuple[int, int]:

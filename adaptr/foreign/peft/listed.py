@@ -18,10 +18,7 @@ UNREAD: Mapping[str, str] = {
     "ADAMSS": "which rows of a weight belong together is not in its files: PEFT finds that anew by scikit-learn's "
     "k-means over singular vectors, and other rows load without a word",
     "BONE": "PEFT has it as MISS now, with `init_weights` of `bat`",
-    "CARTRIDGE": "its method, keys and values of a cache, is not here yet",
-    "CPT": "its method, a prompt made of examples, is not here yet",
     "LILY": "what it computes for a text depends on the other texts of the batch, on padding and on the cache",
-    "MULTITASK_PROMPT_TUNING": "its method is not here yet",
     "SHADOW": "its method, a second network beside the model, is not here yet",
 }
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from adaptr.adapter import Target, kinds
-from adaptr.errors import ConfigMissing, Unsupported, UsageError, phrases
+from adaptr.errors import Unsupported, phrases
 from adaptr.foreign import placing
 from adaptr.foreign.draft import Draft, resized
 from adaptr.foreign.peft import config as fields_of
@@ -34,15 +34,8 @@ class Poly(PeftType):
     }
 
     def read(self, source: Source, model: nn.Module | None) -> Draft:
-        tasks, task = fields_of.size(source.config, "n_tasks", 1), source.task
-        if task is None and tasks > 1:
-            raise ConfigMissing(
-                f"the file is another adapter for each of its {tasks} tasks",
-                hint=f"say which (`--task-number`, 0 to {tasks - 1}; `adaptr.source(..., task=0)` in Python)",
-            )
-        if task is not None and task >= tasks:
-            raise UsageError("the task", got=f"`{task}`", want=f"one of {tasks}, from 0 on")
-        return resized(super().read(source, model), {"task": task or 0})
+        task = fields_of.task(fields_of.size(source.config, "n_tasks", 1), source.task)
+        return resized(super().read(source, model), {"task": task})
 
     def target(
         self, source: Source, model: nn.Module | None, path: str, shapes: Shapes, values: dict[str, Any]

@@ -7,8 +7,10 @@ The file numbers layers and does not name modules. With a base the targets are i
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from adaptr import plugins
 from adaptr.adapter import Target, kinds
 from adaptr.errors import ConfigConflict, Unsupported, phrases
 from adaptr.foreign import placing
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 
 class PrefixTuning(PeftType):
     name = "prefix-tuning"
-    methods = ("prefix",)
+    methods: ClassVar[tuple[str, ...]] = ("prefix", "p-tuning-v2")
     open = prompt = True
 
     def read(self, source: Source, model: nn.Module | None) -> Draft:
@@ -46,7 +48,8 @@ class PrefixTuning(PeftType):
                 by=f"by {tokens} tokens, {layers} layers, {heads} heads of width {width}",
                 hint=phrases.AGAIN,
             )
-        values = {"tokens": tokens, "position_offset": "shift"}
+        said = {"tokens": tokens, "position_offset": "shift", **self.own(source.config)}
+        values = fields_of.complete(self.methods[0], said)
         targets = [Target(f"attention.{n}", kinds.ATTENTION, (heads, width), values) for n in range(layers)]
         pieces = {
             f"{target.path}:{name}": Piece(
@@ -55,14 +58,18 @@ class PrefixTuning(PeftType):
             for n, target in enumerate(targets)
             for side, name in enumerate("KV")
         }
-        return Draft("prefix", values, {t.path: t for t in targets}, pieces)
+        return Draft(self.methods[0], values, {t.path: t for t in targets}, pieces)
+
+    def own(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """The fields of adaptr's configuration beside sizes and positions."""
+        return {}
 
     def fields(self, adapter: Adapter) -> dict[str, Any]:
         """The configuration fields that follow from the targets."""
         heads, width, tokens = _sizes(adapter)
         kept = adapter.foreign.get("peft", {}).get("config", {}).get("num_transformer_submodules")
         return {
-            "peft_type": "PREFIX_TUNING",
+            "peft_type": self.peft,
             "num_virtual_tokens": tokens,
             "num_layers": len(adapter.targets),
             "num_attention_heads": heads,
@@ -75,6 +82,7 @@ class PrefixTuning(PeftType):
         """{adaptr's key: (PEFT's key, tensor)}: all keys lead to one tensor."""
         import torch
 
+        adapter = plugins.method(adapter.method).materialised(adapter)
         names = [f"{path}:{side}" for path in placing.ordered(adapter.targets) for side in "KV"]
         stacked = torch.stack([adapter.at(name[:-2])[name[-1]] for name in names])
         whole = stacked.permute(2, 0, 1, 3).flatten(1)

@@ -1,9 +1,10 @@
 """Prompt tuning: the model reads [P; E(x)], P (tokens, d) trained, everything else frozen.  Lester et al. 2021,
 arXiv:2104.08691.
 
-P starts as the embeddings of tokens drawn without replacement: the paper's uniform in +-0.5 fits T5's scale only. In
-encoder-decoder models P goes to the encoder. Some files hold `submodules` times the rows; the first `tokens` count.
-Not the identity when fresh: tokens in front are read.
+P starts as the embeddings of tokens drawn without replacement: the paper's uniform in +-0.5 fits T5's scale only. With
+`text`, or `ids`, it starts as theirs, cut or said again to the end of `tokens`, and those of its rows that are `frozen`
+stay words: a discrete prompt with soft tokens in it. In encoder-decoder models P goes to the encoder. Some files hold
+`submodules` times the rows; the first `tokens` count. Not the identity when fresh: tokens in front are read.
 
 Choose it where an adapter must be a few rows in front of the text, on a base of billions: there it comes near to full
 fine-tuning in the paper. On small models it stays far behind LoRA, it learns slowly at low rates, and takes places of
@@ -12,25 +13,30 @@ the context.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from adaptr import Param, SoftPrompt, Target
-from adaptr.contract import Costs, Live
+from adaptr.contract import Costs, Live, Run
 from adaptr.errors import BadConfig
+from adaptr_plugins.prompt._words import embedded, table_of, worded
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from adaptr import Adapter
+    from adaptr.host import Session
 
 
 @dataclass(frozen=True)
 class Config:
     tokens: int = 20
     rows: int = 20
-    init: Literal["vocab", "normal"] = "vocab"
+    init: Literal["vocab", "normal", "text"] = "vocab"
+    text: str = ""
+    ids: list[int] = field(default_factory=list)
+    frozen: list[int] = field(default_factory=list)
 
 
 class Prompt(SoftPrompt[Config]):
@@ -45,18 +51,41 @@ class Prompt(SoftPrompt[Config]):
         return Costs(longer=cfg.tokens)
 
     def complete(self, model: nn.Module, values: dict[str, Any], places: Sequence[Target]) -> dict[str, Any]:
-        return {"rows": values.get("tokens", 20), **values}
+        values = worded(model, self.name, values)
+        tokens = values.get("tokens", 20)
+        wrong = [row for row in values.get("frozen", ()) if not 0 <= row < tokens]
+        if wrong:
+            raise BadConfig(f"`{self.name}`: `frozen`", got=wrong[0], want=f"rows from 0 to {tokens - 1}")
+        return {"rows": tokens, **values, **({"init": "text"} if values.get("ids") else {})}
 
-    def begun(self, model: Any, adapter: Adapter, seed: int) -> Adapter:
-        table = model.get_input_embeddings()
-        if adapter.config["init"] == "normal" or table.weight.is_meta:
+    def begun(self, model: nn.Module, adapter: Adapter, seed: int) -> Adapter:
+        said, table = adapter.config, table_of(model)
+        if said["init"] == "normal" or table.weight.is_meta:
             return adapter
         import torch
 
-        tokens, rows = adapter.config["tokens"], adapter.config["rows"]
-        ids = torch.randperm(table.num_embeddings, generator=torch.Generator().manual_seed(seed))[:tokens]
-        if len(ids) < tokens:
-            raise BadConfig(f"`prompt`: {tokens} tokens can't be drawn from {len(ids)}", hint="use init=`normal`")
-        # by calling the table, since some scale their output
-        P = table(ids.to(table.weight.device)).detach().float().cpu()
-        return adapter.replace(tensors={":P": torch.cat([P, P.new_zeros(rows - tokens, P.shape[1])])})
+        tokens, rows = said["tokens"], said["rows"]
+        ids = said["ids"] or drawn(self.name, table.num_embeddings, tokens, seed)
+        P = embedded(model, self.name, [ids[i % len(ids)] for i in range(tokens)])
+        P = torch.cat([P, P.new_zeros(rows - tokens, P.shape[1])])
+        return adapter.replace(tensors={**adapter.tensors, ":P": P})
+
+    def prepare(self, session: Session, data: Iterable[Run]) -> None:
+        """Rows that stay words don't learn."""
+        frozen = self.config(session.adapter.config).frozen
+        if frozen:
+            import torch
+
+            entries = torch.ones_like(session.named()[":P"], dtype=torch.bool)
+            entries[frozen] = False
+            session.mask(":P", entries)
+
+
+def drawn(method: str, words: int, tokens: int, seed: int) -> list[int]:
+    """Ids of as many different words as there are tokens."""
+    import torch
+
+    if words < tokens:
+        raise BadConfig(f"`{method}`: {tokens} tokens can't be drawn from {words}", hint="use init=`normal`")
+    found: list[int] = torch.randperm(words, generator=torch.Generator().manual_seed(seed))[:tokens].tolist()
+    return found
