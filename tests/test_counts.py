@@ -42,6 +42,7 @@ CONFIGS: dict[str, Any] = {
     "llama-7b": lambda: t.LlamaForCausalLM(t.LlamaConfig()),
     "gpt2-medium": lambda: t.GPT2LMHeadModel(t.GPT2Config(n_embd=1024, n_layer=24, n_head=16)),
     "t5-base": lambda: t.T5ForConditionalGeneration(t.T5Config(d_model=768, d_ff=3072, num_layers=12, num_heads=12)),
+    "bart-base": lambda: t.BartForConditionalGeneration(t.BartConfig(d_model=768, encoder_layers=6, decoder_layers=6)),
     "bart-large": lambda: t.BartForConditionalGeneration(t.BartConfig()),
 }
 COUNTS = [
@@ -134,6 +135,7 @@ COUNTS = [
     ("llama-7b", "dora", ["attn.q", "attn.k", "attn.v", "mlp.up", "mlp.down"], {"r": 32}, 56_975_360),
     ("llama-7b", "ia3", None, {}, 614_400),
     ("t5-base", "mpt", None, {"tokens": 100}, 77_668),
+    ("bart-base", "ipt", None, {"tokens": 100, "intrinsic": 250}, 250),
     ("gpt2", "cpt", None, {"ids": [5] * 10}, 10 * 768),
     ("gpt2-medium", "cartridge", None, {"tokens": 10}, 491_520),
     ("gpt2-medium", "prefix", None, {"tokens": 10, "mlp": 512}, 25_750_016),
@@ -220,6 +222,13 @@ def test_shares(name: str, number: int, percent: str) -> None:
     assert any((row[0], row[4]) == (name, number) for row in COUNTS)
     digits = len(percent.partition(".")[2])
     assert f"{100 * number / sum(p.numel() for p in shell(name).parameters()):.{digits}f}" == percent
+
+
+def test_a_decoder_of_prompts_is_counted_apart_from_what_trains() -> None:
+    """IPT's decoder, of what its auto-encoder has in all, 78,452,218."""
+    adapter = adaptr.create(shell("bart-base"), "ipt", tokens=100, intrinsic=250)
+    decoder = sum(tensor.numel() for tensor in adapter.tensors.values()) - 250
+    assert decoder + 100 * 768 * 250 + 250 == 78_452_218
 
 
 def test_whole_parameters_beside_a_method_are_counted() -> None:

@@ -11,7 +11,10 @@ from torch import Tensor, nn
 import adaptr
 import tiny
 from adaptr import plugins
+from adaptr.errors import Unsupported
 from adaptr.testing import assert_close, bits_equal, logits, shaken
+from adaptr.testing.samples import trained_keys
+from adaptr_plugins.prompt import ipt
 
 
 def front(adapter: adaptr.Adapter) -> dict[str, dict[str, Tensor]]:
@@ -71,6 +74,8 @@ def test_each_sort_of_attention_has_a_network_of_its_own() -> None:
 COMPUTED: dict[str, tuple[str, str, dict[str, Any]]] = {
     "lstm": ("llama", "p-tuning", {"tokens": 3, "dropout": 0.5}),
     "mlp": ("bert", "p-tuning", {"tokens": 3, "encoder": "mlp"}),
+    "ipt": ("gpt2", "ipt", {"tokens": 3, "intrinsic": 4, "hidden": 8}),
+    "mpt": ("t5", "mpt", {"tokens": 3, "r": 2}),
     "prefix": ("llama", "prefix", {"tokens": 3, "mlp": 6}),
     "shifted prefix": ("llama", "prefix", {"tokens": 3, "mlp": 6, "position_offset": "shift"}),
     "prefix of two stacks": ("t5", "prefix", {"tokens": 3, "mlp": 6}),
@@ -88,7 +93,7 @@ def test_what_is_finished_does_the_same_without_the_network(name: str) -> None:
         loss.backward()
         assert all(p.grad is not None and bool(p.grad.any()) for p in session.parameters())
         done = session.finish()
-    kept = {"P"} if method == "p-tuning" else {"K", "V"}
+    kept = {"K", "V"} if ":P" not in done.tensors else {"P"}
     assert {key.rpartition(":")[2] for key in done.tensors} == kept
     with torch.no_grad():
         with adaptr.attach(model, adapter):
@@ -109,3 +114,30 @@ def test_it_is_put_together_as_what_it_computes(name: str) -> None:
             axis = 0 if key == "P" else 1
             assert_close(both.at(path)[key], torch.cat([tensor, second[key]], axis))
             assert_close(mean.at(path)[key], (tensor + second[key]) / 2)
+
+
+def test_an_intrinsic_prompt_is_its_decoder_written_out() -> None:
+    adapter = shaken(adaptr.create(tiny.model("llama"), "ipt", tokens=3, intrinsic=4, hidden=6))
+    t = adapter.at("")
+    flat = t["D2"].flatten(0, 1) @ torch.tanh(t["D1"] @ t["z"] + t["d1"]) + t["d2"].flatten()
+    assert_close(front(adapter)[""]["P"], flat.view(3, tiny.WIDTH))
+
+
+def test_a_decoder_is_fitted_to_prompts_and_what_is_none_is_refused() -> None:
+    model = tiny.model("llama")
+    prompts = {str(n): shaken(adaptr.create(model, "prompt", tokens=3, seed=n), n, by=1.0) for n in range(3)}
+    made = adaptr.create(model, "ipt", children=prompts, intrinsic=2, hidden=16, steps=600)
+    assert trained_keys(made) == [":z"]
+    P = torch.stack([one.tensors[":P"] for one in prompts.values()])
+    decoder = {name: made.tensors[f":{name}"] for name in ("D1", "d1", "D2", "d2")}
+    z = torch.zeros(3, 2, requires_grad=True)
+    optimiser = torch.optim.Adam([z], lr=0.1)
+    for _ in range(200):
+        optimiser.zero_grad()
+        (ipt.decoded(decoder, z) - P).square().mean().backward()
+        optimiser.step()
+    rest = (ipt.decoded(decoder, z) - P).square().mean()
+    assert rest < 0.1 * (P - P.mean(0)).square().mean(), "two numbers tell three prompts apart"
+    lora = adaptr.create(model, "lora", r=2)
+    with pytest.raises(Unsupported, match="`b` is `lora`"):
+        adaptr.create(model, "ipt", children={"a": prompts["0"], "b": lora})

@@ -40,7 +40,7 @@ def ids_of(model: nn.Module, method: str, text: str, begins: bool = False) -> li
 
 def table_of(model: nn.Module) -> nn.Embedding:
     """The table of a model's words."""
-    return cast("PreTrainedModel", model).get_input_embeddings()  # type: ignore[return-value]
+    return cast("nn.Embedding", cast("PreTrainedModel", model).get_input_embeddings())
 
 
 def embedded(model: nn.Module, method: str, ids: Sequence[int]) -> Tensor:

@@ -84,7 +84,9 @@ def cached(model: nn.Module, adapter: Adapter) -> dict[str, Tensor]:
     ids, tokens = adapter.config["ids"], adapter.config["tokens"]
     embedded(model, adapter.method, ids)  # that it has them
     with torch.no_grad():
-        cache = model(input_ids=torch.tensor([ids], device=table_of(model).weight.device), use_cache=True).past_key_values
+        cache = model(
+            input_ids=torch.tensor([ids], device=table_of(model).weight.device), use_cache=True
+        ).past_key_values
     found: dict[str, Tensor] = {}
     for path in adapter.targets:
         number = getattr(targets.submodule(model, path), "layer_idx", None)
