@@ -26,11 +26,12 @@ def options(*names: str) -> Decorator:
             enable_lora: tuple[bool, ...] | None,
             task_number: int | None,
             initial: str | None,
+            reft: str | None,
             **given: object,
         ) -> object:
             from adaptr.foreign.supplied import Supplied
 
-            supplied = Supplied(alpha, scale, enable_lora, task_number, initial)
+            supplied = Supplied(alpha, scale, enable_lora, task_number, initial, reft)
             said = {name: _supplying(given[name], supplied) for name in names} if supplied else {}
             return function(*args, **{**given, **said})
 
@@ -82,5 +83,8 @@ _OPTIONS = (
         type=click.Path(),
         metavar="FOLDER",
         help="Of PEFT's that changed the base first (PiSSA, CorDA ...): the adapter saved before training.",
+    ),
+    click.option(
+        "--reft", metavar="NAME", help="Of AdapterHub: noreft or direft, which its files can't be told apart by."
     ),
 )

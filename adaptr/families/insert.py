@@ -8,7 +8,7 @@ target's input, `reads` in the target's configuration is the path of the module 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from adaptr.adapter import kinds
 from adaptr.contract import Live
@@ -52,6 +52,21 @@ def activation(name: str) -> Callable[[Tensor], Tensor]:
 def inner(name: str) -> int:
     """How many values a unit keeps for the backward: its sum and what comes of it, or the latter alone."""
     return 1 if name in {"relu", "tanh"} else 2
+
+
+class Reads(Protocol):
+    """What says what a network behind a block reads: see `read`."""
+
+    @property
+    def residual(self) -> bool: ...
+    @property
+    def calls(self) -> str: ...
+
+
+def read(h: Tensor, x: Tensor, p: Live, cfg: Reads) -> Tensor:
+    """h, the output of a block; with `residual` its sum with x, what goes around it; behind the norm `calls`."""
+    z = h + x if cfg.residual else h
+    return p.call(cfg.calls, z) if cfg.calls else z
 
 
 def bottleneck(z: Tensor, p: Live, act: str, rate: float = 0.0) -> Tensor:

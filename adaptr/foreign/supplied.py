@@ -16,7 +16,10 @@ _WAYS = {
     "enable_lora": "--enable-lora",
     "task": "--task-number",
     "initial": "--initial",
+    "reft": "--reft",
 }
+#: Interventions without an orthonormal basis.
+REFTS = ("noreft", "direft")
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,7 @@ class Supplied:
     """`alpha`: what the product of the factors is multiplied by, times the rank; `scale`: the same without the rank,
     instead of it. `enable_lora`: which parts of a fused projection have factors, as loralib was told. `task`: which of
     a file's tasks, where it is another adapter for each. `initial`: where the same adapter is as it was before it was
-    trained. None: not said.
+    trained. `reft`: which of `REFTS` an intervention is whose file looks the same for both. None: not said.
     """
 
     alpha: float | None = None
@@ -32,6 +35,7 @@ class Supplied:
     enable_lora: tuple[bool, ...] | None = None
     task: int | None = None
     initial: str | None = None
+    reft: str | None = None
 
     def __post_init__(self) -> None:
         if self.alpha is not None and self.scale is not None:
@@ -44,6 +48,8 @@ class Supplied:
             raise UsageError("`enable_lora`", got="no part that has factors", want="one at least")
         if self.task is not None and (type(self.task) is not int or self.task < 0):
             raise UsageError("the task", got=f"`{self.task}`", want="a whole number, 0 for the first")
+        if self.reft is not None and self.reft not in REFTS:
+            raise UsageError("the intervention", got=f"`{self.reft}`", want=f"one of {', '.join(REFTS)}")
 
     def __bool__(self) -> bool:
         return bool(self.said)

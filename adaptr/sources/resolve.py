@@ -118,16 +118,18 @@ def source(
     enable_lora: Sequence[bool] | None = None,
     task: int | None = None,
     initial: str | os.PathLike[str] | None = None,
+    reft: str | None = None,
 ) -> Source:
     """An adapter by where it is, with what its file does not hold: it goes wherever an adapter is given.
 
     `alpha`, or `scale`, which is alpha / rank: of files without, such as loralib's and MLX's `.npz`. `enable_lora`:
     which parts of a fused projection have factors, as loralib was told. `task`: which of a file's tasks, from 0 on,
     where it is another adapter for each, as PEFT's Poly is. `initial`: where the adapter is as it was before training,
-    of PEFT's initialisations that change the base. What a file holds itself is refused.
+    of PEFT's initialisations that change the base. `reft`: `noreft` or `direft`, of AdapterHub's files, which are the
+    same for both. What a file holds itself is refused.
     """
     enabled, begun = None if enable_lora is None else tuple(enable_lora), None if initial is None else str(initial)
-    return resolve(given).supplying(Supplied(alpha, scale, enabled, task, begun))
+    return resolve(given).supplying(Supplied(alpha, scale, enabled, task, begun, reft))
 
 
 def grounded(base: nn.Module | Place | None) -> nn.Module | Path | None:

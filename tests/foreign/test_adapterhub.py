@@ -16,6 +16,9 @@ from adaptr import errors as e
 
 #: Case to the method that it becomes, in each of the models that have it.
 READ = {
+    "compacter": "compacter",
+    "compacterpp": "compacter",
+    "direft": "direft",
     "double_seq_bn": "houlsby",
     "dora": "dora",
     "dvora": "dora",
@@ -23,24 +26,25 @@ READ = {
     "ia3_alpha": "ia3",
     "lora": "lora",
     "lora_qkv": "lora",
+    "loreft": "loreft",
     "mam": "mam",
+    "noreft": "noreft",
     "par_bn": "parallel",
     "par_bn_learned": "parallel",
     "prefix": "prefix",
     "prefix_flat": "prefix",
+    "seq_bn": "pfeiffer",
+    "seq_bn_drop": "pfeiffer",
+    "seq_bn_ln": "pfeiffer",
+    "seq_bn_perlayer": "pfeiffer",
     "vera": "lora",
     "vera_cfg": "lora",
 }
-#: Where a sum is a module's output, as in models without norms behind them.
-SUMMED = {"seq_bn": "houlsby", "seq_bn_drop": "houlsby", "seq_bn_perlayer": "houlsby"}
 #: Case to what its refusal says.
 REFUSED = {
-    "compacter": "sums of Kronecker products",
-    "direft": "interventions in the hidden states",
     "lora_gate": "LoRA has a gate",
     "prompt": "in front of what the embeddings",
     "seq_bn_inv": "an invertible adapter",
-    "seq_bn_ln": "a norm of its own before it",
     "unipelt": "LoRA has a gate",
 }
 #: Heads lie beside the adapters, and are tried by the tests themselves.
@@ -56,6 +60,11 @@ def there(shared: Path, model: str, case: str) -> Path:
     if not folder.exists():
         pytest.skip(f"AdapterHub has no `{case}` for {model}")
     return folder
+
+
+def loaded(folder: Path, case: str, host: Any) -> adaptr.Adapter:
+    """Which intervention it is, is said where the file does not say it."""
+    return adaptr.load(adaptr.source(folder, reft=case) if case in ("noreft", "direft") else folder, host)
 
 
 @pytest.fixture(scope="module")
@@ -84,16 +93,14 @@ def headed(hidden: Tensor, folder: Path, ids: Tensor, model: str) -> Tensor:
 
 @HEADS
 @pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize("case", [*READ, *SUMMED])
+@pytest.mark.parametrize("case", READ)
 def test_a_folder_of_adapterhub_does_what_it_does_there(
     model: str, case: str, models: dict[str, Any], shared: Path
 ) -> None:
-    if model == "bert" and case in SUMMED:
-        pytest.skip("refused")
     folder, host = there(shared, model, case), models[model]
     want = load_file(folder / "expected.safetensors")
-    found = adaptr.load(folder / "bin", host)
-    assert found.method == {**READ, **SUMMED}[case]
+    found = loaded(folder / "bin", case, host)
+    assert found.method == READ[case]
     with torch.no_grad(), adaptr.attach(host, found):
         hidden = host(input_ids=want["input_ids"], attention_mask=want["attention_mask"])[0]
     out = headed(hidden, folder / "bin", want["input_ids"], model)
@@ -105,12 +112,12 @@ def test_a_folder_of_adapterhub_does_what_it_does_there(
 
 @HEADS
 @pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize("case", [*READ, *SUMMED])
+@pytest.mark.parametrize("case", READ)
 def test_both_containers_hold_the_same(model: str, case: str, models: dict[str, Any], shared: Path) -> None:
     folder = there(shared, model, case)
-    if not (folder / "st").exists() or (model == "bert" and case in SUMMED):
-        pytest.skip("AdapterHub writes one of them, or it is refused")
-    found, other = (adaptr.load(folder / name, models[model]) for name in ("bin", "st"))
+    if not (folder / "st").exists():
+        pytest.skip("AdapterHub writes one of them")
+    found, other = (loaded(folder / name, case, models[model]) for name in ("bin", "st"))
     assert found.targets == other.targets
     assert all(torch.equal(tensor, other.tensors[key]) for key, tensor in found.tensors.items())
 
@@ -223,7 +230,7 @@ def bottleneck(path: str = OUTPUT) -> dict[str, Tensor]:
     ("said", "error", "match"),
     [
         ({"non_linearity": "mish"}, e.Unsupported, "the non-linearity is `mish`"),
-        ({"residual_before_ln": False}, e.Unsupported, "`residual_before_ln`"),
+        ({"residual_before_ln": "post_add"}, e.Unsupported, "`residual_before_ln`"),
         ({"original_ln_after": False}, e.Unsupported, "`original_ln_after`"),
         ({"use_gating": True}, e.Unsupported, "`use_gating`"),
         ({"cross_adapter": True}, e.Unsupported, "`cross_adapter`"),
@@ -250,7 +257,7 @@ def test_a_factor_goes_into_the_second_layer(tmp_path: Path) -> None:
         said = {**BOTTLENECK, "scaling": scaling or "channel"}
         found = adaptr.load(saved(tmp_path / name, {**tensors, **own}, said))
         assert found.config == plain.config
-        torch.testing.assert_close(found.at("model.layers.0")["U"], 2 * tensors[f"{OUTPUT}.adapter_up.weight"])
+        torch.testing.assert_close(found.at("model.layers.0.mlp")["U"], 2 * tensors[f"{OUTPUT}.adapter_up.weight"])
 
 
 def test_what_lies_beside_is_no_adapter(shared: Path) -> None:
@@ -259,3 +266,40 @@ def test_what_lies_beside_is_no_adapter(shared: Path) -> None:
         adaptr.load(folder)
     with pytest.raises(e.UnknownFormat, match="an AdapterHub prediction head"):
         adaptr.load(folder / "pytorch_model_head.bin")
+
+
+def kronecker(path: str, rules: bool, n: int = 2) -> dict[str, Tensor]:
+    """Of a width of 4 and 2 inside: a rule for each projection, or none."""
+    sizes = {"adapter_down.0": (2, 1), "adapter_up": (1, 2)}
+    found = {f"{path}.adapter_down.0.b": torch.randn(2), f"{path}.adapter_up.b": torch.randn(4)}
+    for at, (rows, columns) in sizes.items():
+        found |= {f"{path}.{at}.W_left": torch.randn(n, rows, 1), f"{path}.{at}.W_right": torch.randn(n, 1, columns)}
+        found |= {f"{path}.{at}.phm_rule": torch.randn(n, n, n)} if rules else {}
+    return found
+
+
+def test_projections_with_rules_of_their_own_are_phm(tmp_path: Path) -> None:
+    config = {**BOTTLENECK, "phm_layer": True, "shared_phm_rule": False, "original_ln_before": False}
+    tensors = kronecker(OUTPUT, rules=True)
+    found = adaptr.load(saved(tmp_path, tensors, config))
+    assert found.method == "phm"
+    left, right = (tensors[f"{OUTPUT}.adapter_up.W_{side}"] for side in ("left", "right"))
+    torch.testing.assert_close(found.at("model.layers.0.mlp")["B_u"], left @ right)
+
+
+def test_rules_that_are_not_there_can_not_be_had(tmp_path: Path) -> None:
+    config = {**BOTTLENECK, "phm_layer": True, "shared_phm_rule": True}
+    with pytest.raises(e.TensorAbsent, match="no `phm_rule`, which all its layers share"):
+        adaptr.load(saved(tmp_path, kronecker(OUTPUT, rules=False), config))
+
+
+def test_which_intervention_it_is_is_not_guessed(shared: Path) -> None:
+    for case in ("noreft", "direft"):
+        with pytest.raises(e.ConfigMissing, match=r"NoReFT or DiReFT.*`--reft noreft`"):
+            adaptr.load(there(shared, "llama", case) / "st")
+    with pytest.raises(e.UsageError, match="says which intervention it is"):
+        adaptr.load(adaptr.source(there(shared, "llama", "loreft") / "st", reft="direft"))
+    with pytest.raises(e.UsageError, match="it has no intervention"):
+        adaptr.load(adaptr.source(there(shared, "llama", "lora") / "st", reft="direft"))
+    with pytest.raises(e.UsageError, match="one of noreft, direft"):
+        adaptr.source(there(shared, "llama", "direft") / "st", reft="loreft")

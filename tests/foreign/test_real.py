@@ -70,7 +70,11 @@ DIFFUSERS = (
     "diffusers-lora-sd15", "diffusers-lora-sd15-bin", "diffusers-lora-sd15-mri", "diffusers-lora-sd15-unet-prefix",
 )  # fmt: skip
 MLX = dict.fromkeys(("mlx-lora-qwen25-05b", "mlx-lora-qwen25-05b/adapters.safetensors"), ("lora", 8, 90112, 0))
-LOADS = {**PEFT, **MLX, **dict.fromkeys(DIFFUSERS, ("lora", 128, 797_184, 0))}
+HUB = {
+    "adapters-pfeiffer-bertmini-mlm": ("pfeiffer", 4, 33_856, 0),
+    "adapters-pfeiffer-mbert-md": ("pfeiffer", 12, 894_528, 0),
+}
+LOADS = {**PEFT, **MLX, **HUB, **dict.fromkeys(DIFFUSERS, ("lora", 128, 797_184, 0))}
 #: Folder or file to the error and a word of its message.
 REFUSED = {
     "lfs-pointer-finsenti": (e.LfsPointer, "git lfs pull"),
@@ -89,15 +93,13 @@ REFUSED = {
     },
     "ref-peft-tinyshakes/adaption-prompt": (e.TensorAbsent, "`adapter_layers`.*give the base"),
     "ref-peft-tinyshakes/shira": (e.ConfigMissing, "how large its layers are; give the base"),
-    "adapters-pfeiffer-mbert-md": (e.Unsupported, "original_ln_before"),
     "broken-kohya-sd15": (e.TensorUnknown, "no tool reads it"),
     "loralib-roberta-base-mnli": (e.ConfigMissing, "alpha of the adapter is not in the file.*16 for RoBERTa"),
     "loravit-custom": (e.UnknownFormat, "a LoRA-ViT file"),
     "t5x-prompt-sst2": (e.UnknownFormat, "a NumPy array"),
     "mkultra-softprompt": (e.UnknownFormat, "a pickle of no known tool"),
-    "adapters-compacter-xlmr-legal": (e.Unsupported, "phm_layer"),
+    "adapters-compacter-xlmr-legal": (e.TensorAbsent, "no `phm_rule`, which all its layers share"),
     "adapters-compacter-xlmr-legal/pytorch_model_head.bin": (e.UnknownFormat, "the head of a task"),
-    "adapters-pfeiffer-bertmini-mlm": (e.Unsupported, "original_ln_before"),
     "cloneofsimo-kiriko-te-pt": (e.UnknownFormat, r"a list of tensors \(torch\) of no known tool"),
     "cloneofsimo-kiriko-te-pt/lora_kiriko2.ti.pt": (e.UnknownFormat, "load_textual_inversion"),
     "cloneofsimo-pop-pt": (e.UnknownFormat, r"a list of tensors \(torch\) of no known tool"),

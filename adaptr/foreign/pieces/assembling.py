@@ -67,9 +67,10 @@ def _pieces(layers: Sequence[Layer], methods: Sequence[str], only: str = "") -> 
     """The pieces by adaptr's keys, those of a stack with the name of their part."""
     named = len(methods) > 1
     return {
-        f"{layer.target.path}:{f'{layer.method}.' if named else ''}{name}": piece
+        f"{path}:{f'{layer.method}.' if named else ''}{name}": piece
         for layer in layers
-        for name, piece in layer.pieces.items()
+        for path, found in ((layer.target.path, layer.pieces), ("", layer.shared))
+        for name, piece in found.items()
         if only in ("", layer.method)
     }
 

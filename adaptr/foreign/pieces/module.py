@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from adaptr.adapter import Target
@@ -83,11 +83,12 @@ class Module:
 
 @dataclass(frozen=True)
 class Layer:
-    """What one method does at a module: its target, and where its tensors are."""
+    """What one method does at a module: its target, where its tensors are, and those that all its layers share."""
 
     method: str
     target: Target
     pieces: Mapping[str, Piece]
+    shared: Mapping[str, Piece] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

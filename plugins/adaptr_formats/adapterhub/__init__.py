@@ -25,6 +25,7 @@ class Adapterhub(Format):
     name = "adapterhub"
     tool = "AdapterHub"
     called = "an AdapterHub adapter"
+    asks = frozenset({"reft"})
     marks = Marks(
         files=("adapter.safetensors", "pytorch_adapter.bin"),
         config=("model_class",),
@@ -40,7 +41,7 @@ class Adapterhub(Format):
     def read(self, path: Path, base: BaseModel | None = None, supplied: Supplied = NOTHING) -> Adapter:
         from adaptr_formats.adapterhub.reading import read
 
-        return read(self.weights(path), base)
+        return read(self.weights(path), base, supplied)
 
     def about(self, config: Mapping[str, Any]) -> Mapping[str, str]:
         said = config.get("config")

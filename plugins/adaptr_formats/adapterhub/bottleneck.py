@@ -1,41 +1,57 @@
-"""AdapterHub's bottlenecks: y = h + s (U g(D z + b_d) + b_u), h what a block puts out, before the sum with what goes
-around it. What z is, the configuration and the model say: h, the sum, or what goes around the block.
+"""AdapterHub's bottlenecks: y = k + s (U g(D z + b_d) + b_u), h what a block puts out and r what goes around it.
+
+z is h; or h + r behind the norm that the model has there, if it has one; or r (`is_parallel`). k is h, or what is read.
+D and U are matrices, or sums of Kronecker products (PHM, and with rules that all share, Compacter).
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from adaptr.adapter import Target, kinds
-from adaptr.errors import Unsupported
+from adaptr.errors import TensorAbsent, Unsupported
 from adaptr.foreign import placing
 from adaptr.foreign.draft import Piece
 from adaptr.foreign.pieces.module import Layer, Module, Whole, complete
 from adaptr_formats.adapterhub import keys, places
-from adaptr_formats.adapterhub.config import BOTTLENECK, activation, asked
+from adaptr_formats.adapterhub.config import BOTTLENECK, activation, asked, conflict
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from adaptr_formats.adapterhub.reading import Reading
 
-SLOTS = {"D": "adapter_down.0.weight", "b_d": "adapter_down.0.bias", "U": "adapter_up.weight", "b_u": "adapter_up.bias"}
-SCALING = "scaling"
+SCALING, RULE = "scaling", "phm_rule"
+#: The norm before D, by adaptr's names. AdapterHub has it twice, and D behind it.
+NORM = {"g": "adapter_norm_before.weight", "c": "adapter_norm_before.bias"}
 #: What decides what a bottleneck computes, with the values that files of older versions mean.
 _DEFAULTS: Mapping[str, Any] = {
     "original_ln_before": False, "original_ln_after": True, "residual_before_ln": True, "ln_before": False,
     "ln_after": False, "is_parallel": False, "non_linearity": None, "scaling": 1.0, "use_gating": False,
-    "inv_adapter": None, "phm_layer": False,
+    "inv_adapter": None, "phm_layer": False, "factorized_phm_W": True, "shared_W_phm": False, "shared_phm_rule": True,
+    "factorized_phm_rule": False,
 }  # fmt: skip
 #: What has no method, and why.
 _MISSING = {
     "use_gating": "a gate, which weighs it for each text by what it reads",
-    "ln_before": "a norm of its own before it",
     "ln_after": "a norm of its own behind it",
     "inv_adapter": "an invertible adapter of the embeddings",
-    "phm_layer": "matrices that are sums of Kronecker products (PHM, Compacter)",
 }
+#: What the output is added to, by `residual_before_ln`.
+_KEEPS = {True: "output", False: "read", "post_add": "sum"}
+
+
+def slots(said: Mapping[str, Any]) -> dict[str, str]:
+    """Where D and the rest are."""
+    down = "adapter_down.1" if said["ln_before"] else "adapter_down.0"
+    bias = "b" if said["phm_layer"] else "bias"
+    biases = {"b_d": f"{down}.{bias}", "b_u": f"adapter_up.{bias}"}
+    if not said["phm_layer"]:
+        return {"D": f"{down}.weight", "U": "adapter_up.weight", **biases}
+    sides = {"d": down, "u": "adapter_up"}
+    return {f"{n}_{s}": f"{at}.W_{w}" for s, at in sides.items() for n, w in (("s", "left"), ("t", "right"))} | biases
 
 
 def read(reading: Reading, config: Mapping[str, Any]) -> Iterator[Layer | Whole]:
@@ -43,8 +59,9 @@ def read(reading: Reading, config: Mapping[str, Any]) -> Iterator[Layer | Whole]
     wanted = next((field for field in _MISSING if said[field]), None)
     if wanted is not None:
         raise _unknown(_MISSING[wanted], wanted)
+    shared = reading.modules(keys.SHARED) if said["phm_layer"] and said["shared_phm_rule"] else []
     for module in reading.modules(keys.ADAPTERS):
-        yield _layer(reading, module, said)
+        yield _layer(reading, module, said, shared)
 
 
 def _unknown(what: str, field: str) -> Unsupported:
@@ -54,34 +71,95 @@ def _unknown(what: str, field: str) -> Unsupported:
     )
 
 
-def _layer(reading: Reading, module: Module, said: Mapping[str, Any]) -> Layer:
-    m, d = module.shape(SLOTS["D"], (2,))
-    for name, want in (("b_d", (m,)), ("U", (d, m)), ("b_u", (d,))):
-        module.require(SLOTS[name], module.shape(SLOTS[name], (len(want),)) == want, f"{want}, as {m} of {d} has it")
-    pieces = {name: module.piece(slot, module.shapes[slot]) for name, slot in SLOTS.items()}
-    values: dict[str, Any] = {"m": m, "activation": activation(said["non_linearity"])}
+def _layer(reading: Reading, module: Module, said: Mapping[str, Any], shared: list[Module]) -> Layer:
     layer, here = places.place(module.path, reading.said.model_type)
+    made = _products(module, said, shared) if said["phm_layer"] else _matrices(module, said)
+    method, values, pieces, rules = made
+    (d,) = pieces["b_u"].shape
+    values["activation"] = activation(said["non_linearity"])
     scale, pieces = _scale(module, said, pieces)
     if said["is_parallel"]:
-        values = {**values, "s": scale, "reads": places.joined(layer, here.stream)}
-        at, method = here.at, "parallel"
+        if method != "houlsby" or said["ln_before"]:
+            raise _unknown("more than two matrices beside a block", "is_parallel")
+        method, values = "parallel", {**values, "s": scale, "reads": places.joined(layer, here.stream)}
     else:
-        at, method, pieces = _sequential(here, said), "houlsby", _multiplied(pieces, scale)
-    target = Target(places.joined(layer, at), kinds.PLACE, (d,), complete(method, values))
-    return Layer(method, placing.output(reading.model, target), pieces)
+        pieces = _multiplied(pieces, scale)
+        behind = _behind(layer, here, said)
+        own = {**behind, **({"normed": True} if said["ln_before"] else {})}
+        method = "pfeiffer" if own and method == "houlsby" else method
+        if method != "pfeiffer" and (said["ln_before"] or "keeps" in own):
+            raise _unknown("Kronecker products with a norm or a residual of its own", "phm_layer")
+        values |= own
+    target = Target(places.joined(layer, here.at), kinds.PLACE, (d,), complete(method, values))
+    return Layer(method, placing.output(reading.model, target), pieces, rules)
 
 
-def _sequential(here: places.Place, said: Mapping[str, Any]) -> str:
-    """The module whose output the adapter reads and is added to. Raises `Unsupported` where there is none."""
+def _behind(layer: str, here: places.Place, said: Mapping[str, Any]) -> dict[str, Any]:
+    """What is read and what is kept where that is not the block's output."""
     if not said["original_ln_after"]:
         raise _unknown("no sum behind it", "original_ln_after")
     if not said["original_ln_before"]:
-        return here.at
-    if said["residual_before_ln"] is not True:
-        raise _unknown("a residual that is taken behind the sum", "residual_before_ln")
-    if here.whole is None:
-        raise _unknown("the sum or the norm behind its block to read", "original_ln_before")
-    return here.whole
+        return {}
+    keeps = _KEEPS.get(said["residual_before_ln"])
+    if keeps is None or (keeps == "sum" and not here.norm):
+        raise _unknown("a residual that its own library has not", "residual_before_ln")
+    norm = places.joined(layer, here.norm) if here.norm else ""
+    found = {"residual": True, "calls": norm, "reads": places.joined(layer, here.stream)}
+    return found if keeps == "output" else {**found, "keeps": keeps}
+
+
+_Made = tuple[str, dict[str, Any], dict[str, Piece], dict[str, Piece]]
+
+
+def _matrices(module: Module, said: Mapping[str, Any]) -> _Made:
+    named = slots(said)
+    m, d = module.shape(named["D"], (2,))
+    shapes = {"D": (m, d), "b_d": (m,), "U": (d, m), "b_u": (d,)}
+    if said["ln_before"]:
+        named, shapes = {**named, **NORM}, {**shapes, "g": (d,), "c": (d,)}
+    return "houlsby", {"m": m}, _pieces(module, named, shapes), {}
+
+
+def _products(module: Module, said: Mapping[str, Any], shared: list[Module]) -> _Made:
+    """The method `compacter`, or `phm` where each projection has rules of its own."""
+    if said["shared_W_phm"] or said["factorized_phm_rule"] or not said["factorized_phm_W"]:
+        raise _unknown("Kronecker products other than Compacter's", "phm_layer")
+    named = slots(said)
+    (n, d_n, r), (_, _, m_n) = module.shape(named["s_d"], (3,)), module.shape(named["t_d"], (3,))
+    m, d = n * m_n, n * d_n
+    shapes = {"s_d": (n, d_n, r), "t_d": (n, r, m_n), "b_d": (m,), "s_u": (n, m_n, r), "t_u": (n, r, d_n), "b_u": (d,)}
+    pieces = _pieces(module, named, shapes)
+    if said["shared_phm_rule"]:
+        rules = _pieces(_rules(shared), {"A": RULE}, {"A": (n, n, n)})
+        return "compacter", {"m": m, "n": n, "r": r}, pieces, rules
+    down = named["b_d"].rpartition(".")[0]
+    own = _pieces(module, {"A_d": f"{down}.{RULE}", "A_u": f"adapter_up.{RULE}"}, {"A_d": (n, n, n), "A_u": (n, n, n)})
+    for side, (rows, columns) in (("d", (d_n, m_n)), ("u", (m_n, d_n))):
+        left, right = pieces.pop(f"s_{side}"), pieces.pop(f"t_{side}")
+        own[f"B_{side}"] = dataclasses.replace(left, shape=(n, rows, columns), then=_times(module, right.source))
+    return "phm", {"m": m, "n": n}, {**pieces, **own}, {}
+
+
+def _times(module: Module, key: str) -> Callable[[Tensor], Tensor]:
+    return lambda left: (left.double() @ module.file[key].double()).to(left.dtype)
+
+
+def _rules(shared: list[Module]) -> Module:
+    """Raises `TensorAbsent` where the rules that all layers share are not there."""
+    if not shared:
+        raise TensorAbsent(
+            "the file has no `phm_rule`, which all its layers share: AdapterHub before 1.0 did not save it",
+            hint="it can't be had from the rest: save it again from the model that was trained",
+        )
+    if len(shared) > 1:
+        raise conflict(f"the file has {len(shared)} sets of what all layers share")
+    return shared[0]
+
+
+def _pieces(module: Module, named: Mapping[str, str], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Piece]:
+    for name, want in shapes.items():
+        module.require(named[name], module.shape(named[name], (len(want),)) == want, f"shape {want}, as the others say")
+    return {name: module.piece(named[name], want) for name, want in shapes.items()}
 
 
 def _scale(module: Module, said: Mapping[str, Any], pieces: dict[str, Piece]) -> tuple[float, dict[str, Piece]]:
@@ -91,7 +169,9 @@ def _scale(module: Module, said: Mapping[str, Any], pieces: dict[str, Piece]) ->
     (size,) = module.shape(SCALING, (1,))
     if size == 1:
         return float(module.file[module.keys[SCALING]]), pieces
-    module.require(SCALING, (size,) == module.shapes[SLOTS["b_u"]], "one, or one for each feature")
+    if "U" not in pieces:
+        raise _unknown("a factor for each feature of Kronecker products", "scaling")
+    module.require(SCALING, (size,) == pieces["b_u"].shape, "one, or one for each feature")
 
     def times(value: Tensor) -> Tensor:
         factor = module.file[module.keys[SCALING]].double()
@@ -108,6 +188,10 @@ def _multiplied(pieces: dict[str, Piece], scale: float) -> dict[str, Piece]:
 
 def _then(pieces: dict[str, Piece], done: Callable[[Tensor], Tensor]) -> dict[str, Piece]:
     """The pieces with something done to the second layer."""
-    import dataclasses
 
-    return {**pieces, **{name: dataclasses.replace(pieces[name], then=done) for name in ("U", "b_u")}}
+    def after(piece: Piece) -> Callable[[Tensor], Tensor]:
+        first = piece.then
+        return done if first is None else lambda value: done(first(value))
+
+    last = [name for name in ("U", "t_u", "B_u", "b_u") if name in pieces]
+    return {**pieces, **{name: dataclasses.replace(pieces[name], then=after(pieces[name])) for name in last}}

@@ -18,15 +18,15 @@ _LAYER = re.compile(r"(?P<layer>(?:.*\.)?(?:layers?|h)\.\d+)(?:\.(?P<rest>.+))?"
 @dataclass(frozen=True)
 class Place:
     """`field`: what the configuration calls it. `tensors`: the module that has a bottleneck's. `at`: the module whose
-    output it changes. `stream`: the module whose input goes around the block. `whole`: the module that puts out the sum
-    of both, which "" is the layer, None where there is none.
+    output it changes. `stream`: the module whose input goes around the block. `norm`: what comes behind the sum of
+    both, "" for nothing.
     """
 
     field: str
     tensors: str
     at: str
     stream: str
-    whole: str | None = None
+    norm: str = ""
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ class Model:
 
 _SELF, _INNER, _OUTER = "selfattn_lora", "intermediate_lora", "output_lora"
 _BERT = (
-    Place(ATTENTION, "attention.output", "attention.output.dropout", "attention"),
-    Place(FEED_FORWARD, "output", "output.dropout", "intermediate"),
+    Place(ATTENTION, "attention.output", "attention.output.dropout", "attention", "attention.output.LayerNorm"),
+    Place(FEED_FORWARD, "output", "output.dropout", "intermediate", "output.LayerNorm"),
 )
 _BERT_FACTORS = {
     **{f"attention.self.{name}": (_SELF, name[0]) for name in ("query", "key", "value")},
@@ -51,8 +51,8 @@ _BERT_FACTORS = {
     "output.dense": (_OUTER, ""),
 }
 _DISTILBERT = (
-    Place(ATTENTION, "attention_adapters", "attention.out_lin", "attention"),
-    Place(FEED_FORWARD, "output_adapters", "ffn", "ffn"),
+    Place(ATTENTION, "attention_adapters", "attention.out_lin", "attention", "sa_layer_norm"),
+    Place(FEED_FORWARD, "output_adapters", "ffn", "ffn", "output_layer_norm"),
 )
 _DISTILBERT_FACTORS = {
     **{f"attention.{letter}_lin": (_SELF, letter) for letter in "qkv"},
@@ -61,12 +61,12 @@ _DISTILBERT_FACTORS = {
 }
 _GPT2 = (
     Place(ATTENTION, "attention_adapters", "attn.resid_dropout", "ln_1"),
-    Place(FEED_FORWARD, "output_adapters", "mlp.dropout", "ln_2", ""),
+    Place(FEED_FORWARD, "output_adapters", "mlp.dropout", "ln_2"),
 )
 _GPT2_FACTORS = {"attn.c_attn": (_SELF, "qkv"), "mlp.c_fc": (_INNER, ""), "mlp.c_proj": (_OUTER, "")}
 _LLAMA = (
     Place(ATTENTION, "attention_adapters", "self_attn.o_proj", "input_layernorm"),
-    Place(FEED_FORWARD, "output_adapters", "mlp", "post_attention_layernorm", ""),
+    Place(FEED_FORWARD, "output_adapters", "mlp", "post_attention_layernorm"),
 )
 #: It has the two of the feed-forward the other way round.
 _LLAMA_FACTORS = {

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from adaptr.adapter import Base
 from adaptr.errors import ConfigMissing, Unsupported
-from adaptr.foreign import placing, saving
+from adaptr.foreign import NOTHING, Supplied, placing, saving
 from adaptr.foreign.pieces import assembling
 from adaptr.foreign.pieces.module import Module
 from adaptr.foreign.stored import contents
 from adaptr.foreign.weights import Weights
-from adaptr_formats.adapterhub import bottleneck, config, factors, keys, prefix
+from adaptr_formats.adapterhub import bottleneck, config, factors, keys, prefix, reft
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -24,12 +24,16 @@ if TYPE_CHECKING:
     from adaptr.foreign.format import BaseModel
     from adaptr.foreign.pieces.module import Layer, Whole
 
-_READERS = {config.BOTTLENECK: bottleneck.read, config.LORA: factors.read, config.PREFIX: prefix.read}
+_READERS = {
+    config.BOTTLENECK: bottleneck.read,
+    config.LORA: factors.read,
+    config.PREFIX: prefix.read,
+    config.REFT: reft.read,
+}
 #: What has no reader, and why.
 _MISSING = {
     config.PROMPT: "its rows go in front of what the embeddings, with their norm and positions, make of the text, and "
     "adaptr's `prompt` in front of what the tokens are embedded as",
-    config.REFT: "adaptr has no method for interventions in the hidden states of chosen positions",
 }
 
 
@@ -43,6 +47,7 @@ class Reading:
     shapes: Mapping[str, tuple[int, ...]]
     base: BaseModel | None
     model: nn.Module | None
+    supplied: Supplied
 
     def modules(self, sort: str) -> list[Module]:
         """The modules that have tensors of a sort."""
@@ -67,14 +72,16 @@ class Reading:
         return {} if self.model is None else {name: tuple(p.shape) for name, p in self.model.named_parameters()}
 
 
-def read(weights: Path, base: BaseModel | None = None) -> Adapter:
+def read(weights: Path, base: BaseModel | None = None, supplied: Supplied = NOTHING) -> Adapter:
     """The adapter in a folder. Raises a `ForeignError`, a `WrongBase`, or `Unsupported` for what adaptr can't do."""
     from adaptr.checkpoint.skeleton import skeleton
 
     said = config.Said.beside(weights)
     tensors, shapes, metadata = contents(weights)
     model = None if base is None else skeleton(base)
-    reading = Reading(said, keys.grouped(shapes), tensors, shapes, base, model)
+    if config.REFT not in said.parts:
+        supplied.refuse("it has no intervention", "reft")
+    reading = Reading(said, keys.grouped(shapes), tensors, shapes, base, model, supplied)
     made = assembling.adapter(list(_layers(reading)), tensors, str(weights), saving.told(metadata))
     reading.grouped.require_read()
     return _told(_arranged(made), said)

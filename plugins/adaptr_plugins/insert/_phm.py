@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 from adaptr import Insert, Target
 from adaptr.contract import Costs, Live
 from adaptr.errors import BadConfig
-from adaptr.families.insert import activation, inner
+from adaptr.families.insert import activation, inner, read
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,9 +17,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Config:
+    """`residual`, `calls` and `reads` as `pfeiffer` has them: what is read is h unless they say otherwise."""
+
     m: int = 24
     n: int = 4
     activation: Literal["relu", "gelu", "gelu_new", "silu", "tanh"] = "gelu_new"
+    residual: bool = False
+    calls: str = ""
+    reads: str = ""
 
 
 P = TypeVar("P", bound=Config)
@@ -37,7 +42,7 @@ class Phm(Insert[P]):
 
     def branch(self, h: Tensor, x: Tensor, p: Live, cfg: P) -> Tensor:
         D, U = (self.projection(p, side) for side in "du")
-        return activation(cfg.activation)(h @ D + p["b_d"]) @ U + p["b_u"]
+        return activation(cfg.activation)(read(h, x, p, cfg) @ D + p["b_d"]) @ U + p["b_u"]
 
     def projection(self, p: Live, side: str) -> Tensor:
         return p.derived(side, p.sources(1.0), lambda: summed(*self.rule(p, side)))

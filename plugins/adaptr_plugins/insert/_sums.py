@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from adaptr import Insert, Param, Target, roles
 from adaptr.contract import Costs, Live
 from adaptr.errors import Unsupported
-from adaptr.families.insert import inner
+from adaptr.families.insert import inner, read
 from adaptr.targets import text_config
 
 if TYPE_CHECKING:
@@ -53,8 +53,7 @@ class OfSum(Insert[P]):
 
     def read(self, h: Tensor, x: Tensor, p: Live, cfg: P) -> Tensor:
         """What goes into the bottleneck."""
-        z = h + x if cfg.residual else h
-        return p.call(cfg.calls, z) if cfg.calls else z
+        return read(h, x, p, cfg)
 
     def costs(self, target: Target, cfg: P) -> Costs | None:
         d, sums = target.shape[0], 1 + bool(cfg.calls)
