@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptr import foreign
-from adaptr.errors import UsageError
-from adaptr.files import replacing_folder, require_apart, require_folder
+from adaptr.errors import UsageError, phrases
+from adaptr.errors.text import size
+from adaptr.files import replacing, replacing_folder, require_apart, require_file, require_folder
 from adaptr.format import header as headers
 from adaptr.format import manifest as manifests
 from adaptr.format.header import Header
 from adaptr.format.io import from_header
 from adaptr.registry import local, lockfile, pack, remotes, terms
 from adaptr.registry.digest import Digest
+from adaptr.registry.left_out import left_out
 from adaptr.registry.reference import Reference, parse
 from adaptr.registry.store import Store
 from adaptr.sources.disk import save
-from adaptr.sources.given import Given, What, one
+from adaptr.sources.given import Given, What, label, one
 from adaptr.sources.open import reads
 from adaptr.sources.resolve import Source, remote
 
@@ -29,6 +33,7 @@ if TYPE_CHECKING:
     from adaptr.adapter import Adapter
     from adaptr.files.meter import Progress
 
+log = logging.getLogger("adaptr")
 #: The format in which it is already.
 AS_IS = "as-is"
 
@@ -53,7 +58,9 @@ class Artifact:
 
 @dataclass(frozen=True)
 class Sent:
-    """An artifact that was pushed. `attachments`: signatures and the like that went along."""
+    """An artifact that was pushed. `attachments`: signatures and the like that went along. `left`: files of the folder
+    that did not, and why.
+    """
 
     reference: str
     digest: str
@@ -61,6 +68,7 @@ class Sent:
     uploaded: int
     skipped: int
     attachments: int
+    left: Mapping[str, str] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -77,7 +85,8 @@ def pull(
     force: bool = False,
     progress: Progress | None = None,
 ) -> Artifact:
-    """Pull an artifact into the local store, verified, and write its files to the folder `out`.
+    """Pull an artifact into the local store, verified, and write its files to the folder `out`; to the file `out` where
+    that is called `*.safetensors`, of an adapter that is one file.
 
     `to`: the format to write it in. `lock`: pin it in `adaptr.lock`; `frozen`: refuse what is not
     pinned; `accept_change`: take what a moved reference names now.
@@ -85,7 +94,7 @@ def pull(
     _known(to)
     place = None if out is None else Path(out)
     if place is not None:
-        require_folder(place, force, reads(reference))
+        (require_file if _is_file(place) else require_folder)(place, force, reads(reference))
     elif to != AS_IS:
         raise UsageError(f"`--as {to}` writes files", hint="say where with `-o`")
     where, store = remote(reference), Store.default()
@@ -109,12 +118,16 @@ def push(
     where, store, what = remote(reference), Store.default(), one(source)
     _require_outside(what, where)
     digest = _packed(what, to, store)
+    manifest = store.manifest(digest)
+    if manifest.kind == terms.MODEL:
+        log.warning("`%s` is a base model, published whole: %s", label(what), size(manifest.size))
     pushed = remotes.of(where.scheme).push(store, digest, where, progress, force)
     if not where.on_disk:  # a folder here is no name for others, and needs none to be found again
         # named only now: what was refused there must not be taken for what is there
         store.put(store.manifest(digest), where.local, str(where.at(digest)) if where.scheme == "oci" else "")
-    size = store.manifest(digest).size
-    return Sent(str(pushed.reference), digest, size, pushed.uploaded, pushed.skipped, len(store.referrers(digest)))
+    attached = len(store.referrers(digest))
+    left = left_out(what.place) if isinstance(what, Source) and what.place is not None else {}
+    return Sent(str(pushed.reference), digest, manifest.size, pushed.uploaded, pushed.skipped, attached, left)
 
 
 def copy(source: str, reference: str, *, force: bool = False, progress: Progress | None = None) -> Sent:
@@ -238,12 +251,32 @@ def _written(what: What, form: str, store: Store) -> Digest:
         return store.put(pack.stored(out, store))
 
 
+def _is_file(out: Path) -> bool:
+    """Whether an output is called as an adapter's file."""
+    return out.suffix == ".safetensors" and not out.is_dir()
+
+
 def _export(store: Store, digest: Digest, given: str, out: Path, form: str, force: bool) -> None:
+    if _is_file(out):
+        _one_file(store, digest, given, out, form, force)
+        return
     with replacing_folder(out, force) as folder:
         if form in {AS_IS, store.manifest(digest).annotations.get(terms.FORMAT)}:
             store.export(digest, folder)
         else:
             _convert(Source(given, local.view(digest, given)), folder, form)
+
+
+def _one_file(store: Store, digest: Digest, given: str, out: Path, form: str, force: bool) -> None:
+    """The very file that was pushed. Raises `UsageError` for an artifact of several, or in another format."""
+    layers = {layer.title: layer.digest for layer in store.manifest(digest).layers}
+    if form not in {AS_IS, foreign.OWN} or layers.keys() != {pack.NAME}:
+        raise UsageError(
+            f"`{given}` is {phrases.listed(f'`{name}`' for name in layers)}, and `{out}` is the name of one file",
+            hint="name a folder; `adaptr convert` makes one file of it",
+        )
+    with replacing(out, force) as file, open(store.path(layers[pack.NAME]), "rb") as blob:
+        shutil.copyfileobj(blob, file)
 
 
 def _convert(what: What, out: Path, form: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from adaptr.errors.text import size as size
 
 if TYPE_CHECKING:
     from rich.table import Table as Grid
+    from rich.text import Text
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,10 @@ class Table:
         kept = [i for i, name in enumerate(self.columns) if name not in names]
         rows = [[row[i] for i in kept] for row in self.rows]
         return Table([self.columns[i] for i in kept], rows, self.title, self.right)
+
+
+class Prose(str):
+    """Sentences, which a terminal has broken between words; other text is shown as it is."""
 
 
 Block = Facts | Table | str
@@ -121,11 +126,34 @@ def _rich_writer() -> Callable[[Block], None]:
         if isinstance(block, Table) and console.width < WIDE:
             block = block.without(block.spare)
         if isinstance(block, str):
-            console.print(printable(block), markup=False, soft_wrap=True)
+            console.print(printable(block), markup=False, soft_wrap=not isinstance(block, Prose))
+        elif isinstance(block, Table) and sum(_least(block)) + 2 * len(block.columns) - 2 > console.width:
+            console.print(*_one_by_one(block), sep="\n", overflow="fold")
         else:
             console.print(_grid(block), markup=False)
 
     return put
+
+
+def _least(table: Table) -> list[int]:
+    """How wide each column must be, so that no word in it is broken and no number."""
+    columns = zip(*[list(map(_text, table.columns)), *_cells(table)], strict=True)
+    parts = [c if name in table.right else " ".join(c).split() for name, c in zip(table.columns, columns, strict=True)]
+    return [max(map(len, part), default=0) for part in parts]
+
+
+def _one_by_one(table: Table) -> Iterator[Text]:
+    """A table too wide for a terminal as lines for each row: what is said under each heading."""
+    from rich.text import Text
+
+    if table.title:
+        yield Text(printable(table.title), style="bold")
+    for number, row in enumerate(_cells(table)):
+        if number:
+            yield Text("")
+        for name, said in zip(table.columns, row, strict=True):
+            if said:
+                yield Text.assemble((_text(name), "dim"), "  ", said)
 
 
 def _grid(block: Facts | Table) -> Grid:
@@ -143,9 +171,9 @@ def _grid(block: Facts | Table) -> Grid:
         padding=(0, 1 if isinstance(block, Table) else 2, 0, 0),
     )
     if isinstance(block, Table):
-        for name in block.columns:
-            number = name in block.right
-            grid.add_column(Text(_text(name)), justify="right" if number else "left", no_wrap=number, overflow="fold")
+        for name, least in zip(block.columns, _least(block), strict=True):
+            grid.add_column(Text(_text(name)), no_wrap=name in block.right, overflow="fold", min_width=least)
+            grid.columns[-1].justify = "right" if name in block.right else "left"
     else:
         grid.add_column(style="dim", no_wrap=True)
         grid.add_column(overflow="fold")

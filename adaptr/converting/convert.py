@@ -79,7 +79,9 @@ def convert(
     found = open_adapter(what, base, tell=False)
     require_finite(found.adapter, found.given)
     unread = _unread(found, lossy)
-    adapter = public_part(found.adapter).replace(lineage=_lineage(found, to, lossy))
+    adapter = public_part(found.adapter)
+    if found.format != to or to != foreign.OWN:  # else it is a copy, and comes from where it came from
+        adapter = adapter.replace(lineage=_lineage(found, to, lossy))
     if format_of is None:
         written = foreign.Written(write(adapter, out, force), {key: key for key in adapter.tensors})
     else:

@@ -74,9 +74,9 @@ def stored(path: Path, store: Store) -> Manifest:
 
     Raises `InputError` where there is nothing to pack, `UnsafePickle` for weights that are pickles.
     """
-    files = _files(path)
+    found = files(path)
     layers = {}
-    for name, file in files.items():
+    for name, file in found.items():
         size = file.stat().st_size
         layers[name] = (store.add_file(file), size)
     return manifest(layers, store, {name: store.path(digest) for name, (digest, _) in layers.items()})
@@ -98,7 +98,7 @@ def _layer(name: str, digest: Digest, size: int) -> Descriptor:
     return Descriptor(media_type(name), digest, size, {terms.TITLE: name, terms.FILEPATH: name})
 
 
-def _files(path: Path) -> dict[str, Path]:
+def files(path: Path) -> dict[str, Path]:
     """Name in the artifact to file, of what is at `path`."""
     if path.is_file():
         return {_file_name(path): path}

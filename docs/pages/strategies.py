@@ -48,7 +48,7 @@ def _documented(strategy: Any) -> str:
 def _strategy(s: Any, title: str, formula: str, source: str, arxiv: str) -> str:
     notes = " ".join(_documented(s).partition("\n\n")[2].split())
     fields = [(f"`{f.name}`", f"`{f.type}`", f"`{f.default!r}`") for f in dataclasses.fields(s.Config)]
-    parts = [f"## {s.name}\n", f"{title}: {formula}. {source}.\n", *([notes + "\n"] if notes else [])]
+    parts = [f"## {s.name}\n", f"{title}: {formula}.{source and f' {source}.'}\n", *([notes + "\n"] if notes else [])]
     return "\n".join([*parts, *([table(("field", "type", "default"), fields)] if fields else [])])
 
 

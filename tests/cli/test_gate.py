@@ -118,11 +118,12 @@ def test_data_that_is_none_is_refused(
 
 
 def test_no_expert_or_one_that_is_no_delta_is_refused(
-    adaptr: Callable, llama: Path, houlsby: Path, data: Path, tmp_path: Path
+    adaptr: Callable, llama: Path, lora: Path, houlsby: Path, data: Path, tmp_path: Path
 ) -> None:
     line = ("gate", "train", llama, "--data", data, "-o", tmp_path / "g", "--json")
     assert adaptr(*line).refused == (2, "UsageError")
-    assert adaptr(*line, "--experts", houlsby).refused == (5, "Unsupported")
+    assert adaptr(*line, "--experts", lora).refused == (2, "UsageError")
+    assert adaptr(*line, "--experts", lora, houlsby).refused == (5, "Unsupported")
 
 
 def test_experts_are_called_as_their_files_are() -> None:
@@ -146,7 +147,7 @@ def test_show_gives_the_weights_of_each_token_and_layer(adaptr: Callable, llama:
     assert_close(values, z.transpose(0, 1))
     assert found["absent"][0] == ["art"]
     text = adaptr("gate", "show", gate, llama, "--prompt", "w1 w2 w3").out
-    assert "3 experts at 4 layers" in text
+    assert "3 experts at 4 places" in text
 
 
 def test_what_is_no_gate_has_no_weights_to_show(adaptr: Callable, llama: Path, lora: Path, gate: Path) -> None:

@@ -57,11 +57,10 @@ def test_a_wrong_password_is_not_printed(
 @pytest.mark.parametrize(
     "args",
     [
-        ("x",),
+        ("x", "--adapter", "a"),
         ("x", "--repair"),
         ("x", "--key", "k", "--repair"),
         ("x", "--base", "b", "--key", "k"),
-        ("x", "--base", "b"),
     ],
 )
 def test_one_thing_is_proven_at_a_time(adaptr: Callable, pair: tuple, args: tuple[str, ...]) -> None:

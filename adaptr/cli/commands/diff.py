@@ -75,6 +75,19 @@ def command(output: Output, a: str, b: str, html: str | None, force: bool, every
 
 def _blocks(report: DiffReport, everything: bool, html: str | None) -> Iterator[show.Block]:
     most = None if everything else SHOWN
+    yield show.Facts(
+        {
+            "verdict": report.verdict,
+            "a": report.a,
+            "b": report.b,
+            "targets": ", ".join(f"{n} {state}" for state, n in sorted(report.counts.items())),
+            "signs": f"from {report.rows} rows a target, seed {report.seed}" if report.interference else "",
+            "note": report.notes,
+            "page": html,
+        }
+    )
+    if report.interference is not None and not report.equal:
+        yield show.Prose("\n".join(report.interference.words))
     fields = rows(report.header, everything)
     yield show.Table(("header", "a", "b"), fields[:most])
     yield from _more(len(fields), most, "fields")
@@ -84,19 +97,6 @@ def _blocks(report: DiffReport, everything: bool, html: str | None) -> Iterator[
     others = [(o.path, o.what, o.state, o.difference) for o in report.others]
     yield show.Table(("beside the weights", "what", "state", "|a - b|"), others[:most], right=frozenset({"|a - b|"}))
     yield from _more(len(others), most, "tensors")
-    yield show.Facts(
-        {
-            "a": report.a,
-            "b": report.b,
-            "targets": ", ".join(f"{n} {state}" for state, n in sorted(report.counts.items())),
-            "signs": f"from {report.rows} rows a target, seed {report.seed}" if report.interference else "",
-            "note": report.notes,
-            "page": html,
-            "verdict": report.verdict,
-        }
-    )
-    if report.interference is not None and not report.equal:
-        yield "\n".join(report.interference.words)
 
 
 def _more(number: int, most: int | None, what: str) -> Iterator[str]:

@@ -63,8 +63,9 @@ def train(output: Output, base: str, more: tuple[str, ...], experts: tuple[str, 
     """
     from adaptr.runtime.learn import learn
 
-    if not (*experts, *more):
-        raise UsageError("there is no expert", hint="name adapters behind --experts")
+    if len((*experts, *more)) < 2:
+        found = "one expert" if (*experts, *more) else "no expert"
+        raise UsageError(f"there is {found}, and a gate weighs several", hint="name adapters behind --experts")
     config = options.fields(given.pop("fields"))
     with bar(output, "training", steps=True) as progress:
         report = learn(base, [*experts, *more], progress=progress, config=config, **given)
@@ -120,7 +121,7 @@ def _learnt(report: LearnReport) -> Iterator[show.Block]:
 
 
 def _shown(found: Scalings, page: str | None) -> Iterator[show.Block]:
-    yield f"{found.method}, {len(found.experts)} experts at {len(found.sites)} layers; means over the layers:"
+    yield f"{found.method}, {len(found.experts)} experts at {len(found.sites)} places; means over the places:"
     rows = [
         (json.dumps(t, ensure_ascii=False), *map(_number, w))
         for t, w in zip(found.tokens, found.over_sites(), strict=True)

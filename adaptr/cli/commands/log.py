@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
+import textwrap
 from typing import TYPE_CHECKING
 
 import click
@@ -47,9 +50,20 @@ def _blocks(found: History) -> Iterator[show.Block]:
 
     nodes = {node.digest: node for node in found.nodes}
     for drawing, node in draw(list(nodes), {digest: node.parents for digest, node in nodes.items()}):
-        yield drawing if node is None else f"{drawing} {_line(nodes[node])}"
+        yield drawing if node is None else _fitting(drawing, _line(nodes[node]), bool(nodes[node].parents))
     if found.cut:
         yield "... and more than are followed"
+
+
+def _fitting(drawing: str, line: str, goes_on: bool) -> str:
+    """A node's line; on a terminal that it is too wide for broken between words, beside the lanes that go on."""
+    if not sys.stdout.isatty():
+        return f"{drawing} {line}"
+    lanes = drawing.replace("*", "|" if goes_on else " ")
+    width = shutil.get_terminal_size().columns
+    first, other = f"{drawing} ", f"{lanes}   "
+    filled = textwrap.TextWrapper(width, first, other, break_on_hyphens=False, break_long_words=False)
+    return filled.fill(line)
 
 
 def _line(node: Node) -> str:

@@ -75,10 +75,10 @@ def command(
     given["compensate"] = (rank or RANK) if compensate else None
     with bar(output, "merging") as progress:
         report = adaptr.merge(base, by_place(adapters, weights), progress=progress, **given)
-    output.tell(report.as_dict(), _blocks(report))
+    output.tell(report.as_dict(), _blocks(report, given["receipt"]))
 
 
-def _blocks(report: MergeReport) -> Iterator[show.Block]:
+def _blocks(report: MergeReport, receipt: bool) -> Iterator[show.Block]:
     yield show.Facts(
         {
             "merged into": report.out,
@@ -91,7 +91,7 @@ def _blocks(report: MergeReport) -> Iterator[show.Block]:
             "tied": report.tied,
             "added": report.added,
             "written": show.size(report.bytes),
-            "receipt": show.size(report.receipt_bytes),
+            "receipt": show.size(report.receipt_bytes) if receipt else "names base and adapters; can't be unmerged",
             "time": f"{report.seconds:.2f} s",
             "note": report.notes,
         }

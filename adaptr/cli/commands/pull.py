@@ -24,17 +24,24 @@ SECTION = "Share"
     "pull",
     "adaptr pull oci://ghcr.io/acme/style:1.2",
     "adaptr pull hf://org/name@main -o ./style --as peft",
+    "adaptr pull oci://ghcr.io/acme/style:1.2 -o style.safetensors",
     "adaptr pull oci://ghcr.io/acme/style:1.2 --lock",
     summary=SUMMARY,
     notes=options.schemes(),
 )
 @click.argument("reference")
-@click.option("-o", "--out", type=click.Path(), metavar="DIR", help="Also write its files to this new folder.")
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(),
+    metavar="OUT",
+    help="To this new folder too; the one file of an adapter to a `*.safetensors`.",
+)
 @click.option("--as", "to", type=click.Choice(("as-is", *packable())), default="as-is", show_default=True)
 @click.option("--lock", is_flag=True, help="Pin it in adaptr.lock.")
 @click.option("--frozen", is_flag=True, help="Refuse what adaptr.lock does not pin.")
 @click.option("--accept-change", is_flag=True, help="Take what the reference names now, whatever was pinned.")
-@click.option("--force", is_flag=True, help="Replace what is at DIR, if adaptr wrote it.")
+@click.option("--force", is_flag=True, help="Replace what is at OUT: a file, or a folder that adaptr wrote.")
 def command(output: Output, reference: str, **given: Any) -> None:
     """Every byte is checked against its digest; what was cut off goes on where it stopped. What is there already and
     named by digest, commit or adaptr.lock asks no network. Then the other commands take the reference where they take a

@@ -51,6 +51,7 @@ def blocks(sent: Sent, what: str) -> Iterator[show.Block]:
             "digest": sent.digest,
             "size": show.size(sent.size),
             "sent": f"{show.size(sent.uploaded)}, {show.size(sent.skipped)} were there already",
+            "left out": [f"{name} ({why})" for name, why in sent.left.items()],
             "attached": f"{sent.attachments} signatures or other attachments" if sent.attachments else "",
         }
     )

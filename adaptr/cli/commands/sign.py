@@ -64,7 +64,7 @@ def _blocks(signed: Signed) -> Iterator[show.Block]:
         {
             "signed": signed.source,
             "digest": signed.digest,
-            "files": list(signed.files),
+            "files": [name for name in signed.files if name != "."],
             "key": signed.fingerprint,
             "certificate": signed.certificate,
             "signature": signed.signature,

@@ -1,0 +1,48 @@
+"""Terminals of all widths: what is too wide is broken between words, and a table by rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from adaptr import api
+from adaptr.cli import show
+from adaptr.testing.terminals import typed
+
+WIDTHS = (40, 80, 120, 200)
+SENTENCE = "They meet at several targets, and neither cancels the other where both of them read the same inputs."
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_no_word_of_a_table_or_of_prose_is_broken(
+    width: int, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    columns = ("target", "kind", "size of a", "size of b", "what is said of it")
+    rows = [(f"model.layers.{i}.mlp.down_proj", "linear", 1.25 * i, 2.5, SENTENCE) for i in range(3)]
+    table = show.Table(columns, rows, "differences", right=frozenset({"size of a", "size of b"}))
+    put = show._rich_writer()
+    put(table)
+    put(show.Prose(SENTENCE))
+    out = capfd.readouterr().out
+    assert max(map(len, out.split("\n"))) <= width
+    words = set(out.split())
+    assert {*SENTENCE.split(), "model.layers.2.mlp.down_proj", "linear", "differences", "2.5"} <= words
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_diff_begins_with_its_verdict(width: int, loras: list[Path], tmp_path: Path) -> None:
+    ran = typed(tmp_path, ["diff", *map(str, loras)], width)
+    lines = [line for line in ran.out.split("\n") if line.startswith(("verdict", "a  ", "They", "header"))]
+    assert "verdict  they differ" in ran.out
+    assert ran.out.index("verdict") < ran.out.index("header"), lines
+
+
+def test_a_history_fits_and_keeps_its_lanes(llama: Path, loras: list[Path], tmp_path: Path) -> None:
+    api.compose(loras, out=tmp_path / "both.safetensors")
+    narrow = typed(tmp_path, ["log", "both.safetensors"], 40).out
+    said = {word for line in narrow.split("\n") for word in line.split()}
+    assert {"both.safetensors", "compose", "*", "|", "here)"} <= {word.strip('"') for word in said}
+    long = [line for line in narrow.split("\n") if len(line) > 40]
+    assert all(len(line.split()[-1]) > 30 for line in long), narrow
