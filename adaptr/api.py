@@ -18,6 +18,7 @@ HOME = {
     "stack": "adaptr.runtime.stack",
     "pool": "adaptr.runtime.pool",
     "apply": "adaptr.runtime.apply",
+    "chat": "adaptr.runtime.chat",
     "learn": "adaptr.runtime.learn",
     "fit": "adaptr.training.fit",
     "compose": "adaptr.composing.compose",

@@ -13,7 +13,7 @@ NAMES = [
     "Adapter", "AdaptrError", "Average", "Base", "BatchSplit", "Composite", "Core", "Delta", "Dense", "Diagonal",
     "Elementwise", "Fusion", "Gate", "Hadamard", "InCore", "Insert", "Kron", "LowRank", "Method", "Operator",
     "Parallel", "Param", "Prefix", "Request", "Row", "SelectBias", "SoftPrompt", "Sparse", "Split", "Stack",
-    "Strategy", "Sum", "Target", "Transform", "View", "Whole", "__version__", "apply", "attach", "check",
+    "Strategy", "Sum", "Target", "Transform", "View", "Whole", "__version__", "apply", "attach", "chat", "check",
     "checkpointing", "compose", "convert", "convert_method", "create", "diff", "doctor", "errors", "evaluate",
     "extract", "fit", "hookspecs", "inspect", "learn", "list", "load", "log", "merge", "plan", "plugins", "pool",
     "pull", "push", "quantize", "quantize_file", "resize", "roles", "save", "search", "serve", "sign", "source",

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+#: Who gets the text of an answer while it comes.
+Told = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -24,19 +28,42 @@ class Answer:
 
 
 def generate(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompt: str, most: int, temperature: float, seed: int
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompt: str,
+    most: int,
+    temperature: float,
+    seed: int,
+    told: Told | None = None,
+    special: bool = True,
 ) -> Answer:
-    """At most `most` new tokens; the likeliest at `temperature` 0, else drawn with `seed`."""
+    """At most `most` new tokens; the likeliest at `temperature` 0, else drawn with `seed`. `told` gets the text while
+    it comes, where no beams are searched. `special`: the tokenizer's own tokens go around the prompt, which a template
+    has already.
+    """
     import torch
 
     torch.manual_seed(seed)
-    given = tokenizer(prompt, return_tensors="pt").to(model.device)
+    given = tokenizer(prompt, return_tensors="pt", add_special_tokens=special).to(model.device)
+    beams = getattr(model.generation_config, "num_beams", 1) or 1
+    streaming = {"streamer": _streamer(model, tokenizer, told)} if told is not None and beams == 1 else {}
     sampling = {"do_sample": True, "temperature": temperature} if temperature else _GREEDY
     end = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     with torch.no_grad():
-        made = model.generate(**given, max_new_tokens=most, pad_token_id=end, **sampling)[0]
+        made = model.generate(**given, max_new_tokens=most, pad_token_id=end, **sampling, **streaming)[0]
     fresh = made if model.config.is_encoder_decoder else made[given["input_ids"].shape[1] :]
     return Answer(prompt, tokenizer.decode(fresh, skip_special_tokens=True), tuple(fresh.tolist()))
+
+
+def _streamer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, told: Told) -> object:
+    """transformers' own, which gives whole words, to `told`."""
+    from transformers import TextStreamer
+
+    class Streamer(TextStreamer):  # type: ignore[misc]
+        def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
+            told(text)
+
+    return Streamer(tokenizer, skip_prompt=not model.config.is_encoder_decoder, skip_special_tokens=True)
 
 
 #: A model's own generation settings may ask for sampling; these take it back.

@@ -20,7 +20,7 @@ from adaptr.errors import CheckpointError, Unsupported, UsageError
 from adaptr.models.belonging import require_named
 from adaptr.models.load import explained, quiet_transformers
 from adaptr.runtime import answer
-from adaptr.runtime.answer import Answer
+from adaptr.runtime.answer import Answer, Told
 from adaptr.sources.given import Several, opened, several
 from adaptr.sources.resolve import Place, resolve
 
@@ -74,34 +74,30 @@ def apply(
     seed: int = 0,
     dtype: str = "auto",
     any_base: bool = False,
+    told: Told | None = None,
 ) -> ApplyReport:
     """Answer `prompts`, one or several, with the model at `base` and `adapters` attached in their order.
 
     `adapters`: none, one or several, alone or with a weight.
+
+    `told`: gets the text of the answers while it comes.
 
     `temperature` 0 takes the likeliest token; above, tokens are drawn with `seed`. Raises `MissingExtra` without
     transformers, `CheckpointError` for a base that can't be loaded or lacks weights, `Unsupported` if the model does
     neither task, `WrongBase` for an adapter that names another base and says nothing else of it, unless `any_base`, and
     whatever attaching raises.
     """
-    transformers = quiet_transformers()
     asked = [prompts] if isinstance(prompts, str) else list(prompts)
     if not asked:
         raise UsageError("there is no prompt", hint="give one text or several")
-    root = resolve(base)
-    base = root.path
-    given = several(adapters, least=0)
-    loaded = [(opened(each.what, base), weighting.number(each.weight, each.label)) for each in given]
-    require_named(base, [adapter for adapter, _ in loaded], any_base)
-    config = explained(base, transformers.AutoConfig.from_pretrained)
-    chosen = _task(base, task, config, [a for a, _ in loaded])
-    tokenizer = _tokenizer(transformers, base)  # before the model, which takes longer to load
-    model = _model(transformers, base, chosen, config, [a for a, _ in loaded], dtype)
+    root, given = resolve(base), several(adapters, least=0)
+    loaded = [(opened(each.what, root.path), weighting.number(each.weight, each.label)) for each in given]
+    model, tokenizer, chosen = ready(root.path, [adapter for adapter, _ in loaded], task, dtype, any_base)
     with _attached(model, loaded):
         if chosen == "classify":
             answers = [answer.classify(model, tokenizer, prompt) for prompt in asked]
         else:
-            answers = [answer.generate(model, tokenizer, p, max_new_tokens, temperature, seed) for p in asked]
+            answers = [answer.generate(model, tokenizer, p, max_new_tokens, temperature, seed, told) for p in asked]
     return ApplyReport(
         base=root.given,
         architecture=type(model).__name__,
@@ -112,6 +108,18 @@ def apply(
         ),
         answers=tuple(answers),
     )
+
+
+def ready(
+    base: Path, adapters: Sequence[Adapter], task: str, dtype: str, any_base: bool
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, str]:
+    """The model at `base` for these adapters, which are not attached yet, its tokenizer, and the task that it does."""
+    transformers = quiet_transformers()
+    require_named(base, adapters, any_base)
+    config = explained(base, transformers.AutoConfig.from_pretrained)
+    chosen = _task(base, task, config, adapters)
+    tokenizer = _tokenizer(transformers, base)  # before the model, which takes longer to load
+    return _model(transformers, base, chosen, config, adapters, dtype), tokenizer, chosen
 
 
 def _tokenizer(transformers: ModuleType, base: Path) -> PreTrainedTokenizerBase:

@@ -1,7 +1,8 @@
 """What a text names: decided here and nowhere else, at the edge, once.
 
 A path that exists, be it a link to nowhere, is that path. A reference has a scheme, `oci://`, `hf://`, .... Anything
-else is a name in the store, and where the store has none of it, a path at which there is nothing.
+else is a name in the store; where the store has none of it, `org/name` in the Hub's cache of this user, which asks no
+network; else a path at which there is nothing.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adaptr.errors import InputError, UsageError, phrases, shown
+from adaptr.files import hub_cache
 from adaptr.files.linked import snapshot
 from adaptr.foreign.supplied import NOTHING, Supplied
 from adaptr.registry import local, remotes
@@ -107,7 +109,20 @@ def resolve(given: Place, beside: Path | None = None) -> Source:
     place = Path(text) if beside is None else beside / text
     if isinstance(given, str) and not os.path.lexists(place) and local.has(given):
         return Source(given, None, given)
-    return Source(text, place)
+    cached = _in_cache(given, place) if isinstance(given, str) else None
+    return Source(text, place if cached is None else cached)
+
+
+def _in_cache(given: str, place: Path) -> Path | None:
+    """The folder of `org/name` in the Hub's cache, for what is neither a path nor a name in the store; not where the
+    policy says something of it: then it is written `hf://`, which is held against that.
+    """
+    cached = None if os.path.lexists(place) else hub_cache.repository(given)
+    if cached is not None:
+        from adaptr.registry.signing import policy
+
+        return None if policy.asks(parse(f"hf://{given}")) else cached
+    return None
 
 
 def source(

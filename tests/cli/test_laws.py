@@ -23,6 +23,7 @@ from registry.signers import key
 #: A line that works, in a copy of `kit`. HERE is that folder.
 WORKS = {
     "apply": "base a.safetensors --prompt w1 --max-new-tokens 2",
+    "chat": "base a.safetensors --max-new-tokens 2",
     "check": "a.safetensors --on vllm --base base",
     "compose": "a.safetensors=0.5 b.safetensors -o out.safetensors",
     "convert": "a.safetensors --to peft -o out",
@@ -114,6 +115,11 @@ class Kit(CommandLaws):
         return text.replace("HERE", str(folder)).split()
 
 
+class TestChat(Kit):
+    command = "chat"
+    given = "w1 w2\n/with a=0.5\nw3\n"
+
+
 class TestLogin(CommandLaws):
     command = "login"
     given = f"{ACCOUNTS['alice']}\n"
@@ -154,7 +160,7 @@ class TestIndex(CommandLaws):
         return ["build", "hf://acme"]
 
 
-_OWN = {one.command for one in (TestLogin, TestLogout, TestIndex)}
+_OWN = {one.command for one in (TestChat, TestLogin, TestLogout, TestIndex)}
 for _name in sorted(set(listing.SORT.files()) - _OWN):
     _title = f"Test_{_name}"
     globals()[_title] = type(_title, (Kit,), {"command": _name})

@@ -10,6 +10,7 @@ import click
 from adaptr.cli import options, reading, show
 from adaptr.cli.options import ADAPTER, Weighted
 from adaptr.cli.output import Output
+from adaptr.cli.streamed import Streamed
 from adaptr.errors import UsageError
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ def command(output: Output, base: str, adapters: tuple[Weighted, ...], **given: 
     prompts = _prompts(given["prompt"], given["file"])
     from adaptr.runtime import apply
 
+    streamed = Streamed() if len(prompts) == 1 and not (output.json or output.quiet) else None
     report = apply.apply(
         base,
         adapters,
@@ -61,8 +63,12 @@ def command(output: Output, base: str, adapters: tuple[Weighted, ...], **given: 
         seed=given["seed"],
         dtype=given["dtype"],
         any_base=given["any_base"],
+        told=streamed,
     )
-    output.tell(report.as_dict(), _blocks(report))
+    if streamed is not None and streamed.begun:
+        streamed.end()
+    else:
+        output.tell(report.as_dict(), _blocks(report))
 
 
 def _prompts(said: tuple[str, ...], file: Iterable[str] | None) -> list[str]:
