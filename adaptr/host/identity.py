@@ -61,10 +61,12 @@ def is_meta(model: nn.Module) -> bool:
 
 def other_weights(adapter: Adapter, where: str, hint: str) -> ContentMismatch:
     """What is to be said of a base that has other weights than an adapter was trained on."""
+    form = adapter.base.quantization
+    also = f"; it was trained over a packed form ({form}), and what is unpacked from that has other values too"
     return ContentMismatch(
         f"the weights of {where} at the targets of `{adapter.label}` are not those it was trained on "
         f"({adapter.base.id or 'unnamed base'})",
-        hint=hint,
+        hint=f"{hint}{also}" if form else hint,
     )
 
 
