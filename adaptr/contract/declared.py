@@ -13,8 +13,9 @@ from adaptr.contract.settings import C, Configured
 
 class Declared(Configured[C]):
     """`name`: the one spelling used everywhere. `version`: of the mathematics; files carry it. `params`: its tensors at
-    one target. `kinds`: target kinds it works on. `targets`: roles adapted when nothing is said. `unmergeable`: a key
-    of `REASONS` if no weight does what it does, and `possible`: what can be done instead.
+    one target. `kinds`: target kinds it works on, and `wants`, in words, what more `accepts` asks of them. `targets`:
+    roles adapted when nothing is said. `unmergeable`: a key of `REASONS` if no weight does what it does, and
+    `possible`: what can be done instead.
     """
 
     name: ClassVar[str]
@@ -22,6 +23,7 @@ class Declared(Configured[C]):
     family: ClassVar[str] = ""
     params: ClassVar[Mapping[str, Param]] = {}
     kinds: ClassVar[frozenset[str]] = frozenset()
+    wants: ClassVar[str] = ""
     targets: ClassVar[tuple[str, ...]] = ()
     #: The smallest value of a field, where that is not 1 of an axis, and none of another field.
     least: ClassVar[Mapping[str, int]] = {}

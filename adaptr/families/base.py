@@ -169,7 +169,7 @@ class Method(Contract[C]):
         if not accepted:
             raise TargetNotFound(
                 f"`{self.name}` can use none of the {len(found)} modules that match",
-                hint=f"it works on {', '.join(sorted(self.kinds))}",
+                hint=f"it works on {self.wants or ', '.join(sorted(self.kinds))}",
             )
         # methods that draw from a stream of their own keep the seed, to draw the same again
         own_seed = {"seed": seed} if any(f.name == "seed" for f in dataclasses.fields(self.Config)) else {}

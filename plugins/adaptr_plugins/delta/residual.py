@@ -32,6 +32,7 @@ class Residual(Delta[Config]):
     name = "residual"
     params = {"A": Param("out in")}
     kinds = frozenset({"conv2d"})
+    wants = "convolutions of 3 x 3 that keep the size"
     targets = ("type:conv2d",)
     recipe: ClassVar = {"also": ("norm",)}
     portable = True
