@@ -67,7 +67,9 @@ def test_links_lead_somewhere(name: str) -> None:
 
 def command_lines(document: Path) -> list[list[str]]:
     """What follows `adaptr` on each line of a block that is a command."""
-    blocks = re.findall(r"^```(?:console)?\n(.*?)^```", document.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    blocks = re.findall(
+        r"^```(?:console|sh)?\n(.*?)^```", document.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
+    )
     lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
     found = [re.match(r"(?:\$ )?(?:torchrun .* -m )?adaptr (.*)", line) for line in lines]
     return [shlex.split(one[1], comments=True) for one in found if one]
@@ -103,7 +105,7 @@ def test_targets_that_documents_give_are_in_a_model() -> None:
 
 def test_the_recipe_of_the_document_is_one(tmp_path: Path) -> None:
     text = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
-    for number, block in enumerate(re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)):
+    for number, block in enumerate(re.findall(r"```yaml title=.*?\n(.*?)```", text, re.DOTALL)):
         file = tmp_path / f"{number}.yaml"
         file.write_text(block)
         assert recipe_file.read(file).rate == 2e-4

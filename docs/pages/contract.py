@@ -16,7 +16,7 @@ def hooks() -> str:
     for name in hookspecs.HOOKS:
         function = getattr(hookspecs, name)
         signature = re.sub(r"'", "", str(inspect.signature(function)))
-        parts += [f"## {name}\n", f"```python\ndef {name}{signature}\n```\n", paragraphs(function.__doc__)]
+        parts += [f"## {name}\n", f"```text\ndef {name}{signature}\n```\n", paragraphs(function.__doc__)]
     return "\n".join(parts)
 
 
