@@ -9,6 +9,7 @@
 #   make docs    write the generated documents again
 #   make bench   measure against cp and PEFT
 #   make pages   run the code blocks of the pages that want the real model, and hold what is printed against them
+#   make site    the documentation as a site, in .cache/site/site, with every link and picture looked at
 #   make gpu     the laws of live models and a few figures on an NVIDIA card, in under six minutes
 #   make oracles what adaptr writes, loaded by the tools it is for, and theirs by adaptr; ONLY="gguf mlx" for some
 #   make formats every format into every other, tried: docs/formats.md
@@ -25,7 +26,7 @@ WORKERS ?= 2
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo test fuzz interop lint fix docs bench gpu soak oracles formats methods models pages
+.PHONY: demo test fuzz interop lint fix docs bench gpu soak oracles formats methods models pages site
 .DEFAULT_GOAL := test
 
 # The two real models come as Python packages. Without them the demo and tests/real say so. Their own dependencies (a
@@ -74,6 +75,9 @@ bench: $(READY)
 pages: $(READY)
 	$(BIN)/python examples/parts.py base
 	$(BIN)/python docs/try_page.py README.md
+
+site: $(READY)
+	$(BIN)/python docs/build_site.py
 
 gpu: $(READY)
 	$(BIN)/python -m pytest tests/gpu

@@ -18,7 +18,23 @@ import methods_table.page
 import models_table.page
 from adaptr import errors
 from adaptr.training.schema import schema
-from pages import commands, contract, given, hosts, methods, packed, peft, recipes, servers, strategies
+from pages import (
+    commands,
+    composition,
+    contract,
+    files,
+    given,
+    hosts,
+    methods,
+    packed,
+    peft,
+    pictures,
+    python,
+    recipes,
+    remotes,
+    servers,
+    strategies,
+)
 from pages.markdown import with_tables
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -34,6 +50,8 @@ WHOLE: Mapping[str, Callable[[], str]] = {
     "servers": servers.page,
     "formats": formats_table.page.page,
     "peft": peft.page,
+    "remotes": remotes.page,
+    "api": python.page,
     "hosts": hosts.page,
     "compatibility": methods_table.page.page,
     "models": models_table.page.page,
@@ -43,14 +61,22 @@ WHOLE: Mapping[str, Callable[[], str]] = {
 def documents() -> dict[Path, str]:
     """Path to text of every generated document, and of those with tables among written text."""
     whole = {DOCS / f"{name}.md": NOTE + page() for name, page in WHOLE.items()}
-    recipe = {ROOT / "registry_spec" / "schemas" / "recipe.schema.json": json.dumps(schema(), indent=2) + "\n"}
-    return whole | recipe | {path: with_tables(path.read_text(encoding="utf-8"), made) for path, made in _tables()}
+    made = {"recipe": schema(), "composition": composition.schema()}
+    schemas = {files.SCHEMAS / f"{name}.schema.json": json.dumps(one, indent=2) + "\n" for name, one in made.items()}
+    drawn = {DOCS / "pictures" / f"{name}.svg": draw() for name, draw in pictures.PICTURES.items()}
+    return (
+        whole
+        | schemas
+        | drawn
+        | {path: with_tables(path.read_text(encoding="utf-8"), made) for path, made in _tables()}
+    )
 
 
 def _tables() -> list[tuple[Path, Mapping[str, str]]]:
     """The blocks that are replaced in a page that people write."""
     return [
         (ROOT / "README.md", {"methods": methods.listed()}),
+        (DOCS / "files.md", files.tables()),
         (DOCS / "serving.md", {"profiles": servers.profiles()}),
         (DOCS / "training.md", {"fields": recipes.fields_table()}),
         (DOCS / "quantised-models.md", packed.packings() | _measured("benchmarks/packed_tables.py")),

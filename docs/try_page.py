@@ -127,7 +127,7 @@ def _told(command: str) -> str:
 def typed(command: str) -> list[str] | None:
     """The words behind `adaptr` of a command that is nothing else, no pipe and no other program."""
     words = list(itertools.takewhile(lambda word: not word.startswith("#"), shlex.split(command)))
-    if words[:1] != ["adaptr"] or set(words) & {"|", ">", "<", "&", "&&", ";"}:
+    if words[:1] != ["adaptr"] or set(words) & {"|", "||", ">", "<", "&", "&&", ";"}:
         return None
     return [word.replace("$PWD", os.getcwd()) for word in words[1:]]
 

@@ -46,7 +46,8 @@ def test_every_error_is_explained_and_drawn() -> None:
 
     text = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
     for found in contract.classes():
-        assert f"| `{found.__name__}` | {found.exit_code} |" in text
+        assert f"| [`{found.__name__}`](#{found.__name__.lower()}) | {found.exit_code} |" in text
+        assert f"\n## {found.__name__}\n" in text
         assert vars(found)["__doc__"], f"{found.__name__} has no docstring"
     drawn = set(re.findall(r"\b[A-Z][A-Za-z0-9]+\b", errors.__doc__ or ""))
     assert {c.__name__ for c in contract.classes()} - drawn == set()

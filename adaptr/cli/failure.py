@@ -95,7 +95,7 @@ def _page(error: BaseException | None) -> list[str]:
 
     name = type(error).__name__
     there = SORT.has(name)
-    return [f"  page: adaptr errors {name}" if there else f"  page: `{type(error).__module__}` gives none of `{name}`"]
+    return [f"  page: adaptr explain {name}" if there else f"  page: `{type(error).__module__}` gives none of `{name}`"]
 
 
 def _lines(error: AdaptrError) -> list[str]:

@@ -6,6 +6,7 @@ The result depends on the inputs, the recipe and nothing else: not on threads, n
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 import os
 import time
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from adaptr.checkpoint import Checkpoint
+
+log = logging.getLogger("adaptr")
 
 
 @dataclass(frozen=True)
@@ -141,7 +144,10 @@ def recipe_of(adapters: Several | Recipe, options: Mapping[str, Any]) -> Recipe:
     if isinstance(adapters, Recipe):
         return adapters
     if file is not None:
-        return recipe_file.read(file.path)
+        recipe = recipe_file.read(file.path)
+        for note in recipe.notes:
+            log.warning("`%s`: %s", file.path.name, note)
+        return recipe
     return Recipe(tuple(Input(each.what, each.weight) for each in _terms(several(adapters, least=0))), **options)
 
 

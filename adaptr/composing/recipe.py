@@ -36,6 +36,7 @@ class Recipe:
     `base`: a checkpoint or a live model, for methods whose delta depends on it. `any_base`: go on although the
     inputs name their base differently. `dtype`: what the result's deltas are stored in, by name; None for the wider of
     fp32 and the inputs. `tune`: what of all this is to be found by measuring, which `adaptr.tune` does.
+    `notes`: what is not as the tool has it that the recipe was written for.
     """
 
     inputs: tuple[Input, ...]
@@ -51,6 +52,7 @@ class Recipe:
     name: str = ""
     dtype: str | None = None
     tune: Tune | None = None
+    notes: tuple[str, ...] = ()
 
 
 def checked(recipe: Recipe) -> tuple[Strategy, Any]:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from adaptr import strategies
 from adaptr.adapter import weighting
-from adaptr.composing import tune
+from adaptr.composing import mergekit, tune
 from adaptr.composing.recipe import Input, Recipe, checked, files
 from adaptr.errors import UsageError, shown
 from adaptr.sources.resolve import Source, resolve
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from yaml import Node
 
 SUFFIXES = frozenset({".yaml", ".yml"})
-FIELDS = tuple(field.name for field in dataclasses.fields(Recipe))
+FIELDS = tuple(field.name for field in dataclasses.fields(Recipe) if field.name != "notes")
 INPUT_FIELDS = ("adapter", "weight", "digest")
 #: What each field must be; a float may be written as an integer.
 KINDS: Mapping[str, tuple[type, ...]] = {
@@ -61,7 +61,7 @@ def named(given: object) -> Source | None:
 
 
 def read(path: Path) -> Recipe:
-    """The recipe in a file. Raises `RecipeError`, with the line, for whatever is wrong in it."""
+    """The recipe in a file, also of mergekit's. Raises `RecipeError`, with the line, for whatever is wrong in it."""
     return _Reader(path).recipe()
 
 
@@ -72,6 +72,10 @@ class _Reader:
         self.path, self.file = path, Lined(path)
 
     def recipe(self) -> Recipe:
+        if mergekit.is_one(self.file):
+            made = mergekit.read(self.file)
+            self._check(made, dict.fromkeys(("inputs", *FIELDS), self.file.root))
+            return made
         found = self.file.fields(self.file.root, FIELDS, "a recipe")
         if "inputs" not in found:
             raise self.file.error(0, "a recipe wants `inputs`", want="a list of adapters with their weights")

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from adaptr.playground import records
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 SIZES = {
     "vocab_size": 260,
@@ -51,7 +54,7 @@ def make(folder: Path) -> list[Path]:
     return [*made, folder / "tuned", *records.make(folder)]
 
 
-def tokenizer() -> Any:
+def tokenizer() -> PreTrainedTokenizerFast:
     """A token a byte, as GPT-2's without merges."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
@@ -66,12 +69,12 @@ def tokenizer() -> Any:
     return found
 
 
-def _saved(model: Any, folder: Path) -> None:
+def _saved(model: PreTrainedModel, folder: Path) -> None:
     model.save_pretrained(folder)
     tokenizer().save_pretrained(folder)
 
 
-def _adapter(model: Any, folder: Path, name: str) -> Path:
+def _adapter(model: PreTrainedModel, folder: Path, name: str) -> Path:
     """A LoRA after a few steps on its records."""
     import torch
 
@@ -92,7 +95,7 @@ def _adapter(model: Any, folder: Path, name: str) -> Path:
     return folder / f"{name}.safetensors"
 
 
-def _moved(model: Any) -> None:
+def _moved(model: PreTrainedModel) -> None:
     """As fine-tuning leaves it: every linear layer by a change of rank 4."""
     import torch
 

@@ -34,9 +34,13 @@ TASKS = {
 
 
 def make(folder: Path) -> list[Path]:
-    """`answers.jsonl` of both tasks, `held-out.jsonl`, `chat.jsonl`, `choices.jsonl` to prefer by, `second.txt`."""
+    """`capitals.jsonl`, `spelling.jsonl`, `answers.jsonl` of both, `held-out.jsonl`, `chat.jsonl`, `choices.jsonl` to
+    prefer by, `second.txt`.
+    """
     style, tone = TASKS.values()
     files = {
+        "capitals.jsonl": style,
+        "spelling.jsonl": tone,
         "answers.jsonl": style + tone,
         "held-out.jsonl": style[:4] + tone[:4],
         "chat.jsonl": [_talk(one) for one in style],

@@ -14,8 +14,8 @@ HEAD = """\
 
 `make oracles` runs each tool, in an environment of its own: it loads what adaptr writes, or writes files itself, which
 adaptr reads and merges. The largest error is of all cases, the limit the loosest of any; each case has both in the
-tool's `result.json` in [oracles](../oracles), with what the adapter changes. Continuous integration runs gguf, mlx and
-loralib.
+tool's `result.json` in [oracles](../oracles/run.py), with what the adapter changes. Continuous integration runs gguf,
+mlx and loralib.
 
 | tool | versions | on | cases | largest error | limit | what is compared |
 | --- | --- | --- | --- | --- | --- | --- |

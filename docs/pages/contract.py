@@ -22,9 +22,34 @@ def hooks() -> str:
 
 def exceptions() -> str:
     tree = paragraphs(errors.__doc__)
-    rows = [(f"`{c.__name__}`", str(c.exit_code), " ".join((c.__doc__ or "").split())) for c in classes()]
-    intro = "Python code catches these classes; the command line ends with their number.\n"
-    return "\n".join(["# Errors\n", intro, fenced(tree), table(("error", "exit code", "meaning"), rows)])
+    rows = [(_linked(c.__name__), str(c.exit_code), _meaning(c)[0]) for c in classes()]
+    intro = (
+        "Python code catches these classes; the command line ends with their number. `adaptr explain CLASS` prints\n"
+        "what is said here of one; [troubleshooting](troubleshooting.md) goes by what you see.\n"
+    )
+    told = [_explained(c) for c in classes()]
+    return "\n".join(["# Errors\n", intro, fenced(tree), table(("error", "exit code", "meaning"), rows), *told])
+
+
+def _linked(name: str) -> str:
+    return f"[`{name}`](#{name.lower()})"
+
+
+def _meaning(error: Any) -> tuple[str, str]:
+    """What it means, and what there is to know of it."""
+    meaning, _, notes = inspect.cleandoc(error.__doc__ or "").partition("\n\n")
+    return " ".join(meaning.split()), notes.strip()
+
+
+def _explained(error: Any) -> str:
+    meaning, notes = _meaning(error)
+    above = [c.__name__ for c in error.__mro__[1:] if issubclass(c, errors.AdaptrError)]
+    caught = f" Caught by {', '.join(map(_linked, above))}." if above else ""
+    return (
+        f"## {error.__name__}\n\n{meaning}\n\n"
+        + (f"{notes}\n\n" if notes else "")
+        + (f"Exit code {error.exit_code}.{caught}\n")
+    )
 
 
 def classes() -> Iterator[Any]:

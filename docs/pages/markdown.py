@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 
@@ -25,6 +26,11 @@ def with_tables(text: str, blocks: Mapping[str, str]) -> str:
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     lines = [columns, ["---"] * len(columns), *rows]
     return "".join("| " + " | ".join(c.replace("|", "\\|") for c in line) + " |\n" for line in lines)
+
+
+def unlinked(text: str) -> str:
+    """A text whose brackets one behind the other, as of matrices, are no link by a name."""
+    return re.sub(r"\](\s?)\[", r"]\1\\[", text)
 
 
 def fenced(text: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from adaptr import plugins
 from adaptr.cli import catalogue
-from pages.markdown import table
+from pages.markdown import table, unlinked
 
 ABILITIES = """\
 ## What each can
@@ -41,7 +41,7 @@ def abilities() -> str:
 
 
 def page() -> str:
-    return "\n".join(["# Methods\n", listed(), abilities(), *(described(c) for c in cards())])
+    return unlinked("\n".join(["# Methods\n", listed(), abilities(), *(described(c) for c in cards())]))
 
 
 def described(c: catalogue.Card) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from adaptr import strategies
 from adaptr.cli import catalogue
-from pages.markdown import table
+from pages.markdown import table, unlinked
 
 SPACES = {"factors": "on factors", "core": "in the core space", "elements": "on elements", "adapters": "on adapters"}
 STRATEGIES = """\
@@ -38,7 +38,7 @@ def page() -> str:
         known = "; ".join(filter(None, (known, f"jumps at weight 0: {s.jumps}" if s.jumps else "")))
         rows.append((f"`{s.name}`", SPACES[s.space], "seeded" if s.random else "", formula, source, scale, known))
     sections = [_strategy(s, *cited[s.name]) for s in found]
-    return "\n".join(["# Strategies\n", STRATEGIES, table(COLUMNS, rows), *sections])
+    return unlinked("\n".join(["# Strategies\n", STRATEGIES, table(COLUMNS, rows), *sections]))
 
 
 def _documented(strategy: Any) -> str:

@@ -122,7 +122,7 @@ def test_with_v_an_error_says_where_its_page_is(adaptr: Callable, monkeypatch: p
     class Unheard(errors.NotPossible):
         """Of nobody's pages."""
 
-    for kind, says in ((errors.WrongBase, "page: adaptr errors WrongBase"), (Unheard, "gives none of `Unheard`")):
+    for kind, says in ((errors.WrongBase, "page: adaptr explain WrongBase"), (Unheard, "gives none of `Unheard`")):
 
         def fail(output: object, kind: type[Exception] = kind) -> None:
             raise kind("no")
