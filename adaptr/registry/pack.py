@@ -192,16 +192,18 @@ def said(files: Mapping[str, Path]) -> dict[str, str]:
 
 def _described(files: Mapping[str, Path]) -> Package:
     """What the manifest says: read from the files, so that it can't contradict them."""
-    own = next((file for name, file in files.items() if _is_own(name)), None)
-    counted = _counted(files)
-    if own is None and "config.json" in files and CONFIG not in files:
+    found, counted = adapter_in(files), _counted(files)
+    if found is None:
         return Package(files, {terms.SPEC_VERSION: terms.SPEC, terms.KIND: terms.MODEL}, _model({}, counted))
-    adapter, form = _adapter(files, own)
+    adapter, form = found
     return Package(files, dict(_annotations(adapter, form)), _model(_names(adapter), counted))
 
 
-def _adapter(files: Mapping[str, Path], own: Path | None) -> tuple[Adapter, str]:
-    """The adapter in these files, and the name of its format."""
+def adapter_in(files: Mapping[str, Path]) -> tuple[Adapter, str] | None:
+    """The adapter in these files, and the name of its format; None for a base model."""
+    own = next((file for name, file in files.items() if _is_own(name)), None)
+    if own is None and "config.json" in files and CONFIG not in files:
+        return None
     if own is not None:
         from adaptr.format.io import read
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from adaptr.errors import ForeignError, Unsupported, shown
 from adaptr.files.meter import Meter
 from adaptr.foreign import formats
-from adaptr.registry import glance, hub, pack, terms
+from adaptr.registry import card, glance, hub, pack, terms
 from adaptr.registry.digest import Digest
 from adaptr.registry.manifest import Descriptor
 from adaptr.registry.reference import Reference
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 #: Answers of a search.
 MOST = 50
 CONFIG = "adapter_config.json"
+
+log = logging.getLogger("adaptr")
 
 
 class HuggingFace(Remote):
@@ -42,6 +45,8 @@ class HuggingFace(Remote):
         layers = {}
         for name, entry in sorted(chosen.items(), key=lambda item: item[1].size):
             layers[name] = (_fetched(snapshot, entry, store, meter), entry.size)
+        if card.NAME in layers and card.is_made(store.path(layers[card.NAME][0]).read_bytes()):
+            del layers[card.NAME]  # made of the artifact, and no part of it
         manifest = pack.manifest(layers, store, {name: store.path(digest) for name, (digest, _) in layers.items()})
         return store.put(manifest, "", str(replace(reference, tag=snapshot.commit)))
 
@@ -55,6 +60,7 @@ class HuggingFace(Remote):
         hub.asked(lambda: hub.api().create_repo(reference.name, exist_ok=True), where)
         if reference.tag:
             hub.asked(lambda: hub.api().create_branch(reference.name, branch=reference.tag, exist_ok=True), where)
+        _require_card(store, digest, reference)
         meter = Meter(manifest.size, "pushing", progress)
         commit = hub.asked(lambda: _upload(store, digest, reference), where)
         meter.add(manifest.size)
@@ -108,6 +114,30 @@ def _upload(store: Store, digest: Digest, reference: Reference) -> str:
         commit_description=str(digest),
     )
     return str(done.oid)
+
+
+def _require_card(store: Store, digest: Digest, reference: Reference) -> None:
+    """Give the repository a card where it and the artifact have none, after saying what it says."""
+    files = {name: store.path(layer.digest) for name, layer in store.manifest(digest).files().items()}
+    where = f"hf://{reference.name}"
+    if reference.folder or card.NAME in files or (found := pack.adapter_in(files)) is None:
+        return
+    there = hub.snapshot(reference.name, reference.tag).files()
+    if card.NAME in there:
+        return
+    text = card.made(*found, reference.name, digest)
+    log.warning("`%s` has no card; this one is put there:\n%s", where, text)
+    hub.asked(lambda: _put_card(text, reference), where)
+
+
+def _put_card(text: str, reference: Reference) -> None:
+    hub.api().upload_file(
+        path_or_fileobj=text.encode(),
+        path_in_repo=card.NAME,
+        repo_id=reference.name,
+        revision=reference.tag or None,
+        commit_message="A card, made by adaptr of the adapter",
+    )
 
 
 def _is_commit(revision: str) -> bool:

@@ -206,6 +206,44 @@ def test_push_makes_the_repository_and_what_comes_back_is_the_same(
         api.push(str(folder), sent.reference)
 
 
+@pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
+def test_push_gives_a_card_where_there_is_none(
+    hub: Hub, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from huggingface_hub import ModelCard
+
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    folder = written(tmp_path / "mine")
+    (folder / "README.md").unlink()
+    sent = api.push(str(folder), "hf://acme/mine")
+    text = card_of(hub, "acme/mine")
+    assert text in caplog.text
+    said = ModelCard(text).data
+    config = json.loads((folder / "adapter_config.json").read_text())
+    assert said.base_model == config["base_model_name_or_path"]
+    assert (said.base_model_relation, said.library_name, said.tags) == ("adapter", "peft", ["adaptr", "lora"])
+    assert "adaptr merge hf://" in text
+    assert 'AutoPeftModel.from_pretrained("acme/mine")' in text
+    assert of("hf").pull(parse("hf://acme/mine"), Store(tmp_path / "other")) == sent.digest
+    caplog.clear()
+    api.push(str(folder), "hf://acme/mine")
+    assert caplog.text == ""
+
+
+@pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
+def test_a_card_in_the_folder_is_kept(hub: Hub, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    folder = written(tmp_path / "mine")
+    (folder / "README.md").write_text("Mine.")
+    api.push(str(folder), "hf://acme/mine")
+    assert card_of(hub, "acme/mine") == "Mine."
+
+
+def card_of(hub: Hub, name: str) -> str:
+    found = hub.repositories[name]
+    return found.commits[found.branches["main"]]["README.md"].decode()
+
+
 def test_search_asks_the_hub(hub: Hub) -> None:
     hub.add("acme/style-2", PEFT, tags=("peft", "base_model:adapter:acme/base", "license:mit"))
     hub.add("other/style", PEFT)
