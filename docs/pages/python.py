@@ -18,6 +18,7 @@ GROUPS = {
     "Sharing": "pull push tag list search sign log",
 }
 CLASSES = {"Adapter": "adaptr.adapter", "Target": "adaptr.adapter", "Request": "adaptr.runtime.pool"}
+WIDTH = 90
 HEAD = """\
 # Python
 
@@ -41,7 +42,20 @@ def page() -> str:
 
 
 def _section(name: str, path: str) -> str:
-    return f"### {name}\n\n::: {path}\n"
+    """`py` and not `python`: it shows how a function is called, and is no program."""
+    return f"### {name}\n\n```py\n{_called(name)}\n```\n\n::: {path}\n"
+
+
+def _called(name: str) -> str:
+    """How a function or class is called, a parameter a line where it is long."""
+    signature = inspect.signature(getattr(adaptr, name))
+    given = [str(one).replace("'", "") for one in signature.parameters.values()]
+    kinds = [one.kind for one in signature.parameters.values()]
+    if inspect.Parameter.KEYWORD_ONLY in kinds and inspect.Parameter.VAR_POSITIONAL not in kinds:
+        given.insert(kinds.index(inspect.Parameter.KEYWORD_ONLY), "*")
+    back = "" if signature.return_annotation is inspect.Signature.empty else f" -> {signature.return_annotation}"
+    line = f"adaptr.{name}({', '.join(given)}){back}".replace("'", "")
+    return line if len(line) <= WIDTH else "\n".join([f"adaptr.{name}(", *(f"    {one}," for one in given), f"){back}"])
 
 
 def _first(name: str) -> str:
