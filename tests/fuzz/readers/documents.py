@@ -30,6 +30,17 @@ inputs:
 rank: 4
 seed: 0
 """
+MERGEKIT = """merge_method: breadcrumbs
+base_model: base
+models:
+  - model: base+a.safetensors
+    parameters: {weight: [0, 1], density: 0.5}
+  - model: {model: {path: base}, lora: {path: b}}
+    parameters: {weight: [{filter: mlp, value: 0.3}, {value: 1}], density: 0.5}
+parameters: {gamma: 0.01, normalize: true}
+dtype: bfloat16
+tokenizer_source: base
+"""
 POLICY = f"""- scope: "oci://ghcr.io/acme/*"
   keys: [acme.pub, 8f14e45f]
   certificates: [acme-ca.pem]
@@ -49,7 +60,7 @@ def _texts(folder: Path) -> dict[str, Reader]:
     place.mkdir()
 
     def of_recipe(random: Random) -> Example:
-        raw = mutations.yaml(random, RECIPE)
+        raw = mutations.yaml(random, random.choice((RECIPE, MERGEKIT)))
         recipe.write_bytes(raw)
         return is_yaml(raw), lambda: recipe_file.read(recipe)
 
