@@ -73,6 +73,7 @@ PLACES: dict[str, tuple[str, ...]] = {
         r"attention\.(o_proj|out_lin)",
         r"self_attention\.dense",
     ),
+    "embeddings": (r"embeddings", r"(embed_tokens|wte|embed_in|word_embeddings)"),
     "block_out": (r"(blocks?|layers|h|(encoder|transformer)\.layer|albert_layers)\.{n}",),
     "ffn_out": (
         r"(encoder\.block\.{n}\.layer\.1|decoder\.block\.{n}\.layer\.2)\.dropout",

@@ -153,6 +153,8 @@ COUNTS = [
     ("bert-base", "adapterdrop", None, {"drop": 6}, 447_264),
     ("t5-base", "adapterdrop", None, {"inner": "houlsby", "fields": {"m": 24}, "drop": 5}, 1_101_984 - 47_616),
     ("bert-base", "hybrid", None, {"methods": ["lora", "prefix"], "fields": {"lora": {"targets": QV}}}, 479_232),
+    ("bert-base", "unipelt", None, {}, 1_373_760 + 36_912),
+    ("bert-base", "mad-x", None, {}, 7_387_776),
     ("bart-large", "mam", None, {"tokens": 30, "m": 512}, 27_414_528),
     ("bert-base", "glora", QV, {"r": 8}, 737_520),
     ("bert-base", "did", None, {"d": 1861}, 1861),

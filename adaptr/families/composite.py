@@ -72,7 +72,7 @@ class Composite(Method[C]):
         seed: int = 0,
     ) -> Adapter:
         self._untargeted(targets)
-        cfg = self.config(config or {})
+        cfg = self.config(self.complete(model, dict(config or {}), []))
         children = {}
         for number, (name, (method, spec, values)) in enumerate(self._parts(cfg).items()):
             made = plugins.method(method).create(model, spec, values, overrides, seed + number)
@@ -92,7 +92,7 @@ class Composite(Method[C]):
         self, model: nn.Module, targets: Spec = None, config: Mapping[str, Any] | None = None
     ) -> list[tuple[Method, Target]]:
         self._untargeted(targets)
-        parts = self._parts(self.config(config or {})).values()
+        parts = self._parts(self.config(self.complete(model, dict(config or {}), []))).values()
         return [one for name, spec, values in parts for one in plugins.method(name).outline(model, spec, values)]
 
     def _untargeted(self, targets: Spec) -> None:

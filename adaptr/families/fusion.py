@@ -36,8 +36,8 @@ class Fusion(Over[C]):
         return self.combine(h, x, p.branches(h), p, cfg)
 
     def mounts(self, model: nn.Module, adapter: Adapter) -> list[Mount]:
-        """Each place, reading whatever its parts read there."""
-        return [Mount(path, "output", _reads(adapter, path), context=self.context) for path in adapter.targets]
+        """Each place, reading whatever its parts read there, and calling what they call."""
+        return [_mount(adapter, path, self.context) for path in adapter.targets]
 
     def accept(self, name: str, part: Adapter) -> None:
         method = plugins.method(part.method)
@@ -57,6 +57,7 @@ class Fusion(Over[C]):
         return super().over(model, children, config, seed)
 
 
-def _reads(adapter: Adapter, path: str) -> tuple[str, ...]:
-    here = (part.targets[path] for part in adapter.parts.values() if path in part.targets)
-    return tuple(dict.fromkeys(read for target in here for read in mounts.of(target).reads))
+def _mount(adapter: Adapter, path: str, context: bool) -> Mount:
+    here = [mounts.of(part.targets[path]) for part in adapter.parts.values() if path in part.targets]
+    reads, calls = (tuple(dict.fromkeys(one for m in here for one in getattr(m, name))) for name in ("reads", "calls"))
+    return Mount(path, "output", reads, context=context, calls=calls)

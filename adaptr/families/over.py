@@ -56,7 +56,8 @@ class Over(Method[C]):
         generator = None if host.is_meta(model) else torch.Generator().manual_seed(seed)
         targets, tensors = {}, dict(children.tensors)
         for place in self.places(model, list(sites.values())):
-            target = targets[place.path] = dataclasses.replace(place, config=values)
+            own = self.at_place(place, children, values)
+            target = targets[place.path] = dataclasses.replace(place, config=own)
             made = self.start(target, children, cfg, generator)
             tensors |= {f"{place.path}:{name}": tensor for name, tensor in made.items()}
         return children.replace(config=values, targets=targets, tensors=tensors)
@@ -68,6 +69,10 @@ class Over(Method[C]):
     def places(self, model: nn.Module, sites: list[Target]) -> list[Target]:
         """Where its own tensors are: at each place with parts."""
         return sites
+
+    def at_place(self, place: Target, children: Adapter, values: dict[str, Any]) -> dict[str, Any]:
+        """Configuration at one place, where it depends on what the parts are there."""
+        return values
 
     def start(self, target: Target, children: Adapter, cfg: C, generator: Generator | None) -> dict[str, Tensor]:
         """Its tensors at one place."""

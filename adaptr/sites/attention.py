@@ -71,11 +71,14 @@ class Attended(NamedTuple):
         return self.q.shape[-1] ** -0.5 if found is None else float(found)
 
     def extended(self, K: Tensor, V: Tensor) -> Attended:
-        """With keys and values (kv heads, n, width) in front, which all tokens see."""
+        """With keys and values (kv heads, n, width) in front, or (batch, kv heads, n, width) of each row, which all
+        tokens see. They are filled up with zeros where heads are wider, as what is above may have made them.
+        """
         if self.options.get("cache") is not None:
             raise Unsupported("prefixes don't work with a paged attention cache", hint="use a dynamic or static cache")
         q, k, v, mask, module, options, *_ = self
-        K, columns = K if self.turn is None else K @ self.turn.to(K), K.shape[1]
+        K, columns = K if self.turn is None else K @ self.turn.to(K), K.shape[-2]
+        K, V = (pad(t, (0, q.shape[-1] - t.shape[-1])) for t in (K, V))
         T, causal = q.shape[2], options.get("is_causal")
         causal = getattr(module, "is_causal", True) if causal is None else causal
         if mask is None and T > 1 and causal:

@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from adaptr import roles
 from adaptr.adapter import Target
+from adaptr.adapter.weighting import Layers
 from adaptr.errors import TargetNotFound, phrases
 from adaptr.targets.modules import applies_own, describe, expert_stacks, is_head, module_at
 from adaptr.targets.sizes import hidden_size, size_at
 
 if TYPE_CHECKING:
     from torch import nn
+
+#: A word, and which layers of each stack are meant.
+_SPAN = re.compile(r"(.+)@(\d+)-(\d+)")
 
 Spec = str | Sequence[str] | None
 
@@ -49,6 +53,12 @@ def _alternatives(word: str) -> list[str]:
 
 
 def _named(model: nn.Module, word: str, candidates: list[Target]) -> list[Target]:
+    span = None if word.startswith("re:") else _SPAN.fullmatch(word)
+    if span is not None:  # those of layers 2 to 5 of each stack: `attn.q@2-5`
+        word, first, last = span.groups()
+        found = _named(model, word, candidates)
+        layers = Layers(t.path for t in found)
+        return [t for t in found if (n := layers.number(t.path)) is not None and int(first) <= n <= int(last)]
     if word in roles.ALL:
         return _first_pattern(word, candidates)
     return [t for t in candidates if _matches(model, word, t)]

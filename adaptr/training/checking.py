@@ -23,7 +23,8 @@ def require(recipe: Recipe) -> None:
 
 def checks(recipe: Recipe) -> Iterator[Check]:
     """Each with the field that it is about. A check raises a typed error."""
-    yield "method", lambda: _learns(recipe.method) if recipe.adapter is None else None
+    yield "method", lambda: _learns(recipe) if recipe.adapter is None else None
+    yield "over", lambda: _over(recipe) if recipe.adapter is None else None
     yield "config", lambda: plugins.method(recipe.method).config(recipe.config) if recipe.adapter is None else None
     yield "adapter", lambda: _fresh(recipe)
     yield "objective", lambda: _preference(recipe)
@@ -34,12 +35,22 @@ def checks(recipe: Recipe) -> Iterator[Check]:
     yield "report_to", lambda: _recorded(recipe)
 
 
-def _learns(method: str) -> None:
-    found = plugins.method(method)
-    if found.can.gates:
+def _learns(recipe: Recipe) -> None:
+    method, can = recipe.method, plugins.method(recipe.method).can
+    if can.gates:
         raise NotPossible(f"`{method}` weighs other adapters", hint="train it with `adaptr gate train`")
-    if not found.can.learns and not found.can.parts:
+    if not can.learns and not can.parts:
         raise NotPossible(f"`{method}` learns nothing: its tensors follow from what it is made of")
+    if can.learns and can.over and not recipe.over:
+        raise UsageError(f"`{method}` is made of other adapters, and none was given", hint="name them by `over`")
+
+
+def _over(recipe: Recipe) -> None:
+    can = plugins.method(recipe.method).can
+    if recipe.over and not (can.over and can.learns):
+        raise UsageError(f"`{recipe.method}` is made of no other adapters", hint="leave `over` out")
+    if recipe.over and recipe.targets is not None:
+        raise UsageError(f"`{recipe.method}` is where the adapters are that it is made of", hint="leave `targets` out")
 
 
 def _fresh(recipe: Recipe) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from adaptr import plugins, tasks
 from adaptr.adapter import Adapter
-from adaptr.errors import AdaptrError, Interrupted
+from adaptr.errors import AdaptrError, Interrupted, UsageError
 from adaptr.format import digest, write
 from adaptr.host.packed import hold, require_learning, require_sound
 from adaptr.models.load import quiet_transformers
@@ -28,7 +28,7 @@ from adaptr.training.watching import About, Watcher
 from adaptr.training.worth import worth
 
 if TYPE_CHECKING:
-    from adaptr.host import Session
+    from adaptr.host import Handle, Session
 
 
 class Course:
@@ -46,6 +46,7 @@ class Course:
         self.machine = machine(recipe)
         self.examples = learning.examples(recipe, self.given, self.base)
         self.model: Any = self._model(recipe)
+        self.below = self._below(recipe)
         self.start = self._adapter(recipe)
         self.recipe = self._settled(recipe)
         self.resolved, self.recipe_digest = provenance.recipe_of(self.recipe, self._digests())
@@ -63,6 +64,8 @@ class Course:
             report = reported(self, trainer, before, after)
         finally:
             trainer.release()
+            for handle in reversed(self.below):
+                handle.detach()
         if self.place is None or not trainer.is_world_process_zero():
             return report
         file = write(report.adapter, self.place, force)
@@ -85,6 +88,12 @@ class Course:
         packed = config is not None or getattr(model, "is_quantized", False)
         return model if packed else model.to(self.machine.device)
 
+    def _below(self, recipe: Recipe) -> list[Handle]:
+        """What is on the base while it is measured and learned on, and is no part of what is kept."""
+        from adaptr.runtime.attaching import attach
+
+        return [attach(self.model, one) for one in recipe.below]
+
     def _adapter(self, recipe: Recipe) -> Adapter:
         from adaptr.runtime.attaching import create
 
@@ -92,17 +101,29 @@ class Course:
             return opened(recipe.adapter, self.model)
         heads = self.given.task.heads(self.model, self.base)
         targets: Any = recipe.targets
-        if targets is None and heads:
+        if targets is None and heads and not recipe.over:
             targets = self._beside(create(self.model, recipe.method, **recipe.config), heads)
         asked = [recipe.also] if isinstance(recipe.also, str) else recipe.also
         name = recipe.name or (self.place.name.split(".")[0] if self.place else "")
         also = [*asked, *heads]
-        return create(self.model, recipe.method, targets, seed=recipe.seed, name=name, also=also, **recipe.config)
+        children = self._over(recipe, heads) or None
+        return create(self.model, recipe.method, targets, None, recipe.seed, name, children, also, **recipe.config)
+
+    def _over(self, recipe: Recipe, heads: Sequence[str]) -> dict[str, Adapter]:
+        """By name, without the heads of their own tasks: this one's is trained anew beside them."""
+        found = {}
+        for place in recipe.over:
+            adapter = opened(place, self.model)
+            kept = {key: t for key, t in adapter.tensors.items() if not (key[-2:] == ":=" and _within(key, heads))}
+            if adapter.label in found:
+                raise UsageError(f"two of the adapters in `over` are called `{adapter.label}`", hint="rename one")
+            found[adapter.label] = adapter.replace(tensors=kept)
+        return found
 
     @staticmethod
     def _beside(made: Adapter, heads: Sequence[str]) -> list[str] | None:
         """The method's own targets without those in heads that are fresh, and so are trained whole; None for all."""
-        paths = [path for path in made.targets if not any(f"{path}.".startswith(f"{head}.") for head in heads)]
+        paths = [path for path in made.targets if not _within(path, heads)]
         return None if len(paths) == len(made.targets) else paths
 
     def _settled(self, recipe: Recipe) -> Recipe:
@@ -116,15 +137,18 @@ class Course:
         }
         return dataclasses.replace(recipe, **settled)
 
-    def _digests(self) -> dict[str, str]:
+    def _digests(self) -> dict[str, Any]:
         """What stands for places: data, the base by its weights at the targets and by what makes ids of texts, the
         adapter gone on from.
         """
-        found = {**self.given.digests, "base": self.start.base.content or self.start.base.structure}
+        found: dict[str, Any] = {**self.given.digests, "base": self.start.base.content or self.start.base.structure}
         if spelled := tasks.of_tools(self.base):
             found["tokenizer"] = spelled
         if self.recipe.adapter is not None:
             found["adapter"] = digest.of_adapter(self.start)
+        for name in ("over", "below"):
+            if given := getattr(self.recipe, name):
+                found[name] = [digest.of_adapter(opened(one, self.model)) for one in given]
         return found
 
     # ------------------------------------------------------------ the training
@@ -170,7 +194,7 @@ class Course:
     def _about(self, trainer: Any) -> About:
         """What will be trained, known to the last number."""
         found = planned.described(self.recipe, self.given, self.source.given, str(self.place or ""))
-        if self.recipe.adapter is None:
+        if self.recipe.adapter is None and not self.recipe.over:
             longest = min(self.recipe.length, self.examples.statistics["longest"])
             with suppress(AdaptrError):  # where its cost is unknown it trains as well
                 found = planned.costed(found, dataclasses.replace(self.recipe, base=str(self.base), length=longest))
@@ -183,6 +207,10 @@ class Course:
             data=self.examples.statistics,
             steps=planned.steps(self.recipe, len(trainer.train_dataset)),
         )
+
+
+def _within(path: str, heads: Sequence[str]) -> bool:
+    return any(f"{path}.".startswith(f"{head}.") for head in heads)
 
 
 def parameters_of_base(model: Any) -> int:

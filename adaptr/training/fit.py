@@ -16,7 +16,7 @@ from adaptr.sources.open import placed, reads
 from adaptr.sources.resolve import resolve
 from adaptr.training import checking, checkpoints, processes, recipe_file
 from adaptr.training.fields import recipe as checked
-from adaptr.training.recipe import PLACES, Recipe
+from adaptr.training.recipe import PLACES, Recipe, places
 from adaptr.training.report import TrainingReport
 from adaptr.training.watching import About, Watcher
 
@@ -61,9 +61,10 @@ def given(base: object, data: object, fields: dict[str, Any]) -> Recipe:
             beside = "data" if data is not None else next(iter(fields))
             raise UsageError(f"a recipe says everything itself: leave out `{beside}`")
         return recipe_file.read(resolve(os.fspath(base)).path, look=True)  # type: ignore[call-overload]
-    places = {"base": base, "data": data, **{name: fields[name] for name in PLACES & fields.keys()}}
-    texts = {name: value if value is None else os.fspath(value) for name, value in places.items()}
-    return checked(**{**fields, **texts})
+    said = {"base": base, "data": data, **{name: fields[name] for name in PLACES & fields.keys()}}
+    each = {name: [os.fspath(one) for one in value] for name, value in said.items() if isinstance(value, list | tuple)}
+    one = {name: value and os.fspath(value) for name, value in said.items() if name not in each}
+    return checked(**{**fields, **each, **one})
 
 
 @contextmanager
@@ -77,8 +78,8 @@ def _run(
         with tempfile.TemporaryDirectory() as folder:
             yield None, Path(folder)
         return
-    given = [getattr(recipe, name) for name in PLACES]
-    inputs = [Path(one) for one in given if one and one != "-" and os.path.exists(one)]
+    given = [one for name in PLACES for one in places(getattr(recipe, name))]
+    inputs = [Path(one) for one in given if one != "-" and os.path.exists(one)]
     place = placed(Path(out), force, [*reads(recipe.base), *inputs])
     run = checkpoints.folder(place)
     with checkpoints.held(run) if processes.is_main() else nullcontext():

@@ -27,7 +27,7 @@ def about(recipe: Recipe, out: str) -> About:
     settled: dict[str, Any] = {"base": str(source.path), "task": found.task.name, "device": device, "dtype": dtype}
     recipe = dataclasses.replace(recipe, **settled)
     made = described(recipe, found, source.given, out)
-    return made if recipe.adapter is not None else costed(made, recipe)
+    return made if recipe.adapter is not None or recipe.over else costed(made, recipe)
 
 
 def costed(made: About, recipe: Recipe) -> About:

@@ -30,7 +30,7 @@ def versions(quantized: bool) -> dict[str, str]:
     return found
 
 
-def recipe_of(recipe: Recipe, digests: Mapping[str, str]) -> tuple[dict[str, Any], str]:
+def recipe_of(recipe: Recipe, digests: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
     """The resolved form, and its digest."""
     found = _plain(resolved(recipe, digests))
     return found, "sha256:" + hashlib.sha256(canonical.dumps(found).encode()).hexdigest()

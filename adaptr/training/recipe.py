@@ -10,9 +10,9 @@ from typing import Any, Literal
 #: A range of what a field may be: the least, the most, and whether the least itself is out.
 Bounds = tuple[float | None, float | None, bool]
 #: Fields that name files, folders or artifacts, which have no place in a recipe's resolved form.
-PLACES = frozenset({"base", "adapter", "data", "valid", "second"})
+PLACES = frozenset({"base", "adapter", "over", "below", "data", "valid", "second"})
 #: Fields of a fresh adapter, which one that is gone on from has already.
-FRESH = ("config", "targets", "also")
+FRESH = ("config", "targets", "also", "over")
 
 
 def said(
@@ -46,6 +46,8 @@ class Recipe:
     config: Mapping[str, Any] = said("Fields of the method: `r: 16`; of one of several: `lora.r: 16`.", {})
     targets: str | Sequence[str] | None = said("Roles or patterns of layers; the method's own if none.", None)
     also: str | Sequence[str] = said("Trained whole beside it: head, norm, embed, or paths.", ())
+    over: Sequence[str] = said("Adapters that it is made of, frozen: of a method that weighs or combines others.", ())
+    below: Sequence[str] = said("Adapters that are on the base while it learns, frozen, the first lowest.", ())
     adapter: str | None = said("Go on from this adapter instead of a fresh one.", None)
     name: str = said("Name of the adapter.", "")
 
@@ -91,7 +93,12 @@ class Recipe:
     samples: int = said("Answers shown before and after.", 3, least=0)
 
 
-def resolved(recipe: Recipe, digests: Mapping[str, str]) -> dict[str, Any]:
+def places(value: str | Sequence[str] | None) -> list[str]:
+    """Those that a field of places has."""
+    return [] if value is None else [value] if isinstance(value, str) else list(value)
+
+
+def resolved(recipe: Recipe, digests: Mapping[str, Any]) -> dict[str, Any]:
     """The recipe as the manifest keeps it: no places, data by digest. `digests`: of `base`, `data`, `valid` ..."""
     found = {key: value for key, value in dataclasses.asdict(recipe).items() if key not in PLACES}
     return {**found, **digests}

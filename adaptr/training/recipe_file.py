@@ -21,7 +21,7 @@ from adaptr.errors import AdaptrError, RecipeError, UsageError, shown
 from adaptr.sources.resolve import resolve
 from adaptr.training import checking
 from adaptr.training.fields import fields, recipe
-from adaptr.training.recipe import PLACES, Recipe
+from adaptr.training.recipe import PLACES, Recipe, places
 from adaptr.untrusted.lined import Lined
 
 SUFFIXES = frozenset({".yaml", ".yml"})
@@ -63,19 +63,20 @@ def _require_there(file: Lined, nodes: dict[str, Any], made: Recipe) -> None:
                 described(resolve(made.base).path)
             except AdaptrError as error:
                 raise _placed(file, nodes[name], error) from error
-        elif _absent(name, getattr(made, name)):
-            raise file.error(
-                nodes[name].start_mark.line,
-                f"`{name}`: there is no `{shown(getattr(made, name))}`",
-                hint="files are meant from the recipe's own folder",
-            )
+        for place in places(getattr(made, name)):
+            if name != "base" and _absent(name, place):
+                raise file.error(
+                    nodes[name].start_mark.line,
+                    f"`{name}`: there is no `{shown(place)}`",
+                    hint="files are meant from the recipe's own folder",
+                )
 
 
-def _absent(name: str, place: str | None) -> bool:
+def _absent(name: str, place: str) -> bool:
     """Whether it names a file or a folder for sure, and there is none."""
-    if place is None or place == "-" or "://" in place or os.path.exists(place):
+    if place == "-" or "://" in place or os.path.exists(place):
         return False
-    if name == "adapter":  # by another name it is in the store
+    if name in {"adapter", "over", "below"}:  # by another name it is in the store
         return place.startswith(("/", "./", "../"))
     return not hub.names(place) and not (name == "valid" and share_of(place) is not None)
 
@@ -97,6 +98,8 @@ def _placed(file: Lined, node: Any, error: AdaptrError) -> RecipeError:
 
 def from_folder(name: str, value: Any, folder: Path) -> Any:
     """A place as it is meant from a folder: references, names of the hub and `-` are what they are."""
+    if name in PLACES and isinstance(value, tuple):
+        return tuple(from_folder(name, one, folder) for one in value)
     if name not in PLACES or not isinstance(value, str) or "://" in value or os.path.isabs(value):
         return value
     beside = folder / value

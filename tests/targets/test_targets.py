@@ -69,6 +69,8 @@ def test_places_of_two_towers_have_their_own_widths() -> None:
         ("type:Linear", 15),
         ("type:LlamaRMSNorm", 5),
         ("attn.qkv|attn.q", 2),
+        ("attn.q@1-5", 1),
+        ("attn.qkv@0-1|attn.q@0-1", 2),
     ],
 )
 def test_patterns(word: str, count: int) -> None:

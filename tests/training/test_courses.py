@@ -14,6 +14,8 @@ import adaptr
 COURSES: list[tuple[str, dict[str, Any]]] = [
     ("adamix", {"m": 8}),
     ("adapterdrop", {"fields": {"m": 8}}),
+    ("unipelt", {"m": 8, "r": 2, "tokens": 3}),
+    ("mad-x", {}),
 ]
 
 
