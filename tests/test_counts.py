@@ -122,6 +122,8 @@ COUNTS = [
     ("t5-base", "pfeiffer", None, {"m": 24}, 903_744),
     ("llama-7b", "loreft", None, {}, 2_097_408),
     ("llama-7b", "direft", None, {}, 2_097_408),
+    ("llama-7b", "ladder", None, {}, 32 * 5_260_801 + 4_199_424),
+    ("bert-large", "attention-fusion", None, {}, 1_024),
     ("gpt2", "lin", None, {"m": 300}, 5_560_848),
     ("bert-base", "compacter", None, {}, 57_088),
     ("t5-base", "compacter", None, {}, 114_112),

@@ -18,7 +18,8 @@ class Costs:
     For the backward, beyond what the base alone keeps: `input`: that the input of the layer is kept; `token`: numbers
     for each token; `once`: numbers whatever the batch. `flops`: of the forward, for each token, two for a product and
     a sum; products of matrices alone. `longer`: tokens that all of the model reads more. `columns`: keys and values
-    that an attention has more, for every head.
+    that an attention has more, for every head. `apart`: that no gradient goes from it into the base, of which
+    nothing is kept for it.
     """
 
     input: bool = False
@@ -27,6 +28,7 @@ class Costs:
     flops: int = 0
     longer: int = 0
     columns: int = 0
+    apart: bool = False
 
 
 class Costing(Declared[C]):

@@ -25,6 +25,7 @@ REASONS = {
     "gated": "its weights are others for each token, so no change to the base weights reproduces it",
     "elsewhere": "it changes what goes into a layer or comes out of it",
     "positions": "what it does depends on where a token stands in its text, so no change to the base weights does it",
+    "network": "it is a network beside the model",
     "tokens": "it adds key/value or token positions, not weights",
 }
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from adaptr.errors import MissingContext, Unsupported, UsageError
 from adaptr.host.call import find
 from adaptr.host.draws import hashed
+from adaptr.host.further import further
 from adaptr.host.generating import refuse_unknown
 
 if TYPE_CHECKING:
@@ -194,6 +195,19 @@ class Context:
     def leave(self, name: str, value: object) -> None:
         """Let later forwards over this call's cache find `value` among what is `carried`."""
         self.left[name] = value
+
+    def further(self, depth: int) -> Any:
+        """A cache for what runs beside the model, in layers of its own behind the `depth` of this call's; None without.
+
+        Raises `Unsupported` for one of fixed length, and for one that was filled without.
+        """
+        if self.cache is None:
+            return None
+        from transformers.cache_utils import DynamicLayer
+
+        if getattr(self.cache, "is_compileable", False):
+            raise Unsupported("a static cache has no room for what runs beside the model", hint="use a dynamic cache")
+        return further(self.cache, depth, int(self.offset), lambda layer: DynamicLayer())
 
     # ------------------------------------------------------------ draws and strengths
 

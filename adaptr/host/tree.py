@@ -1,4 +1,4 @@
-"""A tree of adapters that one forward has, as every place in a model evaluates it (decision 34)."""
+"""A tree of adapters that one forward has, as every place in a model evaluates it (decision 37)."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from adaptr.contract import Costs
 from adaptr.planning.foundation import Foundation
-from adaptr.planning.structure import ATTENDED, DOWN, FEED, INPUT, PROJECTED, Block, Layer, Structure
+from adaptr.planning.structure import ATTENDED, DOWN, END, FEED, INPUT, PROJECTED, Block, Layer, Structure
 
 #: Numbers that an activation function keeps for each of its inputs; written in Python, some keep what is in between.
 KEPT = {"relu": 0, "gelu_new": 4, "gelu_fast": 4, "quick_gelu": 3}
@@ -50,7 +50,9 @@ class Learning:
 
     @property
     def paths(self) -> list[str]:
-        return [*self.costs, *(name.removesuffix(".weight").removesuffix(".bias") for name in self.whole)]
+        """Of what learns in the base, from which on gradients are wanted."""
+        inside = [path for path, costs in self.costs.items() if not all(one.apart for one in costs)]
+        return [*inside, *(name.removesuffix(".weight").removesuffix(".bias") for name in self.whole)]
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ def flow(base: Foundation, made: Structure, learns: Learning, shape: Shape) -> F
     found = []
     for number, block in enumerate(made.blocks):
         if number < at:
-            found.append(0)
+            found.append(_Kept(base, block, learns, shape, END).methods * shape.length * shape.narrow)
             continue
         start = INPUT if number > at else _start(made, block, learns, number)
         found.append(_Kept(base, block, learns, shape, start).bytes)

@@ -7,7 +7,6 @@ becomes of both, and decoding token by token is what a forward of the whole text
 
 from __future__ import annotations
 
-import copy
 import inspect
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ from adaptr import targets as places
 from adaptr.errors import AlreadyAttached, Unsupported
 from adaptr.host.call import carry, carry_no_more, checkpointed, put, reentrant, restore, take
 from adaptr.host.entrance import renew
+from adaptr.host.further import further
 from adaptr.host.signal import PASS, Signal, signal_of
 from adaptr.host.state import State
 from adaptr.sites.base import OnModel, Undo
@@ -108,7 +108,7 @@ class _Pass:
         if "past_key_values" in self.names:
             self._cached(backbone, kwargs)
             cache = kwargs.get("past_key_values")
-            beside = None if cache is None else further(cache, _depth(backbone))
+            beside = None if cache is None else further(cache, _depth(backbone), cache.get_seq_length())
             own |= {"past_key_values": beside, "use_cache": beside is not None}
         learned = next(self.state.parameters())
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():
@@ -141,34 +141,6 @@ class _Pass:
 
 def _depth(backbone: nn.Module) -> int:
     return int(places.text_config(backbone).num_hidden_layers)
-
-
-def further(cache: Any, depth: int) -> Any:
-    """The layers of `cache` behind those of the model, as a cache of their own, whose keys and values are kept there.
-
-    Raises `Unsupported` for a cache that was filled without the gate.
-    """
-    from transformers import Cache
-
-    layers = getattr(cache, "layers", None)
-    if not isinstance(layers, list):
-        raise Unsupported(
-            "the cache",
-            got=f"a `{type(cache).__name__}`",
-            want="one with layers, which a gate needs",
-            hint="use transformers' `DynamicCache`",
-        )
-    if len(layers) <= depth and not cache.get_seq_length():
-        while len(layers) < depth:
-            layers.append(cache.layer_class_to_replicate())
-        layers.extend(copy.deepcopy(layer) for layer in layers[:depth])
-    beside = Cache(layers=layers[depth:])
-    if len(layers) != 2 * depth or beside.get_seq_length() != cache.get_seq_length():
-        raise Unsupported(
-            f"the cache has {cache.get_seq_length()} tokens that this gate has not seen",
-            hint="fill it with the gate attached",
-        )
-    return beside
 
 
 SITE = Hidden()

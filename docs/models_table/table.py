@@ -46,4 +46,6 @@ METHODS: Mapping[str, str] = {
     "parallel": "at the output of the feed-forward, reading its input",
     "prompt": "rows in front of the text",
     "prefix": "keys and values in front of each attention's",
+    "llama-adapter": "attention to learnt rows beside each of the last attentions",
+    "ladder": "a network beside the blocks",
 }

@@ -61,7 +61,7 @@ def test_a_cache_that_the_gate_has_not_seen_is_refused() -> None:
     model = tiny.model("llama")
     ids = tiny.inputs("llama")["input_ids"]
     cache = model(ids[:, :4]).past_key_values
-    with adaptr.attach(model, gate(model)), pytest.raises(Unsupported, match="4 tokens that this gate has not seen"):
+    with adaptr.attach(model, gate(model)), pytest.raises(Unsupported, match="4 tokens that this adapter has not seen"):
         model(ids[:, 4:], past_key_values=cache)
 
 

@@ -64,6 +64,7 @@ class LlamaAdapter(Method[Config]):
         config, stacks = targets.text_config(model), Counter(stack for stack, _ in {_numbered(p.path) for p in places})
         heads = getattr(config, "num_attention_heads", None) or config.n_head
         own = {"width": targets.hidden_size(model), "heads": heads if values.get("gate", "head") == "head" else 1}
+        _require_width(model, places, own["width"])
         layers = max(stacks.values())
         top = topmost(model, layers) == [place.path for place in places]
         return {**own, **values, "layers": layers if top else 0}
@@ -87,6 +88,19 @@ class LlamaAdapter(Method[Config]):
     def costs(self, target: Target, cfg: Config) -> Costs:
         shares = cfg.width // max(target.shape[1], 1) * cfg.tokens
         return Costs(token=cfg.width + shares, once=2 * cfg.tokens * cfg.width, flops=4 * cfg.tokens * cfg.width)
+
+
+def _require_width(model: nn.Module, places: Sequence[Target], width: int) -> None:
+    """Raises `Unsupported` for an attention of another tower, which reads rows of another width."""
+    for place in places:
+        for name, module in targets.submodule(model, place.path)._modules.items():
+            found = targets.describe("", module) if module is not None and name in {"k_proj", "key"} else None
+            if found is not None and found.shape[1] != width:
+                raise Unsupported(
+                    f"`llama-adapter` has rows of the model's width, {width}, and `{place.path}` reads others, of "
+                    f"{found.shape[1]}",
+                    hint="attach it to that part of the model alone",
+                )
 
 
 def topmost(model: nn.Module, layers: int) -> list[str]:

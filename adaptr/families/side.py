@@ -1,0 +1,76 @@
+"""Side methods: a network beside the model, which reads what blocks put out and goes on by itself.
+
+The author supplies `params`, `tap(h, p, cfg)`, which reads the output of a block, and `last(h, x, p, cfg)`, what is
+there in the place of the last block's; x is what the first block is given. No gradient goes into the base: what is
+read is apart from its graph, and what learns below would get none, so that this is refused.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from adaptr.adapter import kinds
+from adaptr.contract import Live, Mount
+from adaptr.contract.settings import C
+from adaptr.errors import Unsupported
+from adaptr.families.base import Method
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor, nn
+
+    from adaptr.adapter import Adapter, Target
+
+
+class Side(Method[C]):
+    """A small network beside the model's blocks."""
+
+    family: ClassVar[str] = "side"
+    formulas: ClassVar[tuple[str, ...]] = ("last",)
+    kinds: ClassVar[frozenset[str]] = frozenset({kinds.PLACE})
+    targets: ClassVar[tuple[str, ...]] = ("block_out",)
+    unmergeable: ClassVar[str] = "network"
+    identity: ClassVar[bool] = False
+    kept_within: ClassVar[float] = 0.1
+
+    def last(self, h: Tensor, x: Tensor, p: Live, cfg: C) -> Tensor:
+        """What is there in the place of the output h (..., d) of the last block, x (..., d) the input of the first."""
+        raise NotImplementedError
+
+    def output(self, h: Tensor, x: Tensor, p: Live, cfg: C) -> Tensor:
+        return self.last(read(h, p), read(x, p), p, cfg)
+
+    def mounts(self, model: nn.Module, adapter: Adapter) -> list[Mount]:
+        """All blocks are read, and the output of the last is replaced."""
+        *others, end = adapter.targets
+        first = [*others, end][0]
+        return [*(Mount(path, "tap", context=True) for path in others), Mount(end, "output", (first,), context=True)]
+
+    def together(self, model: nn.Module, targets: Sequence[Target]) -> Sequence[Target]:
+        """Raises `Unsupported` for two stacks, and for blocks that run several times in a forward."""
+        from adaptr import targets as places
+
+        config = places.text_config(model)
+        if getattr(config, "is_encoder_decoder", False):
+            raise Unsupported(
+                f"`{self.name}` goes along one stack of blocks, and the model has two", hint="choose another method"
+            )
+        blocks = places.resolve(model, "block_out", self.kinds)
+        if len(blocks) < getattr(config, "num_hidden_layers", 0):
+            raise Unsupported(
+                f"`{self.name}` reads each block once, and `{blocks[0].path}` is several of the model's",
+                hint="choose another method",
+            )
+        return super().together(model, targets)
+
+
+def read(h: Tensor, p: Live) -> Tensor:
+    """What a block has put out, apart from the base's graph. Raises `Unsupported` where something below learns."""
+    if h.requires_grad and p.training:
+        raise Unsupported(
+            f"what `{p.place}` puts out has a gradient, and none goes back into the base from beside it: another "
+            "adapter learns below, or the embeddings are made to have one",
+            hint="train one at a time, and say no `enable_input_require_grads`",
+        )
+    return h.detach()

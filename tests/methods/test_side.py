@@ -1,0 +1,173 @@
+"""Side networks: the ladder against its formula written out, what its backward keeps, caches; attention fusion."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import layer_norm, linear, rms_norm, silu
+
+import adaptr
+import tiny
+from adaptr import errors
+from adaptr.adapter import Adapter
+from adaptr.testing.closeness import assert_close, bits_equal
+from adaptr.testing.samples import shaken
+
+
+def ladder(model: Any, **config: Any) -> Adapter:
+    return shaken(adaptr.create(model, "ladder", reduction=4, **config))
+
+
+def written_out(model: Any, adapter: Adapter, ids: Tensor) -> Tensor:
+    """The logits, with attention head by head and token by token."""
+    h = model(ids, output_hidden_states=True)
+    layers, cfg = [*h.hidden_states[:-1]], adapter.config
+    with torch.no_grad():
+        x = layers[-1]
+        layers.append(model.model.layers[-1](x, position_embeddings=model.model.rotary_emb(x, torch.arange(7)[None])))
+    at = lambda name, path="": adapter.tensors[f"{path}:{name}"]
+    s = linear(layers[0], at("E"), at("b_e"))
+    for path, out in zip(adapter.targets, layers[1:], strict=True):
+        m = torch.sigmoid(at("mu", path) / cfg["T"])
+        s = m * s + (1 - m) * linear(out, at("D", path), at("b", path))
+        z, given = rms_norm(s, s.shape[-1:], at("n_1", path), 1e-6), torch.zeros(*s.shape[:2], 8)
+        for head in range(4):
+            rows = slice(2 * head, 2 * head + 2)
+            mine = slice(2 * (head // 2), 2 * (head // 2) + 2)
+            q, k, v = z @ at("Q", path)[rows].T, z @ at("K", path)[mine].T, z @ at("V", path)[mine].T
+            angle = torch.arange(7.0)  # one pair a head: cfg.head is 2
+            turn = torch.stack(
+                [torch.stack([angle.cos(), -angle.sin()], -1), torch.stack([angle.sin(), angle.cos()], -1)], 1
+            )
+            q, k = (torch.einsum("tij,btj->bti", turn, one) for one in (q, k))
+            for t in range(7):
+                a = (q[:, t, None] * k[:, : t + 1]).sum(-1) / 2**0.5
+                given[:, t, rows] = (a.softmax(-1)[..., None] * v[:, : t + 1]).sum(1)
+        s = s + given @ at("O", path).T
+        z = rms_norm(s, s.shape[-1:], at("n_2", path), 1e-6)
+        s = s + (silu(z @ at("G", path).T) * (z @ at("W", path).T)) @ at("Z", path).T
+    up = linear(rms_norm(s, s.shape[-1:], at("n"), 1e-6), at("U"), at("b_u"))
+    found: Tensor = model.lm_head(model.model.norm(up))
+    return found
+
+
+def test_a_ladder_is_its_formula_written_out() -> None:
+    model, ids = tiny.model("llama"), tiny.inputs("llama")["input_ids"]
+    adapter = ladder(model)
+    with torch.no_grad():
+        wanted = written_out(model, adapter, ids)
+        with adaptr.attach(model, adapter):
+            assert_close(model(ids).logits, wanted)
+
+
+def test_all_of_the_base_is_what_it_starts_as_where_nothing_is_pruned() -> None:
+    model = tiny.model("llama")
+    adapter = adaptr.create(model, "ladder", reduction=1)
+    layer = model.model.layers[1]
+    for name, weight in (("Q", layer.self_attn.q_proj), ("O", layer.self_attn.o_proj), ("Z", layer.mlp.down_proj)):
+        assert bits_equal(adapter.tensors[f"model.layers.1:{name}"], weight.weight)
+    half = adaptr.create(model, "ladder", reduction=2)
+    part = half.tensors["model.layers.0:G"]
+    assert part.shape == (24, 16)
+    rows = (model.model.layers[0].mlp.gate_proj.weight[:, None, :, None] == part[None, :, None, :]).any(-1).sum(-1)
+    assert int((rows == 16).sum()) == 24  # each row is one of the base's
+    with pytest.raises(errors.Unsupported, match="Llama's form"):
+        adaptr.create(tiny.model("gpt2"), "ladder", init="pruned")
+
+
+def test_nothing_of_the_base_is_kept_for_the_backward() -> None:
+    """But what the rungs read: D h_l, the head behind the side network, and that network's own."""
+    model, ids = tiny.model("llama"), tiny.inputs("llama", batch=8)["input_ids"]
+    kept: dict[str, int] = {}
+    for method, config in (("ladder", {"reduction": 4}), ("lora", {"r": 4})):
+        held: dict[int, int] = {}
+
+        def pack(tensor: Tensor, held: dict[int, int] = held) -> Tensor:
+            held[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        with adaptr.train(model, adaptr.create(model, method, **config)):
+            taps: list[bool] = []
+            hook = model.model.layers[0].register_forward_hook(
+                lambda _, __, out, taps=taps: taps.append(out.requires_grad)
+            )
+            with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+                model(ids).logits.square().mean().backward()
+            hook.remove()
+            assert taps == [method == "lora"]
+        kept[method] = sum(held.values())
+    assert kept["ladder"] < kept["lora"]
+
+
+def test_what_learns_below_is_refused() -> None:
+    model, ids = tiny.model("llama"), tiny.inputs("llama")["input_ids"]
+    with adaptr.train(model, adaptr.create(model, "lora")), adaptr.train(model, ladder(model)) as session:
+        for parameter in model.parameters():
+            parameter.requires_grad_(True)
+        with pytest.raises(errors.Unsupported, match="another adapter learns below"):
+            model(ids)
+        assert session.model is model
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2", "mistral"])
+@pytest.mark.parametrize("beams", [1, 3])
+def test_a_cache_holds_the_side_networks_keys_whatever_becomes_of_it(name: str, beams: int) -> None:
+    model, ids = tiny.model(name), tiny.inputs(name)["input_ids"]
+    said = {"max_new_tokens": 5, "min_new_tokens": 5, "do_sample": False, "num_beams": beams, "pad_token_id": 0}
+    with adaptr.attach(model, ladder(model)):
+        assert torch.equal(model.generate(ids, **said), model.generate(ids, use_cache=False, **said))
+
+
+def test_caches_that_it_can_have_nothing_in_are_refused() -> None:
+    model, ids = tiny.model("llama"), tiny.inputs("llama")["input_ids"]
+    filled = model(ids, use_cache=True).past_key_values
+    with adaptr.attach(model, ladder(model)):
+        with pytest.raises(errors.Unsupported, match="7 tokens that this adapter has not seen"):
+            model(ids[:, :1], past_key_values=filled)
+        with pytest.raises(errors.Unsupported, match="static cache"):
+            model.generate(ids, max_new_tokens=2, cache_implementation="static", pad_token_id=0)
+
+
+@pytest.mark.parametrize("method", ["ladder", "attention-fusion"])
+def test_padded_rows_are_what_they_are_alone(method: str) -> None:
+    model, ids = tiny.model("llama"), tiny.inputs("llama")["input_ids"]
+    padded, mask = torch.cat([ids[:1].roll(3, 1), ids[1:]]), torch.ones_like(ids)
+    mask[0, :3] = 0
+    with adaptr.attach(model, shaken(adaptr.create(model, method))), torch.no_grad():
+        alone = model(ids[:1, :4]).logits
+        assert_close(model(padded, attention_mask=mask).logits[:1, 3:], alone)
+
+
+def test_blocks_that_are_dropped_are_not_read() -> None:
+    model = tiny.model("llama")
+    adapter = ladder(model)
+    only = adaptr.create(model, "ladder", ["model.layers.1"], reduction=4)
+    assert [*only.targets] == ["model.layers.1"]
+    assert len(adapter.tensors) - len(only.tensors) == 12
+    for name, words in (("t5", "the model has two"), ("albert", "is several of the model's")):
+        with pytest.raises(errors.Unsupported, match=words):
+            adaptr.create(tiny.model(name), "ladder")
+
+
+def test_attention_fusion_is_the_mean_at_first_and_picks_where_its_query_is_large() -> None:
+    model, ids = tiny.model("llama"), tiny.inputs("llama")["input_ids"]
+    adapter = adaptr.create(model, "attention-fusion", norm=False)
+    blocks = []
+    hooks = [one.register_forward_hook(lambda _, __, out: blocks.append(out)) for one in model.model.layers]
+    with torch.no_grad():
+        model(ids)
+        for hook in hooks:
+            hook.remove()
+        layers = torch.stack([model.model.embed_tokens(ids), *blocks])
+        with adaptr.attach(model, adapter):
+            assert_close(model(ids).logits, model.lm_head(model.model.norm(layers.mean(0))))
+        q = torch.randn(32)
+        for norm in (True, False):
+            made = adaptr.create(model, "attention-fusion", norm=norm, tau=1e-4).replace(tensors={":q": q})
+            score = (layer_norm(layers, (32,)) if norm else layers) @ q
+            picked = layers.gather(0, score.argmax(0)[None, ..., None].expand(1, -1, -1, 32))[0]
+            with adaptr.attach(model, made):
+                assert float((model(ids).logits - model.lm_head(model.model.norm(picked))).abs().max()) < 1e-3
