@@ -116,6 +116,8 @@ if TYPE_CHECKING:
     from adaptr.families.row import Row as Row
     from adaptr.families.select import SelectBias as SelectBias
     from adaptr.families.transform import Transform as Transform
+    from adaptr.handing.peft import from_peft as from_peft
+    from adaptr.handing.peft import to_peft as to_peft
     from adaptr.host.blocks import Average as Average
     from adaptr.host.blocks import BatchSplit as BatchSplit
     from adaptr.host.blocks import Parallel as Parallel

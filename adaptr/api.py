@@ -11,6 +11,8 @@ HOME = {
     "save": "adaptr.sources.disk",
     "create": "adaptr.runtime.attaching",
     "attach": "adaptr.runtime.attaching",
+    "from_peft": "adaptr.handing.peft",
+    "to_peft": "adaptr.handing.peft",
     "train": "adaptr.runtime.attaching",
     "quantize": "adaptr.converting.quantize",
     "plan": "adaptr.planning.plan",

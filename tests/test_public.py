@@ -15,9 +15,9 @@ NAMES = [
     "Parallel", "Param", "Prefix", "Request", "Row", "SelectBias", "SoftPrompt", "Sparse", "Split", "Stack",
     "Strategy", "Sum", "Target", "Transform", "View", "Whole", "__version__", "apply", "attach", "chat", "check",
     "checkpointing", "compose", "convert", "convert_method", "create", "diff", "doctor", "errors", "evaluate",
-    "extract", "fit", "hookspecs", "inspect", "learn", "list", "load", "log", "merge", "plan", "plugins", "pool",
-    "pull", "push", "quantize", "quantize_file", "resize", "roles", "save", "search", "serve", "sign", "source",
-    "stack", "strategies", "tag", "targets", "train", "tune", "unmerge", "verify",
+    "extract", "fit", "from_peft", "hookspecs", "inspect", "learn", "list", "load", "log", "merge", "plan",
+    "plugins", "pool", "pull", "push", "quantize", "quantize_file", "resize", "roles", "save", "search", "serve",
+    "sign", "source", "stack", "strategies", "tag", "targets", "to_peft", "train", "tune", "unmerge", "verify",
 ]  # fmt: skip
 
 

@@ -22,6 +22,7 @@ from adaptr.adapter.target import Target
 from adaptr.adapter.tensors import Tensors
 from adaptr.errors import TargetNotFound, phrases, shown
 from adaptr.errors.called import called
+from adaptr.report import table
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -67,6 +68,12 @@ class Adapter(Summand):
         """One line, without reading a tensor: what it is, not all that it holds."""
         values = f"{len(self.all_targets)} targets, {len(self.tensors)} tensors"
         return f"<Adapter {shown(self.label)}: {shown(self.method)}, {values}>"
+
+    def _repr_html_(self) -> str:
+        kinds = {str(target.kind) for _, target in self.all_targets}
+        facts = {"adapter": self.label, "method": self.method, "targets": f"{len(self.all_targets)} {', '.join(kinds)}"}
+        config = ", ".join(f"{name}={value}" for name, value in self.config.items())
+        return table({**facts, "tensors": len(self.tensors), "config": config, "base": self.base.id or "not said"})
 
     def remembering(self, memory: Mapping[str, Tensor]) -> Adapter:
         """This adapter with what its method goes on by, {} for nothing."""

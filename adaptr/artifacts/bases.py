@@ -12,6 +12,7 @@ from typing import Any
 from adaptr.checkpoint import Checkpoint, Stored, open_checkpoint
 from adaptr.checkpoint.packed import Packed
 from adaptr.merging import receipt
+from adaptr.report import Report
 from adaptr.sources.resolve import Place, resolve
 
 
@@ -30,7 +31,7 @@ class Lying:
 
 
 @dataclass(frozen=True)
-class BaseInspection:
+class BaseInspection(Report):
     """A base model as its headers describe it. `merged`: the adapters that its receipt names."""
 
     source: str

@@ -16,6 +16,7 @@ from adaptr.files.home import home
 from adaptr.files.hub_cache import folder
 from adaptr.foreign import formats
 from adaptr.kernels import building
+from adaptr.report import Report
 from adaptr.version import __version__
 
 #: What each extra is for.
@@ -84,7 +85,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Health:
+class Health(Report):
     """`kernels`: whether merging runs compiled; `needs`: what adaptr can't do without; `faults`: of plugins."""
 
     version: str

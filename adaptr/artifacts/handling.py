@@ -24,6 +24,7 @@ from adaptr.registry.digest import Digest
 from adaptr.registry.left_out import left_out
 from adaptr.registry.reference import Reference, parse
 from adaptr.registry.store import Store
+from adaptr.report import Report
 from adaptr.sources.disk import save
 from adaptr.sources.given import Given, What, label, one
 from adaptr.sources.open import reads
@@ -39,7 +40,7 @@ AS_IS = "as-is"
 
 
 @dataclass(frozen=True)
-class Artifact:
+class Artifact(Report):
     """An artifact that is here. `name`: in the store; `out`: where its files were written, if they were."""
 
     name: str
@@ -57,7 +58,7 @@ class Artifact:
 
 
 @dataclass(frozen=True)
-class Sent:
+class Sent(Report):
     """An artifact that was pushed. `attachments`: signatures and the like that went along. `left`: files of the folder
     that did not, and why.
     """
@@ -137,7 +138,7 @@ def copy(source: str, reference: str, *, force: bool = False, progress: Progress
 
 
 @dataclass(frozen=True)
-class Known:
+class Known(Report):
     """What an artifact is, as far as its manifest and its adapter's header say."""
 
     reference: str

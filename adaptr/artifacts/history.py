@@ -19,6 +19,7 @@ from adaptr.files.home import home
 from adaptr.format import digest as digests
 from adaptr.merging import receipt
 from adaptr.registry.store import Store
+from adaptr.report import Report
 from adaptr.sources.given import Given, label, one
 from adaptr.sources.open import MEMORY, Opened, open_adapter
 from adaptr.sources.resolve import Source
@@ -46,7 +47,7 @@ class Node:
 
 
 @dataclass(frozen=True)
-class History:
+class History(Report):
     """All nodes, each before its parents; `cut`: whether there were more than are followed."""
 
     nodes: Sequence[Node]

@@ -21,6 +21,7 @@ from adaptr.format import digest, gguf
 from adaptr.format.finite import nonfinite
 from adaptr.format.header import Entry
 from adaptr.format.io import open_tensors
+from adaptr.report import Report
 from adaptr.sources.given import Given, one
 from adaptr.sources.open import Opened, open_adapter
 from adaptr.sources.resolve import Place, grounded, resolve
@@ -39,7 +40,7 @@ class Alike:
 
 
 @dataclass(frozen=True)
-class Inspection:
+class Inspection(Report):
     """An adapter as its file describes it.
 
     `trained`: numbers of the method's own tensors; `replaced`: whole parameters of the base; `nbytes`: of all tensors.

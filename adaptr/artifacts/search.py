@@ -12,11 +12,12 @@ from adaptr.registry import search as indexes
 from adaptr.registry.reference import parse
 from adaptr.registry.remotes import Found
 from adaptr.registry.store import Store
+from adaptr.report import Report
 from adaptr.sources.resolve import Place, namespace
 
 
 @dataclass(frozen=True)
-class Answers:
+class Answers(Report):
     """What fits the words. `where`: what was searched, "" for the store."""
 
     where: str

@@ -13,12 +13,13 @@ from adaptr.files import record, replacing, require_file
 from adaptr.registry.signing import artifact, bundle, certificates, disk, keys
 from adaptr.registry.signing.bundle import Signer, Trust, Verified
 from adaptr.registry.store import Store
+from adaptr.report import Report
 from adaptr.sources.resolve import Place, Source, resolve
 from adaptr.untrusted import whole
 
 
 @dataclass(frozen=True)
-class Signed:
+class Signed(Report):
     """A signature that was made. `signature`: the manifest that carries it, for artifacts; `out`: its file."""
 
     source: str
@@ -34,7 +35,7 @@ class Signed:
 
 
 @dataclass(frozen=True)
-class Proven:
+class Proven(Report):
     """Signatures that were found right: whose, and of what."""
 
     source: str

@@ -30,6 +30,7 @@ from adaptr.format import digest
 from adaptr.format.io import write
 from adaptr.models.belonging import require_named
 from adaptr.precision import called
+from adaptr.report import Report
 from adaptr.results import about
 from adaptr.sources.given import One, Several, several
 from adaptr.sources.open import placed, reads
@@ -47,7 +48,7 @@ log = logging.getLogger("adaptr")
 
 
 @dataclass(frozen=True)
-class ComposeReport:
+class ComposeReport(Report):
     """What a composition did.
 
     `error`: ‖R - E‖ / ‖E‖ over all targets, E the strategy's own exact result. `distance`: the same against the plain

@@ -17,6 +17,7 @@ from adaptr import foreign
 from adaptr.converting.exporting import exported
 from adaptr.errors import UsageError, phrases
 from adaptr.format.io import public_part
+from adaptr.report import Report
 from adaptr.serving.judge import ALTERED, IGNORED, REFUSED, VERDICTS, Verdict, judge
 from adaptr.serving.profile import Profile, profile
 from adaptr.serving.seen import Base, Seen
@@ -35,7 +36,7 @@ BAD = frozenset({ALTERED, IGNORED, REFUSED})
 
 
 @dataclass(frozen=True)
-class Checked:
+class Checked(Report):
     """What a server makes of an adapter. `read`: when its profile was; `beyond`: whether the version is newer than all
     that was read. `written`: whether it was judged as PEFT would have it. `needs`: what the server must be told.
     """

@@ -19,6 +19,7 @@ from adaptr.foreign import words
 from adaptr.format import digest
 from adaptr.format.finite import require_finite
 from adaptr.format.io import public_part, write
+from adaptr.report import Report
 from adaptr.sources.given import Given, one
 from adaptr.sources.naming import of_opened
 from adaptr.sources.open import Opened, open_adapter, placed, reads
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class ConvertReport:
+class ConvertReport(Report):
     """What a conversion did.
 
     `kept`: tensors whose key is the same; `renamed`: the others, (old key, new key); `lost`: what has no place.

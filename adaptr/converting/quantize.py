@@ -20,6 +20,7 @@ from adaptr.families.quantized import require_some
 from adaptr.format import digest
 from adaptr.format.finite import require_finite
 from adaptr.format.io import write
+from adaptr.report import Report
 from adaptr.sources.given import Given, one
 from adaptr.sources.naming import of_opened
 from adaptr.sources.open import Opened, open_adapter, reads
@@ -47,7 +48,7 @@ class Group:
 
 
 @dataclass(frozen=True)
-class QuantizeReport:
+class QuantizeReport(Report):
     """What `quantize` did. `error`: what is declared, the largest of a target, relative, and `of` what it is (decision
     0016); `wanted`: the error that was allowed, None for none. Bytes are those of the files, 0 where there was none.
     """

@@ -6,9 +6,11 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
+from adaptr.report import Report
+
 
 @dataclass(frozen=True)
-class Served:
+class Served(Report):
     """What was written. `error`: relative, Frobenius, over all targets; 0 where nothing was cut. `flags`: what the
     server must be told.
     """

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from adaptr.report import Report
+
 State = Literal["same", "changed", "only a", "only b"]
 
 
@@ -95,7 +97,7 @@ class Interference:
 
 
 @dataclass(frozen=True)
-class DiffReport:
+class DiffReport(Report):
     """How `b` differs from `a`. `equal`: nothing differs, not even the header.
 
     `same_change`: both do the same to the weights, whatever they are stored as; None if the weights were not looked at.

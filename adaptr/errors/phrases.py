@@ -86,9 +86,9 @@ def near(place: str) -> str:
         there = os.listdir(folder or ".") if name else []
     except OSError:
         return ""
-    found = [os.path.join(folder, one) for one in sorted(there)]
-    whole = [one for one in found if os.path.basename(one).rpartition(".")[0] == name]
-    near = whole[:2] or difflib.get_close_matches(os.path.join(folder, name), found, n=2, cutoff=0.5)
+    whole = [one for one in sorted(there) if one.rpartition(".")[0] == name]
+    found = whole[:2] or difflib.get_close_matches(name, sorted(there), n=2)
+    near = [os.path.join(folder, one) for one in found]
     return f"did you mean {' or '.join(f'`{one}`' for one in near)}?" if near else ""
 
 

@@ -17,6 +17,7 @@ from adaptr.evaluating.report import BASE, TOGETHER
 from adaptr.evaluating.setting import DTYPES
 from adaptr.models.belonging import require_named
 from adaptr.models.load import explained, quiet_transformers
+from adaptr.report import Report
 from adaptr.runtime.stack import stack
 from adaptr.sources.given import Several, by_name, opened, several
 from adaptr.sources.resolve import Place, resolve
@@ -43,7 +44,7 @@ class HarnessRow:
 
 
 @dataclass(frozen=True)
-class HarnessReport:
+class HarnessReport(Report):
     """`version`: of the package."""
 
     base: str

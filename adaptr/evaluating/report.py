@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from adaptr.evaluating.bootstrap import Interval
+from adaptr.report import Report
 
 #: What the bare base, and all adapters at once, are called among the rows.
 BASE, TOGETHER = "base", "together"
@@ -28,7 +29,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class EvalReport:
+class EvalReport(Report):
     """`metrics`: figures in the order in which they are shown, and whether more of each is better. `records`, `cut`,
     `tokens`: of the data; how many records were too long, and by how much. `data`, `second`: digests.
     """

@@ -32,6 +32,7 @@ from adaptr.models.content import content_in_files
 from adaptr.models.layers import Layers, layers
 from adaptr.models.ties import Ties
 from adaptr.precision import called, named
+from adaptr.report import Report
 from adaptr.results import ranks, storing
 from adaptr.results.assemble import assemble
 from adaptr.results.ranks import Fitted
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class ExtractReport:
+class ExtractReport(Report):
     """What was extracted.
 
     `error`: ‖D - B A‖ / ‖D‖ over all targets together. `unchanged`: tensors equal bit for bit. `dropped`: tensors that

@@ -36,6 +36,7 @@ from adaptr.merging.tokenizers import carried
 from adaptr.merging.unpacked import PackedAgain
 from adaptr.models.belonging import Compared, require_base
 from adaptr.models.sizes import Config
+from adaptr.report import Report
 from adaptr.sources.given import Several, stacked
 from adaptr.sources.open import reads, require_alone
 from adaptr.sources.resolve import Place, resolve
@@ -43,7 +44,7 @@ from adaptr.untrusted import whole
 
 
 @dataclass(frozen=True)
-class MergeReport:
+class MergeReport(Report):
     """What a merge did.
 
     `relative_delta`: ‖W' - W‖ / ‖W‖ over the changed weights. `unchanged`: the share of their elements that the

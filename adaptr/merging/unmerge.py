@@ -20,12 +20,13 @@ from adaptr.merging.proof import Proof, prove
 from adaptr.merging.receipt import Receipt
 from adaptr.merging.receipt_check import FILE_BLOB
 from adaptr.merging.restoring import Job, layouts
+from adaptr.report import Report
 from adaptr.sources.open import reads
 from adaptr.sources.resolve import Place, resolve
 
 
 @dataclass(frozen=True)
-class UnmergeReport:
+class UnmergeReport(Report):
     """What was restored. `tensors`: how many were recomputed. `compared`: how many tensors, recomputed or left, are the
     base's by digest; `taken`: how many are as in the merged checkpoint and have no digest in its receipt.
     """

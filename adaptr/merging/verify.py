@@ -28,6 +28,7 @@ from adaptr.merging.shifting import shifted
 from adaptr.models.aligned import under_names_of
 from adaptr.models.belonging import Compared, require_base
 from adaptr.packings import Encoded
+from adaptr.report import Report
 from adaptr.sources.given import Several, stacked
 from adaptr.sources.resolve import Place, resolve
 
@@ -58,7 +59,7 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class VerifyReport:
+class VerifyReport(Report):
     """The verdict. `exact`: all bits are as recomputed. `ok`: exact, or within what rounding explains (`error`).
     `alone`: base and adapters are those that the receipt gives.
     """

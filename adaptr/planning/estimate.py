@@ -15,6 +15,7 @@ from adaptr.planning.foundation import Foundation, foundation
 from adaptr.planning.memory import Memory, Terms, memory
 from adaptr.planning.overhead import Overhead, overhead
 from adaptr.planning.structure import Structure, structure
+from adaptr.report import Report
 
 if TYPE_CHECKING:
     from adaptr.targets import Spec
@@ -74,7 +75,7 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Estimate:
+class Estimate(Report):
     """One way to train. `stored`: bytes of the artifact's tensors by dtype. `notes`: what was taken for granted."""
 
     method: str

@@ -18,6 +18,7 @@ from adaptr.planning.machines import CARDS, Card, largest
 from adaptr.planning.machines import memory as memory_of
 from adaptr.planning.memory import OPTIMIZERS
 from adaptr.planning.structure import Structure, structure
+from adaptr.report import Report
 
 #: How a base is held while an adapter is trained on it: fields of a `Setting`.
 HELD: Mapping[str, Mapping[str, Any]] = {
@@ -45,7 +46,7 @@ class Way:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Plan(Report):
     """`advice`: where wishes were said. `left`: methods that can't be made on this base alone, with the reason."""
 
     base: str

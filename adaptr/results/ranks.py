@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from adaptr.report import Report
+
 
 @dataclass(frozen=True)
 class Fitted:
@@ -21,7 +23,7 @@ class Fitted:
 
 
 @dataclass(frozen=True)
-class RankReport:
+class RankReport(Report):
     """What `resize` and `convert --method` did.
 
     `exact`: the delta is the same but for rounding. `error`: ‖D - B A‖ / ‖D‖ over all targets together, `worst` the

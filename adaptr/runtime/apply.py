@@ -19,6 +19,7 @@ from adaptr.adapter import weighting
 from adaptr.errors import CheckpointError, Unsupported, UsageError
 from adaptr.models.belonging import require_named
 from adaptr.models.load import explained, quiet_transformers
+from adaptr.report import Report
 from adaptr.runtime import answer
 from adaptr.runtime.answer import Answer, Told
 from adaptr.sources.given import Several, opened, several
@@ -49,7 +50,7 @@ _TOKENIZERS = ("*tokeniz*", "vocab*", "*.model", "*.tiktoken", "*.bpe")
 
 
 @dataclass(frozen=True)
-class ApplyReport:
+class ApplyReport(Report):
     """The answers, and with what they were made."""
 
     base: str

@@ -9,6 +9,7 @@ from adaptr import plugins
 from adaptr.adapter import Adapter, weighting
 from adaptr.errors import UsageError
 from adaptr.families.also import with_whole
+from adaptr.host.live import model_of
 from adaptr.host.packed import require_sound
 from adaptr.models.content import knowing
 from adaptr.sources.given import Given, Several, Weighted, by_name, opened, single, without_weights
@@ -41,6 +42,7 @@ def create(
     children={"law": a, "code": b})`. `also`: what is trained whole beside it: `head`, `norm`, `embed`, or paths and
     patterns of modules and parameters. `tied="untie"`: of a tied weight the use that was named alone.
     """
+    model = model_of(model)
     require_sound(model)
     made = _fresh(model, method, targets, overrides, seed, children, config).replace(name=name)
     made = with_whole(model, made, also, tied == "untie") if also else made
@@ -83,6 +85,7 @@ def attach(
     """
     from adaptr.host.tree import Block
 
+    model = model_of(model)
     if isinstance(adapter, Block):
         from adaptr.runtime.arranged import arranged
 
@@ -104,6 +107,7 @@ def train(model: nn.Module, adapter: Given, tied: Literal["untie"] | None = None
 
     `tied="untie"`: what it replaces whole is trained in the place that it names, and not where that is used besides.
     """
+    model = model_of(model)
     found = _apart(model, opened(adapter, model), tied)
     session: Session = plugins.hooks(found.method).train(model=model, adapter=found)
     return session

@@ -22,6 +22,7 @@ from adaptr.files.meter import Progress
 from adaptr.format import digest, write
 from adaptr.models.belonging import require_named
 from adaptr.models.load import loaded
+from adaptr.report import Report
 from adaptr.sources.given import Several, by_name, opened, without_weights
 from adaptr.sources.open import placed, reads
 from adaptr.sources.resolve import Place, resolve
@@ -33,7 +34,7 @@ Rows = list[tuple[list[int], list[int]]]
 
 
 @dataclass(frozen=True)
-class LearnReport:
+class LearnReport(Report):
     """What was learnt. `losses`: mean loss of the answers' tokens in the `held_out` examples: of the base, of each
     expert alone, of the gate before and after training.
     """

@@ -12,6 +12,7 @@ from adaptr import plugins
 from adaptr.errors import UsageError
 from adaptr.models.belonging import require_named
 from adaptr.models.load import loaded
+from adaptr.report import Report
 from adaptr.sites.mixture import Mixed
 from adaptr.sources.given import Given, label, one, opened
 from adaptr.sources.resolve import Place, resolve
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Scalings:
+class Scalings(Report):
     """`values`: for each of `sites`, for each of `tokens`, the weight of each of `experts`, the gate's own scale in it.
     An expert has no effect at a site where it has no delta: those are in `absent`, by site.
     """

@@ -14,6 +14,7 @@ from adaptr.composing import gather
 from adaptr.contract.capabilities import STACK
 from adaptr.format import digest, write
 from adaptr.models.belonging import require_named
+from adaptr.report import Report
 from adaptr.sources.given import Several, by_name, opened, several
 from adaptr.sources.open import placed, reads
 from adaptr.sources.resolve import Place, grounded
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class StackReport:
+class StackReport(Report):
     """`adapters`: name, method, weight and weights digest of each, in the order in which they are applied."""
 
     out: str

@@ -10,6 +10,7 @@ from typing import Any
 
 from adaptr.composing.compose import ComposeReport, Composition
 from adaptr.evaluating.bootstrap import Interval
+from adaptr.report import Report
 from adaptr.tuning.trial import Trial
 
 #: What the bare base and the composed adapter are called among the models.
@@ -28,7 +29,7 @@ class Compared:
 
 
 @dataclass(frozen=True)
-class TuneReport:
+class TuneReport(Report):
     """`composed`: of the result. `labels`: of the inputs. `best`: the number of the best trial. `live`: whether trials
     only changed strengths. `records`, `held`: how many were chosen by, and held out. `over_base`, `over_single`: the
     result's loss above the base's, and above that of the best single input, `single`, on the records held out (on those
