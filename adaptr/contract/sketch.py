@@ -41,6 +41,7 @@ class Drawn:
     shape: tuple[int, ...] = ()
     _parameters: dict[str, Numbers] = field(default_factory=dict)
     _modules: dict[str, Drawn] = field(default_factory=dict)
+    _buffers: dict[str, Numbers] = field(default_factory=dict)
 
     @property
     def out_features(self) -> int | None:
