@@ -204,3 +204,15 @@ def test_what_all_rows_share_is_refused_beside_others_and_may_be_below_them(case
         found = case.output()
     assert_close(found[1], case.output(prompt, of["lora"])[1])
     assert_close(found[0], case.output(prompt)[0])
+
+
+@pytest.mark.parametrize("name", ["unipelt", "mad-x", "adapter-fusion"])
+def test_what_is_made_of_several_is_a_member_as_any_other(case: Case, of: dict[str, Adapter], name: str) -> None:
+    children = None
+    if name == "adapter-fusion":
+        children = {one: shaken(adaptr.create(case.model, "pfeiffer", m=4), 7) for one in ("a", "b")}
+    made = shaken(adaptr.create(case.model, name, children=children), 8)
+    with adaptr.attach(case.model, BatchSplit(made, of["lora"], None, made)):
+        found = case.output()
+    for row, wanted in enumerate((case.output(made), case.output(of["lora"]), case.output(), case.output(made))):
+        assert_close(found[row], wanted[row])
