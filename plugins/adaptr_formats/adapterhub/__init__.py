@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from adaptr.foreign import NOTHING, Format, Marks, Supplied
+from adaptr.foreign import NOTHING, Format, Marks, Supplied, Written
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,6 +42,22 @@ class Adapterhub(Format):
         from adaptr_formats.adapterhub.reading import read
 
         return read(self.weights(path), base, supplied)
+
+    def based(self, adapter: Adapter, base: BaseModel) -> Adapter:
+        """The base's type, width and layers, which its configuration goes by."""
+        from adaptr_formats.adapterhub.writing import based
+
+        return based(adapter, base)
+
+    def lost(self, adapter: Adapter) -> list[str]:
+        from adaptr_formats.adapterhub.writing import lost
+
+        return lost(adapter)
+
+    def save(self, adapter: Adapter, out: Path, force: bool) -> Written:
+        from adaptr_formats.adapterhub.writing import save
+
+        return save(adapter, out, force)
 
     def about(self, config: Mapping[str, Any]) -> Mapping[str, str]:
         said = config.get("config")

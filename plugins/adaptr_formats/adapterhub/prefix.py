@@ -63,20 +63,24 @@ def read(reading: Reading, config: Mapping[str, Any]) -> Iterator[Layer | Whole]
 def _attentions(reading: Reading, config: Mapping[str, Any]) -> list[str]:
     """The attentions in the order in which the file has their prefixes."""
     left = config.get("leave_out") or []
-    paths = [path for path in placing.ordered(reading.grouped.attentions) if path]
     if not isinstance(left, list):
         raise fields_of.misread("leave_out", left, "a list of layers")
+    paths = placing.ordered(reading.grouped.attentions) or [one.path for one in _all(reading, "a prefix")]
     return [path for path in paths if int(re.findall(r"\d+", path)[0]) not in left]
 
 
-def _placed(reading: Reading, path: str, values: dict[str, Any]) -> Target:
+def _all(reading: Reading, path: str) -> list[Target]:
+    """The base's attentions."""
     from adaptr import targets as places
 
     model = placing.needed(reading.model, path, "how many heads the values of a prefix are for only the base says")
-    found = {one.path: one for one in places.resolve(model, "attention", {kinds.ATTENTION})}
-    same = next(
-        (one for at, one in found.items() if at == path or at.endswith(f".{path}") or path.endswith(f".{at}")), None
-    )
+    return places.resolve(model, "attention", {kinds.ATTENTION})
+
+
+def _placed(reading: Reading, path: str, values: dict[str, Any]) -> Target:
+    found = {one.path: one for one in _all(reading, path)}
+    ends = (one for at, one in found.items() if at.endswith(f".{path}") or path.endswith(f".{at}"))
+    same = found.get(path) or next(ends, None)
     if same is None:
         raise TargetNotFound(f"the base has no attention `{path}`", hint=phrases.BASE)
     return Target(path, kinds.ATTENTION, same.shape, values)

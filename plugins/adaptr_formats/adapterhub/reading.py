@@ -16,6 +16,7 @@ from adaptr.foreign.pieces.module import Module
 from adaptr.foreign.stored import contents
 from adaptr.foreign.weights import Weights
 from adaptr_formats.adapterhub import bottleneck, config, factors, keys, prefix, reft
+from adaptr_formats.adapterhub.base import facts
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -84,7 +85,7 @@ def read(weights: Path, base: BaseModel | None = None, supplied: Supplied = NOTH
     reading = Reading(said, keys.grouped(shapes), tensors, shapes, base, model, supplied)
     made = assembling.adapter(list(_layers(reading)), tensors, str(weights), saving.told(metadata))
     reading.grouped.require_read()
-    return _told(_arranged(made), said)
+    return _told(_arranged(made), said, model)
 
 
 def _layers(reading: Reading) -> Iterator[Layer | Whole]:
@@ -104,11 +105,11 @@ def _arranged(adapter: Adapter) -> Adapter:
     return adapter.replace(method="mam", config={"tokens": prefix["tokens"], "m": parallel["m"], "s": parallel["s"]})
 
 
-def _told(adapter: Adapter, said: config.Said) -> Adapter:
+def _told(adapter: Adapter, said: config.Said, model: nn.Module | None) -> Adapter:
     """With what the configuration says and an adapter has no field for, for the way back."""
     name = said.whole.get("model_name")
     base = adapter.base or Base()
     if isinstance(name, str) and name and not base.id:
         base = dataclasses.replace(base, id=name)
-    kept: dict[str, Any] = {"config": dict(said.whole)}
+    kept: dict[str, Any] = {"config": dict(said.whole), **({} if model is None else {"model": facts(model)})}
     return adapter.replace(base=base, foreign={"adapterhub": kept})

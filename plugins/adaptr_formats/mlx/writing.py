@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ from adaptr.adapter import kinds
 from adaptr.errors import Unsupported, phrases
 from adaptr.files import replacing_folder
 from adaptr.foreign import Written, placing, same, saving
+from adaptr.foreign.pieces import uniform
 from adaptr.foreign.seen import CONFIG
 from adaptr_formats.mlx.config import DORA, FULL, LAYER, LORA, MODEL, PARAMETERS
 from adaptr_formats.mlx.reading import MAGNITUDE, A, B
@@ -50,10 +50,13 @@ def save(adapter: Adapter, out: Path, force: bool) -> Written:
     plain = saving.plain(adapter)
     for path, target in plain.targets.items():
         _require_layer(path, target, plain.method)
-    rank, scale = _common(plain.targets.values())
+    rank, scale = uniform.common(plain.targets.values())
     config = _config(plain, rank, scale)
     found = {
-        f"{path}:{name}": (f"{path}.{SLOTS[name]}", _laid(name, value, rank, _scale(target.config) / (scale or 1)))
+        f"{path}:{name}": (
+            f"{path}.{SLOTS[name]}",
+            _laid(name, value, rank, uniform.scale(target.config) / (scale or 1)),
+        )
         for path, target in plain.targets.items()
         for name, value in same.at(plain, path).items()
     }
@@ -87,30 +90,11 @@ def _require_layer(path: str, target: Target, method: str) -> None:
 # ---------------------------------------------------------------- tensors
 
 
-def _scale(config: Mapping[str, Any]) -> float:
-    return float(config["alpha"] / (config["r"] ** 0.5 if config["rslora"] else config["r"]))
-
-
-def _common(targets: Iterable[Target]) -> tuple[int, float]:
-    """The largest rank, and the most frequent scale, not 0 if there is another."""
-    configs = [target.config for target in targets]
-    scales = Counter(_scale(config) for config in configs)
-    return max(config["r"] for config in configs), max(scales, key=lambda scale: (scale != 0, scales[scale], scale))
-
-
 def _laid(name: str, value: Same, rank: int, factor: float) -> Tensor | Same:
     """A tensor as it lies there."""
-    import torch
-
-    tensor = value.tensor
-    dtype = torch.float32 if tensor.dtype == torch.float64 else tensor.dtype
     if name == "m":
-        return value if dtype == tensor.dtype else tensor.to(dtype)
-    if name == "B" and factor != 1:
-        tensor, dtype = tensor.double() * factor, torch.promote_types(dtype, torch.float32)
-    laid = tensor.to(dtype).mT
-    fill = rank - value.shape[0 if name == "A" else 1]
-    return torch.nn.functional.pad(laid, (0, fill) if name == "A" else (0, 0, 0, fill)).contiguous()
+        return uniform.narrowed(value)
+    return uniform.filled(name, value, rank, factor).mT.contiguous()
 
 
 # ---------------------------------------------------------------- configuration

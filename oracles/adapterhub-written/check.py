@@ -1,0 +1,37 @@
+"""What AdapterHub's library computes with each adapter against adaptr's outputs. check.py FOLDER"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import adapters
+import cases
+import torch
+from transformers import AutoModel
+
+
+def main(folder: Path) -> None:
+    def outputs(case: dict[str, Any]) -> torch.Tensor:
+        # with other attentions the library masks prefixes of decoders out
+        model = AutoModel.from_pretrained(folder / case["base"], dtype=torch.float32, attn_implementation="eager")
+        if case["adapter"]:
+            adapters.init(model)
+            missing: dict[str, Any] = {}
+            model.load_adapter(
+                str(folder / case["adapter"]), use_safetensors=True, set_active=True, loading_info=missing
+            )
+        with torch.no_grad():
+            found: torch.Tensor = model.eval()(torch.tensor(case["ids"]))[0][0]
+        return found
+
+    cases.held(folder, outputs, torch.tensor)
+
+
+if __name__ == "__main__":
+    warnings.filterwarnings("ignore")
+    logging.disable(logging.WARNING)
+    main(Path(sys.argv[1]))

@@ -1,0 +1,116 @@
+"""Adapters as adaptr writes them for AdapterHub's library, and what adaptr computes with them. make.py FOLDER"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cases
+import torch
+import transformers as t
+
+import adaptr
+from adaptr.testing.samples import shaken
+
+IDS = [[5, 7, 40, 33, 12, 44, 21, 36, 42, 9, 13]]
+SIZES = {"vocab_size": 50, "hidden_size": 40, "num_hidden_layers": 3, "intermediate_size": 56}
+SHORT = {"max_position_embeddings": 32, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+LLAMA = {**SIZES, "num_attention_heads": 5, "num_key_value_heads": 5, "max_position_embeddings": 32, "pad_token_id": 0}
+GPT2 = {"vocab_size": 50, "n_embd": 40, "n_layer": 3, "n_head": 5, "n_positions": 32, "n_inner": 56}
+MODELS: dict[str, Any] = {
+    "bert": lambda: t.BertModel(t.BertConfig(**SIZES, **SHORT, num_attention_heads=5)),
+    "gpt2": lambda: t.GPT2Model(t.GPT2Config(**GPT2)),
+    "llama": lambda: t.LlamaModel(t.LlamaConfig(**LLAMA)),
+}
+#: The layers of LoRA, by model: queries and values, and what AdapterHub has besides.
+FACTORS = {
+    "bert": (["query", "value"], ["query", "key", "value", "intermediate.dense", "re:.*layer.\\d+.output.dense"]),
+    "gpt2": (["c_attn"], ["c_attn", "c_fc", "re:.*mlp.c_proj"]),
+    "llama": (["q_proj", "v_proj"], ["q_proj", "k_proj", "v_proj", "up_proj", "down_proj"]),
+}
+#: Case to the method and its configuration, on every model.
+CASES: dict[str, tuple[str, dict[str, Any]]] = {
+    "houlsby": ("houlsby", {"m": 6, "activation": "gelu"}),
+    "pfeiffer, the sum": ("pfeiffer", {"m": 8, "residual": True}),
+    "pfeiffer, a norm of its own": ("pfeiffer", {"m": 7, "residual": True, "normed": True, "keeps": "read"}),
+    "compacter": ("compacter", {"m": 8, "n": 4, "activation": "gelu"}),
+    "compacter-pp": ("compacter-pp", {"m": 8, "n": 4, "r": 2}),
+    "prefix": ("prefix", {"tokens": 4}),
+    "loreft": ("loreft", {"r": 3, "first": 2, "last": 0, "finished": True}),
+    "direft": ("direft", {"r": 2, "first": 3, "last": 0}),
+    "noreft, one set for both ends": ("noreft", {"r": 3, "first": 2, "last": 2, "share_weights": True}),
+}
+
+
+def made(name: str) -> Any:
+    """The model `name`, the same values each time, large enough that every layer is heard in the outputs."""
+    torch.manual_seed(0)
+    model = MODELS[name]().eval()
+    model.set_attn_implementation("eager")
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, mean=1.0 if parameter.ndim == 1 else 0.0, std=0.15)
+    return model
+
+
+def adapters(name: str, model: Any) -> Iterator[tuple[str, adaptr.Adapter]]:
+    few, all_of_them = FACTORS[name]
+    yield "lora", adaptr.create(model, "lora", few, r=3, alpha=5.0)
+    yield "lora, everything", adaptr.create(model, "lora", all_of_them, r=4, alpha=8.0)
+    yield "ia3", adaptr.create(model, "ia3", few, side="out")
+    if name == "llama":
+        yield "dora", adaptr.create(model, "dora", all_of_them, r=3, alpha=7.0)
+    if name == "bert":
+        yield "parallel", adaptr.create(model, "parallel", m=8, s=2.0)
+        yield "mam", adaptr.create(model, "mam", m=8, tokens=3)
+    for case, (method, config) in CASES.items():
+        yield case, adaptr.create(model, method, **config)
+    lower = [f"re:.*\\.?(layer|layers|h)\\.[02]\\..*{end}" for end in ("output.dropout", "mlp.dropout", "mlp")]
+    places = [one for one in lower if _has(model, one)][:1]
+    yield "houlsby, not in all layers", adaptr.create(model, "houlsby", places, m=5)
+
+
+def finished(adapter: adaptr.Adapter) -> adaptr.Adapter:
+    """An intervention as it is after its training, whose basis is orthonormal."""
+    if adapter.method != "loreft":
+        return adapter
+    tensors = {key: torch.linalg.qr(tensor.mT).Q.mT.contiguous() if key.rpartition(":")[2] in ("R", "R_s") else tensor
+               for key, tensor in adapter.tensors.items()}  # fmt: skip
+    return adapter.replace(tensors=tensors)
+
+
+def _has(model: Any, pattern: str) -> bool:
+    try:
+        return bool(adaptr.create(model, "houlsby", [pattern], m=1).targets)
+    except adaptr.errors.AdaptrError:
+        return False
+
+
+def outputs(model: Any) -> list[Any]:
+    with torch.no_grad():
+        found: list[Any] = model(torch.tensor(IDS))[0][0].double().tolist()
+    return found
+
+
+def made_in(folder: Path) -> Iterator[dict[str, Any]]:
+    for name in MODELS:
+        model = made(name)
+        model.save_pretrained(folder / name)
+        yield {"name": f"{name}, the base", "base": name, "adapter": "", "outputs": outputs(model)}
+        for number, (case, fresh) in enumerate(adapters(name, model)):
+            adapter = finished(shaken(fresh))
+            own, out = folder / f"{name}{number}.safetensors", f"{name}{number}"
+            adaptr.save(adapter, own)
+            adaptr.convert(own, folder / out, to="adapterhub", base=folder / name)
+            with adaptr.attach(model, adapter):
+                found = outputs(model)
+            yield {"name": f"{name}, {case}", "base": name, "adapter": out, "outputs": found}
+
+
+def main(folder: Path) -> None:
+    cases.write(folder, made_in(folder), ids=IDS, limit=1e-4)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

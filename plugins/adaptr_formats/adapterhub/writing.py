@@ -1,0 +1,138 @@
+"""From an adapter to a folder that AdapterHub's library loads (`load_adapter(..., use_safetensors=True)`).
+
+Its configurations are of all layers: those without anything are left out by name, and the others have the same.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from adaptr.adapter.keys import in_part
+from adaptr.errors import ConfigMissing, Unsupported, phrases
+from adaptr.files import replacing_folder
+from adaptr.foreign import Written, saving
+from adaptr.foreign.seen import CONFIG
+from adaptr_formats.adapterhub import config, places
+from adaptr_formats.adapterhub.base import facts
+from adaptr_formats.adapterhub.written import bottleneck, factors, prefix, reft
+from adaptr_formats.adapterhub.written.layers import Layers, Made
+
+if TYPE_CHECKING:
+    from adaptr.adapter import Adapter
+    from adaptr.foreign.format import BaseModel
+
+WEIGHTS, VERSION = "adapter.safetensors", "adapters.1.3.0"
+_WRITERS = {
+    **dict.fromkeys(("lora", "dora", "ia3"), factors.write),
+    **dict.fromkeys(("houlsby", "pfeiffer", "parallel", "compacter", "compacter-pp"), bottleneck.write),
+    "prefix": prefix.write,
+    **dict.fromkeys(("loreft", "noreft", "direft"), reft.write),
+}
+
+
+def based(adapter: Adapter, base: BaseModel) -> Adapter:
+    """With the base's type, width, layers and biases in `foreign`."""
+    from adaptr.checkpoint.skeleton import skeleton
+
+    said = facts(skeleton(base))
+    return adapter.replace(foreign={"adapterhub": {**adapter.foreign.get("adapterhub", {}), "model": said}})
+
+
+def lost(adapter: Adapter) -> list[str]:
+    """What has no place in such a folder. Raises `Unsupported` where AdapterHub has no such method."""
+    parts = [adapter.part(name) for name in adapter.parts] or [adapter]
+    for part in parts:
+        if part.method not in _WRITERS:
+            raise Unsupported(
+                f"AdapterHub has no equivalent of `{part.method}`",
+                hint=f"it can hold {phrases.listed(_WRITERS)}; `adaptr convert --method lora` makes one of what has a "
+                "delta",
+            )
+    tensors = [tensor for part in parts for tensor in part.tensors.values()]
+    wide = any(str(tensor.dtype) == "torch.float64" for tensor in tensors)
+    return [
+        *saving.lost(adapter),
+        *(f"the whole parameter `{path}`" for path in adapter.replaced_paths),
+        *(["the precision of fp64, which becomes fp32"] if wide else []),
+    ]
+
+
+def save(adapter: Adapter, out: Path, force: bool) -> Written:
+    """Write `adapter_config.json` and `adapter.safetensors` into the folder `out`.
+
+    Raises `Unsupported` for what AdapterHub has no place for, `ConfigMissing` without the base.
+    """
+    plain = saving.plain(adapter).floats()
+    known = _known(plain)
+    made = list(_made(plain, known))
+    name = known.name
+    told = {
+        "config": _united([one.config for one in made]),
+        "hidden_size": known.width,
+        "model_class": known.model.named,
+        "model_name": adapter.base.id,
+        "model_type": known.model_type,
+        "name": name,
+        "version": VERSION,
+    }
+    tensors = {theirs: value for one in made for theirs, value in one.tensors.values()}
+    with replacing_folder(out, force) as folder:
+        (folder / CONFIG).write_text(json.dumps(told, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        saving.save(folder / WEIGHTS, tensors, {"format": "pt", saving.ABOUT: saving.about(adapter)})
+    renamed = {ours: theirs for one in made for ours, (theirs, _) in one.tensors.items()}
+    return Written(out / WEIGHTS, renamed)
+
+
+def _known(adapter: Adapter) -> Layers:
+    """What the base is, of which the adapter is."""
+    said = adapter.foreign.get("adapterhub", {})
+    model = said.get("model")
+    if not model:
+        raise ConfigMissing(
+            "which layers a base has, and what AdapterHub calls them, an adapter does not say",
+            hint="give the base (`--base`, a folder with its `config.json`)",
+        )
+    before = said.get("config", {}).get("name") or adapter.name
+    name = re.sub(r"[^\w-]", "_", str(before)) or "adapter"
+    return Layers(
+        model["model_type"], model["hidden_size"], model["layers"], frozenset(model["biased"]), name,
+        places.model(model["model_type"]),
+    )  # fmt: skip
+
+
+def _made(adapter: Adapter, known: Layers) -> Iterator[Made]:
+    """A configuration for each part, of which AdapterHub tells those of one kind apart by nothing."""
+    if not adapter.parts:
+        yield _WRITERS[adapter.method](adapter, known)
+        return
+    _require_plain(adapter)
+    kinds = set()
+    for name in adapter.parts:
+        part = adapter.part(name)
+        made = _WRITERS[part.method](part, known)
+        kind = made.config.get("architecture", config.BOTTLENECK)
+        if kind in kinds:
+            raise Unsupported(
+                "AdapterHub's unions have one configuration of each kind, and this has several", hint=phrases.OWN
+            )
+        kinds.add(kind)
+        yield dataclasses.replace(made, tensors={in_part(key, name): found for key, found in made.tensors.items()})
+
+
+def _require_plain(adapter: Adapter) -> None:
+    if adapter.own or any(adapter.config.get("off", ())) or any(w != 1 for w in _weights(adapter)):
+        raise Unsupported("AdapterHub's unions have no weights for their parts", hint=phrases.OWN)
+
+
+def _weights(adapter: Adapter) -> Iterator[Any]:
+    found = adapter.config.get("weights")
+    yield from found.values() if isinstance(found, Mapping) else ()
+
+
+def _united(configs: list[dict[str, Any]]) -> dict[str, Any]:
+    return configs[0] if len(configs) == 1 else {"architecture": config.UNION, "configs": configs}

@@ -1,0 +1,1 @@
+"""The writers of AdapterHub's kinds of configuration."""

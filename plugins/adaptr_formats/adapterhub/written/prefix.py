@@ -1,0 +1,43 @@
+"""Prefixes as AdapterHub has them, flat: keys and values of all layers in one vector."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from adaptr.errors import Unsupported, phrases
+from adaptr.foreign import placing, same
+from adaptr_formats.adapterhub.config import PREFIX
+from adaptr_formats.adapterhub.prefix import FLAT
+from adaptr_formats.adapterhub.written.layers import Layers, Made, one
+
+if TYPE_CHECKING:
+    from adaptr.adapter import Adapter
+
+
+def write(adapter: Adapter, layers: Layers) -> Made:
+    import torch
+
+    groups = layers.grouped(adapter)
+    if any(len(group) > 1 for group in groups.values()):
+        raise Unsupported("AdapterHub has one prefix in a layer, and this has several", hint=phrases.OWN)
+    if any(target.config["position_offset"] != "none" for target in adapter.targets.values()):
+        raise Unsupported(
+            "AdapterHub leaves the text's positions as they are, and this prefix was trained with shifted ones "
+            "(`position_offset` shift)",
+            hint=phrases.OWN,
+        )
+    one((target.shape for target in adapter.targets.values()), "number of heads")
+    tokens = one((target.config["tokens"] for target in adapter.targets.values()), "number of tokens")
+    names = [f"{path}:{side}" for path in placing.ordered(adapter.targets) for side in "KV"]
+    stacked = torch.stack([same.at(adapter, name[:-2])[name[-1]].tensor for name in names])
+    whole = stacked.permute(2, 0, 1, 3).flatten()
+    key = f"{layers.root(next(iter(groups)))}prefix_tuning.prefix_tunings.{layers.name}.{FLAT}"
+    config = {
+        "architecture": PREFIX,
+        "flat": True,
+        "prefix_length": tokens,
+        "leave_out": layers.left_out(groups),
+        "dropout": 0.0,
+        "use_gating": False,
+    }
+    return Made(config, dict.fromkeys(names, (key, whole)))
