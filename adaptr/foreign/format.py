@@ -114,6 +114,8 @@ class Format:
     way: ClassVar[str] = ""
     #: Whether it is written as a folder; else as a file.
     folder: ClassVar[bool] = True
+    #: How the name of such a file ends.
+    suffix: ClassVar[str] = ".safetensors"
     #: What its files may lack that people then have to say: fields of `Supplied`.
     asks: ClassVar[frozenset[str]] = frozenset()
 

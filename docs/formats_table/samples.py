@@ -122,20 +122,21 @@ def own(folder: Path, base: str, method: str) -> Sample | None:
 
 
 def in_format(form: foreign.Format, sample: Sample, folder: Path) -> Sample | None:
-    """One of adaptr's samples in a format, None where the format does not hold it."""
+    """One of adaptr's samples in a format, or a LoRA as its tool has them; None where the format holds neither."""
     method, _, base = sample.name.partition(" on ")
+    theirs = _theirs(form.name, base, folder) if method == "lora" else None
     if not form.writes:
-        return _theirs(form.name, base, folder) if method == "lora" else None
+        return theirs
     path = folder / (f"{form.name}-{method}-{base}" + ("" if form.folder else ".safetensors"))
     try:
         adaptr.convert(sample.path, path, to=form.name, base=sample.given, force=True)
     except AdaptrError:
-        return None
+        return theirs
     return Sample(form.name, sample.name, path, sample.base, sample.ground)
 
 
 def _theirs(name: str, base: str, folder: Path) -> Sample | None:
-    """A LoRA as a tool writes it whose format is only read, None where nobody has said how that looks."""
+    """A LoRA as a tool writes it, None where nobody has said how that looks."""
     made = MADE.get(name)
     if made is None or made.base != base:
         return None

@@ -111,6 +111,17 @@ def _torchtune() -> Factors:
     return _each(_llama("layers.{i}.attn.{n}_proj"), "lora_a.weight", "lora_b.weight")
 
 
+def _adapterhub() -> Factors:
+    return _each(_llama("model.layers.{i}.self_attn.{n}_proj.loras.mine"), "lora_A", "lora_B")
+
+
+_ADAPTERHUB = (
+    '{"config": {"architecture": "lora", "attn_matrices": ["q", "v"], "composition_mode": "add", "r": 4, '
+    '"alpha": 2.0}, "model_class": "LlamaAdapterModel", "model_type": "llama", "name": "mine", '
+    '"version": "adapters.1.3.0"}'
+)
+
+
 def _litgpt() -> Factors:
     for i in range(2):
         yield f"transformer.h.{i}.attn.qkv.lora_A", (2 * RANK, LLAMA)
@@ -123,6 +134,7 @@ _LITGPT = {
     "lora_query: true\nlora_key: false\nlora_value: true\n",
 }
 MADE: Mapping[str, Made] = {
+    "adapterhub": Made("llama", "adapter.safetensors", _adapterhub, beside={"adapter_config.json": _ADAPTERHUB}),
     "cloneofsimo": Made("pipeline", "lora.safetensors", _cloneofsimo),
     "comfyui": Made("pipeline", "lora.safetensors", _comfyui),
     "litgpt": Made("llama", "lit_model.pth.lora", _litgpt, beside=_LITGPT, wrapped="model"),

@@ -39,7 +39,6 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "compacter-pp": ("compacter-pp", {"m": 8, "n": 4, "r": 2}),
     "prefix": ("prefix", {"tokens": 4}),
     "loreft": ("loreft", {"r": 3, "first": 2, "last": 0, "finished": True}),
-    "direft": ("direft", {"r": 2, "first": 3, "last": 0}),
     "noreft, one set for both ends": ("noreft", {"r": 3, "first": 2, "last": 2, "share_weights": True}),
 }
 

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from adaptr.converting.convert import ConvertReport
+    from adaptr.converting.everywhere import EverywhereReport
 
+#: For `--to`: every format.
+ALL = "all"
 SUMMARY = "Write an adapter in another format, or as another method."
 SECTION = "Change"
 
@@ -26,6 +29,7 @@ SECTION = "Change"
     "convert",
     "adaptr convert ./peft-folder -o style.safetensors",
     "adaptr convert style.safetensors --to peft -o ./peft-folder",
+    "adaptr convert style.safetensors --to all --base ./llama -o ./everywhere",
     "adaptr convert ./old-adapter -o new.safetensors --base ./llama --force",
     "adaptr convert loha.safetensors --method lora -o lora.safetensors",
     "adaptr convert style.safetensors --for vllm --rank 16 --base ./llama -o ./served",
@@ -40,7 +44,7 @@ SECTION = "Change"
     default=OWN,
     show_default=True,
     metavar="FORMAT",
-    help=f"The format: {options.listed(choices())}; peft@0.5 for an older PEFT.",
+    help=f"The format: {options.listed(choices())}; peft@0.5 for an older PEFT; all for each that can hold it.",
 )
 @click.option("--lossy", is_flag=True, help="Go on although FORMAT can't hold everything.")
 @click.option(
@@ -86,8 +90,23 @@ def command(output: Output, source: str, method: str | None, server: str | None,
             "--dtype goes with --method or --for: a change of format keeps every number as it is", hint="leave it out"
         )
     given.pop("energy", None)
+    if given["to"] == ALL:
+        from adaptr.converting.everywhere import everywhere
+
+        given.pop("to")
+        each = everywhere(source, **given)
+        output.tell(each.as_dict(), _everywhere(each))
+        return
     report = adaptr.convert(source, **given)
     output.tell(report.as_dict(), _blocks(report))
+
+
+def _everywhere(report: EverywhereReport) -> Iterator[show.Block]:
+    rows = [[name, one.out, f"lost: {', '.join(one.lost)}" if one.lost else "everything"]
+            for name, one in report.written.items()]  # fmt: skip
+    yield show.Table(["format", "written to", "holds"], rows)
+    if report.refused:
+        yield show.Facts(report.refused, "not written")
 
 
 def _blocks(report: ConvertReport) -> Iterator[show.Block]:

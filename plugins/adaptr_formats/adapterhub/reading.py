@@ -111,5 +111,5 @@ def _told(adapter: Adapter, said: config.Said, model: nn.Module | None) -> Adapt
     base = adapter.base or Base()
     if isinstance(name, str) and name and not base.id:
         base = dataclasses.replace(base, id=name)
-    kept: dict[str, Any] = {"config": dict(said.whole), **({} if model is None else {"model": facts(model)})}
+    kept: dict[str, Any] = {"config": dict(said.whole), **({} if model is None else {"base": facts(model)})}
     return adapter.replace(base=base, foreign={"adapterhub": kept})

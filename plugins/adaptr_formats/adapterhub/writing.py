@@ -31,8 +31,10 @@ _WRITERS = {
     **dict.fromkeys(("lora", "dora", "ia3"), factors.write),
     **dict.fromkeys(("houlsby", "pfeiffer", "parallel", "compacter", "compacter-pp"), bottleneck.write),
     "prefix": prefix.write,
-    **dict.fromkeys(("loreft", "noreft", "direft"), reft.write),
+    **dict.fromkeys(("loreft", "noreft"), reft.write),
 }
+#: What it has and does not read again, and why.
+_MISREAD = {"direft": " in a file: its library reads the files of DiReFT as NoReFT"}
 
 
 def based(adapter: Adapter, base: BaseModel) -> Adapter:
@@ -40,7 +42,7 @@ def based(adapter: Adapter, base: BaseModel) -> Adapter:
     from adaptr.checkpoint.skeleton import skeleton
 
     said = facts(skeleton(base))
-    return adapter.replace(foreign={"adapterhub": {**adapter.foreign.get("adapterhub", {}), "model": said}})
+    return adapter.replace(foreign={"adapterhub": {**adapter.foreign.get("adapterhub", {}), "base": said}})
 
 
 def lost(adapter: Adapter) -> list[str]:
@@ -48,8 +50,9 @@ def lost(adapter: Adapter) -> list[str]:
     parts = [adapter.part(name) for name in adapter.parts] or [adapter]
     for part in parts:
         if part.method not in _WRITERS:
+            why = _MISREAD.get(part.method, "")
             raise Unsupported(
-                f"AdapterHub has no equivalent of `{part.method}`",
+                f"AdapterHub has no equivalent of `{part.method}`{why}",
                 hint=f"it can hold {phrases.listed(_WRITERS)}; `adaptr convert --method lora` makes one of what has a "
                 "delta",
             )
@@ -91,7 +94,7 @@ def save(adapter: Adapter, out: Path, force: bool) -> Written:
 def _known(adapter: Adapter) -> Layers:
     """What the base is, of which the adapter is."""
     said = adapter.foreign.get("adapterhub", {})
-    model = said.get("model")
+    model = said.get("base")
     if not model:
         raise ConfigMissing(
             "which layers a base has, and what AdapterHub calls them, an adapter does not say",

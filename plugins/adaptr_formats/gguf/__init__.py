@@ -19,6 +19,7 @@ class Gguf(Format):
     tool = "llama.cpp"
     called = "a GGUF LoRA (llama.cpp)"
     folder = False
+    suffix = ".gguf"
     marks = Marks(first=(b"GGUF",))
 
     def locate(self, seen: Seen) -> Path | None:

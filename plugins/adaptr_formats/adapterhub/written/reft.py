@@ -1,4 +1,6 @@
-"""Interventions as AdapterHub has them, with what is subtracted: a field that its library reads and does not write."""
+"""Interventions as AdapterHub has them. One without a basis is NoReFT there, so that DiReFT has no place; its file says
+that it subtracts, so that it is NoReFT to adaptr too.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +51,7 @@ def write(adapter: Adapter, layers: Layers) -> Made:
         "tied_weights": said["share_weights"],
         "dropout": said["dropout"],
         "orthogonality": based,
-        "subtract_projection": adapter.method != "direft",
+        "subtract_projection": True,
         "layers": sorted(map(number, groups)) if len(groups) < layers.count else "all",
     }
     return Made(config, tensors)
