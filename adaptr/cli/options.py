@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
@@ -20,10 +20,29 @@ if TYPE_CHECKING:
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
+#: Sections of a command's help: its own options, and those that every command has.
+OWN, COMMON = "Options", "Options of every command"
+
+
 class Command(click.Command):
     """A command with examples, which the help shows and the tests parse."""
 
     examples: tuple[str, ...] = ()
+    #: Name of an option to the section of the help that it is in; those of none are in the first.
+    sections: Mapping[str, str] = {}
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        found: dict[str, list[tuple[str, str]]] = {OWN: []}
+        for param in self.get_params(ctx):
+            record = param.get_help_record(ctx)
+            if record is not None:
+                where = COMMON if param.name in _HELP or param.name == "help" else ""
+                found.setdefault(where or self.sections.get(param.name or "", OWN), []).append(record)
+        common = found.pop(COMMON, [])
+        for title, records in [*found.items(), (COMMON, common)]:
+            if records:
+                with formatter.section(title):
+                    formatter.write_dl(records)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Examples"):

@@ -15,6 +15,15 @@ from adaptr.training.fields import fields as known
 if TYPE_CHECKING:
     from adaptr.training.watching import About
 
+_SECTIONS = {
+    "Data": "data task valid second map length pack strict",
+    "Adapter": "objective method config targets also adapter name over below",
+    "Steps": "steps epochs batch accumulate rate rates schedule warmup decay clip optimizer beta smoothing seed",
+    "Memory and machine": "dtype base_quant double_quant checkpointing compile device",
+    "Watching": "save_every eval_every log_every report_to samples",
+}
+#: Field to the section of the help.
+SECTIONS = {field: title for title, fields in _SECTIONS.items() for field in fields.split()}
 #: Fields that are an argument, or whose option is called otherwise.
 ARGUMENT, CALLED = "base", {"config": "--set"}
 

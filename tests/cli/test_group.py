@@ -86,3 +86,15 @@ def test_a_group_without_a_command_is_told_so_in_a_line(adaptr: Callable, name: 
 @pytest.mark.parametrize("name", ["gate", "index"])
 def test_what_the_commands_of_a_group_do_is_said_whole(adaptr: Callable, name: str) -> None:
     assert "..." not in adaptr(name, "--help").out.partition("Commands:")[2]
+
+
+def test_a_long_help_has_sections_and_each_field_of_a_recipe_one_of_them(adaptr: Callable) -> None:
+    from adaptr.cli import recipe_options
+    from adaptr.training.fields import fields
+
+    assert {*recipe_options.SECTIONS, recipe_options.ARGUMENT} == fields().keys()
+    told = adaptr("train", "--help").out
+    titles = [
+        f"\n{title}:\n" for title in (*dict.fromkeys(recipe_options.SECTIONS.values()), "Options of every command")
+    ]
+    assert [told.count(title) for title in titles] == [1] * len(titles)

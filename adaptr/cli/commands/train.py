@@ -84,6 +84,9 @@ def command(
     output.tell(found.as_dict(), _blocks(found, report))
 
 
+command.sections = recipe_options.SECTIONS
+
+
 def _blocks(report: TrainingReport, page: str | None) -> Iterator[show.Block]:
     yield show.Facts(
         {
