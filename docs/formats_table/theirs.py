@@ -13,6 +13,7 @@ from typing import Any
 RANK, ALPHA = 4, 2.0
 #: Of the two bases in `samples`: width, rows of keys and values; the width of the pipeline.
 LLAMA, GROUPED, PIPELINE = 32, 16, 16
+HEADS = 4
 Factors = Iterator[tuple[str, tuple[int, ...]]]
 
 
@@ -128,6 +129,13 @@ def _litgpt() -> Factors:
         yield f"transformer.h.{i}.attn.qkv.lora_B", (LLAMA + GROUPED, RANK)
 
 
+def _litgpt_adapter() -> Factors:
+    """As LitGPT wrote them first, of both layers."""
+    for i in range(2):
+        yield f"transformer.h.{i}.attn.adapter_wte.weight", (RANK, LLAMA)
+        yield f"transformer.h.{i}.attn.gating_factor", (1, HEADS, 1, 1)
+
+
 _LITGPT = {
     "model_config.yaml": "n_head: 4\nhead_size: 8\nn_query_groups: 2\n",
     "hyperparameters.yaml": f"lora_r: {RANK}\nlora_alpha: {ALPHA}\n"
@@ -138,6 +146,7 @@ MADE: Mapping[str, Made] = {
     "cloneofsimo": Made("pipeline", "lora.safetensors", _cloneofsimo),
     "comfyui": Made("pipeline", "lora.safetensors", _comfyui),
     "litgpt": Made("llama", "lit_model.pth.lora", _litgpt, beside=_LITGPT, wrapped="model"),
+    "litgpt-adapter": Made("llama", "lit_model.pth.adapter", _litgpt_adapter, wrapped="model"),
     "loralib": Made("llama", "lora.pt", _loralib, {"alpha": ALPHA}),
     "omi": Made("pipeline", "lora.safetensors", _omi),
     "onetrainer": Made("pipeline", "lora.safetensors", _onetrainer),

@@ -24,7 +24,7 @@ KEYS = {
     "unet.down_blocks.0.to_k.lora.down.weight": "diffusers weights",
     "model.layers.0.self_attn.q_proj.lora_a": "MLX weights",
     "layers.0.attn.q_proj.lora_a.weight": "torchtune weights",
-    "transformer.h.2.attn.gating_factor": "a LitGPT LLaMA-Adapter",
+    "transformer.h.2.attn.gating_factor": "LitGPT weights",
     "transformer.h.0.attn.qkv.lora_A": "LitGPT weights",
     "roberta.encoder.layer.0.query.lora_A": "loralib weights",
     "bert.encoder.layer.0.output.adapters.x.adapter_down.0.weight": "AdapterHub weights",

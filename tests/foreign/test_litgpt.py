@@ -123,3 +123,46 @@ def test_a_file_with_its_names_is_its_own(tmp_path: Path) -> None:
     saved(tmp_path, pair(QKV) | pair("lm_head", rank=2))
     assert foreign.of(tmp_path / "lit_model.pth.lora").name == "litgpt"
     assert foreign.of(tmp_path).name == "litgpt"
+
+
+# ---------------------------------------------------------------- LLaMA-Adapter
+
+
+def test_what_litgpt_cuts_at_the_wrong_rows_is_refused(model: Any, shared: Path, tmp_path: Path) -> None:
+    folder = copied(shared, tmp_path, "adapter")
+    for base in (None, model):
+        with pytest.raises(e.Unsupported, match="by weights of queries too, where a model has several groups"):
+            adaptr.load(folder, base)
+
+
+def test_a_llama_adapter_of_before_is_read(tmp_path: Path) -> None:
+    rows, gate = torch.randn(3, 8), torch.randn(1, 4, 1, 1)
+    tensors = {f"transformer.h.{i}.attn.{name}": value for i in (1, 2)
+               for name, value in (("adapter_wte.weight", rows), ("gating_factor", gate))}  # fmt: skip
+    torch.save({"model": tensors}, tmp_path / "lit_model.pth.adapter")
+    found = adaptr.load(tmp_path)
+    assert (found.method, found.config["layers"], found.config["activation"]) == ("llama-adapter", 2, "none")
+    assert torch.equal(found.at("model.layers.2.self_attn")["g"], gate.view(4, 1, 1))
+
+
+def test_version_2_is_refused_with_the_reason(shared: Path, tmp_path: Path) -> None:
+    with pytest.raises(e.Unsupported, match="version 2, which shifts the outputs of layers that have no bias"):
+        adaptr.load(copied(shared, tmp_path, "adapter_v2"))
+
+
+@pytest.mark.parametrize(
+    ("tensors", "error", "match"),
+    [
+        ({"adapter_wte.weight": (2, 8)}, e.TensorAbsent, "has no `gating_factor`"),
+        ({"adapter_wte.weight": (2, 8), "gating_factor": (2, 1, 1, 1)}, e.ConfigConflict, "one for each head"),
+        ({"adapter_wte.weight": (2,), "gating_factor": (1, 1, 2, 1)}, e.ConfigConflict, "2 axes"),
+        ({"other": (2, 8)}, e.TensorUnknown, "no tensor of a LitGPT LLaMA-Adapter"),
+    ],
+)
+def test_what_is_wrong_in_a_llama_adapter_is_refused(
+    tensors: dict[str, tuple[int, ...]], error: type[Exception], match: str, tmp_path: Path
+) -> None:
+    found = {f"transformer.h.0.attn.{name}": torch.ones(shape) for name, shape in tensors.items()}
+    torch.save({"model": found}, tmp_path / "lit_model.pth.adapter")
+    with pytest.raises(error, match=match):
+        adaptr.load(tmp_path)
