@@ -90,6 +90,7 @@ if TYPE_CHECKING:
     from adaptr.artifacts.history import log as log
     from adaptr.artifacts.inspect import inspect as inspect
     from adaptr.artifacts.search import search as search
+    from adaptr.artifacts.similar import similar as similar
     from adaptr.artifacts.trust import sign as sign
     from adaptr.composing.compose import compose as compose
     from adaptr.contract import Param as Param
@@ -133,6 +134,7 @@ if TYPE_CHECKING:
     from adaptr.runtime.attaching import create as create
     from adaptr.runtime.attaching import train as train
     from adaptr.runtime.chat import chat as chat
+    from adaptr.runtime.baking import bake as bake
     from adaptr.runtime.learn import learn as learn
     from adaptr.runtime.pool import Request as Request
     from adaptr.runtime.pool import pool as pool

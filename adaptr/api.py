@@ -14,6 +14,7 @@ HOME = {
     "from_peft": "adaptr.handing.peft",
     "to_peft": "adaptr.handing.peft",
     "train": "adaptr.runtime.attaching",
+    "bake": "adaptr.runtime.baking",
     "quantize": "adaptr.converting.quantize",
     "plan": "adaptr.planning.plan",
     "checkpointing": "adaptr.host.call",
@@ -45,6 +46,7 @@ HOME = {
     "tag": "adaptr.artifacts.handling",
     "list": "adaptr.artifacts.handling",
     "search": "adaptr.artifacts.search",
+    "similar": "adaptr.artifacts.similar",
     "sign": "adaptr.artifacts.trust",
 }
 

@@ -14,6 +14,8 @@ one target as `Live` and their configuration as C. What is not supplied is what 
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from adaptr.adapter import Adapter, weighting
 from adaptr.contract.activations import OnActivations
 from adaptr.contract.costs import Costing
@@ -21,6 +23,10 @@ from adaptr.contract.creation import Creation
 from adaptr.contract.settings import C
 from adaptr.contract.training import Training
 from adaptr.contract.weights import OnWeights
+
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import DynamicCache
 
 
 class Contract(OnActivations[C], OnWeights[C], Creation[C], Training[C], Costing[C]):
@@ -35,6 +41,14 @@ class Contract(OnActivations[C], OnWeights[C], Creation[C], Training[C], Costing
         it is.
         """
         return adapter
+
+    def alike(self, adapter: Adapter) -> Adapter | None:
+        """`adapter`, of another method, as one of this that does the same, where that is known without its delta."""
+        return None
+
+    def filled(self, model: nn.Module, adapter: Adapter) -> DynamicCache:
+        """What it puts in front of a decoder's text, as a cache. Raises `Unsupported` where none says it."""
+        raise NotImplementedError
 
     def check_weight(self, weight: float) -> None:
         """Raises `UsageError` or `Unsupported` for a strength that this method can't be applied with."""

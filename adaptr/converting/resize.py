@@ -85,6 +85,10 @@ def convert_method(
     written as.
     """
     forms = plugins.method(method).can.forms - {BIAS}
+    if plugins.method(method).supplies("alike"):
+        if rank is not None or energy is not None:
+            raise UsageError(f"what `{method}` is made of has no rank", hint="leave out `--rank` and `--energy`")
+        return _written(source, out, to, method, None, None, lossy, force, base, "convert", dtype)
     if not forms:
         raise Unsupported(
             f"no delta can be written as `{method}`: its tensors don't follow from what they do",
@@ -177,6 +181,8 @@ def _made(
     dtype: torch.dtype | None,
 ) -> tuple[Adapter, list[Fitted]]:
     adapter = found.adapter
+    if plugins.method(method).supplies("alike"):
+        return _alike(adapter, method, dtype), []
     changes = deltas_of(adapter, base)
     if operation == "resize":
         _require_smaller(changes, rank)
@@ -203,6 +209,17 @@ def _made(
     )
     fitted = [storing.measured(results[i][1], operators[path], made, dtype) for i, path in enumerate(paths)]
     return made.replace(**about.kept(adapter)), fitted
+
+
+def _alike(adapter: Adapter, method: str, dtype: torch.dtype | None) -> Adapter:
+    """`adapter` as another method that can do the same without any delta."""
+    made = plugins.method(method).alike(adapter)
+    if made is None:
+        raise Unsupported(
+            f"`{adapter.method}` does not do what a `{method}` can do",
+            hint=f"only what is of the family `{plugins.method(method).family}` and at the same places can be one",
+        )
+    return made if dtype is None else made.replace(tensors={key: t.to(dtype) for key, t in made.tensors.items()})
 
 
 def deltas_of(adapter: Adapter, base: Any = None) -> Deltas:

@@ -17,10 +17,12 @@ from adaptr.adapter import kinds
 from adaptr.contract import Live, Mount
 from adaptr.contract.settings import C
 from adaptr.errors import TargetMismatch, Unsupported, phrases
+from adaptr.families import baked
 from adaptr.families.base import Method
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+    from transformers import DynamicCache
 
     from adaptr.adapter import Adapter, Target
     from adaptr.host import Session
@@ -58,6 +60,22 @@ class Tokens(Method[C]):
         targets = {path: replace(t, config={**t.config, **self.plain}) for path, t in adapter.targets.items()}
         return adapter.replace(config={**adapter.config, **self.plain}, targets=targets, tensors=tensors)
 
+    def alike(self, adapter: Adapter) -> Adapter | None:
+        """What a method of the same sort of tokens puts in front, as tokens of this method that are not computed."""
+        from adaptr import plugins
+
+        other = plugins.method(adapter.method)
+        if not isinstance(other, Tokens) or (other.kinds, other.tokens) != (self.kinds, self.tokens):
+            return None
+        plain = other.materialised(adapter)
+        first = next(iter(plain.tensors.values()))
+        same = {"tokens", "position_offset"} & set(vars(self.config({}))) & set(plain.config)
+        said = {**{name: plain.config[name] for name in same}, **self.plain}
+        said |= {"rows": len(first)} if "rows" in vars(self.config({})) else {}
+        config = vars(self.config(said)).copy()
+        targets = {path: replace(target, config=config) for path, target in plain.targets.items()}
+        return plain.replace(method=self.name, version=self.version, config=config, targets=targets, foreign={})
+
     def check_weight(self, weight: float) -> None:
         super().check_weight(weight)
         if weight != 1.0:
@@ -94,6 +112,9 @@ class SoftPrompt(Tokens[C]):
     def front(self, p: Live, cfg: C) -> dict[str, Tensor]:
         return {"P": self.prompt(p, cfg)}
 
+    def filled(self, model: nn.Module, adapter: Adapter) -> DynamicCache:
+        return baked.prompt(model, self.prompt(adapter.at(""), self.config(adapter.targets[""].config)))
+
 
 class Prefix(Tokens[C]):
     """Virtual keys and values: a target per attention module."""
@@ -123,6 +144,10 @@ class Prefix(Tokens[C]):
 
     def front(self, p: Live, cfg: C) -> dict[str, Tensor]:
         return dict(zip("KV", self.keys_values(p, cfg), strict=True))
+
+    def filled(self, model: nn.Module, adapter: Adapter) -> DynamicCache:
+        made = {path: self.keys_values(adapter.at(path), self.config(t.config)) for path, t in adapter.targets.items()}
+        return baked.prefix(model, adapter, made)
 
 
 def placed(model: nn.Module, adapter: Adapter) -> Adapter:

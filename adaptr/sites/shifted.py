@@ -7,7 +7,7 @@ is read P further on. Other schemes are refused.
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -41,10 +41,17 @@ class Shifted(Attention):
         return lambda a: above(a._replace(turn=state._buffers.get("rotation")))
 
 
+def rotary_of(model: nn.Module) -> nn.Module | None:
+    """What gives a model's rotary positions, None where there is none."""
+    return next((m for name, m in model.named_modules() if name.endswith("rotary_emb")), None)
+
+
 def _shift(model: nn.Module, module: nn.Module, state: State) -> Undo:
-    rotary = next((m for name, m in model.named_modules() if name.endswith("rotary_emb")), None)
+    rotary = rotary_of(model)
     if rotary is not None:
-        state.register_buffer("rotation", _rotation(rotary, module, state), persistent=False)
+        device = next(iter(state.parameters())).device
+        turn = rotation(rotary, module, state.target.shape[1], state.cfg.tokens, state.target.path).to(device)
+        state.register_buffer("rotation", turn, persistent=False)
         return lambda: None
     table = _position_table(model)
     if table is None:
@@ -83,8 +90,9 @@ def _position_table(model: nn.Module) -> nn.Module | None:
     return next(found, None)
 
 
-def _rotation(rotary: nn.Module, module: nn.Module, state: State) -> Tensor:
-    """The rotation of keys by P positions back, as a matrix (width, width) to multiply from the right.
+def rotation(rotary: nn.Module, module: nn.Module, width: int, by: int, path: str) -> Tensor:
+    """The rotation of keys of a `module` by so many positions back, as a matrix (width, width) to multiply from the
+    right. Raises `Unsupported` where it is not exact; `path` is what the refusal calls the module.
 
     Made of the model's own `rotate_half`, so that halves, pairs and partly rotated heads come out as the model has
     them.
@@ -94,14 +102,14 @@ def _rotation(rotary: nn.Module, module: nn.Module, state: State) -> Tensor:
     turn = getattr(sys.modules[type(module).__module__], "rotate_half", None)
     if kind in {"dynamic", "longrope"} or turn is None or not hasattr(rotary, "inv_freq"):
         raise Unsupported(
-            f"`{state.target.path}`: a prefix with shifted positions can't be turned back exactly with this "
-            f"model's `{kind}` rotary positions",
+            f"`{path}`: a prefix with shifted positions can't be turned back exactly with this model's `{kind}` rotary "
+            "positions",
             hint="train it with `position_offset` none",
         )
-    at = torch.tensor([[state.cfg.tokens]], device=next(iter(state.parameters())).device)
+    at = torch.tensor([[by]], device=cast(Tensor, rotary.inv_freq).device)
     cos, sin = rotary(torch.zeros(1, 1, 1, device=at.device), at)
     scaling = float(getattr(rotary, "attention_scaling", 1.0))
-    R = torch.eye(state.target.shape[1], device=at.device)
+    R = torch.eye(width, device=at.device)
     part = R[: cos.shape[-1], : cos.shape[-1]]
     R[: cos.shape[-1], : cos.shape[-1]] = (part * cos[0] - turn(part) * sin[0]) / scaling
     return R

@@ -19,10 +19,8 @@ of the methods. Held against PEFT: tests that have PEFT compute what its own fil
 What is not read is refused with the reason; PEFT can merge it, and `adaptr extract` takes an adapter of some rank out
 of the result.
 """
-#: What is read as a method that is written as another type.
-READ_AS = {"P_TUNING": "prompt"}
 #: What PEFT calls the configuration of a type, where that is not its name.
-CONFIGS = {"PROMPTENCODER": "P_TUNING"}
+CONFIGS = {"PROMPTENCODER": "P_TUNING", "MULTITASKPROMPTTUNING": "MULTITASK_PROMPT_TUNING"}
 
 
 def page() -> str:
@@ -35,9 +33,8 @@ def _row(name: str, held: tuple[str, ...]) -> tuple[str, ...]:
     kind = types.known(name)
     if kind is None:
         return name, "", "no", "no", "", why(name)
-    here = kind.methods or (READ_AS[name],)
-    written = "yes" if kind.methods else f"as {types.of_method(READ_AS[name]).peft}"
-    return name, ", ".join(f"[`{one}`](methods.md#{one})" for one in here), "yes", written, ", ".join(held), ""
+    here = ", ".join(f"[`{one}`](methods.md#{one})" for one in kind.methods)
+    return name, here, "yes", "yes", ", ".join(held), ""
 
 
 def why(name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 import adaptr
 import tiny
 from adaptr import plugins
-from adaptr.errors import Unsupported
+from adaptr.errors import Unsupported, UsageError
 from adaptr.testing import assert_close, bits_equal, logits, shaken
 from adaptr.testing.samples import trained_keys
 from adaptr_plugins.prompt import ipt
@@ -141,3 +142,38 @@ def test_a_decoder_is_fitted_to_prompts_and_what_is_none_is_refused() -> None:
     lora = adaptr.create(model, "lora", r=2)
     with pytest.raises(Unsupported, match="`b` is `lora`"):
         adaptr.create(model, "ipt", children={"a": prompts["0"], "b": lora})
+
+
+@pytest.mark.parametrize(
+    ("method", "config", "other"),
+    [
+        ("p-tuning", {"tokens": 3}, "prompt"),
+        ("ipt", {"tokens": 3, "intrinsic": 4, "hidden": 8}, "prompt"),
+        ("cpt", {"ids": [5, 9, 4]}, "mpt"),
+        ("prompt", {"tokens": 3}, "p-tuning"),
+        ("prefix", {"tokens": 3, "mlp": 6, "position_offset": "shift"}, "cartridge"),
+        ("cartridge", {"tokens": 3}, "p-tuning-v2"),
+    ],
+)
+def test_it_is_written_as_another_method_that_does_the_same(
+    method: str, config: dict[str, Any], other: str, tmp_path: Path
+) -> None:
+    model, given = tiny.model("llama"), tiny.inputs("llama")
+    adapter = shaken(adaptr.create(model, method, **config))
+    adaptr.save(adapter, tmp_path / "a.safetensors")
+    report = adaptr.convert_method(tmp_path / "a.safetensors", tmp_path / "b.safetensors", other)
+    made = adaptr.load(tmp_path / "b.safetensors")
+    assert (report.exact, made.method) == (True, other)
+    with torch.no_grad():
+        with adaptr.attach(model, adapter):
+            wanted = logits(model(**given))
+        with adaptr.attach(model, made):
+            assert_close(logits(model(**given)), wanted)
+
+
+def test_what_is_no_prompt_is_not_written_as_one(tmp_path: Path) -> None:
+    adaptr.save(adaptr.create(tiny.model("llama"), "lora", r=2), tmp_path / "a.safetensors")
+    with pytest.raises(Unsupported, match="does not do what a `prompt` can do"):
+        adaptr.convert_method(tmp_path / "a.safetensors", tmp_path / "b.safetensors", "prompt")
+    with pytest.raises(UsageError, match="has no rank"):
+        adaptr.convert_method(tmp_path / "a.safetensors", tmp_path / "b.safetensors", "prompt", rank=2)

@@ -53,7 +53,7 @@ SECTION = "Change"
     metavar="BASE",
     help="The base model: what the adapter does not say, and the names of its layers.",
 )
-@click.option("--method", metavar="NAME", help="Write the same change as another method: lora, or full.")
+@click.option("--method", metavar="NAME", help="Write the same change as another method: lora, full; prompt or prefix.")
 @click.option(
     "--for",
     "server",

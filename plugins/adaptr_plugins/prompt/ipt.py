@@ -4,8 +4,8 @@ al. 2021, arXiv:2110.07867.
 The decoder D is what prompts of many tasks share: `adaptr.create(model, "ipt", children={...})` of trained prompts fits
 it, with an encoder that is not kept, to give them back; the paper's first phase has the loss of the base with what
 comes back as well, which is not here. Without children D is random, and stays so. `finish` leaves P alone, and so does
-`adaptr materialise`, from which `prompt` can go on as in the paper's last phase. Not the identity when fresh: tokens in
-front are read.
+`adaptr convert --method prompt`, from which training goes on as in the paper's last phase. Not the identity when fresh:
+tokens in front are read.
 
 Choose it for tasks with a few records beside many like it whose prompts are there: some ten numbers are hard to
 overfit. While it trains the decoder is there, thousands of times what is trained. It can't be merged.

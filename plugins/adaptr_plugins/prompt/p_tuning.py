@@ -1,8 +1,8 @@
 """P-tuning: the model reads [P; E(x)], P = MLP(BiLSTM(Z)) of learned rows Z, or MLP(Z).  Liu et al. 2021,
 arXiv:2103.10385.
 
-The encoder is for training: `finish`, and `adaptr materialise`, leave P alone. `lstm`, as in the paper's code, is two
-bidirectional layers of `hidden` a direction, half the model's width if that is not said, and a ReLU network of two
+The encoder is for training: `finish`, and `adaptr convert --method`, leave P alone. `lstm`, as in the paper's code, is
+two bidirectional layers of `hidden` a direction, half the model's width if that is not said, and a ReLU network of two
 layers; `mlp` is PEFT's three layers. The base stays as it is, where the paper's code often trains it too. Tokens stand
 in front of the text, not inside it. Not the identity when fresh: tokens in front are read.
 
