@@ -133,8 +133,8 @@ if TYPE_CHECKING:
     from adaptr.runtime.attaching import attach as attach
     from adaptr.runtime.attaching import create as create
     from adaptr.runtime.attaching import train as train
-    from adaptr.runtime.chat import chat as chat
     from adaptr.runtime.baking import bake as bake
+    from adaptr.runtime.chat import chat as chat
     from adaptr.runtime.learn import learn as learn
     from adaptr.runtime.pool import Request as Request
     from adaptr.runtime.pool import pool as pool

@@ -14,10 +14,11 @@ NAMES = [
     "Elementwise", "Fusion", "Gate", "Hadamard", "InCore", "Insert", "Kron", "LowRank", "Method", "Operator",
     "Parallel", "Param", "Prefix", "Request", "Row", "SelectBias", "SoftPrompt", "Sparse", "Split", "Stack",
     "Strategy", "Sum", "Target", "Transform", "View", "Whole", "__version__", "apply", "attach", "bake",
-    "chat", "check", "checkpointing", "compose", "convert", "convert_method", "create", "diff", "doctor", "errors", "evaluate",
-    "extract", "fit", "from_peft", "hookspecs", "inspect", "learn", "list", "load", "log", "merge", "plan",
+    "chat", "check", "checkpointing", "compose", "convert", "convert_method", "create", "diff", "doctor", "errors",
+    "evaluate", "extract", "fit", "from_peft", "hookspecs", "inspect", "learn", "list", "load", "log", "merge", "plan",
     "plugins", "pool", "pull", "push", "quantize", "quantize_file", "resize", "roles", "save", "search",
-    "serve", "sign", "similar", "source", "stack", "strategies", "tag", "targets", "to_peft", "train", "tune", "unmerge", "verify",
+    "serve", "sign", "similar", "source", "stack", "strategies", "tag", "targets", "to_peft", "train",
+    "tune", "unmerge", "verify",
 ]  # fmt: skip
 
 
