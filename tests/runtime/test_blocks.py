@@ -210,7 +210,7 @@ def test_what_all_rows_share_is_refused_beside_others_and_may_be_below_them(case
 def test_what_is_made_of_several_is_a_member_as_any_other(case: Case, of: dict[str, Adapter], name: str) -> None:
     children = None
     if name == "adapter-fusion":
-        children = {one: shaken(adaptr.create(case.model, "pfeiffer", m=4), 7) for one in ("a", "b")}
+        children = {one: shaken(adaptr.create(case.model, "pfeiffer", m=4), seed) for seed, one in enumerate("ab")}
     made = shaken(adaptr.create(case.model, name, children=children), 8)
     with adaptr.attach(case.model, BatchSplit(made, of["lora"], None, made)):
         found = case.output()
