@@ -13,7 +13,7 @@ from adaptr.version import __version__
 ROOT = Path(__file__).resolve().parents[1]
 EVERY = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
 #: Those that are no extras of their own.
-TOGETHER = {"all", "dev"}
+TOGETHER = {"all", "dev", "docs"}
 
 
 def test_the_doctor_knows_each_extra_and_all_has_them() -> None:

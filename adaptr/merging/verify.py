@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 #: ‖found - expected‖ / ‖expected - base‖ of a tensor up to which another way of rounding explains the difference.
 TOLERANCE = 0.05
+#: In the place of adapters: those beside the receipt.
+OWN: Several = {}
 #: How far a single element may be off, in roundings of the numbers that it was made from.
 ROUNDINGS = 4
 
@@ -84,7 +86,7 @@ class VerifyReport(Report):
 def verify(
     merged: Place,
     base: Place | None = None,
-    adapters: Several | None = None,
+    adapters: Several = OWN,
     *,
     tied: Tied = None,
     tolerance: float = TOLERANCE,
@@ -103,13 +105,13 @@ def verify(
     """
     there = resolve(merged)
     if base is None:
-        if adapters is not None:
+        if adapters is not OWN:
             raise UsageError("adapters are given and no base", hint="give the base, or neither: the receipt has both")
         with alone.base(there, progress) as own:
             report = verify(there, own, tied=tied, tolerance=tolerance, any_base=True, progress=progress)
             return replace(report, merged=str(there), alone=True, compared=[])
     folder = resolve(base).path
-    stack = alone.adapters(there.path) if adapters is None else stacked(adapters, folder)
+    stack = alone.adapters(there.path) if adapters is OWN else stacked(adapters, folder)
     expected = open_checkpoint(folder)
     found = under_names_of(expected, open_checkpoint(there.path))
     paper = _told(found)

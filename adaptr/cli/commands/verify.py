@@ -84,8 +84,9 @@ def command(
     if signed:
         return _signature(output, what, keys, roots, signature)
     import adaptr
+    from adaptr.merging.verify import OWN
 
-    given = by_place(adapters, weights) if adapters or weights else None
+    given = by_place(adapters, weights) if adapters or weights else OWN
     with bar(output, "verifying") as progress:
         report = adaptr.verify(what, base, given, tied=tied, any_base=any_base, progress=progress)
     output.tell(report.as_dict(), _blocks(report))
