@@ -16,7 +16,7 @@ import math
 import multiprocessing
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -122,27 +122,41 @@ def run(cell: Cell, data: Path, steps: int | None) -> dict[str, Any]:
 @click.option("--out", default=Path(__file__).with_suffix(".jsonl"), type=click.Path(path_type=Path), show_default=True)
 @click.option("--minutes", default=60.0, show_default=True, help="No cell is begun after so many.")
 @click.option("--steps", type=click.IntRange(2), help="Of each training, instead of its own.")
-def main(names: Sequence[str], task: str, data: Path, out: Path, minutes: float, steps: int | None) -> None:
+@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Cells at a time, a core each.")
+def main(
+    names: Sequence[str], task: str, data: Path, out: Path, minutes: float, steps: int | None, workers: int
+) -> None:
     """Run the cells of these methods, or of all, that are not in OUT yet."""
     every_cell.required([real_models.MINILM if task == "reviews" else real_models.SMOLLM2])
-    started, failed = time.monotonic(), set()
-    wanted = ["", *(names or learning())]
-    while True:
-        lines = read(out)
-        cell = next((one for one in cells(task, wanted, lines) if one not in lines and one not in failed), None)
-        if cell is None or time.monotonic() - started > 60 * minutes:
-            break
-        try:
-            found = run(cell, data, steps)
-        except Exception as error:  # it is told, and the others are run
-            failed.add(cell)
-            click.echo(f"{cell}: {type(error).__name__}: {error}", err=True)
-            continue
-        with out.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"cell": asdict(cell), **found}) + "\n")
-        said = found.get("refused") or found.get("diverged") or f"loss {found['loss']:.4f}, {found['cpu_seconds']} s"
-        click.echo(f"{cell.by} {cell.method or 'base'} {cell.rate:g} seed {cell.seed}: {said}")
-    click.echo("all is there" if cell is None and not failed else "the same command goes on")
+    ends, wanted = time.monotonic() + 60 * minutes, ["", *(names or learning())]
+    failed: set[Cell] = set()
+    running: dict[Future[dict[str, Any]], Cell] = {}
+    with ThreadPoolExecutor(workers) as pool:
+        while True:
+            lines = read(out)
+            left = {cell: None for cell in cells(task, wanted, lines) if cell not in lines and cell not in failed}
+            if time.monotonic() < ends:
+                begun = [cell for cell in left if cell not in running.values()][: workers - len(running)]
+                running |= {pool.submit(run, cell, data, steps): cell for cell in begun}
+            if not running:
+                break
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                _keep(running.pop(future), future, out, failed)
+    click.echo("the same command goes on" if left or failed else "all is there")
+
+
+def _keep(cell: Cell, future: Future[dict[str, Any]], out: Path, failed: set[Cell]) -> None:
+    """A line of `out`; what went wrong is told, and the others are run."""
+    try:
+        found = future.result()
+    except Exception as error:
+        failed.add(cell)
+        click.echo(f"{cell}: {type(error).__name__}: {error}", err=True)
+        return
+    with out.open("a", encoding="utf-8") as file:
+        file.write(json.dumps({"cell": asdict(cell), **found}) + "\n")
+    said = found.get("refused") or found.get("diverged") or f"loss {found['loss']:.4f}, {found['cpu_seconds']} s"
+    click.echo(f"{cell.by} {cell.method or 'base'} {cell.rate:g} seed {cell.seed}: {said}")
 
 
 if __name__ == "__main__":
