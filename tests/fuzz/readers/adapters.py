@@ -33,6 +33,12 @@ MADE: dict[str, dict[str, Any]] = {
     "prefix": {"targets": None, "position_offset": "shift"},
     "trainable-tokens": {"targets": None, "tokens": [3, 5]},
     "alora": {"invocation": [3]},
+    "llama-adapter": {"targets": None, "gate": "layer", "activation": "none"},
+    "p-tuning": {"targets": None},
+    "p-tuning-v2": {"targets": None, "position_offset": "shift"},
+    "mpt": {"targets": None},
+    "cpt": {"targets": None, "ids": [3, 4]},
+    "cartridge": {"targets": None},
     "vblora": {"targets": "attn.q", "v": 8},
 }
 #: What this base has no biases for, or needs all of its values.
