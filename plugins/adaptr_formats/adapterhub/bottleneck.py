@@ -14,6 +14,7 @@ from adaptr.adapter import Target, kinds
 from adaptr.errors import TensorAbsent, Unsupported
 from adaptr.foreign import placing
 from adaptr.foreign.draft import Piece
+from adaptr.foreign.peft import config as fields_of
 from adaptr.foreign.pieces.module import Layer, Module, Whole, complete
 from adaptr_formats.adapterhub import keys, places
 from adaptr_formats.adapterhub.config import BOTTLENECK, activation, asked, conflict
@@ -165,7 +166,7 @@ def _pieces(module: Module, named: Mapping[str, str], shapes: Mapping[str, tuple
 def _scale(module: Module, said: Mapping[str, Any], pieces: dict[str, Piece]) -> tuple[float, dict[str, Piece]]:
     """What a branch is multiplied by; a number for each feature is multiplied into it."""
     if not module.has(SCALING):
-        return float(said["scaling"]), pieces
+        return fields_of.number(said, "scaling"), pieces
     (size,) = module.shape(SCALING, (1,))
     if size == 1:
         return float(module.file[module.keys[SCALING]]), pieces

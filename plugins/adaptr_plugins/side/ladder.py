@@ -16,8 +16,8 @@ base, it can't be merged, every token pays for the side network, and a cache hol
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from adaptr import Param, Target
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from adaptr import Adapter
-    from adaptr.targets import Spec
 
 
 @dataclass(frozen=True)
@@ -80,8 +79,6 @@ class Ladder(Side[Config]):
         s = target.shape[0] // cfg.reduction
         return {"s": s, "a": cfg.heads * cfg.head, "c": cfg.groups * cfg.head, "f": cfg.inner}
 
-    # ------------------------------------------------------------ a fresh one
-
     def complete(self, model: nn.Module, values: dict[str, Any], places: Sequence[Target]) -> dict[str, Any]:
         can = all(_pruned.prunable(model, target) for target in places)
         if values.get("init") == "pruned" and not can:
@@ -93,23 +90,13 @@ class Ladder(Side[Config]):
         return {"init": "pruned" if can else "random", **sizes, **values}
 
     def together(self, model: nn.Module, targets: Sequence[Target]) -> Sequence[Target]:
-        from dataclasses import replace
-
         found = super().together(model, targets)
         return [replace(target, config={**target.config, "number": i}) for i, target in enumerate(found)]
 
-    def create(
-        self,
-        model: nn.Module,
-        targets: Spec = None,
-        config: Mapping[str, Any] | None = None,
-        overrides: Mapping[str, Mapping[str, Any]] | None = None,
-        seed: int = 0,
-    ) -> Adapter:
-        made = super().create(model, targets, config, overrides, seed)
-        if made.config["init"] == "random" or next(iter(made.tensors.values())).is_meta:
-            return made
-        return made.replace(tensors={**made.tensors, **_pruned.started(model, made.targets)})
+    def begun(self, model: nn.Module, adapter: Adapter, seed: int) -> Adapter:
+        if adapter.config["init"] == "random" or next(iter(adapter.tensors.values())).is_meta:
+            return adapter
+        return adapter.replace(tensors={**adapter.tensors, **_pruned.started(model, adapter.targets)})
 
     def costs(self, target: Target, cfg: Config) -> Costs:
         s = target.shape[0] // cfg.reduction
@@ -117,8 +104,6 @@ class Ladder(Side[Config]):
         first = target.shape[0] if not cfg.number else 0
         layers = s * target.shape[0] + 2 * s * (a + c) + 3 * s * cfg.inner
         return Costs(token=first + target.shape[0] + 8 * s + 5 * a + c + 4 * cfg.inner, flops=2 * layers, apart=True)
-
-    # ------------------------------------------------------------ in a forward
 
     def mounts(self, model: nn.Module, adapter: Adapter) -> list[Mount]:
         first, *others = super().mounts(model, adapter)
