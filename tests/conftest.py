@@ -15,6 +15,10 @@ from hypothesis import settings
 settings.register_profile("same", deadline=None, derandomize=True)
 settings.load_profile("same")
 
+#: What people set for themselves does not change what tests see. Read when huggingface_hub is imported, so before all.
+for _name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE", "HF_ENDPOINT", "HF_TOKEN"):
+    os.environ.pop(_name, None)
+
 #: Published files and those of other tools, beside the repository where they are at hand.
 SHARED = Path(os.environ.get("ADAPTR_SHARED") or Path(__file__).resolve().parents[1].parent / "shared")
 

@@ -192,7 +192,8 @@ def said(files: Mapping[str, Path]) -> dict[str, str]:
 
 def _described(files: Mapping[str, Path]) -> Package:
     """What the manifest says: read from the files, so that it can't contradict them."""
-    found, counted = adapter_in(files), _counted(files)
+    counted = _counted(files)  # first: what a strict reader refuses is read by no other
+    found = adapter_in(files)
     if found is None:
         return Package(files, {terms.SPEC_VERSION: terms.SPEC, terms.KIND: terms.MODEL}, _model({}, counted))
     adapter, form = found
