@@ -14,7 +14,7 @@ from torch import nn
 
 from adaptr.adapter import Adapter, Target
 from adaptr.errors import AlreadyAttached, TargetNotFound, Unsupported, phrases
-from adaptr.host import group, statistics
+from adaptr.host import group, saving, statistics
 from adaptr.host.entrance import Entrance, open_for
 from adaptr.host.freeze import freeze
 from adaptr.host.gradients import Gradients
@@ -29,7 +29,7 @@ from adaptr.host.state import State
 if TYPE_CHECKING:
     from adaptr.families.base import Method
 
-LEDGER = "_adaptr_attached"
+LEDGER = saving.LEDGER
 
 
 def attach(model: nn.Module, method: Method, adapter: Adapter, weight: float = 1.0) -> Handle:
@@ -63,7 +63,8 @@ def install(handle: H, mounting: Mounting) -> H:
     adapter, model, weight = handle.adapter, handle.model, mounting.weight
     handle.given = mounting.given
     model.__dict__.setdefault(LEDGER, {})[handle.key] = handle.adapter
-    handle._undo.append(lambda: forget(model, handle.key))
+    saving.tell(model)
+    handle._undo += [lambda: saving.hush(model), lambda: forget(model, handle.key)]
     try:
         for name, mount, state in mounting.states():
             handle.states[name] = state
