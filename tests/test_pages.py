@@ -6,7 +6,9 @@ The tiny models of `adaptr.playground`, which the pages make, are made once. Whe
 
 from __future__ import annotations
 
+import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -70,6 +72,7 @@ def test_every_block_runs(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ADAPTR_HOME", str(tmp_path.parent / "home"))
     monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
 
     def shell(command: str) -> str:
         bare = command.partition("  #")[0].strip()

@@ -44,9 +44,11 @@ def made(adapter: Adapter, form: str, name: str, digest: object) -> str:
 def _body(adapter: Adapter, form: str, name: str, base: str) -> Iterator[str]:
     of = f" of [{base}](https://huggingface.co/{base})" if base else ""
     yield from (f"# {adapter.name or name}", "", *([adapter.summary, ""] if adapter.summary else []))
-    yield from (f"An adapter{of} by the method `{adapter.method}`, on {len(adapter.targets)} layers.", "")
+    count = len(adapter.targets)
+    on = f", on {count} layer{'s' * (count > 1)}" if count else ""
+    yield from (f"An adapter{of} by the method `{adapter.method}`{on}.", "")
     model = f"hf://{base}" if base else "BASE"
-    yield from ("## How to use it", "", "With [adaptr](https://pypi.org/project/adaptr/):", "", "```sh")
+    yield from ("## How to use it", "", "With adaptr:", "", "```sh")
     yield from (
         f"adaptr apply {model} hf://{name} --prompt '...'",
         f"adaptr merge {model} hf://{name} -o merged",

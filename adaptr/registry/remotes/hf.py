@@ -75,6 +75,8 @@ class HuggingFace(Remote):
         snapshot = hub.snapshot(reference.name, reference.tag)
         there = snapshot.files(reference.folder)
         chosen = {name: there[file] for name, file in pack.selected(there, str(reference)).items()}
+        if card.NAME in chosen and not chosen[card.NAME].sha256 and card.is_made(snapshot.in_git(chosen[card.NAME])):
+            del chosen[card.NAME]  # as `pull` leaves it
         weights = [entry for name, entry in chosen.items() if name.endswith(".safetensors")]
         file = snapshot.file(weights[0])
         header = glance.header(lambda count: file.start(count)[0], weights[0].size, weights[0].path)
