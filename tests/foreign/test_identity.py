@@ -5,23 +5,18 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 import adaptr
 import tiny
+from adaptr import plugins
 from adaptr.foreign.peft import types
 from adaptr.format import digest
 from adaptr.testing import shaken
 from adaptr_formats.peft import _variants
+from fuzz.readers.adapters import MADE
 
-CONFIG: dict[str, dict[str, Any]] = {
-    "prefix": {"position_offset": "shift"},
-    "trainable-tokens": {"tokens": [3, 5]},
-    "alora": {"invocation": [3]},
-    "vblora": {"v": 8},
-}
 #: A LoRA beside trained tokens, as PEFT's `trainable_token_indices` has it, under the names that reading gives.
 STACKED = {"lora": "lora", "tokens": "trainable-tokens"}
 #: What needs biases.
@@ -30,14 +25,16 @@ BASE = {"beft": "bert"}
 BASED = {"ln-tuning", "layernorm"}
 #: What is written as a LoRA of all its factors together, which is another adapter that does the same.
 JOINED = {*_variants.JOINED, "qalora"}
+#: What is written as the rows that it computes, by which it is another adapter until it is finished.
+COMPUTED = {"cpt", "p-tuning"}
 REAL = Path(__file__).resolve().parents[2].parent / "shared" / "real"
 
 
 def made(method: str) -> adaptr.Adapter:
     if method == "stack":
         return adaptr.create(tiny.model("llama"), method, children={name: made(own) for name, own in STACKED.items()})
-    target = None if method in {"prefix", "prompt", "trainable-tokens"} else "attn.q"
-    return shaken(adaptr.create(tiny.model(BASE.get(method, "llama")), method, target, **CONFIG.get(method, {})), 1)
+    said = {"targets": "attn.q", **MADE.get(method, {})}
+    return shaken(adaptr.create(tiny.model(BASE.get(method, "llama")), method, **said), 1)
 
 
 def saved(method: str, where: Path) -> Path:
@@ -53,6 +50,10 @@ def test_a_peft_folder_is_the_adapter_that_it_was_made_of(tmp_path: Path, method
     if method in {"vera", "pvera", "randlora"}:  # what they draw from a seed PEFT's file holds, and then ours does
         own = tmp_path / "held.safetensors"
         adaptr.convert(tmp_path / "peft", own, base=base)
+    if method in COMPUTED:
+        finished = plugins.method(method).materialised(adaptr.load(own))
+        own = tmp_path / "finished.safetensors"
+        adaptr.save(finished, own)
     adaptr.convert(tmp_path / "peft", tmp_path / "back.safetensors", base=base)
     wanted = digest.of_adapter(adaptr.load(own))
     assert digest.of_adapter(adaptr.load(tmp_path / "peft", base)) == wanted

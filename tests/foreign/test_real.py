@@ -35,8 +35,8 @@ PEFT = {
     "peft-prefix-t5-base-bin": ("prefix", 12, 368_640, 0),
     "peft-prompt-flan-t5-base": ("prompt", 1, 30_720, 0),
     "peft-prompt-t5-base-bin": ("prompt", 1, 30_720, 0),
-    "peft-ptuning-t5-base-bin": ("prompt", 1, 30_720, 0),
-    "peft-ptuning-t5small": ("prompt", 1, 20_480, 0),
+    "peft-ptuning-t5-base-bin": ("p-tuning", 1, 30_720, 0),
+    "peft-ptuning-t5small": ("p-tuning", 1, 20_480, 0),
     **{
         f"ref-peft-tinyshakes/{name}": found
         for name, found in {
@@ -61,7 +61,7 @@ PEFT = {
             "lora-rslora": ("lora", 16, 10_240, 0),
             "oft": ("oft", 16, 5_376, 0),
             "prompt": ("prompt", 1, 576, 0),
-            "ptuning": ("prompt", 1, 576, 0),
+            "ptuning": ("p-tuning", 1, 576, 0),
             "trainable-tokens": ("trainable-tokens", 1, 288, 0),
         }.items()
     },
