@@ -46,7 +46,7 @@ def test_a_method_brings_its_family_and_no_torch() -> None:
         "for name in sys.argv[1:]:\n"
         "    sys.stdout.flush()\n"
         "    if not os.fork():\n"
-        "        plugins.method(name).config({})\n"
+        "        method = plugins.method(name); method.config(method.small)\n"
         "        print(json.dumps([name, sorted(set(sys.modules) - before)])); sys.stdout.flush(); os._exit(0)\n"
         "    assert os.wait()[1] == 0, name\n"
     )

@@ -35,11 +35,12 @@ class Card:
     """A method as its file describes it.
 
     `formula`, `source`, `arxiv`: from the first paragraph of the docstring; `choose`: the one that begins so, when to
-    take it and when not; `notes`: the rest. `params`: name to axes
-    and start. `config`: field to type and default. `parts`: of a composite, part name to method. `refusal`: why it
-    can't be merged, "" if it can. `inverse`: whether what is merged can be taken out again by computing; `delta`: what
-    it adds is known without the base; `row`: whether it can be one row of a batch of many adapters; `share`: what it
-    trains of a Llama of 7B where nothing is said, None where only more says how much; `peft`: PEFT's type of it.
+    take it and when not; `notes`: the rest. `params`: name to axes and start. `config`: field to type and default.
+    `parts`: of a composite, part name to method. `refusal`: why it can't be merged, "" if it can; `conditional`: it can
+    where each of the methods that it is given can. `inverse`: whether what is merged can be taken out again by
+    computing; `delta`: what it adds is known without the base; `row`: whether it can be one row of a batch of many
+    adapters; `share`: what it trains of a Llama of 7B where nothing is said, None where only more says how much;
+    `peft`: PEFT's type of it.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Card:
     parts: Mapping[str, str]
     identity: bool
     refusal: str
+    conditional: bool
     possible: str
     inverse: bool
     delta: bool
@@ -102,6 +104,7 @@ def card(name: str) -> Card:
         parts=made_of,
         identity=method.can.identity,
         refusal=_refusal(method, made_of),
+        conditional=method.can.merge and method.can.parts and not made_of,
         possible=method.possible,
         inverse=method.can.merge and method.can.inverse,
         delta=method.can.delta,
@@ -194,7 +197,7 @@ def _parts(method: Method) -> dict[str, str]:
 
 
 def _refusal(method: Method, parts: Mapping[str, str]) -> str:
-    if method.can.merge:
+    if method.merges(method.Config()):
         return ""
     refused = [name for name in parts.values() if not plugins.method(name).can.merge]
     return REASONS.get(method.unmergeable, f"its {' and '.join(refused)} cannot be merged")

@@ -101,6 +101,10 @@ class Declared(Configured[C]):
             tokens=self.tokens,
         )
 
+    def merges(self, cfg: C) -> bool:
+        """Whether an adapter of that configuration can be merged, where it says which methods are in it."""
+        return self.can.merge
+
     @classmethod
     def supplies(cls, member: str) -> bool:
         """Whether the class has a member of its own where the contract has one that does nothing or refuses."""

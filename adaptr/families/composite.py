@@ -52,6 +52,10 @@ class Composite(Method[C]):
         some = {what: any(getattr(one, what) for one in parts) for what in SOME}
         return Capabilities(**{**vars(own), **each, **some})
 
+    def merges(self, cfg: C) -> bool:
+        inner = [plugins.method(name) for name, _, _ in self.parts(cfg).values()]
+        return super().merges(cfg) and all(one.can.merge for one in inner)
+
     def weights(self, adapter: Adapter) -> Mapping[str, Weight]:
         """Part name to its weight, in the order in which the parts are applied."""
         return dict.fromkeys(adapter.parts, 1.0)

@@ -76,7 +76,7 @@ def _advice(base: Foundation, one: Candidate, setting: Setting, wishes: Wishes) 
 def _against(one: Candidate, wishes: Wishes) -> list[str]:
     can = plugins.method(one.method).can
     found = []
-    if wishes.no_latency and not can.merge:
+    if wishes.no_latency and not one.merges:
         found.append("can't be merged, so every token pays for it")
     if wishes.swappable and not can.row:
         found.append("can't be one row of a batch among other adapters")
@@ -127,7 +127,7 @@ def _rank(one: Candidate, setting: Setting, wishes: Wishes) -> tuple[Any, ...]:
     way, _ = _held(one, setting, wishes)
     found = one.estimate(dataclasses.replace(way, batch=1))
     changed = (way.base_quant != "none") + way.checkpointing
-    plain = can.factors + can.merge + can.row
+    plain = can.factors + one.merges + can.row
     return holds < teaches, not can.learns, changed, -plain, other, round(found.overhead.share, 2), one.counts.trained
 
 
@@ -135,7 +135,7 @@ def _for(one: Candidate, setting: Setting, wishes: Wishes) -> list[str]:
     can = plugins.method(one.method).can
     found = one.estimate(setting)
     said = [
-        "merges, and costs nothing then" if can.merge else _cost(found),
+        "merges, and costs nothing then" if one.merges else _cost(found),
         "each row of a batch can have another one" if can.row else "",
         "servers compute its factors together" if can.factors else "",
         _data(one, setting, wishes),

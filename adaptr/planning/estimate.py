@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from adaptr import plugins
 from adaptr.contract import Costs
 from adaptr.planning import looking
 from adaptr.planning.counts import BYTES, Counts, counted, everything
@@ -117,13 +118,15 @@ class Candidate:
             else everything(self.base)
         )
         self.costs = _by_path(self.counts)
+        own = plugins.method(self.method) if self.method else None
+        self.merges = own is None or own.merges(own.config(self.config))
         self._flows: dict[tuple[int, str, int], Flow] = {}
         self.silent = [own.name for own, target in self.counts.places if not looking.says(own, target)]
 
     def estimate(self, setting: Setting) -> Estimate:
         counts = self.counts
         stored = {dtype: counts.stored(dtype) for dtype in BYTES}
-        running = overhead(self.made, self.method, self.costs, setting.length)
+        running = overhead(self.made, self.method, self.costs, setting.length, self.merges)
         return Estimate(
             self.method or FULL, dict(self.config), setting, self.made.total, counts.trained, counts.changed,
             counts.floats + counts.integers, stored, self.memory(setting), running, tuple(self.notes),

@@ -29,7 +29,9 @@ class Overhead:
         return self.flops / self.own if self.own else 0.0
 
 
-def overhead(made: Structure, method: str, costs: Mapping[str, tuple[Costs, ...]], length: int) -> Overhead:
+def overhead(
+    made: Structure, method: str, costs: Mapping[str, tuple[Costs, ...]], length: int, merges: bool
+) -> Overhead:
     """Of a forward over `length` tokens. Full fine-tuning (no method) is the base itself, and a whole one for each."""
     own = 2 * sum(one.numbers for block in made.blocks for one in block.layers if not one.norm)
     own += 2 * made.head.numbers if made.head else 0
@@ -41,7 +43,7 @@ def overhead(made: Structure, method: str, costs: Mapping[str, tuple[Costs, ...]
     keys = _keys(made)
     flops = sum(one.flops for one in every) + own * longer // length + 4 * (longer + columns) * keys // 2
     can = plugins.method(method).can
-    return Overhead(flops, own, can.merge, can.row, longer + columns, (longer + columns) * keys)
+    return Overhead(flops, own, merges, can.row, longer + columns, (longer + columns) * keys)
 
 
 def _keys(made: Structure) -> int:

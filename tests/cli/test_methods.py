@@ -10,7 +10,7 @@ from adaptr.cli import catalogue
 KEYS = {
     "name", "family", "version", "title", "formula", "source", "arxiv", "notes", "choose", "params", "config",
     "targets", "kinds", "parts", "identity", "refusal", "possible", "mergeable", "inverse", "delta", "row", "share",
-    "peft",
+    "peft", "conditional",
 }  # fmt: skip
 
 

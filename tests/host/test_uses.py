@@ -122,8 +122,19 @@ def test_a_lone_layer_is_called_by_whoever_holds_it() -> None:
     assert use(nn.ModuleDict({"fc": nn.Linear(4, 4)}), "fc")[:2] == (True, False)
 
 
+#: What else models read past its layer: a table whose rows are all taken at once, and a weight that is taken apart
+#: where queries come from elsewhere. As the outer model hands itself on, the table may be called too.
+READ_AND_CALLED = {
+    "deberta": {"deberta.encoder.rel_embeddings"}
+    | {f"deberta.encoder.layer.{n}.attention.self.in_proj" for n in range(2)},
+    "deberta-v2": {"deberta.encoder.rel_embeddings"},
+}
+
+
 @pytest.mark.parametrize("name", [n for n in tiny.MAKERS if n not in {"bloom", "clip"}])
 def test_ordinary_models_call_all_their_layers(name: str) -> None:
     model = tiny.model(name)
     layers = [p for p, m in model.named_modules() if isinstance(m, nn.Linear | nn.Conv1d | nn.Embedding)]
-    assert [path for path in layers if use(model, path)[:2] != (True, False)] == []
+    found = {path: use(model, path)[:2] for path in layers}
+    read = dict.fromkeys(READ_AND_CALLED.get(name, ()), (True, True))
+    assert found == dict.fromkeys(layers, (True, False)) | read

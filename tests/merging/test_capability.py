@@ -9,6 +9,7 @@ import pytest
 import adaptr
 import tiny
 from adaptr import plugins
+from adaptr.cli import catalogue
 from adaptr.errors import NotMergeable, TargetNotFound
 from adaptr.testing import Laws, shaken
 
@@ -29,10 +30,13 @@ def made(name: str, out: Path) -> adaptr.Adapter:
 
 @pytest.mark.parametrize("name", plugins.names())
 def test_a_method_says_whether_what_it_makes_can_be_merged(name: str, tmp_path: Path) -> None:
-    adaptr.save(made(name, tmp_path / "base"), tmp_path / "a.safetensors")
+    adapter, method = made(name, tmp_path / "base"), plugins.method(name)
+    adaptr.save(adapter, tmp_path / "a.safetensors")
     try:
         adaptr.merge(tmp_path / "base", [tmp_path / "a.safetensors"], tmp_path / "merged", tied="untie", receipt=False)
         merges = True
     except NotMergeable:
         merges = False
-    assert plugins.method(name).can.merge == merges
+    assert method.merges(method.config(adapter.config)) == merges
+    card = catalogue.card(name)
+    assert card.conditional or card.mergeable == merges

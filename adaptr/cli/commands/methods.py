@@ -68,6 +68,12 @@ def _trained(card: Card) -> str:
     return " + ".join(card.parts.values()) or ", ".join(card.trained)
 
 
+def _merges(card: Card) -> bool | str:
+    if not card.mergeable:
+        return f"no: {card.refusal}. Possible: {card.possible}"
+    return "where each of the methods in it does" if card.conditional else True
+
+
 def _described(card: Card) -> Iterator[show.Block]:
     yield show.Facts(
         {
@@ -79,7 +85,7 @@ def _described(card: Card) -> Iterator[show.Block]:
             "parts": card.parts,
             "goes to": card.targets,
             "works on": card.kinds,
-            "merges": card.mergeable or f"no: {card.refusal}. Possible: {card.possible}",
+            "merges": _merges(card),
             "unmerges": card.inverse,
             "delta": card.delta,
             "in batches": card.row,

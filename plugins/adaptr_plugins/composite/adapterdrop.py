@@ -46,6 +46,7 @@ class AdapterDrop(Composite[Config]):
     name = "adapterdrop"
     least = {"drop": 0}
     skips = True
+    possible = "keep it attached, or take an `inner` that can be merged"
     small = {"fields": {"m": 8}}
 
     def parts(self, cfg: Config) -> Mapping[str, tuple[str, Spec, Mapping[str, Any]]]:

@@ -46,6 +46,7 @@ class Config:
 
 class S4Design(Composite[Config]):
     name = "s4-design"
+    unmergeable = "tokens"  # of its prefixes, which each design has
     small = {"budget": 0.2}
     kept_within = 0.07
 

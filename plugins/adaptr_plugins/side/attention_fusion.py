@@ -1,5 +1,5 @@
 """Attention fusion: u = Σ a_l h_l in the last block's place, a = softmax(q · LN(h_l) / tau) over l.  Cao, Prakash and
-Hamza 2022, Findings of NAACL, no arXiv id found.
+Hamza 2022, Findings of NAACL (doi 10.18653/v1/2022.findings-naacl.64; no arXiv id found).
 
 A reconstruction (R): of the paper the abstract alone was read, which says token-wise attention over a frozen encoder's
 layers, late, with 0.0009 % trained. Here there is one query q (d), what the first block is given is the first of the
