@@ -45,6 +45,11 @@ def explained(base: Folder, load: Callable[..., Any], **options: object) -> Any:
     try:
         return load(base, local_files_only=True, **options)
     except (OSError, ValueError) as error:
+        if not os.path.exists(base):
+            raise CheckpointError(
+                f"there is nothing at `{base}`, and the Hub's cache has no model of that name",
+                hint=phrases.near(str(base)) or "give a folder with a `config.json`, or fetch it (`hf download`)",
+            ) from error
         first, *more = str(error).strip().split("\n")
         reason = " ".join([first, *map(str.strip, more)]) if first.rstrip().endswith(":") else first
         raise CheckpointError(

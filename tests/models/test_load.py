@@ -27,3 +27,10 @@ def test_neither_is_a_configuration(text: str, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(CheckpointError, match="can't be loaded by transformers"):
         explained(tmp_path, transformers.AutoConfig.from_pretrained)
+
+
+def test_where_there_is_nothing_near_names_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "base").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CheckpointError, match=r"nothing at `bas`.*did you mean `base`"):
+        explained("bas", transformers.AutoConfig.from_pretrained)
