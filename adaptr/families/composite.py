@@ -90,7 +90,7 @@ class Composite(Method[C]):
         empty = Adapter(
             self.name, dataclasses.asdict(cfg), {}, {}, self.version, base=dataclasses.replace(first.base, content="")
         )
-        return empty.with_parts(children)
+        return self.begun(model, empty.with_parts(children), seed)
 
     def outline(
         self, model: nn.Module, targets: Spec = None, config: Mapping[str, Any] | None = None

@@ -62,22 +62,14 @@ class AdapterDrop(Composite[Config]):
 
     # ------------------------------------------------------------ a fresh one has nothing in what is dropped for good
 
-    def create(
-        self,
-        model: nn.Module,
-        targets: Spec = None,
-        config: Mapping[str, Any] | None = None,
-        overrides: Mapping[str, Mapping[str, Any]] | None = None,
-        seed: int = 0,
-    ) -> Adapter:
-        made = super().create(model, targets, config, overrides, seed)
-        (name,), drop = made.parts, made.config["drop"]
-        kept = self._kept([target for _, target in made.all_targets], drop)
-        part = made.part(name)
+    def begun(self, model: nn.Module, adapter: Adapter, seed: int) -> Adapter:
+        (name,), drop = adapter.parts, adapter.config["drop"]
+        kept = self._kept([target for _, target in adapter.all_targets], drop)
+        part = adapter.part(name)
         paths = {target.path for target in kept}
         tensors = {key: t for key, t in part.tensors.items() if key.rpartition(":")[0] in {"", *paths}}
         left = {path: target for path, target in part.targets.items() if path in paths}
-        return made.with_parts({name: part.replace(targets=left, tensors=tensors)})
+        return adapter.with_parts({name: part.replace(targets=left, tensors=tensors)})
 
     def outline(
         self, model: nn.Module, targets: Spec = None, config: Mapping[str, Any] | None = None
