@@ -1,4 +1,4 @@
-"""Arrays of numbers out of an `.npz` archive that anybody may have written. Nothing is unpickled."""
+"""Arrays of numbers out of `.npz` archives and `.npy` files that anybody may have written. Nothing is unpickled."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from zipfile import ZipFile, ZipInfo
 
 from adaptr.errors import ForeignError, TensorUnknown, phrases, shown
-from adaptr.untrusted import opened
+from adaptr.untrusted import opened, whole
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 MOST = 64
 #: Bytes of an array's header, at most.
 _HEADER = 4096
+#: How the file of an array alone begins, what it is called, as it has no name, and its bytes at most.
+ARRAY, NAME = b"\x93NUMPY", "array"
+_LIMIT = 1 << 30
 
 
 def arrays(path: Path) -> dict[str, Tensor]:
@@ -29,6 +32,17 @@ def arrays(path: Path) -> dict[str, Tensor]:
     except ForeignError:
         raise
     except Exception as error:  # zipfile, zlib and numpy's parser raise whatever the bytes lead them to
+        raise ForeignError(f"`{path}` is cut off or damaged: {shown(str(error), 120)}", hint=phrases.FETCH) from None
+
+
+def array(path: Path) -> Tensor:
+    """The array in a file of its own. Raises as `arrays` does."""
+    raw = whole(path, _LIMIT)
+    try:
+        return _parsed(NAME, raw)
+    except ForeignError:
+        raise
+    except Exception as error:  # numpy's parser raises whatever the bytes lead it to
         raise ForeignError(f"`{path}` is cut off or damaged: {shown(str(error), 120)}", hint=phrases.FETCH) from None
 
 

@@ -1,4 +1,4 @@
-"""Named tensors out of files that anybody may have written: safetensors, npz, and torch's pickles, none executed."""
+"""Named tensors out of files that anybody may have written: safetensors, numpy's, torch's pickles, none executed."""
 
 from __future__ import annotations
 
@@ -30,8 +30,14 @@ def contents(
     if weights.suffix == ".safetensors" or first[8:9] == b"{":
         found = open_tensors(weights)
         return found, {key: entry.shape for key, entry in found.header.entries.items()}, found.header.metadata
-    tensors = npz.arrays(weights) if seen.Seen(weights).container == seen.NPZ else _unpickled(weights, inside, numbered)
+    tensors = _loaded(weights, first, inside, numbered)
     return tensors, {key: tuple(tensor.shape) for key, tensor in tensors.items()}, {}
+
+
+def _loaded(weights: Path, first: bytes, inside: str, numbered: bool) -> dict[str, Any]:
+    if first.startswith(npz.ARRAY):
+        return {npz.NAME: npz.array(weights)}
+    return npz.arrays(weights) if seen.Seen(weights).container == seen.NPZ else _unpickled(weights, inside, numbered)
 
 
 def _unpickled(weights: Path, inside: str, numbered: bool) -> dict[str, Any]:

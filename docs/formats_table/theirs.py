@@ -39,13 +39,25 @@ class Made:
         generator = torch.Generator().manual_seed(2)
         found = {name: 0.1 * torch.randn(shape, generator=generator) if shape else torch.tensor(ALPHA)
                  for name, shape in self.tensors()}  # fmt: skip
-        if self.file.endswith(".safetensors"):
+        if self.file.endswith(".npy"):
+            (one,) = found.values()
+            (folder / self.file).write_bytes(_array(one.numpy()))
+        elif self.file.endswith(".safetensors"):
             save_file(found, folder / self.file)
         else:
             torch.save({self.wrapped: found} if self.wrapped else found, folder / self.file)
         for name, text in self.beside.items():
             (folder / name).write_text(text)
         return folder if self.beside else folder / self.file
+
+
+def _array(value: Any) -> bytes:
+    import io
+
+    import numpy as np
+
+    np.save(file := io.BytesIO(), value)
+    return file.getvalue()
 
 
 def _pair(called: str, down: str, up: str, into: int, out: int, alpha: str = "") -> Factors:
@@ -136,6 +148,11 @@ def _litgpt_adapter() -> Factors:
         yield f"transformer.h.{i}.attn.gating_factor", (1, HEADS, 1, 1)
 
 
+def _t5x() -> Factors:
+    """A prompt of the model's width: nothing else is held."""
+    yield "array", (RANK, LLAMA)
+
+
 _LITGPT = {
     "model_config.yaml": "n_head: 4\nhead_size: 8\nn_query_groups: 2\n",
     "hyperparameters.yaml": f"lora_r: {RANK}\nlora_alpha: {ALPHA}\n"
@@ -150,6 +167,7 @@ MADE: Mapping[str, Made] = {
     "loralib": Made("llama", "lora.pt", _loralib, {"alpha": ALPHA}),
     "omi": Made("pipeline", "lora.safetensors", _omi),
     "onetrainer": Made("pipeline", "lora.safetensors", _onetrainer),
+    "t5x": Made("llama", "prompt.npy", _t5x),
     "torchtune": Made("llama", "adapter_0.pt", _torchtune, {"alpha": ALPHA}),
     "xlabs": Made("pipeline", "lora.safetensors", _xlabs),
 }

@@ -66,7 +66,6 @@ def test_what_is_known_and_not_read_says_what_to_do(tmp_path: Path) -> None:
     [
         (b"GGUF\3\0\0\0", "a GGUF file (llama.cpp) that holds no LoRA"),
         (b"algg\1\0\0\0", "an obsolete llama.cpp adapter (ggla)"),
-        (b"\x93NUMPY\1\0", "a NumPy array, as T5X prompts are"),
         (b"\x80\x04]\x94.", "a pickle of no known tool"),
         (b"hello", ""),
         (b"", ""),

@@ -74,7 +74,8 @@ HUB = {
     "adapters-pfeiffer-bertmini-mlm": ("pfeiffer", 4, 33_856, 0),
     "adapters-pfeiffer-mbert-md": ("pfeiffer", 12, 894_528, 0),
 }
-LOADS = {**PEFT, **MLX, **HUB, **dict.fromkeys(DIFFUSERS, ("lora", 128, 797_184, 0))}
+T5X = {"t5x-prompt-sst2": ("prompt", 1, 76_800, 0)}
+LOADS = {**PEFT, **MLX, **HUB, **T5X, **dict.fromkeys(DIFFUSERS, ("lora", 128, 797_184, 0))}
 #: Folder or file to the error and a word of its message.
 REFUSED = {
     "lfs-pointer-finsenti": (e.LfsPointer, "git lfs pull"),
@@ -96,7 +97,6 @@ REFUSED = {
     "broken-kohya-sd15": (e.TensorUnknown, "no tool reads it"),
     "loralib-roberta-base-mnli": (e.ConfigMissing, "alpha of the adapter is not in the file.*16 for RoBERTa"),
     "loravit-custom": (e.UnknownFormat, "a LoRA-ViT file"),
-    "t5x-prompt-sst2": (e.UnknownFormat, "a NumPy array"),
     "mkultra-softprompt": (e.UnknownFormat, "a pickle of no known tool"),
     "adapters-compacter-xlmr-legal": (e.TensorAbsent, "no `phm_rule`, which all its layers share"),
     "adapters-compacter-xlmr-legal/pytorch_model_head.bin": (e.UnknownFormat, "the head of a task"),

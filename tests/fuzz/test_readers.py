@@ -28,7 +28,7 @@ WELL_FORMED = 0.3
 NAMES = (
     "adapter", "peft", "kohya", "dotted", "mlx", "loralib", "torchtune", "litgpt", "adapterhub", "gguf", "pickle",
     "checkpoint", "receipt", "recipe", "policy", "lock", "reference", "manifest", "index", "search", "credentials",
-    "challenge", "realms", "bundle", "records", "table", "packed", "gguf-base",
+    "challenge", "realms", "bundle", "records", "table", "packed", "gguf-base", "research",
 )  # fmt: skip
 
 

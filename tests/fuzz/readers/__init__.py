@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from random import Random
 
-from fuzz.readers import adapters, data, documents, ggufs, images, language, models, packed, registry
+from fuzz.readers import adapters, data, documents, ggufs, images, language, models, packed, registry, research
 from fuzz.readers.examples import Example, Reader
 
 __all__ = ["Example", "Reader", "examples", "readers"]
@@ -28,6 +28,7 @@ def readers(folder: Path) -> Mapping[str, Reader]:
         *ggufs.READERS,
         *language.READERS,
         *packed.READERS,
+        *research.READERS,
     )
     return {name: reader for one in made for name, reader in one(folder).items()}
 
