@@ -14,18 +14,19 @@ from typing import TYPE_CHECKING, Any
 from adaptr.bulk import workers
 from adaptr.bulk.blocks import Inverse, Kept, Weight, in_order, merged_bias
 from adaptr.bulk.change import Change, Plan
-from adaptr.checkpoint.reading import reading
+from adaptr.checkpoint.reading import every_row, reading, whole
 from adaptr.checkpoint.rewrite import Slot
 from adaptr.checkpoint.stream import Rows, copy_range, write_all
 from adaptr.files.meter import Meter
 from adaptr.format.io import raw_bytes, torch_dtype
 from adaptr.merging import receipt
 from adaptr.merging.fate import Fate
-from adaptr.merging.measured import SAMPLE, Measured, require_finite
+from adaptr.merging.measured import SAMPLE, Measured, require_finite, require_room
 from adaptr.merging.packed import Filled, Packing, stays
 from adaptr.merging.remainder import Remainder, plus
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 
@@ -71,20 +72,21 @@ class Filling:
     def _weight(self, slot: Slot, change: Change) -> tuple[Note, Measured]:
 
         assert change.stored is not None
-        note, measured, sha = _note(change), Measured(), hashlib.sha256()
-        left = Remainder(torch_dtype(slot.entry.dtype)) if self._restores(change) else None
+        note, measured, sha, into = _note(change), Measured(), hashlib.sha256(), torch_dtype(slot.entry.dtype)
+        left = Remainder(torch_dtype(change.stored.entry.dtype), into) if self._restores(change) else None
+        each = slot.entry.nbytes // max(every_row(change.stored).stop, 1)
         with reading(change.stored) as stored:
-            for rows, span in in_order(change.spans, change.stored.entry.shape[0]):
+            for rows, span in in_order(change.spans, every_row(change.stored).stop):
                 part = stored(rows)
-                at = slot.offset + rows.start * part.row_bytes
+                at = slot.offset + rows.start * each
                 if span is None:
-                    self._pass_over(part, slot.target, at, sha)
+                    self._pass_over(part, slot, at, sha, measured)
                     continue
-                merging = _Span(slot.name, Weight(span, part), measured, left)
+                merging = _Span(slot.name, Weight(span, part), measured, left, into)
                 for s in merging.weight.blocks():
                     old = part.read(s)
                     sha.update(raw_bytes(old))
-                    write_all(slot.target, at + s.start * part.row_bytes, raw_bytes(merging.merge(old, s)))
+                    write_all(slot.target, at + s.start * each, raw_bytes(merging.merge(old, s)))
                     self.meter.add(old.numel() * old.element_size())
                 self._put_kept(slot.name, rows.start, merging.kept, note)
         for what, blob in left.encode().items() if left else ():
@@ -95,23 +97,32 @@ class Filling:
         """Whether the receipt is to give back what the tensor was."""
         return self.blobs is not None and not change.added
 
-    def _pass_over(self, part: Rows, target: int, at: int, sha: hashlib._Hash) -> None:
-        """Rows of a changed tensor that stay."""
-        for s in part.blocks():
-            block = raw_bytes(part.read(s))
-            sha.update(block)
-            self.meter.add(write_all(target, at + s.start * part.row_bytes, block))
+    def _pass_over(self, part: Rows, slot: Slot, at: int, sha: hashlib._Hash, measured: Measured) -> None:
+        """Rows of a changed tensor that stay, but for their dtype."""
+        into = torch_dtype(slot.entry.dtype)
+        for number, s in enumerate(part.blocks()):
+            old = part.read(s)
+            new = old.to(into)
+            sha.update(raw_bytes(old))
+            if into != part.dtype:
+                require_room(slot.name, new, old)
+                if number % SAMPLE == 0:
+                    measured.round(old, new)
+            at += write_all(slot.target, at, raw_bytes(new))
+            self.meter.add(old.numel() * old.element_size())
 
     def _bias(self, slot: Slot, change: Change) -> tuple[Note, Measured]:
         assert change.stored is not None
         with reading(change.stored) as stored:
             old = stored(change.spans[0].rows).read(slice(None))
         value = bias_of(change, old)
-        new = value.to(old.dtype).contiguous()
-        measured = Measured()
+        new = value.to(torch_dtype(slot.entry.dtype)).contiguous()
+        measured, before = Measured(), old.to(new.dtype)
         require_finite(slot.name, new, value)
-        measured.look(old, new)
-        measured.sample(old, new, value - old.to(value.dtype))
+        measured.look(before, new)
+        measured.sample(before, new, value - old.to(value.dtype))
+        if new.dtype != old.dtype:
+            measured.round(value, new)
         self.meter.add(write_all(slot.target, slot.offset, raw_bytes(new)))
         return {"added": True} if change.added else self._keep_old(slot.name, change, raw_bytes(old)), measured
 
@@ -123,13 +134,17 @@ class Filling:
         self.meter.add(write_all(slot.target, slot.offset, raw_bytes(new)))
         if change.stored is None or change.added or change.packed is not None:
             return {"added": True}, Measured(moved=True)
-        with open(change.stored.shard.path, "rb") as file:
-            file.seek(change.stored.offset)
-            old = file.read(change.stored.entry.nbytes)
-        return self._keep_old(slot.name, change, old), Measured(moved=old != bytes(raw_bytes(new)))
+        old = whole(change.stored)
+        moved = raw_bytes(old.to(new.dtype)) != raw_bytes(new)
+        return self._keep_old(slot.name, change, raw_bytes(old)), Measured(moved=moved)
 
     def _copy(self, slot: Slot, change: Change) -> tuple[Note, Measured]:
         assert change.stored is not None
+        if slot.entry.dtype != change.stored.entry.dtype:
+            measured = Measured()
+            with reading(change.stored) as stored:
+                self._pass_over(stored(every_row(change.stored)), slot, slot.offset, hashlib.sha256(), measured)
+            return {"added": True}, measured
         with open(change.stored.shard.path, "rb") as file:
             copy_range(file.fileno(), change.stored.offset, slot.target, slot.offset, slot.entry.nbytes)
         self.meter.add(slot.entry.nbytes)
@@ -154,8 +169,11 @@ class Filling:
 class _Span:
     """The rows of a tensor that one stack of layers changes, block by block."""
 
-    def __init__(self, name: str, weight: Weight, measured: Measured, left: Remainder | None) -> None:
-        self.name, self.weight, self.measured, self.left = name, weight, measured, left
+    def __init__(
+        self, name: str, weight: Weight, measured: Measured, left: Remainder | None, into: torch.dtype
+    ) -> None:
+        """`into`: the dtype that is written."""
+        self.name, self.weight, self.measured, self.left, self.into = name, weight, measured, left, into
         self.kept = Kept()
         self.inverse: Inverse | None = None
         if left is not None and weight.invertible:
@@ -169,16 +187,19 @@ class _Span:
         if new is None:
             value = self.weight.merged(s)
             new = self._stepwise(old, value, s)
-        self.measured.look(old, new)
+        before = old.to(self.into)
+        self.measured.look(before, new)
         if self._number % SAMPLE == 0:
             change = self.weight.added(s) if self.weight.additive else value - old.to(value.dtype)
-            self.measured.sample(old, new, change)
+            self.measured.sample(before, new, change)
+            if self.into != old.dtype:
+                self.measured.round(value, new)
         self._number += 1
         return new
 
     def _summed(self, old: Tensor, s: slice) -> Tensor | None:
         """A block of a weight that something is added to, all in one pass where there is such a way."""
-        if not self.weight.additive:
+        if not self.weight.additive or self.into != old.dtype:
             return None
         if self.left is None:
             return plus(old, self.weight.added(s))
@@ -186,7 +207,7 @@ class _Span:
 
     def _stepwise(self, old: Tensor, value: Tensor, s: slice) -> Tensor:
         """The same from a block of the merged weight, before it is rounded."""
-        new = value.to(old.dtype).contiguous()
+        new = value.to(self.into).contiguous()
         require_finite(self.name, new, value)
         if self.left is not None:
             if self.inverse and self.weight.keeps:

@@ -18,13 +18,17 @@ SAMPLE = 8
 
 @dataclass
 class Measured:
-    """What a merge did to one tensor. Sums are over the sampled blocks; `moved`: any bit of any block changed."""
+    """What a merge did to one tensor. Sums are over the sampled blocks; `moved`: any bit of any block changed, but by
+    another dtype. `computed`, `rounded`: sums of what is written in another dtype, and of what that rounded.
+    """
 
     elements: int = 0
     unchanged: int = 0
     base: float = 0.0
     delta: float = 0.0
     moved: bool = False
+    computed: float = 0.0
+    rounded: float = 0.0
 
     def add(self, other: Measured) -> None:
         self.elements += other.elements
@@ -32,6 +36,8 @@ class Measured:
         self.base += other.base
         self.delta += other.delta
         self.moved |= other.moved
+        self.computed += other.computed
+        self.rounded += other.rounded
 
     @property
     def relative(self) -> float:
@@ -41,6 +47,18 @@ class Measured:
     @property
     def share_unchanged(self) -> float:
         return self.unchanged / self.elements if self.elements else 0.0
+
+    @property
+    def rounding(self) -> float:
+        """‖written - computed‖ / ‖computed‖."""
+        return math.sqrt(self.rounded / self.computed) if self.computed else 0.0
+
+    def round(self, value: Tensor, new: Tensor) -> None:
+        """A block as it was computed, and as it is written in another dtype. What is no number is not counted."""
+        value = value.double().nan_to_num(0.0, 0.0, 0.0)
+        off = new.double().nan_to_num(0.0, 0.0, 0.0) - value
+        self.computed += float(value.square().sum())
+        self.rounded += float(off.square().sum())
 
     def look(self, old: Tensor, new: Tensor) -> None:
         """Whether a block moved."""
@@ -65,13 +83,20 @@ def require_finite(name: str, new: Tensor, value: Tensor) -> None:
     # a sum is cheaper than a look at each
     if math.isfinite(float(new.sum())) or bool(new.isfinite().all()):
         return
-    if bool(value.isfinite().all()):
-        raise NonFinite(
-            f"`{name}` would overflow: the merged weights reach {float(value.abs().max()):.3g}, more than "
-            f"{str(new.dtype).removeprefix('torch.')} holds",
-            hint="use a base of a wider dtype, or a smaller weight",
-        )
+    require_room(name, new, value)
     raise NonFinite(
         f"`{name}` would hold NaN or infinity after the merge",
         hint="`adaptr inspect ADAPTER --finite` says where they are",
+    )
+
+
+def require_room(name: str, new: Tensor, value: Tensor) -> None:
+    """Raises `NonFinite` where what was finite no longer is once rounded to its dtype."""
+    finite = value.isfinite()
+    if bool((new.isfinite() | ~finite).all()):
+        return
+    raise NonFinite(
+        f"`{name}` would overflow: the merged weights reach {float(value[finite].abs().max()):.3g}, more than "
+        f"{str(new.dtype).removeprefix('torch.')} holds",
+        hint="say a wider `--dtype`, use a base of one, or give a smaller weight",
     )

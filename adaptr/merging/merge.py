@@ -11,7 +11,7 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from adaptr.adapter import Adapter
 from adaptr.adapter.weighting import Weight
@@ -26,7 +26,7 @@ from adaptr.checkpoint.stored import Shard
 from adaptr.checkpoint.stream import digest_of
 from adaptr.errors import NothingChanged, UsageError
 from adaptr.files.meter import Meter, Progress
-from adaptr.merging import compensation, into_gguf, lineage, placing, receipt, unpacked
+from adaptr.merging import compensation, into_gguf, lineage, placing, recast, receipt, unpacked
 from adaptr.merging.configuration import configured
 from adaptr.merging.filling import Filling, slot_of
 from adaptr.merging.measured import Measured
@@ -42,6 +42,9 @@ from adaptr.sources.open import reads, require_alone
 from adaptr.sources.resolve import Place, resolve
 from adaptr.untrusted import whole
 
+if TYPE_CHECKING:
+    import torch
+
 
 @dataclass(frozen=True)
 class MergeReport(Report):
@@ -49,7 +52,9 @@ class MergeReport(Report):
 
     `relative_delta`: ‖W' - W‖ / ‖W‖ over the changed weights. `unchanged`: the share of their elements that the
     change was too small to move. Both are measured on every eighth block. `compared`: of each adapter, what tells that
-    it belongs to this base. `packed`: what became of weights that were packed again.
+    it belongs to this base. `packed`: what became of weights that were packed again. `dtype`: in which all floats were
+    written, "" for the base's own; `rounding`: ‖written - computed‖ / ‖computed‖ of what is not in the dtype it had, on
+    the same blocks. `exact`: the merge can be undone.
     """
 
     out: str
@@ -66,6 +71,9 @@ class MergeReport(Report):
     notes: list[str] = field(default_factory=list)
     compared: list[Compared] = field(default_factory=list)
     packed: PackedAgain | None = None
+    dtype: str = ""
+    rounding: float = 0.0
+    exact: bool = True
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -84,6 +92,7 @@ def merge(
     packed: bool = False,
     lossy: bool = False,
     compensate: int | None = None,
+    dtype: str | torch.dtype | None = None,
     progress: Progress | None = None,
 ) -> MergeReport:
     """Write the checkpoint `base` with `adapters` merged in to the folder `out`, which appears whole or not at all.
@@ -98,17 +107,22 @@ def merge(
     without the other weights in its folder, which raise `WeightsBeside` else. `packed`: pack the changed weights of a
     quantised base again, which are written as floats else; where less than half of the change survives that, it is
     refused unless `lossy`. `compensate`: the rank of a LoRA with what packing lost, written beside the receipt
-    (`adaptr/compensation.safetensors`), to be attached to the result.
+    (`adaptr/compensation.safetensors`), to be attached to the result. `dtype`: "fp32", "bf16" or "fp16", in which all
+    floats of the result are written, computed in fp32 and rounded once; by default each tensor is in its own. In a
+    wider one less of the adapters is rounded away; after a narrower one `unmerge` is refused.
 
     Raises before anything is written if an adapter does not fit; `NothingChanged` if the result would be the base;
-    `NonFinite` for NaN or infinity.
+    `NonFinite` for NaN or infinity, and for what overflows `dtype`; `Unsupported` for `dtype` of a packed base.
     """
     if compensate is not None and not packed:
         raise UsageError("`compensate` is for what packing loses", hint="say `packed` too")
     folder = resolve(base).path
     stack = stacked(adapters, folder)
     left = require_alone((adapter for adapter, _ in stack), ignore_beside)
-    report = _merged(folder, stack, Path(out), force, tied, receipt, any_base, packed, lossy, compensate, progress)
+    kind = recast.asked(dtype)
+    report = _merged(
+        folder, stack, Path(out), force, tied, receipt, any_base, packed, lossy, compensate, kind, progress
+    )
     return replace(report, notes=[*report.notes, *left])
 
 
@@ -123,12 +137,15 @@ def _merged(
     again: bool,
     lossy: bool,
     rank: int | None,
+    dtype: str,
     progress: Progress | None,
 ) -> MergeReport:
-    """`exact`: the receipt holds what a bit-exact `unmerge` needs."""
+    """`exact`: the receipt is to hold what a bit-exact `unmerge` needs. `dtype`: as safetensors calls it, or ""."""
     started = time.perf_counter()
     placing.require(base, out, force, reads(base, *(adapter for adapter, _ in adapters)))
     checkpoint = open_checkpoint(base)
+    narrowed = recast.narrowed(checkpoint, dtype)
+    left_out, exact = recast.said(narrowed, dtype, exact), exact and not narrowed
     named = lineage.name_adapters(checkpoint, adapters)
     todo = plan(checkpoint, adapters, tied)
     compared = require_base(checkpoint, [adapter for adapter, _ in adapters], any_base)
@@ -139,8 +156,10 @@ def _merged(
     if checkpoint.in_gguf:
         into_gguf.require_room(checkpoint, todo, config)
     config, floated = unpacked.configured(checkpoint, todo, config, again)
+    config = recast.configured(config, dtype)
     tokenizer, brought = carried(checkpoint, [adapter for adapter, _ in adapters])
-    new = _new_tensors(checkpoint, todo, again)
+    tensors, todo = len(todo.changes), recast.everywhere(todo, checkpoint, dtype)
+    new = _new_tensors(checkpoint, todo, again, dtype)
     with placing.placed(checkpoint.root, out, force) as folder, receipt.Spool(folder) as blobs:
         lineage.keep_parent(checkpoint, folder)
         (folder / receipt.FOLDER).mkdir(exist_ok=True)
@@ -157,7 +176,7 @@ def _merged(
         if fate is not None and rank is not None:
             fate = replace(fate, compensation=compensation.compensate(folder, todo, filling.fates, rank, named))
         document = {"adapters": named, "tensors": filling.notes, "exact": exact, "tied": tied or ""}
-        document |= unpacked.said(todo)
+        document |= unpacked.said(todo) | ({receipt.DTYPE: dtype} if dtype else {})
         if exact:
             document["untouched"] = _digests(checkpoint, todo, again)
         receipt_bytes = receipt.write(folder, {**document, "base": lineage.describe_base(checkpoint)}, blobs)
@@ -166,7 +185,7 @@ def _merged(
     return MergeReport(
         out=str(out),
         targets=todo.targets,
-        tensors=len(todo.changes),
+        tensors=tensors,
         bytes=written,
         relative_delta=total.relative,
         unchanged=total.share_unchanged,
@@ -175,9 +194,12 @@ def _merged(
         added=sorted(new.keys() - unpacked.changed(todo).keys()),
         receipt_bytes=receipt_bytes,
         seconds=time.perf_counter() - started,
-        notes=[*said, *brought, *floated, *into_gguf.said(todo), *_remarks(total, fate is not None)],
+        notes=[*said, *brought, *floated, *into_gguf.said(todo), *_remarks(total, fate is not None), *left_out],
         compared=compared,
         packed=fate,
+        dtype=recast.called(dtype) if dtype else "",
+        rounding=total.rounding,
+        exact=exact,
     )
 
 
@@ -190,23 +212,23 @@ def _digests(checkpoint: Checkpoint, todo: Plan, again: bool) -> dict[str, str]:
     return {stored.name: found[number] for number, stored in enumerate(stay)}
 
 
-def _new_tensors(checkpoint: Checkpoint, todo: Plan, again: bool) -> dict[str, NewTensor]:
-    """Tensors that the base does not have, or has in another shape."""
+def _new_tensors(checkpoint: Checkpoint, todo: Plan, again: bool, dtype: str) -> dict[str, NewTensor]:
+    """Tensors that the base does not have, or has in another shape or dtype."""
     from adaptr.format.io import dtype_shape
 
     new: dict[str, NewTensor] = {}
     for name, change in todo.changes.items():
         if change.packed is not None:
             new |= unpacked.new_tensor(change, again)
-        elif change.value is not None:
-            dtype, shape = dtype_shape(change.value)
-            shard = change.stored.shard if change.stored else checkpoint.shards[-1]
-            dtype = change.stored.entry.dtype if change.stored else dtype
-            if change.stored is None or change.added or change.stored.entry.shape != shape:
-                new[name] = NewTensor(dtype, shape, shard)
-        elif change.added:
-            assert change.stored is not None
-            new[name] = NewTensor(change.stored.entry.dtype, change.stored.entry.shape, change.stored.shard)
+            continue
+        value, had = change.value, change.stored.entry if change.stored else None
+        shard = change.stored.shard if change.stored else checkpoint.shards[-1]
+        kind, shape = dtype_shape(value) if value is not None else ("", ())
+        if had is not None:
+            kind, shape = had.dtype, had.shape if value is None else shape
+        kind = recast.written(kind, dtype)
+        if change.added or had is None or (kind, shape) != (had.dtype, had.shape):
+            new[name] = NewTensor(kind, shape, shard)
     return new
 
 
@@ -251,4 +273,4 @@ def _remarks(total: Measured, told: bool) -> list[str]:
     """Of weights that are packed again the report says what survived, and no wider dtype would help."""
     if told or total.share_unchanged <= 0.5:
         return []
-    return ["most elements did not move: the change is small for the base's dtype; a wider dtype would keep more"]
+    return ["most elements did not move: the change is small for the base's dtype; a wider `--dtype` keeps more"]

@@ -42,8 +42,11 @@ FILE = "receipt.safetensors"
 PARENT = "parent"
 KEY = "adaptr-receipt"
 FORMAT = 3
+#: Where the result is written in another dtype than the base's, which the document says under `DTYPE`.
+RECAST = 4
+DTYPE = "dtype"
 #: Formats that are read. In 2 the inverse is in plain fp32, whose bits only the machine that merged has for sure.
-KNOWN = (2, FORMAT)
+KNOWN = (2, FORMAT, RECAST)
 FIELDS = ("format", "adapters", "base", "tensors", "exact")
 
 
@@ -80,7 +83,8 @@ def write(folder: Path, document: Mapping[str, Any], blobs: Spool) -> int:
     path = folder / FOLDER / FILE
     path.parent.mkdir(exist_ok=True)
     shapes = {key: ("U8", (sum(count for _, count in pieces),)) for key, pieces in blobs.ranges.items()}
-    raw, header = headers.build(shapes, {KEY: canonical.dumps({"format": FORMAT, **document})})
+    version = RECAST if DTYPE in document else FORMAT
+    raw, header = headers.build(shapes, {KEY: canonical.dumps({"format": version, **document})})
     with open(path, "wb") as file:
         file.write(raw)
         blobs.write_to(file, header.entries)
@@ -125,6 +129,15 @@ class Receipt:
         """The weights that lay packed and changed, and their schemes."""
         found: Mapping[str, str] = self.document.get("packed", {})
         return found
+
+    @property
+    def dtype(self) -> str:
+        """In which all floats were written, "" for the base's own."""
+        return str(self.document.get(DTYPE, ""))
+
+    def recast(self, note: Mapping[str, Any]) -> bool:
+        """Whether a tensor of the base, of which the receipt says `note`, was written in another dtype."""
+        return bool(self.dtype and note) and not note.get("added") and note.get("dtype") != self.dtype
 
     @property
     def added(self) -> set[str]:

@@ -32,6 +32,7 @@ def _wrong(document: Mapping[str, Any], blobs: Header) -> Iterator[str]:
         "adapters": lambda it: isinstance(it, list) and all(map(_is_adapter, it)),
         "tensors": lambda it: _all_of(it, _is_note),
         "untouched": lambda it: _all_of(it, _is_digest),
+        "dtype": lambda it: isinstance(it, str) and it in FLOATS,
         "packed": lambda it: _all_of(it, lambda one: isinstance(one, str)),
         "base": _is_base,
     }

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 class Remainder:
     """The remainder of one tensor, collected block by block in the order of the elements."""
 
-    def __init__(self, dtype: object) -> None:
-        kind = kind_of(dtype)
+    def __init__(self, dtype: object, written: object) -> None:
+        """`written`: the dtype that the tensor has after the merge; a wider one has lost no bits."""
+        kind = kind_of(dtype) if dtype == written else None
         self.patch, self.bits = Differences(), Lost(kind) if kind else None
 
     def sum(self, true: Tensor, added: Tensor, at: int) -> Tensor | None:
@@ -42,7 +43,7 @@ class Remainder:
         """Rows `s` of the storage as they were and are, from flat index `at` on. None: there is no inverse."""
         computed = inverse.below(merged, s) if inverse else merged
         if inverse is None or self.bits is None:
-            self.patch.add(true, computed, at)
+            self.patch.add(true, computed.to(true.dtype), at)
             return
         found = self.bits.add(integers(true), integers(merged), integers(computed), inverse.exact)
         self.patch.note(*found, at)
@@ -62,9 +63,13 @@ def plus(true: Tensor, added: Tensor) -> Tensor | None:
 class Completion:
     """The remainder of one tensor, given back block by block in the order of the elements."""
 
-    def __init__(self, paper: Receipt, name: str, dtype: torch.dtype, count: int) -> None:
-        """Of `count` elements. Raises `DigestMismatch` if the remainder is damaged, here or when it is applied."""
-        self.patch, kind = Patch(paper.blob(f"{name}:patch", patch.longest(count, dtype.itemsize))), kind_of(dtype)
+    def __init__(self, paper: Receipt, name: str, dtype: torch.dtype, written: torch.dtype, count: int) -> None:
+        """Of `count` elements of `dtype`, which a merge has `written` in this or a wider one.
+
+        Raises `DigestMismatch` if the remainder is damaged, here or when it is applied.
+        """
+        self.dtype, kind = dtype, kind_of(dtype) if dtype == written else None
+        self.patch = Patch(paper.blob(f"{name}:patch", patch.longest(count, dtype.itemsize)))
         bits = paper.blob(f"{name}:bits", binade.longest(count))
         if bits and (kind is None or not paper.portable):
             raise damaged(f"the receipt has bits for `{name}`, where there can be none")
@@ -75,5 +80,6 @@ class Completion:
         computed = inverse.below(merged, s) if inverse else merged
         if inverse and self.bits:
             self.bits.apply(integers(merged), integers(computed), inverse.exact)
+        computed = computed.to(self.dtype)
         self.patch.apply(computed, at)
         return computed

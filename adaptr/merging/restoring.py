@@ -16,7 +16,7 @@ from adaptr.bulk.blocks import Inverse, Kept, Weight, in_order
 from adaptr.bulk.change import Change, Plan
 from adaptr.changes.plan import plan
 from adaptr.checkpoint.open import Checkpoint
-from adaptr.checkpoint.reading import reading
+from adaptr.checkpoint.reading import every_row, reading
 from adaptr.checkpoint.relaid import of_header, relaid
 from adaptr.checkpoint.rewrite import Layout, Slot
 from adaptr.checkpoint.side_files import CONFIG
@@ -26,8 +26,8 @@ from adaptr.errors import DigestMismatch, shown
 from adaptr.files.meter import Meter
 from adaptr.format import header as headers
 from adaptr.format.header import Entry
-from adaptr.format.io import raw_bytes
-from adaptr.merging import repacking
+from adaptr.format.io import raw_bytes, torch_dtype
+from adaptr.merging import recast, repacking
 from adaptr.merging.damage import damaged
 from adaptr.merging.receipt import Receipt, most_kept
 from adaptr.merging.receipt_check import FILE_BLOB
@@ -82,6 +82,8 @@ def _possible(name: str, entry: Entry, note: Mapping[str, Any], checkpoint: Chec
         return whole is not None and entry.nbytes <= whole.entry.numel
     stored = checkpoint.lying.get(name)
     merged = stored.entry if stored is not None else None
+    if merged is not None and paper.recast(note):
+        return entry.shape == merged.shape and recast.WIDER.get(entry.dtype) == merged.dtype
     return merged is not None and (entry.dtype, entry.shape) == (merged.dtype, merged.shape)
 
 
@@ -104,12 +106,18 @@ class Job:
         self.plan: Plan = shifted(plan(_base_of(checkpoint, paper), stack, tied, replaced=replaced))
         self._bases = repacking.Bases(checkpoint, paper, made)
         self._packings = self._bases.weights(_config_of(checkpoint, paper)) if paper.packed else {}
+        self.plan = recast.everywhere(self.plan, checkpoint, paper.dtype, self._only_recast())
         told = {name for name, note in self.todo.items() if "of" not in note} | paper.packed.keys()
         strange = told ^ {name for name in self.plan.changes if name not in paper.added or name in paper.packed}
         if strange:
             raise damaged(
                 f"the receipt of `{checkpoint.root.name}` and its adapters disagree on whether `{min(strange)}` changed"
             )
+
+    def _only_recast(self) -> set[str]:
+        """Tensors that no adapter changed, and that the merge has written in another dtype."""
+        mine = {name for name, note in self.todo.items() if self.paper.recast(note) and not note.get("old")}
+        return mine - self.plan.changes.keys()
 
     def fill(self, slots: list[Slot]) -> None:
         workers.run(self._one, workers.spread(slots))
@@ -147,19 +155,21 @@ class Job:
         if change.stored is None or change.what != "weight":
             raise ValueError("it was replaced as a whole, and there is no copy of it")
         with reading(change.stored) as stored:
-            dtype, entry = stored(slice(0, 0)).dtype, change.stored.entry
-            rest = Completion(self.paper, slot.name, dtype, math.prod(entry.shape))
-            for rows, span in in_order(change.spans, entry.shape[0]):
+            entry, count = change.stored.entry, every_row(change.stored).stop
+            dtype, merged = torch_dtype(slot.entry.dtype), stored(slice(0, 0)).dtype
+            rest = Completion(self.paper, slot.name, dtype, merged, math.prod(entry.shape))
+            for rows, span in in_order(change.spans, count):
                 part = stored(rows)
                 weight = Weight(span, part, self.paper.portable) if span is not None else None
-                kept = self._kept(slot.name, note, rows.start, most_kept(entry.shape))
-                inverse = Inverse(weight, kept) if weight is not None and weight.invertible else None
+                inverse = None
+                if weight is not None and weight.invertible:
+                    inverse = Inverse(weight, self._kept(slot.name, note, rows.start, most_kept(entry.shape)))
                 for s in weight.blocks() if weight else part.blocks():
                     block = part.read(s)
                     if weight is not None:
                         block = rest.below(block, inverse, s, part.flat(s))
-                    at = slot.offset + (rows.start + s.start) * part.row_bytes
-                    self.meter.add(write_all(slot.target, at, raw_bytes(block)))
+                    at = slot.offset + (rows.start + s.start) * (slot.entry.nbytes // max(count, 1))
+                    self.meter.add(write_all(slot.target, at, raw_bytes(block.to(dtype))))
 
     def _codes(self, slot: Slot, note: Mapping[str, Any]) -> None:
         """The codes of a weight that lay packed."""

@@ -14,7 +14,7 @@ from adaptr.checkpoint.rewrite import copy_side_files, rewrite
 from adaptr.errors import NotMerged, shown
 from adaptr.files.meter import Meter, Progress
 from adaptr.format import digest, read
-from adaptr.merging import lineage, placing, receipt
+from adaptr.merging import lineage, placing, recast, receipt
 from adaptr.merging.damage import damaged
 from adaptr.merging.proof import Proof, prove
 from adaptr.merging.receipt import Receipt
@@ -60,7 +60,7 @@ def unmerge(
     checkpoint = _as_the_base_was_called(checkpoint, paper)
     if not paper.exact:
         raise NotMerged(
-            f"`{checkpoint.root}` was merged with `--no-receipt`: its receipt names the base but can't restore it",
+            f"`{checkpoint.root}` was merged with {_why(paper)}: its receipt names the base but can't restore it",
             hint="use the base itself",
         )
     weights = [weighting.restored(entry["weight"], entry["name"]) for entry in paper.adapters]
@@ -76,6 +76,16 @@ def unmerge(
         written = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     seconds, notes = time.perf_counter() - started, _notes(proof)
     return UnmergeReport(str(out), len(job.todo), written, paper.adapters, seconds, proof.compared, proof.taken, notes)
+
+
+def _why(paper: Receipt) -> str:
+    """Why a receipt has not what unmerging needs."""
+    kinds = {note.get("dtype") for note in paper.document["tensors"].values()} - {None, paper.dtype}
+    lost = sorted(kind for kind in kinds if recast.WIDER.get(kind) != paper.dtype)
+    if not paper.dtype or not lost:
+        return "`--no-receipt`"
+    had = " and ".join(map(recast.called, lost))
+    return f"`--dtype`, in {recast.called(paper.dtype)}, which does not hold all of the base's {had}"
 
 
 def _as_the_base_was_called(checkpoint: Checkpoint, paper: Receipt) -> Checkpoint:

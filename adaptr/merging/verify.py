@@ -21,7 +21,7 @@ from adaptr.contract.view import ALL
 from adaptr.errors import UsageError
 from adaptr.files.meter import Meter, Progress
 from adaptr.format.io import dtype_shape
-from adaptr.merging import alone, receipt
+from adaptr.merging import alone, recast, receipt
 from adaptr.merging.filling import bias_of
 from adaptr.merging.patch import integer
 from adaptr.merging.shifting import shifted
@@ -33,6 +33,7 @@ from adaptr.sources.given import Several, stacked
 from adaptr.sources.resolve import Place, resolve
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 #: ‖found - expected‖ / ‖expected - base‖ of a tensor up to which another way of rounding explains the difference.
@@ -91,14 +92,16 @@ def verify(
     tied: Tied = None,
     tolerance: float = TOLERANCE,
     any_base: bool = False,
+    dtype: str | torch.dtype | None = None,
     progress: Progress | None = None,
 ) -> VerifyReport:
     """Prove that `merged` is `base` with `adapters` merged in: the merge is computed again and compared.
 
     A changed tensor passes if its error, relative to the change the adapters make, is at most `tolerance`, and no
     element is off by more than a few roundings; untouched and replaced tensors must be equal bit for bit. Missing and
-    unexpected tensors fail; what the model reads as one is one, whatever `merged` calls it. `tied`: as the merge was
-    told; if not given, as its receipt says. `any_base`: go on although an adapter says that it is of another base.
+    unexpected tensors fail; what the model reads as one is one, whatever `merged` calls it. `tied`, `dtype`: as the
+    merge was told; if not given, as its receipt says. `any_base`: go on although an adapter says that it is of another
+    base.
 
     Without adapters they are those beside the receipt; without a base it is what the receipt gives back, whose tensors
     are what their digests say: put where temporary files go, while it is compared.
@@ -108,18 +111,19 @@ def verify(
         if adapters is not OWN:
             raise UsageError("adapters are given and no base", hint="give the base, or neither: the receipt has both")
         with alone.base(there, progress) as own:
-            report = verify(there, own, tied=tied, tolerance=tolerance, any_base=True, progress=progress)
+            report = verify(there, own, tied=tied, tolerance=tolerance, any_base=True, dtype=dtype, progress=progress)
             return replace(report, merged=str(there), alone=True, compared=[])
     folder = resolve(base).path
     stack = alone.adapters(there.path) if adapters is OWN else stacked(adapters, folder)
     expected = open_checkpoint(folder)
     found = under_names_of(expected, open_checkpoint(there.path))
     paper = _told(found)
+    kind = recast.asked(dtype) or (paper.dtype if paper else "")
     tied = tied or (paper.document.get("tied") if paper else None) or None
     todo = shifted(plan(expected, stack, tied))
     compared = require_base(expected, [adapter for adapter, _ in stack], any_base)
     meter = Meter(expected.nbytes, "verifying", progress)
-    check = _Check(found, todo.changes, meter, portable=paper is None or paper.portable)
+    check = _Check(found, todo.changes, meter, paper is None or paper.portable, kind)
     names = sorted({*expected.tensors, *todo.changes})
     results = workers.run(lambda name: check.one(name, expected.tensors.get(name)), names)
     seen = [results[i] for i in range(len(names))]
@@ -152,13 +156,16 @@ def _absent(name: str, reason: str) -> Difference:
 
 
 class _Check:
-    def __init__(self, found: Checkpoint, changes: Mapping[str, Change], meter: Meter, portable: bool) -> None:
-        self.found, self.changes, self.meter, self.portable = found, changes, meter, portable
+    def __init__(
+        self, found: Checkpoint, changes: Mapping[str, Change], meter: Meter, portable: bool, dtype: str
+    ) -> None:
+        """`dtype`: in which floats were written, "" for the base's own."""
+        self.found, self.changes, self.meter, self.portable, self.dtype = found, changes, meter, portable, dtype
 
     def one(self, name: str, base: Stored | None) -> Difference:
         found, change = self.found.tensors.get(name), self.changes.get(name)
         start = change.stored if change is not None else base
-        wrong = _misfit(found, start, change)
+        wrong = _misfit(found, start, change, self.dtype)
         if found is None or wrong:
             return _absent(name, wrong)
         tally = _Tally()
@@ -187,15 +194,15 @@ class _Check:
                 if span is not None:
                     _compare_span(tally, mine, Weight(span, theirs, self.portable))
                 elif change is not None and change.what == "bias":
-                    old = theirs.read(ALL)
-                    tally.near(mine.read(ALL), bias_of(change, old).to(old.dtype), old)
+                    old, now = theirs.read(ALL), mine.read(ALL)
+                    tally.near(now, bias_of(change, old).to(now.dtype), old)
                 else:
                     for s in theirs.blocks():
                         found_rows = mine.read(s)
                         tally.same(found_rows, theirs.read(s).to(found_rows.dtype))
 
 
-def _misfit(found: Stored | None, start: Stored | None, change: Change | None) -> str:
+def _misfit(found: Stored | None, start: Stored | None, change: Change | None, written: str) -> str:
     """Why a tensor can't be compared with what is expected, if so."""
     if found is None:
         return "is missing"
@@ -206,6 +213,7 @@ def _misfit(found: Stored | None, start: Stored | None, change: Change | None) -
     dtype = start.entry.dtype if start is not None else dtype_shape(value)[0] if value is not None else ""
     if change is not None and change.packed is not None and not isinstance(found, Packed):
         dtype = change.packed.floats
+    dtype = recast.written(dtype, written)
     return "" if found.entry.dtype == dtype else f"is {found.entry.dtype}, wanted {dtype}"
 
 

@@ -32,6 +32,7 @@ RANK = 16
     "adaptr merge ./llama style.safetensors=0.7 peft-folder/=0.3 -o ./mixed",
     "adaptr merge sdxl.safetensors style.safetensors=0.8 --weight lbw:MIDD -o sdxl-style.safetensors",
     "adaptr merge llama-q8_0.gguf style.safetensors -o llama-style-q8_0.gguf",
+    "adaptr merge ./llama style.safetensors -o ./out --dtype fp32",
     "adaptr merge ./gpt2 head.safetensors -o ./out --tied untie --no-receipt",
     summary=SUMMARY,
 )
@@ -48,6 +49,7 @@ RANK = 16
 @click.option("--lossy", is_flag=True, help="Go on where less than half of the change survives packing.")
 @click.option("--compensate", is_flag=True, help="With --packed, put what is lost into a LoRA beside the receipt.")
 @click.option("--rank", type=click.IntRange(1), help="The rank of --compensate.  [default: 16]")
+@click.option("--dtype", metavar="NAME", help="Write all floats as fp32, bf16 or fp16, not each in its own dtype.")
 @click.option("--receipt/--no-receipt", default=True, help="Keep what a bit-exact unmerge needs.  [default: receipt]")
 @weight_option
 @options.any_base_option
@@ -66,7 +68,8 @@ def command(
     with the model. All adapters go in at once, each at its weight, computed in fp32 and rounded once. OUT is complete
     or not there, and loads like BASE; with `.safetensors` behind its name it is one file as BASE is, and the receipt
     lies beside it in OUT.adaptr. A GGUF file, llama.cpp's, becomes OUT.gguf with each tensor in its own type, or in
-    Q8_0 where that can only be read.
+    Q8_0 where that can only be read. In a wider `--dtype` less of a small adapter is rounded away; after a narrower one
+    the merge can't be undone.
     """
     import adaptr
 
@@ -75,10 +78,10 @@ def command(
     given["compensate"] = (rank or RANK) if compensate else None
     with bar(output, "merging") as progress:
         report = adaptr.merge(base, by_place(adapters, weights), progress=progress, **given)
-    output.tell(report.as_dict(), _blocks(report, given["receipt"]))
+    output.tell(report.as_dict(), _blocks(report))
 
 
-def _blocks(report: MergeReport, receipt: bool) -> Iterator[show.Block]:
+def _blocks(report: MergeReport) -> Iterator[show.Block]:
     yield show.Facts(
         {
             "merged into": report.out,
@@ -88,10 +91,13 @@ def _blocks(report: MergeReport, receipt: bool) -> Iterator[show.Block]:
             "tensors": f"{report.tensors} changed",
             "change": f"{show.share(report.relative_delta)} of the weights' size (Frobenius)",
             "unmoved": f"{show.share(report.unchanged)} of the changed weights' elements, by rounding",
+            "dtype": f"{report.dtype}, which rounds {show.share(report.rounding)} of it" if report.dtype else "",
             "tied": report.tied,
             "added": report.added,
             "written": show.size(report.bytes),
-            "receipt": show.size(report.receipt_bytes) if receipt else "names base and adapters; can't be unmerged",
+            "receipt": show.size(report.receipt_bytes)
+            if report.exact
+            else "names base and adapters; can't be unmerged",
             "time": f"{report.seconds:.2f} s",
             "note": report.notes,
         }

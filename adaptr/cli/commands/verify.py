@@ -43,6 +43,7 @@ SHOWN = 10
 @click.option("--base", type=click.Path(), metavar="BASE", help="What was merged into.")
 @click.option("--adapter", "adapters", multiple=True, type=ADAPTER, metavar="A[=W]", help="As merged.")
 @click.option("--tied", type=click.Choice(("both", "untie")), help="As merged; what the receipt says, if it is there.")
+@click.option("--dtype", metavar="NAME", help="As merged; what the receipt says, if it is there.")
 @weight_option
 @options.any_base_option
 @click.option("--key", "keys", multiple=True, type=click.Path(), metavar="PUB", help="A public key to trust, in PEM.")
@@ -58,6 +59,7 @@ def command(
     base: str | None,
     adapters: tuple[Weighted, ...],
     tied: Tied,
+    dtype: str | None,
     weights: Mapping[str, float] | None,
     any_base: bool,
     keys: tuple[str, ...],
@@ -74,7 +76,7 @@ def command(
 
     Without anything: that every blob in the store is what its digest says. Exit code 1 says that some are not.
     """
-    signed, merged = bool(keys or roots or signature), bool(base or adapters or tied or weights or any_base)
+    signed, merged = bool(keys or roots or signature), bool(base or adapters or tied or dtype or weights or any_base)
     if signed + merged + repair > 1:
         raise UsageError(
             "`--base` and `--adapter`, `--key`, and `--repair` each prove another thing", hint="give one of them"
@@ -88,7 +90,7 @@ def command(
 
     given = by_place(adapters, weights) if adapters or weights else OWN
     with bar(output, "verifying") as progress:
-        report = adaptr.verify(what, base, given, tied=tied, any_base=any_base, progress=progress)
+        report = adaptr.verify(what, base, given, tied=tied, any_base=any_base, dtype=dtype, progress=progress)
     output.tell(report.as_dict(), _blocks(report))
     return 0 if report.ok else 1
 
