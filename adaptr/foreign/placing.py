@@ -168,6 +168,16 @@ def in_order(model: nn.Module | None, paths: Collection[str], why: str) -> list[
     return found
 
 
+def attention(model: nn.Module | None, target: Target) -> Target:
+    """`target`, an attention, as the base has it. Raises `TargetNotFound` where that has none."""
+    if model is None:
+        return target
+    from adaptr import targets as places
+
+    found = places.resolve(model, rf"re:(.*\.)?{re.escape(target.path)}", {kinds.ATTENTION})
+    return dataclasses.replace(found[0], path=target.path, config=target.config)
+
+
 def stacks(model: nn.Module, owner: str) -> list[Target]:
     """The expert stacks of the module at `owner`, in the order in which it has them."""
     from adaptr import targets as places

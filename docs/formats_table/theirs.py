@@ -148,6 +148,13 @@ def _litgpt_adapter() -> Factors:
         yield f"transformer.h.{i}.attn.gating_factor", (1, HEADS, 1, 1)
 
 
+def _llama_adapter() -> Factors:
+    """Prompts of both layers."""
+    yield "adapter_query.weight", (2 * RANK, LLAMA)
+    for i in range(2):
+        yield f"layers.{i}.attention.gate", (1, HEADS, 1, 1)
+
+
 def _t5x() -> Factors:
     """A prompt of the model's width: nothing else is held."""
     yield "array", (RANK, LLAMA)
@@ -164,6 +171,7 @@ MADE: Mapping[str, Made] = {
     "comfyui": Made("pipeline", "lora.safetensors", _comfyui),
     "litgpt": Made("llama", "lit_model.pth.lora", _litgpt, beside=_LITGPT, wrapped="model"),
     "litgpt-adapter": Made("llama", "lit_model.pth.adapter", _litgpt_adapter, wrapped="model"),
+    "llama-adapter": Made("llama", "adapter.pth", _llama_adapter),
     "loralib": Made("llama", "lora.pt", _loralib, {"alpha": ALPHA}),
     "omi": Made("pipeline", "lora.safetensors", _omi),
     "onetrainer": Made("pipeline", "lora.safetensors", _onetrainer),

@@ -9,7 +9,6 @@ like Llama have no bias that could hold it: it is refused as well.
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
@@ -20,8 +19,6 @@ from adaptr.foreign import NOTHING, Format, Marks, Supplied
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from torch import nn
 
     from adaptr.adapter import Adapter
     from adaptr.foreign.format import BaseModel
@@ -84,6 +81,7 @@ def _grouped(keys: Iterable[str]) -> Mapping[str, dict[str, str]]:
 
 
 def _layer(module: Module, layers: int) -> Layer:
+    from adaptr.foreign import placing
     from adaptr.foreign.pieces.module import Layer, complete
 
     tokens, width = module.shape(ROWS, (2,))
@@ -92,7 +90,9 @@ def _layer(module: Module, layers: int) -> Layer:
     wanted = (1, heads, 1, 1) if old else (1, 1, heads, 1)
     module.require(GATE, module.shapes[GATE] == wanted, f"{wanted}, one for each head")
     values = {"tokens": tokens, "layers": layers, "activation": "none", "width": width, "heads": heads}
-    target = _placed(module.model, Target(module.path, kinds.ATTENTION, (0, 0), complete("llama-adapter", values)))
+    target = placing.attention(
+        module.model, Target(module.path, kinds.ATTENTION, (0, 0), complete("llama-adapter", values))
+    )
     if not old and target.shape[0] != 1:
         raise Unsupported(
             f"`{module.path}`: LitGPT since 0.5 makes keys and values of its rows by weights of queries too, where a "
@@ -101,12 +101,3 @@ def _layer(module: Module, layers: int) -> Layer:
         )
     pieces = {"A": module.piece(ROWS, (tokens, width)), "g": module.piece(GATE, (heads, 1, 1))}
     return Layer("llama-adapter", target, pieces)
-
-
-def _placed(model: nn.Module | None, target: Target) -> Target:
-    if model is None:
-        return target
-    from adaptr import targets as places
-
-    found = places.resolve(model, rf"re:(.*\.)?{re.escape(target.path)}", {kinds.ATTENTION})
-    return dataclasses.replace(found[0], path=target.path, config=target.config)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zipfile
 from collections.abc import Callable
 from random import Random
 from typing import Any
@@ -36,6 +37,14 @@ def is_yaml(raw: bytes) -> bool:
     except (yaml.YAMLError, UnicodeDecodeError):
         return False
     return True
+
+
+def is_archive(raw: bytes) -> bool:
+    """Whether it is a zip with its directory."""
+    try:
+        return bool(zipfile.ZipFile(io.BytesIO(raw)).namelist())
+    except Exception:
+        return False
 
 
 def is_header(raw: bytes) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from random import Random
@@ -20,7 +19,7 @@ from adaptr import foreign
 from adaptr.artifacts.inspect import inspect
 from adaptr.foreign import NOTHING, Supplied, saving
 from fuzz import mutations
-from fuzz.readers.examples import Example, Reader, is_header, is_json
+from fuzz.readers.examples import Example, Reader, is_archive, is_header, is_json
 
 PATH = "model.layers.0.self_attn.q_proj"
 #: Ends of names, of which some belong together.
@@ -44,13 +43,6 @@ def packed(tensors: dict[str, Tensor], compressed: bool) -> bytes:
     arrays = {key: value.float().numpy() for key, value in tensors.items()}
     (np.savez_compressed if compressed else np.savez)(file, **arrays)
     return file.getvalue()
-
-
-def _is_archive(raw: bytes) -> bool:
-    try:
-        return bool(zipfile.ZipFile(io.BytesIO(raw)).namelist())
-    except Exception:
-        return False
 
 
 def _mlx(folder: Path) -> dict[str, Reader]:
@@ -90,7 +82,7 @@ def _mlx(folder: Path) -> dict[str, Reader]:
             dict(foreign.get("mlx").read(place, known, supplied).tensors)
             inspect(place, base=known)
 
-        return is_json(said) and (_is_archive(raw) if archived else is_header(raw)), read
+        return is_json(said) and (is_archive(raw) if archived else is_header(raw)), read
 
     return {"mlx": example}
 
@@ -103,7 +95,7 @@ def _written(random: Random, file: Path, tensors: dict[str, Tensor]) -> tuple[Pa
         raw = mutations.flipped(random, raw) if pickled else mutations.safetensors(random, raw, saving.ABOUT)
     file = file.with_suffix(".pt" if pickled else ".safetensors")
     file.write_bytes(raw)
-    return file, _is_archive(raw) if pickled else is_header(raw)
+    return file, is_archive(raw) if pickled else is_header(raw)
 
 
 def _pickled(tensors: Mapping[str, object]) -> bytes:
@@ -190,7 +182,7 @@ def _litgpt(folder: Path) -> dict[str, Reader]:
         def read() -> None:
             dict(foreign.get("litgpt").read(place, None, supplied).tensors)
 
-        return _is_archive(raw), read
+        return is_archive(raw), read
 
     return {"litgpt": example}
 
