@@ -144,7 +144,7 @@ def compiled(pattern: str) -> str:
 
 def has(path: str, role: str) -> bool:
     """Whether a module path has a role by its name."""
-    return any(re.fullmatch(compiled(pattern), path) for pattern in ROLES[role])
+    return any(re.fullmatch(compiled(pattern), path) for pattern in ALL[role])
 
 
 def ffn_input(path: str) -> str:

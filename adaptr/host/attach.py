@@ -126,10 +126,11 @@ def _named(model: nn.Module, path: str) -> nn.Module:
 
 def forget(model: nn.Module, key: str) -> None:
     """Let an adapter no longer be on the model's list."""
-    ledger = model.__dict__.get(LEDGER, {})
+    ledger, inside = model.__dict__.get(LEDGER, {}), model.__dict__.get(saving.MERGED, set())
     ledger.pop(key, None)
-    if not ledger:
-        model.__dict__.pop(LEDGER, None)
+    inside.discard(key)
+    for slot in (name for name, found in ((LEDGER, ledger), (saving.MERGED, inside)) if not found):
+        model.__dict__.pop(slot, None)
 
 
 def _same_device(model: nn.Module, module: nn.Module, state: State) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from adaptr.errors import UsageError, phrases
+from adaptr.host import saving
 from adaptr.host.attach import LEDGER, forget, key_of
 from adaptr.host.handle import Handle
 from adaptr.host.originals import Place, Write
@@ -28,7 +29,9 @@ class Merged(Handle):
         self.strength = weight
         self.writes: list[Write] = []
         model.__dict__.setdefault(LEDGER, {})[self.key] = adapter
-        self._undo.append(lambda: forget(model, self.key))
+        model.__dict__.setdefault(saving.MERGED, set()).add(self.key)
+        saving.tell(model)
+        self._undo += [lambda: saving.hush(model), lambda: forget(model, self.key)]
 
     def weigh(self, by: Callable[[str], float]) -> None:
         raise UsageError(

@@ -8,7 +8,6 @@ for. What they add is not stored in the KV cache and shifts no position.
 from __future__ import annotations
 
 import functools
-import inspect
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
@@ -27,6 +26,7 @@ from adaptr.host.positions import Positions, backbone
 from adaptr.host.projections import keys_values
 from adaptr.host.state import State
 from adaptr.sites.base import Site, Undo
+from adaptr.targets.modules import asks_registry
 
 if TYPE_CHECKING:
     from adaptr.adapter import Target
@@ -112,7 +112,7 @@ class Attention(Site):
         super().check(model, method, mount, target, trains)
         cls = type(targets.submodule(model, mount.path))
         own: Any = getattr(cls, "_adaptr_base", cls)
-        if not _asks(own):
+        if not asks_registry(own):
             raise Unsupported(
                 f"`{method.name}` changes attention by transformers' registry of attention functions, and "
                 f"`{mount.path}`, a `{cls.__name__.removeprefix('Adapted')}`, computes its own without asking there",
@@ -135,16 +135,6 @@ class Attention(Site):
 
     def awake(self) -> None:
         register()  # the unpickled model's configuration names the wrapper
-
-
-@functools.cache
-def _asks(cls: type[object]) -> bool:
-    """Whether an attention asks transformers' registry for its function; taken for granted where no source is."""
-    own = cls.__mro__[: cls.__mro__.index(nn.Module)]
-    try:
-        return any("ALL_ATTENTION_FUNCTIONS" in inspect.getsource(one) for one in own)
-    except (OSError, TypeError):
-        return True
 
 
 def _activate(model: Any) -> None:

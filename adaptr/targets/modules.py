@@ -78,6 +78,28 @@ def _applies_own(cls: type[nn.Module]) -> bool:
     return not issubclass(cls, Linear) and re.search(r"\blinear\([^=;]*?,\s*self\.weight\b", text) is not None
 
 
+def is_attention(path: str, module: nn.Module) -> bool:
+    """Whether a module is an attention, by its name or because it asks transformers' registry for its function, as
+    models do to set it.
+    """
+    own: Any = getattr(type(module), "_adaptr_base", type(module))
+    return roles.has(path, "attention") or (asks_registry(own) and not hasattr(own, "set_attn_implementation"))
+
+
+@functools.cache
+def asks_registry(cls: type[object]) -> bool:
+    """Whether an attention asks transformers' registry for its function; taken for granted where no source is."""
+    if issubclass(cls, Drawn):
+        return False
+    from torch.nn import Module
+
+    own = cls.__mro__[: cls.__mro__.index(Module)]
+    try:
+        return any("ALL_ATTENTION_FUNCTIONS" in inspect.getsource(one) for one in own)
+    except (OSError, TypeError):
+        return True
+
+
 def expert_stacks(path: str, module: nn.Module, wanted: Collection[str]) -> Iterator[Target]:
     """The stacks of experts that a module has as parameters of its own, of the wanted kinds."""
     for name, parameter in module._parameters.items():

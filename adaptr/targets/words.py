@@ -5,13 +5,14 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from adaptr import roles
 from adaptr.adapter import Target
 from adaptr.adapter.weighting import Layers
 from adaptr.errors import TargetNotFound, phrases
-from adaptr.targets.modules import applies_own, describe, expert_stacks, is_head, module_at
+from adaptr.targets.modules import applies_own, describe, expert_stacks, is_attention, is_head, module_at
 from adaptr.targets.sizes import hidden_size, size_at
 
 if TYPE_CHECKING:
@@ -26,7 +27,8 @@ Spec = str | Sequence[str] | None
 def resolve(model: nn.Module, spec: str | Sequence[str], kinds: Collection[str]) -> list[Target]:
     """The targets that `spec` names in `model`, of the given kinds, in the model's order.
 
-    Each word of `spec` must match something, or `TargetNotFound` says so with near names.
+    Each word of `spec` must match something, or `TargetNotFound` says so with near names. What is wanted in attentions
+    goes up to these from what lies in them.
     """
     words = [spec] if isinstance(spec, str) else list(spec)
     if set(kinds) == {"model"}:
@@ -37,6 +39,7 @@ def resolve(model: nn.Module, spec: str | Sequence[str], kinds: Collection[str])
         found = next((f for w in _alternatives(word) if (f := _named(model, w, candidates))), [])
         if not found:
             raise _nothing(word, candidates, kinds)
+        found = _around(model, word, found) if set(kinds) == {"attention"} else found
         chosen.update({t.path: t for t in found})
     return [_with_size(model, t) for t in candidates if t.path in chosen]
 
@@ -103,6 +106,23 @@ def _candidates(model: nn.Module, kinds: Collection[str]) -> Iterator[Target]:
             yield target
         if target is None and {"experts", "experts_t"} & set(kinds):
             yield from expert_stacks(path, module, kinds)
+
+
+def _around(model: nn.Module, word: str, found: list[Target]) -> list[Target]:
+    """The attentions that modules are, or are in. Raises `TargetNotFound` where there is none."""
+    there = [path for path, module in model.named_modules() if path and is_attention(path, module)]
+    inside = {path: _innermost(path, there) for path in (t.path for t in found)}
+    if not any(inside.values()):
+        ends = sorted({path.rpartition(".")[2] for path in there})
+        raise TargetNotFound(
+            f"`{word}` matches {len(found)} modules, none of which is an attention or in one, where this method goes",
+            hint=f"say `attention`, or what ends in {phrases.listed(ends)}" if ends else "choose another method",
+        )
+    return [replace(found[0], path=path) for path in dict.fromkeys(inside.values()) if path]
+
+
+def _innermost(path: str, there: Collection[str]) -> str:
+    return max((one for one in there if f"{path}.".startswith(f"{one}.")), key=len, default="")
 
 
 def _nothing(word: str, candidates: list[Target], kinds: Collection[str]) -> TargetNotFound:

@@ -27,6 +27,24 @@ def test_what_is_written_is_said_until_nothing_is_attached(tmp_path: Path, caplo
     assert not caplog.records
 
 
+def test_what_is_merged_is_in_what_is_written(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Found in 0.1.0: an adapter in the weights was named as attached, and these as the base's."""
+    model = tiny.model("llama")
+    made = {name: adaptr.create(model, "ia3", "attn.v").replace(name=name) for name in ("in", "on")}
+    merged = adaptr.attach(model, made["in"], merged=True)
+    model.save_pretrained(tmp_path / "merged")
+    assert "saved with `in` merged into the weights that are written" in caplog.text
+    assert "attached" not in caplog.text
+    caplog.clear()
+    attached = adaptr.attach(model, made["on"])
+    model.save_pretrained(tmp_path / "both")
+    assert "saved with `on` attached: the base's weights with `in` merged, and tensors" in caplog.text
+    attached.detach()
+    assert "save_pretrained" in vars(model)
+    merged.detach()
+    assert not [name for name in vars(model) if name == "save_pretrained" or name.startswith("_adaptr")]
+
+
 def test_a_session_leaves_the_model_as_it_was() -> None:
     model = tiny.model("llama")
     with adaptr.train(model, adaptr.create(model, "lora", "attn.q")):

@@ -135,6 +135,24 @@ def test_configurations_out_of_range_are_refused(method: str, config: dict[str, 
         adaptr.create(tiny.model("llama"), method, **config)
 
 
+@pytest.mark.parametrize(("kind", "word"), [("llama", "attn.q"), ("gpt2", "*.1.attn.c_attn"), ("bert", "self.value")])
+def test_what_goes_into_attentions_goes_up_to_them(kind: str, word: str) -> None:
+    """Found in 0.1.0: a prefix was made at the layer itself, and only `attach` refused it."""
+    model = tiny.model(kind)
+    adapter = adaptr.create(model, "prefix", word, tokens=2)
+    every = adaptr.create(model, "prefix", tokens=2).targets
+    assert adapter.targets
+    assert all(every[path] == target for path, target in adapter.targets.items())
+    assert len(adapter.targets) == (1 if word.startswith("*") else len(every))
+    adaptr.attach(model, adapter).detach()
+
+
+@pytest.mark.parametrize("method", ["prefix", "cartridge", "llama-adapter"])
+def test_what_is_in_no_attention_is_refused_with_what_there_is(method: str) -> None:
+    with pytest.raises(errors.TargetNotFound, match="none of which is an attention or in one.*`attention`.*self_attn"):
+        adaptr.create(tiny.model("llama"), method, "mlp.up")
+
+
 def test_what_matches_nothing_is_not_proposed_for_itself() -> None:
     """Mixtral's experts are a stack: a method of plain layers finds no `mlp.down`."""
     with pytest.raises(errors.TargetNotFound, match="matches none") as caught:
