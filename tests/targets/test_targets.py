@@ -149,7 +149,7 @@ def test_what_goes_into_attentions_goes_up_to_them(kind: str, word: str) -> None
 
 @pytest.mark.parametrize("method", ["prefix", "cartridge", "llama-adapter"])
 def test_what_is_in_no_attention_is_refused_with_what_there_is(method: str) -> None:
-    with pytest.raises(errors.TargetNotFound, match="none of which is an attention or in one.*`attention`.*self_attn"):
+    with pytest.raises(errors.TargetNotFound, match=r"none of which is an attention.*self_attn"):
         adaptr.create(tiny.model("llama"), method, "mlp.up")
 
 
