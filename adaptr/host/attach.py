@@ -147,15 +147,21 @@ def key_of(model: nn.Module, adapter: Adapter) -> str:
     there: dict[str, Adapter] = model.__dict__.get(LEDGER, {})
     if any(other is adapter or other.origin is adapter.origin for other in there.values()):
         raise AlreadyAttached(f"adapter `{adapter.label}` is on this model already", hint="detach it first")
-    if key in there and adapter.name:
-        raise AlreadyAttached(
-            f"an adapter called `{adapter.name}` is on this model already", hint="give this one another name"
-        )
+    require_new_name(model, adapter)
     number = 2
     unique = key
     while unique in there or hasattr(nn.ModuleDict, unique):
         unique, number = f"{key}-{number}", number + 1
     return unique
+
+
+def require_new_name(model: nn.Module, adapter: Adapter) -> None:
+    """Raises `AlreadyAttached` for an adapter that is called as one on the model, such as a file that is read twice."""
+    if adapter.name and any(other.name == adapter.name for other in attached(model).values()):
+        raise AlreadyAttached(
+            f"an adapter called `{adapter.name}` is on this model already",
+            hint="detach that, or give this another name",
+        )
 
 
 def attached(model: nn.Module) -> dict[str, Adapter]:

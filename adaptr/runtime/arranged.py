@@ -9,6 +9,7 @@ from adaptr.adapter import Adapter, weighting
 from adaptr.contract.capabilities import STACK
 from adaptr.errors import AlreadyAttached, Unsupported, UsageError
 from adaptr.host.arrangement import Arrangement, Repeat
+from adaptr.host.attach import require_new_name
 from adaptr.host.blocks import Average, Beside, Parallel, Stack
 from adaptr.host.group import leaves_of
 from adaptr.host.handle import Handle
@@ -101,7 +102,9 @@ class Arranged(Handle):
         if leaf.given is None:
             return
         given = single(cast("Weighted", leaf.given))
-        adapter = opened(given.what, self.model).replace(name="")  # two of one name may meet here
+        adapter = opened(given.what, self.model)
+        require_new_name(self.model, adapter)  # what is merged is in all rows
+        adapter = adapter.replace(name="")  # two of one name may meet here
         foreign.require(adapter, self.model)
         weight = weighting.number(given.weight, adapter.label)
         handle: Handle = plugins.hooks(adapter.method).apply(model=self.model, adapter=adapter, weight=weight)

@@ -63,6 +63,27 @@ def test_each_row_is_what_it_is_alone(case: Case, of: dict[str, Adapter], name: 
     assert bits_equal(case.output(), bare)
 
 
+@pytest.mark.parametrize("name", ["lora", "dora", "ia3", "houlsby", "prefix"])
+def test_what_is_merged_is_in_the_base_of_all_rows(case: Case, of: dict[str, Adapter], name: str) -> None:
+    """It comes off under a block as it went in, and what a block has on the same weights keeps others from merging."""
+    below, bare = shaken(adaptr.create(case.model, "lora", ["attn.q", "attn.o"], name="below"), 9), case.output()
+    alone = case.output(of[name])
+    with adaptr.attach(case.model, below, merged=True):
+        base, one = case.output(), case.output(of[name])
+        with pytest.raises(errors.AlreadyAttached, match="called `below`"):
+            adaptr.attach(case.model, BatchSplit(below.replace(), None))
+    assert not bits_equal(base, bare)
+    merged = adaptr.attach(case.model, below, merged=True)
+    with adaptr.attach(case.model, BatchSplit(of[name], None, None, of[name])):
+        found = case.output()
+        merged.detach()
+        then = case.output()
+    for row, (wanted, later) in enumerate(zip((one, base, base, one), (alone, bare, bare, alone), strict=True)):
+        assert_close(found[row], wanted[row])
+        assert_close(then[row], later[row])
+    assert bits_equal(case.output(), bare)
+
+
 def test_several_rows_each_and_other_rows_without_attaching_anew(case: Case, of: dict[str, Adapter]) -> None:
     one, other = case.output(of["lora"]), case.output(of["prefix"])
     with adaptr.attach(case.model, BatchSplit(of["lora"], of["prefix"], sizes=[3, 1])) as handle:
