@@ -45,6 +45,8 @@ CONFIGS: dict[str, Any] = {
     "bart-base": lambda: t.BartForConditionalGeneration(t.BartConfig(d_model=768, encoder_layers=6, decoder_layers=6)),
     "bart-large": lambda: t.BartForConditionalGeneration(t.BartConfig()),
 }
+#: The blocks that LST keeps of T5-base; its own count has the gates of the six others too, which nothing reads.
+LST = [f"{side}coder.block.{n}" for side in ("en", "de") for n in (1, 2, 3, 5, 6, 7, 9, 10, 11)]
 COUNTS = [
     ("bert-base", "lora", QV, {"r": 8}, 294_912),
     ("bert-base", "dora", QV, {"r": 8}, 313_344),
@@ -123,6 +125,8 @@ COUNTS = [
     ("llama-7b", "loreft", None, {}, 2_097_408),
     ("llama-7b", "direft", None, {}, 2_097_408),
     ("llama-7b", "ladder", None, {}, 32 * 5_260_801 + 4_199_424),
+    ("t5-base", "ladder", LST, {}, 3_878_706),
+    ("t5-base", "ladder", None, {}, 5_097_240),
     ("bert-large", "attention-fusion", None, {}, 1_024),
     ("gpt2", "lin", None, {"m": 300}, 5_560_848),
     ("bert-base", "compacter", None, {}, 57_088),
@@ -195,6 +199,7 @@ COUNTS = [
 ]
 #: The same in per cent of all of a model's numbers, as it is said. KronA's is of what it and all norms train.
 SHARES = [
+    ("t5-base", 3_878_706, "1.74"),
     ("bert-base", 102_912, "0.094"),
     ("bert-large", 272_384, "0.081"),
     ("bert-base", 38_400, "0.035"),

@@ -33,6 +33,8 @@ class Side(Method[C]):
     unmergeable: ClassVar[str] = "network"
     identity: ClassVar[bool] = False
     kept_within: ClassVar[float] = 0.1
+    #: Whether it goes along an encoder and its decoder.
+    two: ClassVar[bool] = False
 
     def last(self, h: Tensor, x: Tensor, p: Live, cfg: C) -> Tensor:
         """What is there in the place of the output h (..., d) of the last block, x (..., d) the input of the first."""
@@ -43,20 +45,39 @@ class Side(Method[C]):
 
     def mounts(self, model: nn.Module, adapter: Adapter) -> list[Mount]:
         """All blocks are read, and the output of the last is replaced."""
-        *others, end = adapter.targets
-        first = [*others, end][0]
+        targets = [adapter.targets[path] for path, _ in model.named_modules() if path in adapter.targets]
+        *others, end = (target.path for target in targets)  # a file has a decoder before its encoder
+        first = self.stacks(targets)[-1][0].path
         return [*(Mount(path, "tap", context=True) for path in others), Mount(end, "output", (first,), context=True)]
 
+    def stacks(self, targets: Sequence[Target]) -> list[list[Target]]:
+        """The targets of each stack of blocks, in their order: those whose paths differ in the last name alone."""
+        found: dict[str, list[Target]] = {}
+        for target in targets:
+            found.setdefault(target.path.rpartition(".")[0], []).append(target)
+        return [*found.values()]
+
     def together(self, model: nn.Module, targets: Sequence[Target]) -> Sequence[Target]:
-        """Raises `Unsupported` for two stacks, and for blocks that run several times in a forward."""
+        """Raises `Unsupported` for stacks that it does not go along, and for blocks that run several times in a
+        forward.
+        """
         from adaptr import targets as places
 
         config = places.text_config(model)
-        if getattr(config, "is_encoder_decoder", False):
+        blocks = places.resolve(model, "block_out", self.kinds)
+        wanted = 2 if getattr(config, "is_encoder_decoder", False) else 1
+        if wanted > 1 and not self.two:
             raise Unsupported(
                 f"`{self.name}` goes along one stack of blocks, and the model has two", hint="choose another method"
             )
-        blocks = places.resolve(model, "block_out", self.kinds)
+        if len(self.stacks(targets)) != wanted or len({target.shape for target in targets}) > 1:
+            raise Unsupported(
+                f"the stacks of blocks that `{self.name}` goes along",
+                verb="are",
+                got=str(len(self.stacks(targets))),
+                want="two of one width, an encoder and its decoder" if wanted > 1 else "one",
+                hint="choose the targets so",
+            )
         if len(blocks) < getattr(config, "num_hidden_layers", 0):
             raise Unsupported(
                 f"`{self.name}` reads each block once, and `{blocks[0].path}` is several of the model's",

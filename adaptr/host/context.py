@@ -30,7 +30,8 @@ class Context:
     `mask`: as given, (batch, all tokens), ready-made (batch, 1, tokens, all), or None. `cache`: or None. `offset`:
     tokens in the cache, a number or a tensor. `taps`: what modules have put out. `carried`: what earlier forwards over
     this cache have left, by name. `left`: what this one leaves. `began`: how many columns the text had
-    that an invocation of `generate` without a cache began with, None outside of one.
+    that an invocation of `generate` without a cache began with, None outside of one. `told`: what an encoder's forward
+    tells its decoder's, by name; `encoder_mask`: of a decoder, of the tokens of its encoder.
     """
 
     def __init__(self, given: Mapping[str, Any], two: bool, numbers: Mapping[Draws, Tensor], reentrant: bool) -> None:
@@ -49,6 +50,8 @@ class Context:
             self.carried = {}  # emptied, to be used again
         self.left: dict[str, Any] = {}
         self.began: int | None = None
+        self.told: dict[object, object] = getattr(given.get("encoder_outputs"), CARRIED, None) or {}
+        self.encoder_mask: Tensor | None = given.get("encoder_attention_mask")
 
     # ------------------------------------------------------------ tokens
 
@@ -97,6 +100,8 @@ class Context:
         made = Context(given, two, self._numbers, self._reentrant)
         if made.cache is self.cache and not self._two:
             made.left = self.left
+        if self._two:
+            made.told = self.told
         return made
 
     def renewed(self) -> Context:
@@ -183,6 +188,19 @@ class Context:
                 hint="read it at a layer that runs later",
             )
         return self.taps[name]
+
+    def tell(self, name: object, value: object) -> None:
+        """Let the decoder that reads this forward's output find `value`. The first stands."""
+        self.told.setdefault(name, value)
+
+    def handed(self, name: object) -> object:
+        """What an encoder has `told`. Raises `MissingContext` where it ran without, or elsewhere."""
+        if name not in self.told:
+            raise MissingContext(
+                f"the encoder has told nothing of `{name}`: it ran without the adapter, or its output was made anew",
+                hint="give the model what the encoder is to read, or the very output of its encoder",
+            )
+        return self.told[name]
 
     def once(self, name: object, make: Callable[[], T]) -> T:
         """A value without gradients, made once a forward. A trace makes it each time: graphs join what is the same."""

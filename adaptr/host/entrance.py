@@ -114,6 +114,8 @@ class Door:
         for cache in (context.cache, getattr(output, "past_key_values", None)):  # the stack may have made it itself
             if context.left and cache is not None:
                 setattr(cache, CARRIED, {**context.carried, **context.left})
+        if context.told and frame.before is None and hasattr(output, "last_hidden_state"):
+            setattr(output, CARRIED, context.told)  # of an encoder alone, for the decoder that reads it
 
 
 def open_for(model: nn.Module, state: State) -> tuple[Entrance, Callable[[], None]]:

@@ -17,6 +17,7 @@ def further(cache: Any, depth: int, past: int, make: Callable[[object], object] 
     """
     from transformers import Cache
 
+    cache = getattr(cache, "self_attention_cache", cache)  # a decoder's, beside that of what it reads
     layers = getattr(cache, "layers", None)
     if not isinstance(layers, list):
         raise Unsupported(

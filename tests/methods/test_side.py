@@ -74,7 +74,7 @@ def test_all_of_the_base_is_what_it_starts_as_where_nothing_is_pruned() -> None:
     assert part.shape == (24, 16)
     rows = (model.model.layers[0].mlp.gate_proj.weight[:, None, :, None] == part[None, :, None, :]).any(-1).sum(-1)
     assert int((rows == 16).sum()) == 24  # each row is one of the base's
-    with pytest.raises(errors.Unsupported, match="Llama's form"):
+    with pytest.raises(errors.Unsupported, match="Llama's or T5's form"):
         adaptr.create(tiny.model("gpt2"), "ladder", init="pruned")
 
 
@@ -147,9 +147,109 @@ def test_blocks_that_are_dropped_are_not_read() -> None:
     only = adaptr.create(model, "ladder", ["model.layers.1"], reduction=4)
     assert [*only.targets] == ["model.layers.1"]
     assert len(adapter.tensors) - len(only.tensors) == 12
-    for name, words in (("t5", "the model has two"), ("albert", "is several of the model's")):
+    for name, method, targets, words in (
+        ("t5", "attention-fusion", None, "the model has two"),
+        ("t5", "ladder", ["decoder.block.0"], "are 1, wanted two of one width"),
+        ("clip", "ladder", None, "are 2, wanted one"),
+        ("albert", "ladder", None, "is several of the model's"),
+    ):
         with pytest.raises(errors.Unsupported, match=words):
-            adaptr.create(tiny.model(name), "ladder")
+            adaptr.create(tiny.model(name), method, targets)
+
+
+# ---------------------------------------------------------------- an encoder and its decoder
+
+
+def whole(model: Any) -> Adapter:
+    """A ladder that is all of a T5, given its norms and what its first blocks are given, and no rung at work."""
+    adapter = adaptr.create(model, "ladder", reduction=1)
+    tensors = {key: torch.zeros_like(tensor) for key, tensor in adapter.tensors.items() if key[-2:] in {":b", "_e"}}
+    for path in adapter.targets:
+        block = model.get_submodule(path)
+        names = ("n_1", "n_c", "n_2") if len(block.layer) == 3 else ("n_1", "n_2")
+        norms = [f"{path}:{name}" for name in names]
+        tensors |= {key: part.layer_norm.weight.detach() for key, part in zip(norms, block.layer, strict=True)}
+        tensors[f"{path}:mu"] = torch.full((1,), 100.0)
+    tensors["encoder.block.1:n_3"] = model.encoder.final_layer_norm.weight.detach()
+    eye = dict.fromkeys(("encoder.block.0:E_1", ":E", ":U"), torch.eye(32))
+    return adapter.replace(tensors={**adapter.tensors, **tensors, **eye})
+
+
+@pytest.mark.parametrize("name", ["t5", "t5-gated"])
+def test_all_of_a_t5_as_its_ladder_is_that_t5(name: str) -> None:
+    """Buckets of positions, no scale, both feed-forwards, attention to the encoder's side, padding, cached steps."""
+    model, given = tiny.model(name), tiny.inputs(name)
+    given = {**given, "attention_mask": torch.tensor([[1] * 7, [1] * 4 + [0] * 3])}
+    adapter = whole(model)
+    said = {"max_new_tokens": 5, "min_new_tokens": 5, "do_sample": False, "num_beams": 3}
+    ids = {key: given[key] for key in ("input_ids", "attention_mask")}
+    with torch.no_grad():
+        wanted, texts = model(**given).logits, model.generate(**ids, **said)
+        with adaptr.attach(model, adapter):
+            assert_close(model(**given).logits, wanted)
+            assert torch.equal(model.generate(**ids, **said), texts)
+
+
+@pytest.mark.parametrize("name", ["t5", "bart"])
+@pytest.mark.parametrize("beams", [1, 3])
+def test_a_decoder_reads_its_encoders_side_whatever_becomes_of_both(name: str, beams: int) -> None:
+    model, ids = tiny.model(name), tiny.inputs(name)["input_ids"]
+    said = {"max_new_tokens": 5, "min_new_tokens": 5, "do_sample": False, "num_beams": beams}
+    with torch.no_grad():
+        before = model.get_encoder()(ids)
+    with adaptr.attach(model, ladder(model)), torch.no_grad():
+        assert torch.equal(model.generate(ids, **said), model.generate(ids, use_cache=False, **said))
+        decoded = {"decoder_input_ids": ids[:, :3]}
+        again = model(encoder_outputs=model.get_encoder()(ids), **decoded).logits
+        assert_close(again, model(ids, **decoded).logits)
+        with pytest.raises(errors.MissingContext, match="it ran without the adapter"):
+            model(encoder_outputs=before, **decoded)
+
+
+def test_the_encoders_side_learns_by_what_the_decoder_reads() -> None:
+    model, given = tiny.model("t5"), tiny.inputs("t5")
+    with adaptr.train(model, ladder(model)) as session:
+        model(**given).logits.square().mean().backward()
+        assert all(p.grad is not None and bool(p.grad.any()) for key, p in session.named().items() if key != ":b_e")
+
+
+def test_far_tokens_have_t5s_buckets() -> None:
+    from transformers.models.t5.modeling_t5 import T5Attention
+
+    from adaptr_plugins.side import _relative
+
+    for causal in (False, True):
+        ahead = torch.arange(-300, 1 if causal else 300)
+        wanted = T5Attention._relative_position_bucket(ahead, bidirectional=not causal)
+        assert torch.equal(_relative.buckets(ahead, 32, causal), wanted)
+
+
+def test_units_of_most_fisher_information_are_what_it_starts_as() -> None:
+    """The squares of the gradients of two batches, by hand; the base learns nothing by it."""
+    model, given = tiny.model("t5"), tiny.inputs("t5")
+    batches = [{**given, "labels": given["decoder_input_ids"].roll(i, 1)} for i in range(2)]
+    information: dict[str, Tensor] = {}
+    for batch in batches:
+        model.zero_grad()
+        model(**batch).loss.backward()
+        for key, p in model.named_parameters():
+            information[key] = information.get(key, torch.zeros_like(p)) + p.grad.square()
+    model.zero_grad()
+    stream = sum(one.sum(1) for key, one in information.items() if key.endswith((".o.weight", ".wo.weight")))
+    kept = stream.topk(8).indices.sort().values
+    inner = "encoder.block.0.layer.1.DenseReluDense"
+    units = information[f"{inner}.wi.weight"].sum(1) + information[f"{inner}.wo.weight"].sum(0)
+    adapter = adaptr.create(model, "ladder", reduction=4, init="fisher")
+    with adaptr.train(model, adapter) as session:
+        session.prepare([lambda batch=batch: (model(**batch).loss, None) for batch in batches])
+        made = session.adapted().tensors["encoder.block.0:W"]
+    wi = model.get_submodule(f"{inner}.wi").weight
+    assert bits_equal(made, wi[units.topk(12).indices.sort().values][:, kept])
+    assert not bits_equal(made, adapter.tensors["encoder.block.0:W"])
+    assert all(p.grad is None for p in model.parameters())
+
+
+# ---------------------------------------------------------------- attention fusion
 
 
 def test_attention_fusion_is_the_mean_at_first_and_picks_where_its_query_is_large() -> None:

@@ -1,10 +1,15 @@
-"""A block of a side network, of Llama's form: RMS norms, attention with turned positions, a gated feed-forward."""
+"""A block of a side network: RMS norms, attention, in a decoder another to what the encoder's side says, feed-forward.
+
+Of Llama's form positions are turned and the feed-forward is gated; of T5's they are a bias of the attention, which has
+no scale, and the feed-forward is T5's of either version.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
 from adaptr.errors import Unsupported
+from adaptr_plugins.side import _relative
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -12,6 +17,9 @@ if TYPE_CHECKING:
     from adaptr.contract import Live
     from adaptr.host.context import Context
     from adaptr_plugins.side.ladder import Config
+
+#: What the first block of a stack tells the others, and an encoder's side its decoder's.
+BIAS, ENCODED = ("ladder", "bias"), ("ladder", "encoded")
 
 
 class Keys(Protocol):
@@ -22,34 +30,87 @@ class Keys(Protocol):
 
 def block(s: Tensor, p: Live, cfg: Config, cache: Keys | None) -> Tensor:
     """The states s (batch, T, width) behind one more block. `cache`: of the side network, None for none."""
-    from torch.nn.functional import linear, silu
+    from torch.nn.functional import linear
 
-    s = s + linear(_attended(_norm(s, p["n_1"]), p, cfg, cache), p["O"])
-    z = _norm(s, p["n_2"])
-    return s + linear(silu(linear(z, p["G"])) * linear(z, p["W"]), p["Z"])
+    s = s + linear(_attended(norm(s, p["n_1"]), p, cfg, cache), p["O"])
+    if cfg.cross:
+        s = s + linear(_crossed(norm(s, p["n_c"]), p, cfg), p["O_c"])
+    return s + linear(_inner(norm(s, p["n_2"]), p, cfg), p["Z"])
 
 
-def _norm(x: Tensor, g: Tensor) -> Tensor:
+def norm(x: Tensor, g: Tensor) -> Tensor:
     from torch.nn.functional import rms_norm
 
     return rms_norm(x, x.shape[-1:], g, 1e-6)
 
 
-def _attended(z: Tensor, p: Live, cfg: Config, cache: Keys | None) -> Tensor:
-    from torch.nn.functional import linear, scaled_dot_product_attention
+def _inner(z: Tensor, p: Live, cfg: Config) -> Tensor:
+    from torch.nn import functional as F
 
-    q, k, v = (linear(z, p[name]).view(*z.shape[:2], -1, cfg.head).transpose(1, 2) for name in "QKV")
+    def act(x: Tensor) -> Tensor:
+        if cfg.act == "gelu":
+            return F.gelu(x, approximate="tanh")
+        return F.relu(x) if cfg.act == "relu" else F.silu(x)
+
+    up = F.linear(z, p["W"])
+    return act(F.linear(z, p["G"])) * up if cfg.gated else act(up)
+
+
+def _heads(z: Tensor, weight: Tensor, cfg: Config) -> Tensor:
+    from torch.nn.functional import linear
+
+    return linear(z, weight).view(*z.shape[:2], -1, cfg.head).transpose(1, 2)
+
+
+def _attended(z: Tensor, p: Live, cfg: Config, cache: Keys | None) -> Tensor:
+    q, k, v = (_heads(z, p[name], cfg) for name in "QKV")
     if cfg.theta:
         turn = p.context.once((cfg.theta, cfg.head, z.dtype), lambda: _turn(p.context.positions(), cfg, z))
         q, k = (_turned(one, *turn) for one in (q, k))
     if cache is not None:
         k, v = cache.update(k, v, cfg.number)
-    seen = _seen(p.context, cfg.causal, z.shape[1], k.shape[2])
+    seen = _seen(p.context, cfg.causal, z, k.shape[2])
+    if cfg.buckets:
+        if not cfg.number:
+            p.context.put(BIAS, _relative.bias(p["R"], z.shape[1], k.shape[2], cfg.causal).to(z.dtype))
+        seen = p.context.tapped(BIAS).masked_fill(~seen, float("-inf"))
+    return _mixed(q, k, v, seen, cfg)
+
+
+def _crossed(z: Tensor, p: Live, cfg: Config) -> Tensor:
+    """Attention to the side states of the encoder, whose keys and values are kept with these where none learn."""
+    import torch
+
+    q = _heads(z, p["Q_c"], cfg)
+    name = (*ENCODED, cfg.number)
+    told: Any = p.context.handed(ENCODED)
+    read = told.to(z.dtype)
+    kept: Any = None if torch.is_grad_enabled() else p.context.told.get(name)
+    k, v = kept or (_heads(read, p["K_c"], cfg), _heads(read, p["V_c"], cfg))
+    if not torch.is_grad_enabled():
+        p.context.told[name] = k, v
+    times = len(q) // len(k)  # of beams, whose rows follow each other
+    k, v = (one.repeat_interleave(times, 0) for one in (k, v))
+    mask = p.context.encoder_mask
+    if len(q) != len(k) or not (mask is None or tuple(mask.shape) == (len(q), k.shape[2])):
+        raise Unsupported(
+            f"{len(q)} rows of the decoder, and what the side network of the encoder says",
+            got=f"{len(read)} rows of {read.shape[1]} tokens",
+            want="those of the encoder's mask" if mask is not None else "as many, or a part",
+            hint="give the model ids and no outputs of the encoder",
+        )
+    return _mixed(q, k, v, None if mask is None else mask.bool()[:, None, None], cfg)
+
+
+def _mixed(q: Tensor, k: Tensor, v: Tensor, seen: Tensor | None, cfg: Config) -> Tensor:
+    from torch.nn.functional import scaled_dot_product_attention
+
     k, v = (one.repeat_interleave(q.shape[1] // one.shape[1], 1) for one in (k, v))
-    return scaled_dot_product_attention(q, k, v, attn_mask=seen).transpose(1, 2).flatten(2)
+    scale = 1.0 if cfg.buckets else None
+    return scaled_dot_product_attention(q, k, v, attn_mask=seen, scale=scale).transpose(1, 2).flatten(2)
 
 
-def _seen(context: Context, causal: bool, tokens: int, keys: int) -> Tensor:
+def _seen(context: Context, causal: bool, z: Tensor, keys: int) -> Tensor:
     """(batch or 1, 1, tokens, keys) of bool. A token sees itself, padding too: it would see nothing else."""
     import torch
 
@@ -61,9 +122,9 @@ def _seen(context: Context, causal: bool, tokens: int, keys: int) -> Tensor:
             want=f"(batch, {keys})",
             hint="use a dynamic cache, from the first token on",
         )
-    at = torch.arange(keys, device=context.device)
-    own = at[None] == at[keys - tokens :, None]
-    seen = at[None] <= at[keys - tokens :, None] if causal else torch.ones_like(own)
+    at = torch.arange(keys, device=z.device)
+    own = at[None] == at[keys - z.shape[1] :, None]
+    seen = at[None] <= at[keys - z.shape[1] :, None] if causal else torch.ones_like(own)
     return seen[None, None] if mask is None else (seen & mask.bool()[:, None, None]) | own
 
 

@@ -3,11 +3,13 @@ Bansal 2022, arXiv:2206.06522.
 
 h_l is what block l of the base puts out, apart from its graph: nothing of the base is kept for a backward, and there is
 none through it. s starts as E h_0 + b_e of what the first block is given. U norm(s) + b_u stands in the place of the
-last block's output, before the base's own norm and head; the paper has its head alone there. B_l are blocks of Llama's
-form, each width divided by `reduction`, on all models (the paper's are T5's). They start as a part of the base's blocks
-where these have that form (`init="pruned"`, the units of most weight; the paper also ranks them by Fisher information),
-in others at random. Blocks that are left out of the targets are dropped. A fresh one is not the identity: the model
-then says what the side network says.
+last block's output, before the base's own norm and head; the paper has its head alone there. B_l are blocks of T5's
+form on T5, as the paper's are, and of Llama's on all other models, each width divided by `reduction`. Beside an encoder
+and its decoder are two ladders; the decoder's reads what the encoder's says, which the base's decoder does not. They
+start as a part of the base's blocks where these have that form, in others at random: as the units of most weight
+(`init="pruned"`), or of most Fisher information (`"fisher"`), which is of the batches that training looks at before it
+begins, and in the paper's of 1,024 examples one by one. Blocks that are left out of the targets are dropped. A fresh
+one is not the identity: the model then says what the side network says.
 
 Choose it where memory for training is what lacks, on a large or packed base: the paper's abstract has it save 69 % of
 what full fine-tuning needs, where other methods save 26 % (not confirmed). It learns more slowly than what changes the
@@ -16,7 +18,7 @@ base, it can't be merged, every token pays for the side network, and a cache hol
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -25,19 +27,26 @@ from adaptr.contract import Costs, Live, Mount
 from adaptr.errors import BadConfig, Unsupported
 from adaptr.families.side import Side, read
 from adaptr_plugins.side import _pruned
-from adaptr_plugins.side._block import block
+from adaptr_plugins.side._block import ENCODED, block, norm
+from adaptr_plugins.side._sizes import sizes
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from adaptr import Adapter
+    from adaptr.contract import Run
+    from adaptr.host import Session
 
 
 @dataclass(frozen=True)
 class Config:
+    """`number`: of a block in its stack; `encodes`: whether that is an encoder, `cross`: whether it reads one;
+    `ends`: whether it is the last there.
+    """
+
     reduction: int = 8
     T: float = 0.1
-    init: Literal["pruned", "random"] = "pruned"
+    init: Literal["pruned", "fisher", "random"] = "pruned"
     heads: int = 1
     groups: int = 1
     head: int = 2
@@ -46,6 +55,12 @@ class Config:
     causal: bool = True
     depth: int = 1
     number: int = 0
+    gated: bool = True
+    act: Literal["silu", "relu", "gelu"] = "silu"
+    buckets: int = 0
+    encodes: bool = False
+    cross: bool = False
+    ends: bool = False
 
 
 class Ladder(Side[Config]):
@@ -60,18 +75,28 @@ class Ladder(Side[Config]):
         "V": Param("c s", init="kaiming"),
         "O": Param("s a", init="kaiming"),
         "n_2": Param("s", init="ones"),
-        "G": Param("f s", init="kaiming"),
+        "G": Param("f s", init="kaiming", when="gated"),
         "W": Param("f s", init="kaiming"),
         "Z": Param("s f", init="kaiming"),
+        "R": Param("buckets heads", when="buckets", unless="number"),
+        "n_c": Param("s", init="ones", when="cross"),
+        "Q_c": Param("a s", init="kaiming", when="cross"),
+        "K_c": Param("c s", init="kaiming", when="cross"),
+        "V_c": Param("c s", init="kaiming", when="cross"),
+        "O_c": Param("s a", init="kaiming", when="cross"),
+        "E_1": Param("s d", init="kaiming", when="encodes", unless="number"),
+        "b_1": Param("s", when="encodes", unless="number"),
+        "n_3": Param("s", init="ones", when="encodes ends"),
         "E": Param("s d", init="kaiming", shared=True),
         "b_e": Param("s", shared=True),
         "n": Param("s", init="ones", shared=True),
         "U": Param("d s", init="kaiming", shared=True),
         "b_u": Param("d", shared=True),
     }
-    least = {"number": 0}
+    least = {"number": 0, "buckets": 0}
     small = {"reduction": 4}
     rate = 3e-3
+    two = True
 
     def axes(self, target: Target, cfg: Config) -> dict[str, int]:
         if target.shape[0] % cfg.reduction:
@@ -80,44 +105,60 @@ class Ladder(Side[Config]):
         return {"s": s, "a": cfg.heads * cfg.head, "c": cfg.groups * cfg.head, "f": cfg.inner}
 
     def complete(self, model: nn.Module, values: dict[str, Any], places: Sequence[Target]) -> dict[str, Any]:
-        can = all(_pruned.prunable(model, target) for target in places)
-        if values.get("init") == "pruned" and not can:
+        can = all(_pruned.layers(model, target.path) for target in places)
+        if values.get("init", "random") != "random" and not can:
             raise Unsupported(
-                f"`ladder` starts as a part of blocks of Llama's form, and `{places[0].path}` has another",
+                f"`ladder` starts as a part of blocks of Llama's or T5's form, and `{places[0].path}` has another",
                 hint='say init="random"',
             )
-        sizes = _pruned.sizes(model, values.get("reduction", Config.reduction))
-        return {"init": "pruned" if can else "random", **sizes, **values}
+        found = sizes(model, values.get("reduction", Config.reduction))
+        return {"init": "pruned" if can else "random", **found, **values}
 
     def together(self, model: nn.Module, targets: Sequence[Target]) -> Sequence[Target]:
-        found = super().together(model, targets)
-        return [replace(target, config={**target.config, "number": i}) for i, target in enumerate(found)]
+        stacks = self.stacks(super().together(model, targets))
+        of_two: list[dict[str, Any]] = [{"encodes": True, "causal": False}, {"cross": True, "causal": True}]
+        return [
+            replace(one, config={**one.config, **said, "number": i, "ends": one is stack[-1]})
+            for stack, said in zip(stacks, of_two if len(stacks) == 2 else [{}], strict=True)
+            for i, one in enumerate(stack)
+        ]
 
     def begun(self, model: nn.Module, adapter: Adapter, seed: int) -> Adapter:
         if adapter.config["init"] == "random" or next(iter(adapter.tensors.values())).is_meta:
             return adapter
         return adapter.replace(tensors={**adapter.tensors, **_pruned.started(model, adapter.targets)})
 
+    def prepare(self, session: Session, data: Iterable[Run]) -> None:
+        if session.adapter.config["init"] == "fisher":
+            found = _pruned.fisher(session, data)
+            for key, tensor in _pruned.started(session.model, session.adapter.targets, found).items():
+                path, _, name = key.rpartition(":")
+                session.put(path, name, tensor)
+
     def costs(self, target: Target, cfg: Config) -> Costs:
         s = target.shape[0] // cfg.reduction
         a, c = cfg.heads * cfg.head, cfg.groups * cfg.head
         first = target.shape[0] if not cfg.number else 0
-        layers = s * target.shape[0] + 2 * s * (a + c) + 3 * s * cfg.inner
+        layers = s * target.shape[0] + 2 * s * (a + c) * (1 + cfg.cross) + (2 + cfg.gated) * s * cfg.inner
         return Costs(token=first + target.shape[0] + 8 * s + 5 * a + c + 4 * cfg.inner, flops=2 * layers, apart=True)
 
     def mounts(self, model: nn.Module, adapter: Adapter) -> list[Mount]:
-        first, *others = super().mounts(model, adapter)
-        return [Mount(first.path, first.site, (first.path,), context=True), *others]
+        first = {path for path, target in adapter.targets.items() if not target.config["number"]}
+        *taps, end = super().mounts(model, adapter)
+        return [*(replace(one, reads=(one.path,)) if one.path in first else one for one in taps), end]
 
     def tap(self, h: Tensor, p: Live, cfg: Config) -> None:
         x = None if cfg.number else read(p.taken(), p)
-        p.context.put((self.name, cfg.number), self._climbed(read(h, p), x, p, cfg))
+        s = self._climbed(read(h, p), x, p, cfg)
+        p.context.put((self.name, cfg.number), s)
+        if cfg.encodes and cfg.ends:
+            p.context.tell(ENCODED, norm(s, p["n_3"]))
 
     def last(self, h: Tensor, x: Tensor, p: Live, cfg: Config) -> Tensor:
-        from torch.nn.functional import linear, rms_norm
+        from torch.nn.functional import linear
 
         s = self._climbed(h, None if cfg.number else x, p, cfg)
-        return linear(rms_norm(s, s.shape[-1:], p["n"], 1e-6), p["U"], p["b_u"])
+        return linear(norm(s, p["n"]), p["U"], p["b_u"])
 
     def _climbed(self, h: Tensor, x: Tensor | None, p: Live, cfg: Config) -> Tensor:
         """The side states behind one more rung. `x`: where it is the first, what the first block is given."""
@@ -127,7 +168,7 @@ class Ladder(Side[Config]):
         if x is None:
             s, cache = (p.context.tapped((self.name, name)) for name in (cfg.number - 1, "cache"))
         else:
-            s = linear(x.to(dtype), p["E"], p["b_e"])
+            s = linear(x.to(dtype), *(p[name] for name in (("E_1", "b_1") if cfg.encodes else ("E", "b_e"))))
             cache = p.context.put((self.name, "cache"), p.context.further(cfg.depth))
         m = (p["mu"] / cfg.T).sigmoid()
         return block(m * s + (1 - m) * linear(h.to(dtype), p["D"], p["b"]), p, cfg, cache)
