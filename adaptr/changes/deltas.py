@@ -11,6 +11,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from adaptr import plugins
 from adaptr.adapter import Adapter, Target
 from adaptr.adapter.tensors import Plain
 from adaptr.algebra.difference import Difference
@@ -106,9 +107,9 @@ class Deltas(Mapping[str, Operator]):
         return self._weights(self.targets[path])
 
 
-def deltas(adapter: Adapter, base: Checkpoint | nn.Module | None = None) -> Deltas:
+def deltas(adapter: Adapter, base: Checkpoint | nn.Module | None = None, *, weights: Weights | None = None) -> Deltas:
     """The changes that `adapter` makes, against `base` (an open checkpoint or a live model), which is looked at
-    only where a method needs it.
+    only where a method needs it. `weights`: what stands for those of a base that is not there.
 
     Raises `NoDelta` where there are none: a prompt or bottleneck, or a transform without its base; `ContentMismatch`
     for another base than the adapter was trained on.
@@ -121,9 +122,15 @@ def deltas(adapter: Adapter, base: Checkpoint | nn.Module | None = None) -> Delt
         replaced |= _whole(part, strength)
     for found in layers.values():
         for layer in found:
-            _require_delta(layer, base is not None)
+            _require_delta(layer, base is not None or weights is not None)
     wanted = any(_needs_base(layer) for found in layers.values() for layer in found)
-    return Deltas(adapter, layers, replaced, of(base, adapter) if wanted and base is not None else None)
+    return Deltas(adapter, layers, replaced, of(base, adapter) if wanted and base is not None else weights)
+
+
+def needs_base(adapter: Adapter) -> bool:
+    """Whether nothing of what `adapter` does to weights is known without these."""
+    own = [(part, part.targets.values()) for _, part, _ in members(adapter)]
+    return all(not plugins.method(part.method).can.adds for part, places in own if places)
 
 
 def _whole(part: Adapter, strength: Callable[[str], float]) -> dict[str, Tensor]:

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 from adaptr.adapter import Target, agree
 from adaptr.checkpoint.open import Checkpoint, open_checkpoint
+from adaptr.diffing.drawn import NOTE, held, tensors, unbased
 from adaptr.diffing.header import header_fields
 from adaptr.diffing.report import DiffReport, Other, State, TargetDiff
-from adaptr.errors import ShapeError, UsageError, WrongBase
+from adaptr.errors import NoDelta, ShapeError, UsageError, WrongBase
 from adaptr.files.meter import Meter, Progress
 from adaptr.sources.given import Given, What, label, one
 from adaptr.sources.open import Opened, open_adapter
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from adaptr.diffing.sides import Side
+    from adaptr.models.weights import Weights
 
 
 def diff(
@@ -40,12 +42,15 @@ def diff(
 ) -> DiffReport:
     """How `a` and `b` differ, each an adapter or a checkpoint.
 
-    A checkpoint counts as its change to `base`, or, against another checkpoint, to `a` where no base is given.
+    A checkpoint counts as its change to `base`, or, against another checkpoint, to `a` where no base is given. Two
+    adapters whose changes are in proportion to the weights, such as (IA)3's, need no base, nor do two of one method
+    where only what they hold is asked: of prompts and bottlenecks, and of what is known against a base alone.
     `header`: compare what they say, not the weights. `intruders`: so many leading singular vectors of W + D are looked
     for among those of W. `seed`: of the rows sampled for signs.
 
     Raises `UsageError` where a base is wanted and not given, `WrongBase` for adapters that name different bases,
-    `ShapeError` for targets of different shapes, `NoDelta` where an adapter has no weights to compare, `NonFinite`.
+    `ShapeError` for targets of different shapes, `NoDelta` where adapters of two methods have no changes to compare,
+    `NonFinite`.
     """
     started = time.perf_counter()
     given = one(a), one(b)
@@ -97,8 +102,17 @@ def _compared(
     ]
     root = base if base is not None else roots[0] if all(models) else None
     ground = open_checkpoint(root) if root is not None else None
-    sides = _sides(_labels(*given), roots, opened, ground)
+    drawn = unbased([found.adapter for found in adapters], seed) if ground is None else None
+    try:
+        sides = _sides(_labels(*given), roots, opened, ground, drawn)
+    except NoDelta as why:
+        if ground is not None:
+            raise
+        one, two = (found.adapter for found in adapters)
+        return held(one, two, fields, _others(tensors(one), tensors(two)), why)
     targets = _targets(*sides, ground, intruders, seed, progress)
+    if drawn is not None:
+        notes, targets = (*notes, NOTE), tuple(replace(t, relative_a=t.norm_a, relative_b=t.norm_b) for t in targets)
     others = _others(sides[0].others(), sides[1].others())
     labels = [side.label for side in sides]
     found = interference(targets, *labels)
@@ -128,13 +142,14 @@ def _sides(
     roots: Sequence[Path | None],
     opened: Sequence[Opened | None],
     ground: Checkpoint | None,
+    drawn: Weights | None,
 ) -> tuple[Side, Side]:
     from adaptr.changes.deltas import deltas
     from adaptr.diffing.sides import AdapterSide, CheckpointSide, called
 
     named: dict[str, Target] = {}
     sides: dict[int, Side] = {}
-    changes = {i: deltas(found.adapter, ground) for i, found in enumerate(opened) if found is not None}
+    changes = {i: deltas(found.adapter, ground, weights=drawn) for i, found in enumerate(opened) if found is not None}
     names = called(changes[0], changes[1], ground) if len(changes) == 2 else [{}, {}]
     for i, change in changes.items():
         sides[i] = AdapterSide(labels[i], change, names[i])

@@ -100,7 +100,8 @@ class Interference:
 class DiffReport(Report):
     """How `b` differs from `a`. `equal`: nothing differs, not even the header.
 
-    `same_change`: both do the same to the weights, whatever they are stored as; None if the weights were not looked at.
+    `same_change`: both do the same to the weights, whatever they are stored as; None if the weights were not looked at,
+    or what is done to them is not known without the base.
     `seed`, `rows`: which rows were sampled for signs, and how many a target.
     """
 
@@ -126,8 +127,10 @@ class DiffReport(Report):
         if self.equal:
             return "equal"
         if self.same_change is None:
-            return "what they say of themselves differs"
-        return "the same change to the weights, said in another way" if self.same_change else "they differ"
+            return "they hold other numbers" if self.others else "what they say of themselves differs"
+        if not self.same_change:
+            return "they differ"
+        return f"the same {'change to the weights' if self.targets else 'tensors'}, said in another way"
 
     @property
     def counts(self) -> Mapping[str, int]:

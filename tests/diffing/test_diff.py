@@ -10,9 +10,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 
 import checkpoints
+import tiny
 from adaptr import api, errors
 from adaptr.adapter import Adapter, Target
 from adaptr.algebra.dense import Dense
@@ -283,7 +284,46 @@ def test_what_needs_a_base_says_so(pair: tuple[Path, Path, Path]) -> None:
 def test_prompts_have_no_weights_to_compare(tmp_path: Path, pair: tuple[Path, Path, Path]) -> None:
     prompt = saved(tmp_path, "prompt", checkpoints.randomised(pair[0], "prompt", targets=None))
     with pytest.raises(errors.NoDelta, match="prompt"):
-        diff(prompt, prompt)
+        diff(prompt, pair[1])
+
+
+# ---------------------------------------------------------------- without a base
+
+
+@pytest.fixture(scope="module")
+def model() -> nn.Module:
+    return tiny.model("llama")
+
+
+def test_scales_of_features_need_no_base(model: nn.Module) -> None:
+    """Sizes are shares of the weight's own: on average over weights, those of l - 1."""
+    one, two = (checkpoints.randomised(model, "ia3", seed=seed) for seed in (1, 2))
+    found = diff(one, two)
+    assert (found.verdict, found.same_change, found.counts) == ("they differ", False, {"changed": 6})
+    assert "drawn at random" in found.notes[0]
+    a, b = (adapter.tensors["model.layers.0.self_attn.v_proj:l"] - 1 for adapter in (one, two))
+    (value,) = [t for t in found.targets if t.path == "model.layers.0.self_attn.v_proj"]
+    assert value.relative_a == pytest.approx(float(a.norm()) / len(a) ** 0.5, rel=0.15)
+    assert value.cosine == pytest.approx(float(torch.cosine_similarity(a, b, dim=0)), abs=0.1)
+    assert diff(one, one.replace(name="again")).same_change
+
+
+@pytest.mark.parametrize("method", ["dora", "prompt", "houlsby"])
+def test_of_others_what_they_hold_is_compared(model: nn.Module, method: str) -> None:
+    one, two = (checkpoints.randomised(model, method, seed=seed) for seed in (1, 2))
+    found = diff(one, two)
+    assert (found.verdict, found.same_change, found.equal) == ("they hold other numbers", None, False)
+    assert {other.path for other in found.others} <= one.tensors.keys()
+    assert "has no delta" in found.notes[0]
+    assert diff(one, one.replace()).equal
+    assert diff(one, one.replace(name="again")).verdict == "the same tensors, said in another way"
+    other = one.replace(config={**one.config, "note": 1})
+    assert diff(one, other).same_change is None
+
+
+def test_what_is_turned_or_scaled_is_not_held_against_what_is_added(model: nn.Module) -> None:
+    with pytest.raises(errors.NoDelta, match="give the base"):
+        diff(checkpoints.randomised(model, "ia3"), checkpoints.randomised(model))
 
 
 def test_a_missing_tensor_is_named(pair: tuple[Path, Path, Path], tmp_path: Path) -> None:

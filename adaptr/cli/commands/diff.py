@@ -95,7 +95,8 @@ def _blocks(report: DiffReport, everything: bool, html: str | None) -> Iterator[
     yield _table(changed[:most])
     yield from _more(len(changed), most, "targets")
     others = [(o.path, o.what, o.state, o.difference) for o in report.others]
-    yield show.Table(("beside the weights", "what", "state", "|a - b|"), others[:most], right=frozenset({"|a - b|"}))
+    beside = "beside the weights" if report.targets else "held"
+    yield show.Table((beside, "what", "state", "|a - b|"), others[:most], right=frozenset({"|a - b|"}))
     yield from _more(len(others), most, "tensors")
 
 
