@@ -48,8 +48,7 @@ class Weight:
         return self.target.shape[0] if self.columns else self.rows.count
 
     def blocks(self) -> list[slice]:
-        side = "colwise" if self.columns else "rowwise"
-        if all(getattr(layer.method.can, side) for layer in self.layers):
+        if all(layer.method.can.colwise if self.columns else layer.by_rows for layer in self.layers):
             return self.rows.blocks()
         return [slice(0, self.rows.count)]
 

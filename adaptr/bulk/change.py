@@ -73,6 +73,12 @@ class Layer:
         return found
 
     @property
+    def by_rows(self) -> bool:
+        """Whether a block of rows of the merged weight needs only that block of what is below."""
+        found: bool = self.method.by_rows(self.method.config(self.target.config))
+        return found
+
+    @property
     def travels(self) -> bool:
         """Whether its inverse has the same bits on every machine."""
         found: bool = self.method.travels(self._own, self.method.config(self.target.config))

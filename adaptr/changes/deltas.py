@@ -63,7 +63,7 @@ class Deltas(Mapping[str, Operator]):
         for layer in layers:
             after = layer.merge(after)
         target = self.targets[path]
-        rowwise = all(layer.method.can.rowwise for layer in layers)
+        rowwise = all(layer.by_rows for layer in layers)
         experts = target.stacked
         return Difference(before, after, target.shape, experts=experts, rowwise=rowwise)
 

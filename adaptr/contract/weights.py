@@ -65,6 +65,10 @@ class OnWeights(Declared[C]):
         """What is added to the bias at a strength, in fp32 or better; None for nothing."""
         return None
 
+    def by_rows(self, cfg: C) -> bool:
+        """Whether a block of rows of the merged weight needs only that block of the base, in that configuration."""
+        return self.can.rowwise
+
     def couples(self, cfg: C) -> bool:
         """Whether what it makes of a bias depends on the weight below: who asks for that bias has rows to give."""
         return False

@@ -63,7 +63,7 @@ def _lost(change: Change, span: Span, made: Stored, rank: int) -> tuple[LowRank,
 
         wanted = View(_uncallable, lambda s: logical(weight.merged(s)))
         packed = View(_uncallable, lambda s: logical(now.read(s)))
-        rowwise = all(layer.method.can.rowwise for layer in span.layers)
+        rowwise = all(layer.by_rows for layer in span.layers)
         op = Difference(packed, wanted, span.target.shape, experts=span.target.stacked, rowwise=rowwise)
         low, error, square = truncated(op, min(rank, *op.size), None)
     return low, error**2 * square

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from pathlib import Path
 from typing import Any
 
 import cases
 import torch
+from loading import applied
 from nets import drawn, outputs
 from safetensors.torch import load_file
-
-logging.disable(logging.CRITICAL)
-from lycoris import create_lycoris_from_weights  # noqa: E402
 
 
 def main(folder: Path) -> None:
@@ -21,9 +18,7 @@ def main(folder: Path) -> None:
         net, merged = drawn(), case.get("merged")
         net.load_state_dict(load_file(folder / (merged or case["base"])))
         if case["adapter"] and not merged:
-            network, _ = create_lycoris_from_weights(1.0, str(folder / case["adapter"]), net)
-            network.apply_to()
-            network.double().eval()
+            return outputs(*applied(net, folder / case["adapter"]))
         return outputs(net)
 
     cases.held(folder, forward, lambda values: torch.tensor(values, dtype=torch.float64))

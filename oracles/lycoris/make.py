@@ -16,7 +16,10 @@ from adaptr.testing import shaken
 
 LAYERS = ["fc_1", "to_q", "conv", "point", "line", "to_out.0"]
 CONVOLUTIONS = ["conv", "line"]
+#: What LyCORIS computes in fp32 alone.
+ROUNDED = 4e-6
 OWN = {"*.to_q": {"r": 5, "alpha": 2.0}, "*.conv": {"alpha": 7.0}}
+FOUR = {"*.point": {"n": 4, "m": 3}, "to_out.0": {"n": 4, "m": 3}}
 #: Case to its method, the layers, and its configuration.
 CASES: dict[str, tuple[str, list[str], dict[str, Any]]] = {
     "lora": ("lora", LAYERS, {"r": 3, "alpha": 2.0}),
@@ -29,6 +32,12 @@ CASES: dict[str, tuple[str, list[str], dict[str, Any]]] = {
     "lokr, both factors of low rank": ("lokr", LAYERS, {"r": 1, "alpha": 0.5, "factor": 4, "decompose_both": True}),
     "lokr, both factors whole": ("lokr", LAYERS, {"r": 64, "alpha": 24.0, "factor": 4}),
     "full": ("full", LAYERS, {}),
+    "oft": ("oft", LAYERS, {"b": 3, "side": "out"}),
+    "oft, rescaled": ("oft", LAYERS, {"b": 3, "side": "out", "rescale": True}),
+    "boft": ("boft", LAYERS, {"n": 2, "m": 2, "side": "out", "overrides": FOUR}),
+    "boft of fewer factors": ("boft", LAYERS, {"n": 2, "side": "out"}),
+    "ia3": ("ia3", LAYERS, {"side": "out", "bias": False}),
+    "ia3 of inputs": ("ia3", LAYERS, {"side": "in"}),
 }
 
 
@@ -52,7 +61,8 @@ def made_in(folder: Path) -> Iterator[dict[str, Any]]:
         adaptr.save(adapter, folder / f"own{number}.adaptr.safetensors")
         written = folder / f"kohya{number}.safetensors"
         adaptr.convert(folder / f"own{number}.adaptr.safetensors", written, to="kohya")
-        yield {"name": name, "adapter": written.name, "outputs": of(merged(folder, adapter, written.stem))}
+        said = {"name": name, "adapter": written.name, "outputs": of(merged(folder, adapter, written.stem))}
+        yield {**said, **({"limit": ROUNDED} if method in ("oft", "boft") else {})}
     for case in cases.read(folder, "theirs.json"):
         theirs = adaptr.load(folder / case["adapter"], drawn())
         yield {**case, "merged": merged(folder, theirs, case["adapter"]).name}

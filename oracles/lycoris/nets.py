@@ -14,9 +14,9 @@ class Net(nn.Module):
         layers = {
             "fc_1": nn.Linear(20, 36),
             "to_q": nn.Linear(36, 36, bias=False),
-            "conv": nn.Conv2d(6, 10, 3),
+            "conv": nn.Conv2d(6, 16, 3),
             "point": nn.Conv2d(6, 16, 1),
-            "line": nn.Conv1d(6, 9, 3),
+            "line": nn.Conv1d(6, 16, 3),
         }
         self.down = nn.ModuleList([nn.ModuleDict(layers)])
         self.norm = nn.LayerNorm(36)
@@ -31,18 +31,18 @@ def drawn() -> Net:
     return net.eval()
 
 
-def outputs(net: nn.Module) -> torch.Tensor:
-    """(n,): effective weight and bias of every layer, out of what its forward makes of each input alone, in fp64."""
+def outputs(net: nn.Module, dtype: torch.dtype = torch.float64) -> torch.Tensor:
+    """(n,) in fp64: effective weight and bias of every layer, of what its forward makes of each input alone."""
     found = []
     with torch.no_grad():
-        for _, layer in sorted(net.double().named_modules()):
+        for _, layer in sorted(net.to(dtype).named_modules()):
             if isinstance(layer, (nn.Linear, nn.Conv1d, nn.Conv2d)):
-                inputs = _alone(layer)
+                inputs = _alone(layer).to(dtype)
                 bias = layer(torch.zeros_like(inputs[:1]))
                 found += [layer(inputs) - bias, bias]
             elif isinstance(layer, nn.LayerNorm):
-                found.append(layer(torch.linspace(-1, 1, 36, dtype=torch.float64) ** 3))
-    return torch.cat([one.reshape(-1) for one in found])
+                found.append(layer(torch.linspace(-1, 1, 36, dtype=dtype) ** 3))
+    return torch.cat([one.reshape(-1).double() for one in found])
 
 
 def _alone(layer: nn.Linear | nn.Conv1d | nn.Conv2d) -> torch.Tensor:

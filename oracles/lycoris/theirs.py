@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 from collections.abc import Iterator
@@ -10,8 +11,10 @@ from typing import Any
 
 import cases
 import torch
+from loading import applied
 from nets import drawn, outputs
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
+from torch import nn
 
 logging.disable(logging.CRITICAL)
 from lycoris import create_lycoris  # noqa: E402
@@ -34,14 +37,24 @@ CASES: dict[str, dict[str, Any]] = {
     "lokr, unbalanced": {"algo": "lokr", "linear_dim": 2, "linear_alpha": 1, "factor": 4,
                          "unbalanced_factorization": True},
     "full": {"algo": "full", "linear_dim": 4, "linear_alpha": 1},
+    "diag-oft": {"algo": "diag-oft", "linear_dim": 4},
+    "diag-oft, constrained": {"algo": "diag-oft", "linear_dim": 4, "constraint": 0.03},
+    "diag-oft, rescaled": {"algo": "diag-oft", "linear_dim": 4, "rescaled": True},
+    "boft": {"algo": "boft", "linear_dim": 18, "conv_dim": 6},
+    "boft, constrained and rescaled": {"algo": "boft", "linear_dim": 18, "conv_dim": 6, "constraint": 0.03,
+                                       "rescaled": True},
+    "ia3": {"algo": "ia3"},
+    "dylora of linear layers": {"algo": "dylora", "linear_dim": 4, "linear_alpha": 2, "block_size": 2},
 }  # fmt: skip
+#: The convolutions' own, which its loader can't read of a DyLoRA.
+UNREAD = ("conv", "point", "line")
 
 
 def shaken(network: Any, seed: int) -> Any:
     draw = torch.Generator().manual_seed(seed)
     for name, value in network.named_parameters():
         noise = 0.15 * torch.randn(value.shape, generator=draw)
-        if name.endswith("dora_scale"):
+        if name.endswith(("dora_scale", "rescale")):
             value.data *= 1 + noise
         else:
             value.data = noise + (0.7 if name.endswith("scalar") else 0)
@@ -55,9 +68,21 @@ def made_in(folder: Path) -> Iterator[dict[str, Any]]:
         network = create_lycoris(net, 1.0, **arguments)
         network.apply_to()
         saved = folder / f"lycoris{number}.safetensors"
-        shaken(network, number).save_weights(str(saved), torch.float32, {"ss_network_module": "lycoris.kohya"})
-        found = outputs(network.double().eval() and net)
-        yield {"name": f"theirs: {name}", "adapter": saved.name, "outputs": found.tolist()}
+        said = {"ss_network_module": "lycoris.kohya", "ss_network_args": json.dumps({"algo": arguments["algo"]})}
+        shaken(network, number).save_weights(str(saved), torch.float32, said)
+        found = computed(net, network, saved, arguments["algo"])
+        limits = {"limit": 4e-6} if "oft" in arguments["algo"] else {}
+        yield {"name": f"theirs: {name}", "adapter": saved.name, "outputs": found.tolist(), **limits}
+
+
+def computed(net: nn.Module, network: Any, saved: Path, algo: str) -> torch.Tensor:
+    """What the network does; of a DyLoRA, which draws a rank each time, what it does when it is loaded."""
+    if algo == "dylora":
+        kept = {key: value for key, value in load_file(saved).items() if key.split(".")[0].split("_")[-1] not in UNREAD}
+        save_file(kept, saved, {"ss_network_args": json.dumps({"algo": algo})})
+        return outputs(*applied(drawn(), saved))
+    dtype = torch.float32 if "oft" in algo else torch.float64
+    return outputs(network.to(dtype).eval() and net, dtype)
 
 
 def main(folder: Path) -> None:

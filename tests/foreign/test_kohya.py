@@ -165,15 +165,17 @@ def test_magnitudes_of_inputs_are_refused(tmp_path: Path) -> None:
         adaptr.load(saved(tmp_path, lora(CLIP) | {f"{CLIP}.dora_scale": torch.rand(1, 4)}))
 
 
-@pytest.mark.parametrize("slot", ["oft_blocks", "on_input", "a1.weight", "q_layer.weight", "anything"])
+@pytest.mark.parametrize("slot", ["oft_diag", "bm.weight", "anything"])
 def test_what_has_no_method_is_refused_by_name(slot: str, tmp_path: Path) -> None:
     with pytest.raises(e.Unsupported, match=rf"`{CLIP}\.{slot}` is of .* can't read .* yet; merge it"):
         adaptr.load(saved(tmp_path, {f"{CLIP}.{slot}": torch.zeros(2, 2, 2), f"{CLIP}.alpha": torch.tensor(1.0)}))
 
 
-def test_dylora_is_refused_by_what_its_metadata_says(tmp_path: Path) -> None:
-    with pytest.raises(e.Unsupported, match="DyLoRA"):
-        adaptr.load(saved(tmp_path, lora(CLIP), {"ss_network_module": "networks.dylora"}))
+def test_a_dylora_is_read_as_the_lora_that_all_read_it_as(tmp_path: Path) -> None:
+    """That of the highest rank, as sd-scripts has it outside training."""
+    with pytest.warns(e.TrainedOtherwise, match="a DyLoRA, which was trained at every rank in turn"):
+        found = adaptr.load(saved(tmp_path, lora(CLIP), {"ss_network_module": "networks.dylora"}))
+    assert found.method == "lora"
 
 
 @pytest.mark.parametrize("slot", ["lora_up.weight", "lora_down.weight"])

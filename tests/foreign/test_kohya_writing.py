@@ -14,11 +14,12 @@ from torch import nn
 import adaptr
 from adaptr import errors as e
 from adaptr import foreign
+from adaptr.testing import shaken
 from foreign.test_kohya import CLIP, REFERENCES, lora, saved
-from foreign.test_lycoris import net
+from foreign.test_lycoris import based
 
 LYCORIS = (
-    "full", "loha", "loha_tucker", "lokr", "lokr_both", "lokr_full", "lokr_tucker", "lokr_unbalanced", "lora",
+    "boft", "full", "loha", "loha_tucker", "lokr", "lokr_both", "lokr_full", "lokr_tucker", "lokr_unbalanced", "lora",
     "lora_dora", "lora_rs", "lora_scalar",
 )  # fmt: skip
 
@@ -54,7 +55,62 @@ def test_a_genuine_file_comes_back_with_its_metadata_and_hashes(name: str, share
 def test_a_file_of_lycoris_comes_back(name: str, shared: Path, tmp_path: Path) -> None:
     folder = shared / "formats-refs" / "lycoris"
     source = folder / name / "lycoris.safetensors"
-    equal(source, back(source, tmp_path, net(folder / "base.safetensors")))
+    equal(source, back(source, tmp_path, based(folder, name)))
+
+
+@pytest.mark.parametrize("name", ["diag_oft", "diag_oft_constraint", "diag_oft_rescaled", "ia3"])
+def test_what_lycoris_has_in_another_form_does_the_same_when_it_comes_back(
+    name: str, shared: Path, tmp_path: Path
+) -> None:
+    folder = shared / "formats-refs" / "lycoris"
+    source, base = folder / name / "lycoris.safetensors", based(folder, name)
+    one, other = (adaptr.load(file, base) for file in (source, back(source, tmp_path, base)))
+    assert (one.method, one.targets) == (other.method, other.targets)
+    assert all(torch.equal(tensor, other.tensors[key]) for key, tensor in one.tensors.items())
+
+
+def turning(method: str, path: str, **config: object) -> adaptr.Adapter:
+    model = nn.ModuleDict({path: nn.Linear(8, 16)})
+    return shaken(adaptr.create(model, method, [path], **config))
+
+
+@pytest.mark.parametrize(
+    ("method", "config", "said"),
+    [
+        ("oft", {"b": 4}, "OFT turns outputs, and this one turns inputs"),
+        ("oft", {"b": 4, "side": "out", "terms": 5}, "no series"),
+        ("boft", {"b": 4}, "BOFT turns outputs"),
+        ("boft", {"b": 16, "m": 1, "side": "out"}, ""),
+        ("ia3", {"side": "out"}, "scales a weight and not the bias"),
+        ("ia3", {"side": "in"}, ""),
+    ],
+)
+def test_what_turns_or_scales_otherwise_is_refused(
+    method: str, config: dict[str, object], said: str, tmp_path: Path
+) -> None:
+    adapter = turning(method, "fc", **config)
+    if not said:
+        foreign.get("kohya").write(adapter, tmp_path / "a.safetensors")
+        return
+    with pytest.raises(e.Unsupported, match=said):
+        foreign.get("kohya").write(adapter, tmp_path / "a.safetensors")
+
+
+@pytest.mark.parametrize(("method", "config"), [
+    ("oft", {"b": 4, "side": "out"}), ("oft", {"b": 4, "rescale": True}), ("boft", {"b": 4, "side": "out"}),
+    ("ia3", {"bias": False}),
+])  # fmt: skip
+def test_pefts_forms_are_of_inputs_and_of_biases(method: str, config: dict[str, object], tmp_path: Path) -> None:
+    with pytest.raises(e.Unsupported, match=f"PEFT's {method.upper()} has no"):
+        foreign.get("peft").write(turning(method, "fc", **config), tmp_path / "a")
+
+
+def test_a_vector_over_a_layer_without_a_bias_is_written_where_the_base_says_so(tmp_path: Path) -> None:
+    model = nn.ModuleDict({"fc": nn.Linear(8, 16, bias=False)})
+    adaptr.save(shaken(adaptr.create(model, "ia3", ["fc"], side="out")), tmp_path / "own.safetensors")
+    adaptr.convert(tmp_path / "own.safetensors", tmp_path / "a.safetensors", to="kohya", base=model)
+    one, other = (adaptr.load(tmp_path / f"{name}.safetensors", model) for name in ("own", "a"))
+    assert torch.allclose(one.tensors["fc:l"], other.tensors["fc:l"])
 
 
 def test_hashes_are_of_what_is_written(tmp_path: Path) -> None:
@@ -112,7 +168,7 @@ def test_a_name_that_would_be_read_as_another_is_refused(tmp_path: Path) -> None
         foreign.get("kohya").write(made("unet.my_own.block"), tmp_path / "a.safetensors")
 
 
-@pytest.mark.parametrize("method", ["oft", "prompt", "ia3"])
+@pytest.mark.parametrize("method", ["hra", "prompt", "vera"])
 def test_a_method_of_no_algorithm_is_refused(method: str, tmp_path: Path) -> None:
     with pytest.raises(e.Unsupported, match=f"have no `{method}`"):
         foreign.get("kohya").write(made("unet.conv_in").replace(method=method), tmp_path / "a.safetensors")

@@ -73,6 +73,8 @@ class PeftType:
     table: ClassVar[Mapping[str, Field]] = {}
     #: PEFT's field of a strength that goes with `r` and has patterns over it; "" for a type without ranks.
     alpha: ClassVar[str] = ""
+    #: adaptr's fields that PEFT has none for, with the value that is what it does.
+    only: ClassVar[Mapping[str, Any]] = {}
     #: PEFT's fields that change what tensors mean in a way that can't be followed, and the reason.
     refused: ClassVar[Mapping[str, str]] = {}
     #: Whether layers may be stored as (in, out), which one field says for all.
@@ -173,6 +175,8 @@ class PeftType:
     def fields(self, adapter: Adapter) -> dict[str, Any]:
         """The configuration fields that follow from the targets. Raises `Unsupported` for what PEFT can't say."""
         configs = {path: target.config for path, target in adapter.targets.items()}
+        for path, config in configs.items():
+            self.require_only(path, config)
         common = {
             field.theirs: fields_of.common({path: c[name] for path, c in configs.items()})
             for name, field in self.table.items()
@@ -185,6 +189,16 @@ class PeftType:
             **({"fan_in_fan_out": turned} if self.turns else {}),
             "target_modules": placing.ordered(adapter.targets),
         }
+
+    def require_only(self, path: str, config: Mapping[str, Any]) -> None:
+        """Raises `Unsupported` for what PEFT's form of a method does not do."""
+        for name, value in self.only.items():
+            if config.get(name, value) != value:
+                raise Unsupported(
+                    f"`{path}`: PEFT's {self.peft} has no `{name}`, which is {config[name]} here and would have to be "
+                    f"{value}",
+                    hint=phrases.OWN,
+                )
 
     def replaces(self, adapter: Adapter) -> list[str]:
         """Which of an adapter's whole parameters have that slot."""

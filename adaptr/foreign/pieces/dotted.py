@@ -60,7 +60,7 @@ _FACTOR = re.compile(
 )
 _OTHER = re.compile(
     r"(?P<path>.+)\.(?P<slot>lora_(?:down|up|mid)\.weight|lora_B\.bias|lora_magnitude_vector(?:\.weight)?|alpha|"
-    r"dora_scale|hada_\w+|lokr_\w+|oft_\w+|diff|diff_b|w_norm|b_norm|on_input|[ab][12]\.weight|[qp]_layer\.weight)"
+    r"dora_scale|hada_\w+|lokr_\w+|oft_\w+|rescale|diff|diff_b|w_norm|b_norm|on_input|[ab][12]\.weight|[qp]_layer\.weight)"
 )
 #: Norms of queries and keys that are trained with a control LoRA of Flux, whole.
 _NORM = re.compile(r"(?P<path>.+\.norm\.(?:query|key)_norm)\.(?P<name>scale)")

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from adaptr.errors import Unsupported, shown
-from adaptr.foreign.pieces import dense, low_rank, products
+from adaptr.foreign.pieces import dense, low_rank, products, rotations, vectors
 from adaptr.foreign.pieces.module import ALPHA, Layer, Module, Whole
 
-#: What only some of its algorithms have: a slot of each, and what it is called.
+#: What only some of its algorithms have: a slot of each, and why none of it is read.
 NAMED = {
-    "oft_blocks": "OFT or BOFT, which turn the outputs",
-    "oft_diag": "diag-OFT",
-    "on_input": "IA3 as LyCORIS has it",
-    "a1.weight": "GLoRA",
-    "q_layer.weight": "T-LoRA",
+    "oft_diag": ("diag-OFT of before LyCORIS 2", ""),
+    "a1.weight": ("GLoRA", ""),
+    "lambda_layer": (
+        "T-LoRA",
+        ": its rank is another at each step of denoising, which no one weight has, and it takes off what the base's "
+        "own singular vectors make",
+    ),
 }
 _MAGNITUDE = frozenset({low_rank.MAGNITUDE, low_rank.PEFT_MAGNITUDE})
 _ALGORITHMS = (
     (frozenset(low_rank.SLOTS), low_rank.read),
     (frozenset(products.LOHA), products.loha),
     (frozenset(products.LOKR), products.lokr),
+    (frozenset(rotations.SLOTS), rotations.read),
+    (frozenset(vectors.SLOTS), vectors.read),
 )
 
 
@@ -36,9 +40,9 @@ def read(module: Module) -> list[Layer | Whole]:
 
 
 def _unread(module: Module) -> Unsupported:
-    named = next((what for slot, what in NAMED.items() if module.has(slot)), "")
+    named, why = next((found for slot, found in NAMED.items() if module.has(slot)), ("an algorithm", ""))
     slot = next((slot for slot in module.keys if slot != ALPHA), ALPHA)
     return Unsupported(
-        f"`{shown(module.keys[slot])}` is of {named or 'an algorithm'} that adaptr can't read from these files yet",
+        f"`{shown(module.keys[slot])}` is of {named}, which adaptr can't read from these files{why or ' yet'}",
         hint="merge it into its base with the tool that wrote it, and extract the difference (`adaptr extract`)",
     )

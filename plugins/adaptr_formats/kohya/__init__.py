@@ -3,7 +3,8 @@
 An adapter of several networks is one: its paths begin with what pipelines call the network (`unet`, `transformer`,
 `text_encoder`, `text_encoder_2`), and go on as the model that it was trained on calls its modules. Of a LoKr, LyCORIS
 4.1.3 itself loads sizes that it would choose alone: where the first factor is the larger one it raises an error, as it
-does with such files of its own.
+does with such files of its own; of an OFT, blocks that are no larger than they are many. It can't load any (IA)3, its
+own included. A DyLoRA is read as the LoRA of all its rank, as LyCORIS and ComfyUI read it.
 """
 
 from __future__ import annotations
@@ -31,6 +32,11 @@ class Kohya(Format):
         from adaptr_formats.kohya.reading import read
 
         return read(self.weights(path), base, supplied)
+
+    def based(self, adapter: Adapter, base: BaseModel) -> Adapter:
+        from adaptr_formats.kohya.unbiased import unbiased
+
+        return unbiased(adapter, base)
 
     def lost(self, adapter: Adapter) -> list[str]:
         from adaptr_formats.kohya.writing import lost

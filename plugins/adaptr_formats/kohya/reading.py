@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptr.adapter import Adapter
-from adaptr.errors import TrainedOtherwise, Unsupported
+from adaptr.errors import TrainedOtherwise
 from adaptr.foreign import NOTHING, Supplied, placing, saving, words
 from adaptr.foreign.pieces import alphas, assembling, low_rank, lycoris
 from adaptr.foreign.pieces.module import ALPHA, Module
@@ -33,7 +33,7 @@ def read(weights: Path, base: BaseModel | None = None, supplied: Supplied = NOTH
     model = None if base is None else skeleton(base)
     tensors, shapes, metadata = contents(weights)
     shapes = words.without(weights, shapes)
-    _require_static(metadata)
+    _warn_of_dynamic(metadata)
     groups = names.grouped(shapes)
     paths = {name: called.as_named(path, metadata) for name, path in names.paths(groups, model).items()}
     prefixes = {path.partition(".")[0]: prefix for (prefix, _), path in paths.items()}
@@ -65,13 +65,15 @@ def _module(
     return Module(path, slots, {slot: shapes[key] for slot, key in slots.items()}, tensors, model)
 
 
-def _require_static(metadata: Mapping[str, str]) -> None:
-    """Raises `Unsupported` for DyLoRA: its own forward draws a rank anew each time, so the file says no one weight."""
+def _warn_of_dynamic(metadata: Mapping[str, str]) -> None:
+    """DyLoRA trains each of its ranks, at scales of their own; whoever reads it has all of its rank at alpha / r."""
     said = f"{metadata.get('ss_network_module', '')} {metadata.get('ss_network_args', '')}".lower()
     if "dylora" in said:
-        raise Unsupported(
-            "the file is a DyLoRA, which draws its rank anew in each step: it stands for no one change of the weights",
-            hint="extract the rank that is wanted with sd-scripts (`networks/extract_lora_from_dylora.py`)",
+        warnings.warn(
+            "the file is a DyLoRA, which was trained at every rank in turn: it is read as the LoRA of all its rank, as "
+            "LyCORIS and ComfyUI read it (sd-scripts' `extract_lora_from_dylora.py` makes one of a lower rank)",
+            TrainedOtherwise,
+            stacklevel=2,
         )
 
 

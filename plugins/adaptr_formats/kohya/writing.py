@@ -2,40 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adaptr.adapter import kinds
 from adaptr.errors import Unsupported, phrases
 from adaptr.files import replacing
-from adaptr.foreign import Written, same, saving
-from adaptr.foreign.pieces import alphas
-from adaptr.foreign.pieces.dense import BIAS, WEIGHT
-from adaptr.foreign.pieces.low_rank import DOWN, MAGNITUDE, UP
+from adaptr.foreign import Written, saving
 from adaptr.foreign.pieces.module import ALPHA
-from adaptr.format.io import stored_of
-from adaptr_formats.kohya import called, hashes
+from adaptr_formats.kohya import called, hashes, laid
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from adaptr.adapter import Adapter, Target
+    from adaptr.adapter import Adapter
     from adaptr.foreign.same import Same
-
-_KINDS = kinds.LAYERS | kinds.CONVOLUTIONS
-#: By method: adaptr's tensor to theirs.
-SLOTS: Mapping[str, Mapping[str, str]] = {
-    "lora": {"A": DOWN, "B": UP},
-    "dora": {"A": DOWN, "B": UP, "m": MAGNITUDE},
-    "loha": {**{f"w{i}_{s}": f"hada_w{i}_{s}" for i in "12" for s in "ab"}, "t1": "hada_t1", "t2": "hada_t2",
-             "d1": "hada_w1_b", "d2": "hada_w2_b"},
-    "lokr": {**{n: f"lokr_{n}" for n in ("w1", "w1_a", "w1_b", "w2", "w2_a", "w2_b", "t2")}, "d2": "lokr_w2_b"},
-    "full": {"D": WEIGHT, "b": BIAS},
-    "bitfit": {"b": BIAS},
-}  # fmt: skip
-#: Methods whose scale is an alpha.
-_SCALED = frozenset({"lora", "dora", "loha", "lokr"})
 
 
 def lost(adapter: Adapter) -> list[str]:
@@ -54,11 +35,12 @@ def save(adapter: Adapter, out: Path, force: bool) -> Written:
     tensors: dict[str, Tensor | Same] = {}
     for part in map(saving.plain, _parts(adapter)):
         for path, target in part.targets.items():
-            made = {f"{flats[path]}.{slot}": value for slot, value in _module(part, path, target, kept.get(ALPHA, ""))}
+            slots = laid.module(part, path, target, kept.get(ALPHA, ""))
+            made = {f"{flats[path]}.{slot}": value for slot, value in slots}
             _require_apart(tensors, made)
             tensors |= made
             found |= {f"{path}:{name}": (f"{flats[path]}.{slot}", made[f"{flats[path]}.{slot}"])
-                      for name, slot in SLOTS[part.method].items() if f"{flats[path]}.{slot}" in made}  # fmt: skip
+                      for name, slot in laid.SLOTS[part.method].items() if f"{flats[path]}.{slot}" in made}  # fmt: skip
     said = kept.get("metadata", {})
     metadata = {"format": "pt", **said, **called.renamed(flats), saving.ABOUT: saving.about(adapter)}
     with replacing(out, force) as file:
@@ -94,49 +76,8 @@ def _parts(adapter: Adapter) -> list[Adapter]:
 
 
 def _require_method(method: str, *no: str) -> None:
-    if method not in SLOTS or method in no:
+    if method not in laid.SLOTS or method in no:
         raise Unsupported(
             f"kohya's files have no `{method}`" + (" in a stack" if no else ""),
-            hint=f"they can hold {phrases.listed(SLOTS)}",
+            hint=f"they can hold {phrases.listed(laid.SLOTS)}",
         )
-
-
-def _module(part: Adapter, path: str, target: Target, dtype: str) -> Iterator[tuple[str, Tensor | Same]]:
-    """(slot, tensor) of one module."""
-    if target.kind not in _KINDS and part.method != "bitfit":
-        raise Unsupported(f"`{path}`: kohya's files have nothing for a `{target.kind}`", hint=phrases.OWN)
-    if part.method == "lora" and target.config.get("bias"):
-        raise Unsupported(f"`{path}`: kohya's files have no bias of a LoRA", hint=phrases.OWN)
-    config, factor = {**target.config, "axes": len(target.shape) - 1}, ""
-    for name, value in same.at(part, path).items():
-        factor = stored_of(value.tensors, value.key)[0]
-        yield SLOTS[part.method][name], _laid(part.method, config, name, value)
-    if part.method in _SCALED:
-        yield ALPHA, alphas.tensor(_alpha(part.method, config), (dtype, factor, "F32"))
-
-
-def _is_full(method: str, config: Mapping[str, Any]) -> bool:
-    return bool(method == "lokr" and config["w1_full"] and config["w2_full"])
-
-
-def _alpha(method: str, config: Mapping[str, Any]) -> float:
-    """Their alpha, over the rank as all scales are there."""
-    if _is_full(method, config):  # there it has no meaning, and says what it said
-        return float(config["r"])
-    alpha = float(config["alpha"])
-    return float(alpha * config["r"] ** 0.5) if config.get("rslora") else alpha
-
-
-def _laid(method: str, config: Mapping[str, Any], name: str, value: Same) -> Tensor | Same:
-    """A tensor as it lies there."""
-    if name == "m":
-        return value.reshape((value.shape[0], *(1 for _ in range(config.get("axes", 1)))))
-    if method == "loha" and config["tucker"] and name in ("w1_a", "w2_a"):
-        return value.tensor.mT.contiguous()
-    if method == "lokr" and config["tucker"] and name == "w2_a":
-        return value.tensor.mT.contiguous()
-    if name == "w1" and _is_full(method, config) and config["alpha"] != config["r"]:
-        scale: float = config["alpha"] / config["r"]
-        return value.tensor * scale
-    flat = (method == "loha" and name in ("w1_b", "w2_b")) or (method == "lokr" and name == "w2_b")
-    return value.reshape(same.flat(value.shape)) if flat else value

@@ -26,6 +26,7 @@ class Boft(PeftType):
     methods = ("boft",)
     slots = {"Q": "boft_R", "s": "boft_s"}
     open = True
+    only = {"side": "in"}
 
     def values(self, config: Mapping[str, Any], path: str) -> dict[str, Any]:
         return fields_of.complete("boft", {})

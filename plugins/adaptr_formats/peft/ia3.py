@@ -28,9 +28,10 @@ class IA3(PeftType):
     methods = ("ia3",)
     slots = {"l": "ia3_l"}
     turns = True
+    only = {"bias": True}
 
     def values(self, config: Mapping[str, Any], path: str) -> dict[str, Any]:
-        return {"side": "out"}
+        return fields_of.complete("ia3", {})
 
     def form(self, slots: Mapping[str, str]) -> dict[str, Any]:
         extra = next((slot for slot in slots if slot != "ia3_l"), None)
@@ -48,7 +49,7 @@ class IA3(PeftType):
         known = (n, 0) if side == "out" else (0, n)
         turned = fields_of.flag(source.config, "fan_in_fan_out")
         kind = kinds.convolution(len(shape) - 2) if len(shape) > 2 else kinds.layer(turned)
-        return placing.agreed(model, Target(path, kind, (*known, *(0 for _ in shape[2:])), {"side": side}))
+        return placing.agreed(model, Target(path, kind, (*known, *(0 for _ in shape[2:])), {**values, "side": side}))
 
     def piece(self, target: Target, name: str, key: str, shape: tuple[int, ...]) -> Piece:
         return Piece(key, (max(shape),))

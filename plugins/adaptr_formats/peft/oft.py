@@ -29,6 +29,7 @@ class Oft(PeftType):
     methods = ("oft",)
     slots = {"Q": "oft_R"}
     weight = frozenset({"oft_R"})
+    only = {"side": "in", "rescale": False}
     table = {"share": Field("block_share", bool)}
     refused = {
         "coft": "constrained OFT changes its weights at every forward, so the file is not what PEFT computes with"

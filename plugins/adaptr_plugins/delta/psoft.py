@@ -22,8 +22,7 @@ from adaptr.contract import Live
 from adaptr.errors import BadConfig
 from adaptr.families.init import unmade
 from adaptr_plugins.delta._begun import halved, leading
-from adaptr_plugins.transform.oft import Config as Turn
-from adaptr_plugins.transform.oft import rotation
+from adaptr_plugins.transform._rotations import rotation
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -113,4 +112,4 @@ def turned(Q: Tensor, cfg: Config) -> Tensor:
     """C (r, r) of the entries of Q above the diagonal."""
     if cfg.longest and cfg.terms:
         Q = Q * (cfg.longest / (2**0.5 * Q.norm() + 1e-12)).clamp(max=1.0)
-    return rotation(Q.unsqueeze(0), Turn(cfg.r, cfg.terms))[0]
+    return rotation(Q.unsqueeze(0), cfg.r, cfg.terms)[0]

@@ -2,7 +2,8 @@
 arXiv:2205.05638.
 
 `side` says which axis of the weight l scales: `out` for keys and values, `in` for the layer after the activation. Where
-query, key and value are one layer, all of its output is scaled.
+query, key and value are one layer, all of its output is scaled. Without `bias` the weight of an output is scaled alone,
+as LyCORIS has it, and b' = b.
 
 Choose it for few records and very many adapters: a vector a layer, merged without a trace, any mixture of them in one
 batch. It wants a rate ten times LoRA's, and what can't be had by making features louder or softer it does not learn.
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from adaptr import Param, Row, Target, Transform, View, roles
-from adaptr.adapter.tensors import Tensors
+from adaptr.adapter.tensors import Tensors, Wide
 from adaptr.contract import Costs, Live
 from adaptr.precision import wide
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Config:
     side: Literal["out", "in"] = "out"
+    bias: bool = True
 
 
 class IA3(Transform[Config]):
@@ -44,15 +46,16 @@ class IA3(Transform[Config]):
         return W * (p["l"].view(-1, 1, *kernel) if cfg.side == "out" else p["l"].view(1, -1, *kernel)).to(W.dtype)
 
     def bias(self, b: Tensor, p: Live, cfg: Config) -> Tensor:
-        return b * p["l"].to(b.dtype) if cfg.side == "out" else b
+        return b * p["l"].to(b.dtype) if cfg.side == "out" and cfg.bias else b
 
     def forward(self, base: View, x: Tensor, p: Live, cfg: Config) -> Tensor:
         if cfg.side == "in":
             groups = x.shape[base.axis] // p["l"].numel()  # of a grouped convolution: each group has the same l
-            scaled: Tensor = base(x * base.along(p["l"].repeat(groups)).to(x.dtype))
-            return scaled
+            given: Tensor = base(x * base.along(p["l"].repeat(groups)).to(x.dtype))
+            return given
         y: Tensor = base(x)
-        return y * base.along(p["l"]).to(y.dtype)
+        y, c = y * base.along(p["l"]).to(y.dtype), shift(base, p, cfg)
+        return y if c is None else y + base.along(c).to(y.dtype)
 
     def costs(self, target: Target, cfg: Config) -> Costs | None:
         if not target.is_linear:
@@ -60,10 +63,17 @@ class IA3(Transform[Config]):
         return Costs(input=True, once=target.shape[1]) if cfg.side == "in" else Costs(token=target.shape[0])
 
     def row(self, target: Target, base: View, p: Live) -> Row:
-        return Row(into=p["l"]) if self.config(target.config).side == "in" else Row(gain=p["l"])
+        cfg = self.config(target.config)
+        return Row(into=p["l"]) if cfg.side == "in" else Row(gain=p["l"], shift=shift(base, Wide(p), cfg))
 
     def inverse(self, merged: View, p: Live, cfg: Config, kept: Mapping[str, Tensor], weight: float) -> View:
         # where 1 + w (l - 1) is zero nothing can be recovered: the receipt's patch holds those elements
         factor = 1 + weight * (wide(p["l"]) - 1)
         inverse = Tensors({"l": 1 / factor.where(factor != 0, 1.0)})
         return self.view(merged, inverse, cfg, 1.0)
+
+
+def shift(base: View, p: Live, cfg: Config) -> Tensor | None:
+    """What makes good for a bias that is scaled with the output and should not be."""
+    b = base.bias
+    return None if cfg.bias or b is None else (1 - p["l"]) * b.to(p["l"].dtype)

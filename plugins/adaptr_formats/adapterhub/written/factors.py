@@ -111,6 +111,8 @@ def _scaled(adapter: Adapter, layers: Layers, letters: str) -> tuple[dict[str, A
     for path, target in adapter.targets.items():
         if target.config["side"] != "out":
             raise Unsupported(f"`{path}`: AdapterHub's (IA)3 scales outputs, and this an input", hint=phrases.OWN)
+        if not target.config.get("bias", True):
+            raise Unsupported(f"`{path}`: AdapterHub's (IA)3 scales the bias with the weight", hint=phrases.OWN)
         value = same.at(adapter, path)["l"].reshape((target.shape[0], 1))
         found[f"{path}:l"] = (_key(layers, path, "lora_B"), value)
     return {"r": 1, "alpha": 1, "dropout": 0.0, "composition_mode": "scale", "init_weights": "ia3"}, found
