@@ -17,6 +17,7 @@ import formats_table.page
 import methods_table.page
 import models_table.page
 from adaptr import errors
+from adaptr.cli import catalogue
 from adaptr.training.schema import schema
 from pages import (
     commands,
@@ -68,6 +69,7 @@ def documents() -> dict[Path, str]:
         whole
         | schemas
         | drawn
+        | {catalogue.CARRIED: catalogue.shares()}
         | {path: with_tables(path.read_text(encoding="utf-8"), made) for path, made in _tables()}
     )
 

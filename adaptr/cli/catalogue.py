@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptr import plugins
@@ -24,6 +26,8 @@ SEVEN = {
     "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 32, "vocab_size": 32000,
     "tie_word_embeddings": False,
 }  # fmt: skip
+#: Method to the share of it that it trains.
+CARRIED = Path(__file__).with_name("shares.json")
 #: How the paragraph of a method's docstring begins that says what it is good for, what it costs and where it fails.
 CHOOSE = "Choose it"
 #: How a tensor starts that does not train.
@@ -115,14 +119,33 @@ def card(name: str) -> Card:
 
 
 def _share(name: str) -> float | None:
+    """What a method trains of a Llama of 7B when nothing is said. That of a built-in is carried, for counting all of
+    them takes longer than everything else here; `docs/generate.py` writes it down, and a test counts again.
+    """
+    carried = _carried() if name in plugins.builtin_files() else {}
+    return carried[name] if name in carried else counted(name)
+
+
+@functools.cache
+def _carried() -> dict[str, float | None]:
+    found: dict[str, float | None] = json.loads(CARRIED.read_text(encoding="utf-8"))
+    return found
+
+
+def shares() -> str:
+    """The file of the shares that are carried."""
+    return json.dumps({name: counted(name) for name in plugins.builtin_files()}, indent=0, sort_keys=True) + "\n"
+
+
+def counted(name: str) -> float | None:
     """The share of a Llama of 7B that a method trains, with the configuration and the targets that it has when nothing
     is said.
     """
-    from adaptr.planning.counts import counted
+    from adaptr.planning import counts
 
     base, every = _seven()
     try:
-        trained = counted(base, name).trained
+        trained = counts.counted(base, name).trained
     except AdaptrError:  # it is made of adapters that are given, or wants a choice
         return None
     return trained / every if trained else None
@@ -141,6 +164,8 @@ def _seven() -> tuple[Foundation, int]:
 def _peft(name: str) -> str:
     from adaptr.foreign.peft import types
 
+    if name not in types.methods() and not types.SORT.points():
+        return ""
     try:
         return types.of_method(name).peft
     except AdaptrError:

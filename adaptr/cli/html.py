@@ -15,7 +15,6 @@ from typing import Any
 
 from adaptr.errors import phrases
 from adaptr.files import replacing, require_file
-from adaptr.sources.open import reads
 
 #: Digits that a picture can show.
 DIGITS = 5
@@ -23,6 +22,8 @@ DIGITS = 5
 
 def require(path: Path, force: bool, *inputs: str | None) -> None:
     """Raises `OutputExists`, or `MissingExtra` without the plotting library, before anything is computed."""
+    from adaptr.sources.open import reads
+
     require_file(path, force, reads(*inputs))
     _libraries()
 

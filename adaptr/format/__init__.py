@@ -4,6 +4,20 @@ Reading a header needs neither torch nor numpy. `header` is the safetensors part
 says in it, `check` holds the tensors against that, `io` is files, `digest` identities.
 """
 
-from adaptr.format.io import read, write
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from adaptr.format.io import read, write
 
 __all__ = ["read", "write"]
+
+
+def __getattr__(name: str) -> object:
+    """`read` and `write`, with what files need, which whoever looks at a header alone does not."""
+    if name in __all__:
+        from adaptr.format import io
+
+        return getattr(io, name)
+    raise AttributeError(f"module `{__name__}` has no `{name}`")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from adaptr import plugins
 from adaptr.cli import catalogue
 from pages.markdown import table, unlinked
@@ -18,7 +20,8 @@ without the base, so it composes and diffs without one; in batches: it can be on
 
 def cards() -> list[catalogue.Card]:
     """The built-in methods; installed ones are not this project's to document."""
-    return sorted(map(catalogue.card, plugins.builtin_files()), key=lambda c: (c.family, c.name))
+    found = [replace(catalogue.card(name), share=catalogue.counted(name)) for name in plugins.builtin_files()]
+    return sorted(found, key=lambda c: (c.family, c.name))
 
 
 def listed() -> str:

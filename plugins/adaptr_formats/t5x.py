@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from adaptr.adapter import Adapter, Target, kinds
 from adaptr.errors import ConfigConflict, Unsupported, phrases
-from adaptr.foreign import NOTHING, Format, Marks, Supplied, Written, npz, saving
+from adaptr.foreign import NOTHING, Format, Marks, Supplied, Written, npz
 from adaptr.foreign.seen import Seen
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class T5x(Format):
 
     def read(self, path: Path, base: BaseModel | None = None, supplied: Supplied = NOTHING) -> Adapter:
         from adaptr.checkpoint.skeleton import skeleton
-        from adaptr.foreign import placing
+        from adaptr.foreign import placing, saving
         from adaptr.foreign.draft import Piece
         from adaptr.foreign.pieces import assembling
         from adaptr.foreign.pieces.module import Layer, complete
@@ -67,6 +67,8 @@ class T5x(Format):
         return assembling.adapter([layer], tensors, str(file), saving.told({}))
 
     def lost(self, adapter: Adapter) -> list[str]:
+        from adaptr.foreign import saving
+
         _require_prompt(adapter)
         told = [f"the {name}" for name in _TOLD if getattr(adapter, name)]
         wider = any(str(tensor.dtype) in _WIDER for tensor in adapter.tensors.values())
@@ -76,6 +78,7 @@ class T5x(Format):
         import numpy as np
 
         from adaptr.files import replacing
+        from adaptr.foreign import saving
 
         _require_prompt(adapter)
         P = saving.plain(adapter).at("")["P"][: adapter.config["tokens"]]

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from adaptr.errors import ConfigConflict, phrases
+from adaptr.foreign.same import Same
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from adaptr.foreign.pieces.module import Module
     from adaptr.foreign.supplied import Supplied
+    from adaptr.format.io import Stored
 
 #: safetensors' dtypes to what `struct` calls them.
 _FORMATS = {
@@ -53,14 +55,35 @@ def refuse_held(modules: Iterable[Module], supplied: Supplied) -> None:
         supplied.refuse("the file has the alpha of each module", "alpha", "scale")
 
 
-def tensor(value: float, dtypes: Iterable[str]) -> Tensor:
+def tensor(value: float, dtypes: Iterable[str]) -> Same:
     """`value` as a tensor of one number, in the first of `dtypes` that holds it exactly, else in F64."""
-    import torch
-
-    from adaptr.format.io import torch_dtype
-
     dtype = next((dtype for dtype in dtypes if _holds(dtype, value)), "F64")
-    return torch.tensor(int(value) if dtype[0] in "IU" else value, dtype=torch_dtype(dtype))
+    if dtype == "BF16":
+        return Same(_Number(dtype, struct.pack("<f", value)[2:]), "", ())
+    return Same(_Number(dtype, struct.pack(_FORMATS[dtype], int(value) if dtype[0] in "IU" else value)), "", ())
+
+
+class _Number(Mapping[str, "Tensor"]):
+    """A tensor of one number by its bytes, so that nothing need have torch that only writes them."""
+
+    def __init__(self, dtype: str, raw: bytes) -> None:
+        self.dtype, self.raw = dtype, raw
+
+    def stored(self, key: str) -> Stored:
+        return self.dtype, (), (self.raw,)
+
+    def __getitem__(self, key: str) -> Tensor:
+        import torch
+
+        from adaptr.format.io import torch_dtype
+
+        return torch.frombuffer(bytearray(self.raw), dtype=torch_dtype(self.dtype))[0]
+
+    def __iter__(self) -> Iterator[str]:
+        yield ""
+
+    def __len__(self) -> int:
+        return 1
 
 
 def _holds(dtype: str, value: float) -> bool:
