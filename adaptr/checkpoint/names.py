@@ -14,16 +14,16 @@ from functools import cached_property
 from adaptr.adapter import Adapter, Target, agree
 from adaptr.adapter.paths import paths_of
 from adaptr.checkpoint import packed
+from adaptr.checkpoint.architectures import drawn
+from adaptr.checkpoint.fused import FUSED, fused_sizes
 from adaptr.checkpoint.loading import Conversion, Loading, loading
 from adaptr.checkpoint.open import Checkpoint
 from adaptr.checkpoint.spelled import Spelled, spelled
 from adaptr.checkpoint.stored import Stored
+from adaptr.contract.sketch import Sketch
 from adaptr.errors import TargetAmbiguous, TargetMismatch, TargetNotFound, phrases
 from adaptr.networks import widths
 from adaptr.roles import CONV1D_MODELS, is_embedding
-
-#: Layers that some checkpoints store as one: its name, and theirs in the order of the rows.
-FUSED = (("qkv_proj", ("q_proj", "k_proj", "v_proj")), ("gate_up_proj", ("gate_proj", "up_proj")))
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,17 @@ class Names:
         """How transformers reads the checkpoint. Asked where a name is not there as it is: it takes seconds."""
         return loading(self.checkpoint)
 
+    @cached_property
+    def drawn(self) -> Sketch | None:
+        """What transformers would build, which takes seconds to ask, where a table says it: the file has just the
+        parameters of the architecture, under the same names. None for anything else.
+        """
+        config = self.checkpoint.config
+        model = None if "quantization_config" in config else drawn(config)
+        stored = {name: stored.entry.shape for name, stored in self.checkpoint.tensors.items()}
+        fits = model is not None and stored == {name: one.shape for name, one in model.named_parameters()}
+        return model if fits else None
+
     def meet(self, adapter: Adapter) -> None:
         """Learn what the model calls an adapter's places, all together. Raises `TargetAmbiguous`."""
         paths = paths_of(adapter)
@@ -74,6 +85,8 @@ class Names:
         tensors = self.checkpoint.tensors
         if name in tensors:
             return tensors[name]
+        if self.drawn is not None and name in self.drawn.names:  # it is stored as what it is tied to
+            return None
         spelled = self.spelled(name)
         if spelled is not None and spelled.same is not None:
             return spelled.same
@@ -257,7 +270,7 @@ class Names:
             stored = self.find(f"{owner}.{fused}.weight") if leaf in order else None
             if stored is None:
                 continue
-            sizes = _fused_sizes(self.checkpoint.config, order, stored.entry.shape[0])
+            sizes = fused_sizes(self.checkpoint.config, order, stored.entry.shape[0])
             start = sum(sizes[: order.index(leaf)])
             rows = slice(start, start + sizes[order.index(leaf)])
             return _rows(target, leaf, stored, rows, (rows.stop - rows.start, *stored.entry.shape[1:]))
@@ -281,17 +294,3 @@ def _rows(target: Target, called: str, stored: Stored, rows: slice, found: tuple
 def _shifted(name: str, shift: tuple[str, str]) -> str:
     off, on = shift
     return on + name.removeprefix(off) if name.startswith(off) else ""
-
-
-def _fused_sizes(config: Mapping[str, object], order: tuple[str, ...], rows: int) -> list[int]:
-    if len(order) == 2:
-        return [rows // 2, rows // 2]
-    heads = int(str(config.get("num_attention_heads", 0)))
-    groups = int(str(config.get("num_key_value_heads") or heads))
-    if not heads or rows % (heads + 2 * groups):
-        raise TargetMismatch(
-            f"{rows} fused rows don't divide into {heads} query and 2 x {groups} key/value heads",
-            hint="correct the numbers of heads in the base's `config.json`",
-        )
-    width = rows // (heads + 2 * groups)
-    return [heads * width, groups * width, groups * width]

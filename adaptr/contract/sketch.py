@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from types import SimpleNamespace
 from typing import Any
 
@@ -73,6 +74,13 @@ class Drawn:
                     seen.add(id(numbers))
                     yield f"{path}.{name}" if path else name, numbers
 
+    def ties(self) -> tuple[tuple[str, ...], ...]:
+        """Names of parameters that are one, the first that has it first."""
+        groups: dict[int, list[str]] = {}
+        for name, numbers in self.named_parameters(remove_duplicate=False):
+            groups.setdefault(id(numbers), []).append(name)
+        return tuple(tuple(names) for names in groups.values() if len(names) > 1)
+
     def parameters(self) -> Iterator[Numbers]:
         yield from (numbers for _, numbers in self.named_parameters())
 
@@ -84,6 +92,11 @@ class Sketch(Drawn):
         super().__init__()
         self.config = SimpleNamespace(**config)
         self._table, self._head = table, head
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """All names of its parameters; one that is tied has two."""
+        return frozenset(name for name, _ in self.named_parameters(remove_duplicate=False))
 
     def get_input_embeddings(self) -> Drawn:
         return self.get_submodule(self._table)

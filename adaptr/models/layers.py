@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, cast
 
 from adaptr.adapter import Base, Target, agree, kinds
 from adaptr.checkpoint.names import Names
@@ -35,20 +35,26 @@ class Layers:
 def layers(checkpoint: Checkpoint) -> Layers:
     """The layers of a checkpoint.
 
-    Where transformers knows the model, kinds and paths are those of its modules; else names and shapes decide, and
-    nothing is known of twins.
+    Where a table or transformers knows the model, kinds and paths are those of its modules; else names and shapes
+    decide, and nothing is known of twins.
     """
     return _of_model(checkpoint) or Layers(_by_name(checkpoint), Base(architecture=_architecture(checkpoint)), {})
 
 
 def _of_model(checkpoint: Checkpoint) -> Layers | None:
     names = Names(checkpoint)
-    if names.loading is None:
-        return None
+    if names.drawn is not None:
+        stored = {name: name for name in checkpoint.tensors}
+        made = _laid(names, cast("nn.Module", names.drawn), stored)  # a model, as far as it is asked here
+        return made and replace(made, base=replace(made.base, architecture=_architecture(checkpoint)))
+    return None if names.loading is None else _laid(names, names.loading.model, names.loading.names)
+
+
+def _laid(names: Names, model: nn.Module, called: Mapping[str, str]) -> Layers | None:
+    """The layers of a model in a checkpoint."""
     from adaptr.host import base_of
     from adaptr.targets import describe
 
-    model = names.loading.model
     found: dict[str, Target] = {}
     for path, module in model.named_modules():
         target = describe(path, module)
@@ -62,8 +68,7 @@ def _of_model(checkpoint: Checkpoint) -> Layers | None:
         return None
     base = base_of(model, {})
     twins = {name: _twins(model, target, base.ties) for name, target in found.items()}
-    called = names.loading.names
-    weights = {**_by_name(checkpoint, found, called), **found}
+    weights = {**_by_name(names.checkpoint, found, called), **found}
     return Layers(weights, base, {name: t for name, t in twins.items() if t}, called)
 
 

@@ -12,6 +12,7 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from adaptr.checkpoint.architectures import drawn
 from adaptr.checkpoint.built import imagined
 from adaptr.errors import CheckpointError, MissingExtra
 
@@ -37,6 +38,8 @@ def _known(config: str) -> tuple[Groups, bool]:
     document = json.loads(config)
     if not document.get("architectures"):
         return (), False
+    if (sketch := drawn(document)) is not None:  # as transformers would say, which takes seconds to ask
+        return sketch.ties(), True
     try:
         return _groups(_pairs(imagined(document))), True
     except (CheckpointError, MissingExtra):

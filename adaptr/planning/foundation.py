@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from adaptr.adapter import public
+from adaptr.checkpoint.architectures import drawn
 from adaptr.checkpoint.built import imagined
 from adaptr.checkpoint.skeleton import described
 from adaptr.errors import CheckpointError
-from adaptr.planning.architectures import drawn
 from adaptr.sources.resolve import Source, resolve
 from adaptr.untrusted import json_file
 

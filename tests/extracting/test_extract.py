@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import checkpoints
 from adaptr import api, errors
 from adaptr.changes.deltas import deltas
 from adaptr.extracting.extract import ExtractReport, extract
+from adaptr.models import tying
 from checkpoints import bare, model_of, tensors_of
 from extracting.pairs import Pair
 
@@ -28,6 +30,16 @@ def test_at_full_rank_the_attached_adapter_is_the_tuned_model(kind: str, pair: P
     with torch.no_grad():
         api.attach(model, api.load(tmp_path / "x.safetensors"))
     assert torch.allclose(checkpoints.logits(model, kind), checkpoints.logits(model_of(tuned), kind), atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2", "qwen2"])
+def test_of_what_a_table_has_transformers_is_not_asked(
+    kind: str, pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base, tuned = pair(kind)
+    tying._known.cache_clear()
+    monkeypatch.setitem(sys.modules, "transformers", None)  # an import of it is an error
+    assert extract(base, tuned, tmp_path / "x.safetensors", rank=2).targets
 
 
 @pytest.mark.parametrize("kind", ["llama", "qwen2"])

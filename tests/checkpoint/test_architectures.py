@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import transformers
+from safetensors.torch import save_file
 
 from adaptr import plugins
 from adaptr.adapter import kinds
+from adaptr.checkpoint import open_checkpoint
+from adaptr.checkpoint.architectures import KNOWN, drawn
 from adaptr.checkpoint.built import imagined
-from adaptr.planning.architectures import KNOWN, drawn
+from adaptr.checkpoint.names import Names
+from adaptr.models import layers, tying
 from adaptr.targets import resolve
 
 SMALL = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
@@ -36,6 +43,27 @@ def parameters(model: Any) -> dict[str, tuple[int, ...]]:
 def test_drawn_is_what_transformers_builds(name: str, more: dict[str, Any]) -> None:
     config = configured(name, **more)
     assert parameters(drawn(config)) == parameters(imagined(config))
+
+
+@pytest.mark.parametrize("more", SAID[:3], ids=str)
+@pytest.mark.parametrize("name", KNOWN)
+def test_what_is_tied_is_the_same(name: str, more: dict[str, Any]) -> None:
+    config = configured(name, **more)
+    assert drawn(config).ties() == tying._groups(tying._pairs(imagined(config)))
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_layers_of_a_checkpoint_are_the_same(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the table, and by the model that transformers builds."""
+    config = configured(name)
+    tensors = {key: torch.zeros(shape) for key, shape in parameters(imagined(config)).items()}
+    save_file(tensors, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    checkpoint = open_checkpoint(tmp_path)
+    found = layers.layers(checkpoint)
+    assert Names(checkpoint).drawn is not None
+    monkeypatch.setattr(Names, "drawn", None)
+    assert found == layers.layers(checkpoint)
 
 
 @pytest.mark.parametrize("name", KNOWN)

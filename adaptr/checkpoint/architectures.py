@@ -1,6 +1,6 @@
 """Architectures that are drawn from their configuration without torch: decoders, mostly of llama's kind.
 
-A table is right only where it says what transformers builds: `tests/planning/test_architectures.py` holds each entry
+A table is right only where it says what transformers builds: `tests/checkpoint/test_architectures.py` holds each entry
 against the class on the meta device, names and shapes. What is in no table is built there.
 """
 
