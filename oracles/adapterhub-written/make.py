@@ -38,6 +38,12 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "compacter": ("compacter", {"m": 8, "n": 4, "activation": "gelu"}),
     "compacter-pp": ("compacter-pp", {"m": 8, "n": 4, "r": 2}),
     "prefix": ("prefix", {"tokens": 4}),
+    "gated lora": ("gated-lora", {"r": 3, "of": "text"}),
+    "gated lora, scaled": ("gated-lora", {"r": 2, "alpha": 5.0, "scale": "alpha", "of": "text"}),
+    "gated prefix": ("gated-prefix", {"tokens": 4, "of": "text"}),
+    "gated prefix, two gates": ("gated-prefix", {"tokens": 4, "of": "text", "gates": 2}),
+    "gated pfeiffer": ("gated-pfeiffer", {"m": 8, "of": "text", "activation": "gelu"}),
+    "unipelt": ("unipelt", {"m": 5, "r": 3, "tokens": 3, "of": "text"}),
     "loreft": ("loreft", {"r": 3, "first": 2, "last": 0, "finished": True}),
     "noreft, one set for both ends": ("noreft", {"r": 3, "first": 2, "last": 2, "share_weights": True}),
 }

@@ -150,6 +150,37 @@ def test_other_prefixes_stand_beside_one_of_tokens() -> None:
     assert_close(*found)
 
 
+@pytest.mark.parametrize("of", ["text", "token"])
+def test_several_gates_have_a_part_of_the_rank_each(of: str) -> None:
+    model = tiny.model("gpt2")
+    made = shaken(adaptr.create(model, "gated-lora", r=4, of=of, gates=2))
+    path = next(iter(made.targets))
+    p, (x, y) = made.at(path), taken(model, path, tiny.inputs("gpt2"))
+    gates = (x @ p["g"].view(2, -1).T + p["c"]).sigmoid()
+    gates = gates.mean(1, keepdim=True) if of == "text" else gates
+    halves = [gates[..., n, None] * (x @ p["A"][part].T @ p["B"][:, part].T)
+              for n, part in enumerate((slice(0, 2), slice(2, 4)))]  # fmt: skip
+    with adaptr.attach(model, made):
+        _, found = taken(model, path, tiny.inputs("gpt2"))
+    assert_close(found, y + sum(halves))
+
+
+@pytest.mark.parametrize("of", ["text", "token"])
+def test_a_prefix_may_have_a_gate_for_its_values(of: str) -> None:
+    """Of which the second alone, where that of the keys is shut, is a factor of the values."""
+    model = tiny_llama()
+    two = shaken(adaptr.create(model, "gated-prefix", tokens=3, of=of, gates=2))
+    same = {key: t[: len(t) // 2].repeat(2) if key.endswith((":g", ":c")) else t for key, t in two.tensors.items()}
+    once = {key: t[: len(t) // 2] if key.endswith((":g", ":c")) else t for key, t in same.items()}
+    one = adaptr.create(model, "gated-prefix", tokens=3, of=of).replace(tensors=once)
+    found = []
+    for made in (two, two.replace(tensors=same), one):
+        with adaptr.attach(model, made):
+            found.append(run(model, **tiny.inputs("llama")))
+    assert_close(found[1], found[2])
+    assert (found[0] - found[1]).abs().max() > 1e-3
+
+
 def test_the_papers_counts() -> None:
     """Of BERT-base: 1,373,760 and gates of 36,912."""
     layer = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from adaptr.adapter import REPLACED, Adapter
@@ -18,9 +19,15 @@ if TYPE_CHECKING:
 
 
 def adapter(
-    found: Sequence[Layer | Whole], tensors: Mapping[str, Tensor], source: str, about: Mapping[str, Any]
+    found: Sequence[Layer | Whole],
+    tensors: Mapping[str, Tensor],
+    source: str,
+    about: Mapping[str, Any],
+    called: Mapping[str, str] = MappingProxyType({}),
 ) -> Adapter:
     """The adapter of layers and whole parameters, whose `tensors` stay in their file until asked for.
+
+    called: method to the name of its part, where that is another.
 
     Raises `NoAdapterTensors` for none, `Unsupported` for whole parameters alone.
     """
@@ -29,11 +36,12 @@ def adapter(
     if not layers:
         raise _nothing(source, whole)
     methods = sorted({layer.method for layer in layers})
-    made = (_single if len(methods) == 1 else _stack)(layers, methods)
-    pieces = {**_pieces(layers, methods), **whole}
+    names = {method: called.get(method, method) for method in methods}
+    made = _single(layers, methods[0]) if len(methods) == 1 else _stack(layers, names)
+    pieces = {**_pieces(layers, {} if len(methods) == 1 else names), **whole}
     made = made.replace(tensors=Pieces(tensors, pieces), source=source)
     for part in [made.part(name) for name in made.parts] or [made]:
-        finish.check(part, _pieces(layers, [part.method], part.method))
+        finish.check(part, _pieces([layer for layer in layers if layer.method == part.method], {}))
     return finish.named(made, about)
 
 
@@ -46,32 +54,30 @@ def _nothing(source: str, whole: Mapping[str, Piece]) -> Exception:
     return NoAdapterTensors(f"`{source}` holds no tensors of an adapter", hint=phrases.AGAIN)
 
 
-def _single(layers: Sequence[Layer], methods: Sequence[str]) -> Adapter:
-    return Adapter(methods[0], _common(layers), _targets(layers), {})
+def _single(layers: Sequence[Layer], method: str) -> Adapter:
+    return Adapter(method, _common(layers), _targets(layers), {})
 
 
-def _stack(layers: Sequence[Layer], methods: Sequence[str]) -> Adapter:
-    """A part for each method, which is called so. They are at other layers, or at weights and biases: all add."""
+def _stack(layers: Sequence[Layer], names: Mapping[str, str]) -> Adapter:
+    """A part for each method. They are at other layers, or at weights and biases: all add."""
     parts = {}
-    for name in methods:
-        mine = [layer for layer in layers if layer.method == name]
-        parts[name] = Part(name, 1, _common(mine), _targets(mine))
-    return Adapter("stack", {"order": list(methods), "weights": {}, "off": []}, {}, {}, parts=parts)
+    for method, name in names.items():
+        mine = [layer for layer in layers if layer.method == method]
+        parts[name] = Part(method, 1, _common(mine), _targets(mine))
+    return Adapter("stack", {"order": list(parts), "weights": {}, "off": []}, {}, {}, parts=parts)
 
 
 def _targets(layers: Sequence[Layer]) -> dict[str, Any]:
     return {layer.target.path: layer.target for layer in layers}
 
 
-def _pieces(layers: Sequence[Layer], methods: Sequence[str], only: str = "") -> dict[str, Piece]:
+def _pieces(layers: Sequence[Layer], names: Mapping[str, str]) -> dict[str, Piece]:
     """The pieces by adaptr's keys, those of a stack with the name of their part."""
-    named = len(methods) > 1
     return {
-        f"{path}:{f'{layer.method}.' if named else ''}{name}": piece
+        f"{path}:{f'{names[layer.method]}.' if names else ''}{name}": piece
         for layer in layers
         for path, found in ((layer.target.path, layer.pieces), ("", layer.shared))
         for name, piece in found.items()
-        if only in ("", layer.method)
     }
 
 

@@ -16,7 +16,7 @@ from adaptr.foreign import placing
 from adaptr.foreign.draft import Piece
 from adaptr.foreign.peft import config as fields_of
 from adaptr.foreign.pieces.module import Layer, Module, Whole, complete
-from adaptr_formats.adapterhub import keys, places
+from adaptr_formats.adapterhub import gates, keys, places
 from adaptr_formats.adapterhub.config import BOTTLENECK, activation, asked, conflict
 
 if TYPE_CHECKING:
@@ -36,7 +36,6 @@ _DEFAULTS: Mapping[str, Any] = {
 }  # fmt: skip
 #: What has no method, and why.
 _MISSING = {
-    "use_gating": "a gate, which weighs it for each text by what it reads",
     "ln_after": "a norm of its own behind it",
     "inv_adapter": "an invertible adapter of the embeddings",
 }
@@ -78,6 +77,9 @@ def _layer(reading: Reading, module: Module, said: Mapping[str, Any], shared: li
     method, values, pieces, rules = made
     (d,) = pieces["b_u"].shape
     values["activation"] = activation(said["non_linearity"])
+    if said["use_gating"]:
+        pieces |= _gate(module, method, said, d)
+        method, values["of"] = "gated-pfeiffer", gates.OF
     scale, pieces = _scale(module, said, pieces)
     if said["is_parallel"]:
         if method != "houlsby" or said["ln_before"]:
@@ -88,11 +90,19 @@ def _layer(reading: Reading, module: Module, said: Mapping[str, Any], shared: li
         behind = _behind(layer, here, said)
         own = {**behind, **({"normed": True} if said["ln_before"] else {})}
         method = "pfeiffer" if own and method == "houlsby" else method
-        if method != "pfeiffer" and (said["ln_before"] or "keeps" in own):
+        if method in ("compacter", "phm") and (said["ln_before"] or "keeps" in own):
             raise _unknown("Kronecker products with a norm or a residual of its own", "phm_layer")
         values |= own
     target = Target(places.joined(layer, here.at), kinds.PLACE, (d,), complete(method, values))
     return Layer(method, placing.output(reading.model, target), pieces, rules)
+
+
+def _gate(module: Module, method: str, said: Mapping[str, Any], d: int) -> dict[str, Piece]:
+    if method != "houlsby" or said["is_parallel"]:
+        raise _unknown("a gate, and is no two matrices behind a block", "use_gating")
+    if said["ln_before"] or (said["original_ln_before"] and said["residual_before_ln"] is not True):
+        raise _unknown("a gate with a norm or a residual of its own", "use_gating")
+    return gates.pieces(module, 1, d)
 
 
 def _behind(layer: str, here: places.Place, said: Mapping[str, Any]) -> dict[str, Any]:

@@ -31,7 +31,7 @@ _FIELDS: Mapping[str, Mapping[str, Any]] = {
         "cross_adapter": False,
     },
     LORA: {**_BEGINS, **dict.fromkeys(("selfattn_lora", "intermediate_lora", "output_lora"), ANY)},
-    PREFIX: {**_BEGINS, **dict.fromkeys(("encoder_prefix", "cross_prefix", "shared_gating"), ANY)},
+    PREFIX: {**_BEGINS, **dict.fromkeys(("encoder_prefix", "cross_prefix"), ANY)},
     PROMPT: {**_BEGINS, "prompt_init": ANY, "prompt_init_text": ANY},
     REFT: {**_BEGINS, "layers": ANY},
 }

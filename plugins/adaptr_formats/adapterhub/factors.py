@@ -5,6 +5,8 @@
 - DoRA divides by the norm of W + B A, without the scale that it adds B A with, and multiplies the bias too. adaptr's
   has the scale in the norm and leaves the bias. So magnitudes are converted with the base's weight, and a bias is a
   whole parameter.
+- A gate takes the scale's place, as in UniPELT's code: alpha does nothing beside it. Of a layer that is several, each
+  has a gate of its own.
 - Before `adapters` 1.1 nothing was scaled; newer ones read such files with `alpha` = `r`, as they were trained.
 """
 
@@ -21,7 +23,7 @@ from adaptr.foreign.draft import Piece
 from adaptr.foreign.peft import config as fields_of
 from adaptr.foreign.peft import merged
 from adaptr.foreign.pieces.module import Layer, Module, Whole, complete
-from adaptr_formats.adapterhub import keys
+from adaptr_formats.adapterhub import gates, keys
 from adaptr_formats.adapterhub.config import LORA, asked, conflict
 
 if TYPE_CHECKING:
@@ -42,9 +44,10 @@ def read(reading: Reading, config: Mapping[str, Any]) -> Iterator[Layer | Whole]
     said = asked(LORA, config, _DEFAULTS)
     if reading.said.misscaled:
         said["alpha"] = said["r"]
-    if said["use_gating"]:
+    if said["use_gating"] and (said["composition_mode"] == "scale" or said["use_dora"]):
+        what = "(IA)3" if said["composition_mode"] == "scale" else "DoRA"
         raise Unsupported(
-            "its LoRA has a gate, which weighs it for each text by what it reads, and adaptr has no method for that",
+            f"its {what} has a gate, which weighs it for each text by what it reads, and adaptr has no method for that",
             hint="train it without (`use_gating=False`)",
         )
     shared = reading.modules(keys.SHARED)
@@ -104,11 +107,15 @@ def _added(
     else:
         pieces = {"A": factors.a, "B": factors.b}
     out = pieces["B"].shape[0]
+    if said["use_gating"]:
+        count = sum(parts) or 1
+        values, pieces = {**values, "of": gates.OF, "gates": count}, {**pieces, **gates.pieces(module, count, into)}
+    method = "dora" if said["use_dora"] else "gated-lora" if said["use_gating"] else "lora"
     kind = kinds.LINEAR_T if reading.said.model_type in roles.CONV1D_MODELS else kinds.LINEAR
-    target = Target(module.path, kind, (out, into), complete("dora" if said["use_dora"] else "lora", values))
+    target = Target(module.path, kind, (out, into), complete(method, values))
     target = placing.agreed(reading.model, target)
-    if not said["use_dora"]:
-        yield Layer("lora", target, pieces)
+    if method != "dora":
+        yield Layer(method, target, pieces)
         return
     yield from _directed(reading, module, target, pieces)
 

@@ -6,18 +6,18 @@ The network has no use once it is trained: what it makes is what is read. Text s
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from adaptr.adapter import Target, kinds
-from adaptr.errors import TargetNotFound, Unsupported, phrases
+from adaptr.errors import TargetNotFound, TensorAbsent, Unsupported, phrases
 from adaptr.families.insert import activation as function
 from adaptr.foreign import placing
 from adaptr.foreign.draft import Piece
 from adaptr.foreign.peft import config as fields_of
 from adaptr.foreign.pieces.module import Layer, Module, Whole, complete
-from adaptr_formats.adapterhub import keys
+from adaptr_formats.adapterhub import gates, keys
 from adaptr_formats.adapterhub.config import PREFIX, activation, asked, conflict
 
 if TYPE_CHECKING:
@@ -30,16 +30,12 @@ FLAT, TABLE = f"{_SELF}control_trans", f"{_SELF}wte.weight"
 W, B, U, C = (f"{_SELF}control_trans.{n}.{name}" for n in (0, 2) for name in ("weight", "bias"))
 _DEFAULTS: Mapping[str, Any] = {
     "flat": False, "prefix_length": 30, "bottleneck_size": 512, "non_linearity": "tanh", "use_gating": False,
+    "shared_gating": True,
 }  # fmt: skip
 
 
 def read(reading: Reading, config: Mapping[str, Any]) -> Iterator[Layer | Whole]:
     said = asked(PREFIX, config, _DEFAULTS)
-    if said["use_gating"]:
-        raise Unsupported(
-            "its prefix has a gate, which weighs it for each text by what it reads, and adaptr has no method for that",
-            hint="train it without (`use_gating=False`)",
-        )
     found = reading.modules(keys.PREFIXES)
     if len(found) != 1:
         raise conflict("the file holds no prefix")
@@ -50,22 +46,38 @@ def read(reading: Reading, config: Mapping[str, Any]) -> Iterator[Layer | Whole]
             f"`{module.keys[other]}` is a prefix of attentions to another text, which adaptr doesn't read",
             hint="train it with `cross_prefix=False`, `encoder_prefix=False`",
         )
-    tokens, paths = fields_of.size(said, "prefix_length"), _attentions(reading, config)
-    values = complete("prefix", {"tokens": tokens, "position_offset": "none"})
+    gated = {one.path: one for one in reading.modules(keys.GATES)} if said["use_gating"] else {}
+    tokens, paths = fields_of.size(said, "prefix_length"), _attentions(reading, config, gated)
     for number, path in enumerate(paths):
-        target = _placed(reading, path, values)
+        method, values = "prefix", {"tokens": tokens, "position_offset": "none"}
+        own: dict[str, Piece] = {}
+        if said["use_gating"]:
+            method, values, own = _gated(gated, path, tokens, 1 if said["shared_gating"] else 2)
+        target = _placed(reading, path, complete(method, values))
         pieces = {
             name: _piece(module, said, target.shape, 2 * number + n, 2 * len(paths)) for n, name in enumerate("KV")
         }
-        yield Layer("prefix", target, pieces)
+        yield Layer(method, target, pieces | own)
 
 
-def _attentions(reading: Reading, config: Mapping[str, Any]) -> list[str]:
+def _gated(
+    found: Mapping[str, Module], path: str, tokens: int, count: int
+) -> tuple[str, dict[str, Any], dict[str, Piece]]:
+    """Method, configuration and pieces of the gates of an attention, one or that of keys and that of values."""
+    if path not in found:
+        raise TensorAbsent(f"the prefix of `{path}` has no gate, which the configuration says", hint=phrases.AGAIN)
+    gate = found[path]
+    (_, width) = gate.shape("weight", (2,))
+    values = {"tokens": tokens, "width": width, "of": gates.OF, "gates": count}
+    return "gated-prefix", values, gates.pieces(gate, count, width, "")
+
+
+def _attentions(reading: Reading, config: Mapping[str, Any], gated: Collection[str]) -> list[str]:
     """The attentions in the order in which the file has their prefixes."""
     left = config.get("leave_out") or []
     if not isinstance(left, list):
         raise fields_of.misread("leave_out", left, "a list of layers")
-    paths = placing.ordered(reading.grouped.attentions) or [one.path for one in _all(reading, "a prefix")]
+    paths = placing.ordered(reading.grouped.attentions or gated) or [one.path for one in _all(reading, "a prefix")]
     return [path for path in paths if int(re.findall(r"\d+", path)[0]) not in left]
 
 

@@ -12,10 +12,10 @@ from adaptr.adapter import Base
 from adaptr.errors import ConfigMissing, Unsupported
 from adaptr.foreign import NOTHING, Supplied, placing, saving
 from adaptr.foreign.pieces import assembling
-from adaptr.foreign.pieces.module import Module
+from adaptr.foreign.pieces.module import Layer, Module
 from adaptr.foreign.stored import contents
 from adaptr.foreign.weights import Weights
-from adaptr_formats.adapterhub import bottleneck, config, factors, keys, prefix, reft
+from adaptr_formats.adapterhub import bottleneck, config, factors, gates, keys, prefix, reft
 from adaptr_formats.adapterhub.base import facts
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from adaptr.adapter import Adapter
     from adaptr.foreign.format import BaseModel
-    from adaptr.foreign.pieces.module import Layer, Whole
+    from adaptr.foreign.pieces.module import Whole
 
 _READERS = {
     config.BOTTLENECK: bottleneck.read,
@@ -36,6 +36,8 @@ _MISSING = {
     config.PROMPT: "its rows go in front of what the embeddings, with their norm and positions, make of the text, and "
     "adaptr's `prompt` in front of what the tokens are embedded as",
 }
+#: What UniPELT calls its parts.
+UNIPELT = {"gated-lora": "lora", "gated-prefix": "prefix", "gated-pfeiffer": "adapter"}
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,12 @@ def read(weights: Path, base: BaseModel | None = None, supplied: Supplied = NOTH
     if config.REFT not in said.parts:
         supplied.refuse("it has no intervention", "reft")
     reading = Reading(said, keys.grouped(shapes), tensors, shapes, base, model, supplied)
-    made = assembling.adapter(list(_layers(reading)), tensors, str(weights), saving.told(metadata))
+    found = list(_layers(reading))
+    methods = {one.method for one in found if isinstance(one, Layer)}
+    if methods & set(UNIPELT) and saving.ABOUT not in metadata:
+        gates.warn(str(weights))
+    called = UNIPELT if methods == set(UNIPELT) else {}
+    made = assembling.adapter(found, tensors, str(weights), saving.told(metadata), called)
     reading.grouped.require_read()
     return _told(_arranged(made), said, model)
 
@@ -98,11 +105,15 @@ def _layers(reading: Reading) -> Iterator[Layer | Whole]:
 
 
 def _arranged(adapter: Adapter) -> Adapter:
-    """A prefix with parallel bottlenecks by the name that it has as a method."""
-    if set(adapter.parts) != {"parallel", "prefix"}:
-        return adapter
-    parallel, prefix = (adapter.parts[name].config for name in ("parallel", "prefix"))
-    return adapter.replace(method="mam", config={"tokens": prefix["tokens"], "m": parallel["m"], "s": parallel["s"]})
+    """What is a method by a name of its own, by that."""
+    said = {name: part.config for name, part in adapter.parts.items()}
+    if set(said) == {"parallel", "prefix"}:
+        sizes = {"tokens": said["prefix"]["tokens"], "m": said["parallel"]["m"], "s": said["parallel"]["s"]}
+        return adapter.replace(method="mam", config=sizes)
+    if set(said) == set(UNIPELT.values()):
+        sizes = {"m": said["adapter"]["m"], "r": said["lora"]["r"], "tokens": said["prefix"]["tokens"]}
+        return adapter.replace(method="unipelt", config={**sizes, "of": gates.OF})
+    return adapter
 
 
 def _told(adapter: Adapter, said: config.Said, model: nn.Module | None) -> Adapter:

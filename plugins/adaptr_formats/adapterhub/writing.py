@@ -28,9 +28,11 @@ if TYPE_CHECKING:
 
 WEIGHTS, VERSION = "adapter.safetensors", "adapters.1.3.0"
 _WRITERS = {
-    **dict.fromkeys(("lora", "dora", "ia3"), factors.write),
-    **dict.fromkeys(("houlsby", "pfeiffer", "parallel", "compacter", "compacter-pp"), bottleneck.write),
-    "prefix": prefix.write,
+    **dict.fromkeys(("lora", "dora", "gated-lora", "ia3"), factors.write),
+    **dict.fromkeys(
+        ("houlsby", "pfeiffer", "gated-pfeiffer", "parallel", "compacter", "compacter-pp"), bottleneck.write
+    ),
+    **dict.fromkeys(("prefix", "gated-prefix"), prefix.write),
     **dict.fromkeys(("loreft", "noreft"), reft.write),
 }
 #: What it has and does not read again, and why.

@@ -1,4 +1,4 @@
-"""UniPELT's gate, sigmoid(g x + c): of each text the mean over its tokens, or of each token its own."""
+"""UniPELT's gates, sigmoid(g x + c): of each text the mean over its tokens, or of each token its own."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _ENCODER = re.compile(r"(.*\.)?encoder\..*")
 _CROSS = re.compile(r".*(EncDecAttention|encoder_attn|crossattention).*")
 
 
-def params(width: str) -> Mapping[str, Param]:
-    """A gate's own, over inputs of that axis."""
-    return {"g": Param(width, init="normal:0.02"), "c": Param("1")}
+def params(width: str, count: str = "1") -> Mapping[str, Param]:
+    """The gates' own: `count` of them, and of the axis `width` the inputs of all, one gate's after another's."""
+    return {"g": Param(width, init="normal:0.02"), "c": Param(count)}
 
 
 def said(model: nn.Module, target: Target, values: dict[str, Any]) -> dict[str, Any]:
@@ -52,9 +52,10 @@ def texts(adapter: Adapter) -> frozenset[str]:
     return frozenset(path for path, target in adapter.targets.items() if target.config["of"] == "text")
 
 
-def gate(x: Tensor, p: Live, of: str) -> Tensor:
-    """Of inputs x (batch, tokens, d): (batch, tokens, 1), or (batch, 1, 1) without padding in it."""
-    s: Tensor = ((x * p["g"].to(x.dtype)).sum(-1, keepdim=True) + p["c"].to(x.dtype)).sigmoid()
+def gates(x: Tensor, p: Live, of: str) -> Tensor:
+    """Of inputs x (batch, tokens, d): (batch, tokens, gates), or (batch, 1, gates) without padding in it."""
+    g = p["g"].to(x.dtype).view(-1, x.shape[-1])
+    s: Tensor = ((x[..., None, :] * g).sum(-1) + p["c"].to(x.dtype)).sigmoid()
     if of == "token":
         return s
     context = p.context

@@ -52,4 +52,4 @@ class GatedPfeiffer(_sums.OfSum[Config]):
 
     def branch(self, h: Tensor, x: Tensor, p: Live, cfg: Config) -> Tensor:
         z = self.read(h, x, p, cfg)
-        return _gated.gate(z, p, cfg.of) * bottleneck(z, p, cfg.activation)
+        return _gated.gates(z, p, cfg.of) * bottleneck(z, p, cfg.activation)

@@ -1,7 +1,8 @@
 """Gated prefix: softmax over [s K; K(x)], values [s V; V(x)], s = σ(g x + c), UniPELT's part at attentions.  Mao et al.
 2022, arXiv:2110.07577.
 
-x goes into the attention. The gate is of a text or of a token as that of `gated-lora`. Where each token has its own it
+x goes into the attention. The gate is of a text or of a token as that of `gated-lora`; with two `gates` the second is
+that of the values. Where each token has its own it
 meets keys of its own: heads are twice as wide then, so that one softmax has both. Not the identity when fresh, as a
 prefix is not.
 
@@ -34,6 +35,7 @@ class Config:
     tokens: int = 10
     width: int = 1
     of: Of = "auto"
+    gates: int = 1
 
 
 class GatedPrefix(Prefix[Config]):
@@ -42,9 +44,10 @@ class GatedPrefix(Prefix[Config]):
     params = {
         "K": Param("h tokens d", init="normal:1"),
         "V": Param("h tokens d", init="normal:1"),
-        **_gated.params("width"),
+        **_gated.params("gated", "gates"),
     }
     averages = False
+    most = {"gates": 2}
     rate = 5e-4
 
     def accepts(self, model: nn.Module, target: Target) -> bool:
@@ -56,16 +59,20 @@ class GatedPrefix(Prefix[Config]):
     def at_target(self, model: nn.Module, target: Target, values: dict[str, Any]) -> dict[str, Any]:
         return _gated.said(model, target, values)
 
+    def axes(self, target: Target, cfg: Config) -> dict[str, int]:
+        return {"gated": cfg.gates * cfg.width}
+
     def mounts(self, model: nn.Module, adapter: Adapter) -> list[Mount]:
         texts = _gated.texts(adapter)
         return [Mount(path, "attention", (path,), context=path in texts) for path in adapter.targets]
 
     def attention(self, rest: Attend, a: Attended, p: Live, cfg: Config, weight: float) -> tuple[Tensor, Tensor | None]:
-        s = _gated.gate(p.taken(), p, cfg.of)  # (batch, tokens or 1, 1)
+        s = _gated.gates(p.taken(), p, cfg.of)  # (batch, tokens or 1, gates)
+        k, v = s[..., :1], s[..., -1:]
         K, V = self.keys_values(p, cfg)
         if cfg.of == "text":
-            return rest(a.extended(s[..., None] * K, s[..., None] * V))
-        return _by_token(rest, a, s, K, V)
+            return rest(a.extended(k[..., None] * K, v[..., None] * V))
+        return _by_token(rest, a, (k, v), K, V)
 
     def costs(self, target: Target, cfg: Config) -> Costs:
         if cfg.of == "text":
@@ -77,16 +84,19 @@ class GatedPrefix(Prefix[Config]):
         return wide(p["K"]), p["V"]
 
 
-def _by_token(rest: Attend, a: Attended, s: Tensor, K: Tensor, V: Tensor) -> tuple[Tensor, Tensor | None]:
+def _by_token(
+    rest: Attend, a: Attended, gates: tuple[Tensor, Tensor], K: Tensor, V: Tensor
+) -> tuple[Tensor, Tensor | None]:
     """[q; s q] against [k; 0] of the text and [0; K] of the prefix, and of what comes out the sum, its half times s."""
     import torch
 
     def apart(t: Tensor) -> Tensor:
         return torch.cat([t, torch.zeros_like(t)], -1)
 
-    q = torch.cat([a.q, (s[:, None] * a.q).to(a.q)], -1)
+    of_keys, of_values = gates
+    q = torch.cat([a.q, (of_keys[:, None] * a.q).to(a.q)], -1)
     options = {**a.options, "scaling": a.scaling}
     double = a._replace(q=q, k=apart(a.k), v=apart(a.v), options=options)
     y, weights = rest(double.extended(*(apart(t).roll(t.shape[-1], -1) for t in (K, V))))
     text, prefix = y.chunk(2, -1)
-    return text + (s[:, :, None] * prefix).to(y), weights
+    return text + (of_values[:, :, None] * prefix).to(y), weights

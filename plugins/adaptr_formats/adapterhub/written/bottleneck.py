@@ -10,6 +10,7 @@ from adaptr.errors import Unsupported, phrases
 from adaptr.foreign import same
 from adaptr_formats.adapterhub import bottleneck as read
 from adaptr_formats.adapterhub import places
+from adaptr_formats.adapterhub.written import gates
 from adaptr_formats.adapterhub.written.layers import Layers, Made, by_layer, elsewhere, one
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ def write(adapter: Adapter, layers: Layers) -> Made:
     sizes = by_layer(groups, lambda target: int(target.config["m"]), "size")
     scales = {path: float(target.config.get("s", 1.0)) for path, target in adapter.targets.items()}
     learned = len(set(scales.values())) > 1
+    if adapter.method == "gated-pfeiffer":
+        gates.require_texts(adapter.targets.values())
     config = {
         **said,
         **{field: any(place.field == field for place in here.values())
@@ -37,13 +40,15 @@ def write(adapter: Adapter, layers: Layers) -> Made:
         "leave_out": layers.left_out(groups),
         "reduction_factor": _reduced(sizes, layers.width),
         "scaling": "learned" if learned else next(iter(scales.values())),
-        "use_gating": False,
+        "use_gating": adapter.method == "gated-pfeiffer",
     }  # fmt: skip
     tensors: _Tensors = {}
     for path in adapter.targets:
         layer, rest = places.divided(path)
         at = f"{places.joined(layer, here[rest].tensors)}.adapters.{layers.name}"
         tensors |= _tensors(adapter, path, at, said)
+        if adapter.method == "gated-pfeiffer":
+            tensors |= {f"{path}:{name}": laid for name, laid in gates.slots(same.at(adapter, path), at).items()}
         if learned:
             tensors[f"{path}:s"] = (f"{at}.{read.SCALING}", _number(scales[path]))
     if ":A" in adapter.tensors:

@@ -1,4 +1,4 @@
-"""LoRA, DoRA and (IA)3 as AdapterHub has them: of queries, keys, values and the feed-forward's two layers.
+"""LoRA, DoRA, gated LoRA and (IA)3 as AdapterHub has them: of queries, keys, values and the feed-forward's two layers.
 
 A LoRA of one layer for queries, keys and values has the same A for each of them: it is the same change.
 """
@@ -13,6 +13,7 @@ from adaptr.errors import Unsupported, phrases
 from adaptr.foreign import same
 from adaptr.foreign.pieces import uniform
 from adaptr_formats.adapterhub.config import LORA
+from adaptr_formats.adapterhub.written import gated
 from adaptr_formats.adapterhub.written.layers import Layers, Made, elsewhere, one
 
 if TYPE_CHECKING:
@@ -28,15 +29,15 @@ _FIELDS = (SELF, "intermediate_lora", "output_lora")
 def write(adapter: Adapter, layers: Layers) -> Made:
     groups = layers.grouped(adapter)
     letters, fields = _where(next(iter(groups.values())), layers)
-    made = _scaled if adapter.method == "ia3" else _added
+    made = {"ia3": _scaled, "gated-lora": gated.made}.get(adapter.method, _added)
     config, tensors = made(adapter, layers, letters)
     told = {
+        "attn_matrices": list(letters),
+        "use_gating": False,
         **config,
         **{field: field in fields for field in _FIELDS},
         "architecture": LORA,
-        "attn_matrices": list(letters),
         "leave_out": layers.left_out(groups),
-        "use_gating": False,
     }
     return Made(told, tensors)
 
