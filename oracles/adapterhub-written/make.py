@@ -69,6 +69,10 @@ def adapters(name: str, model: Any) -> Iterator[tuple[str, adaptr.Adapter]]:
     if name == "bert":
         yield "parallel", adaptr.create(model, "parallel", m=8, s=2.0)
         yield "mam", adaptr.create(model, "mam", m=8, tokens=3)
+    if name == "gpt2":
+        yield "invertible", adaptr.create(model, "invertible", ["drop"], activation="gelu")
+    else:
+        yield "mad-x", adaptr.create(model, "mad-x", m=6)
     for case, (method, config) in CASES.items():
         yield case, adaptr.create(model, method, **config)
     lower = [f"re:.*\\.?(layer|layers|h)\\.[02]\\..*{end}" for end in ("output.dropout", "mlp.dropout", "mlp")]

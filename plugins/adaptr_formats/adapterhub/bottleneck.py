@@ -16,7 +16,7 @@ from adaptr.foreign import placing
 from adaptr.foreign.draft import Piece
 from adaptr.foreign.peft import config as fields_of
 from adaptr.foreign.pieces.module import Layer, Module, Whole, complete
-from adaptr_formats.adapterhub import gates, keys, places
+from adaptr_formats.adapterhub import gates, invertible, keys, places
 from adaptr_formats.adapterhub.config import BOTTLENECK, activation, asked, conflict
 
 if TYPE_CHECKING:
@@ -37,7 +37,6 @@ _DEFAULTS: Mapping[str, Any] = {
 #: What has no method, and why.
 _MISSING = {
     "ln_after": "a norm of its own behind it",
-    "inv_adapter": "an invertible adapter of the embeddings",
 }
 #: What the output is added to, by `residual_before_ln`.
 _KEEPS = {True: "output", False: "read", "post_add": "sum"}
@@ -59,6 +58,8 @@ def read(reading: Reading, config: Mapping[str, Any]) -> Iterator[Layer | Whole]
     wanted = next((field for field in _MISSING if said[field]), None)
     if wanted is not None:
         raise _unknown(_MISSING[wanted], wanted)
+    if said["inv_adapter"]:
+        yield from invertible.read(reading, said)
     shared = reading.modules(keys.SHARED) if said["phm_layer"] and said["shared_phm_rule"] else []
     for module in reading.modules(keys.ADAPTERS):
         yield _layer(reading, module, said, shared)

@@ -31,11 +31,13 @@ class Place:
 
 @dataclass(frozen=True)
 class Model:
-    """`named`: the class that AdapterHub has for it. `bottlenecks`: where these are. `factors`: the modules that LoRA
-    changes, with the field of the configuration and the letter of an attention's.
+    """`named`: the class that AdapterHub has for it. `embeddings`: the module whose output the first layer gets.
+    `bottlenecks`: where these are. `factors`: the modules that LoRA changes, with the field of the configuration and
+    the letter of an attention's.
     """
 
     named: str
+    embeddings: str
     bottlenecks: tuple[Place, ...]
     factors: Mapping[str, tuple[str, str]]
 
@@ -75,14 +77,14 @@ _LLAMA_FACTORS = {
     "mlp.up_proj": (_OUTER, ""),
 }
 MODELS = {
-    "bert": Model("BertAdapterModel", _BERT, _BERT_FACTORS),
-    "roberta": Model("RobertaAdapterModel", _BERT, _BERT_FACTORS),
-    "xlm-roberta": Model("XLMRobertaAdapterModel", _BERT, _BERT_FACTORS),
-    "electra": Model("ElectraAdapterModel", _BERT, _BERT_FACTORS),
-    "distilbert": Model("DistilBertAdapterModel", _DISTILBERT, _DISTILBERT_FACTORS),
-    "gpt2": Model("GPT2AdapterModel", _GPT2, _GPT2_FACTORS),
-    "llama": Model("LlamaAdapterModel", _LLAMA, _LLAMA_FACTORS),
-    "mistral": Model("MistralAdapterModel", _LLAMA, _LLAMA_FACTORS),
+    "bert": Model("BertAdapterModel", "embeddings", _BERT, _BERT_FACTORS),
+    "roberta": Model("RobertaAdapterModel", "embeddings", _BERT, _BERT_FACTORS),
+    "xlm-roberta": Model("XLMRobertaAdapterModel", "embeddings", _BERT, _BERT_FACTORS),
+    "electra": Model("ElectraAdapterModel", "embeddings", _BERT, _BERT_FACTORS),
+    "distilbert": Model("DistilBertAdapterModel", "embeddings", _DISTILBERT, _DISTILBERT_FACTORS),
+    "gpt2": Model("GPT2AdapterModel", "drop", _GPT2, _GPT2_FACTORS),
+    "llama": Model("LlamaAdapterModel", "embed_tokens", _LLAMA, _LLAMA_FACTORS),
+    "mistral": Model("MistralAdapterModel", "embed_tokens", _LLAMA, _LLAMA_FACTORS),
 }
 
 

@@ -36,8 +36,9 @@ _MISSING = {
     config.PROMPT: "its rows go in front of what the embeddings, with their norm and positions, make of the text, and "
     "adaptr's `prompt` in front of what the tokens are embedded as",
 }
-#: What UniPELT calls its parts.
+#: What UniPELT and MAD-X call their parts.
 UNIPELT = {"gated-lora": "lora", "gated-prefix": "prefix", "gated-pfeiffer": "adapter"}
+MADX = {"invertible": "invertible", "pfeiffer": "language"}
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def read(weights: Path, base: BaseModel | None = None, supplied: Supplied = NOTH
     methods = {one.method for one in found if isinstance(one, Layer)}
     if methods & set(UNIPELT) and saving.ABOUT not in metadata:
         gates.warn(str(weights))
-    called = UNIPELT if methods == set(UNIPELT) else {}
+    called = next((names for names in (UNIPELT, MADX) if methods == set(names)), {})
     made = assembling.adapter(found, tensors, str(weights), saving.told(metadata), called)
     reading.grouped.require_read()
     return _told(_arranged(made), said, model)
@@ -113,6 +114,9 @@ def _arranged(adapter: Adapter) -> Adapter:
     if set(said) == set(UNIPELT.values()):
         sizes = {"m": said["adapter"]["m"], "r": said["lora"]["r"], "tokens": said["prefix"]["tokens"]}
         return adapter.replace(method="unipelt", config={**sizes, "of": gates.OF})
+    if set(said) == set(MADX.values()):
+        sizes = {"m": said["language"]["m"], "reduction": said["invertible"]["reduction"]}
+        return adapter.replace(method="mad-x", config=sizes)
     return adapter
 
 

@@ -19,13 +19,14 @@ from adaptr.foreign import Written, saving
 from adaptr.foreign.seen import CONFIG
 from adaptr_formats.adapterhub import config, places
 from adaptr_formats.adapterhub.base import facts
-from adaptr_formats.adapterhub.written import bottleneck, factors, prefix, reft
+from adaptr_formats.adapterhub.written import bottleneck, factors, invertible, prefix, reft
 from adaptr_formats.adapterhub.written.layers import Layers, Made
 
 if TYPE_CHECKING:
     from adaptr.adapter import Adapter
     from adaptr.foreign.format import BaseModel
 
+INVERTIBLE = "invertible"
 WEIGHTS, VERSION = "adapter.safetensors", "adapters.1.3.0"
 _WRITERS = {
     **dict.fromkeys(("lora", "dora", "gated-lora", "ia3"), factors.write),
@@ -34,6 +35,7 @@ _WRITERS = {
     ),
     **dict.fromkeys(("prefix", "gated-prefix"), prefix.write),
     **dict.fromkeys(("loreft", "noreft"), reft.write),
+    INVERTIBLE: invertible.write,
 }
 #: What it has and does not read again, and why.
 _MISREAD = {"direft": " in a file: its library reads the files of DiReFT as NoReFT"}
@@ -116,17 +118,20 @@ def _made(adapter: Adapter, known: Layers) -> Iterator[Made]:
         yield _WRITERS[adapter.method](adapter, known)
         return
     _require_plain(adapter)
-    kinds = set()
+    kinds: dict[str, Made] = {}
     for name in adapter.parts:
         part = adapter.part(name)
         made = _WRITERS[part.method](part, known)
-        kind = made.config.get("architecture", config.BOTTLENECK)
+        made = dataclasses.replace(made, tensors={in_part(key, name): found for key, found in made.tensors.items()})
+        kind = part.method if part.method == INVERTIBLE else made.config.get("architecture", config.BOTTLENECK)
         if kind in kinds:
             raise Unsupported(
                 "AdapterHub's unions have one configuration of each kind, and this has several", hint=phrases.OWN
             )
-        kinds.add(kind)
-        yield dataclasses.replace(made, tensors={in_part(key, name): found for key, found in made.tensors.items()})
+        kinds[kind] = made
+    if INVERTIBLE in kinds and config.BOTTLENECK in kinds:
+        kinds[config.BOTTLENECK] = invertible.joined(kinds.pop(INVERTIBLE), kinds[config.BOTTLENECK])
+    yield from kinds.values()
 
 
 def _require_plain(adapter: Adapter) -> None:

@@ -1,11 +1,11 @@
 """Invertible adapters: (e₁, e₂) becomes (e₁ + F(e₂), e₂ + G(o₁)) at the embeddings, and back before the output head.
 Pfeiffer et al. 2020, arXiv:2005.00052.
 
-o₁ is the new e₁; F and G are two linear layers with a ReLU between, of half the width to a `reduction` of it. One pair
-of them in both places, so that what is read and what is said is in one language. Without a head, as in training a task
-on top of it, there is no way back. It has no strength, as half of an inverse is the inverse of no half. Weights start
-as a normal of 0.02: not the identity for the layers between; with `init="zero_up"` it is. In encoders it is behind
-positions and norm.
+o₁ is the new e₁; F and G are two linear layers with an `activation` between, of half the width to a `reduction` of it.
+One pair of them in both places, so that what is read and what is said is in one language. Without a head, as in
+training a task on top of it, there is no way back. It has no strength, as half of an inverse is the inverse of no half.
+Weights start as a normal of 0.02: not the identity for the layers between; with `init="zero_up"` it is. In encoders it
+is behind positions and norm.
 
 Choose it, in `mad-x`, where the words of a language are strange to the base. It costs two small networks for each token
 read and each token that is scored; it can't be merged, and alone it does little.
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Literal
 from adaptr import Insert, Param, Target
 from adaptr.contract import Costs, Live, Mount
 from adaptr.errors import BadConfig, Unsupported
+from adaptr.families.insert import activation, inner
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Config:
     reduction: int = 2
+    activation: Literal["relu", "gelu", "gelu_new", "silu", "tanh"] = "relu"
     init: Literal["normal", "zero_up"] = "normal"
 
 
@@ -74,8 +76,8 @@ class Invertible(Insert[Config]):
     def costs(self, target: Target, cfg: Config) -> Costs:
         """In both places."""
         half = target.shape[0] // 2
-        inner = half // cfg.reduction
-        return Costs(token=2 * (3 * half + 2 * inner), flops=16 * half * inner)
+        width = half // cfg.reduction
+        return Costs(token=2 * (3 * half + 2 * inner(cfg.activation) * width), flops=16 * half * width)
 
     def check_weight(self, weight: float) -> None:
         super().check_weight(weight)
@@ -89,19 +91,20 @@ class Invertible(Insert[Config]):
         import torch
 
         one, two = h.chunk(2, -1)
-        one = one + _network("F", two, p)
-        return torch.cat([one, two + _network("G", one, p)], -1)
+        one = one + _network("F", two, p, cfg)
+        return torch.cat([one, two + _network("G", one, p, cfg)], -1)
 
     def input(self, x: Tensor, p: Live, cfg: Config) -> Tensor:
         """The way back."""
         import torch
 
         one, two = x.chunk(2, -1)
-        two = two - _network("G", one, p)
-        return torch.cat([one - _network("F", two, p), two], -1)
+        two = two - _network("G", one, p, cfg)
+        return torch.cat([one - _network("F", two, p, cfg), two], -1)
 
 
-def _network(side: str, x: Tensor, p: Live) -> Tensor:
-    from torch.nn.functional import linear, relu
+def _network(side: str, x: Tensor, p: Live, cfg: Config) -> Tensor:
+    from torch.nn.functional import linear
 
-    return linear(relu(linear(x, p[f"{side}_D"], p[f"{side}_b"])), p[f"{side}_U"], p[f"{side}_c"])
+    inside = activation(cfg.activation)(linear(x, p[f"{side}_D"], p[f"{side}_b"]))
+    return linear(inside, p[f"{side}_U"], p[f"{side}_c"])

@@ -36,6 +36,7 @@ READ = {
     "prefix_flat": "prefix",
     "seq_bn": "pfeiffer",
     "seq_bn_drop": "pfeiffer",
+    "seq_bn_inv": "mad-x",
     "seq_bn_ln": "pfeiffer",
     "seq_bn_perlayer": "pfeiffer",
     "unipelt": "unipelt",
@@ -46,7 +47,6 @@ GATED = ("lora_gate", "unipelt")
 #: Case to what its refusal says.
 REFUSED = {
     "prompt": "in front of what the embeddings",
-    "seq_bn_inv": "an invertible adapter",
 }
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from adaptr.adapter import Adapter, Target
     from adaptr.foreign.same import Same
 
-_CALLED = {"relu": "relu", "silu": "swish", "gelu": "gelu", "gelu_new": "gelu_new", "tanh": "tanh"}
+CALLED = {"relu": "relu", "silu": "swish", "gelu": "gelu", "gelu_new": "gelu_new", "tanh": "tanh"}
 _KEEPS = {kept: said for said, kept in read._KEEPS.items()}
 _Tensors = dict[str, tuple[str, "Tensor | Same"]]
 
@@ -75,7 +75,7 @@ def _said(method: str, path: str, target: Target, layers: Layers) -> dict[str, A
     layer, rest = places.divided(path)
     here, config = _place(rest, layers), target.config
     made: dict[str, Any] = {
-        "non_linearity": _CALLED[config["activation"]],
+        "non_linearity": CALLED[config["activation"]],
         "dropout": config.get("dropout", 0.0),
         "is_parallel": method == "parallel",
         "ln_before": bool(config.get("normed")),
