@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from adaptr import foreign
 from adaptr.errors import UsageError, phrases
 from adaptr.errors.text import size
-from adaptr.files import replacing, replacing_folder, require_apart, require_file, require_folder
+from adaptr.files import file_named, replacing, replacing_folder, require_apart, require_file, require_folder
 from adaptr.format import header as headers
 from adaptr.format import manifest as manifests
 from adaptr.format.header import Header
@@ -95,6 +95,8 @@ def pull(
     _known(to)
     place = None if out is None else Path(out)
     if place is not None:
+        if out is not None and _is_file(place):
+            file_named(out, "an adapter")
         (require_file if _is_file(place) else require_folder)(place, force, reads(reference))
     elif to != AS_IS:
         raise UsageError(f"`--as {to}` writes files", hint="say where with `-o`")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from adaptr.errors import UsageError
-from adaptr.files import record, replacing, require_file
+from adaptr.files import file_named, record, replacing, require_file
 from adaptr.registry.signing import artifact, bundle, certificates, disk, keys
 from adaptr.registry.signing.bundle import Signer, Trust, Verified
 from adaptr.registry.store import Store
@@ -65,7 +65,7 @@ def sign(
     """
     what, secret, chain = resolve(source), Path(key), None if certificate is None else Path(certificate)
     what.require_there()
-    target = Path(out) if out is not None else None if what.place is None else disk.beside(what.place)
+    target = file_named(out) if out is not None else None if what.place is None else disk.beside(what.place)
     if target is not None:
         require_file(target, force, [secret, *filter(None, [chain]), *_signed_files(what.place)])
     signer = Signer(keys.private(secret, password), () if chain is None else tuple(certificates.read(chain)))

@@ -14,17 +14,19 @@ from pathlib import Path
 from typing import Any
 
 from adaptr.errors import phrases
-from adaptr.files import replacing, require_file
+from adaptr.files import file_named, replacing, require_file
 
 #: Digits that a picture can show.
 DIGITS = 5
 
 
-def require(path: Path, force: bool, *inputs: str | None) -> None:
-    """Raises `OutputExists`, or `MissingExtra` without the plotting library, before anything is computed."""
+def require(path: str, force: bool, *inputs: str | None) -> None:
+    """Raises `OutputExists`, `UsageError` for the name of a folder, or `MissingExtra` without the plotting library,
+    before anything is computed.
+    """
     from adaptr.sources.open import reads
 
-    require_file(path, force, reads(*inputs))
+    require_file(file_named(path, "a page"), force, reads(*inputs))
     _libraries()
 
 

@@ -78,7 +78,7 @@ def run(
         from adaptr.cli import html as pages
         from adaptr.cli import tune_page
 
-        pages.require(Path(html), given["force"], given.get("base"), given.get("data"), given["out"])
+        pages.require(html, given["force"], given.get("base"), given.get("data"), given["out"])
     with bar(output, "searching", steps=True) as progress:
         report = adaptr.tune(adapters, progress=progress, **given).report
     if html is not None:

@@ -133,7 +133,7 @@ def compose(
         recipe.base,
         *files(recipe).values(),
     ]
-    place = placed(Path(out), force, reads(*sources))
+    place = placed(out, force, reads(*sources))
     return composed(recipe, place.parent).saved(place, force)
 
 

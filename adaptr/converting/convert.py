@@ -14,7 +14,7 @@ from adaptr.adapter import Adapter
 from adaptr.converting.exporting import exported
 from adaptr.errors import LossyConversion, phrases
 from adaptr.errors.called import called
-from adaptr.files import require_file, require_folder
+from adaptr.files import file_named, require_file, require_folder
 from adaptr.foreign import words
 from adaptr.format import digest
 from adaptr.format.finite import require_finite
@@ -75,7 +75,7 @@ def convert(
     """
     what = one(source)
     format_of = None if to == foreign.OWN else foreign.get(to)
-    out = placed_as(format_of, Path(out), force, reads(what, base))
+    out = placed_as(format_of, out, force, reads(what, base))
     base = grounded(base)
     found = open_adapter(what, base, tell=False)
     require_finite(found.adapter, found.given)
@@ -92,12 +92,15 @@ def convert(
     return _report(found, adapter, out, to, dataclasses.replace(written, lost=(*written.lost, *unread)))
 
 
-def placed_as(format_of: foreign.Format | None, out: Path, force: bool, inputs: list[Path]) -> Path:
-    """Where an adapter is written: a file, or the folder of another tool's format. Raises `OutputExists`."""
+def placed_as(format_of: foreign.Format | None, out: str | os.PathLike[str], force: bool, inputs: list[Path]) -> Path:
+    """Where an adapter is written: a file, or the folder of another tool's format. Raises `OutputExists`, and
+    `UsageError` for a file that is called as a folder.
+    """
     if format_of is None:
         return placed(out, force, inputs)
-    (require_folder if format_of.folder else require_file)(out, force, inputs)
-    return out
+    place = Path(out) if format_of.folder else file_named(out, f"an adapter of {format_of.tool}")
+    (require_folder if format_of.folder else require_file)(place, force, inputs)
+    return place
 
 
 def _lineage(found: Opened, to: str, lossy: bool) -> dict[str, Any]:

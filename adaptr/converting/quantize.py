@@ -7,7 +7,6 @@ import re
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptr import plugins
@@ -95,7 +94,7 @@ def quantize_file(
     """Write the adapter at `source` as `quantize` makes it, and say what it cost where."""
     started = time.perf_counter()
     what = one(source)
-    place = placed_as(None, Path(out), force, reads(what))
+    place = placed_as(None, out, force, reads(what))
     found = open_adapter(what)
     made = _quantized(found, scheme, error, by_rank)
     said = {"scheme": scheme, "error": error, "by_rank": by_rank or None}

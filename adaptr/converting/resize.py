@@ -129,7 +129,7 @@ def _written(
     started = time.perf_counter()
     what, stored_as = one(source), named(dtype)
     format_of = None if to == foreign.OWN else foreign.get(to)
-    out = placed_as(format_of, Path(out), force, reads(what, base))
+    out = placed_as(format_of, out, force, reads(what, base))
     base = grounded(base)
     found = open_adapter(what, base)
     require_finite(found.adapter, found.given)

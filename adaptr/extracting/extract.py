@@ -13,7 +13,6 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptr.adapter import Base, Target
@@ -104,7 +103,7 @@ def extract(
     require_size(rank, energy, needed=True)
     stored_as = named(dtype)
     before, after = resolve(base), resolve(tuned)
-    file = placed(Path(out), force, reads(before, after))
+    file = placed(out, force, reads(before, after))
     one = open_checkpoint(before.path)
     pair = aligned(one, open_checkpoint(after.path))
     _require_same_model(pair.base, pair.tuned)

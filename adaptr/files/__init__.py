@@ -16,9 +16,25 @@ from typing import BinaryIO
 
 from adaptr.errors import DiskFull, MachineError
 from adaptr.files import record
-from adaptr.files.place import require_apart, require_file, require_folder, require_ours, settled
+from adaptr.files.place import (
+    file_named,
+    require_apart,
+    require_file,
+    require_folder,
+    require_ours,
+    settled,
+    weights_named,
+)
 
-__all__ = ["replacing", "replacing_folder", "require_apart", "require_file", "require_folder"]
+__all__ = [
+    "file_named",
+    "replacing",
+    "replacing_folder",
+    "require_apart",
+    "require_file",
+    "require_folder",
+    "weights_named",
+]
 
 MARK = ".adaptr-partial-"
 #: What is being replaced, for a moment, where names can't be swapped in one step: never swept up.

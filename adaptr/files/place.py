@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from adaptr.errors import OutputExists
+from adaptr.errors import OutputExists, UsageError
 from adaptr.files import record
 from adaptr.files.home import home
 
@@ -26,7 +26,28 @@ PRECIOUS = (
     (b"\x80", "a pickle, as torch's weights are"),
     (b"-----BEGIN", "a key or certificate"),
 )
+#: How files are called that run code when they are opened: no name for what does not.
+PICKLES = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"})
 Identity = tuple[int, int]
+
+
+def file_named(out: str | os.PathLike[str], what: str = "what is written") -> Path:
+    """The place of an output that is one file, as people gave it. Raises `UsageError` for `name/`, the name of a
+    folder, where none is: a path would drop that end.
+    """
+    text = os.fspath(out)
+    if text.endswith(("/", os.sep)) and not Path(text).is_dir():
+        raise UsageError(f"`{text}` is the name of a folder, and {what} is one file", hint="name the file")
+    return Path(text)
+
+
+def weights_named(out: str | os.PathLike[str]) -> Path:
+    """The same of an adapter. Raises `UsageError` also for the name of a pickle, which others would open as one."""
+    path = file_named(out, "an adapter")
+    if path.suffix.lower() in PICKLES:
+        hint = f"call it `{path.with_suffix('.safetensors')}`"
+        raise UsageError(f"`{path}` is the name of a pickle, and this is a safetensors file", hint=hint)
+    return path
 
 
 def require_file(path: Path, force: bool, inputs: Iterable[Path] | None = None) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from adaptr import errors as e
 from adaptr.adapter import Adapter, public
 from adaptr.errors import phrases, shown
-from adaptr.files import replacing
+from adaptr.files import replacing, weights_named
 from adaptr.format import header as headers
 from adaptr.format import manifest as manifests
 from adaptr.format.check import require_fit
@@ -44,8 +44,6 @@ def torch_dtype(name: str) -> torch.dtype:
 #: What a tensor is on the disk: dtype, shape and bytes, a piece at a time.
 Stored = tuple[str, tuple[int, ...], Iterable[bytes | bytearray | memoryview]]
 PIECE = 1 << 20
-#: How files are called that run code when they are opened: no name for what does not.
-PICKLES = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"})
 
 
 class Tensors(Mapping[str, "Tensor"]):
@@ -187,7 +185,7 @@ def write(adapter: Adapter, path: str | os.PathLike[str], force: bool = False) -
     Raises `OutputExists` unless `force`, `UsageError` for a name that says it is something else, and what `read` would
     raise of the file, before anything is written.
     """
-    _require_name(path)
+    path = weights_named(path)
     where, adapter = Path(path), public_part(adapter)
     # a mapping that knows shapes without reading is read tensor by tensor; others may change while they are written
     tensors = adapter.tensors if hasattr(adapter.tensors, "stored") else dict(adapter.tensors)
@@ -201,16 +199,6 @@ def write(adapter: Adapter, path: str | os.PathLike[str], force: bool = False) -
         for key in header.in_order():
             file.writelines(found.pop(key)[2])
     return where
-
-
-def _require_name(path: str | os.PathLike[str]) -> None:
-    """Raises `UsageError` for the name of a folder, or of a pickle, which others would open as what it is called."""
-    text = os.fspath(path)
-    if text.endswith(os.sep):
-        raise e.UsageError(f"`{text}` is the name of a folder, and an adapter is one file", hint="name the file")
-    if Path(text).suffix.lower() in PICKLES:
-        hint = f"call it `{Path(text).with_suffix('.safetensors')}`"
-        raise e.UsageError(f"`{text}` is the name of a pickle, and this is a safetensors file", hint=hint)
 
 
 def public_part(adapter: Adapter) -> Adapter:

@@ -119,10 +119,8 @@ def merge(
     folder = resolve(base).path
     stack = stacked(adapters, folder)
     left = require_alone((adapter for adapter, _ in stack), ignore_beside)
-    kind = recast.asked(dtype)
-    report = _merged(
-        folder, stack, Path(out), force, tied, receipt, any_base, packed, lossy, compensate, kind, progress
-    )
+    kind, place = recast.asked(dtype), placing.place(folder, out)
+    report = _merged(folder, stack, place, force, tied, receipt, any_base, packed, lossy, compensate, kind, progress)
     return replace(report, notes=[*report.notes, *left])
 
 

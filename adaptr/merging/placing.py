@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from adaptr.errors import UsageError
-from adaptr.files import record, replacing_folder, require_apart, require_file, require_folder
+from adaptr.files import file_named, record, replacing_folder, require_apart, require_file, require_folder
 from adaptr.format.gguf import is_gguf
 from adaptr.merging.receipt import FOLDER, beside
 
@@ -25,6 +25,11 @@ MADE = "made"
 def is_file(base: Path, out: Path) -> bool:
     """Whether the output is to be one file, as the base is."""
     return base.is_file() and (out.suffix == ".safetensors" or is_gguf(base))
+
+
+def place(base: Path, out: str | os.PathLike[str]) -> Path:
+    """The output as people gave it. Raises `UsageError` for `name.safetensors/`, a folder, where it is one file."""
+    return file_named(out, "what becomes of one file") if is_file(base, Path(out)) else Path(out)
 
 
 def require(base: Path, out: Path, force: bool, inputs: Iterable[Path]) -> None:

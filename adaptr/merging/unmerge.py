@@ -54,7 +54,8 @@ def unmerge(
     """
     started = time.perf_counter()
     source = resolve(merged).path
-    placing.require(source, Path(out), force, reads(source))
+    place = placing.place(source, out)
+    placing.require(source, place, force, reads(source))
     checkpoint = open_checkpoint(source)
     paper = receipt.read(checkpoint.root)
     checkpoint = _as_the_base_was_called(checkpoint, paper)
@@ -65,7 +66,7 @@ def unmerge(
         )
     weights = [weighting.restored(entry["weight"], entry["name"]) for entry in paper.adapters]
     stack = [(adapter_of(paper, number), weight) for number, weight in enumerate(weights)]
-    with placing.placed(checkpoint.root, Path(out), force) as folder:
+    with placing.placed(checkpoint.root, place, force) as folder:
         meter = Meter(checkpoint.nbytes, "unmerging", progress)
         made = layouts(checkpoint, paper)
         job = Job(checkpoint, paper, made, stack, meter)

@@ -92,7 +92,7 @@ def learn(
             "those that learn",
         )
     given = by_name(without_weights(experts, "a gate finds the weights of its experts itself"))
-    place = placed(Path(out), force, reads(base, *(each.what for each in given.values()), data))
+    place = placed(out, force, reads(base, *(each.what for each in given.values()), data))
     base = resolve(base).path
     named = {name: opened(each.what, base) for name, each in given.items()}
     require_named(base, list(named.values()), any_base)

@@ -48,7 +48,7 @@ def stacked(
     some that don't go together.
     """
     given = by_name(several(adapters))
-    place = placed(Path(out), force, reads(*(each.what for each in given.values()), base))
+    place = placed(out, force, reads(*(each.what for each in given.values()), base))
     base = grounded(base)
     children = {name: opened(each.what, base) for name, each in given.items()}
     weights = {name: weighting.checked(each.weight, each.label) for name, each in given.items()}

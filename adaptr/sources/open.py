@@ -14,7 +14,7 @@ from adaptr.adapter import Adapter
 from adaptr.adapter.expression import Expression
 from adaptr.errors import InputError, OutputExists, WeightsBeside, WeightsIgnored
 from adaptr.errors.called import called
-from adaptr.files import require_file
+from adaptr.files import require_file, weights_named
 from adaptr.foreign import beside
 from adaptr.foreign.seen import CONFIG, is_adaptr
 from adaptr.foreign.supplied import NOTHING, Supplied
@@ -137,15 +137,16 @@ def _of_another_tool(folder: Path, alone: bool = True) -> Path | None:
     return found[1] if found is not None and (alone or found[0].folder) else None
 
 
-def placed(out: Path, force: bool, reads: Iterable[Path]) -> Path:
+def placed(out: str | os.PathLike[str], force: bool, reads: Iterable[Path]) -> Path:
     """The adaptr file to write for an output: `out`, or one in the folder `out`.
 
-    Raises `OutputExists` as `require_file` does, and for the folder of another adapter: what is read there later would
-    be one or the other.
+    Raises `UsageError` for a name that says it is something else, `OutputExists` as `require_file` does, and for the
+    folder of another adapter: what is read there later would be one or the other.
     """
-    file = out / NAME if out.is_dir() else out
+    place = weights_named(out)
+    file = place / NAME if place.is_dir() else place
     require_file(file, force, reads)
-    inside = [path for path in file.parent.glob("*.adaptr.safetensors") if path != file] if out.is_dir() else []
+    inside = [path for path in file.parent.glob("*.adaptr.safetensors") if path != file] if place.is_dir() else []
     other = next(iter(inside), None) or (_of_another_tool(file.parent, False) if file.parent.is_dir() else None)
     if other is not None:
         raise OutputExists(f"`{file.parent}` holds another adapter, `{other.name}`", hint="give an output elsewhere")

@@ -80,7 +80,7 @@ def _run(
         return
     given = [one for name in PLACES for one in places(getattr(recipe, name))]
     inputs = [Path(one) for one in given if one != "-" and os.path.exists(one)]
-    place = placed(Path(out), force, [*reads(recipe.base), *inputs])
+    place = placed(out, force, [*reads(recipe.base), *inputs])
     run = checkpoints.folder(place)
     with checkpoints.held(run) if processes.is_main() else nullcontext():
         _begin(run, resume, force)

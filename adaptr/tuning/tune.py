@@ -70,7 +70,7 @@ def tune(
         raise UsageError("a search measures adapters on their base", hint="give it: `--base BASE`")
     place = None
     if out is not None:
-        place = placed(Path(out), force, reads(*(one.source for one in recipe.inputs), recipe.base, recipe.tune.data))
+        place = placed(out, force, reads(*(one.source for one in recipe.inputs), recipe.base, recipe.tune.data))
     return _tuned(recipe, recipe.tune, place, force, started, progress)
 
 

@@ -85,7 +85,7 @@ def tree(folder: Path) -> dict[str, str]:
     return {str(p): hashlib.sha256(p.read_bytes()).hexdigest() if p.is_file() else "" for p in paths}
 
 
-def line(words: tuple[str, ...], kit: Path, out: Path) -> list[str]:
+def line(words: tuple[str, ...], kit: Path, out: Path | str) -> list[str]:
     """The command line with whole paths."""
     named = {"OUT": str(out), **{str(p.relative_to(kit)): str(p) for p in kit.rglob("*")}}
     found = [named.get(word, word.replace("HERE", str(kit))) for word in words]
@@ -118,6 +118,30 @@ def test_no_file_is_written_over_or_into_an_input(
     for name in inputs:
         for out in ways(kit / name, tmp_path / name.replace("/", "-")):
             assert adaptr(*line(words, kit, out), "--force", "--json").refused == (2, "OutputExists"), out
+
+
+@pytest.mark.parametrize("what", FILES)
+def test_no_file_is_called_as_a_folder(kit: Path, tmp_path: Path, adaptr: Callable[..., Ran], what: str) -> None:
+    """Found in 0.1.0: `-o new/` wrote a file `new`."""
+    words, _ = FILES[what]
+    ran = adaptr(*line(words, kit, f"{tmp_path}/new/"), "--json")
+    assert ran.refused == (2, "UsageError"), what
+    assert "new/` is the name of a folder" in ran.json["error"]["message"]
+    assert not (tmp_path / "new").exists()
+
+
+def test_no_weights_are_called_as_a_pickle_and_that_is_said_first(
+    kit: Path, tmp_path: Path, adaptr: Callable[..., Ran]
+) -> None:
+    """Found in 0.1.0: a training said so when it was done."""
+    ran = adaptr(*line(FILES["train"][0], kit, f"{tmp_path}/new.bin"), "--steps", "1000000", "--json")
+    assert ran.refused == (2, "UsageError")
+    assert "pickle" in ran.json["error"]["message"]
+
+
+def test_a_merged_file_is_not_called_as_a_folder(kit: Path, tmp_path: Path, adaptr: Callable[..., Ran]) -> None:
+    ran = adaptr(*line(FOLDERS["merge a file"][0], kit, f"{tmp_path}/new.safetensors/"), "--json")
+    assert ran.refused == (2, "UsageError")
 
 
 @pytest.mark.parametrize("what", FOLDERS)

@@ -64,7 +64,7 @@ def command(output: Output, a: str, b: str, html: str | None, force: bool, every
         from adaptr.cli import html as pages
         from adaptr.cli import page
 
-        pages.require(Path(html), force, a, b, given["base"])
+        pages.require(html, force, a, b, given["base"])
     with bar(output, "comparing") as progress:
         report = adaptr.diff(a, b, progress=progress, **given)
     if html is not None:

@@ -106,7 +106,7 @@ def command(
         from adaptr.cli import eval_page
         from adaptr.cli import html as pages
 
-        pages.require(Path(html), force, base, data, given["second"], *(str(one.source) for one in adapters))
+        pages.require(html, force, base, data, given["second"], *(str(one.source) for one in adapters))
     given["metrics"] = given["metrics"] or None
     given["length"] = given["length"] or 0
     with bar(output, "measuring", steps=True) as progress:

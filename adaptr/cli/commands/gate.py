@@ -93,7 +93,7 @@ def show_(output: Output, gate: str, base: str, prompt: str, page: str | None, f
     if page is not None:
         from adaptr.cli import gate_page, html
 
-        html.require(Path(page), force, gate, base)
+        html.require(page, force, gate, base)
     found = scalings(gate, base, prompt, any_base)
     if page is not None:
         html.write(gate_page.page(found), Path(page), force)

@@ -47,7 +47,7 @@ def command(output: Output, artifact: str, key: str, certificate: str | None, ou
         artifact,
         Path(key),
         Path(certificate) if certificate else None,
-        Path(out) if out else None,
+        out or None,
         password=lambda: _password(key),
         force=force,
     )

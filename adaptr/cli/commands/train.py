@@ -76,7 +76,7 @@ def command(
     if not processes.is_main():  # one of them speaks
         output.quiet, output.json, report = True, False, None
     if report is not None:
-        html.require(Path(report), control["force"], base, data)
+        html.require(report, control["force"], base, data)
     with shown(output) as watcher:
         found = fit(base, data, out, watcher=watcher, **control, **fields)
     if report is not None:
