@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from adaptr.algebra.operator import Operator
-    from adaptr.families.row import Row
+    from adaptr.families.row import Apart, Row
 
 
 #: What `merge` answers for methods that have no weight, by the kind of reason.
@@ -80,8 +80,8 @@ class OnWeights(Declared[C]):
         """
         return None
 
-    def row(self, target: Target, base: View, p: Live) -> Row:
-        """What one row of a batch needs at a linear layer, where each row has its own adapter.
+    def row(self, target: Target, base: View, p: Live) -> Row | Apart:
+        """What one row of a batch needs at a linear layer, or at a place, where each row has its own adapter.
 
         `base`: the layer without adapters. Raises `Unsupported` where the method can't be said so.
         """

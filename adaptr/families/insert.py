@@ -2,21 +2,27 @@
 cfg)`, what is added to h; or `forward(h, x, p, cfg)`, f itself, where it is no sum.
 
 Targets are places, not weights: modules whose output is replaced. Where the adapter reads something else than its own
-target's input, `reads` in the target's configuration is the path of the module whose input it takes.
+target's input, `reads` in the target's configuration is the path of the module whose input it takes. What asks nothing
+of the forward that it is in is one row of a batch, whatever it computes.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from adaptr.adapter import kinds
-from adaptr.contract import Live
+from adaptr.contract import Capabilities, Live, View
+from adaptr.contract import mounts as places
 from adaptr.contract.settings import C
 from adaptr.families.base import Method
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from adaptr.adapter import Target
+    from adaptr.families.row import Apart
 
 
 class Insert(Method[C]):
@@ -35,6 +41,26 @@ class Insert(Method[C]):
 
     def output(self, h: Tensor, x: Tensor, p: Live, cfg: C) -> Tensor:
         return self.forward(h, x, p, cfg)
+
+    # ------------------------------------------------------------ as a row of a batch
+
+    @property
+    def alone(self) -> bool:
+        """Whether what it does to a row follows from that row alone, where nothing learns."""
+        return not (self.context or self.supplies("mounts"))
+
+    def capabilities(self) -> Capabilities:
+        return dataclasses.replace(super().capabilities(), row=self.alone)
+
+    def row(self, target: Target, base: View, p: Live) -> Apart:
+        if not self.alone:
+            raise self.rowless()
+        from adaptr.families.row import Apart, Step
+
+        cfg = self.config(target.config)
+        return Apart(
+            (Step(places.of(target), {name: p[name] for name in p}, lambda h, x, p: self.output(h, x, p, cfg)),)
+        )
 
 
 def activation(name: str) -> Callable[[Tensor], Tensor]:

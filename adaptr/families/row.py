@@ -1,18 +1,24 @@
 """What one row of a batch needs of an adapter at one linear layer: y = g ∘ base(u ∘ x) + B A x + c.
 
-Whatever can be said so can be batched with others: low-rank deltas, magnitudes, elementwise scales, biases.
+Whatever can be said so can be batched with others: low-rank deltas, magnitudes, elementwise scales, biases. At a place
+that is no layer it needs what its method makes of the output there (`Apart`), which is computed for its rows alone.
 """
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from adaptr.contract.mounts import Mount
 from adaptr.errors import Unsupported
 from adaptr.precision import wide
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from adaptr.contract import Live
 
 
 @dataclass(frozen=True)
@@ -58,3 +64,26 @@ class Row:
         elif other.A is not None and other.B is not None:
             A, B = torch.cat((A, other.A)), torch.cat((B, other.B), 1)
         return Row(A, B, shift=sum(shifts[1:], shifts[0]) if shifts else None)
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one adapter makes of an output h by x: h + `weight` (`output(h, x, p)` - h), p having its `tensors`."""
+
+    mount: Mount
+    tensors: Mapping[str, Tensor]
+    output: Callable[[Tensor, Tensor, Live], Tensor]
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class Apart:
+    """What adapters make of an output, one after the other."""
+
+    steps: tuple[Step, ...]
+
+    def weighed(self, weight: float) -> Apart:
+        return Apart(tuple(dataclasses.replace(step, weight=weight * step.weight) for step in self.steps))
+
+    def __add__(self, other: Apart) -> Apart:
+        return Apart(self.steps + other.steps)

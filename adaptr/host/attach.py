@@ -7,7 +7,6 @@ the attention implementation, replaced parameters, `requires_grad` flags.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, TypeVar
 
 from torch import nn
@@ -24,7 +23,7 @@ from adaptr.host.names import renamings
 from adaptr.host.packed import hold, require_learning
 from adaptr.host.replace import replacements
 from adaptr.host.session import Session
-from adaptr.host.state import State
+from adaptr.host.state import Reading, State
 
 if TYPE_CHECKING:
     from adaptr.families.base import Method
@@ -71,11 +70,11 @@ def install(handle: H, mounting: Mounting) -> H:
             handle.hosts[name] = state.site.host(model, mount, state.target)
             _same_device(model, handle.hosts[name], state)
             for one in (state, *state.parts.values()):
-                one.calls.update((path, _called(model, path)) for path in one.mount.calls)
+                one.calls.update((path, called(model, path)) for path in one.mount.calls)
                 if one.mount.context:
                     one.enters(entrance_of(handle, one), handle.draws)
             handle._undo.append(state.site.mount(model, handle.key, state))
-            handle._undo += _reading(model, state)
+            handle._undo += [reading(model, state, path) for path in state.reads]
         for path, replacement in replacements(model, adapter, weight, mounting.trainable):
             handle.replacements[path] = replacement
             handle._undo.append(replacement.undo)
@@ -97,13 +96,13 @@ def entrance_of(handle: Handle, state: State) -> Entrance:
     return handle.entrance
 
 
-def _reading(model: nn.Module, state: State) -> Iterator[Undo]:
-    """Let a state take the inputs of the modules that it reads."""
-    for path, reading in state.reads.items():
-        yield _named(model, path).register_forward_pre_hook(reading, with_kwargs=True).remove
+def reading(model: nn.Module, state: State, path: str) -> Undo:
+    """Let a state take the input of a module that it reads; returns how to stop."""
+    found = state.reads.setdefault(path, Reading(path, state))
+    return _named(model, path).register_forward_pre_hook(found, with_kwargs=True).remove
 
 
-def _called(model: nn.Module, path: str) -> nn.Module:
+def called(model: nn.Module, path: str) -> nn.Module:
     """A module that a formula calls, which is one layer. Raises `Unsupported` for what is made of others."""
     module = _named(model, path)
     if any(name != "adapters" for name in module._modules):

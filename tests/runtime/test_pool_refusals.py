@@ -23,7 +23,7 @@ from adaptr.testing import assert_close, bits_equal, shaken
 from runtime.pools import CLOSE, alone
 
 
-@pytest.mark.parametrize("method", ["oft", "houlsby", "parallel", "prefix", "prompt", "mam"])
+@pytest.mark.parametrize("method", ["oft", "loreft", "gated-pfeiffer", "prefix", "prompt", "mam"])
 def test_what_can_not_be_a_row_is_refused_when_it_is_added(model: Any, method: str) -> None:
     one = adaptr.create(model, method)
     with adaptr.pool(model) as pool:

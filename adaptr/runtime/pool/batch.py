@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from adaptr.families.row import Row
-from adaptr.runtime.pool.lane import Group, Lane, Work
+from adaptr.runtime.pool.lane import Group, LayerLane, Work
 from adaptr.runtime.pool.pages import Pages
 from adaptr.runtime.pool.residents import Key, Resident
 from adaptr.runtime.pool.seats import Had, Plan, Seating, plan
@@ -41,7 +41,7 @@ class Batch:
         self._shelves: dict[str, tuple[Shelf, ...]] = {}
 
     def works(
-        self, lanes: Mapping[str, Lane], rows: tuple[Key | None, ...], held: Mapping[Key, Resident], pages: Pages
+        self, lanes: Mapping[str, LayerLane], rows: tuple[Key | None, ...], held: Mapping[Key, Resident], pages: Pages
     ) -> dict[str, Work]:
         """What each layer does for a batch whose rows are these adapters, or none."""
         if rows == self._rows and len(lanes) == len(self._works):
@@ -52,7 +52,7 @@ class Batch:
 
     def _gathered(
         self,
-        lanes: Mapping[str, Lane],
+        lanes: Mapping[str, LayerLane],
         rows: tuple[Key | None, ...],
         held: Mapping[Key, Resident],
         pages: Pages,
@@ -76,7 +76,7 @@ class Batch:
 def _filled(
     seating: Seating,
     shelves: Sequence[Shelf],
-    lane: Lane,
+    lane: LayerLane,
     rows: Sequence[Key | None],
     held: Mapping[Key, Resident],
     pages: Pages,
@@ -94,7 +94,7 @@ def _filled(
 
 
 def _work(
-    lane: Lane,
+    lane: LayerLane,
     found: Plan,
     shelves: Sequence[Shelf],
     rows: Sequence[Key | None],

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,9 +14,10 @@ from adaptr import targets as places
 from adaptr.adapter import Adapter, Target
 from adaptr.adapter.tensors import all_at_least
 from adaptr.changes.plan import members
-from adaptr.contract import View
+from adaptr.contract import View, mounts
 from adaptr.errors import Unsupported, phrases
-from adaptr.families.row import Row
+from adaptr.families.row import Apart, Row
+from adaptr.host.finding import site
 from adaptr.host.identity import content_of, other_weights, quantization_of
 from adaptr.host.layer import original, view_of
 from adaptr.host.names import current, formerly
@@ -25,6 +27,14 @@ from adaptr.host.uses import use
 
 #: All of a target that a model is asked for: its path, kind and shape.
 Place = tuple[str, str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a row needs, by path: of layers, and of places whose output is its own."""
+
+    rows: Mapping[str, Row]
+    places: Mapping[str, Apart]
 
 
 def require(model: nn.Module, adapter: Adapter, matched: set[Place] | None = None) -> None:
@@ -48,10 +58,15 @@ def require(model: nn.Module, adapter: Adapter, matched: set[Place] | None = Non
 
 def _match(model: nn.Module, part: Adapter, matched: set[Place]) -> None:
     for path, target in part.targets.items():
+        if target.is_place:
+            mount = mounts.of(target)
+            site(mount.site).check(model, plugins.method(part.method), mount, target, False)
+            matched.add(_place(target))
+            continue
         if not target.is_linear:
             raise Unsupported(
                 f"`{part.label}` adapts `{path or 'the model'}`, of kind `{target.kind}`, and rows of a batch "
-                "have adapters of their own at linear layers alone",
+                "have adapters of their own at linear layers and at outputs of modules alone",
                 hint="attach this one to a model of its own",
             )
         places.match(model, target)
@@ -90,13 +105,14 @@ def _replaced(adapter: Adapter) -> list[str]:
 
 def fit(
     model: nn.Module, adapter: Adapter, dtype: torch.dtype, seen: Callable[[str, View], View] = lambda _, view: view
-) -> dict[str, Row]:
-    """What each layer needs, by its path. `seen(path, view)` is the View of a layer that the method gets.
+) -> Fitted:
+    """What each layer and each place needs. `seen(path, view)` is the View of a layer that the method gets.
 
     Raises what `require` does, `ShapeError`, `ContentMismatch`, and `NotPossible` for deltas of no low rank.
     """
     require(model, adapter)
-    found: dict[str, Row] = {}
+    rows: dict[str, Row] = {}
+    apart: dict[str, Apart] = {}
     for _, given, strength in _members(adapter.held()):
         part = current(model, given)
         own = formerly(part, given)
@@ -107,8 +123,11 @@ def fit(
             if weight := strength(own.get(path, path)):
                 base = seen(path, view_of(model, target))
                 row = method.row(target, base, all_at_least(part.at(path), dtype)).weighed(weight)
-                found[path] = found[path] + row if path in found else row
-    return found
+                if isinstance(row, Apart):
+                    apart[path] = apart[path] + row if path in apart else row
+                else:
+                    rows[path] = rows[path] + row if path in rows else row
+    return Fitted(rows, apart)
 
 
 def _require_base(model: nn.Module, adapter: Adapter) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Generic, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -16,6 +16,8 @@ from adaptr.contract import Mount, View
 from adaptr.errors import Unsupported, UsageError
 from adaptr.host.state import State
 from adaptr.precision import autocasts
+
+W = TypeVar("W")
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ class _ByRow:
             if p.work is None:
                 bare: Tensor = base(x)
                 return bare
-            _require_inside(p)
+            require_inside(p)
             found: Tensor = p.work(base.call, x)
             return found
 
@@ -121,7 +123,7 @@ class _ByRow:
         return base.then(call=call, rows=rows)
 
 
-def _require_inside(lane: Lane) -> None:
+def require_inside(lane: Lane[Any]) -> None:
     """Rows are for the forwards of the block that gave them, not for others that run at the same time."""
     if lane.owner not in SERVED.get():
         raise UsageError(
@@ -131,14 +133,16 @@ def _require_inside(lane: Lane) -> None:
         )
 
 
-class Lane(State):
-    """A layer of a pool. `work`: for the batch that runs now; a copy of the model has none and is the bare model."""
+class Lane(State, Generic[W]):
+    """A module of a pool. `work`: for the batch that runs now; a copy of the model has none and is the bare model."""
 
-    def __init__(self, target: Target) -> None:
-        super().__init__(_ByRow(), target, Mount(target.path, "weight"), {}, 1.0, trainable=False)
+    def __init__(self, method: object, target: Target, mount: Mount) -> None:
+        super().__init__(method, target, mount, {}, 1.0, trainable=False)
+        self.work: W | None
+        self.owner: object
         self.set(None)
 
-    def set(self, work: Work | None, owner: object = None) -> None:
+    def set(self, work: W | None, owner: object = None) -> None:
         """`owner`: the pool that is `SERVED` where the batch runs."""
         self.__dict__.update(work=work, owner=owner)
 
@@ -150,3 +154,10 @@ class Lane(State):
     def __reduce_ex__(self, protocol: object) -> tuple[object, ...]:
         make, args, state = cast("tuple[object, object, dict[str, object]]", super().__reduce_ex__(protocol))
         return make, args, {**state, "work": None, "owner": None}
+
+
+class LayerLane(Lane[Work]):
+    """A linear layer of a pool."""
+
+    def __init__(self, target: Target) -> None:
+        super().__init__(_ByRow(), target, Mount(target.path, "weight"))

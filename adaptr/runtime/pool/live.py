@@ -16,14 +16,14 @@ from adaptr import targets as places
 from adaptr.adapter import Adapter
 from adaptr.adapter.expression import Expression
 from adaptr.errors import AlreadyAttached, UsageError, phrases, shown
-from adaptr.families.row import Row
 from adaptr.host.attach import attached
 from adaptr.host.swap import unmount
 from adaptr.host.uses import use
 from adaptr.runtime.pool.batch import Batch
-from adaptr.runtime.pool.fit import Place, fit, require
+from adaptr.runtime.pool.fit import Fitted, Place, fit, require
 from adaptr.runtime.pool.followed import Followed
-from adaptr.runtime.pool.lane import SERVED, Lane, Work
+from adaptr.runtime.pool.lane import SERVED, LayerLane, Work
+from adaptr.runtime.pool.places import Places
 from adaptr.runtime.pool.registered import Registered, stamp_of
 from adaptr.runtime.pool.residents import Key, Residents
 from adaptr.sites.weight import put
@@ -39,7 +39,8 @@ _POOLED: weakref.WeakSet[nn.Module] = weakref.WeakSet()
 
 
 def pool(model: nn.Module, slots: int = 64, memory: int = 1 << 30, dtype: torch.dtype = torch.float32) -> Pool:
-    """Let each row of a batch have its own adapter, of any delta method, DoRA, (IA)3 or BitFit.
+    """Let each row of a batch have its own adapter, of any delta method, DoRA, (IA)3 or BitFit, or bottlenecks
+    and what else is inserted behind modules and asks nothing of the whole forward.
 
     `slots`: how many adapters are on the model's device at once; `memory`: bytes for their factors there, beside a copy
     of those that the batch in hand needs; `dtype`: of both. Raises `AlreadyAttached` if there is a pool or an adapter
@@ -60,7 +61,8 @@ class Pool:
         self.model, self.dtype = model, dtype
         self.residents = Residents(model, slots, memory, dtype)
         self._entries: dict[str, Registered] = {}
-        self._lanes: dict[str, Lane] = {}
+        self._lanes: dict[str, LayerLane] = {}
+        self._places = Places(model)
         self._batch = Batch()
         self._matched: set[Place] = set()
         self._versions = 0
@@ -157,6 +159,7 @@ class Pool:
         self._detached = True
         for path in list(self._lanes):
             unmount(self.model.get_submodule(path), SLOT)
+        self._places.off()
         self._lanes, self._batch = {}, Batch()
         self._entries = {}
         self.residents.held.clear()
@@ -199,12 +202,14 @@ class Pool:
                 SERVED.set((*SERVED.get(), self))
                 for path, lane in self._lanes.items():
                     lane.set(gathered[path], self)
+                self._places.serve(self._places.works(tuple(keys), self.residents.held, self.residents.pages), self)
                 yield
             finally:
                 self._thread = 0
                 SERVED.set(tuple(pool for pool in SERVED.get() if pool is not self))
                 for lane in self._lanes.values():
                     lane.set(None)
+                self._places.serve({}, None)
 
     def _gather(self, keys: tuple[Key | None, ...]) -> dict[str, Work]:
         wanted = [key for key in dict.fromkeys(keys) if key is not None]
@@ -217,13 +222,14 @@ class Pool:
     def load(self, keys: Sequence[Key]) -> None:
         """Have adapters on the device. Raises `NoRoom` where there is none."""
         for key in self.residents.use(keys):
-            rows = self._fitted(key)
-            for path in rows:
+            fitted = self._fitted(key)
+            for path in fitted.rows:
                 self._host(path)
+            self._places.host(fitted.places)
             with torch.inference_mode(False), torch.no_grad():  # a forward with gradients may be next
-                self.residents.put(key, rows, keys)
+                self.residents.put(key, fitted, keys)
 
-    def _fitted(self, key: Key) -> dict[str, Row]:
+    def _fitted(self, key: Key) -> Fitted:
         name, version = key
         entry = self._entries.get(name)
         if entry is None or entry.version != version:
@@ -240,7 +246,7 @@ class Pool:
             module = places.submodule(self.model, path)
             target = places.describe(path, module)
             assert target is not None, "targets were matched"
-            self._lanes[path] = lane = Lane(target)
+            self._lanes[path] = lane = LayerLane(target)
             put(module, SLOT, lane, use(self.model, path).read)
 
     def _entry(self, source: Given, look: bool = True) -> Registered:

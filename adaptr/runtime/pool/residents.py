@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from adaptr.errors import AdapterTooLarge, NoRoom
-from adaptr.families.row import Row
-from adaptr.runtime.pool.fit import features_of
+from adaptr.families.row import Apart, Row, Step
+from adaptr.runtime.pool.fit import Fitted, features_of
 from adaptr.runtime.pool.pages import Pages
 
 #: An adapter in one of its versions.
@@ -33,6 +34,21 @@ class Resident:
     at: Mapping[str, Tensor]
     rank: Mapping[str, int]
     rows: Mapping[str, Row]  # without their factors
+    places: Mapping[str, Apart]  # what lies in pages is on no device
+    parked: Tensor  # the pages of that
+
+    def placed(self, data: Tensor) -> dict[str, Apart]:
+        """What it does at places, with its tensors out of pages `data`."""
+        flat, start = data.index_select(0, self.parked).flatten(), 0
+
+        def found(tensor: Tensor) -> Tensor:
+            nonlocal start
+            if not tensor.is_meta:
+                return tensor
+            start += tensor.numel()
+            return flat[start - tensor.numel() : start].view(tensor.shape)
+
+        return _each(self.places, found)
 
     @property
     def nbytes(self) -> int:
@@ -63,11 +79,13 @@ class Residents:
                 missing.append(key)
         return missing
 
-    def put(self, key: Key, rows: Mapping[str, Row], needed: Iterable[Key]) -> None:
+    def put(self, key: Key, fitted: Fitted, needed: Iterable[Key]) -> None:
         """Copy an adapter to the device. Others go for it, the least recently used first, never those in `needed` or
         pinned. Raises `NoRoom` where that is not enough, `AdapterTooLarge` where it never is.
         """
-        count = sum(self._size(row) for row in rows.values())
+        rows, numbers = fitted.rows, _numbers(fitted.places)
+        parked = self.pages.per_row(len(numbers))
+        count = sum(self._size(row) for row in rows.values()) + parked
         self._make_room(key, count, set(needed))
         pages = self.pages.take(count)
         at, rank, start = {}, {}, 0
@@ -76,8 +94,11 @@ class Residents:
                 at[path], rank[path] = pages[start : start + self._size(row)], row.A.shape[0]
                 self.pages.write(at[path], torch.cat((row.A, row.B.t()), 1))
                 start += self._size(row)
+        if parked:
+            self.pages.write(pages[start:], numbers[None])
         vectors = {p: self._vectors(row) for p, row in rows.items() if (row.gain, row.into, row.shift) != (None,) * 3}
-        self.held[key] = Resident(pages, at, rank, vectors)
+        left = _each(fitted.places, lambda t: t.to("meta" if t.is_floating_point() else self.device))
+        self.held[key] = Resident(pages, at, rank, vectors, left, pages[start:])
 
     def drop(self, key: Key) -> None:
         """Take an adapter off the device, unless it is pinned: then it goes when it is unpinned and room is wanted."""
@@ -116,3 +137,19 @@ class Residents:
         for old in going[: enough[0]]:
             self.drop(old)
             self.evictions += 1
+
+
+def _each(places: Mapping[str, Apart], make: Callable[[Tensor], Tensor]) -> dict[str, Apart]:
+    """The same with other tensors, made in one order."""
+
+    def other(step: Step) -> Step:
+        return dataclasses.replace(step, tensors={name: make(tensor) for name, tensor in step.tensors.items()})
+
+    return {path: Apart(tuple(map(other, apart.steps))) for path, apart in places.items()}
+
+
+def _numbers(places: Mapping[str, Apart]) -> Tensor:
+    """All that has fractions, behind each other."""
+    steps = (step for apart in places.values() for step in apart.steps)
+    found = [t.flatten() for step in steps for t in step.tensors.values() if t.is_floating_point()]
+    return torch.cat([torch.empty(0), *found])

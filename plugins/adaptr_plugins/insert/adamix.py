@@ -53,6 +53,11 @@ class AdaMix(Insert[Config]):
     targets = ("ffn_out",)
     small = {"m": 8}
 
+    @property
+    def alone(self) -> bool:
+        """Only training draws."""
+        return True
+
     def axes(self, target: Target, cfg: Config) -> dict[str, int]:
         return {"ups": 1 if cfg.share_up else cfg.experts}
 
