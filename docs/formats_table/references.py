@@ -59,6 +59,7 @@ def _nothing() -> None:
 #: Where files are, what their layers are of, what is given as the base, and what has to be said of them.
 PLACES: tuple[tuple[str, Callable[[], Any], str, Mapping[str, Any]], ...] = (
     ("adapterhub/llama/*/st", lambda: _model(ROOT / "adapterhub" / "llama" / "base"), "adapterhub/llama/base", {}),
+    ("adapterhub/llama/*/setup", lambda: _model(ROOT / "adapterhub" / "llama" / "base"), "adapterhub/llama/base", {}),
     ("diffusers/*/pytorch_lora_weights.safetensors", _nothing, "", {}),
     ("gguf/*-f*.gguf", _llama, "llama/base", {}),
     ("kohya/*/lora.safetensors", _nothing, "", {}),

@@ -20,10 +20,9 @@ def main(folder: Path) -> None:
         model = AutoModel.from_pretrained(folder / case["base"], dtype=torch.float32, attn_implementation="eager")
         if case["adapter"]:
             adapters.init(model)
-            missing: dict[str, Any] = {}
-            model.load_adapter(
-                str(folder / case["adapter"]), use_safetensors=True, set_active=True, loading_info=missing
-            )
+            place = folder / case["adapter"]
+            load = model.load_adapter_setup if (place / "adapter_setup.json").exists() else model.load_adapter
+            load(str(place), use_safetensors=True, set_active=True)
         with torch.no_grad():
             found: torch.Tensor = model.eval()(torch.tensor(case["ids"]))[0][0]
         return found

@@ -75,9 +75,18 @@ def adapters(name: str, model: Any) -> Iterator[tuple[str, adaptr.Adapter]]:
         yield "mad-x", adaptr.create(model, "mad-x", m=6)
     for case, (method, config) in CASES.items():
         yield case, adaptr.create(model, method, **config)
+    yield "adapter-fusion", fused(model)
     lower = [f"re:.*\\.?(layer|layers|h)\\.[02]\\..*{end}" for end in ("output.dropout", "mlp.dropout", "mlp")]
     places = [one for one in lower if _has(model, one)][:1]
     yield "houlsby, not in all layers", adaptr.create(model, "houlsby", places, m=5)
+
+
+def fused(model: Any) -> adaptr.Adapter:
+    """Over two bottlenecks that were trained."""
+    from adaptr.composing import gather
+
+    both = {n: shaken(adaptr.create(model, "pfeiffer", m=5, residual=True), seed) for seed, n in enumerate("ab")}
+    return gather.over("adapter-fusion", both, model)
 
 
 def finished(adapter: adaptr.Adapter) -> adaptr.Adapter:

@@ -34,14 +34,21 @@ class Adapterhub(Format):
 
     def locate(self, seen: Seen) -> Path | None:
         """What is called as adapters of others can be is this tool's by what lies beside it alone."""
+        from adaptr_formats.adapterhub import setups
+
+        if (arranged := setups.locate(seen)) is not None:
+            return arranged
         found = super().locate(seen)
         known = found is not None and self.marks.configured(seen.config) and "head" not in found.name
         return found if known else None
 
     def read(self, path: Path, base: BaseModel | None = None, supplied: Supplied = NOTHING) -> Adapter:
-        from adaptr_formats.adapterhub.reading import read
+        from adaptr_formats.adapterhub import reading, setups
 
-        return read(self.weights(path), base, supplied)
+        weights = self.weights(path)
+        if weights.name in setups.ADAPTERS and not (path / setups.SETUP).is_file():
+            return reading.read(weights, base, supplied)
+        return reading.arrangement(path, base, supplied)
 
     def based(self, adapter: Adapter, base: BaseModel) -> Adapter:
         """The base's type, width and layers, which its configuration goes by."""

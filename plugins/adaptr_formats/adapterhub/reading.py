@@ -15,7 +15,7 @@ from adaptr.foreign.pieces import assembling
 from adaptr.foreign.pieces.module import Layer, Module
 from adaptr.foreign.stored import contents
 from adaptr.foreign.weights import Weights
-from adaptr_formats.adapterhub import bottleneck, config, factors, gates, keys, prefix, reft
+from adaptr_formats.adapterhub import bottleneck, config, factors, fusion, gates, keys, prefix, reft, setups
 from adaptr_formats.adapterhub.base import facts
 
 if TYPE_CHECKING:
@@ -94,6 +94,16 @@ def read(weights: Path, base: BaseModel | None = None, supplied: Supplied = NOTH
     made = assembling.adapter(found, tensors, str(weights), saving.told(metadata), called)
     reading.grouped.require_read()
     return _told(_arranged(made), said, model)
+
+
+def arrangement(path: Path, base: BaseModel | None, supplied: Supplied) -> Adapter:
+    """The adapters of a set-up, or a fusion with those beside it, as one."""
+    from adaptr.checkpoint.skeleton import skeleton
+
+    model = None if base is None else skeleton(base)
+    return setups.read(
+        path, lambda file: read(file, base, supplied), lambda file, members: fusion.read(file, members, model)
+    )
 
 
 def _layers(reading: Reading) -> Iterator[Layer | Whole]:

@@ -19,7 +19,8 @@ from adaptr.foreign import Written, saving
 from adaptr.foreign.seen import CONFIG
 from adaptr_formats.adapterhub import config, places
 from adaptr_formats.adapterhub.base import facts
-from adaptr_formats.adapterhub.written import bottleneck, factors, invertible, prefix, reft
+from adaptr_formats.adapterhub.fusion import METHOD as FUSION
+from adaptr_formats.adapterhub.written import bottleneck, factors, fusion, invertible, prefix, reft
 from adaptr_formats.adapterhub.written.layers import Layers, Made
 
 if TYPE_CHECKING:
@@ -76,23 +77,36 @@ def save(adapter: Adapter, out: Path, force: bool) -> Written:
     """
     plain = saving.plain(adapter).floats()
     known = _known(plain)
-    made = list(_made(plain, known))
-    name = known.name
-    told = {
-        "config": _united([one.config for one in made]),
+    with replacing_folder(out, force) as folder:
+        if adapter.method != FUSION:
+            return Written(out / WEIGHTS, _written(plain, known, folder))
+        renamed: dict[str, str] = {}
+        for name, child in fusion.children(plain):
+            (folder / name).mkdir()
+            own = _written(child, dataclasses.replace(known, name=name), folder / name)
+            renamed |= {in_part(ours, name): theirs for ours, theirs in own.items()}
+        file, own = fusion.write(plain, known, _told(plain, known), folder)
+        return Written(out / file, {**renamed, **own})
+
+
+def _written(adapter: Adapter, known: Layers, folder: Path) -> dict[str, str]:
+    """One adapter into its folder, and what its tensors are called there."""
+    made = list(_made(adapter, known))
+    told = {**_told(adapter, known), "config": _united([one.config for one in made]), "name": known.name}
+    tensors = {theirs: value for one in made for theirs, value in one.tensors.values()}
+    (folder / CONFIG).write_text(json.dumps(told, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    saving.save(folder / WEIGHTS, tensors, {"format": "pt", saving.ABOUT: saving.about(adapter)})
+    return {ours: theirs for one in made for ours, (theirs, _) in one.tensors.items()}
+
+
+def _told(adapter: Adapter, known: Layers) -> dict[str, Any]:
+    return {
         "hidden_size": known.width,
         "model_class": known.model.named,
         "model_name": adapter.base.id,
         "model_type": known.model_type,
-        "name": name,
         "version": VERSION,
     }
-    tensors = {theirs: value for one in made for theirs, value in one.tensors.values()}
-    with replacing_folder(out, force) as folder:
-        (folder / CONFIG).write_text(json.dumps(told, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-        saving.save(folder / WEIGHTS, tensors, {"format": "pt", saving.ABOUT: saving.about(adapter)})
-    renamed = {ours: theirs for one in made for ours, (theirs, _) in one.tensors.items()}
-    return Written(out / WEIGHTS, renamed)
 
 
 def _known(adapter: Adapter) -> Layers:

@@ -1,0 +1,165 @@
+"""AdapterHub's set-ups: folders of adapters, with what puts them together (`adapter_setup.json`), and fusions of them.
+
+    setup/adapter_setup.json    setup/a/    setup/b/    setup/a,b/adapter_fusion_config.json
+
+Read are a stack of bottlenecks, one on the other, and a fusion. What the other blocks do with the rows of a batch or
+the places of a text is no adapter: it is said on a live model.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from adaptr.adapter import Adapter
+from adaptr.errors import ConfigMissing, ForeignError, Unsupported, phrases, shown
+from adaptr.foreign.peft import config as fields_of
+from adaptr.untrusted import json_file
+from adaptr_formats.adapterhub.config import conflict
+
+if TYPE_CHECKING:
+    from adaptr.foreign.seen import Seen
+
+SETUP, FUSION = "adapter_setup.json", "adapter_fusion_config.json"
+ADAPTERS = ("adapter.safetensors", "pytorch_adapter.bin")
+FUSED = ("model_adapter_fusion.safetensors", "pytorch_model_adapter_fusion.bin")
+SINGLE, STACK, FUSE = "single", "Stack", "Fuse"
+_NAME = re.compile(r"[^/\\,\0]+")
+#: What sits behind a block, of which several can be one on the other.
+_SEQUENTIAL = frozenset({"houlsby", "pfeiffer", "compacter", "compacter-pp", "phm", "gated-pfeiffer"})
+Reader = Callable[[Path], Adapter]
+
+
+def locate(seen: Seen) -> Path | None:
+    """The tensors of a fusion or of the first adapter of a set-up; what says what it is, where these are not there."""
+    if not seen.folder:
+        fused = seen.path.name in FUSED and (seen.path.parent / FUSION).is_file()
+        return seen.path if fused else None
+    if SETUP in seen.files:
+        folder = seen.path / ",".join(_names(setup(seen.path)))
+        inside = [folder, *sorted(one for one in seen.path.iterdir() if one.is_dir())]
+        return next((found for one in inside if (found := _inside(one))), seen.path / SETUP)
+    return (_inside(seen.path) or seen.path / FUSION) if FUSION in seen.files else None
+
+
+def _inside(folder: Path) -> Path | None:
+    there = (folder / name for name in (*FUSED, *ADAPTERS))
+    return next((file for file in there if file.is_file()), None)
+
+
+def weights(folder: Path, names: Sequence[str], what: str) -> Path:
+    """One of the files of these names. Raises `ConfigMissing` where none is there."""
+    found = next((folder / name for name in names if (folder / name).is_file()), None)
+    if found is None:
+        raise ConfigMissing(
+            f"{what} is not there, in `{folder}`", hint="put its folder beside the others, as `save_adapter_setup` does"
+        )
+    return found
+
+
+def setup(folder: Path) -> Mapping[str, Any]:
+    """The block of all. Raises a `ForeignError`."""
+    said = json_file(folder / SETUP, ForeignError)
+    block = said.get("adapter_setup")
+    if not isinstance(block, dict):
+        raise fields_of.misread("adapter_setup", block, "a block of adapters")
+    return _only(block)
+
+
+def _only(block: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What is in a stack of one thing."""
+    children = _children(block)
+    return _only(children[0]) if block.get("type") == STACK and len(children) == 1 else block
+
+
+def _children(block: Mapping[str, Any]) -> list[Any]:
+    children = block.get("children")
+    if not isinstance(children, list) or not children or not all(isinstance(one, dict | str) for one in children):
+        raise fields_of.misread("children", children, "a list of blocks")
+    return children if block.get("type") == SINGLE else [one if isinstance(one, dict) else {} for one in children]
+
+
+def _names(block: Mapping[str, Any]) -> list[str]:
+    """The adapters of a block of adapters. Raises `Unsupported` for blocks in it, and others than these."""
+    kind = block.get("type")
+    if kind == SINGLE:
+        return [name(_children(block)[0])]
+    if kind not in (STACK, FUSE):
+        raise Unsupported(
+            f"it is a `{shown(str(kind))}`, which is no adapter: it says what of a batch or a text is for whom",
+            hint="load its adapters, and arrange them on a live model (docs/serving.md)",
+        )
+    children = _children(block)
+    if any(child.get("type") != SINGLE for child in children):
+        raise Unsupported(
+            f"it is a `{kind}` of blocks, and an adapter is made of adapters alone",
+            hint="load what is in it, each alone, and attach one after the other",
+        )
+    return [one for child in children for one in _names(child)]
+
+
+def name(said: object) -> str:
+    """Of an adapter, whose folder is called so."""
+    if not isinstance(said, str) or not _NAME.fullmatch(said) or said in (".", ".."):
+        raise fields_of.misread("children", said, "names of adapters")
+    return said
+
+
+def read(path: Path, adapter: Reader, fusion: Callable[[Path, Mapping[str, Adapter]], Adapter]) -> Adapter:
+    """adapter: reads the file of one adapter; fusion: that of a fusion over adapters by name."""
+    folder = path if path.is_dir() else path.parent
+    if not (folder / SETUP).is_file():
+        said = json_file(folder / FUSION, ForeignError).get("adapter_names")
+        names = [name(one) for one in said] if isinstance(said, list) else []
+        return fusion(weights(folder, FUSED, "the fusion"), _beside(folder.parent, names, adapter))
+    block = setup(folder)
+    names = _names(block)
+    if block["type"] == FUSE:
+        file = weights(folder / ",".join(names), FUSED, "the fusion")
+        return fusion(file, _beside(folder, names, adapter))
+    members = _beside(folder, names, adapter)
+    return members[names[0]] if len(names) == 1 else stacked(members)
+
+
+def _beside(folder: Path, names: Sequence[str], adapter: Reader) -> dict[str, Adapter]:
+    if not names or len(set(names)) < len(names):
+        raise conflict("it is made of no adapters, or of one that is there twice")
+    return {one: adapter(weights(folder / one, ADAPTERS, f"the adapter `{shown(one)}`")) for one in names}
+
+
+def part(said: str) -> str:
+    """A name as parts have them."""
+    return re.sub(r"[^a-z0-9_-]", "-", said.lower())[:64]
+
+
+def stacked(members: Mapping[str, Adapter]) -> Adapter:
+    """One on the other. Raises `Unsupported` where AdapterHub does something else with them than a stack."""
+    children: dict[str, Adapter] = {}
+    for said, member in members.items():
+        found = {f"{part(said)}-{one}": member.part(one) for one in member.parts} or {part(said): member}
+        children |= found
+    others = [child.method for child in children.values() if child.method not in _SEQUENTIAL]
+    first = next(iter(members.values()))
+    inverse = [child for child in children.values() if child.method == "invertible"]
+    if len(set(others)) < len(others) or (len(members) > 1 and "parallel" in others):
+        raise Unsupported(
+            "its adapters are of a sort of which AdapterHub has several at once in a way of its own",
+            hint="load each alone, and attach one after the other",
+        )
+    if inverse and not any(child.method == "invertible" for child in [*map(first.part, first.parts), first]):
+        raise Unsupported(
+            "AdapterHub leaves out the invertible adapter of all but the first of a stack", hint="put it first"
+        )
+    return made("stack", {"order": list(children), "weights": {}, "off": []}, children)
+
+
+def made(method: str, config: dict[str, Any], children: Mapping[str, Adapter]) -> Adapter:
+    """An adapter over others. Raises `ConfigConflict` where these are of different bases, or called alike."""
+    bases = {child.base.id for child in children.values() if child.base.id}
+    if len(bases) > 1:
+        raise conflict(f"its adapters are of different bases, {phrases.listed(sorted(map(shown, bases)))}")
+    first = next(iter(children.values()))
+    whole = Adapter(method, config, {}, {}, base=first.base)
+    return whole.with_parts(children)
