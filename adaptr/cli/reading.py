@@ -27,11 +27,12 @@ def options(*names: str) -> Decorator:
             task_number: int | None,
             initial: str | None,
             reft: str | None,
+            positions: str | None,
             **given: object,
         ) -> object:
             from adaptr.foreign.supplied import Supplied
 
-            supplied = Supplied(alpha, scale, enable_lora, task_number, initial, reft)
+            supplied = Supplied(alpha, scale, enable_lora, task_number, initial, reft, positions)
             said = {name: _supplying(given[name], supplied) for name in names} if supplied else {}
             return function(*args, **{**given, **said})
 
@@ -86,5 +87,10 @@ _OPTIONS = (
     ),
     click.option(
         "--reft", metavar="NAME", help="Of AdapterHub: noreft or direft, which its files can't be told apart by."
+    ),
+    click.option(
+        "--positions",
+        metavar="f7+l7",
+        help="Of pyreft: at how many of a prompt's first and last tokens it was trained.",
     ),
 )

@@ -155,6 +155,12 @@ class Format:
     def require(self, adapter: Adapter, base: BaseModel | None) -> None:
         """Raises `TensorAbsent` where an adapter that came from this format lacks what it was promised to have."""
 
+    def beside(self, file: Path) -> tuple[str, ...]:
+        """The names of the files beside `file`, in its folder, with weights that are no part of the adapter."""
+        from adaptr.foreign import beside
+
+        return beside.weights(file)
+
     def unkept(self, file: Path) -> tuple[str, ...]:
         """What lies beside `file` and neither comes along when it is read nor can."""
         return ()

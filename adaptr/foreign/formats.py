@@ -30,7 +30,7 @@ def choices() -> list[str]:
 
 def packable() -> list[str]:
     """Those of them that an artifact can be in: a folder, whose files are found again by their names."""
-    return [OWN, *(form.name for form in formats() if form.writes and form.folder)]
+    return [OWN, *(form.name for form in formats() if form.writes and form.folder and form.marks.files)]
 
 
 @functools.cache

@@ -6,7 +6,7 @@ import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from adaptr.errors import ConfigConflict, ForeignError, TensorUnknown, UnsafePickle, phrases, shown
 from adaptr.foreign import npz, seen
@@ -41,7 +41,13 @@ def _loaded(weights: Path, first: bytes, inside: str, numbered: bool) -> dict[st
 
 
 def _unpickled(weights: Path, inside: str, numbered: bool) -> dict[str, Any]:
-    """The tensors of a torch file, loaded by torch's restricted reader, which executes nothing."""
+    return unpickled(weights, str(weights), inside, numbered)
+
+
+def unpickled(file: Path | BinaryIO, weights: str, inside: str = "", numbered: bool = False) -> dict[str, Any]:
+    """The tensors of a torch file called `weights`, by torch's restricted reader, which executes nothing; otherwise as
+    `contents`.
+    """
     import pickle
 
     import torch
@@ -49,7 +55,7 @@ def _unpickled(weights: Path, inside: str, numbered: bool) -> dict[str, Any]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # old pickles load or not; that they are old helps nobody
-            found = torch.load(weights, map_location="cpu", weights_only=True)
+            found = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         called = re.search(r"GLOBAL (\S+)", str(error))  # the rest is advice to load it all the same
         reason = f" (it wants to call `{shown(called[1])}`)" if called else ""

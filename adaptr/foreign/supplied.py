@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from dataclasses import dataclass
 from typing import Any
 
-from adaptr.errors import ConfigMissing, UsageError
+from adaptr.errors import ConfigMissing, UsageError, shown
 
 #: How each is given.
 _WAYS = {
@@ -17,9 +18,12 @@ _WAYS = {
     "task": "--task-number",
     "initial": "--initial",
     "reft": "--reft",
+    "positions": "--positions",
 }
 #: Interventions without an orthonormal basis.
 REFTS = ("noreft", "direft")
+#: Which tokens of a prompt an intervention is at, as pyreft says it.
+_POSITIONS = re.compile(r"f(\d{1,6})(?:\+l(\d{1,6}))?|l(\d{1,6})")
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,8 @@ class Supplied:
     """`alpha`: what the product of the factors is multiplied by, times the rank; `scale`: the same without the rank,
     instead of it. `enable_lora`: which parts of a fused projection have factors, as loralib was told. `task`: which of
     a file's tasks, where it is another adapter for each. `initial`: where the same adapter is as it was before it was
-    trained. `reft`: which of `REFTS` an intervention is whose file looks the same for both. None: not said.
+    trained. `reft`: which of `REFTS` an intervention is whose file looks the same for both. `positions`: at how many of
+    a prompt's first and last tokens it is, `f7+l7`. None: not said.
     """
 
     alpha: float | None = None
@@ -36,6 +41,7 @@ class Supplied:
     task: int | None = None
     initial: str | None = None
     reft: str | None = None
+    positions: str | None = None
 
     def __post_init__(self) -> None:
         if self.alpha is not None and self.scale is not None:
@@ -50,6 +56,9 @@ class Supplied:
             raise UsageError("the task", got=f"`{self.task}`", want="a whole number, 0 for the first")
         if self.reft is not None and self.reft not in REFTS:
             raise UsageError("the intervention", got=f"`{self.reft}`", want=f"one of {', '.join(REFTS)}")
+
+        if self.positions is not None:
+            ends(self.positions)
 
     def __bool__(self) -> bool:
         return bool(self.said)
@@ -83,6 +92,15 @@ class Supplied:
                 hint="leave it out; where only one of several adapters needs it, convert that one first "
                 f"(`adaptr convert ADAPTER {_WAYS[name]} ...`)",
             )
+
+
+def ends(positions: str) -> tuple[int, int]:
+    """The numbers of first and last tokens. Raises `UsageError` for what says neither, or none of them."""
+    found = _POSITIONS.fullmatch(positions)
+    first, last = (int(found[1] or 0), int(found[2] or found[3] or 0)) if found else (0, 0)
+    if not first and not last:
+        raise UsageError("the positions", got=f"`{shown(positions)}`", want="first and last tokens, such as f7+l7")
+    return first, last
 
 
 def _is_number(value: object) -> bool:

@@ -85,7 +85,7 @@ def _opened(what: Source, base: nn.Module | Path | None) -> Opened:
     adapter = form.opened(source, base, supplied)
     file = Path(adapter.source)
     apart = source.is_dir() or form.folder  # what lies beside a format of one file are adapters of their own
-    return Opened(adapter, form.name, file, given, beside.weights(file) if apart else (), supplied)
+    return Opened(adapter, form.name, file, given, form.beside(file) if apart else (), supplied)
 
 
 def left_out(adapter: Adapter) -> str:

@@ -134,6 +134,7 @@ def source(
     task: int | None = None,
     initial: str | os.PathLike[str] | None = None,
     reft: str | None = None,
+    positions: str | None = None,
 ) -> Source:
     """An adapter by where it is, with what its file does not hold: it goes wherever an adapter is given.
 
@@ -141,10 +142,11 @@ def source(
     which parts of a fused projection have factors, as loralib was told. `task`: which of a file's tasks, from 0 on,
     where it is another adapter for each, as PEFT's Poly is. `initial`: where the adapter is as it was before training,
     of PEFT's initialisations that change the base. `reft`: `noreft` or `direft`, of AdapterHub's files, which are the
-    same for both. What a file holds itself is refused.
+    same for both. `positions`: `f7+l7`, of pyreft's, at how many of a prompt's first and last tokens it was trained.
+    What a file holds itself is refused.
     """
     enabled, begun = None if enable_lora is None else tuple(enable_lora), None if initial is None else str(initial)
-    return resolve(given).supplying(Supplied(alpha, scale, enabled, task, begun, reft))
+    return resolve(given).supplying(Supplied(alpha, scale, enabled, task, begun, reft, positions))
 
 
 def grounded(base: nn.Module | Place | None) -> nn.Module | Path | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,12 +35,18 @@ def page(root: Path = ROOT) -> str:
 def _lines(root: Path) -> Iterator[list[str]]:
     for file in (file for file in root.glob("*/result*.json") if file.parent.name not in _APART):
         kept: dict[str, Any] = json.loads(file.read_text("utf-8"))
-        required = file.with_name(file.stem.replace("result", "requirements") + ".txt").read_text("utf-8").split()
-        names = [line.partition("=")[0].partition("[")[0] for line in required]
+        required = file.with_name(file.stem.replace("result", "requirements") + ".txt").read_text("utf-8")
+        names = [line.partition("=")[0].partition("[")[0] for line in _named(required)]
         versions = [f"{name} {kept['versions'][name]}" for name in names if name not in _COMMON]
         errors, limits = zip(*((case["error"], case["limit"]) for case in kept["cases"].values()), strict=True)
         numbers = [str(len(errors)), f"{max(errors):.0e}", f"{max(limits):.0e}"]
         yield [kept["tool"], ", ".join(versions), kept["date"], *numbers, _compared(file.parent)]
+
+
+def _named(required: str) -> list[str]:
+    """The tool, without what a remark behind it says that it needs."""
+    lines = required.removeprefix("#").splitlines() if required.startswith("#") else ["", *required.splitlines()]
+    return list(itertools.takewhile(lambda line: not line.startswith("#"), lines[1:]))
 
 
 def _compared(tool: Path) -> str:

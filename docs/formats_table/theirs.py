@@ -155,6 +155,23 @@ def _llama_adapter() -> Factors:
         yield f"layers.{i}.attention.gate", (1, HEADS, 1, 1)
 
 
+def _nemo() -> Factors:
+    """Queries, keys and values of both layers, by groups of heads."""
+    for i in range(2):
+        at = f"model.decoder.layers.{i}.self_attention.adapter_layer.lora_kqv_adapter"
+        yield f"{at}.linear_in.weight", (RANK, LLAMA)
+        yield f"{at}.linear_out.weight", (LLAMA + 2 * GROUPED, RANK)
+
+
+def _opendelta() -> Factors:
+    return _each(_llama("model.layers.{i}.self_attn.{n}_proj.lora"), "lora_A", "lora_B")
+
+
+def _pyreft() -> Factors:
+    """Its LoReFT at the first block."""
+    yield from (("weight", (RANK, LLAMA)), ("bias", (RANK,)), ("rotate_layer", (LLAMA, RANK)))
+
+
 def _t5x() -> Factors:
     """A prompt of the model's width: nothing else is held."""
     yield "array", (RANK, LLAMA)
@@ -165,6 +182,15 @@ _LITGPT = {
     "hyperparameters.yaml": f"lora_r: {RANK}\nlora_alpha: {ALPHA}\n"
     "lora_query: true\nlora_key: false\nlora_value: true\n",
 }
+_NEMO = (
+    f"hidden_size: {LLAMA}\nnum_attention_heads: {HEADS}\nnum_query_groups: 2\nactivation: fast-swiglu\n"
+    f"peft:\n  lora_tuning:\n    adapter_dim: {RANK}\n    alpha: {ALPHA}\n"
+)
+_OPENDELTA = f'{{"delta_type": "lora", "lora_alpha": {ALPHA}, "lora_r": {RANK}, "opendelta_version": "0.3.2"}}'
+_PYREFT = (
+    f'{{"mode": "parallel", "representations": [[0, "block_output", "pos", 1, {RANK}]], '
+    '"intervention_types": ["<class \'pyreft.interventions.LoreftIntervention\'>"]}'
+)
 MADE: Mapping[str, Made] = {
     "adapterhub": Made("llama", "adapter.safetensors", _adapterhub, beside={"adapter_config.json": _ADAPTERHUB}),
     "cloneofsimo": Made("pipeline", "lora.safetensors", _cloneofsimo),
@@ -173,8 +199,17 @@ MADE: Mapping[str, Made] = {
     "litgpt-adapter": Made("llama", "lit_model.pth.adapter", _litgpt_adapter, wrapped="model"),
     "llama-adapter": Made("llama", "adapter.pth", _llama_adapter),
     "loralib": Made("llama", "lora.pt", _loralib, {"alpha": ALPHA}),
+    "nemo": Made("llama", "model_weights.ckpt", _nemo, beside={"model_config.yaml": _NEMO}),
     "omi": Made("pipeline", "lora.safetensors", _omi),
     "onetrainer": Made("pipeline", "lora.safetensors", _onetrainer),
+    "opendelta": Made("llama", "pytorch_model.bin", _opendelta, beside={"config.json": _OPENDELTA}),
+    "pyreft": Made(
+        "llama",
+        "intkey_layer_0_comp_block_output_unit_pos_nunit_1#0.bin",
+        _pyreft,
+        {"positions": "f2+l1"},
+        {"config.json": _PYREFT},
+    ),
     "t5x": Made("llama", "prompt.npy", _t5x),
     "torchtune": Made("llama", "adapter_0.pt", _torchtune, {"alpha": ALPHA}),
     "xlabs": Made("pipeline", "lora.safetensors", _xlabs),

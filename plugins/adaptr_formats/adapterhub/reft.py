@@ -15,6 +15,7 @@ from adaptr.errors import ConfigMissing, Unsupported
 from adaptr.foreign import placing
 from adaptr.foreign.draft import Piece
 from adaptr.foreign.peft import config as fields_of
+from adaptr.foreign.pieces import reflections
 from adaptr.foreign.pieces.module import Layer, Module, Whole, complete
 from adaptr_formats.adapterhub import keys
 from adaptr_formats.adapterhub.config import REFT, asked, conflict
@@ -107,12 +108,5 @@ def _unit(module: Module, unit: str, method: str, suffix: str, shape: tuple[int,
 
 
 def _basis(original: Tensor, module: Module, slot: str) -> Tensor:
-    """R (r, d) as torch makes it of what it trains: reflections by the lower triangle of a tall matrix, from a base."""
-    import torch
-
-    tall, base = original.double().mT, module.file[module.keys[slot]].double()
-    below = tall.tril(-1)
-    made = torch.linalg.householder_product(below, 2 / (1 + (below * below).sum(0)))
-    signed = made * tall.diagonal().int().double()
-    found: Tensor = (base @ signed).mT.to(original.dtype)
-    return found
+    """R (r, d) as torch makes it of what it trains."""
+    return reflections.columns(original.mT, module.file[module.keys[slot]]).mT.to(original.dtype)

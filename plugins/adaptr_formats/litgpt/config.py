@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from adaptr.errors import ConfigMissing, ForeignError, Unsupported, shown
+from adaptr.errors import ConfigMissing, Unsupported, shown
 from adaptr.foreign.peft import config as fields_of
+from adaptr.foreign.pieces import settings
 from adaptr.foreign.supplied import Supplied
 from adaptr.untrusted import whole
 
@@ -74,18 +75,4 @@ class Said:
 
 
 def _read(path: Path) -> Mapping[str, Any]:
-    import yaml
-
-    from adaptr.untrusted.plain_yaml import Plain
-
-    if not path.is_file():
-        return {}
-    try:
-        found = Plain(whole(path, _LIMIT).decode()).get_single_data()
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ForeignError(
-            f"`{path.name}` can't be read: {shown(' '.join(str(error).split()), 200)}", hint="get it again"
-        ) from None
-    if not isinstance(found, dict):
-        raise ForeignError(f"`{path.name}` holds a {type(found).__name__}", want="fields", hint="get it again")
-    return {str(name): value for name, value in found.items()}
+    return settings.fields(whole(path, _LIMIT), path.name) if path.is_file() else {}

@@ -13,14 +13,12 @@ from adaptr.adapter import Target, kinds
 from adaptr.errors import ConfigConflict, NoAdapterTensors, TensorUnknown, Unsupported, phrases, shown
 from adaptr.foreign import NOTHING, Supplied, placing, saving
 from adaptr.foreign.draft import Piece
-from adaptr.foreign.pieces import assembling
+from adaptr.foreign.pieces import assembling, cuts
 from adaptr.foreign.pieces.module import Layer, Module, complete
 from adaptr.foreign.stored import contents
 from adaptr_formats.litgpt.config import Said
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from adaptr.adapter import Adapter
     from adaptr.foreign.format import BaseModel
 
@@ -102,14 +100,10 @@ def _parts(module: Module, said: Said, supplied: Supplied) -> Iterator[Layer]:
         part = _PROJECTIONS.index(name)
         start, size = starts[part], sizes[part]
         pieces = {
-            "A": Piece(module.keys[A], (r, into), then=partial(_rows, number * r, r)),
-            "B": Piece(module.keys[B], (size, r), then=partial(_rows, start, size)),
+            "A": Piece(module.keys[A], (r, into), then=partial(cuts.rows, number * r, r)),
+            "B": Piece(module.keys[B], (size, r), then=partial(cuts.rows, start, size)),
         }
         yield _layer(module, f"{module.path}.{name}", (size, into), r, pieces, said, supplied)
-
-
-def _rows(start: int, count: int, values: Tensor) -> Tensor:
-    return values[start : start + count]
 
 
 def _layer(

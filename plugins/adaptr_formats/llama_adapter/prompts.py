@@ -11,6 +11,7 @@ from adaptr.adapter import Target, kinds
 from adaptr.errors import ConfigConflict, TensorAbsent, phrases
 from adaptr.foreign import placing
 from adaptr.foreign.draft import Piece
+from adaptr.foreign.pieces import cuts
 from adaptr.foreign.pieces.module import Layer, complete
 
 if TYPE_CHECKING:
@@ -53,13 +54,9 @@ class Prompts:
         for number, (layer, key) in enumerate(self.gates.items()):
             path = f"model.layers.{layer}.self_attn"
             target = Target(path, kinds.ATTENTION, (0, 0), complete("llama-adapter", values))
-            rows = partial(_rows, number * self.tokens, self.tokens)
+            rows = partial(cuts.rows, number * self.tokens, self.tokens)
             pieces = {"A": Piece(QUERY, (self.tokens, self.width), then=rows), "g": Piece(key, (heads, 1, 1))}
             yield Layer("llama-adapter", placing.attention(model, target), pieces)
-
-
-def _rows(start: int, count: int, values: Tensor) -> Tensor:
-    return values[start : start + count]
 
 
 def _shape(found: set[tuple[int, ...]]) -> tuple[int, ...]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+import tarfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from random import Random
@@ -12,7 +14,7 @@ import torch
 
 from adaptr import foreign
 from fuzz import mutations
-from fuzz.readers.examples import Example, Reader, is_archive
+from fuzz.readers.examples import Example, Reader, is_archive, is_json
 
 #: A file or folder of a format, damaged or not, and whether it is well formed.
 Made = Callable[[Random, Path], tuple[Path, bool]]
@@ -41,12 +43,65 @@ def _llama_adapter(random: Random, folder: Path) -> tuple[Path, bool]:
     return folder / "x.pth", is_archive(raw)
 
 
+def _nemo(random: Random, folder: Path) -> tuple[Path, bool]:
+    """A tar whose members, names and bytes may be any."""
+    tensors = (
+        _FUSED if random.random() < 0.4 else mutations.tensors(random, _FUSED, _ENDS, ("layers.9.mlp", ".."), True)
+    )
+    said = mutations.yaml(random, _SAID) if random.random() < 0.4 else _SAID.encode()
+    with tarfile.open(fileobj=(file := io.BytesIO()), mode="w") as tar:
+        for name, raw in (("model_config.yaml", said), ("./model_weights.ckpt", _pickled(random, tensors))):
+            name = random.choice((name, name, name, name, "../x", "/x", "mp_rank_01/model_weights.ckpt", "a" * 300))
+            info = tarfile.TarInfo(name)
+            info.size, info.type = len(raw), random.choice((b"0",) * 9 + (b"2",))
+            tar.addfile(info, io.BytesIO(raw))
+    raw = mutations.flipped(random, file.getvalue()) if random.random() < 0.2 else file.getvalue()
+    (folder / "x.nemo").write_bytes(raw)
+    return folder / "x.nemo", raw[257:262] == b"ustar"
+
+
+def _reft(random: Random, folder: Path) -> tuple[Path, bool]:
+    ends = ("weight", "bias", "rotate_layer", "proj_layer.bias", "", "x" * 900)
+    tensors = _LOREFT if random.random() < 0.4 else mutations.tensors(random, _LOREFT, ends, ("a",), last=True)
+    (folder / f"intkey_{_KEY}.bin").write_bytes(_pickled(random, tensors))
+    said = mutations.text(random, _CONFIG) if random.random() < 0.6 else json.dumps(_CONFIG).encode()
+    (folder / "config.json").write_bytes(said)
+    return folder, is_json(said)
+
+
+def _opendelta(random: Random, folder: Path) -> tuple[Path, bool]:
+    kind = random.choice(("lora", "lora", "adapter", "soft_prompt", "bitfit", "low_rank_adapter"))
+    ends = ("lora_A", "lora_B", "soft_embeds", "bias", "", "x" * 900)
+    tensors = mutations.tensors(random, _DELTA, ends, ("q.lora", "soft_prompt_layer", "q", ".."), last=True)
+    (folder / "pytorch_model.bin").write_bytes(_pickled(random, tensors))
+    document = {"delta_type": kind, "lora_alpha": 4, "opendelta_version": "0.3.2"}
+    said = mutations.text(random, document) if random.random() < 0.5 else json.dumps(document).encode()
+    (folder / "config.json").write_bytes(said)
+    return folder, is_json(said)
+
+
+_ENDS = ("linear_in.weight", "linear_out.weight", "weight", "", "\n", "x" * 900)
+_AT = "model.decoder.layers.0.self_attention.adapter_layer.lora_kqv_adapter"
+_FUSED = {f"{_AT}.linear_in.weight": torch.ones(2, 4), f"{_AT}.linear_out.weight": torch.ones(8, 2)}
+_SAID = "hidden_size: 4\nnum_attention_heads: 2\nnum_query_groups: 1\nkv_channels: 2\nactivation: swiglu\nalpha: 4"
+_LOREFT = {"weight": torch.ones(2, 4), "bias": torch.ones(2), "rotate_layer": torch.ones(4, 2)}
+_KEY = "layer_0_comp_block_output_unit_pos_nunit_1#0"
+_CONFIG = {
+    "mode": "parallel",
+    "representations": [[0, "block_output", "pos", 1, 2]],
+    "intervention_types": ["<class 'pyreft.interventions.LoreftIntervention'>"],
+    "adaptr_positions": "f2+l1",
+    "adaptr_blocks": "model.layers",
+}
+_DELTA = {"q.lora.lora_A": torch.ones(2, 4), "q.lora.lora_B": torch.ones(4, 2), "head.weight": torch.ones(2, 4)}
 _PROMPTS = {
     "adapter_query.weight": torch.ones(4, 4),
     **{f"layers.{i}.attention.gate": torch.ones(1, 2, 1, 1) for i in (1, 2)},
 }
 _SHIFTS = {"layers.0.attention.wv_bias": torch.ones(4), "layers.0.feed_forward.w2_scale": torch.ones(6)}
-MADE: dict[str, Made] = {"t5x": _t5x, "llama-adapter": _llama_adapter}
+MADE: dict[str, Made] = {
+    "t5x": _t5x, "llama-adapter": _llama_adapter, "nemo": _nemo, "pyreft": _reft, "opendelta": _opendelta,
+}  # fmt: skip
 
 
 def _research(folder: Path) -> dict[str, Reader]:
