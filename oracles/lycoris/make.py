@@ -36,6 +36,7 @@ CASES: dict[str, tuple[str, list[str], dict[str, Any]]] = {
     "oft, rescaled": ("oft", LAYERS, {"b": 3, "side": "out", "rescale": True}),
     "boft": ("boft", LAYERS, {"n": 2, "m": 2, "side": "out", "overrides": FOUR}),
     "boft of fewer factors": ("boft", LAYERS, {"n": 2, "side": "out"}),
+    "glora": ("glora", LAYERS, {"r": 3, "alpha": 2.0, "side": "in", "inputs": "none", "biases": "none"}),
     "ia3": ("ia3", LAYERS, {"side": "out", "bias": False}),
     "ia3 of inputs": ("ia3", LAYERS, {"side": "in"}),
 }

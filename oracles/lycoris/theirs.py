@@ -43,6 +43,7 @@ CASES: dict[str, dict[str, Any]] = {
     "boft": {"algo": "boft", "linear_dim": 18, "conv_dim": 6},
     "boft, constrained and rescaled": {"algo": "boft", "linear_dim": 18, "conv_dim": 6, "constraint": 0.03,
                                        "rescaled": True},
+    "glora": {"algo": "glora", "linear_dim": 3, "linear_alpha": 2},
     "ia3": {"algo": "ia3"},
     "dylora of linear layers": {"algo": "dylora", "linear_dim": 4, "linear_alpha": 2, "block_size": 2},
 }  # fmt: skip

@@ -19,8 +19,8 @@ from foreign.test_kohya import CLIP, REFERENCES, lora, saved
 from foreign.test_lycoris import based
 
 LYCORIS = (
-    "boft", "full", "loha", "loha_tucker", "lokr", "lokr_both", "lokr_full", "lokr_tucker", "lokr_unbalanced", "lora",
-    "lora_dora", "lora_rs", "lora_scalar",
+    "boft", "full", "glora", "loha", "loha_tucker", "lokr", "lokr_both", "lokr_full", "lokr_tucker", "lokr_unbalanced",
+    "lora", "lora_dora", "lora_rs", "lora_scalar",
 )  # fmt: skip
 
 
@@ -83,6 +83,8 @@ def turning(method: str, path: str, **config: object) -> adaptr.Adapter:
         ("boft", {"b": 16, "m": 1, "side": "out"}, ""),
         ("ia3", {"side": "out"}, "scales a weight and not the bias"),
         ("ia3", {"side": "in"}, ""),
+        ("glora", {}, r"GLoRA is W \+ W A \+ B"),
+        ("glora", {"side": "in", "inputs": "none", "biases": "none"}, ""),
     ],
 )
 def test_what_turns_or_scales_otherwise_is_refused(
@@ -98,7 +100,7 @@ def test_what_turns_or_scales_otherwise_is_refused(
 
 @pytest.mark.parametrize(("method", "config"), [
     ("oft", {"b": 4, "side": "out"}), ("oft", {"b": 4, "rescale": True}), ("boft", {"b": 4, "side": "out"}),
-    ("ia3", {"bias": False}),
+    ("ia3", {"bias": False}), ("glora", {"side": "in"}), ("glora", {"alpha": 4.0}),
 ])  # fmt: skip
 def test_pefts_forms_are_of_inputs_and_of_biases(method: str, config: dict[str, object], tmp_path: Path) -> None:
     with pytest.raises(e.Unsupported, match=f"PEFT's {method.upper()} has no"):

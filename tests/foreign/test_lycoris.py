@@ -16,12 +16,13 @@ from foreign.test_kohya import saved
 
 READ = {
     "boft": "boft", "diag_oft": "oft", "diag_oft_constraint": "oft", "diag_oft_rescaled": "oft", "full": "full",
-    "ia3": "ia3", "locon_tucker": "lora", "loha": "loha", "loha_tucker": "loha", "lokr": "lokr", "lokr_both": "lokr",
+    "glora": "glora", "ia3": "ia3", "locon_tucker": "lora", "loha": "loha", "loha_tucker": "loha",
+    "lokr": "lokr", "lokr_both": "lokr",
     "lokr_full": "lokr", "lokr_tucker": "lokr", "lokr_unbalanced": "lokr", "lora": "lora", "lora_dora": "dora",
     "lora_rs": "lora", "lora_scalar": "lora", "norm": "lora",
 }  # fmt: skip
 REFUSED = {
-    "glora": "GLoRA", "loha_dora": "magnitudes over a LoHa", "lokr_dora": "magnitudes over a LoKr",
+    "loha_dora": "magnitudes over a LoHa", "lokr_dora": "magnitudes over a LoKr",
     "lora_dora_in": "magnitudes of the inputs", "tlora": "T-LoRA.* another at each step of denoising",
 }  # fmt: skip
 NAME, PATH = "lycoris_block_conv", "block.conv"

@@ -89,6 +89,50 @@ def test_a_layer_without_a_bias_has_none_of_what_makes_one() -> None:
     assert {key.partition(":")[2][0] for key in adapter.tensors} == {"A", "B"}
 
 
+LAYERS = {"linear": lambda: nn.Linear(6, 5), "conv1d": lambda: nn.Conv1d(6, 5, 3, bias=False),
+          "conv2d": lambda: nn.Conv2d(6, 4, 3, groups=2)}  # fmt: skip
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+@pytest.mark.parametrize("weights", ["lora", "vector", "constant"])
+@pytest.mark.parametrize("side", ["in", "out"])
+@torch.no_grad()
+def test_it_meets_a_weight_from_either_side(side: str, weights: str, layer: str) -> None:
+    torch.manual_seed(0)
+    model: Any = nn.ModuleDict({"layer": LAYERS[layer]()})
+    own, config = model["layer"], {"side": side, "weights": weights, "r": 3, "alpha": 2.0, "inputs": "none"}
+    adapter = shaken(adaptr.create(model, "glora", ["layer"], **config))
+    t = {key.partition(":")[2]: tensor.double() for key, tensor in adapter.tensors.items()}
+    W, b = own.weight.double(), own.bias
+    A = t["Ad"] @ t["Au"] if weights == "lora" else t["Av"] if weights == "vector" else t["Ac"]
+    if side == "in":
+        WA = torch.einsum("oi...,ij->oj...", W, A if weights == "lora" else A * torch.eye(W.shape[1]).double())
+    else:
+        whole = A if weights == "lora" else A[:, None] if weights == "vector" else A
+        WA = W * (whole.view(*whole.shape, *(1 for _ in W.shape[2:])) if whole.ndim == 2 else whole)
+    B = (t["Bd"] @ t["Bu"].flatten(1)).view(W.shape) if weights == "lora" else (t["Bv"] if "Bv" in t else t["Bc"])
+    B = B if B.ndim != 1 else B.view(-1, *(1 for _ in W.shape[1:]))
+    wanted = W + 2 / 3 * (WA + B)
+    x = torch.randn(2, 6, *(5 for _ in W.shape[2:]))
+    with adaptr.attach(model, adapter):
+        attached = own(x)
+    with adaptr.attach(model, adapter, merged=True):
+        assert_close(own.weight.double(), wanted)
+        assert_close(own(x), attached)
+    assert torch.equal(own.weight.double(), W)
+    assert (b is None) == (own.bias is None)
+
+
+def test_what_is_merged_from_the_inputs_side_comes_out_of_a_file(tmp_path: Path) -> None:
+    model: Any = tiny.model("bert")
+    model.save_pretrained(tmp_path / "base")
+    adapter = shaken(adaptr.create(model, "glora", r=2, side="in"), by=0.2)
+    adaptr.merge(tmp_path / "base", adapter, tmp_path / "merged")
+    adaptr.unmerge(tmp_path / "merged", tmp_path / "back")
+    one, two = (tmp_path / name / "model.safetensors" for name in ("base", "back"))
+    assert one.read_bytes() == two.read_bytes()
+
+
 # ---------------------------------------------------------------- a bias that depends on the weight
 
 

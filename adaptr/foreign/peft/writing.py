@@ -44,11 +44,11 @@ def save(adapter: Adapter, out: Path, force: bool, minor: int | None = None) -> 
     Raises `Unsupported` where PEFT has no such method.
     """
     translator = types.of_method(adapter.method)
+    config = config_of(adapter) if minor is None else versions.smallest(config_of(adapter), adapter, minor)
     found: dict[str, tuple[str, Tensor | Same]] = {
         **translator.tensors(saving.plain(adapter)),
         **_replaced(adapter),
     }
-    config = config_of(adapter) if minor is None else versions.smallest(config_of(adapter), adapter, minor)
     with replacing_folder(out, force) as folder:
         (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         metadata = {**told.metadata_of(adapter.foreign), "format": "pt", saving.ABOUT: saving.about(adapter)}

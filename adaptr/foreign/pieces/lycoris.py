@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from adaptr.errors import Unsupported, shown
-from adaptr.foreign.pieces import dense, low_rank, products, rotations, vectors
+from adaptr.foreign.pieces import dense, low_rank, mixing, products, rotations, vectors
 from adaptr.foreign.pieces.module import ALPHA, Layer, Module, Whole
 
 #: What only some of its algorithms have: a slot of each, and why none of it is read.
 NAMED = {
     "oft_diag": ("diag-OFT of before LyCORIS 2", ""),
-    "a1.weight": ("GLoRA", ""),
     "lambda_layer": (
         "T-LoRA",
         ": its rank is another at each step of denoising, which no one weight has, and it takes off what the base's "
@@ -23,6 +22,7 @@ _ALGORITHMS = (
     (frozenset(products.LOKR), products.lokr),
     (frozenset(rotations.SLOTS), rotations.read),
     (frozenset(vectors.SLOTS), vectors.read),
+    (frozenset(mixing.SLOTS), mixing.read),
 )
 
 

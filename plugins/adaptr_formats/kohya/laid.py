@@ -9,7 +9,7 @@ from adaptr import plugins
 from adaptr.adapter import kinds
 from adaptr.errors import Unsupported, phrases
 from adaptr.foreign import same
-from adaptr.foreign.pieces import alphas, vectors
+from adaptr.foreign.pieces import alphas, mixing, vectors
 from adaptr.foreign.pieces.dense import BIAS, WEIGHT
 from adaptr.foreign.pieces.low_rank import DOWN, MAGNITUDE, UP
 from adaptr.foreign.pieces.module import ALPHA
@@ -34,11 +34,12 @@ SLOTS: Mapping[str, Mapping[str, str]] = {
     "oft": {"Q": BLOCKS, "s": RESCALE},
     "boft": {"Q": BLOCKS, "s": RESCALE},
     "ia3": {"l": vectors.WEIGHT},
+    "glora": mixing.FACTORS,
     "full": {"D": WEIGHT, "b": BIAS},
     "bitfit": {"b": BIAS},
 }  # fmt: skip
 #: Methods whose scale is an alpha.
-_SCALED = frozenset({"lora", "dora", "loha", "lokr"})
+_SCALED = frozenset({"lora", "dora", "loha", "lokr", "glora"})
 _TURNING = frozenset({"oft", "boft"})
 
 
@@ -70,6 +71,12 @@ def _require_held(method: str, path: str, target: Target, config: Mapping[str, A
             f"`{path}`: LyCORIS scales a weight and not the bias beside it",
             hint="where the layer has none it is the same: give the base (`--base`)",
         )
+    plain = {"side": "in", "weights": "lora", "inputs": "none", "biases": "none"}
+    if method == "glora" and any(config[name] != value for name, value in plain.items()):
+        raise Unsupported(
+            f"`{path}`: LyCORIS's GLoRA is W + W A + B, of factors alone and without biases",
+            hint="train it with `side` in, `weights` lora, and neither `inputs` nor `biases`",
+        )
     if method in _TURNING:
         turning.require_held(method, path, config)
 
@@ -81,6 +88,8 @@ def _is_full(method: str, config: Mapping[str, Any]) -> bool:
 def _alpha(method: str, config: Mapping[str, Any]) -> float:
     """Their alpha, over the rank as all scales are there."""
     if _is_full(method, config):  # there it has no meaning, and says what it said
+        return float(config["r"])
+    if method == "glora" and not config["alpha"]:
         return float(config["r"])
     alpha = float(config["alpha"])
     return float(alpha * config["r"] ** 0.5) if config.get("rslora") else alpha
@@ -103,5 +112,7 @@ def _laid(method: str, config: Mapping[str, Any], name: str, value: Same) -> Ten
     if name == "w1" and _is_full(method, config) and config["alpha"] != config["r"]:
         scale: float = config["alpha"] / config["r"]
         return value.tensor * scale
+    if method == "glora" and name != "Bu":
+        return value.reshape((*value.shape, *ones[1:]))
     flat = (method == "loha" and name in ("w1_b", "w2_b")) or (method == "lokr" and name == "w2_b")
     return value.reshape(same.flat(value.shape)) if flat else value

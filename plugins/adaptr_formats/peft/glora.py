@@ -44,6 +44,7 @@ class Glora(PeftType):
     }  # fmt: skip
     others = tuple(f"glora_{letter}.{ZEROS}" for letter in "ABCDE")
     open = True
+    only = {"side": "out", "alpha": 0.0}
 
     def read(self, source: Source, model: nn.Module | None) -> Draft:
         """Raises `ConfigConflict` where a buffer of zeros is none."""
@@ -61,7 +62,7 @@ class Glora(PeftType):
             if said not in forms:
                 raise fields_of.misread(theirs, said, " or ".join(forms))
             found[name] = said
-        return found
+        return fields_of.complete("glora", found)
 
     def form(self, slots: Mapping[str, str]) -> dict[str, Any]:
         there = {slot[len("glora_")] for slot in slots}
