@@ -75,10 +75,11 @@ def _fail(
     """Say what went wrong, where the caller looks for it: with its parts as fields, or as lines on a terminal."""
     if out.json:
         parts = error.parts if isinstance(error, AdaptrError) else {}
-        out.emit({"error": {"type": kind, "message": message, "exit_code": code, **parts, **more}})
+        explained = {"page": found} if (found := _page(kind)) else {}
+        out.emit({"error": {"type": kind, "message": message, "exit_code": code, **parts, **explained, **more}})
     else:
         lines = _lines(error) if isinstance(error, AdaptrError) and sys.stderr.isatty() else [message]
-        head, page = (f"{kind}: {lines[0]}", _page(error)) if out.verbose else (lines[0], [])
+        head, page = (f"{kind}: {lines[0]}", _told_page(kind, error)) if out.verbose else (lines[0], [])
         out.complain("\n".join([head, *lines[1:], *page]))
     if out.verbose and error is not None and not isinstance(error, click.ClickException):
         import traceback
@@ -87,15 +88,17 @@ def _fail(
     return code
 
 
-def _page(error: BaseException | None) -> list[str]:
-    """Where it is said what an error means, or that nobody says it."""
-    if not isinstance(error, AdaptrError):
-        return []
+def _page(kind: str) -> str:
+    """The command that says what an error means, "" where nobody says it."""
     from adaptr.cli.error_pages import SORT
 
-    name = type(error).__name__
-    there = SORT.has(name)
-    return [f"  page: adaptr explain {name}" if there else f"  page: `{type(error).__module__}` gives none of `{name}`"]
+    return f"adaptr explain {kind}" if SORT.has(kind) else ""
+
+
+def _told_page(kind: str, error: BaseException | None) -> list[str]:
+    """The same in a line of its own."""
+    found = _page(kind) or (isinstance(error, AdaptrError) and f"`{type(error).__module__}` gives none of `{kind}`")
+    return [f"  page: {found}"] if found else []
 
 
 def _lines(error: AdaptrError) -> list[str]:

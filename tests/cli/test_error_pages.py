@@ -130,3 +130,5 @@ def test_with_v_an_error_says_where_its_page_is(adaptr: Callable, monkeypatch: p
         monkeypatch.setattr("adaptr.cli.commands.methods.command", command("methods")(fail))
         assert says in adaptr("methods", "-v").err
         assert "page:" not in adaptr("methods").err
+        told = adaptr("methods", "--json").json["error"]
+        assert told.get("page") == (says.removeprefix("page: ") if kind is errors.WrongBase else None)

@@ -65,7 +65,8 @@ def test_each_error_has_its_code_in_text_and_json(kind: type, failing: Callable,
     text, data = adaptr("methods"), adaptr("methods", "--json")
     assert (text.code, text.out, text.err) == (want, "", f"error: {error}\n")
     assert (data.code, data.err) == (want, "")
-    assert data.json == {"error": {"type": kind.__name__, "message": str(error), "exit_code": want, **error.parts}}
+    said = {"type": kind.__name__, "message": str(error), "exit_code": want, "page": f"adaptr explain {kind.__name__}"}
+    assert data.json == {"error": {**said, **error.parts}}
 
 
 @pytest.mark.parametrize("kind", every_error(), ids=lambda c: c.__name__)
@@ -96,6 +97,7 @@ def test_an_unexpected_error_says_that_it_is_a_bug(failing: Callable, adaptr: Ca
     assert "Traceback" not in ran.err
     loud = adaptr("methods", "-v", "--json")
     assert loud.json["error"]["type"] == "Bug"
+    assert "page" not in loud.json["error"]
     assert "Traceback" in loud.err
 
 
@@ -110,6 +112,7 @@ def test_an_error_of_the_system_is_the_machines(failing: Callable, adaptr: Calla
     failing(OSError(28, "No space left on device", "/full/disk"))
     ran = adaptr("methods")
     assert (ran.code, ran.err) == (8, "error: `/full/disk`: No space left on device\n")
+    assert adaptr("methods", "--json").json["error"]["page"] == "adaptr explain MachineError"
 
 
 @pytest.mark.parametrize(
@@ -242,6 +245,7 @@ def test_an_error_of_parts_is_one_sentence_and_fields(failing: Callable, adaptr:
         "got": "0",
         "want": "at least 1",
         "hint": "leave it out",
+        "page": "adaptr explain BadConfig",
     }
 
 
