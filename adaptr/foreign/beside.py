@@ -7,7 +7,6 @@ copy of the adapter in another container is nothing new.
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from adaptr.errors import AdaptrError
@@ -16,12 +15,6 @@ from adaptr.foreign.stored import contents
 from adaptr.untrusted import opened
 
 _SUFFIXES = frozenset({".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".npz", ".pkl", ".h5", ".msgpack"})
-#: The state of a training: optimisers, schedules, generators, arguments.
-STATE = re.compile(
-    r"(.*_)?(optimizer|optim_states|optim|scheduler|training_args|training_state|trainer_state|scaler|sampler|"
-    r"dataloader|dl_state_dict|rng_state|random_states|custom_checkpoint)(_.*|\d*)?"
-    r"|\d{7}_adapters"  # MLX keeps every state of the adapter on the way
-)
 #: How files with weights in them begin; an LFS pointer stands for one that was not downloaded.
 _STARTS = (b"PK\x03\x04", b"\x80", seen.LFS, b"\x89HDF")
 #: What containers add to the bytes of their tensors, at most.
@@ -42,7 +35,7 @@ def said(file: Path, names: tuple[str, ...]) -> str:
 
 
 def _is_candidate(path: Path) -> bool:
-    return path.suffix in _SUFFIXES and STATE.fullmatch(path.stem) is None and not seen.is_adaptr(path)
+    return path.suffix in _SUFFIXES and seen.STATE.fullmatch(path.stem) is None and not seen.is_adaptr(path)
 
 
 def _has_weights(path: Path) -> bool:

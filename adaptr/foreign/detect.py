@@ -7,10 +7,11 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from adaptr.errors import AdaptrError, ConfigMissing, NoAdapterTensors, UnknownFormat, phrases, shown
-from adaptr.foreign import beside, formats
+from adaptr.foreign import formats
 from adaptr.foreign.format import Format
 from adaptr.foreign.placing import ordered
 from adaptr.foreign.seen import CONFIG, Seen, refuse_pointer, short
+from adaptr.foreign.seen import STATE as CALLED
 from adaptr.format.io import open_tensors
 from adaptr.untrusted import opened
 
@@ -131,7 +132,7 @@ def _folder(seen: Seen) -> str:
 def _is_state(name: str) -> bool:
     """Whether a file is called as the state of an optimiser, a schedule or a generator is."""
     path = Path(name)
-    return path.suffix in _STATES and beside.STATE.fullmatch(path.stem) is not None
+    return path.suffix in _STATES and CALLED.fullmatch(path.stem) is not None
 
 
 def _require_weights(seen: Seen) -> None:

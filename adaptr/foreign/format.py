@@ -63,15 +63,15 @@ class Marks:
     suffixes: tuple[str, ...] = ()
 
     def locate(self, seen: Seen) -> Path | None:
-        """The weights: one of `files` in a folder; a file beside a configuration that is this format's; and where
-        there is none in this format, a file that begins so, or has such names in it.
+        """The weights: one of `files` in a folder; a file beside a configuration that is this format's, but what a
+        training needs to go on; and where there is none in this format, a file that begins so, or has such names in it.
         """
         if seen.folder:
             called = [name for name in self.files if name in seen.files]
             return self._only(seen, called) if self.suffixes else next((seen.path / name for name in called), None)
         if self.config:
             beside = seen.path.suffix in CONTAINERS and seen.path.is_file() and self.configured(seen.config)
-            return seen.path if beside and not seen.ours else None
+            return seen.path if beside and not (seen.ours or seen.state) else None
         return seen.path if self.begins(seen.first) or (self.keys and self.named(seen.names)) else None
 
     def _only(self, seen: Seen, called: list[str]) -> Path | None:

@@ -22,6 +22,12 @@ LIST = "a list of tensors (torch)"
 #: The configuration beside the weights: of PEFT, AdapterHub and MLX alike.
 CONFIG = "adapter_config.json"
 CONFIG_LIMIT = 16_000_000
+#: The state of a training: optimisers, schedules, generators, arguments.
+STATE = re.compile(
+    r"(.*_)?(optimizer|optim_states|optim|scheduler|training_args|training_state|trainer_state|scaler|sampler|"
+    r"dataloader|dl_state_dict|rng_state|random_states|custom_checkpoint)(_.*|\d*)?"
+    r"|\d{7}_adapters"  # MLX keeps every state of the adapter on the way
+)
 PICKLE_LIMIT = 64_000_000
 #: Steps of a pickle that are looked at: those of 100,000 tensors, in a second or two.
 MOST_STEPS = 2_000_000
@@ -46,6 +52,11 @@ class Seen:
     def ours(self) -> bool:
         """Whether it is a file that adaptr wrote."""
         return is_adaptr(self.path)
+
+    @property
+    def state(self) -> bool:
+        """Whether it is called as the state of a training, and is no safetensors file, as adapters on the way are."""
+        return self.path.suffix != ".safetensors" and STATE.fullmatch(self.path.stem) is not None
 
     @cached_property
     def files(self) -> frozenset[str]:

@@ -118,6 +118,30 @@ def test_what_is_no_adapter_says_what_it_is(name: str, tmp_path: Path) -> None:
             adaptr.load(tmp_path)
 
 
+def test_the_arguments_of_a_training_beside_an_adapter_are_none(
+    adapter: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """They were taken for weights of its configuration, and torch's advice to load them came in colours."""
+    from transformers import TrainingArguments
+
+    from adaptr.cli import run
+
+    arguments = TrainingArguments(str(tmp_path / "run"), use_cpu=True, report_to=[])
+    torch.save(arguments, adapter / "training_args.bin")
+    for command in (["inspect"], ["convert", "-o", str(tmp_path / "out.safetensors")]):
+        assert run([*command, str(adapter / "training_args.bin")]) == 3
+        said = capfd.readouterr().err
+        assert "training_args.bin` is what a training needs to go on; an adapter was wanted" in said
+        assert "\x1b" not in said
+    assert run(["inspect", str(adapter), "-v"]) == 0
+    assert "training_args" not in "".join(capfd.readouterr())
+    torch.save({"a": arguments}, adapter / "more.bin")
+    with pytest.raises(e.UnsafePickle) as caught:
+        adaptr.load(adapter / "more.bin")
+    assert "TrainingArguments" in str(caught.value)
+    assert "\x1b" not in str(caught.value)
+
+
 @pytest.mark.parametrize("tensors", [{}, {"base_model.model.internal_xlora_classifier.layers.0.weight": torch.ones(2)}])
 def test_pefts_own_x_lora_has_lost_its_gate(tensors: dict[str, torch.Tensor], adapter: Path) -> None:
     """PEFT 0.21 writes an empty file beside its experts."""
