@@ -97,6 +97,7 @@ if TYPE_CHECKING:
     from adaptr.contract import View as View
     from adaptr.converting.checking import check as check
     from adaptr.converting.convert import convert as convert
+    from adaptr.converting.drop import drop as drop
     from adaptr.converting.quantize import quantize as quantize
     from adaptr.converting.quantize import quantize_file as quantize_file
     from adaptr.converting.resize import convert_method as convert_method

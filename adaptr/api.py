@@ -29,6 +29,7 @@ HOME = {
     "tune": "adaptr.tuning.tune",
     "convert": "adaptr.converting.convert",
     "convert_method": "adaptr.converting.resize",
+    "drop": "adaptr.converting.drop",
     "quantize_file": "adaptr.converting.quantize",
     "resize": "adaptr.converting.resize",
     "serve": "adaptr.converting.serving",

@@ -45,6 +45,7 @@ WORKS = {
     "pull": "file://HERE/layout#a -o out",
     "push": "a.safetensors file://HERE/other#a",
     "quantize": "a.safetensors --error 5% --by-rank -o out.safetensors",
+    "drop": "a.safetensors --layers 0 -o out.safetensors",
     "resize": "a.safetensors --rank 1 -o out.safetensors",
     "rm": "a:1",
     "search": "lora",

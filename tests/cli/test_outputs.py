@@ -22,6 +22,7 @@ FILES = {
     "convert": (("convert", "style", "-o", "OUT"), ["style"]),
     "convert a file": (("convert", "a.safetensors", "-o", "OUT"), ["a.safetensors"]),
     "convert --method": (("convert", "style", "--method", "full", "--base", "base", "-o", "OUT"), ["style", "base"]),
+    "drop": (("drop", "style", "--layers", "0", "-o", "OUT"), ["style"]),
     "resize": (("resize", "style", "--rank", "1", "-o", "OUT"), ["style"]),
     "quantize": (("quantize", "style", "--scheme", "nf4", "-o", "OUT"), ["style"]),
     "extract": (("extract", "base", "merged", "--rank", "2", "-o", "OUT"), ["base", "merged"]),

@@ -57,6 +57,7 @@ COMMANDS: dict[str, list[str]] = {
     "convert to PEFT": ["convert", "a.safetensors", "--to", "peft", "-o", "out"],
     "convert PEFT": ["convert", f"{MARK}-peft", "--to", "peft", "-o", "out"],
     "stack": ["stack", "a.safetensors", "b.safetensors", "-o", "out.safetensors"],
+    "drop": ["drop", "a.safetensors", "--layers", "0", "-o", "out.safetensors"],
     "resize": ["resize", "a.safetensors", "--rank", "1", "-o", "out.safetensors"],
     "quantize": ["quantize", "a.safetensors", "--scheme", "int8", "-o", "out.safetensors"],
     "merge": ["merge", BASE, "a.safetensors", "-o", "out"],
