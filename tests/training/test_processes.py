@@ -14,6 +14,7 @@ import torch
 
 import adaptr
 import tiny
+from adaptr import plugins
 from adaptr.training import sharded
 
 RECIPE: dict[str, Any] = {"steps": 4, "rate": 0.02, "config": {"r": 4}, "samples": 0, "save_every": 2}
@@ -64,6 +65,31 @@ def test_two_processes_give_what_one_gives(base: Path, data: Path, tmp_path: Pat
     assert 0 <= apart < 1e-5
     assert sorted(path.name for path in out.parent.iterdir()) == ["a.safetensors", "a.safetensors.run"]
     assert [path.name for path in Path(f"{out}.run").iterdir()] == ["report.json"]
+
+
+def test_what_steps_leave_out_is_the_same_in_all_processes(
+    base: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """AdapterDrop's robust training: layers that one step drops have no gradients, in neither process."""
+    out = tmp_path / "two" / "a.safetensors"
+    recipe = {**RECIPE, "method": "adapterdrop", "config": {"fields": {"m": 4}}, "steps": 6}
+    method = plugins.method("adapterdrop")
+    objective = type(method).objective
+
+    def told(own: Any, session: Any, run: Any) -> Any:
+        made = objective(own, session, run)
+        at_work = sorted(path for path, state in session.states.items() if state.strength)
+        with (tmp_path / f"{os.environ.get('RANK', 'one')}.txt").open("a") as file:
+            file.write(f"{session.steps} {' '.join(at_work)}\n")
+        return made
+
+    monkeypatch.setattr(type(method), "objective", told)
+    together(2, lambda rank: adaptr.fit(base, data, out, batch=2, **recipe))
+    one, two = adaptr.fit(base, data, batch=4, **recipe).adapter, adaptr.load(out)
+    drawn = [(tmp_path / f"{name}.txt").read_text().splitlines() for name in ("0", "1", "one")]
+    assert drawn[0] == drawn[1] == drawn[2]
+    assert len({line.partition(" ")[2] for line in drawn[0]}) == 2  # with the lower layer, and without
+    assert max(float((one.tensors[key] - two.tensors[key]).abs().max()) for key in one.tensors) < 1e-5
 
 
 def test_two_processes_go_on_to_the_same_bytes(base: Path, data: Path, tmp_path: Path) -> None:
