@@ -52,8 +52,9 @@ def named(model: nn.Module, word: str, apart: bool = False) -> Iterator[tuple[st
     every += statistics.named(model)  # of norms over batches, which a forward in training writes to
     found = [(name, p) for name, p in every if _matches(word, name)]
     if not found:
-        names = {*roles.ROLES, *(part for name, _ in every for part in (name, name.rpartition(".")[0]))}
-        hint = phrases.meant(word, names) or f"give a role ({', '.join(roles.ROLES)}), a path or a pattern of paths"
+        there = [role for role in roles.ROLES if any(_matches(role, name) for name, _ in every)]
+        names = {*there, *(part for name, _ in every for part in (name, name.rpartition(".")[0]))}
+        hint = phrases.meant(word, names) or f"give a role ({', '.join(there)}), a path or a pattern of paths"
         raise TargetNotFound(f"`also`: `{word}` names no parameter of the model", hint=hint)
     yield from ((name if apart else first.get(id(p), name), p) for name, p in found)
 

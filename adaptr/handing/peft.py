@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from adaptr.converting.convert import convert
 from adaptr.errors import UsageError, shown
+from adaptr.host.live import model_of
 from adaptr.sources.disk import load
 from adaptr.sources.given import Given
 
@@ -46,6 +47,7 @@ def to_peft(adapter: Given, model: nn.Module, name: str = DEFAULT) -> PeftModel:
     """
     from peft import PeftModel
 
+    model = model_of(model)
     with tempfile.TemporaryDirectory(prefix="adaptr-") as folder:
         convert(adapter, Path(folder) / "peft", "peft", base=model)
         made: PeftModel = PeftModel.from_pretrained(model, str(Path(folder) / "peft"), adapter_name=name)

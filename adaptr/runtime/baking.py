@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from adaptr import plugins
 from adaptr.errors import Unsupported
+from adaptr.host.live import model_of
 from adaptr.sources.given import opened
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ def bake(model: nn.Module, adapter: Given) -> Baked:
 
     Raises `Unsupported` for what is neither, for models whose text is no decoder's, and where a cache can't say it.
     """
+    model = model_of(model)
     found = opened(adapter, model)
     method = plugins.method(found.method)
     config = getattr(model, "config", None)

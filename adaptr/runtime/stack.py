@@ -14,6 +14,7 @@ from adaptr.errors import AlreadyAttached, Unsupported, UsageError
 from adaptr.format import digest
 from adaptr.host.group import leaves_of
 from adaptr.host.handle import Handle
+from adaptr.host.live import model_of
 from adaptr.host.swap import arrange
 from adaptr.sources.given import Given, One, Several, by_name, is_one, opened, several
 
@@ -30,6 +31,7 @@ def stack(model: nn.Module, adapters: Several) -> Stack:
     are attached in their order, all or none. Raises what attaching raises, and `AlreadyAttached` for weights that are
     there twice, under whatever names.
     """
+    model = model_of(model)
     given, off, whole = _children(model, adapters)
     made = Stack(model)
     try:

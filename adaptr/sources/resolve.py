@@ -150,8 +150,11 @@ def source(
 
 
 def grounded(base: nn.Module | Place | None) -> nn.Module | Path | None:
-    """A base as the rooms take it: the path of what was named, or the live model, or None."""
-    return resolve(base).path if isinstance(base, str | os.PathLike | Source) else base
+    """A base as the rooms take it: the path of what was named, or the live model (of a pipeline its own), or None."""
+    if isinstance(base, str | os.PathLike | Source):
+        return resolve(base).path
+    inside = getattr(base, "model", None)
+    return inside if hasattr(inside, "named_modules") and not hasattr(base, "named_modules") else base
 
 
 def weighted(text: str) -> tuple[str, float]:

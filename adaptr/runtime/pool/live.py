@@ -17,6 +17,7 @@ from adaptr.adapter import Adapter
 from adaptr.adapter.expression import Expression
 from adaptr.errors import AlreadyAttached, UsageError, phrases, shown
 from adaptr.host.attach import attached
+from adaptr.host.live import model_of
 from adaptr.host.swap import unmount
 from adaptr.host.uses import use
 from adaptr.runtime.pool.batch import Batch
@@ -46,7 +47,7 @@ def pool(model: nn.Module, slots: int = 64, memory: int = 1 << 30, dtype: torch.
     of those that the batch in hand needs; `dtype`: of both. Raises `AlreadyAttached` if there is a pool or an adapter
     on `model`.
     """
-    return Pool(model, slots, memory, dtype)
+    return Pool(model_of(model), slots, memory, dtype)
 
 
 class Pool:
