@@ -16,7 +16,7 @@ from adaptr.foreign import formats
 from adaptr.foreign.formats import OWN
 from foreign.test_formats import Point
 from foreign.test_laws import Other
-from formats_table import page, references, samples, table
+from formats_table import families, page, references, samples, table
 from formats_table.trial import VERDICTS, Trial, tried
 
 TABLE = table.load()
@@ -66,6 +66,13 @@ def test_the_table_has_every_format_and_no_mistake_of_ours() -> None:
     assert [one for one in TABLE if one.verdict == "crash"] == []
     assert [one.key for one in TABLE if one.verdict in ("refused", "lossy") and not one.why] == []
     assert sorted(TABLE, key=lambda one: one.key) == TABLE
+
+
+def test_every_format_has_its_families_and_every_family_its_format_or_the_reason() -> None:
+    assert {one.form for one in families.FAMILIES if one.form} == set(table.readers()) - {OWN}
+    assert [one.called for one in families.FAMILIES if not (one.form or one.but)] == []
+    assert families.proof("pyreft") == "proven by the tool"
+    assert families.proof("nemo") == "unproven"
 
 
 def test_the_table_has_nothing_of_the_machine_that_made_it() -> None:

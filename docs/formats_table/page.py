@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from adaptr import foreign
 from adaptr.foreign import formats
 from adaptr.foreign.formats import OWN
-from formats_table import oracles, table
+from formats_table import families, oracles, table
 from formats_table.samples import BASES, INT8, methods
 from formats_table.trial import UNBASED, Trial
 
@@ -88,7 +88,16 @@ def page() -> str:
     """The document. It is of what the table says, and of the formats that there are."""
     found = {one.key: one for one in table.load()}
     return "\n".join(
-        [HEAD, *_formats(found), *_methods(found), *_genuine(found), oracles.page(), *_holding(found), *_known()]
+        [
+            HEAD,
+            families.page(),
+            *_formats(found),
+            *_methods(found),
+            *_genuine(found),
+            oracles.page(),
+            *_holding(found),
+            *_known(),
+        ]
     )
 
 
