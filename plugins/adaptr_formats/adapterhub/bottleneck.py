@@ -16,7 +16,7 @@ from adaptr.foreign import placing
 from adaptr.foreign.draft import Piece
 from adaptr.foreign.peft import config as fields_of
 from adaptr.foreign.pieces.module import Layer, Module, Whole, complete
-from adaptr_formats.adapterhub import gates, invertible, keys, places
+from adaptr_formats.adapterhub import gates, invertible, keys, layouts, places
 from adaptr_formats.adapterhub.config import BOTTLENECK, activation, asked, conflict
 
 if TYPE_CHECKING:
@@ -76,15 +76,19 @@ def _layer(reading: Reading, module: Module, said: Mapping[str, Any], shared: li
     layer, here = places.place(module.path, reading.said.model_type)
     made = _products(module, said, shared) if said["phm_layer"] else _matrices(module, said)
     method, values, pieces, rules = made
+    beside = bool(said["is_parallel"])
+    if here.turned and (beside or not said["original_ln_before"]):
+        beside, said = not beside, {**said, "original_ln_before": False}
     (d,) = pieces["b_u"].shape
     values["activation"] = activation(said["non_linearity"])
     if said["use_gating"]:
         pieces |= _gate(module, method, said, d)
         method, values["of"] = "gated-pfeiffer", gates.OF
     scale, pieces = _scale(module, said, pieces)
-    if said["is_parallel"]:
+    if beside:
         if method != "houlsby" or said["ln_before"]:
             raise _unknown("more than two matrices beside a block", "is_parallel")
+        _require_stream(here)
         method, values = "parallel", {**values, "s": scale, "reads": places.joined(layer, here.stream)}
     else:
         pieces = _multiplied(pieces, scale)
@@ -106,18 +110,28 @@ def _gate(module: Module, method: str, said: Mapping[str, Any], d: int) -> dict[
     return gates.pieces(module, 1, d)
 
 
-def _behind(layer: str, here: places.Place, said: Mapping[str, Any]) -> dict[str, Any]:
+def _behind(layer: str, here: layouts.Place, said: Mapping[str, Any]) -> dict[str, Any]:
     """What is read and what is kept where that is not the block's output."""
     if not said["original_ln_after"]:
         raise _unknown("no sum behind it", "original_ln_after")
     if not said["original_ln_before"]:
         return {}
+    _require_stream(here)
     keeps = _KEEPS.get(said["residual_before_ln"])
     if keeps is None or (keeps == "sum" and not here.norm):
         raise _unknown("a residual that its own library has not", "residual_before_ln")
     norm = places.joined(layer, here.norm) if here.norm else ""
     found = {"residual": True, "calls": norm, "reads": places.joined(layer, here.stream)}
     return found if keeps == "output" else {**found, "keeps": keeps}
+
+
+def _require_stream(here: layouts.Place) -> None:
+    if not here.stream:
+        raise Unsupported(
+            "in this type of model what goes around the feed-forward has the attention's output in it, which no module "
+            "gets",
+            hint="train it with `original_ln_before=False`, of the output alone",
+        )
 
 
 _Made = tuple[str, dict[str, Any], dict[str, Piece], dict[str, Piece]]

@@ -28,7 +28,7 @@ _FIELDS: Mapping[str, Mapping[str, Any]] = {
         **dict.fromkeys(("phm_dim", "phm_rank", "phm_bias", "phm_init_range", "phm_c_init", "learn_phm"), ANY),
         **dict.fromkeys(("factorized_phm_W", "factorized_phm_rule", "shared_W_phm", "shared_phm_rule"), ANY),
         "hypercomplex_nonlinearity": ANY,
-        "cross_adapter": False,
+        "cross_adapter": ANY,
     },
     LORA: {**_BEGINS, **dict.fromkeys(("selfattn_lora", "intermediate_lora", "output_lora"), ANY)},
     PREFIX: {**_BEGINS, **dict.fromkeys(("encoder_prefix", "cross_prefix"), ANY)},

@@ -34,8 +34,13 @@ def read(reading: Reading, said: Mapping[str, Any]) -> Iterator[Layer]:
             hint=f"train it with `inv_adapter={NICE!r}`",
         )
     where = places.model(reading.said.model_type).embeddings
+    if not where:
+        raise Unsupported(
+            f"adaptr has no place for AdapterHub's invertible adapters in a model of type `{reading.said.model_type}`",
+            hint="train it with `inv_adapter=None`",
+        )
     for module in reading.modules(keys.INVERTIBLE):
-        yield _layer(reading, module, places.joined(module.path, where), said)
+        yield _layer(reading, module, f"{module.path}.{where}".removeprefix("."), said)
 
 
 def _layer(reading: Reading, module: Module, path: str, said: Mapping[str, Any]) -> Layer:

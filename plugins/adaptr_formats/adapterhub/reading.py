@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptr.adapter import Base
-from adaptr.errors import ConfigMissing, Unsupported
+from adaptr.errors import ConfigMissing, TrainedOtherwise, Unsupported
 from adaptr.foreign import NOTHING, Supplied, placing, saving
 from adaptr.foreign.pieces import assembling
 from adaptr.foreign.pieces.module import Layer, Module
 from adaptr.foreign.stored import contents
 from adaptr.foreign.weights import Weights
-from adaptr_formats.adapterhub import bottleneck, config, factors, fusion, gates, keys, prefix, reft, setups
+from adaptr_formats.adapterhub import bottleneck, config, factors, fusion, gates, keys, layouts, prefix, reft, setups
 from adaptr_formats.adapterhub.base import facts
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ def read(weights: Path, base: BaseModel | None = None, supplied: Supplied = NOTH
     said = config.Said.beside(weights)
     tensors, shapes, metadata = contents(weights)
     model = None if base is None else skeleton(base)
+    _require_known(said, str(weights))
     if config.REFT not in said.parts:
         supplied.refuse("it has no intervention", "reft")
     reading = Reading(said, keys.grouped(shapes), tensors, shapes, base, model, supplied)
@@ -94,6 +96,22 @@ def read(weights: Path, base: BaseModel | None = None, supplied: Supplied = NOTH
     made = assembling.adapter(found, tensors, str(weights), saving.told(metadata), called)
     reading.grouped.require_read()
     return _told(_arranged(made), said, model)
+
+
+def _require_known(said: config.Said, name: str) -> None:
+    """Raises `Unsupported` for a type of model that its library makes another of."""
+    if said.model_type == layouts.EMPTIED:
+        raise Unsupported(
+            "AdapterHub takes the language adapters of X-MOD out of the model, and this one was trained without them",
+            hint="keep it where it was trained",
+        )
+    if said.model_type == layouts.BIASED:
+        warnings.warn(
+            f"`{name}`: AdapterHub has a bias in DeBERTa's `in_proj`, which it draws at random at each load and does "
+            "not save: the model is read without it",
+            TrainedOtherwise,
+            stacklevel=4,
+        )
 
 
 def arrangement(path: Path, base: BaseModel | None, supplied: Supplied) -> Adapter:

@@ -118,11 +118,17 @@ def _known(adapter: Adapter) -> Layers:
             "which layers a base has, and what AdapterHub calls them, an adapter does not say",
             hint="give the base (`--base`, a folder with its `config.json`)",
         )
+    kind = places.model(model["model_type"])
+    if not kind.factors:
+        raise Unsupported(
+            f"adaptr reads AdapterHub's adapters of models of type `{model['model_type']}`, and does not write them",
+            hint=phrases.OWN,
+        )
     before = said.get("config", {}).get("name") or adapter.name
     name = re.sub(r"[^\w-]", "_", str(before)) or "adapter"
     return Layers(
         model["model_type"], model["hidden_size"], model["layers"], frozenset(model["biased"]), name,
-        places.model(model["model_type"]),
+        kind,
     )  # fmt: skip
 
 

@@ -22,7 +22,6 @@ from hub_folders import BOTTLENECK, OUTPUT, bottleneck, saved
         ({"original_ln_after": False}, e.Unsupported, "`original_ln_after`"),
         ({"use_gating": True, "is_parallel": True}, e.Unsupported, "`use_gating`"),
         ({"use_gating": True, "residual_before_ln": False}, e.Unsupported, "`use_gating`"),
-        ({"cross_adapter": True}, e.Unsupported, "`cross_adapter`"),
     ],
 )
 def test_another_bottleneck_is_refused(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from adaptr.errors import Unsupported, phrases
 from adaptr.foreign import same
 from adaptr_formats.adapterhub import bottleneck as read
-from adaptr_formats.adapterhub import places
+from adaptr_formats.adapterhub import layouts, places
 from adaptr_formats.adapterhub.written import gates
 from adaptr_formats.adapterhub.written.layers import Layers, Made, by_layer, elsewhere, one
 
@@ -36,7 +36,7 @@ def write(adapter: Adapter, layers: Layers) -> Made:
     config = {
         **said,
         **{field: any(place.field == field for place in here.values())
-           for field in (places.ATTENTION, places.FEED_FORWARD)},
+           for field in (layouts.ATTENTION, layouts.FEED_FORWARD)},
         "leave_out": layers.left_out(groups),
         "reduction_factor": _reduced(sizes, layers.width),
         "scaling": "learned" if learned else next(iter(scales.values())),
@@ -63,7 +63,7 @@ def _number(value: float) -> Tensor:
     return torch.tensor([value])
 
 
-def _place(rest: str, layers: Layers) -> places.Place:
+def _place(rest: str, layers: Layers) -> layouts.Place:
     found = next((place for place in layers.model.bottlenecks if place.at == rest), None)
     if found is None:
         raise elsewhere(rest, "bottleneck")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from adaptr.errors import Unsupported, phrases
-from adaptr_formats.adapterhub import places
+from adaptr_formats.adapterhub import layouts, places
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,7 +36,7 @@ class Layers:
     count: int
     biased: frozenset[str]
     name: str
-    model: places.Model
+    model: layouts.Model
 
     def grouped(self, adapter: Adapter) -> dict[str, dict[str, Target]]:
         """{layer: {path within it: target}}. Raises `Unsupported` for what is in no layer, or not in each the same."""
