@@ -134,6 +134,7 @@ if TYPE_CHECKING:
     from adaptr.runtime.attaching import attach as attach
     from adaptr.runtime.attaching import create as create
     from adaptr.runtime.attaching import train as train
+    from adaptr.runtime.bake_file import bake_file as bake_file
     from adaptr.runtime.baking import bake as bake
     from adaptr.runtime.chat import chat as chat
     from adaptr.runtime.learn import learn as learn

@@ -15,6 +15,7 @@ HOME = {
     "to_peft": "adaptr.handing.peft",
     "train": "adaptr.runtime.attaching",
     "bake": "adaptr.runtime.baking",
+    "bake_file": "adaptr.runtime.bake_file",
     "quantize": "adaptr.converting.quantize",
     "plan": "adaptr.planning.plan",
     "checkpointing": "adaptr.host.call",

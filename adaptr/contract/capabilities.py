@@ -8,9 +8,9 @@ from dataclasses import dataclass
 LOW_RANK, DENSE, BIAS = "low-rank", "dense", "bias"
 FORMS = frozenset({LOW_RANK, DENSE, BIAS})
 #: What a method can be taken for where none is named (`default_for`): to write a result of a form in, to put several
-#: adapters on one another in one file, to be learnt as a gate, to train methods together.
-STACK, GATE, TOGETHER = "stack", "gate", "together"
-USES = frozenset({*FORMS, STACK, GATE, TOGETHER})
+#: adapters on one another in one file, to be learnt as a gate, to train methods together, to hold keys and values.
+STACK, GATE, TOGETHER, CACHE = "stack", "gate", "together", "cache"
+USES = frozenset({*FORMS, STACK, GATE, TOGETHER, CACHE})
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,10 @@ class Contract(OnActivations[C], OnWeights[C], Creation[C], Training[C], Costing
         """What it puts in front of a decoder's text, as a cache. Raises `Unsupported` where none says it."""
         raise NotImplementedError
 
+    def holding(self, model: nn.Module, adapter: Adapter, cache: DynamicCache) -> Adapter:
+        """`adapter`, fresh, with what a decoder's cache holds as its own. Raises `Unsupported` where it can't be."""
+        raise NotImplementedError
+
     def check_weight(self, weight: float) -> None:
         """Raises `UsageError` or `Unsupported` for a strength that this method can't be applied with."""
         weighting.number(weight, self.name)

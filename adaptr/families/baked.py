@@ -29,12 +29,29 @@ def prefix(model: nn.Module, adapter: Adapter, pairs: Mapping[str, tuple[Tensor,
     """The cache of keys and values (heads, tokens, width) by the path of an attention. Raises `Unsupported`."""
     from transformers import DynamicCache
 
+    return DynamicCache([_pair(model, adapter, path, *pairs[path]) for path in _attentions(model, adapter)])
+
+
+def pairs(model: nn.Module, adapter: Adapter, cache: DynamicCache) -> dict[str, tuple[Tensor, Tensor]]:
+    """What a cache of one text holds, (heads, tokens, width), by the path of an attention. Raises `Unsupported`."""
+    every = _attentions(model, adapter)
+    found = [(layer.keys, layer.values) for layer in cache.layers]
+    if len(found) != len(every) or any(keys is None for keys, _ in found):
+        raise Unsupported(
+            f"the base has {len(every)} attentions, and its cache {len(found)} layers", hint="keep the adapter attached"
+        )
+    own = ((keys[0].cpu().contiguous(), values[0].cpu().contiguous()) for keys, values in found)
+    return dict(zip(every, own, strict=True))
+
+
+def _attentions(model: nn.Module, adapter: Adapter) -> list[str]:
+    """Those of a model, in their order, all of which an adapter is at."""
     every = [place.path for place in targets.resolve(model, "attention", {kinds.ATTENTION})]
     slides = "sliding_attention" in (getattr(targets.text_config(model), "layer_types", None) or ())
     if slides or set(every) != set(adapter.targets):
         why = "some of its layers forget what is far back" if slides else "it is not at all attentions of the base"
         raise Unsupported(f"`{adapter.label}` can't be in a cache: {why}", hint="keep it attached")
-    return DynamicCache([_pair(model, adapter, path, *pairs[path]) for path in every])
+    return every
 
 
 def _pair(model: nn.Module, adapter: Adapter, path: str, K: Tensor, V: Tensor) -> tuple[Tensor, Tensor]:

@@ -149,6 +149,16 @@ class Prefix(Tokens[C]):
         made = {path: self.keys_values(adapter.at(path), self.config(t.config)) for path, t in adapter.targets.items()}
         return baked.prefix(model, adapter, made)
 
+    def holding(self, model: nn.Module, adapter: Adapter, cache: DynamicCache) -> Adapter:
+        pairs = baked.pairs(model, adapter, cache)
+        tokens = next(iter(pairs.values()))[0].shape[1]
+        config = vars(self.config({"tokens": tokens, "position_offset": "shift", **self.plain})).copy()
+        targets = {path: replace(target, config=config) for path, target in adapter.targets.items()}
+        tensors = {
+            f"{path}:{name}": tensor for path, pair in pairs.items() for name, tensor in zip("KV", pair, strict=True)
+        }
+        return adapter.replace(config=config, targets=targets, tensors=tensors)
+
 
 def placed(model: nn.Module, adapter: Adapter) -> Adapter:
     """`adapter` with targets `attention.0`, `attention.1` ... replaced by the model's attention modules, in their

@@ -23,6 +23,7 @@ from registry.signers import key
 #: A line that works, in a copy of `kit`. HERE is that folder.
 WORKS = {
     "apply": "base a.safetensors --prompt w1 --max-new-tokens 2",
+    "bake": "base p.safetensors -o out.safetensors",
     "chat": "base a.safetensors --max-new-tokens 2",
     "check": "a.safetensors --on vllm --base base",
     "compose": "a.safetensors=0.5 b.safetensors -o out.safetensors",
@@ -50,6 +51,7 @@ WORKS = {
     "rm": "a:1",
     "search": "lora",
     "sign": "a.safetensors --key k.key -o out.sig",
+    "similar": "p.safetensors p.safetensors --k 1",
     "stack": "a.safetensors b.safetensors --base base -o out.safetensors",
     "tag": "a.safetensors a:1",
     "train": "base --data records.jsonl --length 16 --steps 1 --batch 2 -o out.safetensors",
@@ -80,6 +82,7 @@ def kit(llama: Path, lora: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     shutil.copyfile(lora, here / "a.safetensors")
     adapter = randomised(llama, "b")
     api.save(adapter.replace(tensors={k: 2 * t for k, t in adapter.tensors.items()}), here / "b.safetensors")
+    api.save(randomised(llama, "p", "prompt", None), here / "p.safetensors")
     api.merge(here / "base", [here / "a.safetensors"], here / "merged")
     (here / "d.tsv").write_text("".join(f"w{i}\tw{i + 1}\n" for i in range(20)))
     records = [{"prompt": f"w{i} ", "completion": f"w{i + 1} w{i + 2}"} for i in range(12)]

@@ -23,6 +23,7 @@ FILES = {
     "convert a file": (("convert", "a.safetensors", "-o", "OUT"), ["a.safetensors"]),
     "convert --method": (("convert", "style", "--method", "full", "--base", "base", "-o", "OUT"), ["style", "base"]),
     "drop": (("drop", "style", "--layers", "0", "-o", "OUT"), ["style"]),
+    "bake": (("bake", "base", "p.safetensors", "-o", "OUT"), ["base", "p.safetensors"]),
     "resize": (("resize", "style", "--rank", "1", "-o", "OUT"), ["style"]),
     "quantize": (("quantize", "style", "--scheme", "nf4", "-o", "OUT"), ["style"]),
     "extract": (("extract", "base", "merged", "--rank", "2", "-o", "OUT"), ["base", "merged"]),
@@ -62,6 +63,7 @@ def kit(llama: Path, lora: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     shutil.copytree(llama, here / "base")
     shutil.copyfile(lora, here / "a.safetensors")
     adapter = randomised(llama, "b")
+    api.save(randomised(llama, "p", "prompt", None), here / "p.safetensors")
     api.save(adapter.replace(tensors={k: 2 * t for k, t in adapter.tensors.items()}), here / "b.safetensors")
     api.convert(here / "b.safetensors", here / "style", "peft")
     api.merge(here / "base", [here / "a.safetensors"], here / "merged")

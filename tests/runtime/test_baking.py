@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -73,3 +74,22 @@ def test_a_prefix_at_some_layers_is_in_no_cache() -> None:
     model = tiny.model("llama")
     with pytest.raises(Unsupported, match="not at all attentions"):
         adaptr.bake(model, adaptr.create(model, "prefix", ["re:.*layers.1.self_attn"]))
+
+
+@pytest.mark.parametrize("name", BAKED)
+def test_what_is_written_does_the_same_and_is_the_cache(name: str, tmp_path: Path) -> None:
+    architecture, method, config = BAKED[name]
+    model = tiny.model(architecture)
+    model.save_pretrained(tmp_path / "base")
+    adapter = shaken(adaptr.create(model, method, **config), by=0.5)
+    adaptr.save(adapter, tmp_path / "a.safetensors")
+    report = adaptr.bake_file(tmp_path / "base", tmp_path / "a.safetensors", tmp_path / "b.safetensors")
+    assert (report.tokens, report.method_before) == (3, method)
+    written = adaptr.load(tmp_path / "b.safetensors")
+    assert written.lineage["operation"] == "bake"
+    with torch.no_grad(), adaptr.attach(model, adapter):
+        wanted = model(IDS).logits
+    with torch.no_grad(), adaptr.attach(model, written):
+        assert_close(model(IDS).logits, wanted)
+    one, other = (adaptr.bake(model, each).filled.layers for each in (adapter, written))
+    assert all(torch.equal(a.keys, b.keys) and torch.equal(a.values, b.values) for a, b in zip(one, other, strict=True))

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from adaptr import Param, Prefix, Target, targets
 from adaptr.contract import Costs, Live
+from adaptr.contract.capabilities import CACHE
 from adaptr.precision import wide
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class PrefixTuning(Prefix[Config]):
         "b": Param("h d", when="mlp"),
     }
     least = {"mlp": 0}
+    default_for = frozenset({CACHE})
     plain = {"mlp": 0, "width": 1, "groups": 1, "group": 0}
 
     def complete(self, model: nn.Module, values: dict[str, Any], places: Sequence[Target]) -> dict[str, Any]:
