@@ -80,3 +80,39 @@ def test_it_is_the_papers_bottleneck() -> None:
     h = torch.randn(2, 5, 32, generator=torch.Generator().manual_seed(0))
     D, b, U, c = (one[name].mean(0) for name in ("D", "b", "U", "b_u"))
     assert_close(method.branch(h, h, one, method.config(adapter.config)), (h @ D.T + b).relu() @ U.T + c)
+
+
+# ---------------------------------------------------------------- experts that are LoRA's A
+
+
+@pytest.mark.parametrize(("share_up", "most"), [(True, 16), (False, 256)])
+def test_loras_are_drawn_and_finished_as_one_that_merges(share_up: bool, most: int) -> None:
+    """Of two layers, q of each: what is kept is the LoRA of the means, exactly."""
+    model = tiny_llama()
+    adapter = shaken(adaptr.create(model, "adamix-lora", ["attn.q"], r=2, experts=4, share_up=share_up))
+    with torch.no_grad(), adaptr.train(model, adapter) as session:
+        routings = {tuple(logits(model(IDS))[0, -1].tolist()) for _ in range(40)}
+        assert most // 8 < len(routings) <= most
+        model.eval()
+        meant = logits(model(IDS))
+        finished = session.finish()
+    lora = adaptr.create(model, "lora", ["attn.q"], r=2, alpha=32.0)
+    lora = lora.replace(tensors={key: finished.tensors[key][0] for key in lora.tensors})
+    for each in (finished, lora):
+        with torch.no_grad(), adaptr.attach(model, each):
+            assert_close(logits(model(IDS)), meant)
+    with torch.no_grad(), adaptr.attach(model, finished, merged=True):
+        assert_close(logits(model(IDS)), meant)
+
+
+def test_alike_loras_stay_one() -> None:
+    model = tiny_llama()
+    adapter = adaptr.create(model, "adamix-lora", r=2, experts=4)
+    A = adapter.tensors["model.layers.0.self_attn.q_proj:A"]
+    assert all(torch.equal(A[0], one) for one in A)
+    ups = {key: torch.ones_like(t) for key, t in adapter.tensors.items() if key.endswith(":B")}
+    adapter = adapter.replace(tensors={**adapter.tensors, **ups})
+    with torch.no_grad(), adaptr.attach(model, adapter):
+        meant = logits(model(IDS))
+    with torch.no_grad(), adaptr.train(model, adapter):
+        assert_close(logits(model(IDS)), meant)

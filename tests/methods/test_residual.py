@@ -136,3 +136,30 @@ def test_it_merges_into_files_and_a_live_model_and_comes_out_again(tmp_path: Pat
     with adaptr.attach(model, adapter, merged=True):
         assert_close(run(model), wanted)
     assert same(model, before)
+
+
+def test_in_series_it_is_a_convolution_behind_and_merged_as_one(tmp_path: Path) -> None:
+    model = resnet()
+    adapter = shaken(adaptr.create(model, "residual-series", [FIRST]))
+    bare, A = copy.deepcopy(model), adapter.at(FIRST)["A"]
+    bare.get_submodule(FIRST).register_forward_hook(lambda module, args, z: z + conv2d(z, A[..., None, None]))
+    for merged in (False, True):
+        with adaptr.attach(model, adapter, merged=merged):
+            assert_close(run(model), run(bare))
+    assert len(adaptr.create(model, "residual-series").targets) == 4
+
+
+def test_in_series_behind_the_layers_that_end_a_vits_blocks() -> None:
+    model = tiny.model("vit")
+    adapter = shaken(adaptr.create(model, "residual-series"))
+    assert len(adapter.targets) == 4
+    bare = copy.deepcopy(model)
+    for path in adapter.targets:
+        A = adapter.at(path)["A"]
+        bare.get_submodule(path).register_forward_hook(lambda module, args, y, A=A: y + y @ A.mT)
+    images = tiny.inputs("vit")
+    with torch.no_grad():
+        wanted = bare(**images).logits
+        for merged in (False, True):
+            with adaptr.attach(model, adapter, merged=merged):
+                assert_close(model(**images).logits, wanted)

@@ -5,7 +5,7 @@ The parallel form: z' = conv(x, W) + conv1x1(x, A) with the same stride, which i
 taken out exactly. A starts at zero, for the identity. Norms over batches are each task's: `adaptr train` trains those
 of the base with it (γ, β and the running statistics, which go into the file) unless `also` says something else; in
 Python say `also=["norm"]`. All convolutions of 3 x 3 that keep the size are adapted: leave a stem out of the targets,
-which the paper freezes. The series form of 2017, z' = z + A BN(z), is not here.
+which the paper freezes. The series form of 2017 is `residual-series`.
 
 Choose it for networks of convolutions that should see many kinds of images, each by a ninth of the weights. It wants a
 strong weight decay where there are few images. A model without such convolutions, as a ViT, is for `lora`.
