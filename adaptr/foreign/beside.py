@@ -8,11 +8,15 @@ copy of the adapter in another container is nothing new.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from adaptr.errors import AdaptrError
 from adaptr.foreign import seen, words
 from adaptr.foreign.stored import contents
 from adaptr.untrusted import opened
+
+if TYPE_CHECKING:
+    from adaptr.adapter import Adapter
 
 _SUFFIXES = frozenset({".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".npz", ".pkl", ".h5", ".msgpack"})
 #: How files with weights in them begin; an LFS pointer stands for one that was not downloaded.
@@ -21,6 +25,16 @@ _STARTS = (b"PK\x03\x04", b"\x80", seen.LFS, b"\x89HDF")
 OVERHEAD = 1_000_000
 #: Tensors that are called so are weights, though no module is named.
 _TABLES = frozenset({"input_embeddings", "output_embeddings"})
+
+
+#: The field of what a format keeps of an adapter (`foreign`) that names the files beside which it was read from too.
+USED = "beside"
+
+
+def unused(adapter: Adapter, names: tuple[str, ...]) -> tuple[str, ...]:
+    """Of files beside an adapter's, those that nothing of it was read from."""
+    kept = [one[USED] for one in adapter.foreign.values() if isinstance(one, dict) and isinstance(one.get(USED), list)]
+    return tuple(name for name in names if not any(name in some for some in kept))
 
 
 def weights(file: Path) -> tuple[str, ...]:

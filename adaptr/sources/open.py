@@ -85,7 +85,8 @@ def _opened(what: Source, base: nn.Module | Path | None) -> Opened:
     adapter = form.opened(source, base, supplied)
     file = Path(adapter.source)
     apart = source.is_dir() or form.folder  # what lies beside a format of one file are adapters of their own
-    return Opened(adapter, form.name, file, given, form.beside(file) if apart else (), supplied)
+    near = beside.unused(adapter, form.beside(file)) if apart else ()
+    return Opened(adapter, form.name, file, given, near, supplied)
 
 
 def left_out(adapter: Adapter) -> str:
@@ -93,7 +94,7 @@ def left_out(adapter: Adapter) -> str:
     file = Path(adapter.source) if adapter.source else None
     if file is None or not file.is_file() or not (file.name == NAME or (file.parent / CONFIG).is_file()):
         return ""
-    names = beside.weights(file)
+    names = beside.unused(adapter, beside.weights(file))
     return called(beside.said(file, names)) if names else ""
 
 

@@ -12,11 +12,24 @@ from typing import TYPE_CHECKING, Any
 from adaptr.adapter import Base
 from adaptr.errors import ConfigMissing, TrainedOtherwise, Unsupported
 from adaptr.foreign import NOTHING, Supplied, placing, saving
+from adaptr.foreign.beside import USED
 from adaptr.foreign.pieces import assembling
 from adaptr.foreign.pieces.module import Layer, Module
 from adaptr.foreign.stored import contents
 from adaptr.foreign.weights import Weights
-from adaptr_formats.adapterhub import bottleneck, config, factors, fusion, gates, keys, layouts, prefix, reft, setups
+from adaptr_formats.adapterhub import (
+    bottleneck,
+    config,
+    factors,
+    fusion,
+    gates,
+    heads,
+    keys,
+    layouts,
+    prefix,
+    reft,
+    setups,
+)
 from adaptr_formats.adapterhub.base import facts
 
 if TYPE_CHECKING:
@@ -88,14 +101,15 @@ def read(weights: Path, base: BaseModel | None = None, supplied: Supplied = NOTH
     if config.REFT not in said.parts:
         supplied.refuse("it has no intervention", "reft")
     reading = Reading(said, keys.grouped(shapes), tensors, shapes, base, model, supplied)
-    found = list(_layers(reading))
+    own, used = heads.read(weights.parent, model)
+    found = [*_layers(reading), *own]
     methods = {one.method for one in found if isinstance(one, Layer)}
     if methods & set(UNIPELT) and saving.ABOUT not in metadata:
         gates.warn(str(weights))
     called = next((names for names in (UNIPELT, MADX) if methods == set(names)), {})
     made = assembling.adapter(found, tensors, str(weights), saving.told(metadata), called)
     reading.grouped.require_read()
-    return _told(_arranged(made), said, model)
+    return _told(_arranged(made), said, model, used)
 
 
 def _require_known(said: config.Said, name: str) -> None:
@@ -148,11 +162,12 @@ def _arranged(adapter: Adapter) -> Adapter:
     return adapter
 
 
-def _told(adapter: Adapter, said: config.Said, model: nn.Module | None) -> Adapter:
+def _told(adapter: Adapter, said: config.Said, model: nn.Module | None, used: tuple[str, ...]) -> Adapter:
     """With what the configuration says and an adapter has no field for, for the way back."""
     name = said.whole.get("model_name")
     base = adapter.base or Base()
     if isinstance(name, str) and name and not base.id:
         base = dataclasses.replace(base, id=name)
     kept: dict[str, Any] = {"config": dict(said.whole), **({} if model is None else {"base": facts(model)})}
+    kept |= {USED: list(used)} if used else {}
     return adapter.replace(base=base, foreign={"adapterhub": kept})
