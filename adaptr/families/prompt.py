@@ -109,6 +109,10 @@ class SoftPrompt(Tokens[C]):
         """In training, the ids of virtual tokens that are to be predicted, -100 for others: usually of none."""
         return ()
 
+    def shares(self, cfg: C) -> Sequence[float]:
+        """How much it counts to predict each of these in training, where a text's own counts 1: usually as much."""
+        return ()
+
     def front(self, p: Live, cfg: C) -> dict[str, Tensor]:
         return {"P": self.prompt(p, cfg)}
 

@@ -8,10 +8,12 @@ encoder-decoder models the prompt goes to the encoder, and the decoder's view of
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
 from adaptr import targets
 from adaptr.errors import AlreadyAttached, Unsupported
@@ -129,12 +131,23 @@ class _Embed:
 
     def after(self, model: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
         P = take(self)
+        shares = self.state.method.shares(self.state.cfg) if P and self.state.training else ()
+        if shares and kwargs.get("labels") is not None and getattr(output, "loss", None) is not None:
+            output["loss"] = output["loss"] * _share(output["logits"], kwargs["labels"], shares)
         if P and hasattr(output, "items"):
             length = kwargs["inputs_embeds"].shape[1]
             for name, value in output.items():
                 if isinstance(value, Tensor) and value.ndim >= 2 and value.shape[1] == length:
                     output[name] = value[:, P:]
         return output
+
+
+def _share(logits: Tensor, labels: Tensor, shares: Sequence[float]) -> Tensor:
+    """What is left of the sum over tokens that are predicted where the prompt's count these shares, the text's 1."""
+    each = cross_entropy(logits[:, :-1].float().mT, labels[:, 1:], reduction="none")  # 0 where nothing is predicted
+    counts = each.new_ones(labels.shape[1])
+    counts[: len(shares)] = each.new_tensor(shares)
+    return (each * counts[1:]).sum() / each.sum()
 
 
 def _mount_two(model: Any, state: State) -> list[Any]:

@@ -97,14 +97,17 @@ def bare(model: Any, front: list[int]) -> torch.Tensor:
 
 
 @pytest.mark.filterwarnings("ignore")  # PEFT's and transformers' own
-def test_outputs_of_the_examples_are_in_the_loss_of_training_as_in_pefts() -> None:
+@pytest.mark.parametrize("decay", [1.0, 0.5])
+def test_outputs_of_the_examples_are_in_the_loss_of_training_as_in_pefts(decay: float) -> None:
+    """Of the last example `decay`, of the one before its square."""
     peft = pytest.importorskip("peft")
     ids, types = [5, 9, 4, 7, 8], [1, 2, 4, 5, 8]
+    said = {"opt_weighted_loss_type": "decay", "opt_loss_decay_factor": decay}
     theirs = peft.get_peft_model(
-        made(llama), peft.CPTConfig(cpt_token_ids=ids, cpt_tokens_type_mask=types, task_type="CAUSAL_LM")
+        made(llama), peft.CPTConfig(cpt_token_ids=ids, cpt_tokens_type_mask=types, task_type="CAUSAL_LM", **said)
     )
     model = made(llama)
-    adapter = adaptr.create(model, "cpt", ids=ids, types=types)
+    adapter = adaptr.create(model, "cpt", ids=ids, types=types, decay=decay)
     with adaptr.train(model, adapter):
         found = model(input_ids=IDS, labels=IDS).loss
     assert_close(found, theirs(input_ids=IDS, labels=IDS).loss)

@@ -4,8 +4,9 @@ al. 2024, arXiv:2410.17222.
 `text`, or `ids`, are the examples; `types` say of each token what it is, by its remainder by 4: 1 and 3 are the form of
 inputs and outputs, 2 an input, 0 an output, and 0 itself none of these. Inputs learn within `eps`, form within
 `eps_form`, both times sqrt(d / 2048), projected after each step; outputs stay as they are, and predicting them is part
-of the loss in training. Without types all is input. PEFT's weights of that loss, less for older examples, are not here.
-`finish` leaves the sum. For decoders. Not the identity when fresh: tokens in front are read.
+of the loss in training, `decay` as much of it for the last example, and as much less for each before; 1 is for all
+alike. Without types all is input. `finish` leaves the sum. For decoders. Not the identity when fresh: tokens in front
+are read.
 
 Choose it where a handful of examples in the prompt is what works already, to refine them with little risk of
 overfitting. It costs the places of the examples in the context. It can't be merged.
@@ -37,6 +38,7 @@ class Config:
     types: list[int] = field(default_factory=list)
     eps: float = 0.1
     eps_form: float = 0.1
+    decay: float = 1.0
     apart: bool = True
 
 
@@ -78,6 +80,13 @@ class CPT(SoftPrompt[Config]):
         if len(cfg.ids) != cfg.tokens:  # several were put together
             return []
         return [i if kind > 0 and kind % 4 == 0 else -100 for i, kind in zip(cfg.ids, cfg.types, strict=True)]
+
+    def shares(self, cfg: Config) -> list[float]:
+        """An example's outputs have a type of their own, the larger the later it is."""
+        if cfg.decay == 1.0 or len(cfg.types) != cfg.tokens:
+            return []
+        outputs = sorted({kind for kind in cfg.types if kind > 0 and kind % 4 == 0}, reverse=True)
+        return [cfg.decay ** (outputs.index(kind) + 1) if kind in outputs else 1.0 for kind in cfg.types]
 
     def costs(self, target: Target, cfg: Config) -> Costs:
         return Costs(longer=cfg.tokens)
