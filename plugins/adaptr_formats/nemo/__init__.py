@@ -39,8 +39,9 @@ class Nemo(Format):
     )
 
     def locate(self, seen: Seen) -> Path | None:
-        if seen.folder and SETTINGS in seen.files:
-            return seen.path / SETTINGS
+        if seen.folder and SETTINGS in seen.files:  # LitGPT calls a file so too
+            ranks = (WEIGHTS in seen.files, *seen.path.glob(f"*_rank_*/{WEIGHTS}"))
+            return seen.path / SETTINGS if any(ranks) else super().locate(seen)
         if not seen.folder and seen.first[_TAR] == b"ustar":
             return seen.path if seen.path.suffix == self.suffix else None
         return super().locate(seen)
