@@ -193,6 +193,7 @@ _UNION = [
     {"mh_adapter": False, "output_adapter": True, "non_linearity": "relu", "original_ln_before": True, "scaling": 1.0},
     {"architecture": "prefix_tuning", "flat": True, "prefix_length": 2, "leave_out": []},
 ]
+_FUSION = {"query": True, "key": True, "value": True, "query_before_ln": False, "regularization": True}
 _HUB = {
     **{f"{PATH}.loras.x.{name}": shape for name, shape in (("lora_A", (2, 4)), ("lora_B", (4, 2)))},
     **{
@@ -209,6 +210,7 @@ _HUB = {
 def _adapterhub(folder: Path) -> dict[str, Reader]:
     """Folders of a union's methods, alone and for their base, whose configuration may be damaged or another's."""
     base, place = checkpoints.saved("llama", folder / "base-adapterhub"), folder / "adapterhub"
+    arranged = _setups(folder)
     place.mkdir()
     ends = ("lora_A", "lora_B", "vera_D", "vera_B", "m.weight", "scaling", "adapter_up.bias", "", "\n", "x" * 900)
     modules = (f"{PATH}.loras.x", "x.adapters.y", "model.shared_parameters.x", "..", "prefix_tuning.prefix_gates.x")
@@ -231,7 +233,43 @@ def _adapterhub(folder: Path) -> dict[str, Reader]:
 
         return is_json(text), read
 
-    return {"adapterhub": example}
+    return {"adapterhub": lambda random: (arranged if random.random() < 0.3 else example)(random)}
+
+
+def _setups(folder: Path) -> Reader:
+    """Set-ups of two bottlenecks, what is over them, and what says so."""
+    place = folder / "adapterhub-setup"
+    at, said = "model.layers.0.output_adapters", {"model_class": "x", "model_type": "llama"}
+    for name in ("a", "b", "a,b"):
+        (place / name).mkdir(parents=True)
+    for name in "ab":
+        shapes = {key: shape for key, shape in _HUB.items() if ".adapters." in key}
+        own = {key.replace(".x.", f".{name}."): torch.ones(shape) for key, shape in shapes.items()}
+        (place / name / "adapter.safetensors").write_bytes(safetensors.torch.save(own))
+        (place / name / "adapter_config.json").write_text(json.dumps({**said, "config": _UNION[1], "name": name}))
+    sizes = {"query.weight": (4, 4), "query.bias": (4,), "key.weight": (4, 4), "key.bias": (4,), "value.weight": (4, 4)}
+    valid = {f"{at}.adapter_fusion_layer.a,b.{slot}": torch.ones(size) for slot, size in sizes.items()}
+
+    def example(random: Random) -> Example:
+        single = [{"type": "single", "children": [name]} for name in "ab"]
+        block = {"type": random.choice(("Fuse", "Stack", "Parallel")), "children": single}
+        fusion = {**said, "adapter_names": ["a", "b"], "config": _FUSION}
+        texts = [
+            mutations.text(random, one) if random.random() < 0.4 else json.dumps(one).encode()
+            for one in ({"adapter_setup": block}, fusion)
+        ]
+        tensors = mutations.tensors(random, valid, (*sizes, "x"), (at, "x")) if random.random() < 0.5 else valid
+        (place / "adapter_setup.json").write_bytes(texts[0])
+        (place / "a,b" / "adapter_fusion_config.json").write_bytes(texts[1])
+        (place / "a,b" / "model_adapter_fusion.safetensors").write_bytes(safetensors.torch.save(tensors))
+        where = random.choice((place, place / "a,b"))
+
+        def read() -> None:
+            dict(foreign.get("adapterhub").read(where, None).tensors)
+
+        return all(map(is_json, texts)), read
+
+    return example
 
 
 READERS = (_mlx, _loralib, _torchtune, _litgpt, _adapterhub)
