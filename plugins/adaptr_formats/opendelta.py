@@ -3,7 +3,8 @@ model's own paths.
 
 Its lora, adapter, low-rank adapter (rank 1, as its product of W_left and W_right is one by elements), bitfit and soft
 prompt are read; trained parameters of the model itself come along. Its adapters are `houlsby`, at whichever module they
-are. Its prefixes, Compacters and parallel adapters are not: where they begin and end its code alone says.
+are. Its prefixes, Compacters and parallel adapters are not: where they begin and end its code alone says. Of bitfit no
+genuine file was at hand.
 """
 
 from __future__ import annotations
