@@ -30,6 +30,14 @@ class Command(click.Command):
     examples: tuple[str, ...] = ()
     #: Name of an option to the section of the help that it is in; those of none are in the first.
     sections: Mapping[str, str] = {}
+    #: What it does, said on a terminal as long as nothing else is.
+    doing = ""
+
+    def invoke(self, ctx: click.Context) -> object:
+        if not (self.doing and isinstance(ctx.obj, Output)):
+            return super().invoke(ctx)
+        with ctx.obj.busy(self.doing):
+            return super().invoke(ctx)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         found: dict[str, list[tuple[str, str]]] = {OWN: []}
@@ -50,17 +58,20 @@ class Command(click.Command):
                 formatter.write(f"{'':>{formatter.current_indent}}{line}\n")
 
 
-def command(name: str, *examples: str, summary: str = "", notes: str = "") -> Callable[[Callable[..., Any]], Command]:
+def command(
+    name: str, *examples: str, summary: str = "", notes: str = "", doing: str = ""
+) -> Callable[[Callable[..., Any]], Command]:
     """A command of that name with `--json`, `--quiet` and `-v`; its function gets the `Output` first.
 
     Its help is `summary`, which may be the first line of the function's docstring instead, the docstring, and `notes`.
+    `doing`: of one that is not done at once, what it does: `composing`.
     """
 
     def declared(function: Callable[..., Any]) -> Command:
         for option in (_flag("verbose", "-v", "--verbose"), _flag("quiet", "-q", "--quiet"), _flag("json", "--json")):
             function = option(function)
         made = click.command(name, cls=Command)(click.pass_obj(function))
-        made.examples = examples
+        made.examples, made.doing = examples, doing
         if {"base", "adapters"} <= {param.name for param in made.params if isinstance(param, click.Argument)}:
             made.callback = _base_first(made)
         made.help = "\n\n".join(filter(None, (summary, inspect.cleandoc(made.help or ""), notes)))

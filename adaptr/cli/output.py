@@ -8,12 +8,12 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from adaptr.cli.terminal import coloured
+from adaptr.cli.terminal import Passing, coloured
 from adaptr.errors import printable
 
 if TYPE_CHECKING:
@@ -30,11 +30,22 @@ class Output:
     json: bool = False
     quiet: bool = False
     verbose: bool = False
+    passing: Passing = field(default_factory=Passing)
 
     @classmethod
     def expected(cls, args: list[str]) -> Output:
         """What the arguments seem to ask for, before they are understood."""
         return cls(json="--json" in args, verbose="-v" in args)
+
+    @contextmanager
+    def busy(self, doing: str) -> Iterator[None]:
+        """Say on a terminal what is being done, until something else is said or it is done."""
+        if not self.quiet:
+            self.passing.say(doing)
+        try:
+            yield
+        finally:
+            self.passing.clear()
 
     def tell(self, document: Mapping[str, Any], blocks: Iterable[Block]) -> None:
         """Say a result: `document` for programs, `blocks` for people."""
@@ -43,11 +54,13 @@ class Output:
         elif not self.quiet:
             from adaptr.cli import show
 
+            self.passing.clear()
             with unread():
                 show.write(blocks)
 
     def emit(self, document: Mapping[str, Any]) -> None:
         """One JSON object on standard output. Not-a-number has no JSON and becomes null."""
+        self.passing.clear()
         said = json.dumps(_plain(document), indent=2, ensure_ascii=False, allow_nan=False)
         with unread():
             click.echo("\n".join(map(_escaped, said.split("\n"))))
@@ -55,9 +68,11 @@ class Output:
     def warn(self, message: str) -> None:
         """What is right to know and stops nothing."""
         if not self.quiet:
+            self.passing.clear()
             click.echo(f"note: {printable(message)}", err=True)
 
     def complain(self, message: str) -> None:
+        self.passing.clear()
         label = click.style("error:", fg="red", bold=True) if coloured(sys.stderr) else "error:"
         click.echo(f"{label} {printable(message)}", err=True)
 

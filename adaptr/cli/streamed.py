@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import click
 
-from adaptr.cli.output import unread
+from adaptr.cli.output import Output, unread
 from adaptr.errors import printable
 
 
 class Streamed:
     """Called with each piece. Blanks are held back until something stands behind them."""
 
-    def __init__(self) -> None:
+    def __init__(self, output: Output) -> None:
+        self._output = output
         self._held, self.begun = "", False
 
     def __call__(self, piece: str) -> None:
@@ -22,6 +23,7 @@ class Streamed:
             whole = whole.lstrip()
         if whole:
             self.begun = True
+            self._output.passing.clear()
             with unread():
                 click.echo(printable(whole), nl=False)
         else:

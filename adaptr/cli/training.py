@@ -5,13 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import click
 
 from adaptr.cli import recipe_options, show
 from adaptr.cli.output import Output
-from adaptr.cli.terminal import coloured
+from adaptr.cli.progress import Bar
 from adaptr.errors import printable
 from adaptr.training.watching import About, Point, Watcher
 
@@ -25,7 +24,7 @@ def shown(output: Output) -> Iterator[Watcher]:
     if output.quiet or output.json:
         yield Watcher()
     elif sys.stderr.isatty():
-        with _bar() as bar:
+        with output.busy("loading"), Bar(output, "loading", steps=True) as bar:
             yield OnTerminal(output, bar)
     else:
         yield InLog(output)
@@ -62,30 +61,20 @@ class InLog(Watcher):
 class OnTerminal(InLog):
     """The same, with a bar."""
 
-    def __init__(self, output: Output, bar: Any) -> None:
+    def __init__(self, output: Output, bar: Bar) -> None:
         super().__init__(output)
         self.bar = bar
-        self.task = bar.add_task("loading", total=None)
 
     def stepped(self, point: Point) -> None:
-        self.bar.update(self.task, completed=point.step, total=point.steps, description=_said(point))
+        self.bar(point.step, point.steps, _said(point))
 
     def measures(self, done: int, total: int, what: str) -> None:
-        self.bar.update(self.task, completed=done, total=total, description=printable(what))
+        self.bar(done, total, what)
 
     def _line(self, text: str) -> None:
-        self.bar.console.print(printable(text), markup=False, highlight=False)
+        self.bar.line(text)
 
 
 def _said(point: Point) -> str:
     speed = f", {point.speed:,.0f} tokens/s" if point.speed else ""
     return f"loss {point.loss:.4f}, rate {point.rate:.2g}{speed}"
-
-
-def _bar() -> Any:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True, no_color=not coloured(sys.stderr))
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=console, transient=True)

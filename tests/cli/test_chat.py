@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from adaptr import api
+from adaptr.cli.output import Output
 from adaptr.cli.streamed import Streamed
 from adaptr.errors import Unsupported, UsageError
 from adaptr.runtime.chat import Chat, weighed
@@ -79,7 +80,7 @@ def test_a_model_that_names_classes_does_not_talk(bert: Path, adaptr: Callable) 
 
 @pytest.mark.parametrize("pieces", [["  a", " b ", "\n", "c \n "], ["a b", " \nc"], [" ", "", "a b \nc"]])
 def test_pieces_make_the_text_without_the_blanks_around(pieces: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    streamed = Streamed()
+    streamed = Streamed(Output())
     for piece in pieces:
         streamed(piece)
     streamed.end()

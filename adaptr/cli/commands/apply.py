@@ -28,6 +28,7 @@ SECTION = "Run"
     "adaptr apply ./smollm2 style.safetensors=0.5 peft-folder/ --prompt Hello --temperature 0.8 --seed 1",
     "adaptr apply ./distilbert emotion/ --task classify --file sentences.txt --json",
     summary=SUMMARY,
+    doing="loading",
 )
 @click.argument("base", type=click.Path())
 @click.argument("adapters", nargs=-1, type=ADAPTER, metavar="[ADAPTER[=W]]...")
@@ -52,7 +53,7 @@ def command(output: Output, base: str, adapters: tuple[Weighted, ...], **given: 
     prompts = _prompts(given["prompt"], given["file"])
     from adaptr.runtime import apply
 
-    streamed = Streamed() if len(prompts) == 1 and not (output.json or output.quiet) else None
+    streamed = Streamed(output) if len(prompts) == 1 and not (output.json or output.quiet) else None
     report = apply.apply(
         base,
         adapters,

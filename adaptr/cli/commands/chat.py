@@ -32,6 +32,7 @@ HELP = """/with NAME[=W]...  these adapters answer from now on, and no others
     "adaptr chat ./smollm2 style.safetensors",
     "adaptr chat ./smollm2 style.safetensors=0.5 tone.safetensors --system 'Be brief.' --temperature 0.8",
     summary=SUMMARY,
+    doing="loading",
 )
 @click.argument("base", type=click.Path())
 @click.argument("adapters", nargs=-1, type=ADAPTER, metavar="[ADAPTER[=W]]...")
@@ -69,7 +70,8 @@ def command(
         temperature=temperature,
         seed=seed,
     ) as talk:
-        shown = Streamed() if not (output.json or output.quiet) else None
+        output.passing.clear()
+        shown = Streamed(output) if not (output.json or output.quiet) else None
         if shown is not None and sys.stdin.isatty():
             click.echo(f"adapters: {', '.join(talk.adapters) or 'none'}; /help says what else can be typed", err=True)
         for line in _lines():

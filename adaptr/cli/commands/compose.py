@@ -30,6 +30,7 @@ SECTION = "Change"
     "adaptr compose recipe.yaml -o mixed.safetensors",
     "adaptr compose a.safetensors b.safetensors --tune --data held-out.jsonl --base ./smollm2 -o mixed.safetensors",
     summary=SUMMARY,
+    doing="composing",
 )
 @click.argument("adapters", nargs=-1, required=True, type=ADAPTER, metavar="ADAPTER[=W]...|RECIPE.yaml")
 @options.output_option("The adapter to write.")

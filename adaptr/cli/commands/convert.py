@@ -36,6 +36,7 @@ SECTION = "Change"
     "adaptr convert style.safetensors --for llama-server --base ./llama -o ./served",
     "adaptr convert dora.safetensors --method lora --rank 32 --base ./llama -o lora.safetensors",
     summary=SUMMARY,
+    doing="converting",
 )
 @click.argument("source", metavar="ADAPTER", type=click.Path())
 @options.output_option("The file or folder to write.")

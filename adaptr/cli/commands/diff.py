@@ -35,6 +35,7 @@ WIDTH = 16
     "adaptr diff ./llama ./llama-tuned --json | jq .interference",
     "adaptr diff old.safetensors new.safetensors --header",
     summary=SUMMARY,
+    doing="comparing",
 )
 @click.argument("a", type=click.Path())
 @click.argument("b", type=click.Path())

@@ -36,6 +36,7 @@ SECOND = "second text"
     "adaptr eval ./smollm2 style.safetensors --data held-out.jsonl --second shakespeare.txt",
     "adaptr eval ./smollm2 style.safetensors --task lm-eval:my_task --data ./tasks",
     summary=SUMMARY,
+    doing="measuring",
 )
 @click.argument("base", type=click.Path())
 @click.argument("adapters", nargs=-1, type=ADAPTER, metavar="[ADAPTER[=W]]...")

@@ -25,6 +25,7 @@ SECTION = "Change"
     "adaptr extract ./llama ./llama-tuned --energy 0.95 -o tuned.safetensors --embeddings replace",
     "adaptr extract ./bert ./bert-tuned --rank 8 --rest drop -o weights-only.safetensors",
     summary=SUMMARY,
+    doing="extracting",
 )
 @click.argument("base", type=click.Path())
 @click.argument("tuned", type=click.Path())

@@ -33,6 +33,7 @@ WIDEST = 200
     "adaptr inspect ./peft-folder --finite",
     "adaptr inspect style.safetensors --json | jq .method",
     summary=SUMMARY,
+    doing="reading",
 )
 @click.argument("source", metavar="ADAPTER", type=click.Path())
 @click.option("--finite", is_flag=True, help="Also read every value; exit code 1 if one is NaN or infinite.")

@@ -35,6 +35,7 @@ RANK = 16
     "adaptr merge ./llama style.safetensors -o ./out --dtype fp32",
     "adaptr merge ./gpt2 head.safetensors -o ./out --tied untie --no-receipt",
     summary=SUMMARY,
+    doing="merging",
 )
 @click.argument("base", type=click.Path())
 @click.argument("adapters", nargs=-1, required=True, type=ADAPTER, metavar="ADAPTER[=W]...")

@@ -24,6 +24,7 @@ SECTION = "Look"
     "adaptr plan config.json --batch 4 --length 1024",
     "adaptr plan ./base --memory 12GB --no-latency --swappable --task classification --examples 500",
     summary=SUMMARY,
+    doing="planning",
 )
 @click.argument("base", type=click.Path())
 @click.option(

@@ -35,6 +35,7 @@ def _share(ctx: click.Context, _: click.Parameter, text: str | None) -> float | 
     "adaptr quantize style.safetensors --error 1% -o small.safetensors",
     "adaptr quantize style.safetensors --error 2% --by-rank -o small.safetensors",
     summary=SUMMARY,
+    doing="quantizing",
 )
 @click.argument("source", metavar="ADAPTER", type=click.Path())
 @options.output_option("The file to write.")

@@ -19,6 +19,7 @@ SECTION = "Change"
     "adaptr resize ./peft-folder --energy 0.99 -o small.safetensors",
     "adaptr resize dora.safetensors --rank 32 --base ./llama -o lora.safetensors",
     summary=SUMMARY,
+    doing="resizing",
 )
 @click.argument("source", metavar="ADAPTER", type=click.Path())
 @options.output_option("The file to write.")

@@ -24,6 +24,7 @@ SECTION = "Change"
     "adaptr stack style.safetensors peft-folder/=0.3 -o mixture.safetensors",
     "adaptr stack lora.safetensors dora.safetensors prefix.safetensors -o all.safetensors --base ./smollm2",
     summary=SUMMARY,
+    doing="stacking",
 )
 @click.argument("adapters", nargs=-1, required=True, type=ADAPTER, metavar="ADAPTER[=W]...")
 @options.output_option("The file to write.")

@@ -28,6 +28,7 @@ SECTION = "Change"
     "adaptr train recipe.yaml -o answers.safetensors --resume",
     "adaptr train ./smollm2 --data answers.jsonl --dry-run",
     summary=SUMMARY,
+    doing="loading",
 )
 @click.argument("base", required=False, type=click.Path(), metavar="BASE|RECIPE.yaml")
 @recipe_options.declared

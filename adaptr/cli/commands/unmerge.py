@@ -24,6 +24,7 @@ SECTION = "Merge"
     "adaptr unmerge ./llama-style -o ./llama",
     "adaptr unmerge ./llama-style -o ./llama --json",
     summary=SUMMARY,
+    doing="unmerging",
 )
 @click.argument("merged", type=click.Path())
 @options.output_option("The restored base: a folder, or a file of a checkpoint that is one.")

@@ -38,6 +38,7 @@ SHOWN = 10
     "adaptr verify ./peft-folder --certificate-chain acme-ca.pem",
     "adaptr verify --repair",
     summary=SUMMARY,
+    doing="verifying",
 )
 @click.argument("what", required=False)
 @click.option("--base", type=click.Path(), metavar="BASE", help="What was merged into.")
