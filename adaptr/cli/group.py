@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 from click.shell_completion import CompletionItem
 
-from adaptr.cli import listing, usage
+from adaptr.cli import completing, listing, usage
 from adaptr.errors import UsageError
 from adaptr.version import __version__
 
@@ -45,7 +45,7 @@ class LazyGroup(click.Group):
             with formatter.section(title):
                 formatter.write_dl([(one.name.ljust(width), one.summary) for one in commands])
 
-    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> completing.Found:
         found = {one.name: one.summary for commands in listing.sections().values() for one in commands}
         fit = [name for name in listing.names() if name.startswith(incomplete)]
         own = [CompletionItem(name, help=found[name]) for name in fit]

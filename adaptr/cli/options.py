@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 from click.shell_completion import CompletionItem
 
+from adaptr.cli import completing
 from adaptr.cli.output import Output
 from adaptr.errors import UsageError
 
@@ -43,7 +44,7 @@ class Command(click.Command):
         found: dict[str, list[tuple[str, str]]] = {OWN: []}
         for param in self.get_params(ctx):
             record = param.get_help_record(ctx)
-            if record is not None:
+            if record is not None and (record[1] or isinstance(param, click.Option)):  # the usage has the arguments
                 where = COMMON if param.name in _HELP or param.name == "help" else ""
                 found.setdefault(where or self.sections.get(param.name or "", OWN), []).append(record)
         common = found.pop(COMMON, [])
@@ -198,7 +199,7 @@ class AdapterParam(click.ParamType):  # type: ignore[type-arg]
             self.fail(str(error), param, ctx)
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        return [CompletionItem(incomplete, type="file")]
+        return completing.artifacts(ctx, param, incomplete)
 
 
 ADAPTER = AdapterParam()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from adaptr.cli import options, show
+from adaptr.cli import completing, options, show
 from adaptr.training.fields import Field
 from adaptr.training.fields import fields as known
 
@@ -24,6 +24,11 @@ _SECTIONS = {
 }
 #: Field to the section of the help.
 SECTIONS = {field: title for title, fields in _SECTIONS.items() for field in fields.split()}
+_COMPLETING = {
+    "method": completing.methods,
+    **dict.fromkeys(("adapter", "over", "below"), completing.artifacts),
+    **dict.fromkeys(("data", "second", "valid"), completing.files),
+}
 #: Fields that are an argument, or whose option is called otherwise.
 ARGUMENT, CALLED = "base", {"config": "--set"}
 
@@ -46,7 +51,16 @@ def _option(field: Field) -> Any:
     shown = (
         None if field.choices else "NAME=VALUE" if Mapping in field.kinds else {int: "N", float: "X"}.get(kind, "TEXT")
     )
-    return click.option(name, field.name, type=kind, multiple=several, default=None, metavar=shown, help=said)
+    return click.option(
+        name,
+        field.name,
+        type=kind,
+        multiple=several,
+        default=None,
+        metavar=shown,
+        help=said,
+        shell_complete=_COMPLETING.get(field.name),
+    )
 
 
 def _default(field: Field) -> str:

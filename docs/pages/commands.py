@@ -9,10 +9,22 @@ from adaptr.cli.group import cli
 from pages.markdown import fenced
 
 WIDTH = 100
+COMPLETION = """\
+## Completion
+
+The shell completes commands and options, the names of methods, strategies, formats, servers and errors, and adapters:
+as files, by their names in the store, and by where they came from. A line in the shell's own file switches it on:
+
+| shell | file | line |
+|---|---|---|
+| bash | `~/.bashrc` | `eval "$(_ADAPTR_COMPLETE=bash_source adaptr)"` |
+| zsh | `~/.zshrc` | `eval "$(_ADAPTR_COMPLETE=zsh_source adaptr)"` |
+| fish | `~/.config/fish/completions/adaptr.fish` | `eval (env _ADAPTR_COMPLETE=fish_source adaptr)` |
+"""
 
 
 def page() -> str:
-    parts = ["# The command line\n", fenced(cli.get_help(_top()))]
+    parts = ["# The command line\n", fenced(cli.get_help(_top())), COMPLETION]
     return "\n".join([*parts, *(section(name) for name in sorted(listing.SORT.files()))])
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from adaptr.cli import options, reading, show
+from adaptr.cli import completing, options, reading, show
 from adaptr.cli.output import Output
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ SECTION = "Look"
     "adaptr check ./peft-folder --on vllm@0.28 --base ./llama --set lora_target_modules=qkv_proj",
     summary=SUMMARY,
 )
-@click.argument("source", metavar="ADAPTER", type=click.Path())
+@click.argument("source", metavar="ADAPTER", type=click.Path(), shell_complete=completing.artifacts)
 @click.option("--on", "on", required=True, metavar="SERVER[@VERSION]", help="The server; without a version the newest.")
 @click.option(
     "--base", type=click.Path(), metavar="BASE", help="The base that is served, for what its layers are called."

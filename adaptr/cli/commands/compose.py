@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from adaptr.cli import options, ranks, reading, show, tuning
+from adaptr.cli import completing, options, ranks, reading, show, tuning
 from adaptr.cli.options import ADAPTER, Weighted
 from adaptr.cli.output import Output
 from adaptr.errors import UsageError
@@ -39,6 +39,7 @@ SECTION = "Change"
     default="linear",
     show_default=True,
     metavar="NAME",
+    shell_complete=completing.strategies,
     help=f"How deltas become one: {options.listed(SORT.names())}.",
 )
 @click.option("--density", type=float, help="The share of elements kept, for strategies that thin out.")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from adaptr.cli import options, ranks, reading, show
+from adaptr.cli import completing, options, ranks, reading, show
 from adaptr.cli.output import Output
 from adaptr.errors import UsageError
 from adaptr.foreign.formats import OWN, choices
@@ -38,13 +38,14 @@ SECTION = "Change"
     summary=SUMMARY,
     doing="converting",
 )
-@click.argument("source", metavar="ADAPTER", type=click.Path())
+@click.argument("source", metavar="ADAPTER", type=click.Path(), shell_complete=completing.artifacts)
 @options.output_option("The file or folder to write.")
 @click.option(
     "--to",
     default=OWN,
     show_default=True,
     metavar="FORMAT",
+    shell_complete=completing.formats,
     help=f"The format: {options.listed(choices())}; peft@0.5 for an older PEFT; all for each that can hold it.",
 )
 @click.option("--lossy", is_flag=True, help="Go on although FORMAT can't hold everything.")
@@ -54,11 +55,17 @@ SECTION = "Change"
     metavar="BASE",
     help="The base model: what the adapter does not say, and the names of its layers.",
 )
-@click.option("--method", metavar="NAME", help="Write the same change as another method: lora, full; prompt or prefix.")
+@click.option(
+    "--method",
+    metavar="NAME",
+    shell_complete=completing.methods,
+    help="Write the same change as another method: lora, full; prompt or prefix.",
+)
 @click.option(
     "--for",
     "server",
     metavar="SERVER[@VERSION]",
+    shell_complete=completing.servers,
     help=f"A folder that SERVER loads: {options.listed([*servers(), *GGUF])}.",
 )
 @ranks.options

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from adaptr.cli import options
+from adaptr.cli import completing, options
 from adaptr.cli.commands.push import blocks
 from adaptr.cli.output import Output
 from adaptr.cli.progress import bar
@@ -20,8 +20,8 @@ SECTION = "Share"
     summary=SUMMARY,
     notes=options.schemes(),
 )
-@click.argument("source", metavar="FROM")
-@click.argument("reference", metavar="TO")
+@click.argument("source", metavar="FROM", shell_complete=completing.artifacts)
+@click.argument("reference", metavar="TO", shell_complete=completing.artifacts)
 @click.option("--force", is_flag=True, help="Move a tag that names another artifact.")
 def command(output: Output, source: str, reference: str, force: bool) -> None:
     """It goes through the store, so what is there is not fetched, and what TO has is not sent."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from adaptr.cli import options, reading, show
+from adaptr.cli import completing, options, reading, show
 from adaptr.cli.fields import rows
 from adaptr.cli.output import Output
 from adaptr.cli.progress import bar
@@ -37,8 +37,8 @@ WIDTH = 16
     summary=SUMMARY,
     doing="comparing",
 )
-@click.argument("a", type=click.Path())
-@click.argument("b", type=click.Path())
+@click.argument("a", type=click.Path(), shell_complete=completing.artifacts)
+@click.argument("b", type=click.Path(), shell_complete=completing.artifacts)
 @click.option("--base", type=click.Path(), metavar="BASE", help="The checkpoint that both sides change.")
 @click.option("--header", is_flag=True, help="Compare what adapters say of themselves, not their weights.")
 @click.option("--all", "everything", is_flag=True, help="Show every target and every field.")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from adaptr.cli import options, show
+from adaptr.cli import completing, options, show
 from adaptr.cli.output import Output
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ SECTION = "Look"
     "adaptr errors --json | jq -r '.errors[].name'",
     summary=SUMMARY,
 )
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=completing.errors)
 def command(output: Output, name: str | None) -> None:
     """The name is what Python code catches, and what `--json` and -v say of an error; the command line ends with the
     number. Errors of installed plugins are listed with the distribution that they are of.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from adaptr import plugins
-from adaptr.cli import options, show
+from adaptr.cli import completing, options, show
 from adaptr.cli.output import Output
 from adaptr.cli.progress import bar
 from adaptr.contract.capabilities import GATE
@@ -32,14 +32,19 @@ SECTION = "Run"
     "adaptr gate train ./smollm2 law/ code/ --data texts.txt --set depth=2 --set top_k=1 -o gate.safetensors",
 )
 @click.argument("base", type=click.Path())
-@click.argument("more", nargs=-1, type=click.Path(), metavar="EXPERT...")
+@click.argument("more", nargs=-1, type=click.Path(), metavar="EXPERT...", shell_complete=completing.artifacts)
 @click.option("--experts", multiple=True, type=click.Path(), metavar="EXPERT...", help="The adapters to be weighed.")
 @click.option(
     "--data", required=True, type=click.Path(), metavar="FILE", help=".tsv, .txt or .jsonl: an example a line."
 )
 @options.output_option("The gate to write, with its experts.")
 @click.option(
-    "--method", default=plugins.default(GATE), show_default=True, metavar="METHOD", help="A gate that learns."
+    "--method",
+    shell_complete=completing.methods,
+    default=plugins.default(GATE),
+    show_default=True,
+    metavar="METHOD",
+    help="A gate that learns.",
 )
 @click.option("--set", "fields", multiple=True, metavar="FIELD=VALUE", help="A field of the method's configuration.")
 @click.option("--steps", type=click.IntRange(1), default=100, show_default=True, metavar="N")
@@ -77,7 +82,7 @@ def train(output: Output, base: str, more: tuple[str, ...], experts: tuple[str, 
     "adaptr gate show gate.safetensors ./smollm2 --prompt 'The plaintiff sorts the list'",
     "adaptr gate show gate.safetensors ./smollm2 --prompt 'The plaintiff sorts the list' --html gate.html",
 )
-@click.argument("gate", type=click.Path())
+@click.argument("gate", type=click.Path(), shell_complete=completing.artifacts)
 @click.argument("base", type=click.Path())
 @click.option("-p", "--prompt", required=True, metavar="TEXT", help="The text to be weighed for.")
 @click.option("--html", "page", type=click.Path(), metavar="FILE", help="Also write a page with pictures.")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from adaptr.cli import options, show
+from adaptr.cli import completing, options, show
 from adaptr.cli.output import Output
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ SHOWN = 12
     summary=SUMMARY,
     notes=options.schemes(),
 )
-@click.argument("reference")
+@click.argument("reference", shell_complete=completing.artifacts)
 def command(output: Output, reference: str) -> None:
     """Its manifest and the header of its adapter file are read, a few kilobytes, and nothing is kept."""
     from adaptr.artifacts import handling

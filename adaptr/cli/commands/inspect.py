@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from adaptr.cli import options, reading, show
+from adaptr.cli import completing, options, reading, show
 from adaptr.cli.output import Output
 from adaptr.errors import shown
 
@@ -35,7 +35,7 @@ WIDEST = 200
     summary=SUMMARY,
     doing="reading",
 )
-@click.argument("source", metavar="ADAPTER", type=click.Path())
+@click.argument("source", metavar="ADAPTER", type=click.Path(), shell_complete=completing.artifacts)
 @click.option("--finite", is_flag=True, help="Also read every value; exit code 1 if one is NaN or infinite.")
 @click.option("--base", type=click.Path(), metavar="BASE", help="The base model, for what the adapter does not say.")
 @reading.options("source")

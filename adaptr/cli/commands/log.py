@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from adaptr.cli import options, show
+from adaptr.cli import completing, options, show
 from adaptr.cli.output import Output
 from adaptr.errors import shown
 
@@ -33,7 +33,7 @@ WIDTH = 60
     "adaptr log ./llama-style --json | jq '.nodes[].operation'",
     summary=SUMMARY,
 )
-@click.argument("artifact")
+@click.argument("artifact", shell_complete=completing.artifacts)
 def command(output: Output, artifact: str) -> None:
     """Every output names its parents by digest. They are looked up in the store and beside what was made of them, and
     so on up; what is not here is still named. Each line has an adapter's weights digest, as `adaptr inspect` shows it,

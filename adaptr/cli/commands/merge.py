@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from adaptr.cli import options, reading, show
+from adaptr.cli import completing, options, reading, show
 from adaptr.cli.options import ADAPTER, Weighted
 from adaptr.cli.output import Output
 from adaptr.cli.progress import bar
@@ -50,7 +50,12 @@ RANK = 16
 @click.option("--lossy", is_flag=True, help="Go on where less than half of the change survives packing.")
 @click.option("--compensate", is_flag=True, help="With --packed, put what is lost into a LoRA beside the receipt.")
 @click.option("--rank", type=click.IntRange(1), help="The rank of --compensate.  [default: 16]")
-@click.option("--dtype", metavar="NAME", help="Write all floats as fp32, bf16 or fp16, not each in its own dtype.")
+@click.option(
+    "--dtype",
+    metavar="NAME",
+    shell_complete=completing.dtypes,
+    help="Write all floats as fp32, bf16 or fp16, not each in its own dtype.",
+)
 @click.option("--receipt/--no-receipt", default=True, help="Keep what a bit-exact unmerge needs.  [default: receipt]")
 @weight_option
 @options.any_base_option

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from adaptr.cli import options, show
+from adaptr.cli import completing, options, show
 from adaptr.cli.output import Output
 
 if TYPE_CHECKING:
@@ -30,9 +30,14 @@ SPARE = frozenset({"trains", "of a 7B", "unmerges", "delta", "in batches", "PEFT
     "adaptr methods --json | jq -r '.methods[].name'",
     summary=SUMMARY,
 )
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=completing.methods)
 @click.option("--mergeable", is_flag=True, help="Those alone that can be merged into the base's weights.")
-@click.option("--family", metavar="NAME", help="Those of one family alone, such as `delta`.")
+@click.option(
+    "--family",
+    metavar="NAME",
+    shell_complete=completing.families,
+    help="Those of one family alone, such as `delta`.",
+)
 def command(output: Output, name: str | None, mergeable: bool, family: str | None) -> None:
     """The table says what each method trains, what share of a Llama of 7B that is when nothing else is said, and
     whether it can be merged into the base's weights, and taken out again by computing; whether what it adds is a delta

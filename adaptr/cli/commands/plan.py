@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from adaptr.cli import options, show
+from adaptr.cli import completing, options, show
 from adaptr.cli.output import Output
 
 if TYPE_CHECKING:
@@ -28,7 +28,13 @@ SECTION = "Look"
 )
 @click.argument("base", type=click.Path())
 @click.option(
-    "-m", "--method", "methods", multiple=True, metavar="NAME", help="A method; all of them if none is named."
+    "-m",
+    "--method",
+    "methods",
+    multiple=True,
+    metavar="NAME",
+    shell_complete=completing.methods,
+    help="A method; all of them if none is named.",
 )
 @click.option("--set", "pairs", multiple=True, metavar="FIELD=VALUE", help="A field of the methods named.")
 @click.option(

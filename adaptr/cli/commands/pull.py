@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from adaptr.cli import options, show
+from adaptr.cli import completing, options, show
 from adaptr.cli.output import Output
 from adaptr.cli.progress import bar
 from adaptr.foreign.formats import packable
@@ -29,7 +29,7 @@ SECTION = "Share"
     summary=SUMMARY,
     notes=options.schemes(),
 )
-@click.argument("reference")
+@click.argument("reference", shell_complete=completing.artifacts)
 @click.option(
     "-o",
     "--out",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from adaptr.cli import options, show
+from adaptr.cli import completing, options, show
 from adaptr.cli.output import Output
 from adaptr.cli.progress import bar
 from adaptr.foreign.formats import packable
@@ -28,8 +28,8 @@ SECTION = "Share"
     summary=SUMMARY,
     notes=options.schemes(),
 )
-@click.argument("source", metavar="ADAPTER")
-@click.argument("reference")
+@click.argument("source", metavar="ADAPTER", shell_complete=completing.artifacts)
+@click.argument("reference", shell_complete=completing.artifacts)
 @click.option("--as", "to", type=click.Choice(("as-is", *packable())), default="as-is", show_default=True)
 @click.option("--force", is_flag=True, help="Move a tag that names another artifact.")
 def command(output: Output, source: str, reference: str, **given: Any) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from adaptr.cli import options, reading, show
+from adaptr.cli import completing, options, reading, show
 from adaptr.cli.output import Output
 
 if TYPE_CHECKING:
@@ -37,9 +37,11 @@ def _share(ctx: click.Context, _: click.Parameter, text: str | None) -> float | 
     summary=SUMMARY,
     doing="quantizing",
 )
-@click.argument("source", metavar="ADAPTER", type=click.Path())
+@click.argument("source", metavar="ADAPTER", type=click.Path(), shell_complete=completing.artifacts)
 @options.output_option("The file to write.")
-@click.option("--scheme", metavar="SCHEME", help="fp16, bf16, int8, fp8, nf4 or int4-g32.")
+@click.option(
+    "--scheme", metavar="SCHEME", shell_complete=completing.schemes, help="fp16, bf16, int8, fp8, nf4 or int4-g32."
+)
 @click.option(
     "--error",
     callback=_share,

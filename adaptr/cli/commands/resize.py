@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from adaptr.cli import options, ranks, reading
+from adaptr.cli import completing, options, ranks, reading
 from adaptr.cli.output import Output
 
 SUMMARY = "Write an adapter as LoRA of a lower rank."
@@ -21,7 +21,7 @@ SECTION = "Change"
     summary=SUMMARY,
     doing="resizing",
 )
-@click.argument("source", metavar="ADAPTER", type=click.Path())
+@click.argument("source", metavar="ADAPTER", type=click.Path(), shell_complete=completing.artifacts)
 @options.output_option("The file to write.")
 @ranks.options
 @click.option("--base", type=click.Path(), metavar="BASE", help="The base model, for methods that have no delta alone.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from adaptr.cli import options, show
+from adaptr.cli import completing, options, show
 from adaptr.cli.output import Output
 
 SUMMARY = "Take names out of the store."
@@ -12,7 +12,7 @@ SECTION = "Store"
 
 
 @options.command("rm", "adaptr rm style:1.2", "adaptr rm ghcr.io/acme/style:1.2 && adaptr gc", summary=SUMMARY)
-@click.argument("names", nargs=-1, required=True)
+@click.argument("names", nargs=-1, required=True, shell_complete=completing.names)
 def command(output: Output, names: tuple[str, ...]) -> None:
     """What no name leads to any more goes with the next `adaptr gc`."""
     from adaptr.artifacts import handling

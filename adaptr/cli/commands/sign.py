@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from adaptr.cli import options, show
+from adaptr.cli import completing, options, show
 from adaptr.cli.output import Output
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ PASSWORD = "ADAPTR_KEY_PASSWORD"
     "adaptr sign style.safetensors --key acme.key -o style.sig",
     summary=SUMMARY,
 )
-@click.argument("artifact")
+@click.argument("artifact", shell_complete=completing.artifacts)
 @click.option("--key", required=True, type=click.Path(), metavar="K", help="The private key, an elliptic curve in PEM.")
 @click.option("--certificate", type=click.Path(), metavar="C", help="Its certificate, then its issuers', in PEM.")
 @click.option("-o", "--out", type=click.Path(), metavar="FILE", help="Write the signature here (too).")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from adaptr.cli import options, reading, show
+from adaptr.cli import completing, options, reading, show
 from adaptr.cli.options import ADAPTER, Weighted
 from adaptr.cli.output import Output
 from adaptr.cli.progress import bar
@@ -40,11 +40,16 @@ SHOWN = 10
     summary=SUMMARY,
     doing="verifying",
 )
-@click.argument("what", required=False)
+@click.argument("what", required=False, shell_complete=completing.artifacts)
 @click.option("--base", type=click.Path(), metavar="BASE", help="What was merged into.")
 @click.option("--adapter", "adapters", multiple=True, type=ADAPTER, metavar="A[=W]", help="As merged.")
 @click.option("--tied", type=click.Choice(("both", "untie")), help="As merged; what the receipt says, if it is there.")
-@click.option("--dtype", metavar="NAME", help="As merged; what the receipt says, if it is there.")
+@click.option(
+    "--dtype",
+    metavar="NAME",
+    shell_complete=completing.dtypes,
+    help="As merged; what the receipt says, if it is there.",
+)
 @weight_option
 @options.any_base_option
 @click.option("--key", "keys", multiple=True, type=click.Path(), metavar="PUB", help="A public key to trust, in PEM.")
