@@ -6,6 +6,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from adaptr.cli import completing, listing, usage
+from adaptr.cli.helping import Context
 from adaptr.errors import UsageError
 from adaptr.version import __version__
 
@@ -24,6 +25,8 @@ Completion: eval "$(_ADAPTR_COMPLETE=bash_source adaptr)" in ~/.bashrc; zsh_sour
 
 class LazyGroup(click.Group):
     """A group that knows its commands by name and imports the one it runs."""
+
+    context_class = Context
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return listing.names()

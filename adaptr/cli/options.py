@@ -12,6 +12,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from adaptr.cli import completing
+from adaptr.cli.helping import Context
 from adaptr.cli.output import Output
 from adaptr.errors import UsageError
 
@@ -23,13 +24,21 @@ Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 #: Sections of a command's help: its own options, and those that every command has.
 OWN, COMMON = "Options", "Options of every command"
+#: Title of a section to the names of options that many commands take.
+SHARED = {"What an adapter's file leaves open": "alpha scale enable_lora task_number initial reft"}
+
+
+def sections(titles: Mapping[str, str]) -> dict[str, str]:
+    """Name of an option to the title of its section, of titles and the names under each."""
+    return {name: title for title, names in titles.items() for name in names.split()}
 
 
 class Command(click.Command):
     """A command with examples, which the help shows and the tests parse."""
 
+    context_class = Context
     examples: tuple[str, ...] = ()
-    #: Name of an option to the section of the help that it is in; those of none are in the first.
+    #: Name of an option to the section of the help that it is in, in their order; those of none are in the first.
     sections: Mapping[str, str] = {}
     #: What it does, said on a terminal as long as nothing else is.
     doing = ""
@@ -41,14 +50,16 @@ class Command(click.Command):
             return super().invoke(ctx)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        found: dict[str, list[tuple[str, str]]] = {OWN: []}
+        titles = {**sections(SHARED), **self.sections}
+        order = (OWN, *self.sections.values(), *SHARED, COMMON)
+        found: dict[str, list[tuple[str, str]]] = {title: [] for title in order}
         for param in self.get_params(ctx):
             record = param.get_help_record(ctx)
             if record is not None and (record[1] or isinstance(param, click.Option)):  # the usage has the arguments
-                where = COMMON if param.name in _HELP or param.name == "help" else ""
-                found.setdefault(where or self.sections.get(param.name or "", OWN), []).append(record)
-        common = found.pop(COMMON, [])
-        for title, records in [*found.items(), (COMMON, common)]:
+                name = param.name or ""
+                title = COMMON if name in _HELP or "--help" in param.opts else titles.get(name, OWN)
+                found[title].append(record)
+        for title, records in found.items():
             if records:
                 with formatter.section(title):
                     formatter.write_dl(records)
@@ -57,6 +68,10 @@ class Command(click.Command):
         with formatter.section("Examples"):
             for line in self.examples:
                 formatter.write(f"{'':>{formatter.current_indent}}{line}\n")
+
+
+class Group(click.Group):
+    context_class = Context
 
 
 def command(
@@ -98,7 +113,7 @@ def _base_first(made: Command) -> Callable[..., object]:
 
 def group(name: str, *commands: Command, help: str) -> click.Group:
     """A command of several."""
-    return click.Group(name, {str(one.name): one for one in commands}, help=help, no_args_is_help=False)
+    return Group(name, {str(one.name): one for one in commands}, help=help, no_args_is_help=False)
 
 
 _HELP = {

@@ -23,7 +23,7 @@ _SECTIONS = {
     "Watching": "save_every eval_every log_every report_to samples",
 }
 #: Field to the section of the help.
-SECTIONS = {field: title for title, fields in _SECTIONS.items() for field in fields.split()}
+SECTIONS = options.sections(_SECTIONS)
 _COMPLETING = {
     "method": completing.methods,
     **dict.fromkeys(("adapter", "over", "below"), completing.artifacts),

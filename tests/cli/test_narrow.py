@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from adaptr import api
-from adaptr.cli import show
+from adaptr.cli import listing, show
 from adaptr.testing.terminals import typed
 
 WIDTHS = (40, 80, 120, 200)
@@ -46,3 +46,16 @@ def test_a_history_fits_and_keeps_its_lanes(llama: Path, loras: list[Path], tmp_
     assert {"both.safetensors", "compose", "*", "|", "here)"} <= {word.strip('"') for word in said}
     long = [line for line in narrow.split("\n") if len(line) > 40]
     assert all(len(line.split()[-1]) > 30 for line in long), narrow
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_help_fits_and_breaks_no_name(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    for name in listing.names():
+        command = listing.load(name)
+        text, _, _ = command.get_help(command.context_class(command, info_name=name)).partition("\nExamples:")
+        wide = [line for line in text.split("\n") if len(line) > width and not line.startswith("  -")]
+        assert wide == [], name
+        assert not [line for line in text.split("\n") if line.endswith("-")], name
+        names = {param.name for param in command.params}
+        assert set(getattr(command, "sections", {})) <= names, "a section of an option that there is not"

@@ -72,6 +72,14 @@ def command(output: Output, base: str, adapters: tuple[Weighted, ...], **given: 
         output.tell(report.as_dict(), _blocks(report))
 
 
+command.sections = options.sections(
+    {
+        "Prompts": "prompt file task",
+        "Answers": "max_new_tokens greedy temperature seed dtype",
+    }
+)
+
+
 def _prompts(said: tuple[str, ...], file: Iterable[str] | None) -> list[str]:
     lines = [line.rstrip("\r\n") for line in file] if file else []
     prompts = [*said, *(line for line in lines if line.strip())]

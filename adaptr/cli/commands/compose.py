@@ -93,6 +93,15 @@ def command(
     output.tell(made.report.as_dict(), _blocks(made.report))
 
 
+command.sections = options.sections(
+    {
+        "Formula": "strategy density fields normalize seed replaced",
+        "Result": "out force rank energy dtype name",
+        "Weights by search": "tune data trials over hold_out task columns length batch html",
+    }
+)
+
+
 def _density(value: float | None) -> dict[str, float]:
     return {} if value is None else {"density": value}
 

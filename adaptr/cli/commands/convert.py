@@ -109,6 +109,16 @@ def command(output: Output, source: str, method: str | None, server: str | None,
     output.tell(report.as_dict(), _blocks(report))
 
 
+command.sections = options.sections(
+    {
+        "Result": "out force",
+        "Another format": "to lossy base",
+        "Another method": "method rank energy dtype",
+        "For a server": "server",
+    }
+)
+
+
 def _everywhere(report: EverywhereReport) -> Iterator[show.Block]:
     rows = [[name, one.out, f"lost: {', '.join(one.lost)}" if one.lost else "everything"]
             for name, one in report.written.items()]  # fmt: skip

@@ -117,6 +117,15 @@ def command(
     output.tell(report.as_dict(), _blocks(report, html))
 
 
+command.sections = options.sections(
+    {
+        "Data": "data task columns length batch limit second",
+        "Figures": "metrics resamples confidence seed",
+        "Page": "html force",
+    }
+)
+
+
 def _harness(
     output: Output,
     base: str,

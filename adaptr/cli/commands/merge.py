@@ -87,6 +87,14 @@ def command(
     output.tell(report.as_dict(), _blocks(report))
 
 
+command.sections = options.sections(
+    {
+        "Result": "out force dtype receipt",
+        "Tied and packed bases": "tied packed lossy compensate rank",
+    }
+)
+
+
 def _blocks(report: MergeReport) -> Iterator[show.Block]:
     yield show.Facts(
         {

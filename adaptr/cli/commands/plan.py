@@ -81,6 +81,15 @@ def command(output: Output, base: str, pairs: tuple[str, ...], cards: bool, **sa
     output.tell(found.as_dict(), _blocks(found, cards))
 
 
+command.sections = options.sections(
+    {
+        "Training": "methods pairs targets also task batch length dtype checkpointing optimizer examples",
+        "Machine": "device memory cards",
+        "Wishes": "no_latency swappable",
+    }
+)
+
+
 def _blocks(found: Plan, cards: bool) -> Iterator[show.Block]:
     setting = found.ways[0].estimate.setting
     yield show.Facts(

@@ -101,6 +101,15 @@ def command(
     return 0 if report.ok else 1
 
 
+command.sections = options.sections(
+    {
+        "A merge": "base adapters tied dtype weights any_base",
+        "A signature": "keys roots signature",
+        "The store": "repair",
+    }
+)
+
+
 def _signature(output: Output, what: str, keys: tuple[str, ...], roots: tuple[str, ...], signature: str | None) -> int:
     from adaptr.artifacts import trust
 
