@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from adaptr.adapter import Adapter
+from adaptr.artifacts.beside import base_beside
 from adaptr.artifacts.finding import STORE, Search
 from adaptr.errors import AdaptrError, InputError
 from adaptr.errors.called import called
@@ -32,7 +34,7 @@ _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 @dataclass(frozen=True)
 class Node:
     """One artifact of a history. `digest`: of its file, of its weights where it never was one; `weights`: of these, ""
-    if not known; `found`: where it is, "" if not here; `parents`: digests.
+    if not known; `found`: where it is, "" if not here; `parents`: digests; `adapter`: where it was opened.
     """
 
     digest: str
@@ -44,6 +46,10 @@ class Node:
     parents: tuple[str, ...]
     role: str = ""
     weights: str = ""
+    adapter: Adapter | None = field(default=None, repr=False, compare=False)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {one.name: getattr(self, one.name) for one in fields(self) if one.name != "adapter"}
 
 
 @dataclass(frozen=True)
@@ -54,7 +60,7 @@ class History(Report):
     cut: bool = False
 
     def as_dict(self) -> dict[str, Any]:
-        return {"nodes": [asdict(node) for node in self.nodes], "cut": self.cut}
+        return {"nodes": [node.as_dict() for node in self.nodes], "cut": self.cut}
 
 
 def log(source: Given) -> History:
@@ -71,6 +77,7 @@ def log(source: Given) -> History:
         first = _adapter(open_adapter(what), label(what), nodes)
     queue: list[tuple[str, tuple[Path, ...]]] = [(parent, _folders(path)) for parent in first.parents]
     cut, seen = False, {first.digest}
+    around = {first.digest: _folders(path)}
     read: set[str] = set()
     while queue:
         digest, beside = queue.pop()
@@ -88,7 +95,30 @@ def log(source: Given) -> History:
         made = _follow(path, found, node, nodes, read)
         near = (path.parent, *beside) if path is not None and found != STORE else beside
         queue += [(parent, near) for parent in made.parents]
+        around[digest] = near
+    _find_bases(around, nodes)
     return History(_ordered(first.digest, nodes), cut)
+
+
+def _find_bases(around: Mapping[str, Sequence[Path]], nodes: dict[str, Node]) -> None:
+    """Bases that lie beside what was trained on them, or extracted from or merged into them."""
+    merged = [parent for node in nodes.values() if node.operation == "merge" for parent in _bases(node, nodes)]
+    known: dict[str, str] = {}
+    for digest, folders in around.items():
+        node = nodes[digest]
+        last = not any(nodes[parent].adapter for parent in node.parents)  # of those that could be read
+        own = _bases(node, nodes) or (merged if last else [])
+        found = base_beside(node.adapter, folders) if node.adapter and (own or last) else None
+        if node.adapter is None or found is None:
+            continue
+        key = known.setdefault(str(found), own[0] if own else node.adapter.base.content)
+        nodes[key] = Node(key, found.name, "", "checkpoint", {}, str(found), (), "base")
+        if not own:
+            nodes[digest] = replace(node, parents=(*node.parents, key))
+
+
+def _bases(node: Node, nodes: Mapping[str, Node]) -> list[str]:
+    return [parent for parent in node.parents if nodes[parent].role == "base"]
 
 
 def _folders(path: Path | None) -> tuple[Path, ...]:
@@ -140,6 +170,7 @@ def _adapter(opened: Opened, found: str, nodes: dict[str, Node], known: Node | N
         parents,
         known.role if known else "",
         digests.of_adapter(adapter),
+        adapter,
     )
     nodes[digest] = node
     return node

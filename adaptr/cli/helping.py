@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import click
 
@@ -20,7 +20,7 @@ class Formatter(click.HelpFormatter):
         narrow = columns - 2 if width is None and columns < LEAST else width
         super().__init__(indent_increment, narrow, max_width)
 
-    def write_dl(self, rows: Sequence[tuple[str, str]], col_max: int = 30, col_spacing: int = 2) -> None:
+    def write_dl(self, rows: Iterable[tuple[str, str]], col_max: int = 30, col_spacing: int = 2) -> None:
         whole = [(name, text.replace("-", WHOLE)) for name, text in rows]
         super().write_dl(whole, min(col_max, int(self.width * SHARE)), col_spacing)
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from adaptr.adapter import Adapter, Base, Target, public
+from adaptr.adapter.sampled import SAMPLES, digest_of
 from adaptr.errors import ContentMismatch
 from adaptr.host.experts import part_of
 from adaptr.host.layer import original as class_of
@@ -70,9 +71,6 @@ def other_weights(adapter: Adapter, where: str, hint: str) -> ContentMismatch:
     )
 
 
-SAMPLES = 32
-
-
 def content_of(model: nn.Module, targets: Mapping[str, Target], called: Mapping[str, str] | None = None) -> str:
     """A digest of up to 32 values of each target's weight: what tells two revisions apart. "" where there is no value,
     or one can't be read. `called`: what a target is called in the digest, where that is not its path.
@@ -81,14 +79,6 @@ def content_of(model: nn.Module, targets: Mapping[str, Target], called: Mapping[
     if any(weight is None for weight in weights.values()):
         return ""
     return digest_of({(called or {}).get(p, p): sample(w) for p, w in weights.items() if w is not None})
-
-
-def digest_of(samples: Mapping[str, bytes]) -> str:
-    """The digest over values by the names of their targets; "" for none."""
-    digest = hashlib.sha256()
-    for path in sorted(samples):
-        digest.update(path.encode() + b"\0" + samples[path])
-    return "sha256:" + digest.hexdigest() if samples else ""
 
 
 def sample(weight: Tensor) -> bytes:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from adaptr.adapter import Adapter, Target
 from adaptr.adapter.paths import paths_of
+from adaptr.adapter.sampled import SAMPLES, as_bf16, digest_of
 from adaptr.bulk.change import FLOATS
 from adaptr.checkpoint.apart import pieces
 from adaptr.checkpoint.names import Names, Place
@@ -21,7 +22,6 @@ from adaptr.checkpoint.packed import Packed
 from adaptr.checkpoint.stored import Stored
 from adaptr.errors import AdaptrError
 from adaptr.errors.called import called as called_as
-from adaptr.format.io import torch_dtype
 from adaptr.models.ties import weight_place
 
 if TYPE_CHECKING:
@@ -52,8 +52,6 @@ def content_in_files(names: Names, targets: Mapping[str, Target], called: Mappin
     """`content_of` a live model (`adaptr.host.identity`), read from its files; "" where there is nothing to read, or
     some of it is packed. `called`: what a target is called in the digest, where that is not its path.
     """
-    from adaptr.host.identity import digest_of
-
     places = {path: found for path, target in targets.items() if (found := _places_of_weight(names, target))}
     if not all(_is_float(place) for found in places.values() for place in found):
         return ""
@@ -98,11 +96,8 @@ def _whole(stored: Stored) -> Place:
 
 
 def _sample(places: list[Place]) -> bytes:
-    import torch
-
-    from adaptr.host.identity import SAMPLES, value_bytes
-
-    entry, dtype = places[0].stored.entry, torch_dtype(places[0].stored.entry.dtype)
+    entry = places[0].stored.entry
+    size = entry.nbytes // entry.numel
     per_row = entry.numel // entry.shape[0]
     sizes = [(place.rows.stop - place.rows.start) * per_row for place in places]
     ends, numel = list(itertools.accumulate(sizes)), sum(sizes)
@@ -113,5 +108,5 @@ def _sample(places: list[Place]) -> bytes:
             at = bisect.bisect_right(ends, i)
             place, inside = places[at], i - ends[at] + sizes[at]
             start = place.rows.start * per_row + inside
-            raw += os.pread(files[at].fileno(), dtype.itemsize, place.stored.offset + start * dtype.itemsize)
-    return value_bytes(torch.frombuffer(raw, dtype=dtype))
+            raw += os.pread(files[at].fileno(), size, place.stored.offset + start * size)
+    return as_bf16(raw, entry.dtype)

@@ -6,15 +6,20 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 import adaptr
 import tiny
 from adaptr import api
+from adaptr.adapter.sampled import as_bf16
 from adaptr.artifacts import handling
+from adaptr.artifacts.history import Node
 from adaptr.cli.graph import draw
 from adaptr.composing.compose import compose
 from adaptr.composing.recipe import Input, Recipe
 from adaptr.errors import InputError, UsageError
+from adaptr.format.io import torch_dtype
+from adaptr.host.identity import value_bytes
 from adaptr.testing import shaken
 
 
@@ -208,3 +213,48 @@ def test_the_command_draws_and_tells(home: Path, capfd: pytest.CaptureFixture[st
     assert lines[1] == "|\\"
     assert run(["log", str(ab), "--json"]) == 0
     assert '"operation": "compose"' in capfd.readouterr().out
+
+
+def bases(home: Path) -> None:
+    """The `llama` that adapters of `tiny` are for, and one that was tuned, which comes before it in the folder."""
+    model = tiny.model("llama")
+    model.save_pretrained(home / "llama")
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1))
+    model.save_pretrained(home / "above-it")
+
+
+def said(node: Node) -> tuple[str, str, str]:
+    return node.role, node.name, Path(node.found).name
+
+
+def test_the_base_that_lies_beside_is_named_by_what_is_in_it(home: Path) -> None:
+    bases(home)
+    a, b = file(home / "a.safetensors", 1), file(home / "b.safetensors", 2)
+    ab = mixed(home / "ab.safetensors", a, b)
+    found = api.log(a).nodes
+    assert [said(node) for node in found] == [("", "a", "a.safetensors"), ("base", "llama", "llama")]
+    assert [said(node)[1] for node in api.log(ab).nodes if node.role == "base"] == ["llama"], "once"
+    api.convert(a, home / "peft", "peft")
+    a.unlink()
+    assert ("base", "llama", "llama") in map(said, api.log(home / "peft").nodes)
+    assert "adapter" not in api.log(b).as_dict()["nodes"][0]
+
+
+def test_the_base_of_a_merge_and_of_an_extraction_too(home: Path) -> None:
+    bases(home)
+    api.merge(home / "llama", [file(home / "a.safetensors")], home / "merged")
+    api.extract(home / "llama", home / "above-it", home / "x.safetensors", rank=2)
+    for name in ("merged", "x.safetensors"):
+        assert [said(node) for node in api.log(home / name).nodes if node.role == "base"] == [
+            ("base", "llama", "llama")
+        ]
+
+
+@pytest.mark.parametrize("dtype", ["F64", "F32", "F16", "BF16"])
+def test_samples_are_rounded_as_torch_rounds(dtype: str) -> None:
+    bits = torch.randint(0, 256, (80_000,), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    values = bits.view(torch_dtype(dtype))
+    values = values[~values.isnan()]
+    assert as_bf16(bytes(values.view(torch.uint8).tolist()), dtype) == value_bytes(values)

@@ -36,8 +36,8 @@ WIDTH = 60
 @click.argument("artifact", shell_complete=completing.artifacts)
 def command(output: Output, artifact: str) -> None:
     """Every output names its parents by digest. They are looked up in the store and beside what was made of them, and
-    so on up; what is not here is still named. Each line has an adapter's weights digest, as `adaptr inspect` shows it,
-    how it was made, and where it is.
+    so on up; a base beside them is told by samples of its weights. What is not here is still named. Each line has an
+    adapter's weights digest, as `adaptr inspect` shows it, how it was made, and where it is.
     """
     import adaptr
 
