@@ -28,23 +28,23 @@ QUICK = {
     "methods lora": "methods lora",
     "inspect (210 targets)": "inspect small.safetensors",
     "inspect (PEFT folder)": "inspect lora-small",
-    "check": "check small.safetensors",
+    "check": "check style.safetensors --on vllm --base base",
     "convert (PEFT to adaptr)": "convert lora-small -o small.safetensors --force",
     "convert (adaptr to PEFT)": "convert small.safetensors --to peft -o peft --force",
     "convert (adaptr to kohya)": "convert small.safetensors --to kohya -o kohya.safetensors --force",
     "tag": "tag small.safetensors bench:1",
     "list": "list",
     "log": "log bench:1",
-    "push (to a folder)": "push bench:1 file://layout#bench",
-    "info (in a folder)": "info file://layout#bench",
-    "search (in a folder)": "search file://layout",
-    "pull (from a folder)": "pull file://layout#bench -o pulled --force",
+    "push (to a folder)": "push bench:1 file://{place}#bench --force",
+    "info (in a folder)": "info file://{place}#bench",
+    "search": "search bench",
+    "pull (from a folder)": "pull file://{place}#bench -o pulled --force",
 }
 #: What reads or computes with weights, which is torch's work.
 WEIGHTS = {
     "diff": "diff style.safetensors tone.safetensors",
     "merge": "merge base style.safetensors -o merged --force",
-    "extract": "extract base tuned -o extracted.safetensors --force",
+    "extract": "extract base tuned --rank 4 -o extracted.safetensors --force",
     "compose": "compose style.safetensors tone.safetensors -o both.safetensors --force",
 }
 #: A command that goes wrong in a version is not measured there.
@@ -63,21 +63,24 @@ def main(rounds: int, trees: list[Path]) -> None:
     for number in range(rounds + 1):
         for name, line in (QUICK | WEIGHTS).items():
             for column, tree in columns.items():
-                cpu = run([sys.executable, "-m", "adaptr", *line.split()], place, tree)
+                words = line.format(place=place / f"at-{tree.name}").split()
+                cpu = run([sys.executable, "-m", "adaptr", *words], place, tree)
                 if number and cpu is not None:
                     found[name][column].append(cpu)
     print(table(found, statistics.median(bare)))
 
 
 def run(command: list[str], place: Path, tree: Path) -> float | None:
-    """Seconds of processor time of a process that runs a tree's code, None where it ends with an error."""
+    """Seconds of processor time of a process that runs a tree's code, None where it ends with an error (1 is none: it
+    says that things differ).
+    """
     paths = os.pathsep.join([str(tree), str(tree / "plugins")])
     home = place / f"home-{tree.name}"
     env = {**os.environ, "PYTHONPATH": paths, "ADAPTR_HOME": str(home), "HF_HUB_OFFLINE": "1"}
     with subprocess.Popen(command, cwd=place, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as child:
         _, status, usage = os.wait4(child.pid, 0)
         child.returncode = os.waitstatus_to_exitcode(status)
-    return None if child.returncode else usage.ru_utime + usage.ru_stime
+    return None if child.returncode > 1 else usage.ru_utime + usage.ru_stime
 
 
 def table(found: Mapping[str, Mapping[str, list[float]]], bare: float) -> str:

@@ -129,6 +129,9 @@ def _rich_writer() -> Callable[[Block], None]:
             console.print(printable(block), markup=False, soft_wrap=not isinstance(block, Prose))
         elif isinstance(block, Table) and sum(_least(block)) + 2 * len(block.columns) - 2 > console.width:
             console.print(*_one_by_one(block), sep="\n", overflow="fold")
+        elif isinstance(block, Facts):
+            for part in _facts(block, console.width):
+                console.print(part, overflow="fold")
         else:
             console.print(_grid(block), markup=False)
 
@@ -156,7 +159,28 @@ def _one_by_one(table: Table) -> Iterator[Text]:
                 yield Text.assemble((_text(name), "dim"), "  ", said)
 
 
-def _grid(block: Facts | Table) -> Grid:
+def _facts(facts: Facts, width: int) -> Iterator[Grid | Text]:
+    """Facts as a grid; a word that is too wide beside its name, as digests are, stands below it, and whole."""
+    from rich.text import Text
+
+    rows, beside = _cells(facts), dict[str, Any]()
+    label = max(len(name) for name, _ in rows)
+    title = facts.title
+    for name, said in rows:
+        longest = max(map(len, said.split()), default=0)
+        if label + 2 + longest <= width or longest + 2 > width:
+            beside[name] = said
+            continue
+        if beside or title:
+            yield _grid(Facts(beside, title), label)
+        yield Text(name, style="dim")
+        yield Text(f"  {said}")
+        beside, title = {}, ""
+    if beside or title:
+        yield _grid(Facts(beside, title), label)
+
+
+def _grid(block: Facts | Table, label: int = 0) -> Grid:
     from rich import box
     from rich.table import Table as Grid
     from rich.text import Text
@@ -175,7 +199,7 @@ def _grid(block: Facts | Table) -> Grid:
             grid.add_column(Text(_text(name)), no_wrap=name in block.right, overflow="fold", min_width=least)
             grid.columns[-1].justify = "right" if name in block.right else "left"
     else:
-        grid.add_column(style="dim", no_wrap=True)
+        grid.add_column(style="dim", no_wrap=True, min_width=label)
         grid.add_column(overflow="fold")
     for row in _cells(block):
         grid.add_row(*map(Text, row))

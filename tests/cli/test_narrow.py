@@ -59,3 +59,21 @@ def test_help_fits_and_breaks_no_name(width: int, monkeypatch: pytest.MonkeyPatc
         assert not [line for line in text.split("\n") if line.endswith("-")], name
         names = {param.name for param in command.params}
         assert set(getattr(command, "sections", {})) <= names, "a section of an option that there is not"
+
+
+@pytest.mark.parametrize(("width", "whole"), [(40, False), (80, True), (120, True)])
+def test_a_digest_is_broken_only_where_no_line_holds_it(
+    width: int, whole: bool, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    digest = f"sha256:{'0123456789abcdef' * 4}"
+    show._rich_writer()(show.Facts({"architecture": "Llama", "structure": digest, "content": "none"}, "base"))
+    lines = [line.rstrip() for line in capfd.readouterr().out.split("\n")]
+    assert max(map(len, lines)) <= width
+    assert any(digest in line for line in lines) == whole
+    assert [line.split()[0] for line in lines if line and line[0] != " "] == [
+        "base",
+        "architecture",
+        "structure",
+        "content",
+    ]
