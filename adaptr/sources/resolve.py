@@ -197,6 +197,16 @@ def remote(text: str) -> Reference:
     """A place to push to, pull from or ask. Raises `UsageError` for a text that names none."""
     if not is_reference(text):
         raise UsageError(
-            f"`{text}` names no remote", want="a reference such as `oci://host/name:tag` or `hf://org/name`"
+            f"`{text}` names no remote",
+            want="a reference such as `oci://host/name:tag` or `hf://org/name`",
+            hint=_meant(text),
         )
     return parse(text)
+
+
+def _meant(text: str) -> str:
+    """How a reference begins that another tool takes without it: docker's has a host before its first stroke."""
+    host, stroke, _ = text.partition("/")
+    if not stroke or not host[:1].isalnum():
+        return ""
+    return f"say `{'oci' if {'.', ':'} & set(host) else 'hf'}://{text}`"

@@ -104,6 +104,17 @@ def test_a_reference_that_is_none_says_so(place: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "hint"),
+    [("ghcr.io/acme/style:1", "oci://ghcr.io/acme/style:1"), ("localhost:5000/x", "oci://localhost:5000/x"),
+     ("org/name", "hf://org/name"), ("./folder/x", ""), ("name", "")],
+)  # fmt: skip
+def test_what_other_tools_take_without_its_beginning_is_told_it(text: str, hint: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        remote(text)
+    assert caught.value.hint == (f"say `{hint}`" if hint else "")
+
+
+@pytest.mark.parametrize(
     ("text", "found"),
     [
         ("style:1.2", ("style:1.2", 1.0)),
