@@ -24,6 +24,8 @@ from adaptr.sources.open import open_adapter, reads
 from adaptr.sources.resolve import Place, resolve
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from adaptr.adapter import Adapter
 
 
@@ -76,7 +78,7 @@ def bake_file(
     )
 
 
-def held(model: Any, adapter: Adapter) -> Adapter:
+def held(model: nn.Module, adapter: Adapter) -> Adapter:
     """The virtual tokens of a prompt or prefix as keys and values for `model`. Raises as `bake` does."""
     baked, method = bake(model, adapter), plugins.default(CACHE)
     fresh = create(model, method, name=adapter.name)

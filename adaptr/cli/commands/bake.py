@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -28,13 +28,13 @@ SECTION = "Change"
 @options.output_option("The file to write.")
 @options.any_base_option
 @reading.options("source")
-def command(output: Output, base: str, source: str, **given: Any) -> None:
+def command(output: Output, base: str, source: str, out: str, force: bool, any_base: bool) -> None:
     """OUT holds keys and values: a prefix that computes nothing, for this model alone. It does what ADAPTER does; in
     Python `adaptr.bake(model, OUT)` is the cache that generations go on from without an adapter attached.
     """
     import adaptr
 
-    report = adaptr.bake_file(base, source, **given)
+    report = adaptr.bake_file(base, source, out, force=force, any_base=any_base)
     output.tell(report.as_dict(), _blocks(report))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -31,13 +31,13 @@ SECTION = "Change"
     "--base", type=click.Path(), metavar="BASE", help="The base model, whose weights the result is then to know."
 )
 @reading.options("source")
-def command(output: Output, source: str, **given: Any) -> None:
+def command(output: Output, source: str, out: str, layers: str, base: str | None, force: bool) -> None:
     """AdapterDrop, for an adapter of any method: what is left does what it did. How much that changes is to be measured
     (`adaptr eval`): adapters that were trained with `adapterdrop` bear it, others less.
     """
     import adaptr
 
-    report = adaptr.drop(source, **given)
+    report = adaptr.drop(source, out, layers, force=force, base=base)
     output.tell(report.as_dict(), _blocks(report))
 
 

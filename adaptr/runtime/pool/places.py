@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,7 @@ from adaptr.runtime.pool.lane import Lane, require_inside
 if TYPE_CHECKING:
     from adaptr.runtime.pool.pages import Pages
     from adaptr.runtime.pool.residents import Key, Resident
+    from adaptr.sites.output import Here
 
 SLOT = "adaptr-pool-output"
 
@@ -98,8 +99,8 @@ class _ByRow:
     def factors(self, cfg: object) -> None:
         return None
 
-    def output(self, h: Tensor, x: Tensor, p: Any, cfg: object) -> Tensor:
-        lane: PlaceLane = p.state
+    def output(self, h: Tensor, x: Tensor, p: Here, cfg: object) -> Tensor:
+        lane = cast(PlaceLane, p.state)
         if lane.work is None:
             return h
         require_inside(lane)
