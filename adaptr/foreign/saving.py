@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 #: The entry of a file's metadata with what adaptr knows and the tool has no field for; the tool ignores it.
 ABOUT = "adaptr.about"
+#: What people say of an adapter.
+_TOLD = ("name", "release", "summary", "license", "tags")
 #: Schemes whose tensors are floats, as every tool reads them.
 _FLOATS = (None, "fp16", "bf16")
 
@@ -58,6 +60,11 @@ def lost(adapter: Adapter) -> list[str]:
     scheme = adapter.quantization.get("scheme")
     cast = [] if scheme in _FLOATS else [f"`{scheme}` tensors (they are written as floats)"]
     return [*cast, *(["the memory of its training, so that it would begin anew"] if adapter.memory else [])]
+
+
+def untold(adapter: Adapter) -> list[str]:
+    """What people said of it, for a file that has no place for words."""
+    return [f"the {name}" for name in _TOLD if getattr(adapter, name)]
 
 
 def about(adapter: Adapter) -> str:

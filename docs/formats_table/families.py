@@ -18,7 +18,7 @@ What is refused is refused by name, with the reason and the way on.
 | --- | --- | --- | --- |
 """
 #: Tools whose oracle is called otherwise than their format.
-_ORACLES = {"kohya": "lycoris"}
+_ORACLES = {"kohya": "lycoris", "litgpt-adapter": "litgpt"}
 #: Formats that published files are read in, by tests/foreign/test_real.py and test_cloneofsimo.py.
 GENUINE = frozenset({"t5x", "cloneofsimo"})
 
@@ -39,7 +39,7 @@ FAMILIES = (
     Family("Tinker", but="its names are its own: `tinker_cookbook.weights.build_lora_adapter` makes PEFT's of them"),
     Family("AdapterHub (`adapters`)", "adapterhub", "fusions, prompts and heads saved alone"),
     Family("kohya-ss sd-scripts, musubi-tuner", "kohya"),
-    Family("LyCORIS", "kohya", "OFT, BOFT, IA3, GLoRA, T-LoRA, DyLoRA, and DoRA over inputs or other algorithms"),
+    Family("LyCORIS", "kohya", "T-LoRA, and DoRA over inputs or other algorithms"),
     Family("diffusers, of three generations", "diffusers"),
     Family("ComfyUI, BFL, ai-toolkit", "comfyui"),
     Family("XLabs", "xlabs"),
@@ -50,7 +50,11 @@ FAMILIES = (
     Family("llama.cpp before GGUF (ggla)", but="llama.cpp has read it no more since 2024: convert PEFT's again"),
     Family("MLX-LM", "mlx"),
     Family("LitGPT's LoRA", "litgpt", "those of before 0.5"),
-    Family("LitGPT's LLaMA-Adapter", "litgpt-adapter", "version 2, and files whose keys are of queries' rows"),
+    Family(
+        "LitGPT's LLaMA-Adapter",
+        "litgpt-adapter",
+        "files whose keys are of queries' rows, as those of bases with several groups of keys are",
+    ),
     Family("torchtune", "torchtune"),
     Family("loralib", "loralib"),
     Family("LLaMA-Adapter's own", "llama-adapter", "those for pictures"),

@@ -20,11 +20,11 @@ CONFIG = {
 }  # fmt: skip
 
 
-def shapes() -> dict[str, tuple[int, ...]]:
-    """The parameters by transformers' names."""
+def shapes(groups: int = GROUPS) -> dict[str, tuple[int, ...]]:
+    """The parameters by transformers' names. `groups`: heads of keys and values."""
     found: dict[str, tuple[int, ...]] = {"model.embed_tokens": (VOCABULARY, WIDTH), "lm_head": (VOCABULARY, WIDTH)}
     for layer in (f"model.layers.{number}" for number in range(LAYERS)):
-        rows = {"q_proj": WIDTH, "k_proj": GROUPS * HEAD, "v_proj": GROUPS * HEAD, "o_proj": WIDTH}
+        rows = {"q_proj": WIDTH, "k_proj": groups * HEAD, "v_proj": groups * HEAD, "o_proj": WIDTH}
         found |= {f"{layer}.self_attn.{name}": (size, WIDTH) for name, size in rows.items()}
         found |= {f"{layer}.mlp.{name}": (INNER, WIDTH) for name in ("gate_proj", "up_proj")}
         found |= {f"{layer}.mlp.down_proj": (WIDTH, INNER)}
@@ -32,13 +32,13 @@ def shapes() -> dict[str, tuple[int, ...]]:
     return {f"{path}.weight": shape for path, shape in {**found, "model.norm": (WIDTH,)}.items()}
 
 
-def write(folder: Path) -> Path:
+def write(folder: Path, groups: int = GROUPS) -> Path:
     """The folder of the base; the same values each time, large enough that every layer is heard in the outputs."""
     draw = torch.Generator().manual_seed(0)
-    drawn = {name: 0.15 * torch.randn(shape, generator=draw) for name, shape in sorted(shapes().items())}
+    drawn = {name: 0.15 * torch.randn(shape, generator=draw) for name, shape in sorted(shapes(groups).items())}
     tensors = {name: value + (1.0 if value.ndim == 1 else 0.0) for name, value in drawn.items()}
     folder.mkdir()
-    (folder / "config.json").write_text(json.dumps(CONFIG), "utf-8")
+    (folder / "config.json").write_text(json.dumps({**CONFIG, "num_key_value_heads": groups}), "utf-8")
     save_file(tensors, folder / "model.safetensors", {"format": "pt"})
     return folder
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import litgpt.adapter
+import litgpt.adapter_v2
 import litgpt.lora
 import small_llama as small
 import torch
@@ -27,6 +29,21 @@ def of(weights: Path, **lora: Any) -> litgpt.lora.GPT:
     copy_weights_hf_llama(config, {}, found, load_file(weights))
     model = litgpt.lora.GPT(config)
     model.load_state_dict(found, strict=not lora)
+    return model
+
+
+def adapted(weights: Path, version: int, file: Path | None = None, **said: int) -> torch.nn.Module:
+    """LLaMA-Adapter's, of a model with one group of keys. said: the fields of its configuration that are its own."""
+    module: Any = litgpt.adapter if version == 1 else litgpt.adapter_v2
+    config = module.Config(**{**CONFIG, "n_query_groups": 1}, **said)
+    found: dict[str, torch.Tensor] = {}
+    copy_weights_hf_llama(config, {}, found, load_file(weights))
+    model: torch.nn.Module = module.GPT(config)
+    model.load_state_dict(found, strict=False)
+    if file is not None:
+        own = torch.load(file, weights_only=True)["model"]
+        strange = model.load_state_dict(own, strict=False).unexpected_keys
+        assert not strange, strange
     return model
 
 

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 #: What numpy's dtypes have no form of.
 _WIDER = {"torch.bfloat16": "float32"}
-#: What people say of an adapter.
-_TOLD = ("name", "release", "summary", "license", "tags")
 _NOTE = "the file says neither of which base it is nor where it comes from: keep adaptr's own beside it"
 
 
@@ -70,9 +68,12 @@ class T5x(Format):
         from adaptr.foreign import saving
 
         _require_prompt(adapter)
-        told = [f"the {name}" for name in _TOLD if getattr(adapter, name)]
         wider = any(str(tensor.dtype) in _WIDER for tensor in adapter.tensors.values())
-        return [*saving.lost(adapter), *told, *(["the precision of bf16, which becomes fp32"] if wider else [])]
+        return [
+            *saving.lost(adapter),
+            *saving.untold(adapter),
+            *(["the precision of bf16, which becomes fp32"] if wider else []),
+        ]
 
     def save(self, adapter: Adapter, out: Path, force: bool) -> Written:
         import numpy as np

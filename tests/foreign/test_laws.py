@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from torch import nn
 
+import adaptr
 from adaptr import foreign
 from adaptr.adapter import Adapter
 from adaptr.foreign import formats
-from adaptr.testing import FormatLaws
+from adaptr.testing import FormatLaws, shaken
 from adaptr.testing.samples import tiny_llama
 from adaptr_formats.peft import Peft
 from foreign.test_formats import Point
@@ -32,8 +35,24 @@ class Pipeline(nn.Module):
         self.text_encoder.save_pretrained(folder)  # type: ignore[operator]
 
 
-#: What the samples of a format have to be that is over the components of a pipeline.
-OVER: dict[str, dict[str, Any]] = {"diffusers": {"model": lambda laws: Pipeline(), "methods": ("lora", "dora")}}
+def one_group() -> nn.Module:
+    """A base with one group of keys, which LitGPT's LLaMA-Adapters are right on."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config: Any = tiny_llama().config
+    torch.manual_seed(0)
+    return LlamaForCausalLM(LlamaConfig(**{**config.to_dict(), "num_key_value_heads": 1})).eval()
+
+
+def prompts(laws: FormatLaws, model: nn.Module) -> Iterator[Adapter]:
+    yield shaken(adaptr.create(model, "llama-adapter", tokens=3, layers=1, activation="none"))
+
+
+#: What the samples of a format have to be that is over other bases: the components of a pipeline, one group of keys.
+OVER: dict[str, dict[str, Any]] = {
+    "diffusers": {"model": lambda laws: Pipeline(), "methods": ("lora", "dora")},
+    "litgpt-adapter": {"model": lambda laws: one_group(), "adapters": prompts},
+}
 for _name in formats.SORT.files():
     _fields = {"format": _name, **OVER.get(_name, {})}
     globals()[f"Test{_name.capitalize()}"] = type(f"Test{_name.capitalize()}", (FormatLaws,), _fields)

@@ -14,6 +14,8 @@ from torch import Tensor
 import adaptr
 from adaptr import errors as e
 from adaptr import foreign
+from adaptr.testing import shaken
+from foreign.test_laws import one_group
 
 QKV = "transformer.h.0.attn.qkv"
 MODEL = "n_head: 2\nhead_size: 3\nn_query_groups: 1\n"
@@ -145,9 +147,66 @@ def test_a_llama_adapter_of_before_is_read(tmp_path: Path) -> None:
     assert torch.equal(found.at("model.layers.2.self_attn")["g"], gate.view(4, 1, 1))
 
 
-def test_version_2_is_refused_with_the_reason(shared: Path, tmp_path: Path) -> None:
-    with pytest.raises(e.Unsupported, match="version 2, which shifts the outputs of layers that have no bias"):
-        adaptr.load(copied(shared, tmp_path, "adapter_v2"))
+def test_so_it_is_of_version_2(model: Any, shared: Path, tmp_path: Path) -> None:
+    folder = copied(shared, tmp_path, "adapter_v2")
+    for base in (None, model):
+        with pytest.raises(e.Unsupported, match="by weights of queries too, where a model has several groups"):
+            adaptr.load(folder, base)
+
+
+@pytest.fixture
+def single() -> Any:
+    return one_group()
+
+
+def output(model: Any, adapter: adaptr.Adapter) -> torch.Tensor:
+    with torch.no_grad(), adaptr.attach(model, adapter):
+        found: torch.Tensor = model(torch.arange(14).reshape(2, 7) + 3).logits
+        return found
+
+
+@pytest.mark.parametrize(("method", "file"), [("llama-adapter", "adapter"), ("llama-adapter-v2", "adapter_v2")])
+def test_what_is_written_does_the_same_with_its_model_or_its_configuration(
+    method: str, file: str, single: Any, tmp_path: Path
+) -> None:
+    """Gates behind a tanh are written as what comes of it."""
+    adapter = shaken(adaptr.create(single, method, tokens=3, layers=1), by=0.3)
+    adaptr.save(adapter, tmp_path / "own.safetensors")
+    report = adaptr.convert(tmp_path / "own.safetensors", tmp_path / "out", to="litgpt-adapter", base=single)
+    assert "`adapter_prompt_length` 3 and `adapter_start_layer` 1" in " ".join(report.notes)
+    assert (tmp_path / "out" / f"lit_model.pth.{file}").exists()
+    found, wanted = adaptr.load(tmp_path / "out", single), output(single, adapter)
+    torch.testing.assert_close(output(single, found), wanted, atol=1e-5, rtol=0)
+    said = "n_head: 4\nhead_size: 8\nn_query_groups: 1\n"
+    (tmp_path / "out" / "model_config.yaml").write_text(said)
+    assert torch.equal(output(single, adaptr.load(tmp_path / "out")), output(single, found))
+
+
+@pytest.mark.parametrize(
+    ("method", "config", "match"),
+    [
+        ("lora", {}, "no LLaMA-Adapter of `lora`"),
+        ("llama-adapter", {"gate": "layer"}, "a gate for each head"),
+        ("llama-adapter", {"targets": ["model.layers.0.self_attn"]}, "in each of the topmost layers"),
+    ],
+)
+def test_what_litgpt_has_no_file_of_is_refused(
+    method: str, config: dict[str, Any], match: str, single: Any, tmp_path: Path
+) -> None:
+    adapter = adaptr.create(single, method, config.pop("targets", None), **config)
+    with pytest.raises(e.Unsupported, match=match):
+        foreign.get("litgpt-adapter").write(adapter, tmp_path / "out")
+
+
+def test_norms_are_written_with_their_base_alone(single: Any, tmp_path: Path) -> None:
+    adapter = adaptr.create(single, "llama-adapter-v2", tokens=3, layers=1)
+    with pytest.raises(e.ConfigMissing, match="the norms' own values"):
+        foreign.get("litgpt-adapter").write(adapter, tmp_path / "out")
+
+
+def test_several_groups_are_not_written(model: Any, tmp_path: Path) -> None:
+    with pytest.raises(e.Unsupported, match="several groups"):
+        foreign.get("litgpt-adapter").write(adaptr.create(model, "llama-adapter", layers=1), tmp_path / "out")
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,7 @@ def held(X: Tensor, most: float) -> Tensor:
     """X, in fp32 or better, made so small that the norm of X - Xᵀ is at most `most`."""
     from adaptr.precision import wide
 
-    X = wide(X)
+    X = wide(X if X.is_floating_point() else X.float())
     S = (X - X.mT).double().flatten()
     norm = math.sqrt(math.fsum((S * S).tolist())) if most > 0 else 0.0
     return (X.double() * (most / norm)).to(X.dtype) if norm > most else X

@@ -23,6 +23,7 @@ def read(module: Module) -> Layer:
     shape = module.shape(WEIGHT, (1, 3, 4, 5))
     n, kernel = math.prod(shape), shape[2:]
     module.require(WEIGHT, len(shape) == 1 or shape == (1, n, *(1 for _ in kernel)), "one number for each feature")
+    module.shape(SIDE, (0, 1))
     inward = bool(alphas.number(module.file, module.keys[SIDE]))
     kind = kinds.convolution(len(kernel)) if kernel else kinds.LINEAR
     sizes = (0, n) if inward else (n, 0)
@@ -32,6 +33,8 @@ def read(module: Module) -> Layer:
 
 
 def _from_one(w: Tensor) -> Tensor:
+    import torch
+
     from adaptr.precision import wide
 
-    return (1 + w.double()).to(wide(w).dtype)
+    return (1 + w.double()).to(wide(w).dtype if w.is_floating_point() else torch.float32)

@@ -26,14 +26,14 @@ A, B = "lora_A", "lora_B"
 #: Where the file has its tensors.
 INSIDE = "model"
 _KEY = re.compile(r"(transformer\.h\.(?P<number>\d+)\.)?(?P<name>[\w.]+)\.(?P<slot>lora_[AB])", re.DOTALL)
-_FUSED = "attn.qkv"
+FUSED = "attn.qkv"
 #: Modules of a layer and outside, as transformers calls them in models like Llama.
-_LAYER = {
-    _FUSED: "self_attn", "attn.proj": "self_attn.o_proj", "mlp.fc_1": "mlp.gate_proj", "mlp.fc_2": "mlp.up_proj",
+LAYER = {
+    FUSED: "self_attn", "attn.proj": "self_attn.o_proj", "mlp.fc_1": "mlp.gate_proj", "mlp.fc_2": "mlp.up_proj",
     "mlp.proj": "mlp.down_proj",
 }  # fmt: skip
-_OUTSIDE = {"lm_head": "lm_head"}
-_PROJECTIONS = ("q_proj", "k_proj", "v_proj")
+OUTSIDE = {"lm_head": "lm_head"}
+PROJECTIONS = ("q_proj", "k_proj", "v_proj")
 
 
 def read(weights: Path, base: BaseModel | None = None, supplied: Supplied = NOTHING) -> Adapter:
@@ -67,7 +67,7 @@ def _grouped(keys: Iterable[str]) -> dict[str, dict[str, str]]:
                 f"`{shown(key)}` is of a LitGPT before 0.5, which mixed queries, keys and values in one projection",
                 hint="merge it with the LitGPT that wrote it, and extract the difference (`adaptr extract`)",
             )
-        known = (_OUTSIDE if match["number"] is None else _LAYER).get(match["name"], "") if match else ""
+        known = (OUTSIDE if match["number"] is None else LAYER).get(match["name"], "") if match else ""
         if match is None or not known:
             raise TensorUnknown(
                 f"`{shown(key)}` is no tensor of a LitGPT LoRA on a model like Llama", hint=phrases.AGAIN
@@ -96,8 +96,8 @@ def _parts(module: Module, said: Said, supplied: Supplied) -> Iterator[Layer]:
     module.require(A, rank == r * sum(enabled), f"{r * sum(enabled)} rows, of {sum(enabled)} parts of rank {r}")
     module.require(B, out == sum(sizes), f"{sum(sizes)} rows, as the parts have")
     starts = [0, *itertools.accumulate(sizes)]
-    for number, name in enumerate(name for name, on in zip(_PROJECTIONS, enabled, strict=True) if on):
-        part = _PROJECTIONS.index(name)
+    for number, name in enumerate(name for name, on in zip(PROJECTIONS, enabled, strict=True) if on):
+        part = PROJECTIONS.index(name)
         start, size = starts[part], sizes[part]
         pieces = {
             "A": Piece(module.keys[A], (r, into), then=partial(cuts.rows, number * r, r)),

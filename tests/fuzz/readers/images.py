@@ -19,7 +19,8 @@ TEXT, CONV = "lora_te_text_model_encoder_layers_0_mlp_fc1", "lora_unet_conv_in"
 #: Ends of names, of which some belong together.
 ENDS = (
     "lora_down.weight", "lora_up.weight", "lora_mid.weight", "alpha", "dora_scale", "hada_w1_a", "hada_w1_b", "hada_t1",
-    "lokr_w1", "lokr_w2_a", "lokr_t2", "diff", "diff_b", "w_norm", "b_norm", "oft_blocks", "weight", "", "a.b.c", "\n",
+    "lokr_w1", "lokr_w2_a", "lokr_t2", "diff", "diff_b", "w_norm", "b_norm", "oft_blocks", "rescale", "on_input",
+    "a1.weight", "b2.weight", "weight", "", "a.b.c", "\n",
 )  # fmt: skip
 WORDS = (
     "lora_te9",
@@ -42,6 +43,11 @@ ALGORITHMS: tuple[dict[str, tuple[int, ...]], ...] = (
     {"lokr_w1": (1, 2), "lokr_w2_a": (1, 3), "lokr_w2_b": (1, 2), "lokr_t2": (1, 1, 3, 3), "alpha": ()},
     {"lokr_w1": (1, 2), "lokr_w2": (3, 2, 3, 3), "alpha": ()},
     {"diff": (3, 4, 3, 3), "diff_b": (3,)},
+    {"oft_blocks": (1, 3, 3), "rescale": (3, 1, 1, 1), "alpha": ()},
+    {"oft_blocks": (1, 2, 4, 4), "alpha": ()},
+    {"weight": (1, 3, 1, 1), "on_input": ()},
+    {"a1.weight": (4, 2, 1, 1), "a2.weight": (2, 4, 1, 1), "b1.weight": (3, 2, 1, 1), "b2.weight": (2, 4, 3, 3),
+     "alpha": ()},
 )  # fmt: skip
 
 
