@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from inspect import getdoc, isfunction, signature
 
 import pytest
 
@@ -33,6 +35,20 @@ def test_the_public_names() -> None:
 def test_each_name_is_there_and_documented(name: str) -> None:
     value = getattr(adaptr, name)
     assert isinstance(value, str) or value.__doc__
+
+
+#: What is evident: whether an output may replace another, and who is told how far it is.
+EVIDENT = {"force", "progress"}
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if isfunction(getattr(adaptr, name))])
+def test_what_a_function_takes_is_described_where_its_name_is(name: str) -> None:
+    """And not by sending readers to a module."""
+    function = getattr(adaptr, name)
+    said = getdoc(function) or ""
+    silent = [one for one in signature(function).parameters if not re.search(rf"\b{one}\b", said)]
+    assert set(silent) <= EVIDENT
+    assert not re.search(r"`adaptr\.\w+\.", said.replace("`adaptr.host.blocks`", ""))
 
 
 def test_an_adapter_shows_in_one_line() -> None:

@@ -114,8 +114,10 @@ def pull(
 def push(
     source: Given, reference: str, to: str = AS_IS, *, force: bool = False, progress: Progress | None = None
 ) -> Sent:
-    """Publish an adapter or a base model at `reference`: a file, a folder, a reference, a name in the store, or an
-    adapter in memory. `to`: the format to publish it in.
+    """Publish `source`, an adapter or a base model, at `reference`: a file, a folder, a reference, a name in the store,
+    or an adapter in memory. `to`: the format to publish it in. `force`: put it in the place of another of that name.
+
+    Raises `AuthError`, `TransferError` and their kin for what a registry says or the network does not, `OutputExists`.
     """
     _known(to)
     where, store, what = remote(reference), Store.default(), one(source)
@@ -196,13 +198,15 @@ def _headed(header: Header) -> Adapter | None:
 
 
 def list() -> Sequence[Artifact]:
-    """What the store has, by name."""
+    """What the store of this user has, by name. Nothing is read but its lists."""
     store = Store.default()
     return [_described(store, entry.digest, entry.name, entry.reference) for entry in store.names()]
 
 
 def tag(source: Given, name: str) -> Artifact:
-    """Give an artifact a name in the store; one that is not there is packed first."""
+    """Give `source`, an artifact, the name `name` in the store; one that is not there is packed first. Raises
+    `BadReference` for what is no name, and what reading the source raises.
+    """
     store = Store.default()
     named = parse(name)
     if named.scheme or named.digest:

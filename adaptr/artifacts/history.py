@@ -64,8 +64,8 @@ class History(Report):
 
 
 def log(source: Given) -> History:
-    """The lineage of an adapter or a merged checkpoint, followed by digest. Raises `InputError` where there is neither
-    an adapter nor a receipt.
+    """The lineage of `source`, an adapter or a merged checkpoint, followed by digest. Raises `InputError` where there
+    is neither an adapter nor a receipt.
     """
     what = one(source)
     search = Search(Store(home() / "store") if (home() / "store").is_dir() else None)

@@ -57,7 +57,7 @@ def sign(
     password: Callable[[], str] = str,
     force: bool = False,
 ) -> Signed:
-    """Sign what is at a path, or an artifact: by reference, or by name in the store.
+    """Sign `source`, what is at a path, or an artifact: by reference, or by name in the store.
 
     `key`: a private key; `password` gives its password, where it has one. `certificate`: that of the key and its
     issuers'. `out`: where the signature goes, without it beside what is signed. Raises `InputError` for a key that is

@@ -114,9 +114,13 @@ def compose(
     file, `.yaml` or `.yml`.
 
     A weight is a number, a list of numbers from the first layer to the last, or either by pattern of the path.
-    `config`: the strategy's fields. `rank`, `energy`: what the result is cut to. `dtype`: what it is stored in, without
-    it the wider of fp32 and the inputs. `out`: where to write it. The result has the adapter and a report with the
-    errors, measured on what is stored; see `adaptr.composing.recipe` for the other options.
+    `strategy`, `config`: the strategy and its fields. `normalize`: whether weights are made to sum to 1, None for the
+    strategy's own way. `seed`: of what it draws. `rank`, `energy`: what the result is cut to, the highest rank of a
+    target or the share of its squared size. `replaced`: what becomes of biases and whole parameters of several inputs,
+    `refuse`, `first`, `average` or `drop`. `base`: where a change depends on the weights. `any_base`: go on although
+    inputs name different bases. `name`: of the result. `dtype`: what it is stored in, without it the wider of fp32 and
+    the inputs. `out`: where to write it, over what is there with `force`. The result has the adapter and a report with
+    the errors, measured on what is stored.
 
     Raises `UsageError` for recipes that make no sense, `WrongBase` and its kin for inputs that don't belong together,
     `NoDelta` for adapters that have none, `NonFinite`.

@@ -64,7 +64,8 @@ def drop(
     force: bool = False,
     base: nn.Module | Place | None = None,
 ) -> DropReport:
-    """Write the adapter at `source` without what it has in `layers`, such as "0-4" or [0, 1, 5], of each stack.
+    """Write the adapter at `source` to `out` without what it has in `layers`, such as "0-4" or [0, 1, 5], of each
+    stack.
 
     What is in no layer stays, and so do parameters that are replaced as a whole. `base`: the model it is for, where it
     knows the weights of its targets: without it the result knows them no more, and is taken on any of the same shapes.

@@ -91,7 +91,15 @@ def quantize_file(
     by_rank: bool = False,
     force: bool = False,
 ) -> QuantizeReport:
-    """Write the adapter at `source` as `quantize` makes it, and say what it cost where."""
+    """Write the adapter at `source` to `out` with its tensors packed, and say what it cost where.
+
+    `scheme`: fp16, bf16, int8, fp8, nf4 or int4-g32; or each target in the smallest of them whose `error` is at most
+    this, relative: 0.01 of the change that the target makes. `by_rank`: where that is a product of two factors, also
+    with more bits for its larger singular directions. `force`: replace what is at `out`.
+
+    Raises `UsageError` for both or neither, `Unsupported` where the scheme makes nothing of it smaller, `NotPossible`
+    where no scheme is within the error, `NonFinite`, `OutputExists`.
+    """
     started = time.perf_counter()
     what = one(source)
     place = placed_as(None, out, force, reads(what))

@@ -53,7 +53,8 @@ def resize(
     base: nn.Module | Place | None = None,
     dtype: str | torch.dtype | None = None,
 ) -> RankReport:
-    """Write the adapter at `source` as LoRA of at most `rank`, or of the ranks that keep a share `energy` of ‖D‖².
+    """Write the adapter at `source` to `out` as LoRA of at most `rank`, or of the ranks that keep a share `energy` of
+    ‖D‖².
 
     The optimum in the Frobenius norm, target by target, stored in `dtype` (None: the wider of fp32 and the source), and
     the error is that of what is stored. Raises `BadConfig` for a rank that no target exceeds, as it
@@ -76,9 +77,11 @@ def convert_method(
     base: nn.Module | Place | None = None,
     dtype: str | torch.dtype | None = None,
 ) -> RankReport:
-    """Write the adapter at `source` as another method, in format `to`.
+    """Write the adapter at `source` to `out` as another method, in format `to`.
 
-    `dtype`: what it is stored in, by name; None for the wider of fp32 and the source. Errors are of what is stored.
+    `base`: where its change depends on the weights, and for the names of another tool's format. `lossy`: go on where
+    that format can't hold everything; `force`: replace what is at `out`. `dtype`: what it is stored in, by name; None
+    for the wider of fp32 and the source. Errors are of what is stored.
 
     Exact without `rank` and `energy`: raises `NotPossible` where there is no exact form. With one of them, the nearest
     of that rank, with the error measured. Raises `UnknownMethod`, and `Unsupported` for a method that no delta can be

@@ -47,8 +47,8 @@ def serve(
     base: nn.Module | Place | None = None,
     dtype: str | torch.dtype | None = None,
 ) -> Served:
-    """Write the adapter at `source` as the folder that `server` loads: `vllm`, or `vllm@0.28` for that version. For
-    `llama-server` and `ollama` it has a GGUF file in it (`llama_cpp`), for all others it is PEFT's.
+    """Write the adapter at `source` as the folder `out` that `server` loads: `vllm`, or `vllm@0.28` for that version.
+    For `llama-server` and `ollama` it has a GGUF file in it (`llama_cpp`), for all others it is PEFT's.
 
     `rank`: the highest that it takes; larger ones are cut to it. `base`: a folder or a live model, whose names the
     layers get. `dtype`: what it is stored in, None for the wider of fp32 and the source. The error is that of what is

@@ -48,9 +48,12 @@ def evaluate(
 ) -> EvalReport:
     """What `base`, each of `adapters` alone and all of them together are worth on the records in `data`.
 
-    `second`: a text on which forgetting is measured. `columns`: the task's names of columns to the file's. `metrics`:
-    beside the loss, the task's own if None. `length`: tokens of a record, at most; 0 for what the model takes, up to
-    1024. Intervals are by bootstrap over the records, `resamples` times with `seed`; those of gains are of pairs.
+    `task`: of the records, `auto` for what they look like. `batch`: records at a time. `dtype`, `device`: of the base,
+    `auto` for what its files have and what is there. `any_base`: go on although an adapter says that it is of another
+    base. `confidence`: of intervals, such as 0.95. `second`: a text on which forgetting is measured. `columns`: the
+    task's names of columns to the file's. `metrics`: beside the loss, the task's own if None. `length`: tokens of a
+    record, at most; 0 for what the model takes, up to 1024. Intervals are by bootstrap over the records, `resamples`
+    times with `seed`; those of gains are of pairs.
 
     Raises `DataError` and `BadRecord` for data that is none of the task, `UsageError` for an unknown metric or one of
     another sort, `CheckpointError`, `WrongBase`, `MissingExtra`, and what attaching raises.

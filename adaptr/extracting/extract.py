@@ -88,7 +88,8 @@ def extract(
     force: bool = False,
     progress: Progress | None = None,
 ) -> ExtractReport:
-    """Write the LoRA that turns `base` into `tuned` at `rank`, or at the ranks that keep a share `energy` of ‖D‖².
+    """Write to `out` the LoRA that turns `base` into `tuned` at `rank`, or at the ranks that keep a share `energy` of
+    ‖D‖².
 
     `embeddings`: tables of the same size as low-rank deltas, as whole new tables, or not at all; tables that grew have
     no delta and are replaced unless dropped. `biases`: of layers that are targets, as differences or whole. `rest`:

@@ -41,7 +41,7 @@ def from_peft(model: PeftModel, name: str = DEFAULT) -> Adapter:
 
 
 def to_peft(adapter: Given, model: nn.Module, name: str = DEFAULT) -> PeftModel:
-    """`model` with the adapter on it as PEFT has it, which must be installed.
+    """`model` with the adapter on it as PEFT has it, which must be installed, under `name`.
 
     Raises what `convert` to PEFT raises.
     """

@@ -101,15 +101,15 @@ def merge(
     GGUF file becomes one called `*.gguf`, in the types of block that it has: `Q8_0` for those that are only read.
 
     `adapters`: one, or several: sources or adapters, alone or with a weight: `["style", ("tone.safetensors", 0.5)]`. A
-    weight is a number, a gradient over the layers, or either by pattern of the path (`adaptr.adapter.weighting`).
-    `tied`: what happens to tied weights that change, "both" or "untie". `receipt`: keep what a bit-exact `unmerge`
-    needs. `any_base`: go on although an adapter says that it is of another base. `ignore_beside`: merge an adapter
-    without the other weights in its folder, which raise `WeightsBeside` else. `packed`: pack the changed weights of a
-    quantised base again, which are written as floats else; where less than half of the change survives that, it is
-    refused unless `lossy`. `compensate`: the rank of a LoRA with what packing lost, written beside the receipt
-    (`adaptr/compensation.safetensors`), to be attached to the result. `dtype`: "fp32", "bf16" or "fp16", in which all
-    floats of the result are written, computed in fp32 and rounded once; by default each tensor is in its own. In a
-    wider one less of the adapters is rounded away; after a narrower one `unmerge` is refused.
+    weight is a number, a gradient over the layers ([0, 1] from the first to the last), or either by pattern of the
+    path. `tied`: what happens to tied weights that change, "both" or "untie". `receipt`: keep what a bit-exact
+    `unmerge` needs. `any_base`: go on although an adapter says that it is of another base. `ignore_beside`: merge an
+    adapter without the other weights in its folder, which raise `WeightsBeside` else. `packed`: pack the changed
+    weights of a quantised base again, which are written as floats else; where less than half of the change survives
+    that, it is refused unless `lossy`. `compensate`: the rank of a LoRA with what packing lost, written beside the
+    receipt (`adaptr/compensation.safetensors`), to be attached to the result. `dtype`: "fp32", "bf16" or "fp16", in
+    which all floats of the result are written, computed in fp32 and rounded once; by default each tensor is in its own.
+    In a wider one less of the adapters is rounded away; after a narrower one `unmerge` is refused.
 
     Raises before anything is written if an adapter does not fit; `NothingChanged` if the result would be the base;
     `NonFinite` for NaN or infinity, and for what overflows `dtype`; `Unsupported` for `dtype` of a packed base.

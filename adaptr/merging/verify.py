@@ -105,6 +105,9 @@ def verify(
 
     Without adapters they are those beside the receipt; without a base it is what the receipt gives back, whose tensors
     are what their digests say: put where temporary files go, while it is compared.
+
+    Raises `NotMerged` where a receipt is wanted and is not there or not exact, `DigestMismatch` where it does not give
+    back the base, `WrongBase` and its kin for adapters that don't fit.
     """
     there = resolve(merged)
     if base is None:

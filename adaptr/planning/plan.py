@@ -83,9 +83,11 @@ def plan(
     """What methods cost on a base, from its configuration alone.
 
     `base`: a folder, a reference, a `config.json` or what is in one. `methods`: all that can be made, if none is named.
-    `config`, `targets`: of every method named. `memory`, `no_latency`, `swappable`, `examples`: wishes, by which
-    methods are chosen and ranked. Raises `CheckpointError` for a configuration without sizes, `UnknownMethod`,
-    `BadConfig`, `TargetNotFound` as `create` does, and `UsageError` for a memory that is none.
+    `config`, `targets`, `also`: of every method named, as `create` has them. `task`, `batch`, `length`: what is
+    trained, on how many records at a time of how many tokens; `dtype`, `checkpointing`, `optimizer`, `device`: and how.
+    `memory`, `no_latency`, `swappable`, `examples`: wishes, by which methods are chosen and ranked. Raises
+    `CheckpointError` for a configuration without sizes, `UnknownMethod`, `BadConfig`, `TargetNotFound` as `create`
+    does, and `UsageError` for a memory that is none.
     """
     _positive(batch=batch, length=length, examples=examples, memory=None if isinstance(memory, str) else memory)
     _known("dtype", dtype, BYTES)

@@ -79,9 +79,9 @@ def apply(
 ) -> ApplyReport:
     """Answer `prompts`, one or several, with the model at `base` and `adapters` attached in their order.
 
-    `adapters`: none, one or several, alone or with a weight.
-
-    `told`: gets the text of the answers while it comes.
+    `adapters`: none, one or several, alone or with a weight. `task`: `generate` or `classify`; `auto` asks the model.
+    `max_new_tokens`: of an answer, at most. `dtype`: of the base, `fp32`, `bf16` or `fp16`; `auto` for the one that its
+    files have. `told`: gets the text of the answers while it comes.
 
     `temperature` 0 takes the likeliest token; above, tokens are drawn with `seed`. Raises `MissingExtra` without
     transformers, `CheckpointError` for a base that can't be loaded or lacks weights, `Unsupported` if the model does

@@ -38,9 +38,16 @@ def create(
     """A fresh adapter for `model`: `create(model, "lora", ["attn.q", "attn.v"], r=16)`; of several methods that learn
     together `create(model, "lora+prefix", lora={"r": 16, "targets": "attn.q"})`.
 
-    `children`: the adapters, by name, that a method is made of which weighs others: `create(model, "xlora",
-    children={"law": a, "code": b})`. `also`: what is trained whole beside it: `head`, `norm`, `embed`, or paths and
-    patterns of modules and parameters. `tied="untie"`: of a tied weight the use that was named alone.
+    `model`: a live model, or a pipeline of transformers that has one. `targets`: roles (`attn.q`), `all-linear`, ends
+    of paths, globs, `re:` and `type:` patterns, one or several; None for where the method goes. `config`: the method's
+    fields, and `overrides` those at places that a pattern matches. `seed`: of what is drawn. `children`: the adapters,
+    by name, that a method is made of which weighs others: `create(model, "xlora", children={"law": a, "code": b})`.
+    `also`: what is trained whole beside it: `head`, `norm`, `embed`, or paths and patterns of modules and parameters.
+    `tied="untie"`: of a tied weight the use that was named alone. `name`: what it is called in messages, and on a
+    model.
+
+    Raises `UnknownMethod`, `BadConfig`, `TargetNotFound` for words that match nothing, with what there is, and
+    `Unsupported` for a model that the method has no way on.
     """
     model = model_of(model)
     require_sound(model)
@@ -71,7 +78,10 @@ def _fresh(
 def attach(
     model: nn.Module, adapter: Weighted | Block, weight: float = 1.0, merged: bool = False, tied: Tied = None
 ) -> Handle:
-    """Attach an adapter without gradients; `detach()` of the result restores the model bit for bit.
+    """Attach an adapter without gradients, at a strength; `detach()` of the result restores the model bit for bit.
+
+    `model`: a live model, or a pipeline of transformers that has one. `adapter`: an adapter or where it is, alone or as
+    a pair with its own weight, which `weight` multiplies.
 
     Several, as blocks say which row, token or share is whose: `attach(model, BatchSplit(a, None, b))`
     (`adaptr.host.blocks`).
@@ -103,7 +113,9 @@ def attach(
 
 
 def train(model: nn.Module, adapter: Given, tied: Literal["untie"] | None = None) -> Session:
-    """Attach an adapter with gradients, everything else frozen. `adapted()` of the result is the trained adapter.
+    """Attach an adapter to `model` with gradients, everything else frozen. `parameters()` of the result are what an
+    optimizer gets, and `adapted()` is the trained adapter. Raises what `attach` does, and `Unsupported` for a base that
+    no gradient goes through.
 
     `tied="untie"`: what it replaces whole is trained in the place that it names, and not where that is used besides.
     """

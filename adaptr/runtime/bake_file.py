@@ -50,7 +50,8 @@ class BakeReport(Report):
 def bake_file(
     base: Place, source: Given, out: str | os.PathLike[str], *, force: bool = False, any_base: bool = False
 ) -> BakeReport:
-    """Write what the prompt or prefix at `source` leaves in the cache of the model at `base`, as a prefix for it.
+    """Write to `out` what the prompt or prefix at `source` leaves in the cache of the model at `base`, as a prefix for
+    it. `any_base`: go on although it says that it is of another base.
 
     It does what the source does on this base, and on no other: a prompt's keys and values are made of its weights.
     `adaptr.bake` of it is the cache at once. Raises as `bake` does.

@@ -46,7 +46,8 @@ class Baked:
 
 
 def bake(model: nn.Module, adapter: Given) -> Baked:
-    """The virtual tokens of a prompt or prefix as a cache for `model`.
+    """The virtual tokens of `adapter`, a prompt or prefix, as a cache for `model`: keys and values (1, heads, tokens,
+    width) a layer.
 
     Raises `Unsupported` for what is neither, for models whose text is no decoder's, and where a cache can't say it.
     """

@@ -99,8 +99,10 @@ def chat(
 ) -> Iterator[Chat]:
     """A talk with the model at `base`, with `adapters` attached by name: `with adaptr.chat("base", ["style"]) as talk`.
 
-    `system`: what the model is told before all else. Raises what `apply` does, and `Unsupported` for a model that does
-    not generate.
+    `system`: what the model is told before all else. `max_new_tokens`: of an answer, at most. `temperature` 0 takes the
+    likeliest token; above, tokens are drawn with `seed`. `dtype`: of the base, as `apply` has it. `any_base`: go on
+    although an adapter says that it is of another base. Raises what `apply` does, and `Unsupported` for a model that
+    does not generate.
     """
     place = resolve(base).path
     given = by_name(several(adapters, least=0))

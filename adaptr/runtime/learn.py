@@ -74,7 +74,9 @@ def learn(
 ) -> LearnReport:
     """Train a gate over `experts` on the examples in `data`, in batches of `size`, and write it to `out`.
 
-    `method`: a gate that learns; None for the one that says that it is taken so.
+    `method`, `config`: a gate that learns, None for the one that says that it is taken so, and its fields. `steps`: of
+    the optimizer, at `rate`, None for the method's own. `held_out`: the share of the examples that is not learnt from,
+    drawn with `seed`, on which it is measured.
 
     The same call gives the same bytes on one machine. Raises what `create` raises for experts that don't fit, and
     `WrongBase` for one that names another base and says nothing else of it, unless `any_base`.

@@ -25,13 +25,16 @@ def load(source: Given, base: nn.Module | Place | None = None) -> Adapter:
     `base`, a folder with a `config.json` or a live model, says what a foreign file leaves open: which modules a prefix
     belongs to, how expert stacks and fused layers are stored. Tensors are read when used. Weights that lie beside it
     are not read: a `UserWarning` names them. An `Adapter` is itself, an expression its `linear` composition.
+    Raises `InputError` where nothing is, `UnknownFormat`, `UnsafePickle` and their kin for what is no adapter, and a
+    `FormatError` for a damaged file.
     """
     return open_adapter(one(source), grounded(base)).adapter
 
 
 def save(adapter: Given, path: str | os.PathLike[str], force: bool = False) -> None:
-    """Write an adaptr file; of an expression such as `0.7 * a + 0.3 * b`, its `linear` composition. Raises
-    `OutputExists` unless `force`, and for the file that the tensors are still read from.
+    """Write `adapter` to `path`, an adaptr file; of an expression such as `0.7 * a + 0.3 * b`, its `linear`
+    composition. Raises `OutputExists` unless `force`, and for the file that the tensors are still read from, and
+    `UsageError` for the name of a folder or a pickle.
     """
     what = one(adapter)
     parts = [part for part, _ in what.terms] if isinstance(what, Expression) else [what]

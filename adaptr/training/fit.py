@@ -37,7 +37,8 @@ def fit(
     """Train an adapter on data: `fit("smollm2", "answers.jsonl", "answers.safetensors", method="lora", rate=1e-3)`.
 
     `base`: a folder or reference of a model, or a recipe's YAML file, which says all the rest itself. `fields`: those
-    of a `Recipe`. `out`: where the adapter is written; None to have it in the report alone. Meanwhile checkpoints
+    of a `Recipe`. `watcher`: is told of each step. `out`: where the adapter is written; None to have it in the report
+    alone. Meanwhile checkpoints
     are in `OUT.run/`; `resume` goes on from the newest. The same call gives the same bytes on one machine, interrupted
     or not. Raises `BadConfig` and `RecipeError` for what is wrong with the recipe, `DataError` for the data, `Diverged`
     for a training that comes to nothing, `Interrupted` where it was asked to stop.

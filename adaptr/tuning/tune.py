@@ -49,7 +49,9 @@ def tune(
 ) -> Tuned:
     """One adapter of several on `base`, with weights, or whatever `over` names, chosen by the loss on `data`.
 
-    `adapters`, `options`: as `adaptr.compose` has them; a recipe with `tune`, or its file, says everything itself.
+    `adapters`, `options`: as `compose` has them; a recipe with `tune`, or its file, says everything itself. `task`,
+    `columns`, `length`, `batch`: of the records, as `evaluate` has them. `out`: where the result is written, with a
+    journal beside it.
     `over`: what is searched, each alone or with a range: `weights=0..2`, `density`, `rank=4,8`, `strategy=linear,ties`.
     `trials`: measurements, the first of which are equal weights, those given, and each adapter alone. `hold_out`: the
     share of the records on which the result is only looked at. A search that was stopped goes on when called again.
