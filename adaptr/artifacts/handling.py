@@ -6,12 +6,13 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from adaptr import foreign
+from adaptr.artifacts.reports import Artifact, Known, Sent
 from adaptr.errors import UsageError, phrases
 from adaptr.errors.text import size
 from adaptr.files import file_named, replacing, replacing_folder, require_apart, require_file, require_folder
@@ -24,7 +25,6 @@ from adaptr.registry.digest import Digest
 from adaptr.registry.left_out import left_out
 from adaptr.registry.reference import Reference, parse
 from adaptr.registry.store import Store
-from adaptr.report import Report
 from adaptr.sources.disk import save
 from adaptr.sources.given import Given, What, label, one
 from adaptr.sources.open import reads
@@ -37,42 +37,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("adaptr")
 #: The format in which it is already.
 AS_IS = "as-is"
-
-
-@dataclass(frozen=True)
-class Artifact(Report):
-    """An artifact that is here. `name`: in the store; `out`: where its files were written, if they were."""
-
-    name: str
-    digest: str
-    reference: str
-    size: int
-    files: Mapping[str, int]
-    annotations: Mapping[str, str]
-    cached: bool = False
-    moved_from: str = ""
-    out: str = ""
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-
-@dataclass(frozen=True)
-class Sent(Report):
-    """An artifact that was pushed. `attachments`: signatures and the like that went along. `left`: files of the folder
-    that did not, and why.
-    """
-
-    reference: str
-    digest: str
-    size: int
-    uploaded: int
-    skipped: int
-    attachments: int
-    left: Mapping[str, str] = field(default_factory=dict)
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def pull(
@@ -139,29 +103,6 @@ def copy(source: str, reference: str, *, force: bool = False, progress: Progress
     """Bring an artifact from one place to another, through the store; the digest stays."""
     remote(source)
     return push(source, reference, force=force, progress=progress)
-
-
-@dataclass(frozen=True)
-class Known(Report):
-    """What an artifact is, as far as its manifest and its adapter's header say."""
-
-    reference: str
-    digest: str
-    revision: str
-    kind: str
-    method: str
-    rank: str
-    base: str
-    targets: int
-    tensors: int
-    numbers: int
-    license: str
-    files: Mapping[str, int]
-    annotations: Mapping[str, str]
-    lineage: Mapping[str, Any]
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def info(reference: str) -> Known:

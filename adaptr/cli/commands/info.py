@@ -12,7 +12,7 @@ from adaptr.cli.output import Output
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from adaptr.artifacts.handling import Known
+    from adaptr.artifacts.reports import Known
 
 SUMMARY = "Say what an artifact is, without pulling it."
 SECTION = "Share"

@@ -10,7 +10,7 @@ from adaptr.cli.output import Output
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from adaptr.artifacts.handling import Artifact
+    from adaptr.artifacts.reports import Artifact
 
 SUMMARY = "List what the store has."
 SECTION = "Store"

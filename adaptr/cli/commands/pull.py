@@ -14,7 +14,7 @@ from adaptr.foreign.formats import packable
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from adaptr.artifacts.handling import Artifact
+    from adaptr.artifacts.reports import Artifact
 
 SUMMARY = "Bring an artifact from a registry, the Hub or a server into the store."
 SECTION = "Share"

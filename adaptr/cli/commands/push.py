@@ -14,7 +14,7 @@ from adaptr.foreign.formats import packable
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from adaptr.artifacts.handling import Sent
+    from adaptr.artifacts.reports import Sent
 
 SUMMARY = "Publish an adapter at a reference."
 SECTION = "Share"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from adaptr.errors import AdaptrError, UnknownFormat, Unsupported, phrases, shown
 
 #: Types that PEFT 0.21.2 has.
 PEFT = frozenset({
@@ -30,3 +33,24 @@ LOST = {
         "were {adapters}",
     ),
 }
+
+
+def refusal(peft_type: str, config: Mapping[str, Any], read: Iterable[str]) -> AdaptrError:
+    """Why a type that is none of those `read` is not, and the way on."""
+    if peft_type in LOST:
+        fact, way = LOST[peft_type]
+        return Unsupported(fact, hint=way.format(adapters=_experts(config)))
+    if peft_type in UNREAD:
+        return Unsupported(
+            f"this is a PEFT adapter of type {peft_type}, which adaptr can't read yet: {UNREAD[peft_type]}",
+            want=", ".join(read),
+            hint="merge it with PEFT, and `adaptr extract` a LoRA from the result",
+        )
+    return UnknownFormat("`peft_type`", got=f"`{peft_type[:40]}`, which is no type of PEFT's", want=", ".join(read))
+
+
+def _experts(config: Mapping[str, Any]) -> str:
+    """Where the adapters were that an X-LoRA was made of, as its configuration has it."""
+    said = config.get("adapters")
+    places = said.values() if isinstance(said, Mapping) else ()
+    return phrases.listed(f"`{shown(str(place))}`" for place in places) or "nowhere"

@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from adaptr.adapter import Target, kinds
 from adaptr.discovery import Sort
-from adaptr.errors import ConfigConflict, UnknownFormat, Unsupported, phrases, shown
+from adaptr.errors import ConfigConflict, Unsupported, phrases
 from adaptr.foreign import placing, same
 from adaptr.foreign.draft import Draft, Piece
 from adaptr.foreign.peft import config as fields_of
-from adaptr.foreign.peft import keys
-from adaptr.foreign.peft.listed import LOST, UNREAD
+from adaptr.foreign.peft import keys, listed
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -247,24 +246,7 @@ def of_type(peft_type: str, config: Mapping[str, Any] = MappingProxyType({})) ->
     found = known(peft_type)
     if found is not None:
         return found
-    if peft_type in LOST:
-        fact, way = LOST[peft_type]
-        raise Unsupported(fact, hint=way.format(adapters=_experts(config)))
-    read = ", ".join(name.upper().replace("-", "_") for name in SORT.names())
-    if peft_type in UNREAD:
-        raise Unsupported(
-            f"this is a PEFT adapter of type {peft_type}, which adaptr can't read yet: {UNREAD[peft_type]}",
-            want=read,
-            hint="merge it with PEFT, and `adaptr extract` a LoRA from the result",
-        )
-    raise UnknownFormat("`peft_type`", got=f"`{peft_type[:40]}`, which is no type of PEFT's", want=read)
-
-
-def _experts(config: Mapping[str, Any]) -> str:
-    """Where the adapters were that an X-LoRA was made of, as its configuration has it."""
-    said = config.get("adapters")
-    places = said.values() if isinstance(said, Mapping) else ()
-    return phrases.listed(f"`{shown(str(place))}`" for place in places) or "nowhere"
+    raise listed.refusal(peft_type, config, [name.upper().replace("-", "_") for name in SORT.names()])
 
 
 def known(peft_type: str) -> PeftType | None:

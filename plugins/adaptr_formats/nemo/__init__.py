@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from adaptr.foreign import NOTHING, Format, Marks, Supplied
+from adaptr_formats.nemo.named import SETTINGS, WEIGHTS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from adaptr.foreign.format import BaseModel
     from adaptr.foreign.seen import Seen
 
-SETTINGS, WEIGHTS = "model_config.yaml", "model_weights.ckpt"
 #: Where a tar says that it is one.
 _TAR = slice(257, 262)
 

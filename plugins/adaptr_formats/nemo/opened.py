@@ -18,7 +18,7 @@ from adaptr.errors import AdaptrError, ConfigMissing, ForeignError, TensorAbsent
 from adaptr.foreign import stored
 from adaptr.foreign.pieces import settings
 from adaptr.untrusted import opened, whole
-from adaptr_formats.nemo import SETTINGS, WEIGHTS
+from adaptr_formats.nemo.named import SETTINGS, WEIGHTS
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -14,8 +14,8 @@ from adaptr.foreign import NOTHING, Supplied, placing, saving
 from adaptr.foreign.draft import Piece
 from adaptr.foreign.pieces import assembling, cuts
 from adaptr.foreign.pieces.module import Layer, complete
-from adaptr_formats.nemo import SETTINGS
 from adaptr_formats.nemo.joined import Factors, joined
+from adaptr_formats.nemo.named import SETTINGS
 from adaptr_formats.nemo.opened import Opened
 
 if TYPE_CHECKING:

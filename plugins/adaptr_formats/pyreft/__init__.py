@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from adaptr.foreign import NOTHING, Format, Supplied, Written
+from adaptr_formats.pyreft.named import BEGINS, ENDS, SETTINGS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from adaptr.adapter import Adapter
     from adaptr.foreign.format import BaseModel
     from adaptr.foreign.seen import Seen
-
-SETTINGS, BEGINS, ENDS = "config.json", "intkey_", ".bin"
 
 
 class Pyreft(Format):

@@ -16,8 +16,9 @@ from adaptr.foreign.pieces import assembling
 from adaptr.foreign.pieces.module import Layer, Module, complete
 from adaptr.foreign.stored import contents
 from adaptr.foreign.supplied import ends
-from adaptr_formats.pyreft import BEGINS, ENDS, SETTINGS, kinds_of
+from adaptr_formats.pyreft import kinds_of
 from adaptr_formats.pyreft.config import BLOCKS, POSITIONS, One, Said
+from adaptr_formats.pyreft.named import BEGINS, ENDS, SETTINGS
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

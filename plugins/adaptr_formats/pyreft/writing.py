@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from adaptr.errors import Unsupported, phrases
 from adaptr.files import replacing_folder
 from adaptr.foreign import Written, saving
-from adaptr_formats.pyreft import BEGINS, ENDS, SETTINGS
 from adaptr_formats.pyreft.config import BLOCKS, POSITIONS
 from adaptr_formats.pyreft.kinds_of import PROJECTION, ROTATE, SOURCE
+from adaptr_formats.pyreft.named import BEGINS, ENDS, SETTINGS
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+from adaptr import Param
 from adaptr.errors import Unsupported
 from adaptr_plugins.side import _relative
 
@@ -20,6 +21,30 @@ if TYPE_CHECKING:
 
 #: What the first block of a stack tells the others, and an encoder's side its decoder's.
 BIAS, ENCODED = ("ladder", "bias"), ("ladder", "encoded")
+
+
+#: A block's own tensors, and what an encoder's begins and ends with. s: the width of the side network, d of the base;
+#: a, c: of queries, and of keys and values; f: inside.
+PARAMS = {
+    "n_1": Param("s", init="ones"),
+    "Q": Param("a s", init="kaiming"),
+    "K": Param("c s", init="kaiming"),
+    "V": Param("c s", init="kaiming"),
+    "O": Param("s a", init="kaiming"),
+    "n_2": Param("s", init="ones"),
+    "G": Param("f s", init="kaiming", when="gated"),
+    "W": Param("f s", init="kaiming"),
+    "Z": Param("s f", init="kaiming"),
+    "R": Param("buckets heads", when="buckets", unless="number"),
+    "n_c": Param("s", init="ones", when="cross"),
+    "Q_c": Param("a s", init="kaiming", when="cross"),
+    "K_c": Param("c s", init="kaiming", when="cross"),
+    "V_c": Param("c s", init="kaiming", when="cross"),
+    "O_c": Param("s a", init="kaiming", when="cross"),
+    "E_1": Param("s d", init="kaiming", when="encodes", unless="number"),
+    "b_1": Param("s", when="encodes", unless="number"),
+    "n_3": Param("s", init="ones", when="encodes ends"),
+}
 
 
 class Keys(Protocol):

@@ -48,6 +48,17 @@ def layers(model: nn.Module, path: str) -> dict[str, str]:
     return {}
 
 
+def init(model: nn.Module, places: Sequence[Target], asked: str | None) -> str:
+    """What is asked for, or what there can be. Raises `Unsupported` where blocks have no such form."""
+    can = all(layers(model, target.path) for target in places)
+    if not can and asked not in (None, "random"):
+        raise Unsupported(
+            f"`ladder` starts as a part of blocks of Llama's or T5's form, and `{places[0].path}` has another",
+            hint='say init="random"',
+        )
+    return asked or ("pruned" if can else "random")
+
+
 def started(
     model: nn.Module, targets: Mapping[str, Target], matters: Mapping[str, Tensor] | None = None
 ) -> dict[str, Tensor]:
@@ -129,6 +140,13 @@ def _most(matters: Tensor, count: int) -> Tensor:
     """The places of the largest, in their order."""
     found: Tensor = matters.topk(count).indices.sort().values
     return found
+
+
+def restarted(session: Session, data: Iterable[Run]) -> None:
+    """Begins anew as the units of most Fisher information on `data`."""
+    for key, tensor in started(session.model, session.adapter.targets, fisher(session, data)).items():
+        path, _, name = key.rpartition(":")
+        session.put(path, name, tensor)
 
 
 def fisher(session: Session, data: Iterable[Run]) -> dict[str, Tensor]:

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+
+from adaptr.contract import Costs
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from adaptr import Target
+    from adaptr_plugins.side.ladder import Config
 
 
 def sizes(model: nn.Module, reduction: int) -> dict[str, Any]:
@@ -49,3 +56,21 @@ def sizes(model: nn.Module, reduction: int) -> dict[str, Any]:
 def _act(said: str) -> str:
     """Of T5's feed-forward, whose gated GELU is that of tanh."""
     return next((name for name in ("gelu", "relu") if name in said), "silu")
+
+
+def numbered(stacks: Sequence[Sequence[Target]]) -> list[Target]:
+    """The targets of one stack, or of an encoder and its decoder, each with where it is in its own."""
+    of_two: list[dict[str, Any]] = [{"encodes": True, "causal": False}, {"cross": True, "causal": True}]
+    return [
+        replace(one, config={**one.config, **said, "number": i, "ends": one is stack[-1]})
+        for stack, said in zip(stacks, of_two if len(stacks) == 2 else [{}], strict=True)
+        for i, one in enumerate(stack)
+    ]
+
+
+def costs(width: int, cfg: Config) -> Costs:
+    """Of a block beside one of that width, and of what is read for it."""
+    s, a, c = width // cfg.reduction, cfg.heads * cfg.head, cfg.groups * cfg.head
+    first = width if not cfg.number else 0
+    layers = s * width + 2 * s * (a + c) * (1 + cfg.cross) + (2 + cfg.gated) * s * cfg.inner
+    return Costs(token=first + width + 8 * s + 5 * a + c + 4 * cfg.inner, flops=2 * layers, apart=True)

@@ -24,11 +24,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from adaptr import Param, Target
 from adaptr.contract import Costs, Live, Mount
-from adaptr.errors import BadConfig, Unsupported
+from adaptr.errors import BadConfig
 from adaptr.families.side import Side, read
 from adaptr_plugins.side import _pruned
-from adaptr_plugins.side._block import ENCODED, block, norm
-from adaptr_plugins.side._sizes import sizes
+from adaptr_plugins.side._block import ENCODED, PARAMS, block, norm
+from adaptr_plugins.side._sizes import costs, numbered, sizes
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -69,24 +69,7 @@ class Ladder(Side[Config]):
         "D": Param("s d", init="kaiming"),
         "b": Param("s"),
         "mu": Param("1"),
-        "n_1": Param("s", init="ones"),
-        "Q": Param("a s", init="kaiming"),
-        "K": Param("c s", init="kaiming"),
-        "V": Param("c s", init="kaiming"),
-        "O": Param("s a", init="kaiming"),
-        "n_2": Param("s", init="ones"),
-        "G": Param("f s", init="kaiming", when="gated"),
-        "W": Param("f s", init="kaiming"),
-        "Z": Param("s f", init="kaiming"),
-        "R": Param("buckets heads", when="buckets", unless="number"),
-        "n_c": Param("s", init="ones", when="cross"),
-        "Q_c": Param("a s", init="kaiming", when="cross"),
-        "K_c": Param("c s", init="kaiming", when="cross"),
-        "V_c": Param("c s", init="kaiming", when="cross"),
-        "O_c": Param("s a", init="kaiming", when="cross"),
-        "E_1": Param("s d", init="kaiming", when="encodes", unless="number"),
-        "b_1": Param("s", when="encodes", unless="number"),
-        "n_3": Param("s", init="ones", when="encodes ends"),
+        **PARAMS,
         "E": Param("s d", init="kaiming", shared=True),
         "b_e": Param("s", shared=True),
         "n": Param("s", init="ones", shared=True),
@@ -105,42 +88,23 @@ class Ladder(Side[Config]):
         return {"s": s, "a": cfg.heads * cfg.head, "c": cfg.groups * cfg.head, "f": cfg.inner}
 
     def complete(self, model: nn.Module, values: dict[str, Any], places: Sequence[Target]) -> dict[str, Any]:
-        can = all(_pruned.layers(model, target.path) for target in places)
-        if values.get("init", "random") != "random" and not can:
-            raise Unsupported(
-                f"`ladder` starts as a part of blocks of Llama's or T5's form, and `{places[0].path}` has another",
-                hint='say init="random"',
-            )
-        found = sizes(model, values.get("reduction", Config.reduction))
-        return {"init": "pruned" if can else "random", **found, **values}
+        init = _pruned.init(model, places, values.get("init"))
+        return {**sizes(model, values.get("reduction", Config.reduction)), **values, "init": init}
 
     def together(self, model: nn.Module, targets: Sequence[Target]) -> Sequence[Target]:
-        stacks = self.stacks(super().together(model, targets))
-        of_two: list[dict[str, Any]] = [{"encodes": True, "causal": False}, {"cross": True, "causal": True}]
-        return [
-            replace(one, config={**one.config, **said, "number": i, "ends": one is stack[-1]})
-            for stack, said in zip(stacks, of_two if len(stacks) == 2 else [{}], strict=True)
-            for i, one in enumerate(stack)
-        ]
+        return numbered(self.stacks(super().together(model, targets)))
 
     def begun(self, model: nn.Module, adapter: Adapter, seed: int) -> Adapter:
-        if adapter.config["init"] == "random" or next(iter(adapter.tensors.values())).is_meta:
-            return adapter
-        return adapter.replace(tensors={**adapter.tensors, **_pruned.started(model, adapter.targets)})
+        known = adapter.config["init"] != "random" and not next(iter(adapter.tensors.values())).is_meta
+        found = _pruned.started(model, adapter.targets) if known else {}
+        return adapter.replace(tensors={**adapter.tensors, **found})
 
     def prepare(self, session: Session, data: Iterable[Run]) -> None:
         if session.adapter.config["init"] == "fisher":
-            found = _pruned.fisher(session, data)
-            for key, tensor in _pruned.started(session.model, session.adapter.targets, found).items():
-                path, _, name = key.rpartition(":")
-                session.put(path, name, tensor)
+            _pruned.restarted(session, data)
 
     def costs(self, target: Target, cfg: Config) -> Costs:
-        s = target.shape[0] // cfg.reduction
-        a, c = cfg.heads * cfg.head, cfg.groups * cfg.head
-        first = target.shape[0] if not cfg.number else 0
-        layers = s * target.shape[0] + 2 * s * (a + c) * (1 + cfg.cross) + (2 + cfg.gated) * s * cfg.inner
-        return Costs(token=first + target.shape[0] + 8 * s + 5 * a + c + 4 * cfg.inner, flops=2 * layers, apart=True)
+        return costs(target.shape[0], cfg)
 
     def mounts(self, model: nn.Module, adapter: Adapter) -> list[Mount]:
         first = {path for path, target in adapter.targets.items() if not target.config["number"]}
@@ -148,8 +112,7 @@ class Ladder(Side[Config]):
         return [*(replace(one, reads=(one.path,)) if one.path in first else one for one in taps), end]
 
     def tap(self, h: Tensor, p: Live, cfg: Config) -> None:
-        x = None if cfg.number else read(p.taken(), p)
-        s = self._climbed(read(h, p), x, p, cfg)
+        s = self._climbed(read(h, p), None if cfg.number else read(p.taken(), p), p, cfg)
         p.context.put((self.name, cfg.number), s)
         if cfg.encodes and cfg.ends:
             p.context.tell(ENCODED, norm(s, p["n_3"]))
