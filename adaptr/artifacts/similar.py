@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from adaptr import plugins
 from adaptr.artifacts import handling
 from adaptr.errors import AdaptrError, TargetMismatch, Unsupported, UsageError
+from adaptr.format.finite import require_finite
 from adaptr.sources.given import Given, one
 from adaptr.sources.open import open_adapter
 
@@ -41,7 +42,7 @@ def similar(
     of the mean tokens, or the mean cosine of all pairs of tokens. What points away has no weight. Raises `Unsupported`
     for what is no prompt and `TargetMismatch` for one of another size or base.
     """
-    if k < 1 or metric not in {"mean", "pairs"}:
+    if type(k) is not int or k < 1 or metric not in {"mean", "pairs"}:
         raise UsageError("what is asked for", got=f"k={k} by `{metric}`", want="at least 1, by `mean` or `pairs`")
     wanted = _opened(target)
     P, found = rows(wanted), []
@@ -73,7 +74,9 @@ def cosine(P: Tensor, Q: Tensor, metric: str) -> float:
 
 
 def _opened(given: Given) -> Adapter:
-    return open_adapter(one(given)).adapter
+    found = open_adapter(one(given))
+    require_finite(found.adapter, found.given)
+    return found.adapter
 
 
 def _candidates(wanted: Adapter) -> list[tuple[str, Adapter]]:

@@ -11,15 +11,16 @@ import re
 import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptr import plugins
 from adaptr.adapter import Adapter, numel
 from adaptr.adapter.weighting import Layers
-from adaptr.checkpoint.open import open_checkpoint
+from adaptr.checkpoint.open import Checkpoint, open_checkpoint
 from adaptr.converting.convert import placed_as
-from adaptr.errors import BadConfig, Unsupported, UsageError
+from adaptr.errors import BadConfig, Unsupported, UsageError, shown
 from adaptr.format import digest
 from adaptr.format.finite import require_finite
 from adaptr.format.io import write
@@ -70,7 +71,7 @@ def drop(
     What is in no layer stays, and so do parameters that are replaced as a whole. `base`: the model it is for, where it
     knows the weights of its targets: without it the result knows them no more, and is taken on any of the same shapes.
     Raises `BadConfig` where it has nothing in one of the layers, or in no other; `Unsupported` for what can't be
-    without some of its layers.
+    without some of its layers; `ContentMismatch` for a `base` of other weights than it was trained on.
     """
     started = time.perf_counter()
     what, gone = one(source), numbered(layers)
@@ -80,7 +81,7 @@ def drop(
     require_finite(found.adapter, found.given)
     before = found.adapter
     made = without(before, gone)
-    made = made.replace(base=dataclasses.replace(made.base, content=_content(made, base)))
+    made = made.replace(base=dataclasses.replace(made.base, content=_content(before, made, base)))
     arguments = {"layers": sorted(gone)}
     made = made.replace(lineage={"operation": "drop", "arguments": arguments, "parents": [of_opened(found)]})
     file = write(made, out, force)
@@ -108,7 +109,7 @@ def without(adapter: Adapter, layers: Iterable[int]) -> Adapter:
         raise BadConfig(
             f"`{adapter.label}`: the layers to drop",
             verb="are",
-            got=", ".join(map(str, missing)),
+            got=ranges(missing),
             want=f"some of those that it is in: {ranges(there)}" if there else "none, as it is in no layer",
         )
     if not there - gone:
@@ -149,31 +150,44 @@ def _require_apart(adapter: Adapter) -> None:
             )
 
 
-def _content(made: Adapter, base: nn.Module | str | Path | None) -> str:
-    """Of the weights at what is left; "" where it knew none, or there is no base to read them of."""
+def _content(before: Adapter, made: Adapter, base: nn.Module | str | Path | None) -> str:
+    """Of the weights at what is left; "" where it knew none, or there is no base to read them of. Raises
+    `ContentMismatch` for a base of other weights.
+    """
     if not made.base.content or base is None:
         return ""
-    if not isinstance(base, str | Path):
+    from adaptr.models import weights
+
+    ground = open_checkpoint(base) if isinstance(base, str | Path) else base
+    weights.of(ground, before)  # which looks whether they are the right ones
+    if not isinstance(ground, Checkpoint):
         from adaptr.host.identity import content_of
 
-        return content_of(base, made.targets)
+        return content_of(ground, made.targets)
     from adaptr.checkpoint.names import Names
     from adaptr.models.content import content_in_files
 
-    return content_in_files(Names(open_checkpoint(base)), made.targets)
+    return content_in_files(Names(ground), made.targets)
 
 
 def numbered(layers: str | Iterable[int]) -> set[int]:
     """`0-4,7` as numbers. Raises `UsageError`."""
-    if not isinstance(layers, str):
-        return {int(number) for number in layers}
-    found: set[int] = set()
+    found = _spelt(layers) if isinstance(layers, str) else list(layers) if isinstance(layers, Iterable) else []
+    if not found or any(isinstance(number, bool) or not isinstance(number, Integral) for number in found):
+        want = "numbers and ranges, such as `0-4` or `0,2,5-7`"
+        raise UsageError("the layers", got=f"`{shown(layers)}`", want=want)
+    return {int(number) for number in found}
+
+
+def _spelt(layers: str) -> list[int]:
+    """Nothing for what is no such text."""
+    found: list[int] = []
     for part in layers.split(","):
-        ends = re.fullmatch(r"\s*(\d{1,6})(?:\s*-\s*(\d{1,6}))?\s*", part)
+        ends = re.fullmatch(r"\s*(\d{1,6})(?:\s*-\s*(\d{1,6}))?\s*", part, re.ASCII)
         first, last = (int(ends[1]), int(ends[2] or ends[1])) if ends else (1, 0)
         if first > last:
-            raise UsageError("the layers", got=f"`{layers}`", want="numbers and ranges, such as `0-4` or `0,2,5-7`")
-        found |= set(range(first, last + 1))
+            return []
+        found += range(first, last + 1)
     return found
 
 

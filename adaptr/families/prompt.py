@@ -150,6 +150,11 @@ class Prefix(Tokens[C]):
         return dict(zip("KV", self.keys_values(p, cfg), strict=True))
 
     def filled(self, model: nn.Module, adapter: Adapter) -> DynamicCache:
+        if type(self).attention is not Prefix.attention:
+            raise Unsupported(
+                f"`{adapter.label}` computes an attention of its own (`{self.name}`), which no cache says",
+                hint="keep it attached",
+            )
         made = {path: self.keys_values(adapter.at(path), self.config(t.config)) for path, t in adapter.targets.items()}
         return baked.prefix(model, adapter, made)
 

@@ -13,6 +13,9 @@ from adaptr.foreign import npz, seen
 from adaptr.format.io import open_tensors
 from adaptr.untrusted import opened
 
+#: Bytes that tensors may have in any case, however few numbers they repeat.
+_SMALL = 1 << 24
+
 
 def contents(
     weights: Path, inside: str = "", numbered: bool = False
@@ -77,4 +80,24 @@ def unpickled(file: Path | BinaryIO, weights: str, inside: str = "", numbered: b
     odd = next((key for key, value in found.items() if not isinstance(value, torch.Tensor)), None)
     if odd is not None:
         raise TensorUnknown(f"`{shown(odd)}` in `{weights}` is a {type(found[odd]).__name__}", want="a tensor")
+    _require_there(found, weights)
     return {str(key): value for key, value in found.items()}
+
+
+def _require_there(tensors: Mapping[str, Any], weights: str) -> None:
+    """Raises `TensorUnknown` for tensors whose numbers are not in the file one by one: sparse ones, packed ones, those
+    without values, and those that repeat a few until no memory holds them.
+    """
+    import torch
+
+    odd = next((key for key, t in tensors.items() if t.layout != torch.strided or t.is_meta or t.is_quantized), None)
+    if odd is not None:
+        raise TensorUnknown(
+            f"`{shown(odd)}` in `{weights}` is sparse, quantised or without values", want="a tensor of plain numbers"
+        )
+    held = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors.values()}
+    size, most = sum(t.numel() * t.element_size() for t in tensors.values()), npz.MOST * sum(held.values()) + _SMALL
+    if size > most:
+        raise TensorUnknown(
+            f"the tensors of `{weights}` would be {size} bytes out of {sum(held.values())}", want="those of weights"
+        )

@@ -156,6 +156,7 @@ def _merged(
     config, floated = unpacked.configured(checkpoint, todo, config, again)
     config = recast.configured(config, dtype)
     tokenizer, brought = carried(checkpoint, [adapter for adapter, _ in adapters])
+    added = sorted(_new_tensors(checkpoint, todo, again, "").keys() - unpacked.changed(todo).keys())
     tensors, todo = len(todo.changes), recast.everywhere(todo, checkpoint, dtype)
     new = _new_tensors(checkpoint, todo, again, dtype)
     with placing.placed(checkpoint.root, out, force) as folder, receipt.Spool(folder) as blobs:
@@ -189,7 +190,7 @@ def _merged(
         unchanged=total.share_unchanged,
         adapters=named,
         tied=tied,
-        added=sorted(new.keys() - unpacked.changed(todo).keys()),
+        added=added,
         receipt_bytes=receipt_bytes,
         seconds=time.perf_counter() - started,
         notes=[*said, *brought, *floated, *into_gguf.said(todo), *_remarks(total, fate is not None), *left_out],

@@ -11,7 +11,8 @@ import torch
 
 import adaptr
 import tiny
-from adaptr.errors import TargetMismatch, Unsupported, UsageError
+from adaptr.cli import run
+from adaptr.errors import NonFinite, TargetMismatch, Unsupported, UsageError
 from adaptr.testing import assert_close
 
 
@@ -66,3 +67,15 @@ def test_what_can_not_be_compared_is_refused() -> None:
         adaptr.similar(target, [adaptr.create(tiny.model("llama"), "lora", r=2)])
     with pytest.raises(UsageError, match="at least 1"):
         adaptr.similar(target, [target], 0)
+    with pytest.raises(UsageError, match=r"k=1\.5"):
+        adaptr.similar(target, [target], 1.5)  # type: ignore[arg-type]
+    broken = prompt([[float("nan")] * tiny.WIDTH] * 4, "broken")
+    for pair in ((target, [target, broken]), (broken, [target])):
+        with pytest.raises(NonFinite):
+            adaptr.similar(*pair)
+
+
+def test_what_is_to_be_copied_has_its_names_in_quotes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    adaptr.save(of(0, "t"), tmp_path / "a b.safetensors")
+    assert run(["similar", str(tmp_path / "a b.safetensors"), str(tmp_path / "a b.safetensors")]) == 0
+    assert "b.safetensors=1' --strategy" in capsys.readouterr().out

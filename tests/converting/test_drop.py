@@ -52,6 +52,12 @@ def test_weights_of_the_base_are_known_where_it_is_given(tmp_path: Path) -> None
     model.save_pretrained(tmp_path / "base")
     adaptr.drop(tmp_path / "a.safetensors", tmp_path / "d.safetensors", [1], base=tmp_path / "base")
     assert adaptr.load(tmp_path / "d.safetensors").base == adaptr.load(tmp_path / "b.safetensors").base
+    other = tiny.model("llama")
+    other.model.layers[0].self_attn.q_proj.weight.data += 1
+    other.save_pretrained(tmp_path / "other")
+    for base in (other, tmp_path / "other"):
+        with pytest.raises(errors.ContentMismatch):
+            adaptr.drop(tmp_path / "a.safetensors", tmp_path / "e.safetensors", [1], base=base)
 
 
 @pytest.mark.parametrize("method", ["ladder", "adapter-fusion", "prompt"])
@@ -73,6 +79,8 @@ def test_what_is_asked_for_must_be_there() -> None:
         without(adapter, [0, 1])
     assert numbered("0-2, 7") == {0, 1, 2, 7}
     assert ranges([7, 0, 2, 1]) == "0-2,7"
-    for text in ("", "3-1", "a", "1-2-3", "-1"):
+    with pytest.raises(errors.BadConfig, match="are 2-9999, wanted"):  # in few words
+        without(adapter, range(10000))
+    for text in ("", "3-1", "a", "1-2-3", "-1", "٣", [], [0.9], ["0"], [True], 5, None):
         with pytest.raises(errors.UsageError, match="numbers and ranges"):
-            numbered(text)
+            numbered(text)  # type: ignore[arg-type]

@@ -22,6 +22,7 @@ CONFIG = (
     "tensor_model_parallel_size: 1\npipeline_model_parallel_size: 1\nactivation: fast-swiglu\n"
     f"peft:\n  lora_tuning:\n    adapter_dim: {RANK}\n    alpha: 8\n"
 )
+PIPELINE = "pipeline_model_parallel_size"
 ATTENTION, MLP = "self_attention.adapter_layer.lora_", "mlp.adapter_layer.lora_"
 
 
@@ -126,6 +127,29 @@ def test_layers_of_a_pipeline_are_counted_on(tmp_path: Path) -> None:
     assert {path.split(".")[2] for path in found.targets} == {"0", "1"}
 
 
+@pytest.mark.parametrize(
+    ("names", "config", "match"),
+    [
+        (["mp_rank_00/"], CONFIG.replace("tensor_model_parallel_size: 1", "tensor_model_parallel_size: 2"), "so many"),
+        (["tp_rank_00_pp_rank_000/", "tp_rank_00_pp_rank_001/"], CONFIG, PIPELINE),
+        (
+            ["tp_rank_00_pp_rank_000/", "tp_rank_00_pp_rank_001/"],
+            CONFIG.replace("num_layers: 2", "num_layers: 3").replace(
+                "e_model_parallel_size: 1", "e_model_parallel_size: 2"
+            ),
+            "a multiple of the 2 stages",
+        ),
+        (["", "mp_rank_00/"], CONFIG, "are of one rank"),
+    ],
+)
+def test_other_ranks_than_the_configuration_says_are_refused(
+    names: list[str], config: str, match: str, tmp_path: Path
+) -> None:
+    parts = {f"{name}model_weights.ckpt": qkv() for name in names}
+    with pytest.raises(e.ConfigConflict, match=match):
+        adaptr.load(packed(tmp_path, {"model_config.yaml": config, **parts}))
+
+
 def test_a_folder_is_read_as_its_tar(tmp_path: Path) -> None:
     tensors = qkv()
     (tmp_path / "model_config.yaml").write_text(CONFIG)
@@ -158,6 +182,10 @@ def test_tensors_of_megatron_alone_go_by_the_base(tmp_path: Path) -> None:
         (qkv(), CONFIG.replace("fast-swiglu", "gelu"), e.Unsupported, "no model like Llama"),
         (qkv(), CONFIG + "rotary_interleaved: true\n", e.Unsupported, "no model like Llama"),
         (qkv(), CONFIG.replace("alpha: 8", "alpha: x"), e.ConfigConflict, "a number that is not 0"),
+        (qkv(), CONFIG.replace("fast-swiglu", "[x]"), e.Unsupported, "no model like Llama"),
+        ({name: torch.ones(2, 3).to_sparse() for name in qkv()}, CONFIG, e.TensorUnknown, "is sparse, quantised"),
+        ({name: torch.ones(2, 3, device="meta") for name in qkv()}, CONFIG, e.TensorUnknown, "without values"),
+        ({name: torch.ones(1, 1).expand(1 << 20, 1 << 20) for name in qkv()}, CONFIG, e.TensorUnknown, "would be"),
         (qkv(), "- 1\n", e.ForeignError, "holds a list"),
         (qkv(), "!!python/object/apply:os.getcwd []\n", e.ForeignError, "can't be read"),
         (qkv() | {"model.x": torch.ones(1)}, CONFIG, e.TensorUnknown, "`model.x`"),

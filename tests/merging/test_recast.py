@@ -23,7 +23,7 @@ def test_a_wider_dtype_is_proven_and_undone(tmp_path: Path, method: str, dtype: 
     base = c.saved(kind, tmp_path / "base", dtype, shard="40KB")
     adapter = c.randomised(base, method)
     report = round_trip(base, [(adapter, 0.5)], tmp_path / "out", dtype="fp32")
-    assert (report.dtype, report.exact) == ("float32", True)
+    assert (report.dtype, report.exact, report.added) == ("float32", True, [])
     assert report.rounding < 1e-7
     assert {t.dtype for t in c.tensors_of(tmp_path / "out").values()} == {F32}
     assert c.model_of(tmp_path / "out").dtype is F32

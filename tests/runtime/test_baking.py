@@ -62,6 +62,7 @@ def test_a_baked_adapter_generates_what_the_attached_one_does(name: str) -> None
         ("t5", "prefix", "no cache that a text goes on from"),
         ("gpt2", "prefix", "stands further on"),
         ("gemma3", "prefix", "forget what is far back"),
+        ("llama", "gated-prefix", "an attention of its own"),
     ],
 )
 def test_what_can_be_in_no_cache_is_refused(architecture: str, method: str, says: str) -> None:

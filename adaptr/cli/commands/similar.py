@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Literal
 
@@ -52,6 +53,6 @@ def _blocks(found: Sequence[Similar]) -> Iterator[show.Block]:
         return
     rows = [(one.source, f"{one.similarity:.4f}", f"{one.weight:.4f}") for one in found]
     yield show.Table(("prompt", "cosine", "weight"), rows, right=frozenset({"cosine", "weight"}))
-    terms = " ".join(f"{one.source}={one.weight:.4g}" for one in found if one.weight)
+    terms = shlex.join(f"{one.source}={one.weight:.4g}" for one in found if one.weight)
     if terms:
         yield f"to begin from their mean: adaptr compose {terms} --strategy average -o mean.safetensors"

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from adaptr.errors import AdaptrError, ConfigMissing, ForeignError, TensorAbsent, phrases, shown
+from adaptr.errors import AdaptrError, ConfigConflict, ConfigMissing, ForeignError, TensorAbsent, phrases, shown
 from adaptr.foreign import stored
 from adaptr.foreign.pieces import settings
 from adaptr.untrusted import opened, whole
@@ -31,10 +31,13 @@ _RANK = re.compile(r"(?:mp_rank_(?P<mp>\d{1,4})|tp_rank_(?P<tp>\d{1,4})_pp_rank_
 
 @dataclass(frozen=True)
 class Opened:
-    """`said`: the configuration. `ranks`: the tensors of each (pipeline rank, tensor-parallel rank)."""
+    """`said`: the configuration. `ranks`: the tensors of each (pipeline rank, tensor-parallel rank); `joined`: whether
+    they are one file of all.
+    """
 
     said: Mapping[str, Any]
     ranks: Mapping[tuple[int, int], Mapping[str, Tensor]]
+    joined: bool
 
     @classmethod
     def of(cls, file: Path) -> Opened:
@@ -45,18 +48,20 @@ class Opened:
             return cls(
                 settings.fields(whole(file, _LIMIT), SETTINGS),
                 _ranks(names, lambda name: stored.contents(names[name])[0]),
+                WEIGHTS in names,
             )
         with opened(file) as stream:
             tarred = stream.read(512)[257:262] == b"ustar"
         if not tarred:
-            return cls({}, {(0, 0): stored.contents(file)[0]})
+            return cls({}, {(0, 0): stored.contents(file)[0]}, True)
         with _members(file) as (members, take):
             if SETTINGS not in members:
                 raise ConfigMissing(f"`{file}` holds no `{SETTINGS}`, which says what it is", hint=phrases.AGAIN)
             if members[SETTINGS].size > _LIMIT:
                 raise ForeignError(f"`{SETTINGS}` has {members[SETTINGS].size} bytes", hint="get it again")
             said = settings.fields(take(SETTINGS).read(), SETTINGS)
-            return cls(said, _ranks(members, lambda name: stored.unpickled(take(name), f"{file}:{name}")))
+            ranks = _ranks(members, lambda name: stored.unpickled(take(name), f"{file}:{name}"))
+            return cls(said, ranks, WEIGHTS in members)
 
 
 def _weights(folder: Path) -> Iterator[Path]:
@@ -104,12 +109,14 @@ def _listed(tar: tarfile.TarFile, size: int) -> dict[str, tarfile.TarInfo]:
 def _ranks(
     names: Iterable[str], read: Callable[[str], Mapping[str, Tensor]]
 ) -> dict[tuple[int, int], Mapping[str, Tensor]]:
-    """Raises `TensorAbsent` where there are none, or one of several is gone."""
+    """Raises `TensorAbsent` where there are none, or one of several is gone, `ConfigConflict` for two of one rank."""
     found = {(0, 0): WEIGHTS} if WEIGHTS in names else {}
     for name in names:
         match = _RANK.fullmatch(name)
         if match:
-            found[int(match["pp"] or 0), int(match["mp"] or match["tp"] or 0)] = name
+            other = found.setdefault((int(match["pp"] or 0), int(match["mp"] or match["tp"] or 0)), name)
+            if other != name:
+                raise ConfigConflict(f"`{other}` and `{name}` are of one rank", hint=phrases.AGAIN)
     pipeline, parallel = (1 + max((rank[axis] for rank in found), default=-1) for axis in (0, 1))
     gone = next(((p, t) for p in range(pipeline) for t in range(parallel) if (p, t) not in found), None)
     if not found or gone is not None:

@@ -72,10 +72,22 @@ class Said:
             )
         return float(value)
 
-    @property
-    def stage(self) -> int:
-        """The layers of each stage of a pipeline."""
-        return self.size("num_layers", 1) // self.size("pipeline_model_parallel_size", 1)
+    def stage(self, opened: Opened) -> int:
+        """The layers of each stage of a pipeline. Raises `ConfigConflict` for other ranks than it says."""
+        if opened.joined:  # how it was trained says no more of where its layers are
+            return 0
+        for axis, name in enumerate(("pipeline", "tensor")):
+            field, found = f"{name}_model_parallel_size", 1 + max(rank[axis] for rank in opened.ranks)
+            self._require(field, self.size(field, 1) == found, f"{found}, as there are parts of so many")
+        stages = 1 + max(stage for stage, _ in opened.ranks)
+        layers = self.size("num_layers") if stages > 1 else 1
+        self._require("num_layers", layers % stages == 0, f"a multiple of the {stages} stages of its pipeline")
+        return layers // stages
+
+    def _require(self, name: str, right: bool, want: str) -> None:
+        if not right:
+            got = shown(str(self.whole.get(name)))
+            raise ConfigConflict(f"`{name}` in `{SETTINGS}`", got=f"`{got}`", want=want, hint=phrases.AGAIN)
 
     def heads(self) -> tuple[int, int, int]:
         """(heads of queries, groups, size of a head). Raises `ConfigMissing` where nothing says it."""
@@ -100,7 +112,7 @@ class Said:
     def require_known(self) -> None:
         """Raises `Unsupported` for what is no model like Llama, or computes otherwise."""
         activation = self.whole.get("activation", "swiglu")
-        if self.whole.get("rotary_interleaved") or activation not in _GATED:
+        if self.whole.get("rotary_interleaved") or str(activation) not in _GATED:
             raise Unsupported(
                 f"`{SETTINGS}` is of no model like Llama, whose names adaptr knows (`{shown(str(activation))}`)",
                 hint="save it as PEFT's with the tool that wrote it",
@@ -114,7 +126,7 @@ def read(file: Path, base: BaseModel | None = None, supplied: Supplied = NOTHING
     opened = Opened.of(file)
     said = Said(opened.said, None if base is None else skeleton(base), supplied)
     said.require_known()
-    found = joined(opened.ranks, said.stage)
+    found = joined(opened.ranks, said.stage(opened))
     tensors: dict[str, Tensor] = {}
     layers: list[Layer] = []
     for (number, place), ((A, B), key) in sorted(found.items()):
