@@ -117,7 +117,13 @@ def without(adapter: Adapter, layers: Iterable[int]) -> Adapter:
             f"`{adapter.label}`: the layers to drop", verb="are", got="all", want="fewer, so that some stay"
         )
     numbers = Layers(path for path, _ in _places(adapter))
-    return _kept(adapter, {path for path, _ in _places(adapter) if numbers.number(path) in gone})
+    left = _kept(adapter, {path for path, _ in _places(adapter) if numbers.number(path) in gone})
+    bare = next((name for name in left.parts if not left.part(name).all_targets), None)
+    if bare is not None:
+        raise Unsupported(
+            f"nothing would be left of `{bare}`, a part of `{adapter.method}`", hint="drop fewer layers of it"
+        )
+    return left
 
 
 def _kept(adapter: Adapter, gone: set[str]) -> Adapter:

@@ -70,6 +70,11 @@ def test_what_is_not_without_layers_is_refused(method: str) -> None:
         without(adapter, [0])
 
 
+def test_no_part_is_left_at_nothing() -> None:
+    with pytest.raises(errors.Unsupported, match="nothing would be left of"):
+        without(made("s4-design", tiny.model("llama")), [0])
+
+
 def test_what_is_asked_for_must_be_there() -> None:
     adapter = adaptr.create(tiny.model("t5"), "houlsby")
     assert {path.split(".")[2] for path in without(adapter, [0]).targets} == {"1"}  # of both stacks

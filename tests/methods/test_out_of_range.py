@@ -36,6 +36,23 @@ def test_values_below_the_least_are_refused(method: str, config: dict[str, Any])
         adaptr.create(tiny.model("llama"), method, **config)
 
 
+@pytest.mark.parametrize(
+    ("method", "config"),
+    [
+        ("olora", {"r": "x"}),
+        ("mpt", {"frozen": 1}),
+        ("prompt", {"ids": None}),
+        ("ladder", {"reduction": []}),
+        ("shira", {"n": "x"}),
+        ("supertuning", {"sparsity": 1e308}),
+        ("supertuning", {"sparsity": -1.0}),
+    ],
+)
+def test_what_is_no_such_value_is_refused_before_it_is_computed_with(method: str, config: dict[str, Any]) -> None:
+    with pytest.raises(BadConfig, match=f"`{next(iter(config))}`.* is .*wanted"):
+        adaptr.create(tiny.model("llama"), method, **config)
+
+
 @pytest.mark.parametrize("by", [-1, 10**6])
 def test_places_outside_of_the_weight_are_refused(by: int) -> None:
     """Python counts negative ones from the end: they would be other weights than were meant."""

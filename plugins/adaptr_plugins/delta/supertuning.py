@@ -84,5 +84,5 @@ class SuperTuning(Delta[Config]):
 
 
 def count(numel: int, sparsity: float) -> int:
-    """How many weights are trained, rounded as PEFT does."""
-    return int(numel * (1 - sparsity))
+    """How many weights are trained, rounded as PEFT does; none for what is no share."""
+    return int(numel * (1 - sparsity)) if 0 <= sparsity < 1 else 0

@@ -44,7 +44,7 @@ def widths(targets: Iterable[Target]) -> dict[str, int]:
 
 def count(width: int, rate: float) -> int:
     """How many places S has, rounded as PEFT does."""
-    return max(1, min(int(width * width * rate), width * width - width)) if rate > 0 and width > 1 else 0
+    return max(1, int(min(width * width * rate, width * width - width))) if rate > 0 and width > 1 else 0
 
 
 def members(targets: Iterable[Target], wanted: str) -> list[Target]:
