@@ -104,7 +104,9 @@ def _find_bases(around: Mapping[str, Sequence[Path]], nodes: dict[str, Node]) ->
     """Bases that lie beside what was trained on them, or extracted from or merged into them."""
     merged = [parent for node in nodes.values() if node.operation == "merge" for parent in _bases(node, nodes)]
     known: dict[str, str] = {}
-    for digest, folders in around.items():
+    kept = (home() / "store").resolve()  # which shows nobody its places
+    for digest, around_it in around.items():
+        folders = [folder for folder in around_it if not folder.resolve().is_relative_to(kept)]
         node = nodes[digest]
         last = not any(nodes[parent].adapter for parent in node.parents)  # of those that could be read
         own = _bases(node, nodes) or (merged if last else [])

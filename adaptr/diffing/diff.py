@@ -108,7 +108,7 @@ def _compared(
     except NoDelta as why:
         if ground is not None:
             raise
-        one, two = (found.adapter for found in adapters)
+        one, two = (found.adapter.floats() for found in adapters)
         return held(one, two, fields, _others(tensors(one), tensors(two)), why)
     targets = _targets(*sides, ground, intruders, seed, progress)
     if drawn is not None:

@@ -13,7 +13,7 @@ from adaptr.adapter import Adapter, Target
 from adaptr.contract import Contract, View, settings
 from adaptr.contract import params as tables
 from adaptr.contract.settings import C
-from adaptr.errors import BadConfig, ShapeError, TargetNotFound, Unsupported
+from adaptr.errors import BadConfig, ShapeError, TargetNotFound, Unsupported, shown
 from adaptr.families import hosting
 
 if TYPE_CHECKING:
@@ -98,6 +98,10 @@ class Method(Contract[C]):
         self.supports(target)
         cfg = self.config(target.config)
         where = target.path or "the model"
+        if not all(isinstance(size, int) for size in target.shape):  # of a file whose reader does not look
+            raise ShapeError(
+                f"`{self.name}`: the shape of `{where}`", got=shown(str(target.shape)), want="whole numbers"
+            )
         tables.check(self.name, where, self.params, found, self._dims(target, cfg), vars(cfg))
 
     def _dims(self, target: Target, cfg: C) -> dict[str, int | tuple[int, ...]]:

@@ -92,7 +92,8 @@ def _comparable(adapter: Adapter, of: str) -> bool:
 def _of(method: Method, adapter: Adapter) -> str:
     if summed(method, adapter):
         return "delta"
-    trained = [param for param in method.params.values() if param.trains]
+    there = {key.rpartition(":")[2] for key in adapter.tensors}
+    trained = [param for name, param in method.params.items() if param.trains and name in there]
     scales = bool(trained) and all(param.init == "ones" for param in trained)
     return "change" if scales and _comparable(adapter, "change") else "tensors"
 

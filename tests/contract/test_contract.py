@@ -110,7 +110,7 @@ def test_a_delta_that_looks_at_the_weight_has_none_of_its_own() -> None:
         ("lora", "merge adds delta weighs identity rowwise colwise inverse row factors learns"),
         ("bitfit", "merge adds identity rowwise inverse row learns"),
         ("dora", "merge weighs identity rowwise inverse portable row learns"),
-        ("houlsby", "rowwise learns branch"),
+        ("houlsby", "rowwise learns branch row"),
         ("arrow", "rowwise over gates"),
         ("lora-soups", "merge weighs rowwise learns over gates"),
         ("stack", "merge weighs rowwise over parts"),
@@ -128,7 +128,7 @@ def test_what_the_built_ins_can(name: str, wanted: str) -> None:
     [
         ("lora", "merge adds weighs identity rowwise colwise inverse row learns parts"),
         ("dora", "merge weighs identity rowwise inverse row learns parts"),
-        ("houlsby", "weighs rowwise learns parts"),
+        ("houlsby", "weighs rowwise learns parts row"),
     ],
 )
 def test_an_arrangement_can_what_its_parts_can(beside: str, wanted: str, monkeypatch: pytest.MonkeyPatch) -> None:

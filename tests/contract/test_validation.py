@@ -89,7 +89,10 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"forms": frozenset({LOW_RANK})}, "`forms` and `written` belong together"),
     ({"written": lambda self, op, bias: ({}, {})}, "`forms` and `written` belong together"),
     ({"forms": "low-rank"}, "`forms` is 'low-rank', wanted a set"),
-    ({"default_for": frozenset({"everything"})}, "`default_for` is frozenset.*, wanted a set of bias, dense, gate"),
+    (
+        {"default_for": frozenset({"everything"})},
+        "`default_for` is frozenset.*, wanted a set of bias, cache, dense",
+    ),
     ({"default_for": frozenset({LOW_RANK})}, "of which `forms` lacks what it is to be written in"),
     ({"tokens": "0"}, "`tokens` is '0', wanted the axis"),
     ({"delta": lambda self, p: None}, r"`delta` takes \(p\), wanted \(p, cfg\)"),

@@ -29,7 +29,7 @@ KEYS = {
     "roberta.encoder.layer.0.query.lora_A": "loralib weights",
     "bert.encoder.layer.0.output.adapters.x.adapter_down.0.weight": "AdapterHub weights",
     "double_blocks.0.processor.qkv_lora1.down.weight": "XLabs weights",
-    "decoder.layers.0.self_attention.linear_qkv.adapter.linear_in.weight": "a Megatron or NeMo adapter",
+    "decoder.layers.0.self_attention.linear_qkv.adapter.linear_in.weight": "NeMo weights",
     "base_model.model.q.lora_A.weight": "PEFT weights",
     "diffusion_model.double_blocks.0.img_attn.qkv.lora_down.weight": "ComfyUI weights",
     "transformer.transformer_blocks.0.attn.to_q.lora_up.weight": "OneTrainer weights",

@@ -70,14 +70,12 @@ class Mine(foreign.Format):
         return {"method": "bitfit"}
 
 
-class Megatron(foreign.Format):
+class Vit(foreign.Format):
     """Has the name of a tool that is known and not read."""
 
-    name = "megatron"
-    tool, called = "Megatron", "a Megatron adapter"
-    marks = foreign.Marks(
-        files=("megatron.safetensors",), keys=(r".*\.adapter\.linear_in\.weight",), config=("megatron_type",)
-    )
+    name = "lora-vit"
+    tool, called = "LoRA-ViT", "a LoRA-ViT file"
+    marks = foreign.Marks(files=("vit.safetensors",), keys=(r"w_[ab]_\d+",), config=("vit_type",))
 
 
 @pytest.fixture
@@ -169,20 +167,18 @@ def test_a_known_tool_has_marks_and_says_that_it_is_not_read(name: str, tmp_path
 
 
 def test_a_file_that_looks_like_two_tools_is_said_to_be_either(tmp_path: Path) -> None:
-    file = safetensors(
-        tmp_path / "a.safetensors", ["decoder.layers.0.linear_qkv.adapter.linear_in.weight", "v_head.weight"]
-    )
-    assert detect.name_of(file) == "a Megatron or NeMo adapter or a TRL value head"
+    file = safetensors(tmp_path / "a.safetensors", ["w_a_000", "v_head.weight"])
+    assert detect.name_of(file) == "a LoRA-ViT file or a TRL value head"
 
 
 def test_a_format_takes_the_place_of_the_tool_of_its_name(points: dict[str, Any], tmp_path: Path) -> None:
-    points["megatron"] = Point(Megatron)
-    file = safetensors(tmp_path / "a.safetensors", ["decoder.layers.0.linear_qkv.adapter.linear_in.weight"])
-    with pytest.raises(e.ConfigMissing, match=r"holds Megatron weights without the `adapter_config.json`"):
+    points["lora-vit"] = Point(Vit)
+    file = safetensors(tmp_path / "a.safetensors", ["w_a_000"])
+    with pytest.raises(e.ConfigMissing, match=r"holds LoRA-ViT weights without the `adapter_config.json`"):
         adaptr.load(file)
     (tmp_path / "only").mkdir()
-    (tmp_path / "only" / "adapter_config.json").write_text('{"megatron_type": "lora"}')
-    with pytest.raises(e.NoAdapterTensors, match=r"a Megatron configuration \(lora\) and no weights"):
+    (tmp_path / "only" / "adapter_config.json").write_text('{"vit_type": "lora"}')
+    with pytest.raises(e.NoAdapterTensors, match=r"a LoRA-ViT configuration \(lora\) and no weights"):
         adaptr.load(tmp_path / "only")
 
 

@@ -62,7 +62,8 @@ def follows(adapter: adaptr.Adapter) -> bool:
         shapes, halves = method.shapes(target), method.shapes(half)
     except (BadConfig, ShapeError):
         return False
-    rows = {name: "out" in method.params[name].tokens(target.config) for name in shapes}
+    # with the rows on both axes each of them is made of all
+    rows = {name: list(method.params[name].tokens(target.config)).count("out") == 1 for name in shapes}
     return all(rows[name] or halves[name] == shape for name, shape in shapes.items())
 
 

@@ -147,7 +147,7 @@ def rewrite(merged: Path, change: Callable[[dict[str, Any]], Any], rename: dict[
         (lambda d: d.update(adapters={}), FieldInvalid),
         (lambda d: d.update(tensors=[]), FieldInvalid),
         (lambda d: d.update(base={}), FieldInvalid),
-        (lambda d: d.update(format=4), FormatTooNew),
+        (lambda d: d.update(format=5), FormatTooNew),
         (lambda d: d.update(format=1), NotMerged),
         (lambda d: d.update(exact=False), NotMerged),
     ],

@@ -38,7 +38,7 @@ def test_names_in_the_store_are_adapters_here_too(model: Any, tmp_path: Path, mo
 def test_what_was_not_looked_at_is_refused_before_its_batch_runs(model: Any, tmp_path: Path) -> None:
     good, bad, odd = (tmp_path / f"{name}.safetensors" for name in ("good", "bad", "odd"))
     adaptr.save(shaken(adaptr.create(model, "lora", ["attn.q"], r=2)), good)
-    adaptr.save(adaptr.create(model, "houlsby"), odd)
+    adaptr.save(adaptr.create(model, "loreft"), odd)
     bad.write_bytes(good.read_bytes()[:-4])
     ids = torch.arange(3, 9)[None]
     with adaptr.pool(model) as pool:

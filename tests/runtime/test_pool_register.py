@@ -54,7 +54,7 @@ def test_a_bad_one_among_its_like_is_found(pool: Any) -> None:
         pool.add("wide", wide)
     with pytest.raises(TargetNotFound, match=moved):
         pool.add("away", away)
-    with pytest.raises(Unsupported, match="linear layers alone"):
+    with pytest.raises(Unsupported, match="at linear layers and at outputs of modules alone"):
         pool.add("table", shaken(adaptr.create(pool.model, "lora", ["embed"], r=2)))
     with pytest.raises(Unsupported):
         pool.add("prompt", shaken(adaptr.create(pool.model, "prompt")))

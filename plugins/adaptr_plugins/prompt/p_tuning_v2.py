@@ -26,6 +26,7 @@ class Config(PrefixConfig):
 
 class PTuningV2(PrefixTuning):
     name = "p-tuning-v2"
+    default_for = frozenset()
     Config = Config
     params = {
         **PrefixTuning.params,
