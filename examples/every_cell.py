@@ -47,6 +47,7 @@ REVIEWS = Budget(
     most=10,
     said={
         "trainable-tokens": {"tokens": list(range(1996, 2496))},  # from ", the of and" on: BERT's ids are by frequency
+        "cpt": {"text": "a charming and moving film. a dull and pointless mess."},
         "alora": {"invocation": [101]},  # [CLS], with which every text begins
     },
 )
