@@ -89,7 +89,7 @@ def _add(y: Tensor, x: Tensor, group: Group) -> None:
 SERVED: ContextVar[tuple[object, ...]] = ContextVar("adaptr_served", default=())
 
 
-class _ByRow:
+class Standing:
     """Stands where a hosted state has its method."""
 
     name = "pool"
@@ -103,6 +103,8 @@ class _ByRow:
     def factors(self, cfg: object) -> None:
         return None
 
+
+class _ByRow(Standing):
     def view(self, base: View, p: Any, cfg: object, weight: float) -> View:
         def call(x: Tensor) -> Tensor:
             if p.work is None:

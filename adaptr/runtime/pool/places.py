@@ -21,7 +21,7 @@ from adaptr.errors import Unsupported, UsageError
 from adaptr.families.row import Apart, Step
 from adaptr.host.attach import called, reading
 from adaptr.precision import at_least
-from adaptr.runtime.pool.lane import Lane, require_inside
+from adaptr.runtime.pool.lane import Lane, Standing, require_inside
 
 if TYPE_CHECKING:
     from adaptr.runtime.pool.pages import Pages
@@ -85,20 +85,7 @@ class Own(Tensors):
         return self.lane.place
 
 
-class _ByRow:
-    """Stands where a hosted state has its method."""
-
-    name = "pool"
-
-    def config(self, values: object) -> None:
-        return None
-
-    def check_weight(self, weight: float) -> None:
-        return None
-
-    def factors(self, cfg: object) -> None:
-        return None
-
+class _ByRow(Standing):
     def output(self, h: Tensor, x: Tensor, p: Here, cfg: object) -> Tensor:
         lane = cast(PlaceLane, p.state)
         if lane.work is None:
