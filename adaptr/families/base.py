@@ -178,7 +178,7 @@ class Method(Contract[C]):
         # methods that draw from a stream of their own keep the seed, to draw the same again
         own_seed = {"seed": seed} if any(f.name == "seed" for f in dataclasses.fields(self.Config)) else {}
         given = {**own_seed, **(config or {})}
-        settings.validated(f"`{self.name}`", self.Config, given)  # before anything is computed of it
+        self._validated(given)  # before anything is computed of it
         values = self.complete(model, given, accepted)
         made = []
         for place in accepted:

@@ -22,6 +22,8 @@ from adaptr.testing import shaken
         ("eva", {"r": -3}),
         ("eva", {"rho": -1.0}),
         ("frod", {"at": -1}),
+        ("ladder", {"groups": 0}),
+        ("ladder", {"reduction": 0}),
         ("psoft", {"r": 4, "terms": -1}),
         ("shira", {"r": 0}),
         ("shira", {"n": -1}),

@@ -76,7 +76,7 @@ class Ladder(Side[Config]):
         "U": Param("d s", init="kaiming", shared=True),
         "b_u": Param("d", shared=True),
     }
-    least = {"number": 0, "buckets": 0}
+    least = {"number": 0, "buckets": 0, "reduction": 1, "groups": 1, "head": 1, "inner": 1}
     small = {"reduction": 4}
     rate = 3e-3
     two = True
