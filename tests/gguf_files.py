@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+import adaptr
+
 LAYER = "blk.0.ffn_up.weight"
 
 
@@ -52,6 +54,10 @@ def pair(name: str = LAYER, out: int = 6, into: int = 8, r: int = 2) -> dict[str
     made = torch.Generator().manual_seed(len(name))
     shapes = {"a": (r, into), "b": (out, r)}
     return {f"{name}.lora_{side}": torch.randn(shape, generator=made) for side, shape in shapes.items()}
+
+
+def loaded(folder: Path, tensors: Mapping[str, Tensor], arch: str = "qwen2", **said: Any) -> adaptr.Adapter:
+    return adaptr.load(written(folder / "x.gguf", tensors, said, arch))
 
 
 WIDTH, HEADS, VOCAB = 64, 4, 32

@@ -16,8 +16,9 @@ from pathlib import Path
 
 from adaptr import errors
 from adaptr.adapter import kinds
+from circles import circles
+from parsed import ROOT, files, last, parsed
 
-ROOT = Path(__file__).resolve().parent.parent
 KINDS = kinds.ALL
 #: Kinds that are no other word: naming one anywhere is naming a kind.
 PLAIN = frozenset({"linear_t", "conv1d", "conv2d", "conv3d", "experts_t"})
@@ -39,16 +40,6 @@ KNOW_METHODS = (
     "plugins/adaptr_plugins/",
     "plugins/adaptr_formats/",
 )
-
-
-def files(root: Path = ROOT) -> list[Path]:
-    places = ("adaptr", "plugins")
-    return sorted(file for place in places for file in (root / place).rglob("*.py") if "__pycache__" not in file.parts)
-
-
-def parsed(root: Path = ROOT) -> dict[str, ast.Module]:
-    """Path from the root to what is in the file."""
-    return {str(file.relative_to(root)): ast.parse(file.read_text("utf-8")) for file in files(root)}
 
 
 def methods(root: Path = ROOT) -> frozenset[str]:
@@ -96,7 +87,7 @@ def _kinds(tree: ast.Module) -> Iterator[int]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Set | ast.Tuple | ast.List) and len(node.elts) > 1 and _texts(node) <= KINDS:
             yield node.lineno
-        if isinstance(node, ast.Call) and _last(node.func) == "Target" and len(node.args) > 1:
+        if isinstance(node, ast.Call) and last(node.func) == "Target" and len(node.args) > 1:
             yield from (n.lineno for n in ast.walk(node.args[1]) if isinstance(n, ast.Constant) and n.value in KINDS)
 
 
@@ -105,8 +96,8 @@ def _families(tree: ast.Module) -> Iterator[int]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Set | ast.Tuple | ast.List) and len(node.elts) > 1 and _texts(node) <= FAMILIES:
             yield node.lineno
-        asks = isinstance(node, ast.Call) and _last(node.func) in {"isinstance", "issubclass"}
-        if asks and {_last(n) for n in ast.walk(node.args[1])} & frozenset(OF_A_FAMILY.split()):
+        asks = isinstance(node, ast.Call) and last(node.func) in {"isinstance", "issubclass"}
+        if asks and {last(n) for n in ast.walk(node.args[1])} & frozenset(OF_A_FAMILY.split()):
             yield node.lineno
 
 
@@ -115,7 +106,7 @@ def _compared(tree: ast.Module, what: str, words: frozenset[str]) -> Iterator[in
     for node in ast.walk(tree):
         if isinstance(node, ast.Compare):
             sides = [node.left, *node.comparators]
-            asked = any(what in (_last(n) or "") for side in sides for n in ast.walk(side))
+            asked = any(what in (last(n) or "") for side in sides for n in ast.walk(side))
             if asked and any(isinstance(n, ast.Constant) and n.value in words for s in sides for n in ast.walk(s)):
                 yield node.lineno
         if isinstance(node, ast.Dict) and node.keys and _texts(node) and _texts(node) <= words:
@@ -126,10 +117,6 @@ def _texts(node: ast.Set | ast.Tuple | ast.List | ast.Dict) -> frozenset[str]:
     """The texts of a display; one that is none, or that is made, is no word of anybody."""
     elements = node.keys if isinstance(node, ast.Dict) else node.elts
     return frozenset(str(e.value) if isinstance(e, ast.Constant) else "" for e in elements)
-
-
-def _last(node: ast.AST | None) -> str:
-    return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
 
 
 # ---------------------------------------------------------------- what types don't say
@@ -148,7 +135,7 @@ def _any_in(node: ast.AST) -> int:
         return 0
     every = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs, node.args.vararg, node.args.kwarg]
     said = [arg.annotation for arg in every if arg is not None] + [node.returns]
-    return sum(any(_last(side) == "Any" for side in _sides(one)) for one in said if one is not None)
+    return sum(any(last(side) == "Any" for side in _sides(one)) for one in said if one is not None)
 
 
 def _sides(annotation: ast.expr) -> list[ast.expr]:
@@ -186,15 +173,15 @@ def glued(root: Path = ROOT) -> list[str]:
 def _errors(tree: ast.Module) -> Iterator[ast.Call]:
     """Where an error is made: adaptr's own, and not one of click's of the same name."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and _last(node.func) in ERRORS:
+        if isinstance(node, ast.Call) and last(node.func) in ERRORS:
             owner = node.func.value if isinstance(node.func, ast.Attribute) else None
-            if _last(owner) != "click":
+            if last(owner) != "click":
                 yield node
 
 
 def _parted(call: ast.Call) -> bool:
     """`**parts` are some that were given; the class of why a method can't be merged words the way on itself."""
-    return _last(call.func) == "NotMergeable" or any(keyword.arg in {*PARTS, None} for keyword in call.keywords)
+    return last(call.func) == "NotMergeable" or any(keyword.arg in {*PARTS, None} for keyword in call.keywords)
 
 
 def _said(node: ast.expr) -> str:
@@ -205,58 +192,6 @@ def _said(node: ast.expr) -> str:
 def _room(path: str) -> str:
     parts = Path(path).parts
     return "/".join(parts[:2] if len(parts) > 2 else parts[:1])
-
-
-# ---------------------------------------------------------------- circles
-
-
-def imports(root: Path = ROOT) -> dict[str, set[str]]:
-    """Module to the modules that it imports anywhere but for type checkers."""
-    trees = {_module(path): (path, tree) for path, tree in parsed(root).items()}
-    graph: dict[str, set[str]] = defaultdict(set)
-    for module, (path, tree) in trees.items():
-        for name in _imported(tree, module if path.endswith("__init__.py") else module.rpartition(".")[0]):
-            found = name if name in trees else name.rpartition(".")[0]
-            if found in trees and found != module:
-                graph[module].add(found)
-    return graph
-
-
-def _module(path: str) -> str:
-    return path.removeprefix("plugins/").removesuffix(".py").removesuffix("/__init__").replace("/", ".")
-
-
-def _imported(tree: ast.AST, package: str) -> Iterator[str]:
-    for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.If) and _last(node.test) == "TYPE_CHECKING":
-            continue
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            beside = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
-            start = ".".join([*beside, *([node.module] if node.module else [])])
-            yield from (f"{start}.{alias.name}" for alias in node.names)
-        else:
-            yield from _imported(node, package)
-
-
-def circles(root: Path = ROOT) -> list[list[str]]:
-    """Groups of modules that import one another, largest first."""
-    graph = imports(root)
-    reach = {module: _reached(graph, module) for module in graph}
-    found = {frozenset(o for o in reach[m] if m in reach.get(o, ())) for m in graph if m in reach[m]}
-    return sorted((sorted(group) for group in found), key=len, reverse=True)
-
-
-def _reached(graph: dict[str, set[str]], start: str) -> set[str]:
-    seen: set[str] = set()
-    ahead = list(graph.get(start, ()))
-    while ahead:
-        module = ahead.pop()
-        if module not in seen:
-            seen.add(module)
-            ahead += graph.get(module, ())
-    return seen
 
 
 def rooms(root: Path = ROOT) -> dict[str, int]:

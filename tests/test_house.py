@@ -7,6 +7,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import house
+from circles import circles
 
 #: `Any` in signatures; may only fall.
 ANY = 190
@@ -44,7 +45,7 @@ def test_no_part_of_an_error_is_put_into_its_sentence() -> None:
 
 
 def test_no_modules_import_one_another() -> None:
-    assert house.circles() == []
+    assert circles() == []
 
 
 def test_no_file_is_too_long() -> None:
@@ -108,7 +109,7 @@ def test_a_circle_is_found_wherever_it_is_imported(tmp_path: Path) -> None:
     write(tmp_path, "adaptr/b.py", "def f():\n    from adaptr.a import x\n")
     write(tmp_path, "adaptr/c.py", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from adaptr import d\n")
     write(tmp_path, "adaptr/d.py", "import adaptr.c\n")
-    assert house.circles(tmp_path) == [["adaptr.a", "adaptr.b"]]
+    assert circles(tmp_path) == [["adaptr.a", "adaptr.b"]]
 
 
 def test_a_long_file_is_found(tmp_path: Path) -> None:

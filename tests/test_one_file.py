@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import house
+from parsed import ROOT, parsed
 
 LONG = 120
 #: Files from before that promise, with how long they may be; may only fall, and none may come.
@@ -22,7 +23,7 @@ WORDS = frozenset({"full", "stack", "prompt", "rslora", "lora", "loha"})
 #: Who may name methods: themselves, and the formats of others, which are tables of them.
 KNOW = ("plugins/adaptr_plugins/", "plugins/adaptr_formats/", "adaptr/foreign/")
 COSTLY = {"torch", "numpy", "transformers", "safetensors"}
-FILES = sorted((house.ROOT / "plugins/adaptr_plugins").glob("*/[!_]*.py"))
+FILES = sorted((ROOT / "plugins/adaptr_plugins").glob("*/[!_]*.py"))
 METHODS = pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 
 
@@ -69,10 +70,10 @@ def code(text: str) -> int:
     return len(text.splitlines()) - (ast.parse(text).body[0].end_lineno or 0)
 
 
-def heard_of(root: Path = house.ROOT) -> set[str]:
+def heard_of(root: Path = ROOT) -> set[str]:
     """The methods that a text or an import somewhere in the package names, outside of documentation."""
     methods, found = house.methods(root), set()
-    for path, tree in house.parsed(root).items():
+    for path, tree in parsed(root).items():
         if path.startswith(KNOW):
             continue
         for node in ast.walk(tree):
