@@ -27,6 +27,7 @@ CASES: dict[str, tuple[str, str, tuple[int, ...], dict[str, Any]]] = {
     "lora": ("lora", "linear", FLAT, {"r": 16}),
     "lora-turned": ("lora", "linear_t", FLAT, {"r": 8, "rslora": True}),
     "lora-conv": ("lora", "conv2d", CONV, {"r": 4}),
+    "lora-tucker": ("lora", "conv2d", CONV, {"r": 4, "tucker": True}),
     "lora-experts": ("lora", "experts", (3, 40, 24), {"r": 4}),
     "lora-experts-turned": ("lora", "experts_t", (3, 40, 24), {"r": 4}),
     "adalora": ("adalora", "linear", FLAT, {"r": 6}),

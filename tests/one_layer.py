@@ -23,7 +23,7 @@ METHODS: dict[str, dict[str, Any]] = {
 }
 TRANSFORMS: dict[str, dict[str, Any]] = {"dora": {"r": 3}, "ia3": {"side": "out"}, "oft": {"b": 4},
     "boft": {"b": 4, "m": 2}, "hra": {"r": 4}}  # fmt: skip
-TUCKER = {name: {"r": 2, "tucker": True} for name in ("loha", "lokr")}
+TUCKER = {name: {"r": 2, "tucker": True} for name in ("lora", "loha", "lokr")}
 
 
 class One(nn.Module):

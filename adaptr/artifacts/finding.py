@@ -61,7 +61,7 @@ class Search:
     def _add(self, place: Path) -> None:
         try:
             found = open_adapter(place, tell=False)
-            known = [digests.of_file(found.file or place), digests.of_adapter(found.adapter)]
+            known = [found.digest, digests.of_adapter(found.adapter)]
         except AdaptrError:  # a file of another tool, alone
             known = [digests.of_file(place)] if place.is_file() else []
         for digest in known:

@@ -143,7 +143,7 @@ def _follow(path: Path | None, found: str, known: Node, nodes: dict[str, Node], 
         opened = open_adapter(path, tell=False)
     except AdaptrError:  # a file of another tool, alone: its lineage is not in it
         return nodes[known.digest]
-    digest = digests.of_file(opened.file or path)
+    digest = opened.digest
     if digest != known.digest and digest in read | nodes.keys():
         return nodes[known.digest]
     read.add(digest)
@@ -154,7 +154,7 @@ def _adapter(opened: Opened, found: str, nodes: dict[str, Node], known: Node | N
     """Put an adapter into `nodes`, and what it says of its parents."""
     adapter, file = opened.adapter, opened.file
     # in memory it is no file, and may have the weights of its parent
-    own = f"{MEMORY}:{digests.of_adapter(adapter)}" if file is None else digests.of_file(file)
+    own = f"{MEMORY}:{digests.of_adapter(adapter)}" if file is None else opened.digest
     digest = known.digest if known else own
     lineage = adapter.lineage
     # a copy that was made of it in memory names it by the weights that both have

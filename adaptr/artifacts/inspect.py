@@ -44,9 +44,10 @@ class Inspection(Report):
     """An adapter as its file describes it.
 
     `trained`: numbers of the method's own tensors; `replaced`: whole parameters of the base; `nbytes`: of all tensors.
-    `file_digest`: of the file that holds the tensors. `weights_digest`: the adapter's identity, the same in every
-    format, "" where the base is needed to know it. `nonfinite`: tensors with NaN or infinity, None if nobody looked.
-    `beside`: files in its folder with other weights. `metadata`: what the tool that wrote it put into its header.
+    `file_digest`: of the file that holds the tensors, or of all where they are in several, as `size` is.
+    `weights_digest`: the adapter's identity, the same in every format, "" where the base is needed to know it.
+    `nonfinite`: tensors with NaN or infinity, None if nobody looked. `beside`: files in its folder with other weights.
+    `metadata`: what the tool that wrote it put into its header.
     """
 
     source: str
@@ -100,7 +101,7 @@ def inspect(source: Given, finite: bool = False, base: nn.Module | Place | None 
         source=found.given,
         format=found.format,
         file="" if found.file is None else found.file.name,
-        size=0 if found.file is None else found.file.stat().st_size,
+        size=sum(one.stat().st_size for one in found.files),
         parts={name: part.method for name, part in adapter.parts.items()},
         targets=_groups(adapter),
         tensors=len(adapter.tensors),
@@ -110,7 +111,7 @@ def inspect(source: Given, finite: bool = False, base: nn.Module | Place | None 
         dtypes=dict(sorted(Counter(entry.dtype for entry in entries.values()).items())),
         lineage=adapter.lineage,
         training=adapter.training,
-        file_digest="" if found.file is None else digest.of_file(found.file),
+        file_digest=found.digest,
         weights_digest=_identity(adapter),
         nonfinite=tuple(nonfinite(adapter.tensors)) if finite else None,
         beside=found.beside,

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from adaptr import plugins
 from adaptr.adapter import Adapter, Base, Target, agree
 from adaptr.adapter.weighting import Weight, checked
 from adaptr.errors import ContentMismatch, TargetAmbiguous, TargetMismatch, UsageError, WrongBase
@@ -69,8 +70,16 @@ def _same(one: Parent, two: Parent) -> bool:
     return one.weights == two.weights and a.method == b.method and _configs(a) == _configs(b)
 
 
-def _configs(adapter: Adapter) -> list[tuple[str, str, Mapping[str, Any]]]:
-    return [(part, target.path, target.config) for part, target in adapter.all_targets]
+def _configs(adapter: Adapter) -> list[tuple[str, str, object]]:
+    """What is said and what is not: files of before a field came have it as it is where nothing is said."""
+    return [
+        (
+            part,
+            target.path,
+            plugins.method(adapter.parts[part].method if part else adapter.method).config(target.config),
+        )
+        for part, target in adapter.all_targets
+    ]
 
 
 def require_one_base(parents: Sequence[Parent]) -> Base:

@@ -16,7 +16,6 @@ from adaptr.errors import LossyConversion, phrases
 from adaptr.errors.called import called
 from adaptr.files import file_named, require_file, require_folder
 from adaptr.foreign import words
-from adaptr.format import digest
 from adaptr.format.finite import require_finite
 from adaptr.format.io import public_part, write
 from adaptr.report import Report
@@ -146,7 +145,7 @@ def _report(found: Opened, adapter: Adapter, out: Path, to: str, written: foreig
         renamed=tuple((old, new) for old, new in names if old != new),
         lost=(*written.lost, *_unkept(found)),
         unplaced="attention.0" in adapter.targets,
-        digest=digest.of_file(written.file),
+        digest=foreign.digest(to, written.file),
         beside=found.beside,
         notes=written.notes,
     )

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from adaptr.foreign.format import BaseModel
 
 __all__ = [
-    "NOTHING", "OWN", "Format", "Marks", "Supplied", "Written", "choices", "claimed", "get", "names", "of", "packable",
-    "require",
+    "NOTHING", "OWN", "Format", "Marks", "Supplied", "Written", "choices", "claimed", "digest", "files", "get", "names",
+    "of", "packable", "require",
 ]  # fmt: skip
 
 
@@ -32,6 +32,19 @@ def of(path: Path) -> Format:
     if found is None:
         raise detect.refusal(path)
     return found[0]
+
+
+def files(form: str, file: Path) -> tuple[Path, ...]:
+    """The files of an adapter in a format, whose tensors are in `file`, or begin there."""
+    return (file,) if form == OWN else get(form).files(file)
+
+
+def digest(form: str, file: Path) -> str:
+    """`sha256:` of that file, or of all of them where they are several."""
+    from adaptr.format import digest as digests
+
+    every = files(form, file)
+    return digests.of_file(file) if every == (file,) else digests.of_files(every, file.parent)
 
 
 def require(adapter: Adapter, base: BaseModel | None) -> None:

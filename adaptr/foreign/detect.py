@@ -115,7 +115,7 @@ def _folder(seen: Seen) -> str:
         with opened(file) as stream:
             refuse_pointer(file, stream.read(512))
     tools = formats.known()
-    named = [tool for tool in tools if seen.files.intersection(tool.marks.files)]
+    named = [tool for tool in tools if tool.recognises(seen)]
     found = named or [tool for tool in tools if tool.marks.configured(seen.config)]
     if found:
         return " or ".join(tool.called for tool in found)

@@ -124,6 +124,10 @@ class Format:
         """The file with the tensors of an adapter in this format, None where there is none."""
         return self.marks.locate(seen)
 
+    def recognises(self, seen: Seen) -> bool:
+        """Whether a folder is of this tool, where none of its adapters is read."""
+        return bool(seen.files.intersection(self.marks.files))
+
     def read(self, path: Path, base: BaseModel | None = None, supplied: Supplied = NOTHING) -> Adapter:
         """The adapter at `path`, whose `source` is the file with its tensors, which stay there until asked for.
 
@@ -165,6 +169,10 @@ class Format:
         from adaptr.foreign import beside
 
         return beside.weights(file)
+
+    def files(self, file: Path) -> tuple[Path, ...]:
+        """The files that make the adapter at `file`, where its tensors are in several: what its digest is of."""
+        return (file,)
 
     def unkept(self, file: Path) -> tuple[str, ...]:
         """What lies beside `file` and neither comes along when it is read nor can."""

@@ -26,9 +26,14 @@ def of_file(path: str | os.PathLike[str]) -> str:
         return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def of_files(paths: Iterable[Path]) -> str:
-    """`sha256:` of the digests of files, a line each in the order of their names: what `sha256sum` says of them."""
-    digests = {path.name: of_file(path).removeprefix("sha256:") for path in paths}
+def of_files(paths: Iterable[Path], folder: Path | None = None) -> str:
+    """`sha256:` of the digests of files, a line each in the order of their names, or of their paths in `folder`: what
+    `sha256sum` says of them.
+    """
+    digests = {
+        path.relative_to(folder).as_posix() if folder else path.name: of_file(path).removeprefix("sha256:")
+        for path in paths
+    }
     listed = "".join(f"{digests[name]}  {name}\n" for name in sorted(digests))
     return "sha256:" + hashlib.sha256(listed.encode()).hexdigest()
 

@@ -21,7 +21,7 @@ def of_opened(found: Opened) -> dict[str, Any]:
         "weights": digest.of_adapter(found.adapter),
         "format": found.format,
         "name": found.adapter.name,
-        "digest": "" if found.file is None else digest.of_file(found.file),
+        "digest": found.digest,
         "config": "" if found.file is None or found.format == "adaptr" else _config(found.file),
         "supplied": {**found.supplied.said, **_initial(found)},
     }

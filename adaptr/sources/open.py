@@ -44,6 +44,16 @@ class Opened:
     beside: tuple[str, ...] = ()
     supplied: Supplied = NOTHING
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All that it lies in."""
+        return () if self.file is None else foreign.files(self.format, self.file)
+
+    @property
+    def digest(self) -> str:
+        """Of its file, or of all of them, "" where it was given as a value. Reads them."""
+        return "" if self.file is None else foreign.digest(self.format, self.file)
+
 
 def open_adapter(
     source: Path | Source | Adapter | Expression, base: nn.Module | Path | None = None, tell: bool = True

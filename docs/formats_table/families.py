@@ -58,11 +58,21 @@ FAMILIES = (
     Family("torchtune", "torchtune"),
     Family("loralib", "loralib"),
     Family("LLaMA-Adapter's own", "llama-adapter", "those for pictures"),
-    Family("T5X's prompts", "t5x", "checkpoints, of which `extract_variable` makes arrays"),
-    Family("NeMo 1 (`.nemo`), Megatron-Bridge's tensors", "nemo", "models that are not like Llama"),
-    Family("NeMo 2, Megatron (torch_dist)", but="their index is a pickle of classes: save PEFT's with the tool"),
+    Family(
+        "T5X's prompts, as arrays, in Flax's msgpack and in zarr", "t5x", "several in one file, and Orbax's database"
+    ),
+    Family(
+        "NeMo 1 (`.nemo`), Megatron-Bridge's tensors",
+        "nemo",
+        "models of other names than Llama's, which Mistral's, Qwen 2's and Gemma's are",
+    ),
+    Family(
+        "NeMo 2, Megatron (torch_dist)",
+        but="their index is a pickle of classes: `nemo llm export path=FOLDER output_path=OUT target=hf-peft`, or "
+        "`export_adapter_ckpt` of Megatron-Bridge, makes PEFT's of it",
+    ),
     Family("pyreft", "pyreft", "interventions elsewhere than at outputs by position"),
-    Family("OpenDelta", "opendelta", "prefixes, Compacters and parallel adapters"),
+    Family("OpenDelta", "opendelta", "prefixes but of GPT-2, BERT and RoBERTa, and rules that were not trained"),
     Family("X-LoRA's own", but="its experts are adapters, over which `adaptr gate` learns a gate; its own is not read"),
     Family("LoRA-ViT (JamesQFreeman)", but="its numbered pairs name no module"),
     Family("textual inversion", but="a learned word is no adapter"),

@@ -25,6 +25,7 @@ CASES: dict[str, tuple[str, list[str], dict[str, Any]]] = {
     "lora": ("lora", LAYERS, {"r": 3, "alpha": 2.0}),
     "lora, scale by the root of the rank": ("lora", LAYERS, {"r": 3, "alpha": 2.0, "rslora": True}),
     "lora, ranks and scales of their own": ("lora", LAYERS, {"r": 3, "alpha": 2.0, "overrides": OWN}),
+    "lora of Tucker's form": ("lora", CONVOLUTIONS, {"r": 3, "alpha": 2.0, "tucker": True}),
     "dora": ("dora", LAYERS, {"r": 3, "alpha": 2.0}),
     "loha": ("loha", LAYERS, {"r": 3, "alpha": 1.0}),
     "loha of Tucker's form": ("loha", CONVOLUTIONS, {"r": 3, "alpha": 2.0, "tucker": True}),

@@ -10,15 +10,16 @@ from typing import Any
 import cases
 import small_llama as small
 import torch
-from transformers import AutoModelForCausalLM
+import transformers
 
 import adaptr
 
 
 def outputs(folder: Path) -> Iterator[dict[str, Any]]:
-    model = AutoModelForCausalLM.from_pretrained(folder / "base", dtype=torch.float32).eval()
     ids = torch.tensor(small.IDS)
     for case in cases.read(folder, "theirs.json"):
+        kind = getattr(transformers, case["model"])
+        model = kind.from_pretrained(folder / case["base"], dtype=torch.float32, attn_implementation="eager").eval()
         with torch.no_grad():
             if not case["adapter"]:
                 yield {**case, "found": model(ids).logits[0].tolist()}

@@ -11,19 +11,80 @@ import cases
 import opendelta
 import small_llama as small
 import torch
-from transformers import AutoModelForCausalLM
+import transformers
 
-#: Case to class, and what it is given.
-CASES: dict[str, tuple[str, dict[str, Any]]] = {
-    "lora": ("LoraModel", {"lora_r": 3, "lora_alpha": 7, "modified_modules": ["q_proj", "down_proj"]}),
-    "adapter": ("AdapterModel", {"bottleneck_dim": 5, "modified_modules": ["o_proj", "down_proj"]}),
+LLAMA, GPT2, BERT = "llama", "gpt2", "bert"
+#: Base to its class of transformers.
+BASES = {LLAMA: "AutoModelForCausalLM", GPT2: "GPT2LMHeadModel", BERT: "BertForMaskedLM"}
+#: Case to the base, a class, and what it is given.
+CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "lora": (LLAMA, "LoraModel", {"lora_r": 3, "lora_alpha": 7, "modified_modules": ["q_proj", "down_proj"]}),
+    "adapter": (LLAMA, "AdapterModel", {"bottleneck_dim": 5, "modified_modules": ["o_proj", "down_proj"]}),
     "adapter with relu": (
+        LLAMA,
         "AdapterModel",
         {"bottleneck_dim": 4, "non_linearity": "relu", "modified_modules": ["self_attn"]},
     ),
-    "low-rank adapter": ("LowRankAdapterModel", {"reduction_factor": 8, "modified_modules": ["mlp"]}),
-    "soft prompt": ("SoftPromptModel", {"soft_token_num": 4, "token_init": False}),
-}
+    "low-rank adapter": (LLAMA, "LowRankAdapterModel", {"reduction_factor": 8, "modified_modules": ["mlp"]}),
+    "soft prompt": (LLAMA, "SoftPromptModel", {"soft_token_num": 4, "token_init": False}),
+    "compacter": (LLAMA, "CompacterModel", {"reduction_factor": 6, "modified_modules": ["self_attn", "mlp"]}),
+    "compacter, rules of two factors": (
+        LLAMA,
+        "CompacterModel",
+        {"reduction_factor": 6, "modified_modules": ["mlp"], "factorized_phm_rule": True, "phm_rank": 2},
+    ),
+    "compacter, whole blocks without biases": (
+        LLAMA,
+        "CompacterModel",
+        {"reduction_factor": 12, "modified_modules": ["down_proj"], "factorized_phm": False,
+         "use_bias_up_sampler": False, "use_bias_down_sampler": False},
+    ),
+    "parallel adapter": (LLAMA, "ParallelAdapterModel", {"bottleneck_dim": 5, "modified_modules": ["mlp", "mlp"]}),
+    "parallel adapter over two modules": (
+        LLAMA,
+        "ParallelAdapterModel",
+        {"bottleneck_dim": 5, "modified_modules": ["gate_proj", "down_proj"]},
+    ),
+    "parallel adapter in a module that ends it": (
+        LLAMA,
+        "ParallelAdapterModel",
+        {"bottleneck_dim": 5, "modified_modules": ["mlp", "mlp.down_proj"]},
+    ),
+    "parallel adapter of common names": (GPT2, "ParallelAdapterModel", {"bottleneck_dim": 5}),
+    "parallel adapter of BERT": (BERT, "ParallelAdapterModel", {"bottleneck_dim": 5}),
+    "prefix of a network": (GPT2, "PrefixModel", {"prefix_token_num": 3, "embed_dim": 16, "mid_dim": 24}),
+    "prefix of a network of BERT": (BERT, "PrefixModel", {"prefix_token_num": 3, "embed_dim": 16, "mid_dim": 24}),
+    "prefix": (GPT2, "PrefixModel", {"prefix_token_num": 3, "reparameterize": False, "modified_modules": ["attn"]}),
+    "prefix of a network of one layer": (
+        GPT2,
+        "PrefixModel",
+        {"prefix_token_num": 3, "embed_dim": 16, "mid_dim": 24, "modified_modules": ["1.attn"]},
+    ),
+}  # fmt: skip
+
+
+def bases(folder: Path) -> None:
+    """Random values, large enough that every layer is heard."""
+    small.write(folder / LLAMA)
+    sizes = {"vocab_size": small.VOCABULARY, "hidden_size": small.WIDTH, "num_hidden_layers": 2,
+             "num_attention_heads": small.HEADS}  # fmt: skip
+    made = {
+        GPT2: transformers.GPT2Config(**{"n_positions": small.LENGTH, **sizes}),
+        BERT: transformers.BertConfig(**{"intermediate_size": small.INNER, **sizes}),
+    }
+    for name, config in made.items():
+        model = getattr(transformers, BASES[name])(config)
+        draw = torch.Generator().manual_seed(0)
+        for key, value in sorted(model.named_parameters()):
+            norm = "ln_" in key or "LayerNorm" in key
+            value.data = 0.15 * torch.randn(value.shape, generator=draw) + float(norm)
+        model.save_pretrained(folder / name)
+
+
+def opened(folder: Path, base: str) -> Any:
+    """With what of a model's attention OpenDelta was written for."""
+    kind = getattr(transformers, BASES[base])
+    return kind.from_pretrained(folder / base, torch_dtype=torch.float32, attn_implementation="eager").eval()
 
 
 def shaken(model: Any, seed: int) -> None:
@@ -42,21 +103,22 @@ def logits(model: Any) -> list[Any]:
 
 
 def made_in(folder: Path) -> Iterator[dict[str, Any]]:
-    small.write(folder / "base")
-    for number, (name, (kind, given)) in enumerate([("the base", ("", {})), *CASES.items()]):
-        model = AutoModelForCausalLM.from_pretrained(folder / "base", torch_dtype=torch.float32).eval()
-        if not kind:
-            yield {"name": name, "adapter": "", "outputs": logits(model)}
-            continue
+    bases(folder)
+    for base, kind in BASES.items():
+        said = {"base": base, "model": kind}
+        yield {"name": f"the base, {base}", "adapter": "", "outputs": logits(opened(folder, base)), **said}
+    for number, (name, (base, kind, given)) in enumerate(CASES.items(), 1):
+        model = opened(folder, base)
         delta = getattr(opendelta, kind)(backbone_model=model, **given)
         delta.freeze_module(exclude=["deltas"], set_state_dict=True)
         shaken(model, number)
         delta.save_finetuned(str(folder / f"delta{number}"))
-        yield {"name": name, "adapter": f"delta{number}", "outputs": logits(model)}
+        said = {"base": base, "model": BASES[base]}
+        yield {"name": name, "adapter": f"delta{number}", "outputs": logits(model), **said}
 
 
 def main(folder: Path) -> None:
-    cases.write(folder, made_in(folder), "theirs.json", base="base", limit=1e-4)
+    cases.write(folder, made_in(folder), "theirs.json", limit=1e-4)
 
 
 if __name__ == "__main__":

@@ -64,9 +64,10 @@ class Diffusers(Format):
     def save(self, adapter: Adapter, out: Path, force: bool) -> Written:
         from adaptr.files import replacing
         from adaptr.foreign import same, saving
+        from adaptr.foreign.pieces import low_rank
 
         _require_written(adapter)
-        plain = saving.plain(adapter)
+        plain = low_rank.folded(saving.plain(adapter))
         found = {f"{path}:{name}": (f"{path}.{SLOTS[name]}", value)
                  for path in plain.targets for name, value in same.at(plain, path).items()}  # fmt: skip
         kept = dict(adapter.foreign.get(self.name, {}).get("metadata", {}))

@@ -32,7 +32,7 @@ LAYERS = {
     "layer norm": (nn.LayerNorm(12), (3, 5, 12)),
 }
 CONFIGS = {
-    "lora": [{"r": 4}, {"r": 4, "rslora": True, "bias": True}],
+    "lora": [{"r": 4}, {"r": 4, "rslora": True, "bias": True}, {"r": 3, "tucker": True}],
     "dora": [{"r": 4}],
     "loha": [{"r": 2}, {"r": 2, "tucker": True}],
     "lokr": [{"r": 1, "decompose_both": True}, {"r": 1, "tucker": True}, {"r": 30}],

@@ -19,8 +19,8 @@ from foreign.test_kohya import CLIP, REFERENCES, lora, saved
 from foreign.test_lycoris import based
 
 LYCORIS = (
-    "boft", "full", "glora", "loha", "loha_tucker", "lokr", "lokr_both", "lokr_full", "lokr_tucker", "lokr_unbalanced",
-    "lora", "lora_dora", "lora_rs", "lora_scalar",
+    "boft", "full", "glora", "locon_tucker", "loha", "loha_tucker", "lokr", "lokr_both", "lokr_full", "lokr_tucker",
+    "lokr_unbalanced", "lora", "lora_dora", "lora_rs", "lora_scalar",
 )  # fmt: skip
 
 

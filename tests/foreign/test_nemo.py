@@ -251,7 +251,28 @@ def test_a_pickle_that_calls_something_is_not_opened(tmp_path: Path) -> None:
         adaptr.load(file_of)
 
 
-def test_a_distributed_checkpoint_is_refused_with_the_way(tmp_path: Path) -> None:
-    (tmp_path / "__0_0.distcp").write_bytes(b"PK")
-    with pytest.raises(e.UnknownFormat, match=r"a distributed checkpoint.*save_hf_adapter"):
+@pytest.mark.parametrize("name", ["__0_0.distcp", "weights/__0_0.distcp", "weights/.metadata"])
+def test_a_distributed_checkpoint_is_refused_with_the_way(name: str, tmp_path: Path) -> None:
+    """By the folder that NeMo 2 writes too, in which it is `weights`."""
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_bytes(b"PK")
+    with pytest.raises(e.UnknownFormat, match=r"a distributed checkpoint.*pickle of classes.*target=hf-peft"):
         adaptr.load(tmp_path)
+
+
+def test_models_of_the_same_names_are_read_with_their_own_heads(tmp_path: Path) -> None:
+    """Gemma: a gate of GELU, and heads that are wider than the model has room for."""
+    config = CONFIG.replace("fast-swiglu", "fast-geglu").replace("hidden_size: ", "kv_channels: 16\nhidden_size: ")
+    tensors = pair(f"{ATTENTION}kqv_adapter", WIDTH, (HEADS + 2 * GROUPS) * 16)
+    found = adaptr.load(nemo(tmp_path, tensors, config))
+    shapes = {path.rpartition(".")[2]: target.shape for path, target in found.targets.items()}
+    assert shapes == {"q_proj": (HEADS * 16, WIDTH), "k_proj": (GROUPS * 16, WIDTH), "v_proj": (GROUPS * 16, WIDTH)}
+
+
+def test_the_digest_of_a_folder_is_of_all_its_parts(tmp_path: Path) -> None:
+    (tmp_path / "model_config.yaml").write_text(CONFIG)
+    torch.save(qkv(), tmp_path / "model_weights.ckpt")
+    before = adaptr.inspect(tmp_path)
+    assert before.size == sum(one.stat().st_size for one in tmp_path.iterdir())
+    torch.save(qkv(), tmp_path / "model_weights.ckpt")
+    assert adaptr.inspect(tmp_path).file_digest != before.file_digest

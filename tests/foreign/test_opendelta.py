@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,19 @@ def saved(place: Path, tensors: dict[str, Tensor], kind: str, **more: Any) -> Pa
 def bottleneck(path: str, d: int = 32, m: int = 4) -> dict[str, Tensor]:
     shapes = {"down_proj.weight": (m, d), "down_proj.bias": (m,), "up_proj.weight": (d, m), "up_proj.bias": (d,)}
     return {f"{path}.adapter.modulelist.{name}": torch.randn(shape) for name, shape in shapes.items()}
+
+
+def beside(path: str, **sizes: int) -> dict[str, Tensor]:
+    return {name.replace(".adapter.", ".parallel_adapter."): value for name, value in bottleneck(path, **sizes).items()}
+
+
+def hypercomplex(d: int = 32, m: int = 8, n: int = 4, r: int = 1) -> dict[str, Tensor]:
+    shapes = {
+        f"{end}_sampler.{name}": shape
+        for end, (into, out) in {"down": (d, m), "up": (m, d)}.items()
+        for name, shape in {"phm_rule": (n, n, n), "W_left": (n, into // n, r), "W_right": (n, r, out // n)}.items()
+    }
+    return {f"{AT}.compactor.{name}": torch.randn(shape) for name, shape in shapes.items()}
 
 
 def test_lora_with_a_head_that_was_trained_too(tmp_path: Path) -> None:
@@ -84,11 +98,83 @@ def test_a_soft_prompt(tmp_path: Path) -> None:
     assert torch.equal(found.tensors[":P"], rows)
 
 
+def test_a_compacters_projections_are_sums_of_products(tmp_path: Path) -> None:
+    tensors = hypercomplex()
+    found = adaptr.load(saved(tmp_path / "a", tensors, "compacter"))
+    rule, left, right = (tensors[f"{AT}.compactor.down_sampler.{name}"] for name in ("phm_rule", "W_left", "W_right"))
+    assert (found.method, found.targets[AT].config["m"], found.targets[AT].config["n"]) == ("phm", 8, 4)
+    want = sum(torch.kron(A, B) for A, B in zip(rule, left @ right, strict=True))
+    assert isinstance(want, Tensor)
+    D = sum(torch.kron(A, B) for A, B in zip(found.at(AT)["A_d"], found.at(AT)["B_d"], strict=True))
+    torch.testing.assert_close(D, want)
+    assert not found.at(AT)["b_u"].any()
+
+
+@pytest.mark.parametrize(
+    ("named", "at", "reads", "ends"),
+    [
+        (["mlp", "mlp"], "mlp", "", "mlp"),
+        (["gate_proj", "down_proj"], "mlp.gate_proj", "mlp.gate_proj", "mlp.down_proj"),
+        (["mlp", "mlp.down_proj"], "mlp.down_proj", "mlp", "mlp.down_proj"),
+    ],
+)
+def test_a_parallel_adapter_ends_where_the_walk_through_the_base_says(
+    named: list[str], at: str, reads: str, ends: str, tmp_path: Path
+) -> None:
+    model, block = tiny.model("llama"), "model.layers.1."
+    folder = saved(tmp_path / "a", beside(f"{block}{at}"), "parallel_adapter", modified_modules=named)
+    found = adaptr.load(folder, model)
+    ((path, target),) = found.targets.items()
+    assert (found.method, path, target.config["reads"]) == ("parallel", f"{block}{ends}", reads and f"{block}{reads}")
+    with pytest.raises(e.ConfigMissing, match="only the modules of the base say") if reads else nullcontext():
+        adaptr.load(folder)
+
+
+def test_names_that_no_pair_has_are_refused(tmp_path: Path) -> None:
+    folder = saved(tmp_path / "a", beside(AT), "parallel_adapter", modified_modules=["gate_proj", "down_proj"])
+    with pytest.raises(e.TargetNotFound, match="is of none of the pairs"):
+        adaptr.load(folder, tiny.model("llama"))
+
+
+def test_a_prefix_of_a_network_is_what_that_makes(tmp_path: Path) -> None:
+    model, tokens, at = tiny.model("gpt2"), 3, "transformer.h.0.attn.reparams"
+    heads, count = model.config.n_head, model.config.n_layer
+    d, shapes = model.config.n_embd, {"wte.weight": (tokens, 5), "control_trans.0.weight": (6, 5)}
+    shapes |= {"control_trans.0.bias": (6,), "control_trans.2.weight": (2 * count * d, 6)}
+    tensors = {name: torch.randn(shape) for name, shape in {**shapes, "control_trans.2.bias": (2 * count * d,)}.items()}
+    folder = saved(
+        tmp_path / "a", {f"{at}.{name}": value for name, value in tensors.items()}, "prefix",
+        modified_modules=["attn@"], common_structure=True,
+    )  # fmt: skip
+    found = adaptr.load(folder, model)
+    table, W, b, U, c = tensors.values()
+    rows = torch.tanh(table @ W.T + b) @ U.T + c
+    assert (found.method, len(found.targets)) == ("prefix", count)
+    V = found.at(f"transformer.h.{count - 1}.attn")["V"]
+    torch.testing.assert_close(V, rows[:, -d:].view(tokens, heads, -1).transpose(0, 1))
+
+
+@pytest.mark.parametrize(("name", "match"), [("t5", "leaves out the biases of positions"), ("llama", "has not seen")])
+def test_prefixes_that_are_not_followed_are_refused_with_the_reason(name: str, match: str, tmp_path: Path) -> None:
+    tensors = {"a.prefix.past_key": torch.ones(2, 4), "a.prefix.past_value": torch.ones(2, 4)}
+    with pytest.raises(e.Unsupported, match=match):
+        adaptr.load(saved(tmp_path / "a", tensors, "prefix"), tiny.model(name))
+
+
 @pytest.mark.parametrize(
     ("tensors", "kind", "more", "error", "match"),
     [
-        ({}, "compacter", {}, e.Unsupported, "can't read OpenDelta's `compacter`"),
-        ({}, "prefix", {}, e.Unsupported, "can't read OpenDelta's `prefix`"),
+        ({}, "mixture", {}, e.Unsupported, "can't read OpenDelta's `mixture`"),
+        ({}, "prefix", {}, e.ConfigMissing, "only the base says"),
+        (
+            {name: value for name, value in hypercomplex().items() if "phm_rule" not in name},
+            "compacter", {}, e.Unsupported, r"not trained \(`learn_phm`\): OpenDelta draws them anew",
+        ),
+        ({**hypercomplex(), f"{AT}.compactor.up_sampler.W_left": torch.ones(4, 3, 1)}, "compacter", {},
+         e.ConfigConflict, r"gives \(4, 3, 8\), wanted \(4, 2, 8\)"),
+        (beside(AT), "parallel_adapter", {}, e.ConfigMissing, "where a parallel adapter ends"),
+        (beside(AT), "parallel_adapter", {"modified_modules": ["a"]}, e.ConfigConflict, "pairs of names"),
+        (beside(AT), "parallel_adapter", {"modified_modules": ["[r]a", "b"]}, e.Unsupported, "has the pattern"),
         ({}, "lora", {}, e.NoAdapterTensors, "no tensors of an adapter"),
         ({f"{AT}.lora.lora_C": torch.ones(1)}, "lora", {}, e.TensorUnknown, "no tensor of OpenDelta's `lora`"),
         (bottleneck("a"), "lora", {}, e.TensorUnknown, "no tensor of OpenDelta's `lora`"),

@@ -185,3 +185,13 @@ def test_a_tensor_too_many_is_refused(tmp_path: Path) -> None:
     folder = saved(tmp_path / "reft", {key(0): loreft(rotated()[1]) | {"more": torch.ones(1)}})
     with pytest.raises(e.TensorUnknown, match="`more` is no tensor of pyreft's LoreftIntervention"):
         adaptr.load(adaptr.source(folder, positions="l1"), tiny.model("llama"))
+
+
+def test_the_digest_is_of_all_files(tmp_path: Path) -> None:
+    files = {key(layer): loreft(rotated()[1]) for layer in (0, 1)}
+    folder = saved(tmp_path / "a", files, layers=(0, 1))
+    before = adaptr.inspect(adaptr.source(folder, positions="f2+l1"), base=tiny.model("llama"))
+    assert before.size == sum(one.stat().st_size for one in folder.iterdir())
+    saved(folder, {key(1): loreft(rotated()[1])}, layers=(0, 1))
+    after = adaptr.inspect(adaptr.source(folder, positions="f2+l1"), base=tiny.model("llama"))
+    assert before.file_digest != after.file_digest

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +46,148 @@ def test_the_file_of_a_training_has_a_name_of_its_own(tmp_path: Path) -> None:
     saved(tmp_path, np.ones((2, 4), "<f4")).rename(tmp_path / "encoder.prompt.prompt.prompt")
     assert foreign.of(tmp_path).name == foreign.of(tmp_path / "encoder.prompt.prompt.prompt").name == "t5x"
     assert adaptr.load(tmp_path).tensors[":P"].shape == (2, 4)
+
+
+# ---------------------------------------------------------------- checkpoints
+
+
+def packed(value: object) -> bytes:
+    """As `msgpack_serialize` of Flax packs it, which is `msgpack` with arrays of its own."""
+    if isinstance(value, dict):
+        pairs = b"".join(packed(key) + packed(one) for key, one in value.items())
+        return b"\xde" + len(value).to_bytes(2, "big") + pairs
+    if isinstance(value, list):
+        return b"\xdc" + len(value).to_bytes(2, "big") + b"".join(map(packed, value))
+    if isinstance(value, str):
+        return b"\xd9" + bytes([len(value)]) + value.encode()
+    if isinstance(value, int):
+        return b"\xd3" + value.to_bytes(8, "big", signed=True)
+    if isinstance(value, np.ndarray):
+        inner = packed([list(value.shape), value.dtype.name, value.tobytes()])
+        return b"\xc8" + len(inner).to_bytes(2, "big") + b"\x01" + inner
+    assert isinstance(value, bytes)
+    return b"\xc5" + len(value).to_bytes(2, "big") + value
+
+
+ROWS = np.arange(8, dtype="float32").reshape(2, 4)
+
+
+def nested(value: object, *names: str) -> dict[str, object]:
+    for name in reversed(names):
+        value = {name: value}
+    assert isinstance(value, dict)
+    return value
+
+
+PROMPT = ("prompt", "prompt", "prompt")
+
+
+def whole(**more: object) -> dict[str, object]:
+    """A checkpoint with a step, a scalar, and what an optimizer keeps of the prompt."""
+    state = {"step": -3, "param_states": nested(ROWS + 1, "encoder", *PROMPT), "scale": b"\x00"}
+    return {"version": 3, "optimizer": {"target": nested(ROWS, "encoder", *PROMPT) | more, "state": state}}
+
+
+@pytest.mark.parametrize("name", ["checkpoint", "checkpoint_1000", "prompt.msgpack"])
+def test_the_prompt_of_a_checkpoint_of_flax(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(packed(whole()))
+    assert foreign.of(tmp_path / name).name == "t5x"
+    assert np.array_equal(adaptr.load(tmp_path / name).tensors[":P"].numpy(), ROWS)
+
+
+def test_it_is_written_as_flaxs_where_its_name_says_so(tmp_path: Path) -> None:
+    source = adaptr.load(saved(tmp_path, ROWS))
+    foreign.get("t5x").write(source, tmp_path / "a.msgpack")
+    assert np.array_equal(adaptr.load(tmp_path / "a.msgpack").tensors[":P"].numpy(), ROWS)
+    raw = (tmp_path / "a.msgpack").read_bytes()
+    assert raw.endswith(ROWS.tobytes())
+    assert raw.startswith(b"\x81\xa6target\x81\xa7encoder" + b"\x81\xa6prompt" * 3 + b"\xc9")
+
+
+def test_a_model_of_flax_without_a_prompt_is_none(tmp_path: Path) -> None:
+    (tmp_path / "flax_model.msgpack").write_bytes(packed(nested(ROWS, "encoder", "layer", "kernel")))
+    with pytest.raises(e.UnknownFormat):
+        adaptr.load(tmp_path / "flax_model.msgpack")
+
+
+@pytest.mark.parametrize(
+    ("raw", "error", "match"),
+    [
+        (packed(whole())[:-60], e.ForeignError, "cut off"),
+        (packed(nested(ROWS.astype(int), *PROMPT)), e.TensorUnknown, "an array of int64"),
+        (
+            packed(nested(ROWS, *PROMPT)).replace(b"float32", b"float64"),
+            e.ForeignError,
+            "32 bytes, which are no float64",
+        ),
+        (packed({"a": nested(ROWS, *PROMPT), "b": nested(ROWS, *PROMPT)}), e.Unsupported, "holds 2 prompts"),
+        (packed(nested(ROWS[0], *PROMPT)), e.ConfigConflict, r"shape \(4,\)"),
+    ],
+)
+def test_a_checkpoint_that_is_not_true_is_refused(
+    raw: bytes, error: type[Exception], match: str, tmp_path: Path
+) -> None:
+    (tmp_path / "x.msgpack").write_bytes(raw)
+    with pytest.raises(error, match=match):
+        foreign.get("t5x").read(tmp_path / "x.msgpack")
+
+
+def chunked(folder: Path, value: np.ndarray, each: tuple[int, int] = (2, 3), **more: object) -> Path:
+    """As TensorStore writes it: whole chunks, what is behind the edge too."""
+    said = {
+        "zarr_format": 2, "shape": list(value.shape), "chunks": list(each), "dtype": value.dtype.str, "order": "C",
+        "compressor": {"id": "gzip", "level": 1}, "fill_value": None, "filters": None, **more,
+    }  # fmt: skip
+    folder.mkdir()
+    (folder / ".zarray").write_text(json.dumps(said))
+    for i, j in np.ndindex(*(-(-size // n) for size, n in zip(value.shape, each, strict=True))):
+        part = np.zeros(each, value.dtype)
+        here = value[i * each[0] : (i + 1) * each[0], j * each[1] : (j + 1) * each[1]]
+        part[: here.shape[0], : here.shape[1]] = here
+        (folder / f"{i}.{j}").write_bytes(gzip.compress(part.tobytes()))
+    return folder
+
+
+def test_an_array_in_chunks_alone_and_in_a_checkpoint(tmp_path: Path) -> None:
+    value = np.random.default_rng(0).normal(size=(5, 4)).astype("<f4")
+    folder = chunked(tmp_path / "target.encoder.prompt.prompt.prompt", value)
+    chunked(tmp_path / "state.param_states.encoder.prompt.prompt.prompt", value + 1)
+    (tmp_path / "checkpoint").write_bytes(packed({"version": 3, "optimizer": {}}))
+    for place in (folder, tmp_path):
+        assert np.array_equal(adaptr.load(place).tensors[":P"].numpy(), value)
+    before = adaptr.inspect(folder).file_digest
+    (folder / "0.0").write_bytes(gzip.compress(np.ones((2, 3), "<f4").tobytes()))
+    assert adaptr.inspect(folder).file_digest != before
+
+
+@pytest.mark.parametrize(
+    ("more", "error", "match"),
+    [
+        ({"compressor": {"id": "blosc"}}, e.Unsupported, "packed by blosc"),
+        ({"dtype": "|O"}, e.Unsupported, r"`.*zarray` is of zarr 2, \|O"),
+        ({"order": "F"}, e.Unsupported, "in the order F"),
+        ({"zarr_format": 3}, e.Unsupported, "of zarr 3"),
+        ({"shape": [9, 4]}, e.TensorAbsent, "no chunk"),
+        ({"chunks": [2, 9]}, e.ForeignError, "24 bytes, wanted 72"),
+        ({"chunks": [0, 3]}, e.ForeignError, "has a 0"),
+        ({"chunks": [2]}, e.ForeignError, "in chunks of"),
+        ({"shape": [1 << 29, 1 << 29]}, e.ForeignError, "would be of"),
+        ({"shape": "x"}, e.ForeignError, "no list of sizes"),
+    ],
+)
+def test_an_array_in_chunks_that_is_not_true_is_refused(
+    more: dict[str, object], error: type[Exception], match: str, tmp_path: Path
+) -> None:
+    with pytest.raises(error, match=match):
+        adaptr.load(chunked(tmp_path / "a", ROWS, **more))
+
+
+def test_a_chunk_that_is_damaged_or_a_bomb_is_refused(tmp_path: Path) -> None:
+    folder = chunked(tmp_path / "a", ROWS)
+    for raw, match in ((b"x", "is damaged"), (gzip.compress(bytes(1 << 20)), "25 bytes, wanted 24")):
+        (folder / "0.0").write_bytes(raw)
+        with pytest.raises(e.ForeignError, match=match):
+            adaptr.load(folder)
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,16 @@
 """LoRA with its alpha beside it, also of convolutions, with a core (Tucker) or magnitudes (DoRA).
 
-W' = W + (alpha / r) up down. A core lies between them, up·mid·down, and goes into `A`: that is a LoRA of the same rank.
+W' = W + (alpha / r) up down. A core lies between them, up·mid·down; with magnitudes it goes into `A`: that is a DoRA of
+the same rank.
 """
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
-from adaptr.adapter import Target, kinds
+from adaptr.adapter import WHOLE, Target, kinds
 from adaptr.errors import Unsupported
 from adaptr.foreign import placing
 from adaptr.foreign.draft import Piece
@@ -16,6 +18,8 @@ from adaptr.foreign.pieces.module import Layer, Module, complete
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from adaptr.adapter import Adapter
 
 DOWN, UP, MID, MAGNITUDE = "lora_down.weight", "lora_up.weight", "lora_mid.weight", "dora_scale"
 #: What PEFT calls them: always those of the outputs. And the bias of its second factor, which is scaled too.
@@ -28,35 +32,46 @@ def read(module: Module) -> Layer:
     r, into, *kernel = module.shape(DOWN, (2, 3, 4, 5))
     out = module.shape(UP, (2, 3, 4, 5))[0]
     module.require(UP, math.prod(module.shapes[UP]) == out * r, f"({out}, {r}), as `{DOWN}` has rank {r}")
-    factor = module.piece(DOWN, (r, into, *kernel))
-    if module.has(MID):
-        factor, kernel = _cored(module, r, into)
-    ones = tuple(1 for _ in kernel)
     method = "dora" if module.has(MAGNITUDE, PEFT_MAGNITUDE) else "lora"
-    biased = {"bias": True} if module.has(BIAS) else {}
+    pieces = {"A": module.piece(DOWN, (r, into, *kernel))}
+    said: dict[str, Any] = {"bias": True} if module.has(BIAS) else {}
+    if module.has(MID):
+        kernel = _kernel(module, r, into)
+        cored = method == "lora"
+        pieces = _apart(module, r, into, kernel) if cored else {"A": _joined(module, (r, into, *kernel))}
+        said |= {"tucker": True} if cored else {}
+    ones = tuple(1 for _ in kernel)
     target = Target(
         module.path,
         kinds.convolution(len(kernel)) if kernel else kinds.LINEAR,
         (out, into, *kernel),
-        complete(method, {"r": r, **module.scaled(r), **biased}),
+        complete(method, {"r": r, **module.scaled(r), **said}),
     )
-    pieces = {"A": factor, "B": module.piece(UP, (out, r, *ones))}
-    pieces |= {"b": module.piece(BIAS, module.shape(BIAS, (1,)))} if biased else {}
+    pieces |= {"B": module.piece(UP, (out, r, *ones))}
+    pieces |= {"b": module.piece(BIAS, module.shape(BIAS, (1,)))} if module.has(BIAS) else {}
     pieces |= {"m": magnitudes(module, out)} if method == "dora" else {}
     return Layer(method, placing.agreed(module.model, target), pieces)
 
 
-def _cored(module: Module, r: int, into: int) -> tuple[Piece, list[int]]:
-    """`A` (r, in, *k) made of a core (r, r, *k) and (r, in), and the kernel."""
+def _kernel(module: Module, r: int, into: int) -> list[int]:
+    """The kernel of a core (r, r, *k). Raises `ConfigConflict` unless (r, in) belongs to it."""
     _, _, *kernel = module.shape(MID, (3, 4, 5))
     module.require(MID, module.shapes[MID][:2] == (r, r), f"({r}, {r}) before the kernel")
     module.require(DOWN, math.prod(module.shapes[DOWN]) == r * into, f"({r}, {into}), as the kernel is the core's")
-    shape = (r, into, *kernel)
+    return kernel
+
+
+def _apart(module: Module, r: int, into: int, kernel: list[int]) -> dict[str, Piece]:
+    return {"t": module.piece(MID, (r, r, *kernel)), "d": module.piece(DOWN, (r, into))}
+
+
+def _joined(module: Module, shape: tuple[int, ...]) -> Piece:
+    """`A` (r, in, *k) made of both."""
 
     def through(down: Tensor) -> Tensor:
-        return _through(module.file[module.keys[MID]], down.reshape(r, into)).to(down.dtype)
+        return _through(module.file[module.keys[MID]], down.reshape(shape[:2])).to(down.dtype)
 
-    return Piece(module.keys[DOWN], shape, then=through), kernel
+    return Piece(module.keys[DOWN], shape, then=through)
 
 
 def _through(core: Tensor, down: Tensor) -> Tensor:
@@ -66,6 +81,22 @@ def _through(core: Tensor, down: Tensor) -> Tensor:
     for j in range(1, len(down)):
         total = total + core[:, j].double().unsqueeze(1) * rows[j]
     return total
+
+
+def folded(adapter: Adapter) -> Adapter:
+    """A LoRA with its cores in `A`, of the same rank, for tools that have none."""
+    if adapter.method != "lora" or not any(target.config.get("tucker") for target in adapter.targets.values()):
+        return adapter
+    adapter = adapter.floats()
+    targets = {path: replace(one, config={**one.config, "tucker": False}) for path, one in adapter.targets.items()}
+    tensors = {key: tensor for key, tensor in adapter.tensors.items() if key.endswith(WHOLE)}
+    for path, target in adapter.targets.items():
+        own = dict(adapter.at(path))
+        if target.config.get("tucker"):
+            del own["t"], own["d"]
+            own["A"] = adapter[path].low_rank().A
+        tensors |= {f"{path}:{name}": tensor for name, tensor in own.items()}
+    return adapter.replace(config={**adapter.config, "tucker": False}, targets=targets, tensors=tensors)
 
 
 def magnitudes(module: Module, out: int) -> Piece:

@@ -11,7 +11,7 @@ from adaptr.errors import Unsupported, phrases
 from adaptr.foreign import same
 from adaptr.foreign.pieces import alphas, mixing, vectors
 from adaptr.foreign.pieces.dense import BIAS, WEIGHT
-from adaptr.foreign.pieces.low_rank import DOWN, MAGNITUDE, UP
+from adaptr.foreign.pieces.low_rank import DOWN, MAGNITUDE, MID, UP
 from adaptr.foreign.pieces.module import ALPHA
 from adaptr.foreign.pieces.rotations import BLOCKS, RESCALE
 from adaptr.format.io import stored_of
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _KINDS = kinds.LAYERS | kinds.CONVOLUTIONS
 #: By method: adaptr's tensor to theirs.
 SLOTS: Mapping[str, Mapping[str, str]] = {
-    "lora": {"A": DOWN, "B": UP},
+    "lora": {"A": DOWN, "B": UP, "t": MID, "d": DOWN},
     "dora": {"A": DOWN, "B": UP, "m": MAGNITUDE},
     "loha": {**{f"w{i}_{s}": f"hada_w{i}_{s}" for i in "12" for s in "ab"}, "t1": "hada_t1", "t2": "hada_t2",
              "d1": "hada_w1_b", "d2": "hada_w2_b"},
@@ -112,7 +112,7 @@ def _laid(method: str, config: Mapping[str, Any], name: str, value: Same) -> Ten
     if name == "w1" and _is_full(method, config) and config["alpha"] != config["r"]:
         scale: float = config["alpha"] / config["r"]
         return value.tensor * scale
-    if method == "glora" and name != "Bu":
+    if (method == "glora" and name != "Bu") or (method == "lora" and name == "d"):
         return value.reshape((*value.shape, *ones[1:]))
     flat = (method == "loha" and name in ("w1_b", "w2_b")) or (method == "lokr" and name == "w2_b")
     return value.reshape(same.flat(value.shape)) if flat else value

@@ -4,9 +4,10 @@ Megatron-Bridge, where it is a file of tensors by name.
 Queries, keys and values are one projection, by groups of heads: of each the queries, then a key and a value; gate and
 up are one, the one before the other. The parts of tensor-parallel ranks (`mp_rank_00`) are joined, and the layers of
 pipeline ranks counted on. Which model's names these are goes by the configuration: those of models like Llama are
-known. An alpha that it does not have is the rank, as in NeMo. Tensors of Megatron alone have no configuration: then the
-alpha is asked for and the heads are the base's. No genuine file was at hand: read as the code of NeMo's own converters
-says. Checkpoints of torch.distributed are refused: their index is a pickle of classes.
+known, such as Mistral's, Qwen 2's and Gemma's. An alpha that it does not have is the rank, as in NeMo. Tensors of
+Megatron alone have no configuration: then the alpha is asked for and the heads are the base's. No genuine file was at
+hand: read as the code of NeMo's own converters says. Checkpoints of torch.distributed are refused: their index is a
+pickle of classes.
 """
 
 from __future__ import annotations
@@ -48,6 +49,11 @@ class Nemo(Format):
 
     def beside(self, file: Path) -> tuple[str, ...]:
         return tuple(name for name in super().beside(file) if name != WEIGHTS)
+
+    def files(self, file: Path) -> tuple[Path, ...]:
+        if file.name != SETTINGS:
+            return (file,)
+        return (file, *sorted(file.parent.glob(WEIGHTS)), *sorted(file.parent.glob(f"*/{WEIGHTS}")))
 
     def read(self, path: Path, base: BaseModel | None = None, supplied: Supplied = NOTHING) -> Adapter:
         from adaptr_formats.nemo.reading import read

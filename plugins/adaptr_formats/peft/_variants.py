@@ -11,6 +11,7 @@ from adaptr.errors import ConfigConflict, Unsupported, phrases
 from adaptr.foreign import placing
 from adaptr.foreign.draft import Piece
 from adaptr.foreign.peft import config as fields_of
+from adaptr.foreign.pieces import low_rank
 
 if TYPE_CHECKING:
     from adaptr.adapter import Adapter, Target
@@ -66,6 +67,13 @@ class Variant:
     def fields(self, adapter: Adapter) -> Values:
         """PEFT's fields beside those of LoRA. Raises `Unsupported` for what it can't say."""
         return {}
+
+
+class Plain(Variant):
+    """Two factors and nothing else: PEFT has no core of convolutions."""
+
+    def values(self, config: Said, path: str) -> Values:
+        return {"tucker": False}
 
 
 class DoRA(Variant):
@@ -216,7 +224,7 @@ class QALoRA(Variant):
         return {self.field: True, "qalora_group_size": one(adapter, "group", "sizes of groups")}
 
 
-NONE = Variant()
+NONE = Plain()
 VARIANTS = (DoRA(), ALoRA(), MiCA(), VeLoRA(), KaSA(), BDLoRA(), QALoRA())
 #: QDoRA is DoRA on a base that it names.
 BY_METHOD = {**{variant.method: variant for variant in VARIANTS}, "qdora": VARIANTS[0]}
@@ -241,7 +249,7 @@ def written(adapter: Adapter) -> Adapter:
     if adapter.method in JOINED or (adapter.method == "qalora" and not _grouped(adapter)):
         return joined(adapter)
     if adapter.method != "qalora":
-        return adapter
+        return low_rank.folded(adapter)
 
     def theirs(target: Target) -> Target:
         alpha = target.config["alpha"] * target.config["group"] ** 2 / target.shape[1]

@@ -36,6 +36,10 @@ class Pyreft(Format):
     def beside(self, file: Path) -> tuple[str, ...]:
         return tuple(name for name in super().beside(file) if not name.startswith(BEGINS))
 
+    def files(self, file: Path) -> tuple[Path, ...]:
+        named = (one for one in file.parent.iterdir() if one.name.startswith(BEGINS) and one.name.endswith(ENDS))
+        return (file.parent / SETTINGS, *sorted(named))
+
     def read(self, path: Path, base: BaseModel | None = None, supplied: Supplied = NOTHING) -> Adapter:
         from adaptr_formats.pyreft.reading import read
 

@@ -77,7 +77,7 @@ class Plain(Factors[C]):
 
     def live(self, base: View, p: Live, cfg: C, weight: float, call: Call) -> Call:
         slots = p.slots
-        if base.plain is None or cfg.bias or cfg.dropout or slots is None:
+        if base.plain is None or self.factors(cfg) is None or cfg.dropout or slots is None:
             return call
         from adaptr.algebra.fused import bound
 
