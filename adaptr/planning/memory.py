@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-from adaptr.adapter.kinds import LAYERS
 from adaptr.planning.counts import BYTES, Counts
 from adaptr.planning.flow import OF_LOGITS, Flow
 from adaptr.planning.structure import Structure
@@ -81,20 +79,17 @@ def weights_of(made: Structure, terms: Terms) -> int:
     """The base's weights as they are loaded: quantised ones are those of linear layers, but the head."""
     if terms.quant == "none":
         return made.total * terms.narrow
-    packed = sum(one.numbers - one.bias * one.target.shape[0] for one in _packed(made))
+    packed, _ = made.packed
     each = INT8 if terms.quant == "int8" else NF4_DOUBLE if terms.double_quant else NF4
     return int(packed * each + (made.total - packed) * terms.narrow)
-
-
-def _packed(made: Structure) -> list[Any]:
-    return [one for one in made.layers if one.target.kind in LAYERS and one is not made.head]
 
 
 def _dequantised(made: Structure, terms: Terms) -> int:
     """The largest quantised weight, as it is multiplied with."""
     if terms.quant == "none":
         return 0
-    return max((one.numbers for one in _packed(made)), default=0) * terms.narrow
+    _, largest = made.packed
+    return largest * terms.narrow
 
 
 def _activations(flow: Flow, terms: Terms) -> int:

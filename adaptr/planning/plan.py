@@ -14,7 +14,7 @@ from adaptr.planning.advice import ALL_TASKS, RULE, TASKS, Advice, Wishes, advis
 from adaptr.planning.counts import BYTES
 from adaptr.planning.estimate import Candidate, Estimate, Setting, unsaid
 from adaptr.planning.foundation import Foundation, Given, foundation
-from adaptr.planning.machines import CARDS, Card, largest
+from adaptr.planning.machines import CARDS, largest
 from adaptr.planning.machines import memory as memory_of
 from adaptr.planning.memory import OPTIMIZERS
 from adaptr.planning.structure import Structure, structure
@@ -178,15 +178,12 @@ def _ways(one: Candidate, setting: Setting) -> list[Way]:
 
 
 def _way(one: Candidate, setting: Setting, held: str) -> Way:
-    return Way(held, one.estimate(setting), tuple(_fit(one, setting, card) for card in CARDS))
-
-
-def _fit(one: Candidate, setting: Setting, card: Card) -> Fit:
     @functools.cache
     def peak(batch: int) -> int:
         return one.memory(dataclasses.replace(setting, batch=batch)).peak
 
-    return Fit(card.name, card.memory, largest(card.room, peak))
+    fits = (Fit(card.name, card.memory, largest(card.room, peak)) for card in CARDS)
+    return Way(held, one.estimate(setting), tuple(fits))
 
 
 def _known(name: str, value: str, words: Collection[str]) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from adaptr import roles
 from adaptr.adapter import Target
-from adaptr.adapter.kinds import MATRIX, NORM
+from adaptr.adapter.kinds import LAYERS, MATRIX, NORM
 from adaptr.planning.foundation import Foundation
 from adaptr.targets import is_head, resolve
 
@@ -105,6 +105,15 @@ class Structure:
             return self._numbers[found[1]]
         last = self.head is not None and path == self.head.path
         return len(self.blocks) if last or (path.rpartition(".")[2] in {"norm", "ln_f"} and path) else -1
+
+    @functools.cached_property
+    def packed(self) -> tuple[int, int]:
+        """How many numbers are packed where the base is quantised, those of linear layers but the head and without
+        biases, and how many the largest of these layers has.
+        """
+        layers = [one for one in self.layers if one.target.kind in LAYERS and one is not self.head]
+        weights = sum(one.numbers - one.bias * one.target.shape[0] for one in layers)
+        return weights, max((one.numbers for one in layers), default=0)
 
     @functools.cached_property
     def _numbers(self) -> dict[str, int]:
