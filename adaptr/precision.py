@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from adaptr.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import torch
     from torch import Tensor
 
@@ -52,14 +54,14 @@ def called(dtype: str | torch.dtype | None) -> str | None:
     return next((short for short, name in NAMES.items() if name == found), None)
 
 
-def named(name: str | torch.dtype | None) -> torch.dtype | None:
-    """The dtype of that name, `bf16` or `bfloat16`; None for none. Raises `UsageError` for any other."""
+def named(name: str | torch.dtype | None, among: Mapping[str, str] = NAMES) -> torch.dtype | None:
+    """The dtype of that name, `bf16` or `bfloat16`; None for none. Raises `UsageError` for any that is not `among`."""
     import torch
 
-    if name is None or name in {getattr(torch, known) for known in NAMES.values()}:
+    if name is None or name in {getattr(torch, known) for known in among.values()}:
         return name  # type: ignore[return-value]
-    text = NAMES.get(str(name), str(name))
-    if text not in NAMES.values():
-        raise UsageError("the dtype", got=f"`{name}`", want=f"one of {', '.join(NAMES)}")
+    text = among.get(str(name), str(name))
+    if text not in among.values():
+        raise UsageError("the dtype", got=f"`{name}`", want=f"one of {', '.join(among)}")
     found: torch.dtype = getattr(torch, text)
     return found

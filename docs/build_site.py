@@ -19,6 +19,8 @@ import check_site
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ("README.md", "CONTRIBUTING.md", "docs/**/*.md", "benchmarks/*.md", "registry_spec/**/*.md")
 STYLE = "docs/site.css"
+#: In the navigation, all pages of a folder, by their names.
+EVERY = re.compile(r'"(?P<folder>[\w/-]+)/\*\.md"')
 LINK = re.compile(r"\]\(([^)#\s]+)[^)]*\)")
 
 
@@ -38,7 +40,18 @@ def lay_out(work: Path) -> None:
         (work / "pages" / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / path, work / "pages" / path)
     said = (ROOT / "docs" / "zensical.toml").read_text("utf-8")
-    (work / "zensical.toml").write_text(said.replace("{root}", str(ROOT)), "utf-8")
+    (work / "zensical.toml").write_text(spread(said).replace("{root}", str(ROOT)), "utf-8")
+
+
+def spread(said: str) -> str:
+    """The configuration with each page of a folder in the navigation where that says all of them."""
+
+    def listed(one: re.Match[str]) -> str:
+        found = sorted((ROOT / one["folder"]).glob("*.md"))
+        pages = (f'{{ "{path.stem}" = "{path.relative_to(ROOT)}" }}' for path in found)
+        return f"[{', '.join(pages)}]"
+
+    return EVERY.sub(listed, said)
 
 
 def zensical(cache: Path) -> Path:

@@ -125,7 +125,7 @@ def test_what_is_between_what_and_got_can_be_another_verb():
 
 
 def test_a_way_on_that_is_a_sentence_stays_one():
-    assert str(errors.TiedWeights("`q` is tied", hint="Say `--tied both`")) == "`q` is tied. Say `--tied both`"
+    assert str(errors.TiedWeights("`q` is tied", hint="Say `--tied both`")) == '`q` is tied. Say `tied="both"`'
 
 
 def test_an_error_is_said_of_a_place_with_all_its_parts():

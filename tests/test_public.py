@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from inspect import getdoc, isfunction, signature
+from inspect import getdoc, getsource, isfunction, signature, unwrap
 
 import pytest
 
@@ -16,7 +16,7 @@ NAMES = [
     "Elementwise", "Fusion", "Gate", "Hadamard", "InCore", "Insert", "Kron", "LowRank", "Method", "Operator",
     "Parallel", "Param", "Prefix", "Request", "Row", "SelectBias", "SoftPrompt", "Sparse", "Split", "Stack",
     "Strategy", "Sum", "Target", "Transform", "View", "Whole", "__version__", "apply", "attach", "bake",
-    "bake_file", "block",
+    "bake_file",
     "chat", "check", "checkpointing", "compose", "convert", "convert_method", "create", "diff", "doctor", "drop",
     "errors",
     "evaluate", "extract", "fit", "from_peft", "hookspecs", "inspect", "learn", "list", "load", "log", "merge", "plan",
@@ -49,6 +49,22 @@ def test_what_a_function_takes_is_described_where_its_name_is(name: str) -> None
     silent = [one for one in signature(function).parameters if not re.search(rf"\b{one}\b", said)]
     assert set(silent) <= EVIDENT
     assert not re.search(r"`adaptr\.\w+\.", said.replace("`adaptr.host.blocks`", ""))
+
+
+#: Nothing that they are given can be wrong.
+UNFAILING = {"checkpointing", "doctor"}
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if isfunction(getattr(adaptr, name))])
+def test_what_a_function_raises_is_said_where_its_name_is(name: str) -> None:
+    """Among the errors named, or below them, are those that it raises itself."""
+    function = unwrap(getattr(adaptr, name))
+    _, _, said = " ".join((getdoc(function) or "").split()).partition("aises ")
+    named = [one for word in re.findall(r"`([A-Z]\w+)`", said) if (one := getattr(adaptr.errors, word, None))]
+    assert named or re.search(r"(what|as) `\w+`", said) or name in UNFAILING
+    raised = re.findall(r"raise (?:\w+\.)?([A-Z]\w+)\(|raise phrases\.unknown\((\w+)", getsource(function))
+    silent = [one for one in map("".join, raised) if not issubclass(getattr(adaptr.errors, one), tuple(named))]
+    assert silent == []
 
 
 def test_an_adapter_shows_in_one_line() -> None:

@@ -84,6 +84,21 @@ def test_reading_a_file_of_a_built_in_method_scans_no_entry_points(tmp_path: Pat
     imported(code, str(file))
 
 
+def test_a_base_of_a_known_architecture_is_asked_without_a_library(tmp_path: Path) -> None:
+    model = tiny.model("llama")
+    adaptr.save(shaken(adaptr.create(model, "lora"), 1), tmp_path / "a.safetensors")
+    model.config.architectures = [type(model).__name__]
+    model.config.save_pretrained(tmp_path / "base")
+    code = """
+from adaptr import api
+found = api.check(sys.argv[1], "vllm", sys.argv[2])
+assert found.ok and found.base == "LlamaForCausalLM", found
+api.convert(sys.argv[1], sys.argv[3], to="peft", base=sys.argv[2])
+"""
+    modules = imported(code, *(str(tmp_path / name) for name in ("a.safetensors", "base", "peft")))
+    assert sorted({m.partition(".")[0] for m in modules} & {*DENIED} - {"numpy"}) == []
+
+
 PLAIN = ("lora", "dora", "ia3", "prompt", "adalora", "loha", "lokr")
 
 

@@ -26,11 +26,14 @@ STORE = "store"
 
 @dataclass
 class Search:
-    """`places`: digest to where it was found. `looked`: folders that were hashed, None for the store."""
+    """`places`: digest to where it was found. `looked`: folders that were hashed, None for the store. `known`: the
+    digests of files.
+    """
 
     store: Store | None
     places: dict[str, Path] = field(default_factory=dict)
     looked: set[Path | None] = field(default_factory=set)
+    known: dict[Path, list[str]] = field(default_factory=dict)
 
     def find(self, wanted: Iterable[str], beside: Sequence[Path]) -> tuple[Path | None, str]:
         """The path of an adapter that one of these digests names, and how people find it: `store`, its path or "".
@@ -61,7 +64,10 @@ class Search:
     def _add(self, place: Path) -> None:
         try:
             found = open_adapter(place, tell=False)
-            known = [found.digest, digests.of_adapter(found.adapter)]
+            file = found.file or place
+            if file not in self.known:  # a folder and its file may both be looked at
+                self.known[file] = [found.digest, digests.of_adapter(found.adapter)]
+            known = self.known[file]
         except AdaptrError:  # a file of another tool, alone
             known = [digests.of_file(place)] if place.is_file() else []
         for digest in known:

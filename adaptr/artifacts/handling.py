@@ -54,7 +54,9 @@ def pull(
     that is called `*.safetensors`, of an adapter that is one file.
 
     `to`: the format to write it in. `lock`: pin it in `adaptr.lock`; `frozen`: refuse what is not
-    pinned; `accept_change`: take what a moved reference names now.
+    pinned; `accept_change`: take what a moved reference names now. Raises `BadReference`, `NotFound`, `AuthError` and
+    `TransferError` for what is not there or not got, an `IntegrityError` for bytes or signatures that are not what they
+    should be, `OutputExists` unless `force`, and `UsageError` for a format of files that nobody wants.
     """
     _known(to)
     place = None if out is None else Path(out)
@@ -63,7 +65,9 @@ def pull(
             file_named(out, "an adapter")
         (require_file if _is_file(place) else require_folder)(place, force, reads(reference))
     elif to != AS_IS:
-        raise UsageError(f"`--as {to}` writes files", hint="say where with `-o`")
+        raise UsageError(
+            f"the format `{to}` is one of files, and none are to be written", hint="say where, or leave it out"
+        )
     where, store = remote(reference), Store.default()
     pulled = local.pull(where, store, frozen=frozen, accept_change=accept_change, progress=progress)
     if lock or lockfile.read().exists:
@@ -139,14 +143,16 @@ def _headed(header: Header) -> Adapter | None:
 
 
 def list() -> Sequence[Artifact]:
-    """What the store of this user has, by name. Nothing is read but its lists."""
+    """What the store of this user has, by name. Nothing is read but its lists. Raises `StoreUnsafe` for a store that
+    others can write to, `BadManifest` for lists that are none.
+    """
     store = Store.default()
     return [_described(store, entry.digest, entry.name, entry.reference) for entry in store.names()]
 
 
 def tag(source: Given, name: str) -> Artifact:
     """Give `source`, an artifact, the name `name` in the store; one that is not there is packed first. Raises
-    `BadReference` for what is no name, and what reading the source raises.
+    `BadReference` for what is no reference, `UsageError` for one that is no name, and what reading the source raises.
     """
     store = Store.default()
     named = parse(name)

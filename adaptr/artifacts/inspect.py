@@ -87,7 +87,7 @@ class Inspection(Report):
 def inspect(source: Given, finite: bool = False, base: nn.Module | Place | None = None) -> Inspection | BaseInspection:
     """What the adapter at `source` is, from its header alone; `finite` also looks for NaN and infinity in its values.
     `base`: as for `load`. An adapter in memory has no file. Of a base model how its weights lie, and what is merged
-    into them. Raises what `load` does for what is neither.
+    into them. Raises what `load` does for what is neither, and `UsageError` for `finite` of a base.
     """
     if isinstance(source, str | os.PathLike) and is_checkpoint(resolve(source).path):
         if finite:

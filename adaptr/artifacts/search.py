@@ -43,7 +43,9 @@ class Published:
 
 
 def search(words: str | Sequence[str], where: Place = "") -> Answers:
-    """Artifacts that fit all words: in the store, or in what `where` names: the Hub, an index, a layout."""
+    """Artifacts that fit all words: in the store, or in what `where` names: the Hub, an index, a layout. Raises
+    `BadReference` for a place that can't be searched, `NotFound` and `TransferError` for one that does not answer.
+    """
     words = words.split() if isinstance(words, str) else tuple(words)
     if not where:
         found = indexes.fitting(indexes.in_store(Store.default()), words)

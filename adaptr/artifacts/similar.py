@@ -7,7 +7,6 @@ from is their mean by these: `adaptr.compose([(one.source, one.weight) for one i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -15,7 +14,7 @@ from adaptr import plugins
 from adaptr.artifacts import handling
 from adaptr.errors import AdaptrError, TargetMismatch, Unsupported, UsageError
 from adaptr.format.finite import require_finite
-from adaptr.sources.given import Given, one
+from adaptr.sources.given import Given, Several, one, without_weights
 from adaptr.sources.open import open_adapter
 
 if TYPE_CHECKING:
@@ -34,19 +33,19 @@ class Similar:
 
 
 def similar(
-    target: Given, sources: Sequence[Given] | None = None, k: int = 3, metric: Literal["mean", "pairs"] = "mean"
+    target: Given, sources: Several | None = None, k: int = 3, metric: Literal["mean", "pairs"] = "mean"
 ) -> list[Similar]:
     """The `k` prompts nearest to `target`, the nearest first.
 
-    `sources`: None for all prompts in the store that are for the same base and of the same size. `metric`: the cosine
-    of the mean tokens, or the mean cosine of all pairs of tokens. What points away has no weight. Raises `Unsupported`
-    for what is no prompt and `TargetMismatch` for one of another size or base.
+    `sources`: one or several; None for all prompts in the store that are for the same base and of the same size.
+    `metric`: the cosine of the mean tokens, or the mean cosine of all pairs of tokens. What points away has no weight.
+    Raises `Unsupported` for what is no prompt, `TargetMismatch` for one of another size or base, and `UsageError`.
     """
     if type(k) is not int or k < 1 or metric not in {"mean", "pairs"}:
         raise UsageError("what is asked for", got=f"k={k} by `{metric}`", want="at least 1, by `mean` or `pairs`")
     wanted = _opened(target)
     P, found = rows(wanted), []
-    for label, adapter in _candidates(wanted) if sources is None else [(str(s), _opened(s)) for s in sources]:
+    for label, adapter in _candidates(wanted) if sources is None else _given(sources):
         _require_like(wanted, adapter)
         found.append((label, cosine(P, rows(adapter), metric)))
     best = sorted(found, key=lambda one: -one[1])[:k]
@@ -77,6 +76,11 @@ def _opened(given: Given) -> Adapter:
     found = open_adapter(one(given))
     require_finite(found.adapter, found.given)
     return found.adapter
+
+
+def _given(sources: Several) -> list[tuple[str, Adapter]]:
+    found = without_weights(sources, "how near it is does not go by one")
+    return [(each.label, _opened(each.what)) for each in found]
 
 
 def _candidates(wanted: Adapter) -> list[tuple[str, Adapter]]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from adaptr.checkpoint import architectures
 from adaptr.checkpoint.astray import instead
 from adaptr.checkpoint.built import built, imagined
 from adaptr.checkpoint.drawn import drawn
@@ -20,6 +21,8 @@ from adaptr.untrusted import json_file
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from adaptr.contract.sketch import Sketch
 
 
 def skeleton(base: nn.Module | str | os.PathLike[str]) -> nn.Module:
@@ -37,6 +40,20 @@ def skeleton(base: nn.Module | str | os.PathLike[str]) -> nn.Module:
         return drawn(open_checkpoint(Path(base)))
     said = described(base)
     return imagined(said) if is_gguf(Path(base)) else built(snapshot(Path(base)))
+
+
+def sketched(base: nn.Module | str | os.PathLike[str]) -> Sketch | None:
+    """The same without torch and transformers, drawn where a table says what transformers would build of a folder's
+    `config.json`; None for anything else.
+    """
+    if not isinstance(base, str | os.PathLike) or is_gguf(Path(base)):
+        return None
+    try:
+        said = {} if (snapshot(Path(base)) / PIPELINE).is_file() else described(base)
+    except AdaptrError:
+        return None
+    plain = said.get("architectures") and "quantization_config" not in said
+    return architectures.drawn(said) if plain else None
 
 
 def described(base: str | os.PathLike[str]) -> Mapping[str, Any]:

@@ -17,6 +17,7 @@ from adaptr.cli.output import Output, Warnings
 from adaptr.discovery.owner import Owner, owner, raised_in
 from adaptr.errors import AdaptrError, MachineError, TrainedOtherwise, UsageError, WeightsIgnored, printable
 from adaptr.errors.called import called
+from adaptr.errors.spoken import typed
 
 log = logging.getLogger("adaptr")
 INTERRUPTED = 130
@@ -29,7 +30,7 @@ BUG = 70
 def run(args: list[str]) -> int:
     """Run one command line; returns its exit code. Nothing is raised but `SystemExit`."""
     out = Output.expected(args)
-    with warnings.catch_warnings():
+    with typed(), warnings.catch_warnings():
         for told in TOLD:
             warnings.simplefilter("always", told)
         python = warnings.showwarning

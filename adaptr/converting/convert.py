@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from adaptr import foreign
 from adaptr.adapter import Adapter
-from adaptr.converting.exporting import exported
 from adaptr.errors import LossyConversion, phrases
 from adaptr.errors.called import called
 from adaptr.files import file_named, require_file, require_folder
@@ -85,6 +84,8 @@ def convert(
     if format_of is None:
         written = foreign.Written(write(adapter, out, force), {key: key for key in adapter.tensors})
     else:
+        from adaptr.converting.exporting import exported
+
         adapter = exported(adapter, base)
         adapter = adapter if base is None else format_of.based(adapter, base)
         written = format_of.write(adapter, out, lossy, force)

@@ -16,8 +16,8 @@ from adaptr.adapter import Adapter
 from adaptr.adapter.paths import bare, paths_of
 from adaptr.checkpoint.names import Names
 from adaptr.checkpoint.open import open_checkpoint
-from adaptr.checkpoint.skeleton import skeleton
-from adaptr.errors import AdaptrError, CheckpointError, MissingExtra, TargetNotFound, Unsupported, phrases
+from adaptr.checkpoint.skeleton import skeleton, sketched
+from adaptr.errors import AdaptrError, CheckpointError, MissingExtra, TargetNotFound, Unsupported, WrongBase, phrases
 from adaptr.foreign.peft.writing import TASKS
 from adaptr.models.content import content_in_files
 from adaptr.models.heads import possible
@@ -42,11 +42,29 @@ def exported(adapter: Adapter, base: Any = None) -> Adapter:
     """
     if base is None:
         return _unwrapped(adapter)
+    if _is_at_home(adapter, base):
+        return adapter
     try:
         model = skeleton(base)
     except (CheckpointError, MissingExtra):
         return _in_files(adapter, Path(base))
     return _in_model(adapter, model, base)
+
+
+def _is_at_home(adapter: Adapter, base: Any) -> bool:
+    """Whether it is known without building the base that an adapter has its names, of the same shapes. It takes
+    seconds to build one, to find what is called otherwise and to say what is wrong.
+    """
+    model: Any = sketched(base)  # which answers what is asked of a module here
+    if model is None or not all(path in model.names for path in adapter.replaced_paths):
+        return False
+    try:
+        for path, target in adapter.targets.items():
+            if path not in adapter.grounds:
+                places.match(model, target)
+    except (WrongBase, AttributeError):
+        return False
+    return True
 
 
 def _unwrapped(adapter: Adapter) -> Adapter:

@@ -84,8 +84,8 @@ def convert_method(
     for the wider of fp32 and the source. Errors are of what is stored.
 
     Exact without `rank` and `energy`: raises `NotPossible` where there is no exact form. With one of them, the nearest
-    of that rank, with the error measured. Raises `UnknownMethod`, and `Unsupported` for a method that no delta can be
-    written as.
+    of that rank, with the error measured. Raises `UnknownMethod`, `UsageError` for a rank where there is none,
+    `Unsupported` for a method that no delta can be written as, and what `convert` does.
     """
     forms = plugins.method(method).can.forms - {BIAS}
     if plugins.method(method).supplies("alike"):

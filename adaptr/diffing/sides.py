@@ -133,12 +133,13 @@ def solid(op: Operator) -> Operator:
 
 def is_checkpoint(source: Path) -> bool:
     """Whether a folder or file holds the weights of a model and no adapter."""
-    if source.is_dir():
-        if adaptr_file(source) is not None or (source / CONFIG).exists():
-            return False
-        marks = ("model.safetensors", INDEX, PIPELINE, "snapshots", "config.json")
-        return any((source / mark).exists() for mark in marks)
     try:
+        if source.is_dir():
+            if adaptr_file(source) is not None or (source / CONFIG).exists():
+                return False
+            if any((source / mark).exists() for mark in ("model.safetensors", INDEX, PIPELINE, "snapshots")):
+                return True
+            return (source / "config.json").exists() and foreign.claimed(source) is None  # some tools call theirs so
         known = is_adaptr(source) or foreign.claimed(source) is not None
         model = is_gguf(source) or (source.suffix == ".safetensors" and not detect.name_of(source))
         return model and not known

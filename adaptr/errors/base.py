@@ -6,6 +6,7 @@ import copy
 from typing import Any, ClassVar, Self
 
 from adaptr.errors.called import called
+from adaptr.errors.spoken import spoken
 from adaptr.errors.text import printable
 
 
@@ -14,7 +15,7 @@ class AdaptrError(Exception):
 
     `what` was wrong, what was found (`got`) and wanted (`want`), and the way on (`hint`): a sentence for Python, lines
     on a terminal, fields in JSON. Messages quote files, so what a terminal would obey, and what can't be printed at
-    all, is escaped; places of the store are called as they were given.
+    all, is escaped; places of the store are called as they were given, and options as whoever called gives them.
     """
 
     exit_code = 1
@@ -75,4 +76,4 @@ def _again(kind: type[AdaptrError], args: tuple[object, ...]) -> AdaptrError:
 
 
 def _clean(text: str) -> str:
-    return printable(called(text))
+    return printable(called(spoken(text)))

@@ -35,7 +35,7 @@ def evaluate(
     second: str | os.PathLike[str] | None = None,
     task: str = "auto",
     columns: Mapping[str, str] | None = None,
-    metrics: Sequence[str] | None = None,
+    metrics: str | Sequence[str] | None = None,
     length: int = 0,
     batch: int = 8,
     resamples: int = 1000,
@@ -63,7 +63,8 @@ def evaluate(
     if not os.fspath(data):
         raise UsageError("there is no data to measure on", hint="give a file of records: `--data FILE`")
     root = resolve(base)
-    options = Options(task, columns, length, batch, None if metrics is None else tuple(metrics), dtype, device)
+    names = (metrics,) if isinstance(metrics, str) else metrics
+    options = Options(task, columns, length, batch, None if names is None else tuple(names), dtype, device)
     setting.known_metrics(options.metrics)
     text = None if second is None else Text.read(os.fspath(second))
     attached: dict[str, tuple[Adapter, Weight]] = {

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from adaptr.adapter import Adapter
-    from adaptr.host.tree import Block
 
     #: A base model: a folder with a `config.json`, or a live one.
     BaseModel: TypeAlias = str | os.PathLike[str] | nn.Module
@@ -80,7 +79,8 @@ class Marks:
         if CONFIG in seen.files or "config.json" in seen.files:
             return None
         others = sorted(name for name in seen.files if name.endswith(self.suffixes) and name not in called)
-        found = [seen.path / name for name in called + others[:MOST_FILES] if self.named(Seen(seen.path / name).names)]
+        near = map(seen.within, called + others[:MOST_FILES])
+        found = [one.path for one in near if not one.ours and self.named(one.names)]
         return found[0] if len(found) == 1 or (found and found[0].name in called) else None
 
     def configured(self, config: Mapping[str, Any]) -> bool:
@@ -138,10 +138,6 @@ class Format:
             f"adaptr can't read {self.called} yet",
             hint="convert it to a format that it reads (`adaptr convert --help`) with the tool that wrote it",
         )
-
-    def block(self, path: Path, base: BaseModel | None = None, supplied: Supplied = NOTHING) -> Block:
-        """The block of several adapters that is at `path`, for a live model, in a format that has such."""
-        raise Unsupported(f"{self.called} is one adapter, and no block of several", hint="load it (`adaptr.load`)")
 
     def based(self, adapter: Adapter, base: BaseModel) -> Adapter:
         """`adapter` with what a file of this format needs of its base and an adapter does not say, in `foreign`."""

@@ -51,7 +51,13 @@ class Seen:
     @cached_property
     def ours(self) -> bool:
         """Whether it is a file that adaptr wrote."""
-        return is_adaptr(self.path)
+        if not self.path.is_file():
+            return False
+        return _starts_as_ours(self.path) or manifests.KEY in self._header.get("__metadata__", {})
+
+    @cached_property
+    def _header(self) -> Mapping[str, Any]:
+        return peeked(self.path)
 
     @property
     def state(self) -> bool:
@@ -62,6 +68,14 @@ class Seen:
     def files(self) -> frozenset[str]:
         """The names of the files in a folder."""
         return frozenset(file.name for file in self.path.iterdir() if file.is_file()) if self.folder else frozenset()
+
+    def within(self, name: str) -> Seen:
+        """A file of the folder, which several formats ask for."""
+        return self._within.setdefault(name, Seen(self.path / name))
+
+    @cached_property
+    def _within(self) -> dict[str, Seen]:
+        return {}
 
     @cached_property
     def first(self) -> bytes:
@@ -91,7 +105,7 @@ class Seen:
     @cached_property
     def _inside(self) -> tuple[str, tuple[str, ...]]:
         if self.first[8:9] == b"{":
-            return "a safetensors file", short(key for key in peeked(self.path) if key != "__metadata__")
+            return "a safetensors file", short(key for key in self._header if key != "__metadata__")
         if self.first.startswith(b"PK\x03\x04"):
             return _zipped(self.path)
         return ("a pickle", pickled(_start(self.path))) if self.first.startswith(b"\x80") else ("", ())
@@ -115,7 +129,7 @@ def refuse_pointer(path: Path, first: bytes) -> None:
 
 def is_adaptr(path: Path) -> bool:
     """Whether `path` is a safetensors file with an adaptr manifest, by its header."""
-    return path.is_file() and (_starts_as_ours(path) or manifests.KEY in peeked(path).get("__metadata__", {}))
+    return Seen(path).ours
 
 
 def _starts_as_ours(path: Path) -> bool:

@@ -111,7 +111,9 @@ def merge(
     which all floats of the result are written, computed in fp32 and rounded once; by default each tensor is in its own.
     In a wider one less of the adapters is rounded away; after a narrower one `unmerge` is refused.
 
-    Raises before anything is written if an adapter does not fit; `NothingChanged` if the result would be the base;
+    Raises before anything is written: a `WrongBase` if an adapter does not fit, `TiedWeights` unless `tied` says what
+    becomes of them, `NotMergeable` for what no weight holds, `OutputExists` unless `force`, `UsageError` for arguments
+    that don't go together; `NothingChanged` if the result would be the base;
     `NonFinite` for NaN or infinity, and for what overflows `dtype`; `Unsupported` for `dtype` of a packed base.
     """
     if compensate is not None and not packed:

@@ -15,15 +15,17 @@ from adaptr.bulk.change import FLOATS, Change, Plan
 from adaptr.checkpoint.open import Checkpoint
 from adaptr.checkpoint.packed import Packed
 from adaptr.checkpoint.stored import Stored
-from adaptr.errors import Unsupported, UsageError
+from adaptr.errors import Unsupported
 from adaptr.format.io import SAFETENSORS_NAMES, TORCH_NAMES
 from adaptr.models.sizes import Config
-from adaptr.precision import named
+from adaptr.precision import NAMES, named
 
 if TYPE_CHECKING:
     import torch
 
-#: What holds all that a dtype holds. Merges are computed in fp32, so that nothing wider is written.
+#: Merges are computed in fp32, so that nothing wider is written.
+WRITTEN = {short: name for short, name in NAMES.items() if short != "fp64"}
+#: What holds all that a dtype holds.
 WIDER = {"BF16": "F32", "F16": "F32"}
 #: How a configuration calls the dtype of its weights, now and in older files.
 FIELDS = ("dtype", "torch_dtype")
@@ -31,13 +33,8 @@ FIELDS = ("dtype", "torch_dtype")
 
 def asked(dtype: str | torch.dtype | None) -> str:
     """What safetensors calls the dtype, "" for none. Raises `UsageError` for one that no merge is written in."""
-    found = named(dtype)
-    if found is None:
-        return ""
-    name = SAFETENSORS_NAMES[str(found)]
-    if name not in {"F32", *WIDER}:
-        raise UsageError("the dtype", got=f"`{dtype}`", want="fp32, bf16 or fp16: a merge is computed in fp32")
-    return name
+    found = named(dtype, WRITTEN)
+    return "" if found is None else SAFETENSORS_NAMES[str(found)]
 
 
 def called(name: str) -> str:

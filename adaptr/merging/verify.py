@@ -107,7 +107,7 @@ def verify(
     are what their digests say: put where temporary files go, while it is compared.
 
     Raises `NotMerged` where a receipt is wanted and is not there or not exact, `DigestMismatch` where it does not give
-    back the base, `WrongBase` and its kin for adapters that don't fit.
+    back the base, `WrongBase` and its kin for adapters that don't fit, `UsageError` for adapters without a base.
     """
     there = resolve(merged)
     if base is None:

@@ -67,7 +67,7 @@ def plan(
     *,
     config: Mapping[str, Any] | None = None,
     targets: str | Sequence[str] | None = None,
-    also: Sequence[str] = (),
+    also: str | Sequence[str] = (),
     batch: int = 1,
     length: int = 512,
     dtype: str = "bf16",
@@ -144,7 +144,7 @@ def _candidates(
     named: Sequence[str],
     config: Mapping[str, Any],
     targets: str | Sequence[str] | None,
-    also: Sequence[str],
+    also: str | Sequence[str],
 ) -> tuple[list[Candidate], dict[str, str]]:
     """Those that are named, any fault of theirs raised; else all, and why some are not there."""
     if named:
@@ -159,9 +159,11 @@ def _candidates(
     return found, left
 
 
-def _beside(method: str, also: Sequence[str]) -> Sequence[str]:
+def _beside(method: str, also: str | Sequence[str]) -> Sequence[str]:
     """What is trained whole: as said, else what goes with the method."""
-    found: Sequence[str] = also or plugins.method(method).recipe.get("also", ())
+    found: Sequence[str] = ([also] if isinstance(also, str) and also else also) or plugins.method(method).recipe.get(
+        "also", ()
+    )
     return found
 
 

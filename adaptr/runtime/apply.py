@@ -18,7 +18,7 @@ from adaptr import foreign, plugins
 from adaptr.adapter import weighting
 from adaptr.errors import CheckpointError, Unsupported, UsageError
 from adaptr.models.belonging import require_named
-from adaptr.models.load import explained, model_at, quiet_transformers
+from adaptr.models.load import explained, quiet_transformers
 from adaptr.report import Report
 from adaptr.runtime import answer
 from adaptr.runtime.answer import Answer, Told
@@ -83,10 +83,10 @@ def apply(
     `max_new_tokens`: of an answer, at most. `dtype`: of the base, `fp32`, `bf16` or `fp16`; `auto` for the one that its
     files have. `told`: gets the text of the answers while it comes.
 
-    `temperature` 0 takes the likeliest token; above, tokens are drawn with `seed`. Raises `MissingExtra` without
-    transformers, `CheckpointError` for a base that can't be loaded or lacks weights, `Unsupported` if the model does
-    neither task, `WrongBase` for an adapter that names another base and says nothing else of it, unless `any_base`, and
-    whatever attaching raises.
+    `temperature` 0 takes the likeliest token; above, tokens are drawn with `seed`. Raises `UsageError` without a prompt
+    and for an unknown task or dtype, `MissingExtra` without transformers, `CheckpointError` for a base that can't be
+    loaded or lacks weights, `Unsupported` if the model does neither task, `WrongBase` for an adapter that names another
+    base and says nothing else of it, unless `any_base`, and whatever attaching raises.
     """
     asked = [prompts] if isinstance(prompts, str) else list(prompts)
     if not asked:
@@ -168,7 +168,7 @@ def _model(
     labels = next((n for a in adapters if (n := _labels(a))), 0)
     if task == "classify" and labels and labels != config.num_labels:
         config.num_labels = labels
-    model, info = model_at(base, auto, config=config, dtype=_dtype(dtype), output_loading_info=True)
+    model, info = explained(base, auto.from_pretrained, config=config, dtype=_dtype(dtype), output_loading_info=True)
     brought = {path for a in adapters for path in a.replaced}
     missing = sorted(set(info["missing_keys"]) - brought)
     if missing:

@@ -78,8 +78,9 @@ def learn(
     the optimizer, at `rate`, None for the method's own. `held_out`: the share of the examples that is not learnt from,
     drawn with `seed`, on which it is measured.
 
-    The same call gives the same bytes on one machine. Raises what `create` raises for experts that don't fit, and
-    `WrongBase` for one that names another base and says nothing else of it, unless `any_base`.
+    The same call gives the same bytes on one machine. Raises what `create` raises for experts that don't fit,
+    `UsageError` for a method that is no gate that learns, a `DataError` for examples that are none, and `WrongBase` for
+    an expert that names another base and says nothing else of it, unless `any_base`.
     """
     import torch
 

@@ -143,7 +143,8 @@ def source(
     where it is another adapter for each, as PEFT's Poly is. `initial`: where the adapter is as it was before training,
     of PEFT's initialisations that change the base. `reft`: `noreft` or `direft`, of AdapterHub's files, which are the
     same for both. `positions`: `f7+l7`, of pyreft's, at how many of a prompt's first and last tokens it was trained.
-    What a file holds itself is refused.
+    What a file holds itself is refused when it is read. Raises `UsageError` for what makes no sense, and
+    `BadReference`.
     """
     enabled, begun = None if enable_lora is None else tuple(enable_lora), None if initial is None else str(initial)
     return resolve(given).supplying(Supplied(alpha, scale, enabled, task, begun, reft, positions))

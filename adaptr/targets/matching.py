@@ -21,7 +21,7 @@ def match(model: nn.Module, target: Target) -> None:
         raise TargetNotFound(f"the base has no `{target.path}`", hint=phrases.nearest(target.path, names))
     if found.kind != target.kind or not agree(found.shape, target.shape):
         raise TargetMismatch(
-            f"`{target.path}`",
+            f"`{target.path}`" if target.path else "the model itself",
             got=f"a {found.kind} of shape {found.shape} in the base",
             want=f"a {target.kind} of shape {target.shape} by the adapter",
             hint=phrases.BASE,

@@ -37,7 +37,7 @@ def tune(
     *,
     base: Place | None = None,
     trials: int = 30,
-    over: Sequence[str] = ("weights",),
+    over: str | Sequence[str] = ("weights",),
     hold_out: float = 0.5,
     task: str = "auto",
     columns: Mapping[str, str] | None = None,
@@ -62,7 +62,8 @@ def tune(
     if isinstance(adapters, Recipe) or recipe_file.named(adapters) is not None:
         recipe = recipe_of(adapters, {})
     else:
-        what = Tune(os.fspath(data), trials, list(over), hold_out, task, dict(columns or {}), length, batch)
+        each = [over] if isinstance(over, str) else list(over)
+        what = Tune(os.fspath(data), trials, each, hold_out, task, dict(columns or {}), length, batch)
         known = {name: value for name, value in options.items() if name in recipe_file.FIELDS}
         config = {name: value for name, value in options.items() if name not in known}
         recipe = recipe_of(adapters, {**known, "config": config, "base": base, "tune": what})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from adaptr import foreign
 from adaptr.foreign import formats
@@ -12,6 +12,9 @@ from adaptr.foreign.formats import OWN
 from formats_table import families, oracles, table
 from formats_table.samples import BASES, INT8, methods
 from formats_table.trial import UNBASED, Trial
+from pages import markdown
+
+Found = Mapping[tuple[str, str, str], Trial]
 
 HEAD = """\
 # Formats
@@ -21,7 +24,7 @@ read it again and held it against the first, and a test does so again and fails 
 [table.jsonl](formats_table/table.jsonl) are the trials, with the command of each. `python -m formats_table --samples
 FOLDER`, here in `docs`, writes the made-up files, and in that folder the commands run as they stand. That adaptr reads
 what the tool itself computes is held by the tests of each format against genuine files, and by `make oracles`, whose
-results are [below](#in-the-tools-themselves).
+results are [below](#in-the-tools-themselves). [Each format](#each-format) has a page of its own.
 
 | mark | of the file that was written |
 | --- | --- |
@@ -48,13 +51,17 @@ class Reasons:
         self.numbers: dict[str, int] = {}
 
     def of(self, one: Trial) -> str:
-        way = f" ({one.way})" if one.way else ""
-        said = plain(one.why) if one.verdict == "lossy" else re.sub(r"^`[^`]*`", "`…`", one.why) + way
-        said = said.replace(f"`{one.sample.partition(' ')[0]}`", "`…`")
-        return f"{self.numbers.setdefault(said, len(self.numbers) + 1)}"
+        way = f" ({one.way})" if one.way and one.verdict != "lossy" else ""
+        return f"{self.numbers.setdefault(reason(one) + way, len(self.numbers) + 1)}"
 
     def listed(self) -> str:
         return "\n".join(f"{number}. {said}" for said, number in self.numbers.items()) + ("\n" if self.numbers else "")
+
+
+def reason(one: Trial) -> str:
+    """Why something is refused or left out, whatever the layer, method or file is called."""
+    said = plain(one.why) if one.verdict == "lossy" else re.sub(r"^`[^`]*`", "`…`", one.why)
+    return said.replace(f"`{one.sample.partition(' ')[0]}`", "`…`")
 
 
 def plain(lost: str) -> str:
@@ -93,66 +100,60 @@ def page() -> str:
             families.page(),
             *_formats(found),
             *_methods(found),
-            *_genuine(found),
             oracles.page(),
-            *_holding(found),
+            _each(),
             *_known(),
         ]
     )
 
 
-def _formats(found: dict[tuple[str, str, str], Trial]) -> Iterable[str]:
+def _formats(found: Found) -> Iterable[str]:
     yield "## Every format into every other\n\nA row is the format that is read, a column the one that is written.\n"
     for base in BASES:
         yield f"{CALLED[base]}\n"
         yield grid("from \\ to", table.readers(), lambda row, to, base=base: found.get((row, to, f"lora on {base}")))  # type: ignore[misc]
 
 
-def _methods(found: dict[tuple[str, str, str], Trial]) -> Iterable[str]:
+def _methods(found: Found) -> Iterable[str]:
     yield "## Every method into every format\n"
     yield "From adaptr's own file, of whichever of the two bases it goes better with.\n"
-
-    def best(method: str, to: str) -> Trial | None:
-        there = [found[key] for base in BASES if (key := (OWN, to, f"{method} on {base}")) in found]
-        return min(there, key=lambda one: one.grade, default=None)
-
-    yield grid("method", [*methods(), INT8], best)
+    yield grid("method", [*methods(), INT8], lambda method, to: best(found, method, to))
 
 
-def _genuine(found: dict[tuple[str, str, str], Trial]) -> Iterable[str]:
-    yield "## Genuine files\n"
-    yield "Files that the tools themselves wrote, made for this project; some are wrong on purpose.\n"
-    for name in table.readers():
-        samples = sorted({sample for source, _, sample in found if source == name and "/" in sample})
-        if samples:
-            rows = grid("file", samples, lambda row, to, name=name: found.get((name, to, row)))  # type: ignore[misc]
-            yield f"### Read as {name}\n\n{rows}"
+def best(found: Found, method: str, to: str) -> Trial | None:
+    """What becomes of a method in a format, on whichever base it goes better with; None where it has no place."""
+    there = [found[key] for base in BASES if (key := (OWN, to, f"{method} on {base}")) in found]
+    return min(there, key=lambda one: one.grade, default=None)
 
 
-def _holding(found: dict[tuple[str, str, str], Trial]) -> Iterable[str]:
-    yield "## What each format holds\n"
+def genuine(name: str, found: Found) -> Iterable[str]:
+    """What becomes of the genuine files of a format."""
+    samples = sorted({sample for source, _, sample in found if source == name and "/" in sample})
+    if samples:
+        yield "## Genuine files\n"
+        yield (
+            "Files that the tool itself wrote, made for this project; some are wrong on purpose. The marks are\n"
+            "[those of all formats](../formats.md).\n"
+        )
+        yield grid("file", samples, lambda row, to: found.get((name, to, row)))
+
+
+def _each() -> str:
+    rows = []
     for form in formats.formats():
-        facts = [f"- {said}\n" for said in (_asked(form), _written(form, found), *_unbased(form, found)) if said]
-        yield f"### {form.name}\n\n{_doc(form)}\n\n{''.join(facts)}"
+        kind = "" if not form.writes else "a folder" if form.folder else f"a file, `{form.suffix}`"
+        first = doc(form).partition("\n\n")[0].replace("\n", " ")
+        rows.append((f"[{form.name}](formats/{form.name}.md)", first, kind, families.proof(form.name)))
+    text = "What each reads, holds, asks for and refuses, with a file to try, is on its page.\n"
+    return f"## Each format\n\n{text}\n{markdown.table(('format', 'what', 'written as', 'reading'), rows)}"
 
 
-def _doc(form: foreign.Format) -> str:
+def doc(form: foreign.Format) -> str:
+    """What the file of a format says of it."""
     return inspect.cleandoc(((module := inspect.getmodule(type(form))) and module.__doc__) or "")
 
 
-def _asked(form: foreign.Format) -> str:
-    asked = ", ".join(f"`--{name.replace('_', '-')}`" for name in sorted(form.asks))
-    return f"what a file lacks can be said with {asked}" if asked else "no alpha is asked for"
-
-
-def _written(form: foreign.Format, found: dict[tuple[str, str, str], Trial]) -> str:
-    if not form.writes:
-        return "read only"
-    lost = {plain(one.why) for one in found.values() if one.to == form.name and one.verdict == "lossy"}
-    return f"left out only with `--lossy`: {'; '.join(sorted(lost))}" if lost else "nothing here was left out"
-
-
-def _unbased(form: foreign.Format, found: dict[tuple[str, str, str], Trial]) -> Iterable[str]:
+def unbased(form: foreign.Format, found: Found) -> Iterable[str]:
     """Whether a file is read without its base to the same."""
     for one in (found.get((form.name, UNBASED, f"lora on {base}")) for base in BASES):
         if one is not None:
@@ -162,5 +163,5 @@ def _unbased(form: foreign.Format, found: dict[tuple[str, str, str], Trial]) -> 
 
 
 def _known() -> Sequence[str]:
-    lines = [f"- {tool.called}: {_doc(tool).splitlines()[0]}\n" for tool in formats.known()]
+    lines = [f"- {tool.called}: {doc(tool).splitlines()[0]}\n" for tool in formats.known()]
     return ["## Recognised by name, and not read\n", "".join(lines)]

@@ -13,6 +13,7 @@ import adaptr
 from adaptr import foreign
 from adaptr.changes.deltas import Deltas, deltas
 from adaptr.errors import AdaptrError, LossyConversion, NoDelta
+from adaptr.errors.spoken import typed
 from adaptr.foreign import stored
 from adaptr.foreign.formats import OWN
 from adaptr.format import gguf
@@ -58,7 +59,9 @@ class Trial:
 
 def tried(sample: Sample, to: str, out: Path) -> Trial:
     """Convert `sample` into the format `to`, below the folder `out`, which is empty."""
-    target = out / ("there" + ("" if to != OWN and foreign.get(to).folder else ".safetensors"))
+    target = out / (
+        "there" + (".safetensors" if to == OWN else "" if foreign.get(to).folder else foreign.get(to).suffix)
+    )
     lost: list[str] = []
 
     def made() -> tuple[str, float]:
@@ -80,7 +83,7 @@ def unbased(sample: Sample) -> Trial:
 
 def _outcome(made: Callable[[], tuple[str, float]]) -> dict[str, Any]:
     """What came of it, as fields of a trial."""
-    with warnings.catch_warnings():
+    with typed(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             verdict, error = made()

@@ -25,7 +25,8 @@ def exceptions() -> str:
     rows = [(_linked(c.__name__), str(c.exit_code), _meaning(c)[0]) for c in classes()]
     intro = (
         "Python code catches these classes; the command line ends with their number. `adaptr explain CLASS` prints\n"
-        "what is said here of one; [troubleshooting](troubleshooting.md) goes by what you see.\n"
+        "what is said here of one; [troubleshooting](troubleshooting.md) goes by what you see. A message names what\n"
+        "whoever called can give: `--force` on the command line, `force=True` in Python.\n"
     )
     told = [_explained(c) for c in classes()]
     return "\n".join(["# Errors\n", intro, fenced(tree), table(("error", "exit code", "meaning"), rows), *told])

@@ -44,6 +44,14 @@ def test_it_is_the_papers_cosines(metric: Any) -> None:
     assert [one.weight for one in found] == pytest.approx([max(one, 0.0) / positive for one in wanted], abs=1e-6)
 
 
+def test_a_text_is_one_source(tmp_path: Path) -> None:
+    adaptr.save(of(1, "one"), tmp_path / "one.safetensors")
+    (found,) = adaptr.similar(of(0, "t"), str(tmp_path / "one.safetensors"))
+    assert found.source == str(tmp_path / "one.safetensors")
+    with pytest.raises(UsageError, match="has a weight"):
+        adaptr.similar(of(0, "t"), [(of(1, "one"), 0.5)])
+
+
 def test_those_of_the_store_are_found_and_begun_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ADAPTR_HOME", str(tmp_path / "home"))
     target, model = of(0, "t"), tiny.model("llama")

@@ -203,7 +203,7 @@ def test_two_names_of_one_place_are_not_two_places() -> None:
     a = lora(1)
     paths = {path: f"language_model.{path}" for path in a.targets}
     turned = lora(2).renamed({path: f"model.language_model.{path.removeprefix('model.')}" for path in a.targets})
-    with pytest.raises(TargetAmbiguous, match=r"two names of one place.*`--base`"):
+    with pytest.raises(TargetAmbiguous, match=r"two names of one place.*`base=`"):
         adaptr.compose([a.renamed(paths), turned])
     other = lora(2).renamed({path: f"decoder.{path}" for path in a.targets})
     assert adaptr.compose([a.renamed(paths), other]).report.alone == 2 * len(a.targets)

@@ -21,7 +21,7 @@ def test_biases_add_in_a_sum_and_are_a_choice_elsewhere() -> None:
     summed = adaptr.compose([(a, 0.5), (b, 2.0)]).adapter
     da, db = deltas(a).biases[path], deltas(b).biases[path]
     torch.testing.assert_close(deltas(summed).biases[path], 0.5 * da + 2 * db)
-    with pytest.raises(UsageError, match="--replaced"):
+    with pytest.raises(UsageError, match="replaced="):
         adaptr.compose([a, b], "ties")
     first = adaptr.compose([a, b], "ties", replaced="first", rank=4).adapter
     torch.testing.assert_close(deltas(first).biases[path], da)
@@ -44,7 +44,7 @@ def with_head(adapter: Adapter, value: float) -> Adapter:
 
 def test_no_parent_wins_silently() -> None:
     a, b, c = with_head(lora(1), 1.0), with_head(lora(2), 3.0), lora(3)
-    with pytest.raises(UsageError, match=r"`score.weight` comes from 2 inputs.*--replaced first"):
+    with pytest.raises(UsageError, match=r"`score.weight` comes from 2 inputs.*replaced=.first"):
         adaptr.compose([a, b])
     for choice, want in (("first", 1.0), ("average", 2.5)):
         made = adaptr.compose([(a, 0.5), (b, 1.5)], replaced=choice)

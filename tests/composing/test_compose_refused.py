@@ -44,7 +44,7 @@ def test_different_bases_are_refused() -> None:
     refused(WrongBase, "different structure", a, b.replace(base=Base(structure="sha256:0")))
     refused(ContentMismatch, "other weights", a, b.replace(base=Base(structure=a.base.structure, content="sha256:0")))
     one, two = (x.replace(base=Base(id=name)) for x, name in ((a, "org/one"), (b, "two")))
-    refused(WrongBase, "--any-base", one, two)
+    refused(WrongBase, "any_base=True", one, two)
     adaptr.compose([one, two], any_base=True)
     adaptr.compose([one, b.replace(base=Base(id="./local/One"))])
     refused(WrongBase, "different structure", a, lora(1, "gpt2"))

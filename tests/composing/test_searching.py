@@ -88,7 +88,7 @@ def test_the_found_weights_are_times_those_that_were_given(base: Path, tmp_path:
     assert by != 0
     assert first["*.layers.0.*"] == pytest.approx([-2.0 * by])
     assert second == 0
-    with pytest.raises(UsageError, match="leave out `--normalize`"):
+    with pytest.raises(UsageError, match="leave out `normalize=True`"):
         adaptr.compose([a, b], "lorahub", base=str(base), data=str(data), normalize=True)
 
 

@@ -34,7 +34,7 @@ def test_a_plain_file_that_is_named_is_replaced(tmp_path: Path, held: bytes) -> 
 )  # fmt: skip
 def test_weights_of_others_and_keys_are_not(tmp_path: Path, held: bytes) -> None:
     (tmp_path / "f").write_bytes(held)
-    with pytest.raises(OutputExists, match="even `--force`"):
+    with pytest.raises(OutputExists, match="even `force=True`"):
         write(tmp_path / "f")
     assert (tmp_path / "f").read_bytes() == held
 

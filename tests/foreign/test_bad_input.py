@@ -61,7 +61,7 @@ CONFIGS = {
     "replication": ({"layer_replication": [[0, 4]]}, e.Unsupported, "repeated"),
     "tokens": ({"trainable_token_indices": [3]}, e.ConfigConflict, "no rows"),
     "megatron": ({"megatron_config": {"a": 1}}, e.Unsupported, "Megatron"),
-    "experts without base": ({"target_parameters": ["q_proj.weight"]}, e.ConfigMissing, "--base"),
+    "experts without base": ({"target_parameters": ["q_proj.weight"]}, e.ConfigMissing, "base="),
 }
 
 
@@ -188,7 +188,7 @@ def test_nothing_is_overwritten_unasked(tmp_path: Path) -> None:
         adaptr.convert(tmp_path / "a", tmp_path / "x.adaptr.safetensors")
     with pytest.raises(e.OutputExists):
         adaptr.convert(tmp_path / "x.adaptr.safetensors", tmp_path / "a", to="peft")
-    with pytest.raises(e.OutputExists, match="which even `--force` does not remove"):
+    with pytest.raises(e.OutputExists, match="which even `force=True` does not remove"):
         adaptr.convert(tmp_path / "x.adaptr.safetensors", tmp_path / "a", to="peft", force=True)
     assert "operation" not in adaptr.load(tmp_path / "a").lineage
 

@@ -70,7 +70,7 @@ def test_named_and_refused(home: Path, name: str) -> None:
     put(home / "a" / name, BESIDE[name])
     assert adaptr.inspect(home / "a").beside == (name,)
     assert adaptr.convert(home / "a", home / "y.adaptr.safetensors").beside == (name,)
-    with pytest.raises(e.WeightsBeside, match=rf"`{name}`.*--ignore-beside"):
+    with pytest.raises(e.WeightsBeside, match=rf"`{name}`.*ignore_beside=True"):
         adaptr.merge(home / "base", [home / "a"], home / "out")
     assert not (home / "out").exists()
     report = adaptr.merge(home / "base", [home / "a"], home / "out", ignore_beside=True)

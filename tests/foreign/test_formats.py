@@ -195,7 +195,7 @@ def test_what_a_format_can_not_hold_is_refused_before_anything_is_written(
 ) -> None:
     points["mine"] = Point(Mine)
     adapter = adaptr.load(folder).replace(name="style")
-    with pytest.raises(e.LossyConversion, match="Mine can't hold its name; `--lossy`"):
+    with pytest.raises(e.LossyConversion, match="Mine can't hold its name; `lossy=True`"):
         foreign.get("mine").write(adapter, tmp_path / "mine")
     assert not (tmp_path / "mine").exists()
     assert foreign.get("mine").write(adapter, tmp_path / "mine", lossy=True).lost == ("its name",)

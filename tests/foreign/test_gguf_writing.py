@@ -274,5 +274,5 @@ def test_its_own_file_is_replaced_by_force_and_llama_cpps_is_not(tmp_path: Path)
         file_of(lora({DOWN: {}}), tmp_path)
     assert list(adaptr.load(file_of(lora({DOWN: {}}), tmp_path, force=True)).targets) == [DOWN]
     written(path, pair())
-    with pytest.raises(e.OutputExists, match="even `--force`"):
+    with pytest.raises(e.OutputExists, match="even `force=True`"):
         file_of(lora({UP: {}}), tmp_path, force=True)

@@ -156,7 +156,7 @@ def test_layers_before_the_last_of_the_base_are_refused(tmp_path: Path) -> None:
 
 def test_whole_parameters_need_the_base(genuine: Any, model: Any) -> None:
     place = genuine("full")
-    with pytest.raises(e.ConfigMissing, match=r"difference from the base's.*`--base`"):
+    with pytest.raises(e.ConfigMissing, match=r"difference from the base's.*`base=`"):
         adaptr.load(place)
     with pytest.raises(e.UsageError, match="whole parameters have none"):
         adaptr.load(adaptr.source(place, scale=1.0), model)

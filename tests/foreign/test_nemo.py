@@ -167,7 +167,7 @@ def test_tensors_of_megatron_alone_go_by_the_base(tmp_path: Path) -> None:
     torch.save(tensors, tmp_path / "adapter.pt")
     with pytest.raises(e.ConfigMissing, match="alpha of the adapter"):
         adaptr.load(tmp_path / "adapter.pt", model)
-    with pytest.raises(e.ConfigMissing, match=r"its rows go by heads.*`--base`"):
+    with pytest.raises(e.ConfigMissing, match=r"its rows go by heads.*`base=`"):
         adaptr.load(adaptr.source(tmp_path / "adapter.pt", alpha=4))
     found = adaptr.load(adaptr.source(tmp_path / "adapter.pt", alpha=4), model)
     A, B = tensors.values()

@@ -100,7 +100,7 @@ def test_absent(peft: Any, name: str, tmp_path: Path) -> None:
 def test_absent_by_name_alone(peft: Any, name: str, tmp_path: Path) -> None:
     build, given, gone, word, _ = ABSENT[name]
     written(peft, tmp_path, build, lora(peft, **given))
-    with pytest.raises(e.TensorAbsent, match=rf"({word}).*give it \(`--base`\)"):
+    with pytest.raises(e.TensorAbsent, match=rf"({word}).*give it \(`base=`\)"):
         adaptr.load(thinned(tmp_path / "a", gone))
 
 

@@ -63,7 +63,7 @@ def test_rows_that_go_by_no_head_need_no_base(tmp_path: Path) -> None:
     tensors = factors("layers.1.attn.v_proj") | factors("layers.0.mlp.w3") | factors("output")
     found = adaptr.load(adaptr.source(saved(tmp_path, tensors), scale=2.0))
     assert list(found.targets) == ["lm_head", "model.layers.0.mlp.up_proj", "model.layers.1.self_attn.v_proj"]
-    with pytest.raises(e.ConfigMissing, match=r"order that goes by the model's heads.*`--base`"):
+    with pytest.raises(e.ConfigMissing, match=r"order that goes by the model's heads.*`base=`"):
         adaptr.load(adaptr.source(saved(tmp_path, factors("layers.0.attn.k_proj")), scale=2.0))
 
 

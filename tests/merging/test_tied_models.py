@@ -78,7 +78,7 @@ def flags(config: Any) -> Iterator[bool]:
 def test_an_untied_head_is_what_attached_is(name: str, base: Path, tmp_path: Path) -> None:
     """Found in 0.1.0: only `lm_head` and `embed_out` were heads, and the flag of a nested configuration stayed."""
     kind = MODELS[name][3]
-    with pytest.raises(TiedWeights, match="--tied both"):
+    with pytest.raises(TiedWeights, match='tied="both"'):
         api.merge(base, [on_head(name)], tmp_path / "out")
     api.merge(base, [on_head(name)], tmp_path / "out", tied="untie")
     model = c.model_of(base)

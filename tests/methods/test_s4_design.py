@@ -66,6 +66,8 @@ def test_it_does_what_its_parts_do() -> None:
 def test_a_budget_that_nothing_fits_in_is_refused() -> None:
     with pytest.raises(BadConfig, match="too small for `pfeiffer`, which is to have"):
         adaptr.create(tiny_llama(), "s4-design")
+    with pytest.raises(BadConfig, match=r"`budget` is 1e\+308, wanted at most 1"):
+        adaptr.create(tiny_llama(), "s4-design", budget=1e308)
 
 
 def test_a_plan_and_a_second_one_of_what_was_made_count_alike() -> None:

@@ -52,14 +52,14 @@ def merged(base: Path, adapter: Any, out: Path, **more: Any) -> Any:
 def test_another_name_is_refused_unless_said(here: Path, tmp_path: Path, name: str) -> None:
     adapter = named(here, name, tmp_path / "a")
     base = shutil.copytree(here / "tiny", tmp_path / "my-tiny")
-    with pytest.raises(WrongBase, match="--any-base") as refused:
+    with pytest.raises(WrongBase, match="any_base=True") as refused:
         merged(base, adapter, tmp_path / "out")
     assert f"`{name}`" in str(refused.value)
     assert "`my-tiny`" in str(refused.value)
     assert not (tmp_path / "out").exists()
     found = merged(base, adapter, tmp_path / "out", any_base=True)
     assert (found.content, found.structure, found.name) == ("unknown", "unknown", "differs")
-    with pytest.raises(WrongBase, match="--any-base"):
+    with pytest.raises(WrongBase, match="any_base=True"):
         api.verify(tmp_path / "out", base, [adapter])
     assert api.verify(tmp_path / "out", base, [adapter], any_base=True).exact
     api.unmerge(tmp_path / "out", tmp_path / "back")
@@ -128,7 +128,7 @@ def test_where_the_structure_is_the_same_the_name_does_not_matter(here: Path, tm
     adapter = c.randomised(here / "tiny")
     adapter = adapter.replace(base=Base(id=OTHER, structure=adapter.base.structure))
     assert merged(here / "tiny", adapter, tmp_path / "out").structure == "equal"
-    with pytest.raises(WrongBase, match="--any-base"):
+    with pytest.raises(WrongBase, match="any_base=True"):
         merged(here / "tiny", adapter.replace(base=Base(id=OTHER, structure="sha256:0")), tmp_path / "out2")
 
 

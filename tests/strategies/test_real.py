@@ -56,7 +56,7 @@ def test_every_strategy_on_adapters_of_others(name: str, pair: str, tmp_path: Pa
 
 def test_heads_of_several_parents_are_a_choice() -> None:
     emotion, imdb = (SHARED / folder for folder in PAIRS["distilbert"])
-    with pytest.raises(adaptr.errors.UsageError, match="--replaced"):
+    with pytest.raises(adaptr.errors.UsageError, match="replaced="):
         adaptr.compose([emotion, imdb])
     kept = adaptr.compose([emotion, imdb], replaced="first").report.replaced
     assert "classifier.weight" in kept

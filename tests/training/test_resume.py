@@ -177,7 +177,7 @@ def test_there_is_nothing_to_go_on_with(base: Path, data: Path, tmp_path: Path) 
 
 
 def test_a_training_that_did_not_end_is_not_begun_anew_unasked(base: Path, data: Path, stopped: Path) -> None:
-    with pytest.raises(OutputExists, match="--resume"):
+    with pytest.raises(OutputExists, match="resume=True"):
         adaptr.fit(base, data, stopped, **RECIPE)
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from adaptr.cli import options, reading, show
+from adaptr.cli import completing, options, reading, show
 from adaptr.cli.output import Output
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ SECTION = "Change"
     summary=SUMMARY,
 )
 @click.argument("base", type=click.Path())
-@click.argument("source", metavar="ADAPTER", type=click.Path())
+@click.argument("source", metavar="ADAPTER", type=click.Path(), shell_complete=completing.artifacts)
 @options.output_option("The file to write.")
 @options.any_base_option
 @reading.options("source")

@@ -27,7 +27,14 @@ SECTION = "Look"
     summary=SUMMARY,
 )
 @click.argument("source", metavar="ADAPTER", type=click.Path(), shell_complete=completing.artifacts)
-@click.option("--on", "on", required=True, metavar="SERVER[@VERSION]", help="The server; without a version the newest.")
+@click.option(
+    "--on",
+    "on",
+    required=True,
+    metavar="SERVER[@VERSION]",
+    shell_complete=completing.servers,
+    help="The server; without a version the newest.",
+)
 @click.option(
     "--base", type=click.Path(), metavar="BASE", help="The base that is served, for what its layers are called."
 )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from adaptr.cli import options, reading, show
+from adaptr.cli import completing, options, reading, show
 from adaptr.cli.output import Output
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ SECTION = "Change"
     "adaptr drop german:1.2 --layers 0,2,5-7 --base ./llama -o german-few.safetensors",
     summary=SUMMARY,
 )
-@click.argument("source", metavar="ADAPTER", type=click.Path())
+@click.argument("source", metavar="ADAPTER", type=click.Path(), shell_complete=completing.artifacts)
 @options.output_option("The file to write.")
 @click.option("--layers", required=True, metavar="LAYERS", help="Which, of each stack, from 0: 0-4 or 0,2,5-7.")
 @click.option(

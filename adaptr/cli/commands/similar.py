@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from adaptr.cli import options, reading, show
+from adaptr.cli import completing, options, reading, show
 from adaptr.cli.output import Output
 
 if TYPE_CHECKING:
@@ -26,8 +26,8 @@ SECTION = "Look"
     "adaptr similar early.safetensors mnli.safetensors squad:1.0 --k 2 --metric pairs --json",
     summary=SUMMARY,
 )
-@click.argument("target", metavar="PROMPT", type=click.Path())
-@click.argument("sources", nargs=-1, metavar="[SOURCE]...", type=click.Path())
+@click.argument("target", metavar="PROMPT", type=click.Path(), shell_complete=completing.artifacts)
+@click.argument("sources", nargs=-1, metavar="[SOURCE]...", type=click.Path(), shell_complete=completing.artifacts)
 @click.option("--k", type=click.IntRange(1), default=3, show_default=True, metavar="N", help="How many, the nearest.")
 @click.option(
     "--metric",

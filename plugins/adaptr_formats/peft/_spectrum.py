@@ -12,7 +12,6 @@ from adaptr.errors import ConfigConflict, Unsupported, phrases
 from adaptr.foreign import placing
 from adaptr.foreign.peft import config as fields_of
 from adaptr.foreign.peft.types import PeftType, Shapes
-from adaptr_plugins.delta._spectrum import places
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -62,4 +61,6 @@ class Spectral(PeftType):
 
 
 def _places(target: Target) -> Tensor:
+    from adaptr_plugins.delta._spectrum import places
+
     return places(target.config["loc_seed"], target.shape, target.config["n"])

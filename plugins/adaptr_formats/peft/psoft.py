@@ -16,7 +16,6 @@ from adaptr.foreign.peft import config as fields_of
 from adaptr.foreign.peft.types import Field, Shapes
 from adaptr.foreign.weights import Weights
 from adaptr_formats.peft._framed import Framed
-from adaptr_plugins.delta.psoft import Config, frame
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -104,5 +103,7 @@ class PSOFT(Framed):
 
 
 def _frame(weights: Weights, target: Target) -> tuple[Tensor, Tensor]:
+    from adaptr_plugins.delta.psoft import Config, frame
+
     stored = weights.weight(target.path).detach()
     return frame(stored.t() if target.transposed else stored, Config(**target.config))

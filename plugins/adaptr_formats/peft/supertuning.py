@@ -12,7 +12,6 @@ from adaptr.foreign import placing
 from adaptr.foreign.draft import Piece
 from adaptr.foreign.peft import config as fields_of
 from adaptr.foreign.peft.types import Field, PeftType, Shapes
-from adaptr_plugins.delta.supertuning import count
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -70,6 +69,8 @@ class SuperTuning(PeftType):
 
     def fields(self, adapter: Adapter) -> dict[str, Any]:
         """Raises `Unsupported` for counts that PEFT would not have."""
+        from adaptr_plugins.delta.supertuning import count
+
         configs = [target.config for target in adapter.targets.values()]
         said = {(c["r"], c["alpha"], c["top"]) for c in configs}
         odd = any(c["n"] != count(c["rows"] * c["cols"], c["sparsity"]) for c in configs)

@@ -9,7 +9,6 @@ from adaptr.errors import Unsupported
 from adaptr.foreign.peft import config as fields_of
 from adaptr.foreign.peft.types import Field
 from adaptr_formats.peft._spectrum import Spectral
-from adaptr_plugins.delta.waveft import FILTERS
 
 if TYPE_CHECKING:
     from adaptr.adapter import Adapter
@@ -25,6 +24,8 @@ class WaveFT(Spectral):
     }
 
     def values(self, config: Mapping[str, Any], path: str) -> dict[str, Any]:
+        from adaptr_plugins.delta.waveft import FILTERS
+
         family = fields_of.text(config, "wavelet_family") or "db1"
         plain = config.get("use_idwt") is False
         if not plain and family not in FILTERS:

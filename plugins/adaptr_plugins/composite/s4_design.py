@@ -48,6 +48,8 @@ class S4Design(Composite[Config]):
     name = "s4-design"
     unmergeable = "tokens"  # of its prefixes, which each design has
     small = {"budget": 0.2}
+    least = {"budget": 0}
+    most = {"budget": 1}  # a share
     kept_within = 0.07
 
     def parts(self, cfg: Config) -> Mapping[str, tuple[str, Spec, Mapping[str, Any]]]:

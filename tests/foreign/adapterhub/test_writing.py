@@ -17,7 +17,7 @@ from hub_folders import pair, saved
 
 def test_what_the_base_is_must_be_known_to_write(tmp_path: Path) -> None:
     found = adaptr.load(saved(tmp_path / "a", pair()))
-    with pytest.raises(e.ConfigMissing, match=r"which layers a base has.*`--base`"):
+    with pytest.raises(e.ConfigMissing, match=r"which layers a base has.*`base=`"):
         foreign.get("adapterhub").write(found, tmp_path / "out")
 
 

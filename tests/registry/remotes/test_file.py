@@ -86,7 +86,7 @@ def test_without_a_name_a_layout_means_its_only_artifact_or_the_latest(folder: P
 def test_a_name_moves_only_when_asked(folder: Path, own: Path, tmp_path: Path) -> None:
     place = f"file://{tmp_path}/layout#v1"
     api.push(str(folder), place)
-    with pytest.raises(ReferenceMoved, match="--force"):
+    with pytest.raises(ReferenceMoved, match="force=True"):
         api.push(str(own), place)
     assert api.push(str(own), place, force=True).digest == of("file").resolve(parse(place))
 

@@ -9,6 +9,7 @@ import pytest
 
 from adaptr import errors as e
 from adaptr.registry import terms
+from adaptr.registry.client import retry
 from adaptr.registry.digest import Digest
 from adaptr.registry.manifest import Descriptor
 from adaptr.registry.reference import Reference, parse
@@ -17,6 +18,11 @@ from adaptr.registry.store import Store, ingest
 from registry.conftest import Made, enveloped, layer, safetensors
 from registry.servers.faults import Faults
 from registry.servers.registry import DockerRegistry
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retry, "PAUSE", 0.01)
 
 
 def at(host: str, repository: str, tag: str = "latest") -> Reference:
@@ -92,7 +98,7 @@ def test_a_version_stays_what_it_is(
     first, second, where = made(store), made(store), at(plain.host, repository, "v1.2.0")
     oci.push(store, first, where)
     oci.push(store, first, where)
-    with pytest.raises(e.ReferenceMoved, match="--force"):
+    with pytest.raises(e.ReferenceMoved, match="force=True"):
         oci.push(store, second, where)
     assert oci.resolve(where) == first
     oci.push(store, second, where, force=True)
