@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import Any
 
 from adaptr import packings
 from adaptr.adapter import Target
@@ -13,10 +14,12 @@ from adaptr.checkpoint.laid import Laid
 from adaptr.checkpoint.stored import Shard, Stored
 from adaptr.errors import CheckpointError, Unsupported, shown
 from adaptr.format.header import Entry
-from adaptr.packings import Codec, Files, Packing, Weight
+from adaptr.packings import Codec, Encoded, Files, Packing, Weight
+from adaptr.packings.turned import Turned
+from adaptr.roles import CONV1D_MODELS
 
-if TYPE_CHECKING:
-    pass
+#: The layers of such models that have their weight as (in, out).
+_CONV1D = re.compile(r"(.+\.)?(c_attn|c_proj|c_fc|q_attn)\.weight", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -88,14 +91,26 @@ def described(
         )
     for weight in found:
         packings.require_parts(weight, entries)
-    return found
+    return [_turned(weight) for weight in found] if packing.turns and _has_turned(config) else found
+
+
+def _has_turned(config: Mapping[str, Any]) -> bool:
+    return config.get("model_type") in CONV1D_MODELS
+
+
+def _turned(weight: Weight) -> Weight:
+    """A weight as its model has it, where that is (in, out) and it lies as (out, in)."""
+    codec = weight.codec
+    if not isinstance(codec, Encoded) or not _CONV1D.fullmatch(weight.name):
+        return weight
+    return replace(weight, codec=Turned.of(codec))
 
 
 def require_upright(stored: Stored, target: Target) -> None:
-    """Raises `Unsupported` for a packed weight of a layer that has it as (in, out): some libraries turn it. What lies
-    in a GGUF file is decoded as the model has it.
+    """Raises `Unsupported` for a packed weight of a layer that has it as (in, out), of a library that may turn it or
+    not. What lies in a GGUF file, or is known to be turned, is decoded as the model has it.
     """
-    unsure = isinstance(stored, Packed) and not isinstance(stored.codec, Laid)
+    unsure = isinstance(stored, Packed) and not isinstance(stored.codec, Laid | Turned)
     if unsure and target.transposed and not target.stacked:
         raise Unsupported(
             f"`{stored.name}` lies packed, and whether as (in, out) or turned is not certain",

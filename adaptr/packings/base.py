@@ -72,6 +72,9 @@ class Packing(ABC):
     #: As `quant_method` of the configuration says it, unless `claims` asks otherwise.
     name: ClassVar[str]
 
+    #: Whether a weight that its model has as (in, out), as Hugging Face's Conv1D, lies packed as (out, in).
+    turns: ClassVar[bool] = False
+
     def claims(self, said: Mapping[str, Any]) -> bool:
         """Whether a `quantization_config` is of this packing."""
         return said.get("quant_method") == self.name

@@ -3,7 +3,8 @@ arXiv:2305.14314 and 2022, arXiv:2208.07339.
 
 Four bits: two codes a byte, the first in the high nibble, over the flattened weight; one absmax a block, which may
 cross rows. Double: the absmax are codes of eight bits themselves, less their mean, in blocks of 256. The truth of a
-weight is in its `quant_state`, whatever the configuration says. Eight bits: a row's absmax `SCB`.
+weight is in its `quant_state`, whatever the configuration says. Eight bits: a row's absmax `SCB`. GPT-2's layers have
+their weight as (in, out), and lie as (out, in).
 """
 
 from __future__ import annotations
@@ -163,6 +164,7 @@ class EightBit(Grid):
 
 class Bitsandbytes(Packing):
     name = "bitsandbytes"
+    turns = True
 
     def weights(self, files: Files) -> Iterator[Weight]:
         for name in files.entries:
