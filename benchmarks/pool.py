@@ -2,6 +2,9 @@
 
 `python benchmarks/pool.py [ROUNDS] [REGISTERED] [ROWS] [PEFT]`: every row another adapter of rank 4, 8 or 16; PEFT gets
 the first PEFT of them, 0 for none, as loading them takes it minutes.
+
+`python benchmarks/pool.py inserted [ROUNDS] [ROWS]`: rows of bottleneck adapters, mixed, beside the same rows by
+groups, one adapter at a time (`adaptr.stack`, `only`), each group a forward of its own, and beside the bare base.
 """
 
 from __future__ import annotations
@@ -116,6 +119,70 @@ def _peft(place: Path, paths: list[Path]) -> Any:
     return lambda *args, **kwargs: model.eval()(*args, **kwargs, **names)
 
 
+#: Bottlenecks of like sizes for a width of 576.
+INSERTED: dict[str, dict[str, Any]] = {
+    "houlsby": {"m": 32},
+    "pfeiffer": {"m": 64},
+    "parallel": {"m": 64},
+    "compacter": {},
+}
+
+
+def inserted(rounds: int, rows: int) -> None:
+    """Processor time too, as a machine that others use tells little by its clock."""
+    place = synthetic.llama(measure.workplace() / "smollm2", synthetic.SMOLLM2, shards=1)
+    bare, pooled, turned = (live.base(place) for _ in range(3))
+    made = {name: _moved(adaptr.create(bare, name, **config)) for name, config in INSERTED.items()}
+    pool, stack = adaptr.pool(pooled, slots=8), adaptr.stack(turned, {name: (one, 1.0) for name, one in made.items()})
+    for name, one in made.items():
+        pool.add(name, one)
+    mixed = [list(made)[i % len(made)] for i in range(rows)]
+    ways: dict[str, Any] = {
+        "bare, all rows at once": (bare, [(rows, _nothing)]),
+        f"bare, {len(made)} groups": (bare, [(mixed.count(name), _nothing) for name in made]),
+        f"attached by turns, {len(made)} groups": (turned, [(mixed.count(name), _turn(stack, name)) for name in made]),
+        "pool, mixed": (pooled, [(rows, lambda: pool.rows(mixed))]),
+        **{f"pool, {name} alone": (pooled, [(rows, lambda n=name: pool.rows([n] * rows))]) for name in made},
+    }
+    print(f"load before {os.getloadavg()[0]:.1f}")
+    with torch.inference_mode():
+        for title, length in (("Prefill of 32 tokens", 32), ("Decode of one token", 1)):
+            took: dict[str, list[float]] = {label: [] for label in ways}
+            steps = {label: _groups(bare, *way, length) for label, way in ways.items()}
+            for number in range(rounds + 1):
+                for label, step in steps.items():
+                    began = time.process_time()
+                    step()
+                    if number:
+                        took[label].append(time.process_time() - began)
+            print(measure.table(f"{title}, {rows} rows, CPU", took, "bare, all rows at once"))
+    print(f"load after {os.getloadavg()[0]:.1f}")
+
+
+def _moved(adapter: Any) -> Any:
+    generator = torch.Generator().manual_seed(1)
+    noise = lambda t: 0.01 * torch.randn(t.shape, generator=generator)
+    return adapter.replace(tensors={key: t + noise(t) for key, t in adapter.tensors.items()})
+
+
+def _turn(stack: Any, name: str) -> Any:
+    def turn() -> Any:
+        stack.only(name)
+        return _nothing()
+
+    return turn
+
+
+def _groups(bare: Any, model: Any, groups: list[tuple[int, Any]], length: int) -> Any:
+    """All groups, one after the other; a decoded token stands behind 8, each group with a cache of its own."""
+    if length > 1:
+        given = [(torch.randint(0, 49152, (rows, length)), entered) for rows, entered in groups]
+        return lambda: [_inside(entered, lambda ids=ids: model(ids)) for ids, entered in given]
+    ids = [(torch.randint(0, 49152, (rows, 8)), entered) for rows, entered in groups]
+    steps = [(_step(bare, model, entered, one, one[:, :1]), entered) for one, entered in ids]
+    return lambda: [_inside(entered, step) for step, entered in steps]
+
+
 def main(rounds: int, count: int, rows: int, peft: int) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -188,4 +255,8 @@ def _step(bare: Any, model: Any, entered: Any, ids: torch.Tensor, one: torch.Ten
 
 
 if __name__ == "__main__":
+    torch.set_num_threads(1)
+    if sys.argv[1:2] == ["inserted"]:
+        inserted(*(int(a) for a in (sys.argv[2:] + ["7", "16"][len(sys.argv) - 2 :])))
+        sys.exit()
     main(*(int(a) for a in (sys.argv[1:] + ["5", "1000", "16", "0"][len(sys.argv) - 1 :])))

@@ -128,6 +128,7 @@ COUNTS = [
     ("t5-base", "ladder", LST, {}, 3_878_706),
     ("t5-base", "ladder", None, {}, 5_097_240),
     ("bert-large", "attention-fusion", None, {}, 1_024),
+    ("bert-base", "lets", None, {}, 12 * (4 * 10_617 + 2 * 42_467 + 1) + 768),  # 1.4 % of 109 million
     ("gpt2", "lin", None, {"m": 300}, 5_560_848),
     ("bert-base", "compacter", None, {}, 57_088),
     ("t5-base", "compacter", None, {}, 114_112),

@@ -152,6 +152,10 @@ def schemes() -> str:
     return f"References begin with {listed([f'{name}://' for name in remotes.SORT.names()])}."
 
 
+drop_option = click.option(
+    "--drop", metavar="LAYERS", help="Layers of each stack, from 0, without any adapter: 0-4 or 0,2,5-7 (AdapterDrop)."
+)
+
 any_base_option = click.option(
     "--any-base", is_flag=True, help="Go on although an adapter says that it is of another base."
 )

@@ -80,8 +80,7 @@ def drop(
     found = open_adapter(what, base)
     require_finite(found.adapter, found.given)
     before = found.adapter
-    made = without(before, gone)
-    made = made.replace(base=dataclasses.replace(made.base, content=_content(before, made, base)))
+    made = dropped(before, gone, base)
     arguments = {"layers": sorted(gone)}
     made = made.replace(lineage={"operation": "drop", "arguments": arguments, "parents": [of_opened(found)]})
     file = write(made, out, force)
@@ -99,6 +98,12 @@ def drop(
         digest=digest.of_file(file),
         seconds=time.perf_counter() - started,
     )
+
+
+def dropped(adapter: Adapter, layers: Iterable[int], base: nn.Module | str | Path | None) -> Adapter:
+    """`adapter` with nothing in these layers of each stack, for `base`, whose weights it knows where there is one."""
+    made = without(adapter, layers)
+    return made.replace(base=dataclasses.replace(made.base, content=_content(adapter, made, base)))
 
 
 def without(adapter: Adapter, layers: Iterable[int]) -> Adapter:

@@ -7,14 +7,16 @@ before still runs (generative-computing/mellea#1651, read 2026-11-29).
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adaptr import foreign, plugins, precision
 from adaptr.contract.capabilities import LOW_RANK
+from adaptr.converting.drop import numbered
 from adaptr.converting.exporting import exported
 from adaptr.converting.plain import plain, require_servable
-from adaptr.converting.served import Served
+from adaptr.converting.served import Served, said, served_of
 from adaptr.errors import Unsupported, UsageError
 from adaptr.files import replacing_folder, require_folder
 from adaptr.format import digest
@@ -60,6 +62,7 @@ def serve(
     force: bool = False,
     base: nn.Module | Place | None = None,
     dtype: str | torch.dtype | None = None,
+    drop: str | Iterable[int] | None = None,
 ) -> Served:
     """As `serving.serve`. Raises `Unsupported` for a version of Ollama that takes no adapter, and for what the format
     has no place for, `ConfigMissing` without a base where the adapter doesn't know its heads.
@@ -70,15 +73,14 @@ def serve(
         raise UsageError("the rank", got=rank, want="1 or more")
     require_folder(out := Path(out), force, reads(what, base))
     base = grounded(base)
-    found = open_adapter(what, base)
+    found, gone = open_adapter(what, base), None if drop is None else numbered(drop)
     require_finite(found.adapter, found.given)
-    adapter, error = found.adapter, 0.0
+    adapter, error = served_of(found.adapter, gone, base), 0.0
     if stored_as or not _fits(adapter, rank):
         require_servable(adapter, name)
         adapter, error = plain(adapter, rank or 0, precision.named(stored_as))
         adapter = adapter.replace(**about.kept(found.adapter))
-    said = {"for": server, "rank": rank, **({"dtype": stored_as} if stored_as else {})}
-    lineage = {"operation": "convert", "arguments": said, "parents": [of_opened(found)]}
+    lineage = {"operation": "convert", "arguments": said(server, rank, stored_as, gone), "parents": [of_opened(found)]}
     form, adapter = foreign.get("gguf"), exported(adapter.replace(lineage=lineage), base)
     adapter = adapter if base is None else form.based(adapter, base)
     with replacing_folder(out, force) as folder:

@@ -8,6 +8,7 @@ was made is judged by the same profile before it is written, so that nothing is 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,8 +17,9 @@ from adaptr.adapter import Adapter
 from adaptr.converting import llama_cpp
 from adaptr.converting.blocks import completed
 from adaptr.converting.checking import BAD, needs
+from adaptr.converting.drop import numbered
 from adaptr.converting.plain import plain, require_servable
-from adaptr.converting.served import Served
+from adaptr.converting.served import Served, said, served_of
 from adaptr.converting.served_names import named
 from adaptr.errors import Unsupported, UsageError
 from adaptr.files import require_folder
@@ -46,33 +48,34 @@ def serve(
     force: bool = False,
     base: nn.Module | Place | None = None,
     dtype: str | torch.dtype | None = None,
+    drop: str | Iterable[int] | None = None,
 ) -> Served:
     """Write the adapter at `source` as the folder `out` that `server` loads: `vllm`, or `vllm@0.28` for that version.
     For `llama-server` and `ollama` it has a GGUF file in it (`llama_cpp`), for all others it is PEFT's.
 
     `rank`: the highest that it takes; larger ones are cut to it. `base`: a folder or a live model, whose names the
-    layers get. `dtype`: what it is stored in, None for the wider of fp32 and the source. The error is that of what is
-    stored.
+    layers get. `dtype`: what it is stored in, None for the wider of fp32 and the source. `drop`: layers, such as
+    "0-4", that are left out, as `adaptr.drop` does it. The error is that of what is stored.
 
     Raises `UsageError` for an unknown server or version or a rank that it can't be told, `Unsupported` for what no LoRA
     says, for what the server would alter, ignore or refuse, and, without a base, for names that are none of a model
     that is served, a `WrongBase` for those that the base does not have, `OutputExists`.
     """
     if llama_cpp.of(server) is not None:
-        return llama_cpp.serve(source, out, server, rank=rank, force=force, base=base, dtype=dtype)
+        return llama_cpp.serve(source, out, server, rank=rank, force=force, base=base, dtype=dtype, drop=drop)
     what, stored_as, known = one(source), precision.called(dtype), profile(server)
     most = _highest(known, rank)
     require_folder(out := Path(out), force, reads(what, base))
     base = grounded(base)
-    found = open_adapter(what, base)
+    found, gone = open_adapter(what, base), None if drop is None else numbered(drop)
     require_finite(found.adapter, found.given)
-    require_servable(found.adapter, known.server)
-    adapter, error = plain(found.adapter, most, precision.named(stored_as))
+    chosen = served_of(found.adapter, gone, base)
+    require_servable(chosen, known.server)
+    adapter, error = plain(chosen, most, precision.named(stored_as))
     adapter = named(adapter, known.server, base)
     adapter = completed(adapter, base, known)
     _require_taken(adapter, None if base is None else Base.of(base), known)
-    said = {"for": server, "rank": rank, **({"dtype": stored_as} if stored_as else {})}
-    lineage = {"operation": "convert", "arguments": said, "parents": [of_opened(found)]}
+    lineage = {"operation": "convert", "arguments": said(server, rank, stored_as, gone), "parents": [of_opened(found)]}
     adapter = adapter.replace(lineage=lineage, **about.kept(found.adapter))
     written = foreign.get("peft").write(adapter, out, False, force)
     r = int(adapter.config["r"])

@@ -2,7 +2,8 @@
 
 The author supplies `params`, `tap(h, p, cfg)`, which reads the output of a block, and `last(h, x, p, cfg)`, what is
 there in the place of the last block's; x is what the first block is given. No gradient goes into the base: what is
-read is apart from its graph, and what learns below would get none, so that this is refused.
+read is apart from its graph, and what learns below would get none, so that this is refused. One that runs blocks once
+more (`again`) supplies `block` in the place of both, and says so in its `formulas`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from adaptr.errors import Unsupported
 from adaptr.families.base import Method
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from torch import Tensor, nn
 
@@ -35,6 +36,10 @@ class Side(Method[C]):
     kept_within: ClassVar[float] = 0.1
     #: Whether it goes along an encoder and its decoder.
     two: ClassVar[bool] = False
+
+    def tap(self, h: Tensor, p: Live, cfg: C) -> None:
+        """What is made of the output h (..., d) of a block that is not the last."""
+        raise NotImplementedError
 
     def last(self, h: Tensor, x: Tensor, p: Live, cfg: C) -> Tensor:
         """What is there in the place of the output h (..., d) of the last block, x (..., d) the input of the first."""
@@ -84,6 +89,19 @@ class Side(Method[C]):
                 hint="choose another method",
             )
         return super().together(model, targets)
+
+
+def again(rest: Callable[..., object], z: Tensor, cache: object, *args: object, **kwargs: object) -> Tensor:
+    """What a block that was called with these gives for z in the place of its input, and a cache of its own or none."""
+    from adaptr.host.outputs import first_of
+
+    def own(given: object) -> object:
+        return cache if hasattr(given, "get_seq_length") else given
+
+    named = {name: own(given) for name, given in kwargs.items()}
+    if args:
+        return first_of(rest(z, *map(own, args[1:]), **named))
+    return first_of(rest(**{**named, next(iter(kwargs)): z}))
 
 
 def read(h: Tensor, p: Live) -> Tensor:

@@ -214,10 +214,11 @@ class Context:
         """Let later forwards over this call's cache find `value` among what is `carried`."""
         self.left[name] = value
 
-    def further(self, depth: int) -> Any:
+    def further(self, depth: int, alike: bool = False) -> Any:
         """A cache for what runs beside the model, in layers of its own behind the `depth` of this call's; None without.
 
-        Raises `Unsupported` for one of fixed length, and for one that was filled without.
+        `alike`: of the sort that the model's layers are, windows and all. Raises `Unsupported` for one of fixed length,
+        and for one that was filled without.
         """
         if self.cache is None:
             return None
@@ -225,7 +226,8 @@ class Context:
 
         if getattr(self.cache, "is_compileable", False):
             raise Unsupported("a static cache has no room for what runs beside the model", hint="use a dynamic cache")
-        return further(self.cache, depth, int(self.offset), lambda layer: DynamicLayer())
+        own = copy.deepcopy if alike else lambda layer: DynamicLayer()
+        return further(self.cache, depth, int(self.offset), own)
 
     # ------------------------------------------------------------ draws and strengths
 

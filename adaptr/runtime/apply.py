@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from adaptr import foreign, plugins
 from adaptr.adapter import weighting
+from adaptr.converting.drop import dropped, numbered
 from adaptr.errors import CheckpointError, Unsupported, UsageError
 from adaptr.models.belonging import require_named
 from adaptr.models.load import explained, quiet_transformers
@@ -75,13 +76,15 @@ def apply(
     seed: int = 0,
     dtype: str = "auto",
     any_base: bool = False,
+    drop: str | Iterable[int] | None = None,
     told: Told | None = None,
 ) -> ApplyReport:
     """Answer `prompts`, one or several, with the model at `base` and `adapters` attached in their order.
 
     `adapters`: none, one or several, alone or with a weight. `task`: `generate` or `classify`; `auto` asks the model.
     `max_new_tokens`: of an answer, at most. `dtype`: of the base, `fp32`, `bf16` or `fp16`; `auto` for the one that its
-    files have. `told`: gets the text of the answers while it comes.
+    files have. `drop`: layers, such as "0-4", of each stack, in which no adapter is, as `adaptr.drop` writes it.
+    `told`: gets the text of the answers while it comes.
 
     `temperature` 0 takes the likeliest token; above, tokens are drawn with `seed`. Raises `UsageError` without a prompt
     and for an unknown task or dtype, `MissingExtra` without transformers, `CheckpointError` for a base that can't be
@@ -93,6 +96,9 @@ def apply(
         raise UsageError("there is no prompt", hint="give one text or several")
     root, given = resolve(base), several(adapters, least=0)
     loaded = [(opened(each.what, root.path), weighting.number(each.weight, each.label)) for each in given]
+    gone = numbered(drop) if drop is not None else set()
+    if gone:
+        loaded = [(dropped(adapter, gone, root.path), weight) for adapter, weight in loaded]
     model, tokenizer, chosen = ready(root.path, [adapter for adapter, _ in loaded], task, dtype, any_base)
     with _attached(model, loaded):
         if chosen == "classify":
@@ -105,7 +111,8 @@ def apply(
         task=chosen,
         dtype=str(model.dtype).removeprefix("torch."),
         adapters=tuple(
-            {"source": each.label, "method": a.method, "weight": w} for each, (a, w) in zip(given, loaded, strict=True)
+            {"source": each.label, "method": a.method, "weight": w, **({"dropped": sorted(gone)} if gone else {})}
+            for each, (a, w) in zip(given, loaded, strict=True)
         ),
         answers=tuple(answers),
     )

@@ -92,18 +92,20 @@ def _matches(model: nn.Module, word: str, target: Target) -> bool:
 
 
 def _candidates(model: nn.Module, kinds: Collection[str]) -> Iterator[Target]:
-    """Everything in the model that is of one of these kinds."""
+    """Everything in the model that is of one of these kinds; what is a layer of one of them is no place beside that."""
     whole = {"module", "attention"} & set(kinds)
+    layers = set(kinds) - whole
     for path, module in model.named_modules():
         if not path or ".adapters" in f".{path}":
+            continue
+        target = describe(path, module) if layers else None
+        if target is not None and target.kind in layers:
+            yield target
             continue
         if whole:
             # sizes are looked up for what is chosen, as only attentions have heads
             yield from (Target(path, kind, ()) for kind in sorted(whole))
             continue
-        target = describe(path, module)
-        if target is not None and target.kind in kinds:
-            yield target
         if target is None and {"experts", "experts_t"} & set(kinds):
             yield from expert_stacks(path, module, kinds)
 

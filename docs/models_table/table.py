@@ -48,4 +48,6 @@ METHODS: Mapping[str, str] = {
     "prefix": "keys and values in front of each attention's",
     "llama-adapter": "attention to learnt rows beside each of the last attentions",
     "ladder": "a network beside the blocks",
+    "adamix-lora": "in weights, of attention, where each step of training draws an expert",
+    "residual-series": "in weights, behind the layers that end attention and feed-forward",
 }

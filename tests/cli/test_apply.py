@@ -135,3 +135,13 @@ def test_a_base_without_a_tokenizer_is_named_before_it_is_loaded(
     ran = adaptr("apply", bare, lora, *ASK[:-1])
     assert ran.code == 3
     assert "has no tokenizer (`tokenizer.json` or its kin)" in ran.err
+
+
+def test_dropped_layers_have_no_adapter(adaptr: Callable, llama: Path, houlsby: Path, tmp_path: Path) -> None:
+    """As the file that `drop` writes; the report says it."""
+    adaptr("drop", houlsby, "--layers", "0", "--base", llama, "-o", tmp_path / "few.safetensors")
+    ran = adaptr("apply", llama, houlsby, "--drop", "0", *ASK)
+    assert tokens(ran) == expected(llama, tmp_path / "few.safetensors") != expected(llama, houlsby)
+    assert ran.json["adapters"][0]["dropped"] == [0]
+    assert adaptr("apply", llama, houlsby, "--drop", "7", *ASK).refused == (2, "BadConfig")
+    assert adaptr("apply", llama, houlsby, "--drop", "x", *ASK).refused == (2, "UsageError")

@@ -60,7 +60,7 @@ def test_weights_of_the_base_are_known_where_it_is_given(tmp_path: Path) -> None
             adaptr.drop(tmp_path / "a.safetensors", tmp_path / "e.safetensors", [1], base=base)
 
 
-@pytest.mark.parametrize("method", ["ladder", "adapter-fusion", "prompt"])
+@pytest.mark.parametrize("method", ["ladder", "lets", "adapter-fusion", "prompt"])
 def test_what_is_not_without_layers_is_refused(method: str) -> None:
     model = tiny.model("llama")
     own = plugins.method(method)

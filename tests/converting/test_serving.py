@@ -83,3 +83,19 @@ def test_lorax_needs_a_kind_of_layer_in_each_block(tmp_path: Path) -> None:
         serve(tmp_path / "a.safetensors", tmp_path / "served", "lorax")
     assert not (tmp_path / "served").exists()
     assert serve(tmp_path / "a.safetensors", tmp_path / "served", "vllm").error == 0
+
+
+@pytest.mark.parametrize("server", ["vllm", "llama-server"])
+def test_dropped_layers_are_not_in_it(tmp_path: Path, server: str) -> None:
+    model = tiny.model("llama")
+    adaptr.save(shaken(adaptr.create(model, "lora", ["attn.q"], r=4)), tmp_path / "a.safetensors")
+    model.save_pretrained(tmp_path / "base")
+    report = serve(tmp_path / "a.safetensors", tmp_path / "served", server, base=tmp_path / "base", drop="0")
+    found = adaptr.load(tmp_path / "served" / "adapter.gguf" if server == "llama-server" else tmp_path / "served")
+    assert report.targets == len(found.targets) == 1
+    assert found.lineage["arguments"]["drop"] == [0]
+    adaptr.drop(tmp_path / "a.safetensors", tmp_path / "b.safetensors", "0")
+    few = adaptr.load(tmp_path / "b.safetensors")
+    assert_close(next(iter(found[p].dense() for p in found.targets)), few["model.layers.1.self_attn.q_proj"].dense())
+    with pytest.raises(UsageError, match="numbers and ranges"):
+        serve(tmp_path / "a.safetensors", tmp_path / "other", server, drop="all", base=tmp_path / "base")

@@ -131,7 +131,7 @@ def test_caches_that_it_can_have_nothing_in_are_refused() -> None:
             model.generate(ids, max_new_tokens=2, cache_implementation="static", pad_token_id=0)
 
 
-@pytest.mark.parametrize("method", ["ladder", "attention-fusion"])
+@pytest.mark.parametrize("method", ["ladder", "attention-fusion", "lets"])
 def test_padded_rows_are_what_they_are_alone(method: str) -> None:
     model, ids = tiny.model("llama"), tiny.inputs("llama")["input_ids"]
     padded, mask = torch.cat([ids[:1].roll(3, 1), ids[1:]]), torch.ones_like(ids)

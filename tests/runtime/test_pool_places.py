@@ -93,3 +93,21 @@ def test_requests_join_and_leave_and_what_is_dropped_comes_back() -> None:
     assert [list(map(int, one)) for one in answers] == [
         greedy(model, found[name], text, 4) for text, name in zip(texts, names, strict=True)
     ]
+
+
+def test_two_at_one_place_are_in_their_order() -> None:
+    """A stack in one row, the other way round in another, and one of the two alone in a third."""
+    model, ids = tiny.model("llama"), tiny.inputs("llama", batch=3)["input_ids"]
+    found = made(model)
+    orders = [("houlsby", "sum"), ("sum", "houlsby")]
+    stacked = {}
+    for one, two in orders:
+        with adaptr.stack(model, {one: found[one], two: found[two]}) as stack:
+            stacked[f"{one}, {two}"] = stack.adapted()
+    rows = {**stacked, "sum": found["sum"]}
+    wanted = [alone(model, rows[name], input_ids=ids[:1]) for name in rows]
+    assert all(float((one - wanted[0]).abs().max()) > 1e-3 for one in wanted[1:])
+    with adaptr.pool(model) as pool, torch.inference_mode():
+        for name, one in rows.items():
+            pool.add(name, one)
+        assert_close(logits(pool.forward([*rows], ids[:1].expand(3, -1))), torch.cat(wanted), CLOSE)

@@ -51,7 +51,7 @@ def _among(rank: int, count: int, port: int) -> None:
     os.environ.update({name: str(value) for name, value in said.items()}, ACCELERATE_USE_CPU="true")
 
 
-@pytest.mark.parametrize("method", ["lora", "adalora"])
+@pytest.mark.parametrize("method", ["lora", "adalora", "ladder"])
 def test_two_processes_give_what_one_gives(base: Path, data: Path, tmp_path: Path, method: str) -> None:
     out = tmp_path / "two" / "a.safetensors"
     recipe = {**RECIPE, "method": method, "config": {}}

@@ -26,6 +26,7 @@ SECTION = "Run"
     "apply",
     "adaptr apply ./smollm2 style.safetensors --prompt 'The capital of France is'",
     "adaptr apply ./smollm2 style.safetensors=0.5 peft-folder/ --prompt Hello --temperature 0.8 --seed 1",
+    "adaptr apply ./llama style.safetensors --drop 0-4 --prompt Hello",
     "adaptr apply ./distilbert emotion/ --task classify --file sentences.txt --json",
     summary=SUMMARY,
     doing="loading",
@@ -42,6 +43,7 @@ SECTION = "Run"
 @click.option("--temperature", type=click.FloatRange(0, min_open=True), metavar="T", help="Draw tokens, at this heat.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the drawing.")
 @click.option("--dtype", type=click.Choice(("auto", "fp32", "bf16", "fp16")), default="auto", show_default=True)
+@options.drop_option
 @options.any_base_option
 @reading.options("adapters")
 def command(output: Output, base: str, adapters: tuple[Weighted, ...], **given: Any) -> None:
@@ -64,6 +66,7 @@ def command(output: Output, base: str, adapters: tuple[Weighted, ...], **given: 
         seed=given["seed"],
         dtype=given["dtype"],
         any_base=given["any_base"],
+        drop=given["drop"],
         told=streamed,
     )
     if streamed is not None and streamed.begun:

@@ -33,6 +33,7 @@ SECTION = "Change"
     "adaptr convert ./old-adapter -o new.safetensors --base ./llama --force",
     "adaptr convert loha.safetensors --method lora -o lora.safetensors",
     "adaptr convert style.safetensors --for vllm --rank 16 --base ./llama -o ./served",
+    "adaptr convert style.safetensors --for vllm --drop 0-4 --base ./llama -o ./served",
     "adaptr convert style.safetensors --for llama-server --base ./llama -o ./served",
     "adaptr convert dora.safetensors --method lora --rank 32 --base ./llama -o lora.safetensors",
     summary=SUMMARY,
@@ -68,6 +69,7 @@ SECTION = "Change"
     shell_complete=completing.servers,
     help=f"A folder that SERVER loads: {options.listed([*servers(), *GGUF])}.",
 )
+@options.drop_option
 @ranks.options
 @reading.options("source")
 def command(output: Output, source: str, method: str | None, server: str | None, **given: Any) -> None:
@@ -81,12 +83,14 @@ def command(output: Output, source: str, method: str | None, server: str | None,
         if method is not None or given["energy"] is not None or given["to"] != "adaptr":
             raise UsageError(
                 "--for decides on the format and the method",
-                hint="leave out the other options: --rank, --base and --dtype alone go with it",
+                hint="leave out the other options: --rank, --base, --dtype and --drop alone go with it",
             )
-        chosen = {name: given[name] for name in ("rank", "force", "base", "dtype")}
+        chosen = {name: given[name] for name in ("rank", "force", "base", "dtype", "drop")}
         served = adaptr.serve(source, given["out"], server, **chosen)
         output.tell(served.as_dict(), [show.Facts(served.as_dict())])
         return
+    if given.pop("drop") is not None:
+        raise UsageError("--drop goes with --for", hint="`adaptr drop` writes any adapter without some of its layers")
     if method is not None:
         changed = adaptr.convert_method(source, method=method, **given)
         output.tell(changed.as_dict(), ranks.blocks(changed))
@@ -114,7 +118,7 @@ command.sections = options.sections(
         "Result": "out force",
         "Another format": "to lossy base",
         "Another method": "method rank energy dtype",
-        "For a server": "server",
+        "For a server": "server drop",
     }
 )
 

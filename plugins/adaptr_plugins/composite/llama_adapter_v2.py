@@ -2,8 +2,10 @@
 Gao et al. 2023, arXiv:2304.15010.
 
 y = s (W x + b) + t in each linear layer, norms trained whole, and `llama-adapter`; fresh, all of it is the identity. 31
-layers of prompts are the repository's for pictures. Pictures fused into the first layers, and training by turns on two
-sorts of data of which each learns some of the parts, are not here.
+layers of prompts are the repository's for pictures. Pictures fused into the first layers are not here: features of
+another network would be an argument of each forward, which no Llama of transformers takes, and models there that take
+pictures (LLaVA and its kin) have them among the tokens already, by a projector that is theirs. Nor is training by turns
+on two sorts of data of which each learns some of the parts.
 
 Choose it over `llama-adapter` where gated prompts alone learn too little of how to answer: three times as many
 numbers, still below LoRA's. It can't be merged: its prompts can't.

@@ -31,10 +31,13 @@ def inputs(session: Session, data: Iterable[Run], see: Callable[[str, Tensor], N
             run()
 
 
-def gradients(session: Session, data: Iterable[Run], squared: bool = False) -> dict[str, Tensor]:
+def gradients(
+    session: Session, data: Iterable[Run], squared: bool = False, paths: Iterable[str] | None = None
+) -> dict[str, Tensor]:
     """The means over forwards of the gradients of the targets' weights, or of their squares, (out, in) fp32, by path.
 
-    All at once, so that they take as much as these weights do. The weights themselves get none.
+    `paths`: of some of the targets. All at once, so that they take as much as these weights do. The weights themselves
+    get none.
     """
     import torch
 
@@ -51,7 +54,7 @@ def gradients(session: Session, data: Iterable[Run], squared: bool = False) -> d
         found[path] = found[path] + one if path in found else one
         times[path] = times.get(path, 0) + 1
 
-    with _hooked(session, seen), torch.enable_grad():
+    with _hooked(session, seen, paths), torch.enable_grad():
         for run in data:
             run()[0].backward()  # type: ignore[no-untyped-call]
     session.model.zero_grad()
@@ -59,7 +62,7 @@ def gradients(session: Session, data: Iterable[Run], squared: bool = False) -> d
 
 
 @contextmanager
-def _hooked(session: Session, seen: Seen) -> Iterator[None]:
+def _hooked(session: Session, seen: Seen, paths: Iterable[str] | None = None) -> Iterator[None]:
     real: list[Tensor | None] = [None]
 
     def told(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -70,7 +73,7 @@ def _hooked(session: Session, seen: Seen) -> Iterator[None]:
 
     with ExitStack() as hooks:
         hooks.callback(session.model.register_forward_pre_hook(told, with_kwargs=True).remove)
-        for path in session.adapter.targets:
+        for path in session.adapter.targets if paths is None else paths:
             module = session.model.get_submodule(path)
             hooks.callback(module.register_forward_hook(looking(path)).remove)
         yield

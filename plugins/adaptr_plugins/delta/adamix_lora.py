@@ -40,7 +40,7 @@ class AdaMixLoRA(Delta[Config]):
     name = "adamix-lora"
     params = {"A": Param("experts r in", init="kaiming"), "B": Param("ups out r")}
     kinds = frozenset({"linear", "linear_t"})
-    targets = ("attn.q", "attn.v")
+    targets = ("attn.q|attn.qkv", "attn.v|attn.qkv")
     rate = 2e-4
     small = {"r": 2, "experts": 2, "consistency": 1.0}
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from adaptr import Param, Target
 from adaptr.contract import Costs, Live
 from adaptr.families.side import Side, read
+from adaptr_plugins.side._fused import fused
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,10 +45,5 @@ class AttentionFusion(Side[Config]):
         p.context.put((self.name, p.place), read(h, p))
 
     def last(self, h: Tensor, x: Tensor, p: Live, cfg: Config) -> Tensor:
-        import torch
-        from torch.nn.functional import layer_norm
-
         below = [t.to(h.dtype) for key, t in p.context.taps.items() if isinstance(key, tuple) and key[0] == self.name]
-        layers = torch.stack([x, *below, h])
-        seen = layer_norm(layers, h.shape[-1:]) if cfg.norm else layers
-        return ((seen @ p["q"] / cfg.tau).softmax(0)[..., None] * layers).sum(0)
+        return fused([x, *below, h], p["q"], cfg.tau, cfg.norm)
