@@ -131,6 +131,7 @@ if TYPE_CHECKING:
     from adaptr.merging.verify import verify as verify
     from adaptr.planning.plan import plan as plan
     from adaptr.runtime.apply import apply as apply
+    from adaptr.runtime.arranged import block as block
     from adaptr.runtime.attaching import attach as attach
     from adaptr.runtime.attaching import create as create
     from adaptr.runtime.attaching import train as train

@@ -11,6 +11,7 @@ HOME = {
     "save": "adaptr.sources.disk",
     "create": "adaptr.runtime.attaching",
     "attach": "adaptr.runtime.attaching",
+    "block": "adaptr.runtime.arranged",
     "from_peft": "adaptr.handing.peft",
     "to_peft": "adaptr.handing.peft",
     "train": "adaptr.runtime.attaching",

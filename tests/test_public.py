@@ -16,7 +16,7 @@ NAMES = [
     "Elementwise", "Fusion", "Gate", "Hadamard", "InCore", "Insert", "Kron", "LowRank", "Method", "Operator",
     "Parallel", "Param", "Prefix", "Request", "Row", "SelectBias", "SoftPrompt", "Sparse", "Split", "Stack",
     "Strategy", "Sum", "Target", "Transform", "View", "Whole", "__version__", "apply", "attach", "bake",
-    "bake_file",
+    "bake_file", "block",
     "chat", "check", "checkpointing", "compose", "convert", "convert_method", "create", "diff", "doctor", "drop",
     "errors",
     "evaluate", "extract", "fit", "from_peft", "hookspecs", "inspect", "learn", "list", "load", "log", "merge", "plan",

@@ -20,6 +20,9 @@ from adaptr.errors import TargetMismatch, Unsupported, phrases
 from adaptr.families import baked
 from adaptr.families.base import Method
 
+#: Fields of configurations that say where tokens stand, and the text.
+PLACED = ("position_offset", "place", "ahead")
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
     from transformers import DynamicCache
@@ -69,7 +72,9 @@ class Tokens(Method[C]):
             return None
         plain = other.materialised(adapter)
         first = next(iter(plain.tensors.values()))
-        same = {"tokens", "position_offset"} & set(vars(self.config({}))) & set(plain.config)
+        if any(name not in vars(self.config({})) for name in placed_otherwise(plain)):
+            return None
+        same = {"tokens", *PLACED} & set(vars(self.config({}))) & set(plain.config)
         said = {**{name: plain.config[name] for name in same}, **self.plain}
         said |= {"rows": len(first)} if "rows" in vars(self.config({})) else {}
         config = vars(self.config(said)).copy()
@@ -94,6 +99,10 @@ class SoftPrompt(Tokens[C]):
     formulas: ClassVar[tuple[str, ...]] = ("prompt",)
     possible: ClassVar[str] = "keep it attached; concatenate it with another prompt"
 
+    def mounts(self, model: nn.Module, adapter: Adapter) -> list[Mount]:
+        behind = {target.path for target in adapter.targets.values() if target.config.get("place") == "embeddings"}
+        return [Mount(path, "behind" if path in behind else "prompt", context=self.context) for path in adapter.targets]
+
     def accepts(self, model: nn.Module, target: Target) -> bool:
         if hasattr(model, "get_input_embeddings"):
             from adaptr import targets as places
@@ -117,6 +126,7 @@ class SoftPrompt(Tokens[C]):
         return {"P": self.prompt(p, cfg)}
 
     def filled(self, model: nn.Module, adapter: Adapter) -> DynamicCache:
+        require_in_front(adapter, "a cache has rows in front of all words")
         return baked.prompt(model, self.prompt(adapter.at(""), self.config(adapter.targets[""].config)))
 
 
@@ -167,6 +177,21 @@ class Prefix(Tokens[C]):
             f"{path}:{name}": tensor for path, pair in pairs.items() for name, tensor in zip("KV", pair, strict=True)
         }
         return adapter.replace(config=config, targets=targets, tensors=tensors)
+
+
+def placed_otherwise(adapter: Adapter) -> list[str]:
+    """The fields by which a soft prompt is elsewhere than in front of the embeddings of all words."""
+    said = (target.config for target in adapter.targets.values())
+    return [name for one in said for name, usual in (("place", "words"), ("ahead", 0)) if one.get(name, usual) != usual]
+
+
+def require_in_front(adapter: Adapter, why: str) -> None:
+    """Raises `Unsupported`, with the reason, for a soft prompt that stands elsewhere."""
+    elsewhere = placed_otherwise(adapter)
+    if elsewhere:
+        raise Unsupported(
+            f"`{adapter.label}` stands elsewhere (`{elsewhere[0]}`): {why}", hint=f"train it without `{elsewhere[0]}`"
+        )
 
 
 def placed(model: nn.Module, adapter: Adapter) -> Adapter:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from adaptr.adapter import Adapter
+    from adaptr.host.tree import Block
 
     #: A base model: a folder with a `config.json`, or a live one.
     BaseModel: TypeAlias = str | os.PathLike[str] | nn.Module
@@ -138,6 +139,10 @@ class Format:
             f"adaptr can't read {self.called} yet",
             hint="convert it to a format that it reads (`adaptr convert --help`) with the tool that wrote it",
         )
+
+    def block(self, path: Path, base: BaseModel | None = None, supplied: Supplied = NOTHING) -> Block:
+        """The block of several adapters that is at `path`, for a live model, in a format that has such."""
+        raise Unsupported(f"{self.called} is one adapter, and no block of several", hint="load it (`adaptr.load`)")
 
     def based(self, adapter: Adapter, base: BaseModel) -> Adapter:
         """`adapter` with what a file of this format needs of its base and an adapter does not say, in `foreign`."""

@@ -15,6 +15,8 @@ from adaptr.host.group import leaves_of
 from adaptr.host.handle import Handle
 from adaptr.host.tree import Block, Leaf
 from adaptr.sources.given import opened, single
+from adaptr.sources.open import adaptr_file
+from adaptr.sources.resolve import grounded, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from adaptr.sources.given import Weighted
+    from adaptr.sources.resolve import Place
 
 
 def arranged(model: nn.Module, block: Block, weight: float = 1.0, merged: bool = False) -> Arranged:
@@ -33,6 +36,21 @@ def arranged(model: nn.Module, block: Block, weight: float = 1.0, merged: bool =
             "blocks are not merged and have no weight", hint="give each adapter its weight: `(adapter, 0.5)`"
         )
     return Arranged(model, block)
+
+
+def block(source: Place, base: nn.Module | Place | None = None) -> Block:
+    """The block of several adapters at `source`, a folder of another tool, for `attach`: AdapterHub's set-ups.
+
+    `base`: as `load` has it. Raises what `load` does, and `Unsupported` where one adapter is, and for what there is no
+    block for.
+    """
+    what = resolve(source)
+    what.require_there()
+    if adaptr_file(what.path) is not None:
+        raise Unsupported(f"`{what.given}` is one adapter, and no block of several", hint="load it (`adaptr.load`)")
+    form = foreign.of(what.path)
+    what.supplied.refuse(f"{form.called} does not ask for it", *(what.supplied.said.keys() - form.asks))
+    return form.block(what.path, grounded(base), what.supplied)
 
 
 class Arranged(Handle):

@@ -48,9 +48,8 @@ class Prompt(OnModel):
         targets.words_of(model)
 
     def mount(self, model: nn.Module, key: str, state: State) -> Undo:
-        two_stacks = bool(getattr(getattr(model, "config", None), "is_encoder_decoder", False))
         model.add_module(SLOT, state)
-        hooks = _mount_two(model, state) if two_stacks else _mount_one(model, state)
+        hooks = self.hooks(model, state)
 
         def undo() -> None:
             for hook in hooks:
@@ -59,23 +58,34 @@ class Prompt(OnModel):
 
         return undo
 
-
-def _mount_one(model: nn.Module, state: State) -> list[Any]:
-    host = _Embed(model, state)
-    return [
-        model.register_forward_pre_hook(host.before, with_kwargs=True),
-        model.register_forward_hook(host.after, with_kwargs=True, always_call=True),
-    ]
+    def hooks(self, model: nn.Module, state: State) -> list[Any]:
+        """What is registered on the model, to be removed."""
+        return _mount_two(model, state) if two_stacks(model) else Embed(model, state).hooks(model)
 
 
-class _Embed:
-    """The two hooks of one prompt. Holds the embedding table by its own module, so that deepcopy follows."""
+def two_stacks(model: nn.Module) -> bool:
+    """Whether a model is of an encoder and a decoder."""
+    return bool(getattr(getattr(model, "config", None), "is_encoder_decoder", False))
+
+
+class Embed:
+    """The two hooks of one prompt. Holds the embedding table by its own module, so that deepcopy follows.
+
+    `ahead`: how many of the text's own tokens stay in front of it.
+    """
 
     def __init__(self, model: Any, state: State) -> None:
         self.table, self.state = model.get_input_embeddings(), state
+        self.ahead = int(getattr(state.cfg, "ahead", 0))
         self.names = list(inspect.signature(type(model).forward).parameters)[1:]
         self.pools = isinstance(getattr(model, "score", None), nn.Module)  # classifies the last token
         self.first = first_position(model)
+
+    def hooks(self, model: nn.Module) -> list[Any]:
+        return [
+            model.register_forward_pre_hook(self.before, with_kwargs=True),
+            model.register_forward_hook(self.after, with_kwargs=True, always_call=True),
+        ]
 
     @property
     def tokens(self) -> Tensor:
@@ -116,18 +126,41 @@ class _Embed:
                 "a prompt on a classifier of the last token needs left padding",
                 hint="set the tokenizer's `padding_side` to `left`",
             )
-        mask = torch.cat([mask.new_ones(batch, P), mask], dim=1)
+        self._require_begun(mask)
+        text, mask = mask, self.among(mask, mask.new_ones(batch, P))
         if not past:
-            embeds = torch.cat([prompt.to(embeds).expand(batch, -1, -1), embeds], dim=1)
+            embeds = self.among(embeds, prompt.to(embeds).expand(batch, -1, -1))
             if kwargs.get("labels") is not None and kwargs["labels"].shape[:2] == (batch, T):
                 own = kwargs["labels"].new_tensor(self.labels or [-100] * P)
-                kwargs["labels"] = torch.cat([own.expand(batch, -1), kwargs["labels"]], dim=1)
+                kwargs["labels"] = self.among(kwargs["labels"], own.expand(batch, -1))
             if kwargs.get("token_type_ids") is not None:
                 types = kwargs["token_type_ids"]
-                kwargs["token_type_ids"] = torch.cat([types.new_zeros(batch, P), types], dim=1)
+                kwargs["token_type_ids"] = self.among(types, types.new_zeros(batch, P))
         if "position_ids" in self.names:
-            kwargs["position_ids"] = positions_of(mask, self.first, embeds.shape[1])
+            kwargs["position_ids"] = self.positions(mask, text, 0 if past else P, T, kwargs.get("position_ids"))
         return 0 if past else P, {**kwargs, "inputs_embeds": embeds, "attention_mask": mask}
+
+    def among(self, columns: Tensor, rows: Tensor) -> Tensor:
+        """Columns (batch, tokens ...) of the text with those of the prompt (batch, P ...) in their place."""
+        return torch.cat([columns[:, : self.ahead], rows, columns[:, self.ahead :]], dim=1)
+
+    def without(self, columns: Tensor, count: int) -> Tensor:
+        """Columns without those of the prompt."""
+        rest = columns[:, self.ahead + count :]
+        return torch.cat([columns[:, : self.ahead], rest], dim=1) if self.ahead else rest
+
+    def positions(self, mask: Tensor, text: Tensor, count: int, length: int, given: Tensor | None) -> Tensor:
+        """Of `count` rows of the prompt and `length` tokens, the last of `mask`. `text`: the mask of the text alone;
+        `given`: the positions that the call gave.
+        """
+        return positions_of(mask, self.first, count + length)
+
+    def _require_begun(self, mask: Tensor) -> None:
+        if self.ahead and bool((mask[:, : self.ahead] == 0).any()):
+            raise Unsupported(
+                f"the prompt stands behind the first {self.ahead} of the text, and texts begin with padding here",
+                hint="set the tokenizer's `padding_side` to `right`",
+            )
 
     def after(self, model: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
         P = take(self)
@@ -138,7 +171,7 @@ class _Embed:
             length = kwargs["inputs_embeds"].shape[1]
             for name, value in output.items():
                 if isinstance(value, Tensor) and value.ndim >= 2 and value.shape[1] == length:
-                    output[name] = value[:, P:]
+                    output[name] = self.without(value, P)
         return output
 
 
@@ -158,7 +191,7 @@ def _mount_two(model: Any, state: State) -> list[Any]:
     ]
 
 
-class _Encoder(_Embed):
+class _Encoder(Embed):
     """A pre-hook of an encoder: the prompt in front of its input."""
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

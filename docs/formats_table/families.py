@@ -37,7 +37,7 @@ FAMILIES = (
     Family("trainers with PEFT's folders (Unsloth, Axolotl, TRL, sentence-transformers ...), wrapped models", "peft"),
     Family("what vLLM, SGLang, LoRAX, TGI and TensorRT-LLM load", "peft"),
     Family("Tinker", but="its names are its own: `tinker_cookbook.weights.build_lora_adapter` makes PEFT's of them"),
-    Family("AdapterHub (`adapters`)", "adapterhub", "prompts, and heads saved alone"),
+    Family("AdapterHub (`adapters`)", "adapterhub", "heads saved alone, and set-ups with an Average"),
     Family("kohya-ss sd-scripts, musubi-tuner", "kohya"),
     Family("LyCORIS", "kohya", "T-LoRA, and DoRA over inputs or other algorithms"),
     Family("diffusers, of three generations", "diffusers"),

@@ -20,11 +20,14 @@ REFUSED = {
     *(f"seq_bn_inv on {kind}" for kind in (*NEITHER, "gptj")),
     *(f"{method} on gptj" for method in ("seq_bn", "par_bn")),
     *(f"{method} on beit" for method in ("double_seq_bn", "seq_bn", "par_bn")),
+    *(f"{method} on {kind}" for method in ("prompt", "prompt_bos") for kind in ("albert", "vit", "beit")),
 }
 
 
-def read(folder: Path, case: dict[str, Any], model: Any) -> adaptr.Adapter | None:
-    """None for what is refused, and has to be."""
+def read(folder: Path, case: dict[str, Any], model: Any) -> Any:
+    """An adapter, or what several are in; None for what is refused, and has to be."""
+    if "texts" in case:
+        return adaptr.block(folder / case["adapter"], model)
     refused = case["name"] in REFUSED or case["base"] == "xmod"
     try:
         found = adaptr.load(folder / case["adapter"], model)
@@ -43,13 +46,19 @@ def outputs(folder: Path) -> Iterator[dict[str, Any]]:
         with torch.no_grad():
             given = load_file(folder / f"{case['base']}-given.safetensors")
             if not case["adapter"]:
-                yield {**case, "found": model(**given)[0].tolist()}
+                yield {**case, "found": output(model, given, case)}
                 continue
             adapter = read(folder, case, model)
             if adapter is None:
                 continue
             with adaptr.attach(model, adapter):
-                yield {**case, "found": model(**given)[0].tolist()}
+                yield {**case, "found": output(model, given, case)}
+
+
+def output(model: Any, given: dict[str, torch.Tensor], case: dict[str, Any]) -> Any:
+    """Of set-ups by texts, for each of which a Parallel gives several."""
+    found = model(**given)[0]
+    return found.unflatten(0, (-1, case["texts"])).tolist() if "texts" in case else found.tolist()
 
 
 def main(folder: Path) -> None:

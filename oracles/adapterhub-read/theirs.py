@@ -14,6 +14,7 @@ from typing import Any
 
 import adapters
 import cases
+import setups
 import torch
 import transformers as t
 from adapters import configuration as c
@@ -36,6 +37,12 @@ T5: dict[str, Any] = {
 HEARD: dict[str, Any] = {**BART, "num_mel_bins": 8, "max_source_positions": 8, "max_target_positions": 32}
 #: Type of the model to its class and configuration.
 MODELS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "bert": ("BertModel", "BertConfig", {**D, **TEXT, **STILL}),
+    "roberta": ("RobertaModel", "RobertaConfig", {**D, **TEXT, **STILL, "pad_token_id": 1}),
+    "electra": ("ElectraModel", "ElectraConfig", {**D, **TEXT, **STILL, "embedding_size": 40}),
+    "distilbert": ("DistilBertModel", "DistilBertConfig", {"vocab_size": 50, "dim": 40, "n_layers": 2, "n_heads": 5,
+                                                           "hidden_dim": 56, "max_position_embeddings": 32,
+                                                           "dropout": 0.0, "attention_dropout": 0.0}),
     "albert": ("AlbertModel", "AlbertConfig", {**D, **TEXT, **STILL, "embedding_size": 20}),
     "bert-generation": ("BertGenerationEncoder", "BertGenerationConfig", {**D, **TEXT, **STILL}),
     "deberta": ("DebertaModel", "DebertaConfig", {**D, **TEXT, **STILL, "relative_attention": True,
@@ -56,6 +63,11 @@ MODELS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "xmod": ("XmodModel", "XmodConfig", {**D, **TEXT, **STILL, "languages": ["en_XX"], "default_language": "en_XX",
                                          "adapter_reduction_factor": 2, "pre_norm": False}),
     "clip": ("CLIPTextModel", "CLIPTextConfig", {**D, **TEXT, "bos_token_id": 1, "eos_token_id": 2}),
+    "clip-vision": ("CLIPVisionModel", "CLIPVisionConfig", {**D, "image_size": 16, "patch_size": 8}),
+    "clip-both": ("CLIPModel", "CLIPConfig", {
+        "text_config": {**D, **TEXT, "bos_token_id": 1, "eos_token_id": 2}, "projection_dim": 16,
+        "vision_config": {**D, "image_size": 16, "patch_size": 8},
+    }),
 }  # fmt: skip
 METHODS: dict[str, Any] = {
     "lora": lambda: c.LoRAConfig(r=3, alpha=6, intermediate_lora=True, output_lora=True, attn_matrices=["q", "k", "v"]),
@@ -65,15 +77,21 @@ METHODS: dict[str, Any] = {
     "par_bn": lambda: c.ParBnConfig(reduction_factor=4),
     "loreft": lambda: c.LoReftConfig(r=2),
     "seq_bn_inv": lambda: c.SeqBnInvConfig(reduction_factor=5),
+    "prompt": lambda: c.PromptTuningConfig(prompt_length=4),
+    "prompt_bos": lambda: c.PromptTuningConfig(prompt_length=4, combine="prefix_after_bos"),
 }
+#: Where rows of a prompt are in what a model gives, which adaptr leaves out.
+ROWS = {"prompt": (0, 4), "prompt_bos": (1, 5)}
 
 
 def given(kind: str) -> dict[str, Tensor]:
     draw = torch.Generator().manual_seed(3)
-    if kind in ("vit", "beit"):
-        return {"pixel_values": torch.randn(2, 3, 16, 16, generator=draw)}
+    seen = {"pixel_values": torch.randn(2, 3, 16, 16, generator=draw)}
+    if kind in ("vit", "beit", "clip-vision"):
+        return seen
     ids = torch.randint(3, 50, (2, 9), generator=draw)
     first = {"input_features": torch.randn(2, 8, 16, generator=draw)} if kind == "whisper" else {"input_ids": ids}
+    first |= seen if kind == "clip-both" else {}
     two = kind in ("bart", "mbart", "plbart", "t5", "mt5", "whisper")
     return {**first, **({"decoder_input_ids": ids[:, :6].contiguous()} if two else {})}
 
@@ -96,16 +114,20 @@ def without(model: nn.Module, drawn: str) -> None:
             nn.init.zeros_(value)
 
 
-def output(model: Any, kind: str) -> list[Any]:
+def output(model: Any, kind: str, method: str = "") -> list[Any]:
     with torch.no_grad():
-        found: list[Any] = model(**given(kind))[0].tolist()
-    return found
+        found = model(**given(kind))[0]
+    first, last = ROWS.get(method, (0, 0))
+    text: list[Any] = torch.cat([found[:, :first], found[:, last:]], 1).tolist()
+    return text
 
 
 def made_in(folder: Path) -> Iterator[dict[str, Any]]:
     for kind, (model, config, said) in MODELS.items():
         torch.manual_seed(0)
-        base = getattr(t, model)._from_config(getattr(t, config)(**said), attn_implementation="eager").eval()
+        # eagerly its DistilBERT can't compute with prompts
+        attention = "sdpa" if kind == "distilbert" else "eager"
+        base = getattr(t, model)._from_config(getattr(t, config)(**said), attn_implementation=attention).eval()
         shaken(base, "", 1)
         base.save_pretrained(folder / kind)
         save_file(given(kind), folder / f"{kind}-given.safetensors")
@@ -118,7 +140,7 @@ def made_in(folder: Path) -> Iterator[dict[str, Any]]:
                 made.add_adapter("a", config=make())
                 shaken(made, ".a.", 10 + number)
                 made.set_active_adapters("a")
-                outputs = output(made.eval(), kind)
+                outputs = output(made.eval(), kind, method)
                 made.save_adapter(str(folder / f"{kind}-{method}"), "a", use_safetensors=True)
             except Exception as error:
                 print(f"{method} on {kind}: {type(error).__name__}: {str(error)[:150]}", file=sys.stderr)
@@ -128,7 +150,7 @@ def made_in(folder: Path) -> Iterator[dict[str, Any]]:
 
 
 def main(folder: Path) -> None:
-    cases.write(folder, made_in(folder), "theirs.json", limit=1e-4)
+    cases.write(folder, [*made_in(folder), *setups.made_in(folder, shaken)], "theirs.json", limit=1e-4)
 
 
 if __name__ == "__main__":

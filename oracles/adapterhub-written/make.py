@@ -67,6 +67,8 @@ def adapters(name: str, model: Any) -> Iterator[tuple[str, adaptr.Adapter]]:
     if name == "llama":
         yield "dora", adaptr.create(model, "dora", all_of_them, r=3, alpha=7.0)
     if name == "bert":
+        yield "prompt", adaptr.create(model, "prompt", tokens=4, place="embeddings")
+        yield "prompt behind the first token", adaptr.create(model, "prompt", tokens=3, place="embeddings", ahead=1)
         yield "parallel", adaptr.create(model, "parallel", m=8, s=2.0)
         yield "mam", adaptr.create(model, "mam", m=8, tokens=3)
     if name == "gpt2":

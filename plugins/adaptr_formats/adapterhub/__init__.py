@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from adaptr.adapter import Adapter
     from adaptr.foreign.format import BaseModel
     from adaptr.foreign.seen import Seen
+    from adaptr.host.tree import Block
 
 
 class Adapterhub(Format):
@@ -49,6 +50,11 @@ class Adapterhub(Format):
         if weights.name in setups.ADAPTERS and not (path / setups.SETUP).is_file():
             return reading.read(weights, base, supplied)
         return reading.arrangement(path, base, supplied)
+
+    def block(self, path: Path, base: BaseModel | None = None, supplied: Supplied = NOTHING) -> Block:
+        from adaptr_formats.adapterhub import reading, setups
+
+        return reading.block(path, base, supplied) if (path / setups.SETUP).is_file() else super().block(path)
 
     def based(self, adapter: Adapter, base: BaseModel) -> Adapter:
         """The base's type, width and layers, which its configuration goes by."""

@@ -129,6 +129,7 @@ MODELS = {
     "vit": Model("ViTAdapterModel", "", _VIT),
     "clip": Model("CLIPAdapterModel", "embeddings", _CLIP),
     "clip_text_model": Model("CLIPAdapterModel", "embeddings", _CLIP),
+    "clip_vision_model": Model("CLIPAdapterModel", "embeddings", _CLIP),
 }
 #: Types of which bottlenecks are not read, and why.
 REFUSED = {

@@ -27,6 +27,7 @@ from adaptr_formats.adapterhub import (
     keys,
     layouts,
     prefix,
+    prompt,
     reft,
     setups,
 )
@@ -38,17 +39,14 @@ if TYPE_CHECKING:
     from adaptr.adapter import Adapter
     from adaptr.foreign.format import BaseModel
     from adaptr.foreign.pieces.module import Whole
+    from adaptr.host.tree import Block
 
 _READERS = {
     config.BOTTLENECK: bottleneck.read,
     config.LORA: factors.read,
     config.PREFIX: prefix.read,
+    config.PROMPT: prompt.read,
     config.REFT: reft.read,
-}
-#: What has no reader, and why.
-_MISSING = {
-    config.PROMPT: "its rows go in front of what the embeddings, with their norm and positions, make of the text, and "
-    "adaptr's `prompt` in front of what the tokens are embedded as",
 }
 #: What UniPELT and MAD-X call their parts.
 UNIPELT = {"gated-lora": "lora", "gated-prefix": "prefix", "gated-pfeiffer": "adapter"}
@@ -138,12 +136,19 @@ def arrangement(path: Path, base: BaseModel | None, supplied: Supplied) -> Adapt
     )
 
 
+def block(path: Path, base: BaseModel | None, supplied: Supplied) -> Block:
+    """The block of a set-up."""
+    from adaptr.checkpoint.skeleton import skeleton
+    from adaptr_formats.adapterhub import blocks
+
+    model = None if base is None else skeleton(base)
+    return blocks.read(
+        path, lambda file: read(file, base, supplied), lambda file, members: fusion.read(file, members, model)
+    )
+
+
 def _layers(reading: Reading) -> Iterator[Layer | Whole]:
     for kind, one in reading.said.parts.items():
-        if kind not in _READERS:
-            raise Unsupported(
-                f"adaptr can't read AdapterHub's `{kind}`: {_MISSING[kind]}", hint="keep it where it was trained"
-            )
         yield from _READERS[kind](reading, one)
 
 

@@ -2,8 +2,8 @@
 
     setup/adapter_setup.json    setup/a/    setup/b/    setup/a,b/adapter_fusion_config.json
 
-Read are a stack of bottlenecks, one on the other, and a fusion. What the other blocks do with the rows of a batch or
-the places of a text is no adapter: it is said on a live model.
+Read are a stack, one on the other, and a fusion. What the other blocks do with the rows of a batch or the places of a
+text is no adapter: they are blocks of a live model (`blocks`).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from adaptr.adapter import Adapter
 from adaptr.errors import ConfigMissing, ForeignError, Unsupported, phrases, shown
 from adaptr.foreign.peft import config as fields_of
 from adaptr.untrusted import json_file
+from adaptr_formats.adapterhub import several
 from adaptr_formats.adapterhub.config import conflict
 
 if TYPE_CHECKING:
@@ -29,7 +30,10 @@ SINGLE, STACK, FUSE = "single", "Stack", "Fuse"
 _NAME = re.compile(r"[^/\\,\0]+")
 #: What sits behind a block, of which several can be one on the other.
 _SEQUENTIAL = frozenset({"houlsby", "pfeiffer", "compacter", "compacter-pp", "phm", "gated-pfeiffer"})
+#: How many blocks may be in each other: AdapterHub's are three at most.
+DEEPEST = 8
 Reader = Callable[[Path], Adapter]
+Fusion = Callable[[Path, Mapping[str, Adapter]], Adapter]
 
 
 def locate(seen: Seen) -> Path | None:
@@ -38,7 +42,7 @@ def locate(seen: Seen) -> Path | None:
         fused = seen.path.name in FUSED and (seen.path.parent / FUSION).is_file()
         return seen.path if fused else None
     if SETUP in seen.files:
-        folder = seen.path / ",".join(_names(setup(seen.path)))
+        folder = seen.path / ",".join(names(setup(seen.path)))
         inside = [folder, *sorted(one for one in seen.path.iterdir() if one.is_dir())]
         return next((found for one in inside if (found := _inside(one))), seen.path / SETUP)
     return (_inside(seen.path) or seen.path / FUSION) if FUSION in seen.files else None
@@ -70,34 +74,45 @@ def setup(folder: Path) -> Mapping[str, Any]:
 
 def _only(block: Mapping[str, Any]) -> Mapping[str, Any]:
     """What is in a stack of one thing."""
-    children = _children(block)
-    return _only(children[0]) if block.get("type") == STACK and len(children) == 1 else block
+    inside = children(block)
+    return _only(inside[0]) if block.get("type") == STACK and len(inside) == 1 else block
 
 
-def _children(block: Mapping[str, Any]) -> list[Any]:
-    children = block.get("children")
-    if not isinstance(children, list) or not children or not all(isinstance(one, dict | str) for one in children):
-        raise fields_of.misread("children", children, "a list of blocks")
-    return children if block.get("type") == SINGLE else [one if isinstance(one, dict) else {} for one in children]
+def children(block: Mapping[str, Any]) -> list[Any]:
+    """The blocks in a block; of a single one, the name of its adapter."""
+    found = block.get("children")
+    if not isinstance(found, list) or not found or not all(isinstance(one, dict | str) for one in found):
+        raise fields_of.misread("children", found, "a list of blocks")
+    return found if block.get("type") == SINGLE else [one if isinstance(one, dict) else {} for one in found]
 
 
-def _names(block: Mapping[str, Any]) -> list[str]:
-    """The adapters of a block of adapters. Raises `Unsupported` for blocks in it, and others than these."""
+def names(block: Mapping[str, Any], deep: int = 0) -> list[str]:
+    """The adapters of a block and of those in it, in their order."""
+    if block.get("type") == SINGLE:
+        return [name(children(block)[0])]
+    if deep > DEEPEST:
+        raise fields_of.misread("adapter_setup", "deeper blocks", f"blocks in blocks, {DEEPEST} deep at most")
+    return [one for child in children(block) for one in names(child, deep + 1)]
+
+
+def plain(block: Mapping[str, Any]) -> bool:
+    """Whether a block is an adapter: one, a stack, or a fusion of adapters alone."""
     kind = block.get("type")
-    if kind == SINGLE:
-        return [name(_children(block)[0])]
-    if kind not in (STACK, FUSE):
-        raise Unsupported(
-            f"it is a `{shown(str(kind))}`, which is no adapter: it says what of a batch or a text is for whom",
-            hint="load its adapters, and arrange them on a live model (docs/serving.md)",
-        )
-    children = _children(block)
-    if any(child.get("type") != SINGLE for child in children):
-        raise Unsupported(
-            f"it is a `{kind}` of blocks, and an adapter is made of adapters alone",
-            hint="load what is in it, each alone, and attach one after the other",
-        )
-    return [one for child in children for one in _names(child)]
+    return kind == SINGLE or (kind in (STACK, FUSE) and all(one.get("type") == SINGLE for one in children(block)))
+
+
+def _require_plain(block: Mapping[str, Any]) -> None:
+    if plain(block):
+        return
+    kind = block.get("type")
+    what = (
+        f"a `{kind}` of blocks, and an adapter is made of adapters alone"
+        if kind in (STACK, FUSE)
+        else f"a `{shown(str(kind))}`, which is no adapter: it says what of a batch or a text is for whom"
+    )
+    raise Unsupported(
+        f"it is {what}", hint="put it on a live model: `adaptr.attach(model, adaptr.block(FOLDER, model))`"
+    )
 
 
 def name(said: object) -> str:
@@ -107,23 +122,31 @@ def name(said: object) -> str:
     return said
 
 
-def read(path: Path, adapter: Reader, fusion: Callable[[Path, Mapping[str, Adapter]], Adapter]) -> Adapter:
+def read(path: Path, adapter: Reader, fusion: Fusion) -> Adapter:
     """adapter: reads the file of one adapter; fusion: that of a fusion over adapters by name."""
     folder = path if path.is_dir() else path.parent
     if not (folder / SETUP).is_file():
         said = json_file(folder / FUSION, ForeignError).get("adapter_names")
-        names = [name(one) for one in said] if isinstance(said, list) else []
-        return fusion(weights(folder, FUSED, "the fusion"), _beside(folder.parent, names, adapter))
+        own = [name(one) for one in said] if isinstance(said, list) else []
+        return fusion(weights(folder, FUSED, "the fusion"), beside(folder.parent, own, adapter))
     block = setup(folder)
-    names = _names(block)
+    _require_plain(block)
+    return made_of(block, folder, beside(folder, names(block), adapter), fusion)
+
+
+def made_of(block: Mapping[str, Any], folder: Path, known: Mapping[str, Adapter], fusion: Fusion) -> Adapter:
+    """The adapter that a `plain` block is, of those that are known by name."""
+    found = names(block)
+    members = {one: known[one] for one in found}
+    if len(members) < len(found):
+        raise conflict("a block has an adapter twice")
     if block["type"] == FUSE:
-        file = weights(folder / ",".join(names), FUSED, "the fusion")
-        return fusion(file, _beside(folder, names, adapter))
-    members = _beside(folder, names, adapter)
-    return members[names[0]] if len(names) == 1 else stacked(members)
+        return fusion(weights(folder / ",".join(members), FUSED, "the fusion"), members)
+    return next(iter(members.values())) if len(members) == 1 else stacked(members)
 
 
-def _beside(folder: Path, names: Sequence[str], adapter: Reader) -> dict[str, Adapter]:
+def beside(folder: Path, names: Sequence[str], adapter: Reader) -> dict[str, Adapter]:
+    """The adapters of these names. Raises `ConfigConflict` for none, or one twice."""
     if not names or len(set(names)) < len(names):
         raise conflict("it is made of no adapters, or of one that is there twice")
     return {one: adapter(weights(folder / one, ADAPTERS, f"the adapter `{shown(one)}`")) for one in names}
@@ -140,6 +163,8 @@ def stacked(members: Mapping[str, Adapter]) -> Adapter:
     for said, member in members.items():
         found = {f"{part(said)}-{one}": member.part(one) for one in member.parts} or {part(said): member}
         children |= found
+    several.require_first(list(members.values()))
+    children = several.one(children)
     others = [child.method for child in children.values() if child.method not in _SEQUENTIAL]
     first = next(iter(members.values()))
     inverse = [child for child in children.values() if child.method == "invertible"]
@@ -152,6 +177,8 @@ def stacked(members: Mapping[str, Adapter]) -> Adapter:
         raise Unsupported(
             "AdapterHub leaves out the invertible adapter of all but the first of a stack", hint="put it first"
         )
+    if len(children) == 1:
+        return next(iter(children.values()))
     return made("stack", {"order": list(children), "weights": {}, "off": []}, children)
 
 

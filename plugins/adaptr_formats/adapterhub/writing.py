@@ -20,7 +20,7 @@ from adaptr.foreign.seen import CONFIG
 from adaptr_formats.adapterhub import config, places
 from adaptr_formats.adapterhub.base import facts
 from adaptr_formats.adapterhub.fusion import METHOD as FUSION
-from adaptr_formats.adapterhub.written import bottleneck, factors, fusion, invertible, prefix, reft
+from adaptr_formats.adapterhub.written import bottleneck, factors, fusion, invertible, prefix, prompt, reft
 from adaptr_formats.adapterhub.written.layers import Layers, Made
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ _WRITERS = {
         ("houlsby", "pfeiffer", "gated-pfeiffer", "parallel", "compacter", "compacter-pp"), bottleneck.write
     ),
     **dict.fromkeys(("prefix", "gated-prefix"), prefix.write),
+    "prompt": prompt.write,
     **dict.fromkeys(("loreft", "noreft"), reft.write),
     INVERTIBLE: invertible.write,
 }

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from adaptr import plugins
 from adaptr.adapter import Target, kinds
 from adaptr.errors import ConfigConflict, phrases
+from adaptr.families.prompt import require_in_front
 from adaptr.foreign import same
 from adaptr.foreign.draft import Draft, Piece
 from adaptr.foreign.peft import config as fields_of
@@ -53,6 +54,7 @@ class PromptTuning(PeftType):
     def fields(self, adapter: Adapter) -> dict[str, Any]:
         """The configuration fields that follow from the prompt."""
         (target,) = adapter.targets.values()
+        require_in_front(adapter, "PEFT's are in front of what all words are embedded as")
         return {
             "peft_type": self.peft,
             "num_virtual_tokens": target.config["tokens"],

@@ -136,8 +136,11 @@ def _contents(file: Path) -> tuple[str, Mapping[str, Tensor]]:
 
 
 def _require_prompt(adapter: Adapter) -> None:
+    from adaptr.families.prompt import require_in_front
+
     if adapter.method != "prompt":
         raise Unsupported(
             f"T5X has no file of `{adapter.method}` alone; it holds prompt",
             hint="`adaptr convert --method prompt` makes one of what is a prompt in the end",
         )
+    require_in_front(adapter, "T5X's are in front of what all words are embedded as")

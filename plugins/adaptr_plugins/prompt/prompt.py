@@ -6,6 +6,9 @@ P starts as the embeddings of tokens drawn without replacement: the paper's unif
 stay words: a discrete prompt with soft tokens in it. In encoder-decoder models P goes to the encoder. Some files hold
 `submodules` times the rows; the first `tokens` count. Not the identity when fresh: tokens in front are read.
 
+With `place` embeddings P stands in front of what an encoder's embeddings make of the text, and gets no positions, types
+or norm; with `ahead` that many of the text's own tokens stay in front of it, such as the one that classifies.
+
 Choose it where an adapter must be a few rows in front of the text, on a base of billions: there it comes near to full
 fine-tuning in the paper. On small models it stays far behind LoRA, it learns slowly at low rates, and takes places of
 the context.
@@ -37,11 +40,14 @@ class Config:
     text: str = ""
     ids: list[int] = field(default_factory=list)
     frozen: list[int] = field(default_factory=list)
+    place: Literal["words", "embeddings"] = "words"
+    ahead: int = 0
 
 
 class Prompt(SoftPrompt[Config]):
     name = "prompt"
     small = {"tokens": 3}
+    least = {"ahead": 0}
     params = {"P": Param("rows d", init="normal:0.02")}
 
     def prompt(self, p: Live, cfg: Config) -> Tensor:

@@ -44,10 +44,6 @@ READ = {
     "vera_cfg": "lora",
 }
 GATED = ("lora_gate", "unipelt")
-#: Case to what its refusal says.
-REFUSED = {
-    "prompt": "in front of what the embeddings",
-}
 
 
 @HEADS
@@ -84,18 +80,6 @@ def test_both_containers_hold_the_same(model: str, case: str, models: dict[str, 
     found, other = (loaded(folder / name, case, models[model]) for name in ("bin", "st"))
     assert found.targets == other.targets
     assert all(torch.equal(tensor, other.tensors[key]) for key, tensor in found.tensors.items())
-
-
-@HEADS
-@GATES
-@pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize("case", REFUSED)
-def test_what_has_no_method_is_refused_with_the_reason(
-    model: str, case: str, models: dict[str, Any], shared: Path
-) -> None:
-    folder = there(shared, model, case)
-    with pytest.raises(e.Unsupported, match=REFUSED[case]):
-        adaptr.load(folder / "bin", models[model])
 
 
 @HEADS

@@ -132,7 +132,7 @@ def test_a_stack_is_one_on_the_other(tmp_path: Path) -> None:
 def test_adapters_of_which_it_has_a_way_of_its_own_are_not_stacked(tmp_path: Path) -> None:
     model, form = tiny_llama(), foreign.get("adapterhub")
     for name in "ab":
-        form.write(form.based(adaptr.create(model, "lora", ["attn.q"], r=2), model), tmp_path / name)
+        form.write(form.based(adaptr.create(model, "gated-lora", ["attn.q"], r=2, of="text"), model), tmp_path / name)
     block = {"type": "Stack", "children": [{"type": "single", "children": [name]} for name in "ab"]}
     (tmp_path / "adapter_setup.json").write_text(json.dumps({"adapter_setup": block}))
     with pytest.raises(e.Unsupported, match="in a way of its own"):
