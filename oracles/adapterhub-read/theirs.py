@@ -17,24 +17,11 @@ import cases
 import setups
 import torch
 import transformers as t
+from adapterhub_bases import BART, HEARD, SEEN, STILL, T5, TEXT, D
 from adapters import configuration as c
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-D: dict[str, Any] = {"hidden_size": 40, "num_hidden_layers": 2, "num_attention_heads": 5, "intermediate_size": 56}
-TEXT: dict[str, Any] = {"vocab_size": 50, "max_position_embeddings": 32, "pad_token_id": 0}
-STILL: dict[str, Any] = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-SEEN: dict[str, Any] = {**D, **STILL, "image_size": 16, "patch_size": 8}
-BART: dict[str, Any] = {
-    "vocab_size": 50, "d_model": 40, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 5,
-    "decoder_attention_heads": 5, "encoder_ffn_dim": 56, "decoder_ffn_dim": 56, "max_position_embeddings": 32,
-    "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2, "dropout": 0.0, "decoder_start_token_id": 2,
-}  # fmt: skip
-T5: dict[str, Any] = {
-    "vocab_size": 50, "d_model": 40, "d_kv": 8, "d_ff": 56, "num_layers": 2, "num_heads": 5, "dropout_rate": 0.0,
-    "decoder_start_token_id": 0, "pad_token_id": 0,
-}  # fmt: skip
-HEARD: dict[str, Any] = {**BART, "num_mel_bins": 8, "max_source_positions": 8, "max_target_positions": 32}
 #: Type of the model to its class and configuration.
 MODELS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "bert": ("BertModel", "BertConfig", {**D, **TEXT, **STILL}),

@@ -139,5 +139,11 @@ def activation(name: object) -> str:
     return found
 
 
+def function(name: object) -> str:
+    """A name that all have which compute the same, "" for none."""
+    said = "" if name is None else str(name).lower()
+    return _ACTIVATIONS.get(said, said)
+
+
 def conflict(fact: str) -> ConfigConflict:
     return ConfigConflict(fact, hint=phrases.AGAIN)

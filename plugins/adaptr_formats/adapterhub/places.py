@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 
 from adaptr.errors import TensorUnknown, Unsupported, phrases, shown
-from adaptr_formats.adapterhub.layouts import MODELS, REFUSED, Model, Place
+from adaptr_formats.adapterhub.layouts import Model, Place
+from adaptr_formats.adapterhub.models import MODELS, REFUSED
 
 #: T5's blocks have layers of their own in them: the first is meant.
 _LAYER = re.compile(r"(?P<layer>(?:.*?\.)?(?:albert_layers|block|layers?|h)\.\d+)(?:\.(?P<rest>.+))?", re.DOTALL)
@@ -41,7 +42,7 @@ def place(path: str, model_type: str) -> tuple[str, Place]:
     """(layer, where the bottleneck whose tensors are at `path` works). Raises `TensorUnknown`, and as `model` does."""
     known = model(model_type)
     layer, rest = divided(path)
-    found = next((one for one in known.bottlenecks if layer and one.tensors == rest), None)
+    found = next((one for one in known.at(layer).bottlenecks if layer and one.tensors == rest), None)
     if found is None:
         raise TensorUnknown(
             f"`{shown(path)}` is no module that has bottlenecks in a model of type `{model_type}`", hint=phrases.AGAIN

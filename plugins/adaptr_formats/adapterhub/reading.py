@@ -18,20 +18,20 @@ from adaptr.foreign.pieces.module import Layer, Module
 from adaptr.foreign.stored import contents
 from adaptr.foreign.weights import Weights
 from adaptr_formats.adapterhub import (
-    bottleneck,
     config,
     factors,
     fusion,
     gates,
-    heads,
     keys,
-    layouts,
+    models,
     prefix,
     prompt,
     reft,
     setups,
 )
 from adaptr_formats.adapterhub.base import facts
+from adaptr_formats.adapterhub.bottleneck import reading as bottleneck
+from adaptr_formats.adapterhub.heads import reading as heads
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -99,25 +99,26 @@ def read(weights: Path, base: BaseModel | None = None, supplied: Supplied = NOTH
     if config.REFT not in said.parts:
         supplied.refuse("it has no intervention", "reft")
     reading = Reading(said, keys.grouped(shapes), tensors, shapes, base, model, supplied)
-    own, used = heads.read(weights.parent, model)
-    found = [*_layers(reading), *own]
+    head = heads.read(weights.parent, base, model)
+    found = list(_layers(reading))
     methods = {one.method for one in found if isinstance(one, Layer)}
     if methods & set(UNIPELT) and saving.ABOUT not in metadata:
         gates.warn(str(weights))
     called = next((names for names in (UNIPELT, MADX) if methods == set(names)), {})
-    made = assembling.adapter(found, tensors, str(weights), saving.told(metadata), called)
+    called = {**called, heads.METHOD: heads.PART}
+    made = assembling.adapter([*found, *head.found], tensors, str(weights), saving.told(metadata), called)
     reading.grouped.require_read()
-    return _told(_arranged(made), said, model, used)
+    return _told(_arranged(made), said, model, head)
 
 
 def _require_known(said: config.Said, name: str) -> None:
     """Raises `Unsupported` for a type of model that its library makes another of."""
-    if said.model_type == layouts.EMPTIED:
+    if said.model_type == models.EMPTIED:
         raise Unsupported(
             "AdapterHub takes the language adapters of X-MOD out of the model, and this one was trained without them",
             hint="keep it where it was trained",
         )
-    if said.model_type == layouts.BIASED:
+    if said.model_type == models.BIASED:
         warnings.warn(
             f"`{name}`: AdapterHub has a bias in DeBERTa's `in_proj`, which it draws at random at each load and does "
             "not save: the model is read without it",
@@ -167,12 +168,14 @@ def _arranged(adapter: Adapter) -> Adapter:
     return adapter
 
 
-def _told(adapter: Adapter, said: config.Said, model: nn.Module | None, used: tuple[str, ...]) -> Adapter:
+def _told(adapter: Adapter, said: config.Said, model: nn.Module | None, head: heads.Head) -> Adapter:
     """With what the configuration says and an adapter has no field for, for the way back."""
     name = said.whole.get("model_name")
     base = adapter.base or Base()
     if isinstance(name, str) and name and not base.id:
         base = dataclasses.replace(base, id=name)
+    if head.ties:
+        base = dataclasses.replace(base, ties=head.ties)
     kept: dict[str, Any] = {"config": dict(said.whole), **({} if model is None else {"base": facts(model)})}
-    kept |= {USED: list(used)} if used else {}
+    kept |= {USED: list(head.files), "head": {"class": head.of, "config": dict(head.said)}} if head.files else {}
     return adapter.replace(base=base, foreign={"adapterhub": kept})

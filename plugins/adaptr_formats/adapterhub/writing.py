@@ -17,10 +17,10 @@ from adaptr.errors import ConfigMissing, Unsupported, phrases
 from adaptr.files import replacing_folder
 from adaptr.foreign import Written, saving
 from adaptr.foreign.seen import CONFIG
-from adaptr_formats.adapterhub import config, places
+from adaptr_formats.adapterhub import config, former, models
 from adaptr_formats.adapterhub.base import facts
 from adaptr_formats.adapterhub.fusion import METHOD as FUSION
-from adaptr_formats.adapterhub.written import bottleneck, factors, fusion, invertible, prefix, prompt, reft
+from adaptr_formats.adapterhub.written import bottleneck, factors, fusion, head, invertible, prefix, prompt, reft
 from adaptr_formats.adapterhub.written.layers import Layers, Made
 
 if TYPE_CHECKING:
@@ -47,12 +47,14 @@ def based(adapter: Adapter, base: BaseModel) -> Adapter:
     """With the base's type, width, layers and biases in `foreign`."""
     from adaptr.checkpoint.skeleton import skeleton
 
-    said = facts(skeleton(base))
+    model = skeleton(base)
+    said = {**facts(model), "former": former.names(model)}
     return adapter.replace(foreign={"adapterhub": {**adapter.foreign.get("adapterhub", {}), "base": said}})
 
 
 def lost(adapter: Adapter) -> list[str]:
     """What has no place in such a folder. Raises `Unsupported` where AdapterHub has no such method."""
+    whole, adapter = head.lost(adapter), head.without(adapter)
     parts = [adapter.part(name) for name in adapter.parts] or [adapter]
     for part in parts:
         if part.method not in _WRITERS:
@@ -66,7 +68,7 @@ def lost(adapter: Adapter) -> list[str]:
     wide = any(str(tensor.dtype) == "torch.float64" for tensor in tensors)
     return [
         *saving.lost(adapter),
-        *(f"the whole parameter `{path}`" for path in adapter.replaced_paths),
+        *whole,
         *(["the precision of fp64, which becomes fp32"] if wide else []),
     ]
 
@@ -92,12 +94,13 @@ def save(adapter: Adapter, out: Path, force: bool) -> Written:
 
 def _written(adapter: Adapter, known: Layers, folder: Path) -> dict[str, str]:
     """One adapter into its folder, and what its tensors are called there."""
-    made = list(_made(adapter, known))
+    made = [_under(one, known.former) for one in _made(head.without(adapter), known)]
     told = {**_told(adapter, known), "config": _united([one.config for one in made]), "name": known.name}
     tensors = {theirs: value for one in made for theirs, value in one.tensors.values()}
     (folder / CONFIG).write_text(json.dumps(told, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     saving.save(folder / WEIGHTS, tensors, {"format": "pt", saving.ABOUT: saving.about(adapter)})
-    return {ours: theirs for one in made for ours, (theirs, _) in one.tensors.items()}
+    beside = head.write(adapter, _told(adapter, known), known.name, folder)
+    return {**{ours: theirs for one in made for ours, (theirs, _) in one.tensors.items()}, **beside}
 
 
 def _told(adapter: Adapter, known: Layers) -> dict[str, Any]:
@@ -119,29 +122,31 @@ def _known(adapter: Adapter) -> Layers:
             "which layers a base has, and what AdapterHub calls them, an adapter does not say",
             hint="give the base (`--base`, a folder with its `config.json`)",
         )
-    kind = places.model(model["model_type"])
-    if not kind.factors:
+    kind = models.MODELS.get(model["model_type"])
+    if kind is None:
         raise Unsupported(
-            f"adaptr reads AdapterHub's adapters of models of type `{model['model_type']}`, and does not write them",
-            hint=phrases.OWN,
+            f"AdapterHub's library has no models of type `{model['model_type']}`, or adaptr doesn't know them",
+            hint=f"adaptr knows {phrases.listed(models.MODELS)}",
         )
+    count = model["layers"]
+    layers = tuple(map(str, range(count))) if isinstance(count, int) else tuple(count)
     before = said.get("config", {}).get("name") or adapter.name
     name = re.sub(r"[^\w-]", "_", str(before)) or "adapter"
     return Layers(
-        model["model_type"], model["hidden_size"], model["layers"], frozenset(model["biased"]), name,
-        kind,
+        model["model_type"], model["hidden_size"], layers, frozenset(model["biased"]), name, kind,
+        model.get("former", {}),
     )  # fmt: skip
 
 
 def _made(adapter: Adapter, known: Layers) -> Iterator[Made]:
     """A configuration for each part, of which AdapterHub tells those of one kind apart by nothing."""
     if not adapter.parts:
-        yield _WRITERS[adapter.method](adapter, known)
+        yield _WRITERS[adapter.method](former.called(adapter, known.former), known)
         return
     _require_plain(adapter)
     kinds: dict[str, Made] = {}
     for name in adapter.parts:
-        part = adapter.part(name)
+        part = former.called(adapter.part(name), known.former)
         made = _WRITERS[part.method](part, known)
         made = dataclasses.replace(made, tensors={in_part(key, name): found for key, found in made.tensors.items()})
         kind = part.method if part.method == INVERTIBLE else made.config.get("architecture", config.BOTTLENECK)
@@ -153,6 +158,16 @@ def _made(adapter: Adapter, known: Layers) -> Iterator[Made]:
     if INVERTIBLE in kinds and config.BOTTLENECK in kinds:
         kinds[config.BOTTLENECK] = invertible.joined(kinds.pop(INVERTIBLE), kinds[config.BOTTLENECK])
     yield from kinds.values()
+
+
+def _under(made: Made, former: Mapping[str, str]) -> Made:
+    """With the adapter's own keys, not those of places as they were called."""
+    new = {old: path for path, old in former.items()}
+    split = {key: key.rpartition(":") for key in made.tensors}
+    return dataclasses.replace(
+        made,
+        tensors={new.get(path, path) + colon + name: made.tensors[key] for key, (path, colon, name) in split.items()},
+    )
 
 
 def _require_plain(adapter: Adapter) -> None:

@@ -73,12 +73,12 @@ def test_that_its_deberta_is_another_each_time_is_said(tmp_path: Path) -> None:
         assert adaptr.load(saved(tmp_path, tensors, LORA, model_type="deberta")).method == "lora"
 
 
-def test_what_is_read_alone_is_not_written(tmp_path: Path) -> None:
-    from transformers import AlbertConfig, AlbertModel
+def test_of_what_its_library_does_not_know_nothing_is_written(tmp_path: Path) -> None:
+    from transformers import GPTNeoXConfig, GPTNeoXModel
 
-    sizes = {"hidden_size": 8, "intermediate_size": 8, "num_attention_heads": 1, "num_hidden_layers": 1}
-    model = AlbertModel(AlbertConfig(vocab_size=9, embedding_size=4, **sizes))
+    sizes = {"hidden_size": 8, "intermediate_size": 8, "num_attention_heads": 2, "num_hidden_layers": 1}
+    model = GPTNeoXModel(GPTNeoXConfig(vocab_size=9, bos_token_id=0, eos_token_id=0, **sizes))
     form = foreign.get("adapterhub")
-    made = form.based(adaptr.create(model, "lora", ["attn.q"], r=2), model)
-    with pytest.raises(e.Unsupported, match="models of type `albert`, and does not write them"):
+    made = form.based(adaptr.create(model, "houlsby", m=2), model)
+    with pytest.raises(e.Unsupported, match="AdapterHub's library has no models of type `gpt_neox`"):
         form.write(made, tmp_path / "out")

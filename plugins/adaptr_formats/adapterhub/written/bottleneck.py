@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from adaptr.errors import Unsupported, phrases
 from adaptr.foreign import same
-from adaptr_formats.adapterhub import bottleneck as read
 from adaptr_formats.adapterhub import layouts, places
+from adaptr_formats.adapterhub.bottleneck import fields
 from adaptr_formats.adapterhub.written import gates
-from adaptr_formats.adapterhub.written.layers import Layers, Made, by_layer, elsewhere, one
+from adaptr_formats.adapterhub.written.layers import Layers, Made, elsewhere, one
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,23 +20,22 @@ if TYPE_CHECKING:
     from adaptr.foreign.same import Same
 
 CALLED = {"relu": "relu", "silu": "swish", "gelu": "gelu", "gelu_new": "gelu_new", "tanh": "tanh"}
-_KEEPS = {kept: said for said, kept in read._KEEPS.items()}
+_KEEPS = {kept: said for said, kept in fields.KEEPS.items()}
 _Tensors = dict[str, tuple[str, "Tensor | Same"]]
 
 
 def write(adapter: Adapter, layers: Layers) -> Made:
     groups = layers.grouped(adapter)
-    here = {rest: _place(rest, layers) for rest in next(iter(groups.values()))}
+    here = {path: _place(path, layers) for path in adapter.targets}
     said = one((_said(adapter.method, path, target, layers) for path, target in adapter.targets.items()), "set-up")
-    sizes = by_layer(groups, lambda target: int(target.config["m"]), "size")
+    sizes = layers.by_number(groups, lambda target: int(target.config["m"]), "size")
     scales = {path: float(target.config.get("s", 1.0)) for path, target in adapter.targets.items()}
     learned = len(set(scales.values())) > 1
     if adapter.method == "gated-pfeiffer":
         gates.require_texts(adapter.targets.values())
     config = {
         **said,
-        **{field: any(place.field == field for place in here.values())
-           for field in (layouts.ATTENTION, layouts.FEED_FORWARD)},
+        **_on(here, layers),
         "leave_out": layers.left_out(groups),
         "reduction_factor": _reduced(sizes, layers.width),
         "scaling": "learned" if learned else next(iter(scales.values())),
@@ -44,16 +43,15 @@ def write(adapter: Adapter, layers: Layers) -> Made:
     }  # fmt: skip
     tensors: _Tensors = {}
     for path in adapter.targets:
-        layer, rest = places.divided(path)
-        at = f"{places.joined(layer, here[rest].tensors)}.adapters.{layers.name}"
+        at = f"{places.joined(places.divided(path)[0], here[path].tensors)}.adapters.{layers.name}"
         tensors |= _tensors(adapter, path, at, said)
         if adapter.method == "gated-pfeiffer":
             tensors |= {f"{path}:{name}": laid for name, laid in gates.slots(same.at(adapter, path), at).items()}
         if learned:
-            tensors[f"{path}:s"] = (f"{at}.{read.SCALING}", _number(scales[path]))
+            tensors[f"{path}:s"] = (f"{at}.{fields.SCALING}", _number(scales[path]))
     if ":A" in adapter.tensors:
         root = layers.root(next(iter(groups)))
-        tensors[":A"] = (f"{root}shared_parameters.{layers.name}.{read.RULE}", same.whole(adapter, ":A"))
+        tensors[":A"] = (f"{root}shared_parameters.{layers.name}.{fields.RULE}", same.whole(adapter, ":A"))
     return Made(config, tensors)
 
 
@@ -63,21 +61,33 @@ def _number(value: float) -> Tensor:
     return torch.tensor([value])
 
 
-def _place(rest: str, layers: Layers) -> layouts.Place:
-    found = next((place for place in layers.model.bottlenecks if place.at == rest), None)
+def _place(path: str, layers: Layers) -> layouts.Place:
+    layer, rest = places.divided(path)
+    found = next((place for place in layers.model.at(layer).bottlenecks if rest in (place.at, place.same)), None)
     if found is None:
         raise elsewhere(rest, "bottleneck")
     return found
 
 
+def _on(here: Mapping[str, layouts.Place], layers: Layers) -> dict[str, bool]:
+    """The fields of all layers that have some. An encoder has none behind attentions to another text."""
+    fields: dict[str, set[str]] = {}
+    for path, place in here.items():
+        fields.setdefault(places.divided(path)[0], set()).add(place.field)
+    shared = one((found - {layouts.CROSS} for found in fields.values()), "set of places")
+    crossed = any(layouts.CROSS in found for found in fields.values())
+    own = {field: field in shared for field in (layouts.ATTENTION, layouts.FEED_FORWARD)}
+    return {**own, **({layouts.CROSS: crossed} if layers.model.encoder else {})}
+
+
 def _said(method: str, path: str, target: Target, layers: Layers) -> dict[str, Any]:
     """What a configuration says of one target."""
-    layer, rest = places.divided(path)
-    here, config = _place(rest, layers), target.config
+    layer, _ = places.divided(path)
+    here, config, beside = _place(path, layers), target.config, method == "parallel"
     made: dict[str, Any] = {
         "non_linearity": CALLED[config["activation"]],
         "dropout": config.get("dropout", 0.0),
-        "is_parallel": method == "parallel",
+        "is_parallel": beside,
         "ln_before": bool(config.get("normed")),
         "original_ln_after": True,
         "residual_before_ln": _KEEPS[config.get("keeps", "output")],
@@ -85,12 +95,14 @@ def _said(method: str, path: str, target: Target, layers: Layers) -> dict[str, A
     }
     if made["phm_layer"]:
         made |= {"phm_dim": config["n"], "phm_rank": config["r"], "factorized_phm_W": True, "shared_phm_rule": True}
-    if method == "parallel":
-        _require(config["reads"] or path, places.joined(layer, here.stream), path, "what goes around its block")
+    stream, summed = here.stream and places.joined(layer, here.stream), bool(config.get("residual"))
+    if here.turned and not summed:
+        made["is_parallel"] = not beside
+    if beside:
+        _require(config["reads"] or path, stream, path, "what goes around its block")
         return {**made, "original_ln_before": False}
-    summed = bool(config.get("residual"))
     if summed:
-        _require(config["reads"], places.joined(layer, here.stream), path, "what goes around its block")
+        _require(config["reads"], stream, path, "what goes around its block")
         _require(config["calls"], here.norm and places.joined(layer, here.norm), path, "the norm behind its sum")
     elif config.get("calls"):
         raise elsewhere(path, "bottleneck with a norm of the model that no sum goes into")
@@ -108,7 +120,7 @@ def _require(found: str, wanted: str, path: str, what: str) -> None:
 
 
 def _tensors(adapter: Adapter, path: str, at: str, said: Mapping[str, Any]) -> _Tensors:
-    slots = {**read.slots(said), **(read.NORM if said["ln_before"] else {})}
+    slots = {**fields.slots(said), **(fields.NORM if said["ln_before"] else {})}
     own = same.at(adapter, path)
     found: _Tensors = {f"{path}:{name}": (f"{at}.{slot}", own[name]) for name, slot in slots.items()}
     return found

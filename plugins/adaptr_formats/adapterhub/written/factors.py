@@ -12,6 +12,7 @@ from adaptr.adapter import kinds
 from adaptr.errors import Unsupported, phrases
 from adaptr.foreign import same
 from adaptr.foreign.pieces import uniform
+from adaptr_formats.adapterhub import layouts
 from adaptr_formats.adapterhub.config import LORA
 from adaptr_formats.adapterhub.written import gated
 from adaptr_formats.adapterhub.written.layers import Layers, Made, elsewhere, one
@@ -22,13 +23,13 @@ if TYPE_CHECKING:
     from adaptr.adapter import Adapter, Target
     from adaptr.foreign.same import Same
 
-SELF = "selfattn_lora"
-_FIELDS = (SELF, "intermediate_lora", "output_lora")
+_FIELDS = (layouts.SELF, layouts.INNER, layouts.OUTER)
 
 
 def write(adapter: Adapter, layers: Layers) -> Made:
     groups = layers.grouped(adapter)
-    letters, fields = _where(next(iter(groups.values())), layers)
+    found = {layer: _where(layer, group, layers) for layer, group in groups.items()}
+    letters, fields = one(found.values(), "set of places")
     made = {"ia3": _scaled, "gated-lora": gated.made}.get(adapter.method, _added)
     config, tensors = made(adapter, layers, letters)
     told = {
@@ -42,15 +43,22 @@ def write(adapter: Adapter, layers: Layers) -> Made:
     return Made(told, tensors)
 
 
-def _where(group: Mapping[str, Target], layers: Layers) -> tuple[str, set[str]]:
-    """(letters of the attention's layers, fields that are on)."""
-    found = []
-    for rest, target in group.items():
-        if rest not in layers.model.factors or target.kind not in kinds.LAYERS:
-            raise elsewhere(rest, "LoRA")
-        found.append(layers.model.factors[rest])
+def _where(layer: str, group: Mapping[str, Target], layers: Layers) -> tuple[str, frozenset[str]]:
+    """(letters of a layer's attentions, fields that are on)."""
+    known = layers.model.at(layer).factors
+    other = next((rest for rest, target in group.items() if rest not in known or target.kind not in kinds.LAYERS), None)
+    if other is not None:
+        raise elsewhere(other, "LoRA")
+    found = {known[rest] for rest in group}
+    bare = next(
+        (rest for rest, one in known.items() if one in found and one[0] == layouts.SELF and rest not in group), ""
+    )
+    if bare:
+        raise Unsupported(
+            f"AdapterHub has a LoRA at all attentions of a layer, and this has none at `{bare}`", hint=phrases.OWN
+        )
     letters = "".join(letter for letter in "qkv" if any(letter in here for _, here in found))
-    return letters, {field for field, _ in found}
+    return letters, frozenset(field for field, _ in found)
 
 
 _Tensors = dict[str, tuple[str, "Tensor | Same"]]
@@ -69,7 +77,7 @@ def _added(adapter: Adapter, layers: Layers, letters: str) -> tuple[dict[str, An
         _require_plain(path, target, layers, directed)
         own, factor = same.at(adapter, path), uniform.scale(target.config) / scale
         laid = {name: _filled(name, own[name], rank, factor) for name in ("A", "B")}
-        if path.endswith("attn.c_attn"):
+        if layers.is_several(path):
             laid["A"] = _thrice(laid["A"])
         found |= {f"{path}:{name}": (_key(layers, path, f"lora_{name}"), value) for name, value in laid.items()}
         if directed:

@@ -64,7 +64,7 @@ def write(adapter: Adapter, known: Layers, told: Mapping[str, Any], folder: Path
 def _tensors(adapter: Adapter, known: Layers, name: str) -> Iterator[tuple[str, tuple[str, Tensor | Same]]]:
     for path in adapter.targets:
         layer, rest = places.divided(path)
-        place = next((one for one in known.model.bottlenecks if one.at == rest), None)
+        place = next((one for one in known.model.at(layer).bottlenecks if rest in (one.at, one.same)), None)
         if place is None:
             raise elsewhere(path, "fusion")
         at = f"{places.joined(layer, place.tensors)}.adapter_fusion_layer.{name}"

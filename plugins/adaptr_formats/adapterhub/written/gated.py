@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from adaptr.adapter import Adapter, Target
     from adaptr.foreign.same import Same
 
-FUSED = "attn.c_attn"
 _PARTS = "qkv"
 _Tensors = dict[str, tuple[str, "Tensor | Same"]]
 
@@ -23,7 +22,7 @@ _Tensors = dict[str, tuple[str, "Tensor | Same"]]
 def made(adapter: Adapter, layers: Layers, letters: str) -> tuple[dict[str, Any], _Tensors]:
     gates.require_texts(adapter.targets.values())
     targets = adapter.targets
-    used = {path: _used(adapter, target) for path, target in targets.items() if path.endswith(FUSED)}
+    used = {path: _used(adapter, target) for path, target in targets.items() if layers.is_several(path)}
     changed = {part for found in used.values() for part in found} if used else set(letters)
     letters = "".join(part for part in letters if part in (changed or letters))
     rank = max(target.config["r"] // target.config["gates"] for target in targets.values())

@@ -24,8 +24,13 @@ _NOWHERE: Mapping[str, Any] = {
 
 def write(adapter: Adapter, layers: Layers) -> Made:
     """A configuration of it alone."""
-    ((path, target),) = adapter.targets.items()
     where = layers.model.embeddings
+    if not where or len(adapter.targets) > 1:
+        raise Unsupported(
+            f"AdapterHub has invertible adapters of models of type `{layers.model_type}` where no module is",
+            hint=phrases.OWN,
+        )
+    ((path, target),) = adapter.targets.items()
     if path != where and not path.endswith(f".{where}"):
         raise Unsupported(
             f"`{path}` is where AdapterHub has no invertible adapter: it has it at `{where}`, behind positions",

@@ -10,7 +10,7 @@ from adaptr.errors import Unsupported, phrases
 from adaptr.foreign import same
 from adaptr_formats.adapterhub.config import REFT
 from adaptr_formats.adapterhub.reft import _AT, _BASIS, _NAMES, PROJECTION, B, W
-from adaptr_formats.adapterhub.written.layers import Layers, Made, number, one
+from adaptr_formats.adapterhub.written.layers import Layers, Made, one
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,7 +52,7 @@ def write(adapter: Adapter, layers: Layers) -> Made:
         "dropout": said["dropout"],
         "orthogonality": based,
         "subtract_projection": True,
-        "layers": sorted(map(number, groups)) if len(groups) < layers.count else "all",
+        "layers": sorted(map(layers.number, groups)) if layers.left_out(groups) else "all",
     }
     return Made(config, tensors)
 
