@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from adaptr.errors import Unsupported
 from adaptr.host.call import find
 from adaptr.host.positions import positions_of
-from adaptr.sites.prompt import Embed, Prompt, two_stacks
+from adaptr.host.prompted import Embed
+from adaptr.sites.prompt import Prompt, two_stacks
 
 if TYPE_CHECKING:
     from adaptr.adapter import Target

@@ -125,7 +125,13 @@ def made_in(folder: Path) -> Iterator[dict[str, Any]]:
             adaptr.convert(own, folder / out, to="adapterhub", base=folder / name)
             with adaptr.attach(model, adapter):
                 found = outputs(model)
-            yield {"name": f"{name}, {case}", "base": name, "adapter": out, "outputs": found}
+            rows = {"rows": rows_of(adapter)} if adapter.method == "prompt" else {}
+            yield {"name": f"{name}, {case}", "base": name, "adapter": out, "outputs": found, **rows}
+
+
+def rows_of(prompt: adaptr.Adapter) -> tuple[int, int]:
+    """Where its rows begin in a model, and where the text goes on."""
+    return prompt.config["ahead"], prompt.config["ahead"] + prompt.config["tokens"]
 
 
 def main(folder: Path) -> None:

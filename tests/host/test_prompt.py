@@ -81,6 +81,24 @@ def test_a_prompt_is_embeddings_in_front(name: str) -> None:
             assert bool(out.loss.isfinite())
 
 
+def test_answers_are_where_they_are_behind_the_rows() -> None:
+    from transformers import BertConfig, BertForQuestionAnswering
+
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "intermediate_size": 40, "num_attention_heads": 4, "num_hidden_layers": 1}
+    model = BertForQuestionAnswering(BertConfig(vocab_size=50, **sizes)).eval()
+    ids, at = torch.randint(3, 50, (2, 9)), torch.tensor([0, 4])
+    for ahead in (0, 1):
+        adapter = made(model, "prompt", ahead=ahead)
+        words = model.get_input_embeddings()(ids)
+        front = torch.cat([words[:, :ahead], adapter.tensors[":P"].expand(2, -1, -1), words[:, ahead:]], 1)
+        behind = torch.tensor([0 if ahead else P, 4 + P])
+        with torch.no_grad():
+            wanted = model(inputs_embeds=front, start_positions=behind, end_positions=behind)
+            with adaptr.attach(model, adapter):
+                assert_close(model(ids, start_positions=at, end_positions=at).loss, wanted.loss)
+
+
 def test_roberta_counts_positions_from_behind_its_padding() -> None:
     model = tiny.model("roberta")
     ids = tiny.inputs("roberta")["input_ids"]

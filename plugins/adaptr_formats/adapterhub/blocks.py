@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from adaptr import BatchSplit, Parallel, Split, Stack
 from adaptr.adapter import Adapter
-from adaptr.errors import Unsupported, phrases, shown
+from adaptr.errors import Unsupported, phrases
 from adaptr.foreign.peft import config as fields_of
 from adaptr_formats.adapterhub import setups
 from adaptr_formats.adapterhub.fusion import READ
@@ -44,23 +44,11 @@ def read(folder: Path, adapter: Reader, fusion: Fusion) -> Block:
         if kind == setups.STACK:
             return Stack(*members)
         if kind not in _SIZES:
-            raise refused(str(kind))
+            raise setups.refused(str(kind))
         return _block(str(kind), _alike(str(kind), members), one.get("kwargs"))
 
     found = node(said)
     return Stack(found) if isinstance(found, Adapter) else found
-
-
-def refused(kind: str) -> Unsupported:
-    if kind == "Average":
-        return Unsupported(
-            "AdapterHub's Average divides by the number of its adapters once more than its weights do, so that what it "
-            "computes is no average",
-            hint="adaptr's is: load each, and attach `adaptr.Average(a, b, weights=[...])`",
-        )
-    return Unsupported(
-        f"adaptr has no block like AdapterHub's `{shown(kind)}`", hint="load its adapters, each alone (docs/serving.md)"
-    )
 
 
 def _block(kind: str, members: Sequence[Adapter], said: object) -> Block:

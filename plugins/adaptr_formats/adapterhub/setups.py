@@ -27,6 +27,8 @@ SETUP, FUSION = "adapter_setup.json", "adapter_fusion_config.json"
 ADAPTERS = ("adapter.safetensors", "pytorch_adapter.bin")
 FUSED = ("model_adapter_fusion.safetensors", "pytorch_model_adapter_fusion.bin")
 SINGLE, STACK, FUSE = "single", "Stack", "Fuse"
+#: What adaptr has as well.
+BLOCKS = frozenset({STACK, FUSE, "BatchSplit", "Split", "Parallel"})
 _NAME = re.compile(r"[^/\\,\0]+")
 #: What sits behind a block, of which several can be one on the other.
 _SEQUENTIAL = frozenset({"houlsby", "pfeiffer", "compacter", "compacter-pp", "phm", "gated-pfeiffer"})
@@ -105,6 +107,8 @@ def _require_plain(block: Mapping[str, Any]) -> None:
     if plain(block):
         return
     kind = block.get("type")
+    if kind not in BLOCKS:
+        raise refused(str(kind))
     what = (
         f"a `{kind}` of blocks, and an adapter is made of adapters alone"
         if kind in (STACK, FUSE)
@@ -112,6 +116,19 @@ def _require_plain(block: Mapping[str, Any]) -> None:
     )
     raise Unsupported(
         f"it is {what}", hint="put it on a live model: `adaptr.attach(model, adaptr.block(FOLDER, model))`"
+    )
+
+
+def refused(kind: str) -> Unsupported:
+    """Of what adaptr has no block for."""
+    if kind == "Average":
+        return Unsupported(
+            "AdapterHub's Average divides by the number of its adapters once more than its weights do, so that what it "
+            "computes is no average",
+            hint="adaptr's is: load each, and attach `adaptr.Average(a, b, weights=[...])`",
+        )
+    return Unsupported(
+        f"adaptr has no block like AdapterHub's `{shown(kind)}`", hint="load its adapters, each alone (docs/serving.md)"
     )
 
 

@@ -76,8 +76,9 @@ def test_a_block_stands_on_an_adapter(tmp_path: Path) -> None:
 def test_its_average_is_none(tmp_path: Path) -> None:
     model = tiny_llama()
     folder = setup(tmp_path, model, two(model, "pfeiffer", m=3, residual=True), "Average", weights=[0.5, 0.5])
-    with pytest.raises(e.Unsupported, match=r"by the number of its adapters once more.*`adaptr.Average\("):
-        adaptr.block(folder, model)
+    for opened in (adaptr.block, adaptr.load):
+        with pytest.raises(e.Unsupported, match=r"by the number of its adapters once more.*`adaptr.Average\("):
+            opened(folder, model)
 
 
 @pytest.mark.parametrize(
