@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import tarfile
@@ -13,11 +14,31 @@ import numpy as np
 import torch
 
 from adaptr import foreign
+from adaptr_formats.t5x import packed
 from fuzz import mutations
 from fuzz.readers.examples import Example, Reader, is_archive, is_json
 
 #: A file or folder of a format, damaged or not, and whether it is well formed.
 Made = Callable[[Random, Path], tuple[Path, bool]]
+
+
+def _packed_prompt(random: Random, folder: Path) -> tuple[Path, bool]:
+    """Flax's msgpack, any of whose bytes, lengths among them, may be another."""
+    raw = packed.written(torch.ones(2, 3, dtype=random.choice((torch.float32, torch.bfloat16, torch.int32))))
+    if random.random() < 0.3:
+        raw = b"\x82\xa1v\x03\xa9optimizer" + raw[: random.choice((len(raw), 20))]
+    raw = mutations.flipped(random, raw) if random.random() < 0.7 else raw
+    (folder / "x.msgpack").write_bytes(raw)
+    return folder / "x.msgpack", packed.is_map(raw)
+
+
+def _chunked_prompt(random: Random, folder: Path) -> tuple[Path, bool]:
+    said = mutations.text(random, _ZARR) if random.random() < 0.6 else json.dumps(_ZARR).encode()
+    (folder / ".zarray").write_bytes(said)
+    chunk = gzip.compress(bytes(16))
+    for name in ("0.0", "0.1"):
+        (folder / name).write_bytes(mutations.flipped(random, chunk) if random.random() < 0.3 else chunk)
+    return folder, is_json(said)
 
 
 def _t5x(random: Random, folder: Path) -> tuple[Path, bool]:
@@ -70,11 +91,12 @@ def _reft(random: Random, folder: Path) -> tuple[Path, bool]:
 
 
 def _opendelta(random: Random, folder: Path) -> tuple[Path, bool]:
-    kind = random.choice(("lora", "lora", "adapter", "soft_prompt", "bitfit", "low_rank_adapter"))
-    ends = ("lora_A", "lora_B", "soft_embeds", "bias", "", "x" * 900)
-    tensors = mutations.tensors(random, _DELTA, ends, ("q.lora", "soft_prompt_layer", "q", ".."), last=True)
+    kind = random.choice(("lora", "adapter", "soft_prompt", "bitfit", "low_rank_adapter", *_BESIDE))
+    ends = ("lora_A", "lora_B", "soft_embeds", "bias", "W_left", "W", "", "x" * 900)
+    own = _BESIDE.get(kind, _DELTA)
+    tensors = mutations.tensors(random, own, ends, ("q.lora", "soft_prompt_layer", "q", ".."), last=True)
     (folder / "pytorch_model.bin").write_bytes(_pickled(random, tensors))
-    document = {"delta_type": kind, "lora_alpha": 4, "opendelta_version": "0.3.2"}
+    document = {"delta_type": kind, "lora_alpha": 4, "opendelta_version": "0.3.2", "modified_modules": ["q", "q"]}
     said = mutations.text(random, document) if random.random() < 0.5 else json.dumps(document).encode()
     (folder / "config.json").write_bytes(said)
     return folder, is_json(said)
@@ -94,13 +116,30 @@ _CONFIG = {
     "adaptr_blocks": "model.layers",
 }
 _DELTA = {"q.lora.lora_A": torch.ones(2, 4), "q.lora.lora_B": torch.ones(4, 2), "head.weight": torch.ones(2, 4)}
+_BESIDE: Mapping[str, Mapping[str, torch.Tensor]] = {
+    "compacter": {
+        f"q.compactor.{end}_sampler.{name}": torch.ones(shape)
+        for end, (into, out) in {"down": (4, 2), "up": (2, 4)}.items()
+        for name, shape in {"phm_rule": (2, 2, 2), "W_left": (2, into // 2, 1), "W_right": (2, 1, out // 2)}.items()
+    },
+    "parallel_adapter": {
+        f"q.parallel_adapter.modulelist.{name}": torch.ones(shape)
+        for name, shape in {"down_proj.weight": (2, 4), "down_proj.bias": (2,), "up_proj.weight": (4, 2),
+                            "up_proj.bias": (4,)}.items()
+    },
+}  # fmt: skip
+_ZARR = {
+    "zarr_format": 2, "shape": [2, 3], "chunks": [2, 2], "dtype": "<f4", "order": "C", "filters": None,
+    "compressor": {"id": "gzip", "level": 1}, "fill_value": None, "dimension_separator": ".",
+}  # fmt: skip
 _PROMPTS = {
     "adapter_query.weight": torch.ones(4, 4),
     **{f"layers.{i}.attention.gate": torch.ones(1, 2, 1, 1) for i in (1, 2)},
 }
 _SHIFTS = {"layers.0.attention.wv_bias": torch.ones(4), "layers.0.feed_forward.w2_scale": torch.ones(6)}
 MADE: dict[str, Made] = {
-    "t5x": _t5x, "llama-adapter": _llama_adapter, "nemo": _nemo, "pyreft": _reft, "opendelta": _opendelta,
+    "t5x": _t5x, "t5x-packed": _packed_prompt, "t5x-chunked": _chunked_prompt, "llama-adapter": _llama_adapter,
+    "nemo": _nemo, "pyreft": _reft, "opendelta": _opendelta,
 }  # fmt: skip
 
 
@@ -112,7 +151,8 @@ def _research(folder: Path) -> dict[str, Reader]:
     def example(random: Random) -> Example:
         name = random.choice(list(MADE))
         path, formed = MADE[name](random, folder / f"research-{name}")
-        return formed, lambda: dict(foreign.get(name).read(path).tensors)
+        form = "t5x" if name.startswith("t5x") else name
+        return formed, lambda: dict(foreign.get(form).read(path).tensors)
 
     return {"research": example}
 
