@@ -11,6 +11,7 @@ import os
 import runpy
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import formats_table.one
@@ -61,32 +62,34 @@ WHOLE: Mapping[str, Callable[[], str]] = {
 
 
 def documents() -> dict[Path, str]:
-    """Path to text of every generated document, and of those with tables among written text."""
-    whole = {DOCS / f"{name}.md": NOTE + page() for name, page in WHOLE.items()}
-    each = {DOCS / "formats" / f"{name}.md": NOTE + text for name, text in formats_table.one.pages().items()}
-    made = {"recipe": schema(), "composition": composition.schema()}
-    schemas = {files.SCHEMAS / f"{name}.schema.json": json.dumps(one, indent=2) + "\n" for name, one in made.items()}
-    drawn = {DOCS / "pictures" / f"{name}.svg": draw() for name, draw in pictures.PICTURES.items()}
+    """Path to text of every generated document."""
+    return {path: make() for path, make in makers().items()}
+
+
+def makers() -> dict[Path, Callable[[], str]]:
+    """Path to what makes the text, of every generated document and of those with tables among written text."""
+    made = {"recipe": schema, "composition": composition.schema}
+    each = formats_table.one.pages()
     return (
-        whole
-        | each
-        | schemas
-        | drawn
-        | {catalogue.CARRIED: catalogue.shares()}
-        | {path: with_tables(path.read_text(encoding="utf-8"), made) for path, made in _tables()}
+        {DOCS / f"{name}.md": partial(_whole, page) for name, page in WHOLE.items()}
+        | {DOCS / "formats" / f"{name}.md": partial(_whole, partial(str, text)) for name, text in each.items()}
+        | {files.SCHEMAS / f"{name}.schema.json": partial(_json, one) for name, one in made.items()}
+        | {DOCS / "pictures" / f"{name}.svg": draw for name, draw in pictures.PICTURES.items()}
+        | {catalogue.CARRIED: catalogue.shares}
+        | {path: partial(_among, path, tables) for path, tables in TABLES.items()}
     )
 
 
-def _tables() -> list[tuple[Path, Mapping[str, str]]]:
-    """The blocks that are replaced in a page that people write."""
-    return [
-        (ROOT / "README.md", {"methods": methods.listed()}),
-        (DOCS / "files.md", files.tables()),
-        (DOCS / "serving.md", {"profiles": servers.profiles()}),
-        (DOCS / "training.md", {"fields": recipes.fields_table()}),
-        (DOCS / "quantised-models.md", packed.packings() | _measured("benchmarks/packed_tables.py")),
-        (DOCS / "choosing.md", _measured("examples/compare_tables.py") | _measured("examples/every_tables.py")),
-    ]
+def _whole(page: Callable[[], str]) -> str:
+    return NOTE + page()
+
+
+def _json(schema: Callable[[], object]) -> str:
+    return json.dumps(schema(), indent=2) + "\n"
+
+
+def _among(path: Path, tables: Callable[[], Mapping[str, str]]) -> str:
+    return with_tables(path.read_text(encoding="utf-8"), tables())
 
 
 def _measured(script: str) -> dict[str, str]:
@@ -94,6 +97,17 @@ def _measured(script: str) -> dict[str, str]:
     sys.path.append(str((ROOT / script).parent))  # as if the script were run
     found: dict[str, str] = runpy.run_path(str(ROOT / script))["tables"]()
     return found
+
+
+#: The blocks that are replaced in a page that people write.
+TABLES: Mapping[Path, Callable[[], Mapping[str, str]]] = {
+    ROOT / "README.md": lambda: {"methods": methods.listed()},
+    DOCS / "files.md": files.tables,
+    DOCS / "serving.md": lambda: {"profiles": servers.profiles()},
+    DOCS / "training.md": lambda: {"fields": recipes.fields_table()},
+    DOCS / "quantised-models.md": lambda: packed.packings() | _measured("benchmarks/packed_tables.py"),
+    DOCS / "choosing.md": lambda: _measured("examples/compare_tables.py") | _measured("examples/every_tables.py"),
+}
 
 
 def main() -> int:

@@ -55,7 +55,7 @@ def install(sort: str, folder: Path) -> Path:
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: one-{one.module}\nVersion: 1.0\n")
     (folder / f"{one.module}.py").write_text(plugin)
     tests = folder / "tests" / f"test_{one.module}.py"
-    tests.parent.mkdir()
+    tests.parent.mkdir(exist_ok=True)
     tests.write_text(laws)
     return tests
 

@@ -16,7 +16,7 @@ from adaptr.errors import InputError, MissingExtra, UsageError
 from adaptr.evaluating.report import BASE, TOGETHER
 from adaptr.evaluating.setting import DTYPES
 from adaptr.models.belonging import require_named
-from adaptr.models.load import explained, quiet_transformers
+from adaptr.models.load import explained, model_at, quiet_transformers
 from adaptr.report import Report
 from adaptr.runtime.stack import stack
 from adaptr.sources.given import Several, by_name, opened, several
@@ -119,7 +119,7 @@ def _manager(folder: Path | None) -> TaskManager:
 def _model(base: Path, dtype: str) -> tuple[nn.Module, PreTrainedTokenizerBase]:
     transformers = quiet_transformers()
     tokenizer = explained(base, transformers.AutoTokenizer.from_pretrained)
-    return explained(base, transformers.AutoModelForCausalLM.from_pretrained, dtype=DTYPES[dtype]).eval(), tokenizer
+    return model_at(base, transformers.AutoModelForCausalLM, dtype=DTYPES[dtype]).eval(), tokenizer
 
 
 def _wrapped(model: nn.Module, tokenizer: PreTrainedTokenizerBase, batch: int) -> HFLM:

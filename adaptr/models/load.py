@@ -24,7 +24,7 @@ def loaded(base: Folder | PreTrainedModel) -> tuple[PreTrainedModel, PreTrainedT
     tokenizer = explained(folder, transformers.AutoTokenizer.from_pretrained)
     if not isinstance(base, str | os.PathLike):
         return base, tokenizer
-    model = explained(folder, transformers.AutoModelForCausalLM.from_pretrained).eval()
+    model = model_at(folder, transformers.AutoModelForCausalLM).eval()
     require_sound(model)
     return model, tokenizer
 
@@ -38,6 +38,13 @@ def quiet_transformers() -> ModuleType:
     transformers.utils.logging.disable_progress_bar()
     found: ModuleType = transformers
     return found
+
+
+def model_at(base: Folder, kind: Any, **options: object) -> Any:
+    """The model of the base as a class of `AutoModel...` has it, which looks for a PEFT adapter there first, and asks
+    the Hub for one unless it is told not to.
+    """
+    return explained(base, kind.from_pretrained, adapter_kwargs={"local_files_only": True}, **options)
 
 
 def explained(base: Folder, load: Callable[..., Any], **options: object) -> Any:

@@ -57,12 +57,17 @@ def endpoint() -> str:
     return found
 
 
-def api() -> HfApi:
-    """The library's client. Raises `MissingExtra`; `TransferError` where `HF_HUB_OFFLINE` is set."""
+def require_online() -> None:
+    """Raises `TransferError` where `HF_HUB_OFFLINE` is set, which another try does not change."""
     if os.environ.get("HF_HUB_OFFLINE", "").lower() in _SWITCHED_ON:
         raise TransferError(
             "`HF_HUB_OFFLINE` is set: the Hub is not asked", hint="unset it, or name what the store has"
         )
+
+
+def api() -> HfApi:
+    """The library's client. Raises `MissingExtra`; `TransferError` where `HF_HUB_OFFLINE` is set."""
+    require_online()
     try:
         from huggingface_hub import HfApi, constants
         from huggingface_hub.utils.tqdm import disable_progress_bars
@@ -233,6 +238,7 @@ def _refusal(status: int, code: str, where: str) -> AdaptrError:
 
 def asked(work: Callable[[], T], where: str) -> T:
     """What the library's `work` gives, asked again where that may help."""
+    require_online()
 
     def once() -> T:
         with explained(where):

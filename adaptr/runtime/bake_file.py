@@ -14,7 +14,7 @@ from adaptr.format import digest
 from adaptr.format.finite import require_finite
 from adaptr.format.io import write
 from adaptr.models.belonging import require_named
-from adaptr.models.load import explained, quiet_transformers
+from adaptr.models.load import model_at, quiet_transformers
 from adaptr.report import Report
 from adaptr.runtime.attaching import create
 from adaptr.runtime.baking import bake
@@ -62,7 +62,7 @@ def bake_file(
     found = open_adapter(what, root.path)
     require_finite(found.adapter, found.given)
     require_named(root.path, [found.adapter], any_base)
-    model = explained(root.path, quiet_transformers().AutoModelForCausalLM.from_pretrained).eval()
+    model = model_at(root.path, quiet_transformers().AutoModelForCausalLM).eval()
     made = held(model, found.adapter)
     made = made.replace(lineage={"operation": "bake", "arguments": {}, "parents": [of_opened(found)]})
     file = write(made, out, force)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adaptr.errors import CheckpointError
-from adaptr.models.load import explained, quiet_transformers
+from adaptr.models.load import explained, model_at, quiet_transformers
 from adaptr.tasks.labels import tells
 
 if TYPE_CHECKING:
@@ -44,9 +44,9 @@ def loaded(
     if labels:
         ids = {"id2label": dict(enumerate(labels)), "label2id": {name: i for i, name in enumerate(labels)}}
         given["config"] = explained(base, transformers.AutoConfig.from_pretrained, **ids, **(options or {}))
-    model, info = explained(
+    model, info = model_at(
         base,
-        kind.from_pretrained,
+        kind,
         output_loading_info=True,
         ignore_mismatched_sizes=bool(labels),
         **{**given, **_floats(base, kind, given.get("config"), load or {}, head or bool(labels))},

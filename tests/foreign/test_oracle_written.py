@@ -21,7 +21,6 @@ from peft_models import (
     written_and_read_back,
 )
 
-transformers = pytest.importorskip("transformers")
 pytestmark = pytest.mark.filterwarnings("ignore")  # PEFT's and transformers' own
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 import transformers
 
 from adaptr.errors import CheckpointError
-from adaptr.models.load import explained
+from adaptr.models.load import explained, model_at
 
 DEEP = "[" * 100_000 + "]" * 100_000
 
@@ -34,3 +36,15 @@ def test_where_there_is_nothing_near_names_are_said(tmp_path: Path, monkeypatch:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(CheckpointError, match=r"nothing at `bas`.*did you mean `base`"):
         explained("bas", transformers.AutoConfig.from_pretrained)
+
+
+@pytest.mark.parametrize("base", ["acme/nobody", "broken"])
+def test_nobody_is_asked_for_a_model(base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """transformers asked the Hub for a PEFT adapter, and again for half a minute where it did not answer."""
+    asked: list[Any] = []
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *host, **_: asked.append(host) or [])
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "broken").write_bytes(b"no model")
+    with pytest.raises(CheckpointError):
+        model_at(base, transformers.AutoModelForCausalLM)
+    assert asked == []

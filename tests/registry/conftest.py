@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from adaptr.registry import terms
-from adaptr.registry.client import http
+from adaptr.registry.client import http, retry
 from adaptr.registry.client import registry as client
 from adaptr.registry.digest import Digest
 from adaptr.registry.manifest import Descriptor, Manifest
@@ -41,6 +41,12 @@ def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(home / "run"))
     client.connected.cache_clear()
     return home
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What passes by itself is asked for again at once."""
+    monkeypatch.setattr(retry, "PAUSE", 0.001)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -11,7 +11,7 @@ import pytest
 
 from adaptr import errors as e
 from adaptr.registry import hub
-from adaptr.registry.client import auth, http, login, pins, retry
+from adaptr.registry.client import auth, http, login, pins
 from adaptr.registry.client import registry as client
 from adaptr.registry.client.address import origin
 from adaptr.registry.reference import Reference, parse
@@ -25,8 +25,7 @@ from registry.servers.token import IDENTITY, TokenServer
 
 
 @pytest.fixture(autouse=True)
-def fresh(tokens: TokenServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retry, "PAUSE", 0.01)
+def fresh(tokens: TokenServer) -> None:
     tokens.asked.clear()
     tokens.denied.clear()
     tokens.life = 60

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from adaptr.registry.client import retry
 from adaptr.registry.reference import parse
 from adaptr.registry.remotes import Remote
 from adaptr.registry.store import Store
@@ -91,8 +90,7 @@ def test_a_crowd_pulls_the_same(
     assert not [name for name in os.listdir(other.root / "ingest") if name.endswith(".part")]
 
 
-def test_bad_weather(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bad_weather(tmp_path: Path) -> None:
     """The short form; `python tests/registry/load.py` is the long one."""
-    monkeypatch.setattr(retry, "PAUSE", 0.01)
     faulty = load.run(16, 4, tmp_path)
     assert faulty.failed > 10

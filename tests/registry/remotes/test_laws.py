@@ -13,7 +13,7 @@ from typing import get_args
 import pytest
 
 from adaptr.registry import remotes
-from adaptr.registry.client import http, retry
+from adaptr.registry.client import http
 from adaptr.registry.digest import Digest
 from adaptr.registry.reference import Reference, parse
 from adaptr.registry.remotes import of
@@ -24,11 +24,6 @@ from registry.servers.certificates import Pair
 from registry.servers.registry import DockerRegistry
 from registry.servers.repositories import TOKEN, Hub
 from registry.servers.static import Static, static_server
-
-
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retry, "PAUSE", 0.001)
 
 
 def short(folder: Path) -> str:

@@ -9,7 +9,6 @@ import pytest
 
 from adaptr import errors as e
 from adaptr.registry import terms
-from adaptr.registry.client import retry
 from adaptr.registry.digest import Digest
 from adaptr.registry.manifest import Descriptor
 from adaptr.registry.reference import Reference, parse
@@ -18,11 +17,6 @@ from adaptr.registry.store import Store, ingest
 from registry.conftest import Made, enveloped, layer, safetensors
 from registry.servers.faults import Faults
 from registry.servers.registry import DockerRegistry
-
-
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retry, "PAUSE", 0.01)
 
 
 def at(host: str, repository: str, tag: str = "latest") -> Reference:
