@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch.nn.functional import cross_entropy
 
 import adaptr
 import tiny
-from adaptr.errors import BadConfig, Unsupported
+from adaptr.errors import BadConfig, ConfigConflict, Unsupported
 from adaptr.testing import assert_close, bits_equal
 from peft_models import IDS, llama, made
 
@@ -114,6 +115,27 @@ def test_outputs_of_the_examples_are_in_the_loss_of_training_as_in_pefts(decay: 
     with adaptr.attach(model, adapter), torch.no_grad():
         out = model(input_ids=IDS, labels=IDS)
     assert_close(out.loss, cross_entropy(model_logits(model, ids), IDS.flatten()))
+
+
+@pytest.mark.filterwarnings("ignore")  # PEFT's and transformers' own
+@pytest.mark.parametrize(("how", "decay"), [("none", 1.0), ("decay", 0.5)])
+def test_how_much_examples_count_and_move_is_in_pefts_files(how: str, decay: float, tmp_path: Path) -> None:
+    peft = pytest.importorskip("peft")
+    said = {"opt_weighted_loss_type": how, "opt_loss_decay_factor": decay, "opt_projection_epsilon": 0.3}
+    said["opt_projection_format_epsilon"] = 0.2
+    ids = {"cpt_token_ids": [5, 9], "cpt_tokens_type_mask": [1, 4], "task_type": "CAUSAL_LM"}
+    peft.get_peft_model(made(llama), peft.CPTConfig(**ids, **said)).save_pretrained(tmp_path / "theirs")
+    theirs = adaptr.load(tmp_path / "theirs").config
+    assert (theirs["decay"], theirs["eps"], theirs["eps_form"]) == (decay, 0.3, 0.2)
+    own = adaptr.create(made(llama), "cpt", ids=[5, 9], types=[1, 4], decay=decay, eps=0.3, eps_form=0.2)
+    adaptr.save(own, tmp_path / "a.safetensors")
+    adaptr.convert(tmp_path / "a.safetensors", tmp_path / "own", to="peft", base=made(llama))
+    written = json.loads((tmp_path / "own" / "adapter_config.json").read_text())
+    assert {name: written[name] for name in said} == said
+    written["opt_weighted_loss_type"] = "rising"
+    (tmp_path / "own" / "adapter_config.json").write_text(json.dumps(written))
+    with pytest.raises(ConfigConflict, match=r"`opt_weighted_loss_type`.*wanted `none` or `decay`"):
+        adaptr.load(tmp_path / "own")
 
 
 def model_logits(model: Any, front: list[int]) -> torch.Tensor:

@@ -49,6 +49,7 @@ class CPT(SoftPrompt[Config]):
         "E": Param("tokens d", when="apart", trains=False),
         "D": Param("tokens d", when="apart"),
     }
+    least = {"decay": 0}
     plain = {"apart": False}
     small = {"ids": [5, 9, 4], "types": [1, 2, 3], "eps": 4.0, "eps_form": 4.0}
 
