@@ -144,7 +144,7 @@ def _whole(part: Adapter, strength: Callable[[str], float]) -> dict[str, Tensor]
 
 def _require_delta(layer: Layer, based: bool) -> None:
     method = layer.method
-    if not method.can.merge:
+    if not method.merges(method.config(layer.adapter.config)):
         reason, possible = REASONS[method.unmergeable], method.possible
         raise NoDelta(f"`{method.name}` of `{layer.adapter.label}` has no delta: {reason}", hint=possible)
     if not based and _needs_base(layer):

@@ -90,7 +90,7 @@ def card(name: str) -> Card:
     first, *parts = _documentation(method).split("\n\n")
     rest = [" ".join(part.split()) for part in parts]
     title, formula, source, arxiv = first_line(first)
-    made_of = _parts(method)
+    made_of, merges = _parts(method), _merges(method)
     return Card(
         name=name,
         family=method.family,
@@ -108,9 +108,9 @@ def card(name: str) -> Card:
         parts=made_of,
         identity=method.can.identity,
         refusal=_refusal(method, made_of),
-        conditional=method.can.merge and method.can.parts and not made_of,
+        conditional=merges and method.can.parts and not made_of,
         possible=method.possible,
-        inverse=method.can.merge and method.can.inverse,
+        inverse=merges and method.can.inverse,
         delta=method.can.delta,
         row=method.can.row,
         share=_share(name),
@@ -217,12 +217,17 @@ def _fields(method: Method) -> dict[str, dict[str, Any]]:
     return found
 
 
+def _merges(method: Method) -> bool:
+    """As it is where nothing is said."""
+    return method.merges(method.Config())
+
+
 def _parts(method: Method) -> dict[str, str]:
     return {name: part[0] for name, part in method.parts(method.Config()).items()}
 
 
 def _refusal(method: Method, parts: Mapping[str, str]) -> str:
-    if method.merges(method.Config()):
+    if _merges(method):
         return ""
-    refused = [name for name in parts.values() if not plugins.method(name).can.merge]
+    refused = [name for name in parts.values() if not _merges(plugins.method(name))]
     return REASONS.get(method.unmergeable, f"its {' and '.join(refused)} cannot be merged")

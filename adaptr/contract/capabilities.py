@@ -19,7 +19,7 @@ class Capabilities:
     that is made over adapters that are given says what it does with any.
 
     What adapters do to a model:
-    `merge`: some weight does what it does. `adds`: all that it does is to add, whatever the base and the input are.
+    `adds`: all that it does is to add, whatever the base and the input are.
     `delta`: of that, an operator D to a weight, which `operator` gives; `weighs`: a weight changes, not biases alone.
     `identity`: a fresh adapter leaves the model as it is. `rowwise`, `colwise`: a block of rows, or of columns, of the
     merged weight needs only that block of the base. `inverse`: what it does to a weight can be undone. `portable`: what
@@ -29,14 +29,14 @@ class Capabilities:
     tensors, where its configuration allows it.
 
     How it is made: `learns`: it has tensors that train. `schedule`: it does something of its own before, between or
-    after steps. `over`: it is made over adapters that are given; `parts`: it arranges adapters, each of which does what
-    it does alone; `gates`: it weighs them. `branch`: what it adds to an output is known before it is added, for others
-    to combine. `forms`: what an operator may be for `written` to make its tensors of it. `averages`: the mean of its
-    tensors is one of what it does. `follows`: what it does to a tied weight it does in all of its uses. `tokens`: the
-    axis along which its tensors hold virtual tokens, None for none.
+    after steps. `over`: it can be made over adapters that are given, and where it `needs` them it is made of nothing
+    else; `parts`: it arranges adapters, each of which does what it does alone; `gates`: it weighs them. `branch`: what
+    it adds to an output is known before it is added, for others to combine. `forms`: what an operator may be for
+    `written` to make its tensors of it. `averages`: the mean of its tensors is one of what it does. `follows`: what it
+    does to a tied weight it does in all of its uses. `tokens`: the axis along which its tensors hold virtual tokens,
+    None for none.
     """
 
-    merge: bool
     adds: bool
     delta: bool
     weighs: bool
@@ -50,6 +50,7 @@ class Capabilities:
     learns: bool
     schedule: bool
     over: bool
+    needs: bool
     parts: bool
     gates: bool
     branch: bool

@@ -54,6 +54,8 @@ class Declared(Configured[C]):
     tokens: ClassVar[int | None] = None
     #: What it is taken for where no method is named, some of `capabilities.USES`; one built-in method for each.
     default_for: ClassVar[frozenset[str]] = frozenset()
+    #: Whether there is none that is made of no others.
+    needs: ClassVar[bool] = False
     #: Of methods that are made of others: whether those learn too.
     trains_parts: ClassVar[bool] = True
     #: Whether a step of training may leave some of what learns out of it.
@@ -78,7 +80,6 @@ class Declared(Configured[C]):
     def capabilities(self) -> Capabilities:
         """Derived from what the class supplies, where that says it, and declared where it can't."""
         return Capabilities(
-            merge=not self.unmergeable,
             adds=self.supplies("operator") or self.supplies("shift"),
             delta=self.supplies("operator"),
             weighs=not self.unmergeable and (self.supplies("operator") or not self.supplies("shift")),
@@ -92,6 +93,7 @@ class Declared(Configured[C]):
             learns=any(param.trains for param in self.params.values()),
             schedule=any(map(self.supplies, ("after_step", "phases", "prepare"))),
             over=self.supplies("over"),
+            needs=self.needs,
             parts=self.supplies("parts"),
             gates=self.supplies("mix"),
             branch=self.supplies("branch"),
@@ -102,8 +104,10 @@ class Declared(Configured[C]):
         )
 
     def merges(self, cfg: C) -> bool:
-        """Whether an adapter of that configuration can be merged, where it says which methods are in it."""
-        return self.can.merge
+        """Whether some weight does what an adapter of that configuration does; of one that is made of others that are
+        given, whether it does where theirs do.
+        """
+        return not self.unmergeable
 
     @classmethod
     def supplies(cls, member: str) -> bool:

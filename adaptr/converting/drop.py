@@ -154,7 +154,7 @@ def _require_apart(adapter: Adapter) -> None:
     """Raises `Unsupported` where what it does in a layer is for others: a gate's experts, a ladder's rungs."""
     for each in (adapter, *map(adapter.part, adapter.parts)):
         method = plugins.method(each.method)
-        if method.supplies("tap") or method.can.gates or method.can.over:
+        if method.supplies("tap") or method.can.gates or method.can.needs:
             raise Unsupported(
                 f"`{each.method}` goes from layer to layer, or over other adapters, and is not without some of them",
                 hint="create it on fewer layers, or drop those of the adapters that it is made of",

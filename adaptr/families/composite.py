@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 Parts = Mapping[str, tuple[str, "Spec", Mapping[str, Any]]]
 #: What an arrangement can if each of its parts can, and if one of them can: see `Capabilities`.
-EACH = ("merge", "adds", "identity", "rowwise", "colwise", "inverse", "portable", "row")
+EACH = ("adds", "identity", "rowwise", "colwise", "inverse", "portable", "row")
 SOME = ("weighs", "learns")
 
 
@@ -53,8 +53,8 @@ class Composite(Method[C]):
         return Capabilities(**{**vars(own), **each, **some})
 
     def merges(self, cfg: C) -> bool:
-        inner = [plugins.method(name) for name, _, _ in self.parts(cfg).values()]
-        return super().merges(cfg) and all(one.can.merge for one in inner)
+        inner = [(plugins.method(name), said) for name, _, said in self.parts(cfg).values()]
+        return super().merges(cfg) and all(one.merges(one.config(said)) for one, said in inner)
 
     def weights(self, adapter: Adapter) -> Mapping[str, Weight]:
         """Part name to its weight, in the order in which the parts are applied."""

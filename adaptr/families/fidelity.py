@@ -77,7 +77,7 @@ def worst(said: list[Mapping[str, Any]]) -> dict[str, Any]:
 
 def summed(method: Method, adapter: Adapter) -> bool:
     """Whether all that the adapter does is to add deltas, whatever the base and the input are."""
-    if not method.can.merge or not _comparable(adapter, "delta"):
+    if not method.merges(method.config(adapter.config)) or not _comparable(adapter, "delta"):
         return False
     found = [plugins.method(member.adapter.method) for member in method.members(adapter)]
     return bool(found) and all(one.can.adds for one in found)

@@ -23,6 +23,7 @@ class Over(Method[C]):
     """What gates and fusions share."""
 
     identity: ClassVar[bool] = False
+    needs: ClassVar[bool] = True
     trains_parts: ClassVar[bool] = False
     unmergeable: ClassVar[str] = "gated"
 

@@ -56,7 +56,7 @@ class FormatLaws:
     def adapters(self, model: nn.Module) -> Iterator[Adapter]:
         """Adapters whose tensors are all away from where they start, of methods that have a place in the model."""
         for name in self.methods or plugins.builtin_files():
-            if plugins.method(name).can.over or plugins.method(name).can.parts:
+            if plugins.method(name).can.needs or plugins.method(name).can.parts:
                 continue
             try:
                 yield self.form.based(shaken(adaptr.create(model, name, **plugins.method(name).small)), model)

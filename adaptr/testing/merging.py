@@ -17,7 +17,12 @@ if TYPE_CHECKING:
 
 
 def mergeable(adapter: Adapter) -> bool:
-    return all(plugins.method(one.method).can.merge for one in [adapter, *parts_of(adapter)])
+    return all(map(_merges, [adapter, *parts_of(adapter)]))
+
+
+def _merges(adapter: Adapter) -> bool:
+    method = plugins.method(adapter.method)
+    return method.merges(method.config(adapter.config))
 
 
 def why_not(adapter: Adapter) -> str:
@@ -87,7 +92,7 @@ def assert_refused(adapter: Adapter, model: nn.Module) -> None:
 
     from adaptr.host import view_of
 
-    refused = [a for a in [adapter, *parts_of(adapter)] if not plugins.method(a.method).can.merge]
+    refused = [one for one in [adapter, *parts_of(adapter)] if not _merges(one)]
     assert refused
     for part in refused:
         for target in part.targets.values():

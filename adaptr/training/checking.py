@@ -41,7 +41,7 @@ def _learns(recipe: Recipe) -> None:
         raise NotPossible(f"`{method}` weighs other adapters", hint="train it with `adaptr gate train`")
     if not can.learns and not can.parts:
         raise NotPossible(f"`{method}` learns nothing: its tensors follow from what it is made of")
-    if can.learns and can.over and not recipe.over:
+    if can.learns and can.needs and not recipe.over:
         raise UsageError(f"`{method}` is made of other adapters, and none was given", hint="name them by `over`")
 
 

@@ -95,7 +95,7 @@ BASES: Mapping[str, tuple[Callable[[], Any], str, tuple[str, ...] | None]] = {
 def methods() -> list[str]:
     """The methods that an adapter can be of without being over others."""
     found = {name: plugins.method(name).can for name in plugins.builtin_files()}
-    return [name for name, can in found.items() if not (can.over or can.parts)]
+    return [name for name, can in found.items() if not (can.needs or can.parts)]
 
 
 #: What stands for the method where a LoRA's tensors are quantised.

@@ -94,7 +94,7 @@ def test_a_method_without_one_has_none() -> None:
 
 def test_a_delta_has_an_operator_and_a_row() -> None:
     can = Typed().can
-    assert (can.delta, can.adds, can.row, can.inverse, can.weighs, can.merge) == (True,) * 6
+    assert (can.delta, can.adds, can.row, can.inverse, can.weighs) == (True,) * 5
     assert (can.factors, can.schedule, can.gates, can.parts, can.over) == (False,) * 5
 
 
@@ -107,13 +107,13 @@ def test_a_delta_that_looks_at_the_weight_has_none_of_its_own() -> None:
 @pytest.mark.parametrize(
     ("name", "wanted"),
     [
-        ("lora", "merge adds delta weighs identity rowwise colwise inverse row factors learns"),
-        ("bitfit", "merge adds identity rowwise inverse row learns"),
-        ("dora", "merge weighs identity rowwise inverse portable row learns"),
+        ("lora", "adds delta weighs identity rowwise colwise inverse row factors learns"),
+        ("bitfit", "adds identity rowwise inverse row learns"),
+        ("dora", "weighs identity rowwise inverse portable row learns"),
         ("houlsby", "rowwise learns branch row"),
-        ("arrow", "rowwise over gates"),
-        ("lora-soups", "merge weighs rowwise learns over gates"),
-        ("stack", "merge weighs rowwise over parts"),
+        ("arrow", "rowwise over needs gates"),
+        ("lora-soups", "weighs rowwise learns over needs gates"),
+        ("stack", "weighs rowwise over needs parts"),
         ("mam", "rowwise learns parts"),
         ("prefix", "rowwise learns"),
     ],
@@ -126,8 +126,8 @@ def test_what_the_built_ins_can(name: str, wanted: str) -> None:
 @pytest.mark.parametrize(
     ("beside", "wanted"),
     [
-        ("lora", "merge adds weighs identity rowwise colwise inverse row learns parts"),
-        ("dora", "merge weighs identity rowwise inverse row learns parts"),
+        ("lora", "adds weighs identity rowwise colwise inverse row learns parts"),
+        ("dora", "weighs identity rowwise inverse row learns parts"),
         ("houlsby", "weighs rowwise learns parts row"),
     ],
 )
@@ -140,7 +140,7 @@ def test_an_arrangement_of_what_is_given_has_no_parts_before() -> None:
     class Given(Composite[Nothing]):
         name = "given"
 
-    assert Given().can.merge
+    assert Given().merges(Nothing())
     assert not Given().can.learns
 
 

@@ -20,7 +20,7 @@ from adaptr.testing import assert_close, logits
 from adaptr.testing.closeness import bits_equal, error_of_change
 from adaptr.testing.samples import shaken
 
-METHODS = [name for name in plugins.builtin_files() if not plugins.method(name).can.over]
+METHODS = [name for name in plugins.builtin_files() if not plugins.method(name).can.needs]
 
 
 def made(method: str, seed: int = 1) -> Adapter:

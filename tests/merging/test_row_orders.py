@@ -21,8 +21,8 @@ WIDTH = 8
 METHODS = [
     name
     for name in plugins.names()
-    if (can := plugins.method(name).can).merge and not (can.over or can.parts or can.follows or can.tokens is not None)
-    if "linear" in plugins.method(name).kinds
+    if (own := plugins.method(name)).merges(own.Config()) and "linear" in own.kinds
+    if not ((can := own.can).over or can.parts or can.follows or can.tokens is not None)
 ]
 #: What a module is called in diffusers, how many times the model's width it has of rows, its name in published files.
 NORM_OUT = ("norm_out.linear", 2, "final_layer.adaLN_modulation.1")

@@ -38,6 +38,7 @@ class Config:
 class Stack(Composite[Config]):
     name = "stack"
     default_for = frozenset({STACK})
+    needs = True
     examples = {"style": ("lora", ["attn.o", "mlp.down"], {"r": 2}), "tone": ("dora", ["attn.o"], {"r": 2})}
 
     def parts(self, cfg: Config) -> Mapping[str, tuple[str, Spec, Mapping[str, Any]]]:
