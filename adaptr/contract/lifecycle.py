@@ -15,6 +15,10 @@ FINISHED = "finished"
 #: How the keys of a session's memory end that say which entries of a tensor learn.
 MASK = ".mask"
 
+#: What a trainer says of a forward (`p.context.said`): for each row the number of its task among `Training.sources`,
+#: which a record says by name in a column of its own.
+TASKS, TASK = "tasks", "task"
+
 
 class Phase(NamedTuple):
     """A part of training with an optimiser of its own. `share`: of all the steps."""

@@ -27,6 +27,10 @@ class Training(Declared[C]):
         """What training is made of, in order: usually one phase."""
         return (Phase("train"),)
 
+    def sources(self, cfg: C) -> Sequence[str]:
+        """The tasks that it learns together, of which each record says one: usually there is one, and none is said."""
+        return ()
+
     def begin(self, session: Session, phase: str) -> None:
         """What happens where a phase that is not the first begins; an optimiser of its own comes after it."""
 

@@ -21,7 +21,7 @@ from adaptr.families import baked
 from adaptr.families.base import Method
 
 #: Fields of configurations that say where tokens stand, and the text.
-PLACED = ("position_offset", "place", "ahead")
+PLACED = ("position_offset", "place", "ahead", "slot")
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -100,8 +100,10 @@ class SoftPrompt(Tokens[C]):
     possible: ClassVar[str] = "keep it attached; concatenate it with another prompt"
 
     def mounts(self, model: nn.Module, adapter: Adapter) -> list[Mount]:
-        behind = {target.path for target in adapter.targets.values() if target.config.get("place") == "embeddings"}
-        return [Mount(path, "behind" if path in behind else "prompt", context=self.context) for path in adapter.targets]
+        """A forward with rows of several sources is told whose each is."""
+        several = {path: bool(self.sources(self.config(t.config))) for path, t in adapter.targets.items()}
+        sites = {path: _site(target) for path, target in adapter.targets.items()}
+        return [Mount(path, site, context=self.context or several[path]) for path, site in sites.items()]
 
     def accepts(self, model: nn.Module, target: Target) -> bool:
         if hasattr(model, "get_input_embeddings"):
@@ -111,7 +113,9 @@ class SoftPrompt(Tokens[C]):
         return super().accepts(model, target)
 
     def prompt(self, p: Live, cfg: C) -> Tensor:
-        """The embeddings (tokens, d) that go in front."""
+        """The embeddings (tokens, d) that go in front, or into the slots; (batch, tokens, d) where rows of a batch have
+        their own.
+        """
         raise NotImplementedError
 
     def labels(self, cfg: C) -> Sequence[int]:
@@ -179,10 +183,18 @@ class Prefix(Tokens[C]):
         return adapter.replace(config=config, targets=targets, tensors=tensors)
 
 
+def _site(target: Target) -> str:
+    """Where the rows of a soft prompt are: in front of words or of what is embedded, or at slots of the text."""
+    if target.config.get("slot", -1) >= 0:
+        return "slots"
+    return "behind" if target.config.get("place") == "embeddings" else "prompt"
+
+
 def placed_otherwise(adapter: Adapter) -> list[str]:
     """The fields by which a soft prompt is elsewhere than in front of the embeddings of all words."""
     said = (target.config for target in adapter.targets.values())
-    return [name for one in said for name, usual in (("place", "words"), ("ahead", 0)) if one.get(name, usual) != usual]
+    usual = {"place": "words", "ahead": 0, "slot": -1}
+    return [name for one in said for name, value in usual.items() if one.get(name, value) != value]
 
 
 def require_in_front(adapter: Adapter, why: str) -> None:

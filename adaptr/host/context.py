@@ -245,6 +245,10 @@ class Context:
         x = self._ids if self._embeds is None else self._embeds
         return found if x is None else found.to(x.device)
 
+    def said(self, site: State, name: str) -> object:
+        """What the session of a site's adapter says of this forward (`Session.saying`), None where it doesn't."""
+        return (find(site.draws.aside) or {}).get(name)
+
     def strengths(self, site: State) -> Tensor | None:
         """(batch,): how strong the site's adapter is for each row of the batch, where `Handle.rows` says so."""
         return cast("Tensor | None", find(site.draws))

@@ -20,10 +20,14 @@ _ALL: weakref.WeakValueDictionary[int, Draws] = weakref.WeakValueDictionary()
 
 
 class Draws:
-    """What the draws of one attached adapter begin with: its seed, and how many forwards in training there were."""
+    """What the draws of one attached adapter begin with: its seed, and how many forwards in training there were.
+
+    `aside`: what is found by it is what a session says of forwards (`Session.saying`).
+    """
 
     def __init__(self, seed: int = 0, number: int = 0) -> None:
         self.seed, self.number = seed, number
+        self.aside = object()
         self._enter()
 
     def _enter(self) -> None:

@@ -60,7 +60,7 @@ class Embed:
         """How many rows the outputs have that are not to be seen, and what the model is called with."""
         kwargs = {**dict(zip(self.names, args, strict=False)), **kwargs}
         prompt = self.tokens
-        P, cache = prompt.shape[0], kwargs.get("past_key_values")
+        P, cache = prompt.shape[-2], kwargs.get("past_key_values")
         past = cache.get_seq_length() if cache is not None else 0
         ids, embeds = kwargs.pop("input_ids", None), kwargs.pop("inputs_embeds", None)
         embeds = self.table(ids) if embeds is None else embeds
@@ -133,7 +133,9 @@ class Embed:
         if P and hasattr(output, "items"):
             length = kwargs["inputs_embeds"].shape[1]
             for name, value in output.items():
-                if isinstance(value, Tensor) and value.ndim >= 2 and value.shape[1] == length:
+                if name == "hidden_states" and value is not None:
+                    output[name] = tuple(self.without(one, P) for one in value)
+                elif isinstance(value, Tensor) and value.ndim >= 2 and value.shape[1] == length:
                     output[name] = self.without(value, P)
         return output
 

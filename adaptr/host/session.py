@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,6 +15,7 @@ from adaptr.adapter import TAKEN, Adapter
 from adaptr.contract import Group, Phase, Run, View
 from adaptr.contract.lifecycle import MASK
 from adaptr.errors import UsageError
+from adaptr.host.call import find, put, restore
 from adaptr.host.gradients import Gradients
 from adaptr.host.handle import Handle
 from adaptr.host.identity import content_of
@@ -128,6 +130,21 @@ class Session(Handle):
         """The loss of a batch. `run`: one forward of it, which gives (loss, output), each time it is called."""
         self._masks.heed()
         return self.method.objective(self, run)
+
+    @contextmanager
+    def saying(self, **values: object) -> Iterator[None]:
+        """While it is entered, in this thread, formulas find these as `p.context.said(p, name)`, with what is said of
+        forwards already: by a trainer `TASKS`, where records say of which task they are.
+        """
+        before = put(self.draws.aside, {**self.said, **values})
+        try:
+            yield
+        finally:
+            restore(before)
+
+    @property
+    def said(self) -> Mapping[str, Any]:
+        return find(self.draws.aside) or {}
 
     def through(self, run: Run) -> Tensor:
         """The loss of a batch as the parts have it, each with its own objective: without parts, that of the forward."""

@@ -158,6 +158,7 @@ class Course:
         evaluates = bool(recipe.eval_every and examples.valid)
         if recipe.pack:
             require_isolation(self.model)
+        sources = self._sources(kind)
         made = trainer_of(kind)(
             self.model,
             self._attached,
@@ -165,13 +166,22 @@ class Course:
             rates=recipe.rates,
             identity=self.resolved,
             args=arguments(recipe, kind, self.machine, self.run),
-            train_dataset=learning.dataset(examples.train, kind),
-            eval_dataset=learning.dataset(examples.valid, kind) if evaluates else None,
+            train_dataset=learning.dataset(examples.train, kind, sources),
+            eval_dataset=learning.dataset(examples.valid, kind, sources) if evaluates else None,
             data_collator=None if recipe.pack or kind == "dpo" else examples.collate,
             processing_class=examples.tools.tokenizer,
         )
         made.watched(self.watcher)
         return made
+
+    def _sources(self, kind: str) -> Sequence[str]:
+        """The tasks of which each record says one. Raises `UsageError` where batches don't keep that."""
+        method = plugins.method(self.start.method)
+        found = method.sources(method.config(self.start.config))
+        if found and (self.recipe.pack or kind == "dpo"):
+            what = "pack" if self.recipe.pack else "objective: dpo"
+            raise UsageError(f"`{method.name}` learns several tasks, a row each", hint=f"leave `{what}` out")
+        return found
 
     def _attached(self, model: Any) -> Session:
         from adaptr.runtime.attaching import train

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from adaptr import data, tasks
+from adaptr.contract.lifecycle import TASK, TASKS
 from adaptr.data import Data, Record
 from adaptr.data.split import share_of
 from adaptr.data.statistics import shared
-from adaptr.errors import BadConfig, BadRecord
+from adaptr.errors import BadConfig, BadRecord, shown
 from adaptr.evaluating import heads
 from adaptr.evaluating.second import Text
 from adaptr.sources.given import opened
@@ -93,8 +94,7 @@ class Examples:
 
     @property
     def collate(self) -> Callable[[Sequence[Mapping[str, Any]]], dict[str, Any]]:
-        task, tools = self.given.task, self.tools
-        return lambda examples: dict(task.collate(examples, tools))
+        return lambda examples: batch(self.given.task, examples, self.tools)
 
     @cached_property
     def counted(self) -> Statistics:
@@ -143,12 +143,29 @@ def _limit(tools: Tools, limits: Limits) -> str:
     return f"`length`, {most}" if most == limits.length else f"the {most} tokens that the base takes"
 
 
-def dataset(encoded: Sequence[Encoded], kind: str) -> Any:
-    """As the trainer of that `kind` takes it."""
-    rows = [dict(one.example) for one in encoded]
+def batch(task: Task, examples: Sequence[Mapping[str, Any]], tools: Tools) -> dict[str, Any]:
+    """Examples side by side, with the number of each one's task where that is said."""
+    import torch
+
+    own = [{name: value for name, value in one.items() if name != TASKS} for one in examples]
+    numbers = [one[TASKS] for one in examples if TASKS in one]
+    return {**task.collate(own, tools), **({TASKS: torch.tensor(numbers)} if numbers else {})}
+
+
+def dataset(encoded: Sequence[Encoded], kind: str, sources: Sequence[str] = ()) -> Any:
+    """As the trainer of that `kind` takes it. `sources`: the tasks of which each record says one."""
+    rows = [{**one.example, **({TASKS: _task(one.record, sources)} if sources else {})} for one in encoded]
     if kind in {"sft", "dpo"}:
         from datasets import Dataset, disable_progress_bars
 
         disable_progress_bars()
         return Dataset.from_list(rows)
     return rows
+
+
+def _task(record: Record, sources: Sequence[str]) -> int:
+    """Its number. Raises `BadRecord` for a record that says none of them."""
+    said = record.text(TASK)
+    if said not in sources:
+        raise record.place.bad(f"`{TASK}`", got=f"`{shown(said)}`", want=f"one of {', '.join(sources)}")
+    return sources.index(said)

@@ -10,9 +10,10 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from adaptr.contract.lifecycle import Run, phase_at
+from adaptr.contract.lifecycle import TASKS, Run, phase_at
 from adaptr.training import checkpoints, private, sharded
 from adaptr.training.generators import kept_generators
 from adaptr.training.rates import rated
@@ -123,28 +124,37 @@ class Lifecycle:
             collate_fn=self.data_collator,  # type: ignore[attr-defined]
         )
         for _, batch in zip(range(LOOKED_AT), loader, strict=False):
-            inputs = self._prepare_inputs(batch)  # type: ignore[attr-defined]
-            yield lambda inputs=inputs: self._forward(self.model, inputs, None)  # type: ignore[misc]
+            with self._said(self._prepare_inputs(batch)) as inputs:  # type: ignore[attr-defined]
+                yield lambda inputs=inputs: self._forward(self.model, inputs, None)  # type: ignore[misc]
+
+    @contextmanager
+    def _said(self, batch: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        """What the model is given of a batch, while formulas find the rest."""
+        own = dict(batch)
+        said = {TASKS: own.pop(TASKS)} if TASKS in own else {}
+        with self.session.saying(**said):
+            yield own
 
     # ------------------------------------------------------------ the loss
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        if not self.model.training:
-            found = self._forward(model, inputs, num_items_in_batch)
-            return found if return_outputs else found[0]
-        # A loss over the tokens of a whole step is this batch's part of it, and is not divided by the number of batches
-        # again. What a method adds is of one batch: it sees losses as if each batch were the whole step's.
-        parts = self.current_gradient_accumulation_steps if num_items_in_batch is not None else 1
-        outputs: list[Any] = []
+        with self._said(inputs) as own:
+            if not self.model.training:
+                found = self._forward(model, own, num_items_in_batch)
+                return found if return_outputs else found[0]
+            # A loss over the tokens of a whole step is this batch's part of it, and is not divided by the number of
+            # batches again. What a method adds is of one batch: it sees losses as if each batch were the whole step's.
+            parts = self.current_gradient_accumulation_steps if num_items_in_batch is not None else 1
+            outputs: list[Any] = []
 
-        def run() -> tuple[Tensor, Any]:
-            loss, output = self._forward(model, inputs, num_items_in_batch)
-            outputs.append(output)
-            return loss * parts, output
+            def run() -> tuple[Tensor, Any]:
+                loss, output = self._forward(model, own, num_items_in_batch)
+                outputs.append(output)
+                return loss * parts, output
 
-        loss = self.session.objective(run) / parts
+            loss = self.session.objective(run) / parts
         return (loss, outputs[0]) if return_outputs else loss
 
     def _forward(self, model: Any, inputs: Any, items: Any) -> tuple[Tensor, Any]:

@@ -9,7 +9,7 @@ from adaptr.errors import BadConfig
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 def worded(model: nn.Module, method: str, values: dict[str, Any], begins: bool = False) -> dict[str, Any]:
@@ -21,20 +21,50 @@ def worded(model: nn.Module, method: str, values: dict[str, Any], begins: bool =
     return {**values, "tokens": values.get("tokens", len(values["ids"]))} if values.get("ids") else values
 
 
+def slotted(model: nn.Module, method: str, values: dict[str, Any]) -> dict[str, Any]:
+    """`values` with the `slot` that their `marker` is. Raises `BadConfig` where that is several tokens, or means
+    something to the base.
+    """
+    marker = values.get("marker", "")
+    if marker and values.get("slot", -1) < 0:
+        tokenizer = tokenizer_of(model, method, "marker", "slot")
+        twice: list[int] = tokenizer(f"{marker} {marker}", add_special_tokens=False)["input_ids"]
+        if len(set(twice)) > 1 or len(twice) != 2:
+            raise BadConfig(f"`{method}`: `marker`", got=f"`{marker}`, {len(twice)} tokens if said twice", want="one")
+        values = {**values, "slot": twice[0]}
+    slot, said = values.get("slot", -1), vars(model.config)
+    meant = next((name for name in ("pad", "bos", "eos") if slot in _several(said.get(f"{name}_token_id"))), None)
+    if meant:
+        raise BadConfig(
+            f"`{method}`: `slot`", got=f"{slot}, the base's `{meant}`", want="a token that it has no use for"
+        )
+    return values
+
+
+def _several(ids: int | list[int] | None) -> list[int]:
+    return ids if isinstance(ids, list) else [] if ids is None else [ids]
+
+
 def ids_of(model: nn.Module, method: str, text: str, begins: bool = False) -> list[int]:
     """The ids of a text by the model's own tokenizer. Raises `BadConfig` where there is none or no id."""
+    found: list[int] = tokenizer_of(model, method, "text", "ids")(text, add_special_tokens=begins)["input_ids"]
+    if not found:
+        raise BadConfig(f"`{method}`: `text`", got="a text of no tokens", want="at least one")
+    return found
+
+
+def tokenizer_of(model: nn.Module, method: str, field: str, instead: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model, which reads a `field`. Raises `BadConfig` where there is none."""
     from adaptr.models.load import explained, quiet_transformers
 
     folder = str(getattr(model.config, "_name_or_path", ""))
     if not folder:
         raise BadConfig(
-            f"`{method}`: `text` is read by the base's tokenizer, and this model does not say where it was loaded from",
-            hint="give `ids`",
+            f"`{method}`: `{field}` is read by the base's tokenizer, and this model does not say where it was loaded "
+            "from",
+            hint=f"give `{instead}`",
         )
-    tokenizer = explained(folder, quiet_transformers().AutoTokenizer.from_pretrained)
-    found: list[int] = tokenizer(text, add_special_tokens=begins)["input_ids"]
-    if not found:
-        raise BadConfig(f"`{method}`: `text`", got="a text of no tokens", want="at least one")
+    found: PreTrainedTokenizerBase = explained(folder, quiet_transformers().AutoTokenizer.from_pretrained)
     return found
 
 

@@ -3,8 +3,13 @@ arXiv:2103.10385.
 
 The encoder is for training: `finish`, and `adaptr convert --method`, leave P alone. `lstm`, as in the paper's code, is
 two bidirectional layers of `hidden` a direction, half the model's width if that is not said, and a ReLU network of two
-layers; `mlp` is PEFT's three layers. The base stays as it is, where the paper's code often trains it too. Tokens stand
-in front of the text, not inside it. Not the identity when fresh: tokens in front are read.
+layers; `mlp` is PEFT's three layers. The base stays as it is, where the paper's code often trains it too. Not the
+identity when fresh: tokens in front are read.
+
+Rows stand in front of the text, or with `marker`, a word of the base's tokenizer that texts don't have otherwise, where
+a text says that word: as often as there are `tokens`, any words of the text between them, such as the template's
+anchors. `slot` is its id. Lengths, positions and padding stay the text's own. Nothing is to be predicted at a slot.
+Files of PEFT have rows in front alone, and a cache none inside a text.
 
 Choose it over `prompt` where that learns too slowly: tokens that come out of one network move together. It costs a
 small network while it trains and, afterwards, what a prompt costs.
@@ -18,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from adaptr import Param, SoftPrompt, Target
 from adaptr.contract import Costs, Live
+from adaptr_plugins.prompt._words import slotted
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -30,6 +36,8 @@ class Config:
     encoder: Literal["lstm", "mlp", "none"] = "lstm"
     hidden: int = 1
     dropout: float = 0.0
+    marker: str = ""
+    slot: int = -1
 
 
 class PTuning(SoftPrompt[Config]):
@@ -52,10 +60,11 @@ class PTuning(SoftPrompt[Config]):
         "o": Param("d", unless="encoder=none"),
     }
     plain = {"encoder": "none", "hidden": 1, "dropout": 0.0}
+    least = {"slot": -1}
     small = {"tokens": 3, "hidden": 4}
 
     def complete(self, model: nn.Module, values: dict[str, Any], places: Sequence[Target]) -> dict[str, Any]:
-        d = places[0].shape[0]
+        d, values = places[0].shape[0], slotted(model, self.name, values)
         hidden = d if values.get("encoder") == "mlp" else max(d // 2, 1)
         return {"rows": values.get("tokens", 20), "hidden": hidden, **values}
 
@@ -81,7 +90,7 @@ class PTuning(SoftPrompt[Config]):
         kept = {"lstm": 50, "mlp": 3}.get(cfg.encoder, 0) * cfg.tokens * cfg.hidden
         # torch lays the weights of an LSTM together anew
         copied = 8 * cfg.hidden * (target.shape[0] + 4 * cfg.hidden) if cfg.encoder == "lstm" else 0
-        return Costs(longer=cfg.tokens, once=kept + copied)
+        return Costs(longer=cfg.tokens if cfg.slot < 0 else 0, once=kept + copied)
 
 
 def encoded(p: Live, cfg: Config) -> Tensor:
