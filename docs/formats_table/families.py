@@ -72,7 +72,7 @@ FAMILIES = (
         "`export_adapter_ckpt` of Megatron-Bridge, makes PEFT's of it",
     ),
     Family("pyreft", "pyreft", "interventions elsewhere than at outputs by position"),
-    Family("OpenDelta", "opendelta", "prefixes but of GPT-2, BERT and RoBERTa, and rules that were not trained"),
+    Family("OpenDelta", "opendelta", "prefixes but of GPT-2, BERT, RoBERTa and BART, and rules that were not trained"),
     Family("X-LoRA's own", but="its experts are adapters, over which `adaptr gate` learns a gate; its own is not read"),
     Family("LoRA-ViT (JamesQFreeman)", but="its numbered pairs name no module"),
     Family("textual inversion", but="a learned word is no adapter"),

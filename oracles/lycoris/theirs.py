@@ -26,6 +26,7 @@ CASES: dict[str, dict[str, Any]] = {
     "lora, a scalar that trained": {"algo": "lora", "linear_dim": 3, "linear_alpha": 1, "use_scalar": True},
     "lora beside norms": {"algo": "lora", "linear_dim": 2, "linear_alpha": 1, "train_norm": True},
     "dora": {"algo": "lora", "linear_dim": 3, "linear_alpha": 2, "dora_wd": True},
+    "dora of Tucker's form": {"algo": "locon", "linear_dim": 4, "linear_alpha": 2, "use_tucker": True, "dora_wd": True},
     "loha": {"algo": "loha", "linear_dim": 3, "linear_alpha": 1},
     "loha of Tucker's form": {"algo": "loha", "linear_dim": 3, "linear_alpha": 2, "use_tucker": True},
     "lokr": {"algo": "lokr", "linear_dim": 2, "linear_alpha": 1, "factor": 4},

@@ -13,9 +13,10 @@ import small_llama as small
 import torch
 import transformers
 
-LLAMA, GPT2, BERT = "llama", "gpt2", "bert"
+LLAMA, GPT2, BERT, BART = "llama", "gpt2", "bert", "bart"
 #: Base to its class of transformers.
-BASES = {LLAMA: "AutoModelForCausalLM", GPT2: "GPT2LMHeadModel", BERT: "BertForMaskedLM"}
+BASES = {LLAMA: "AutoModelForCausalLM", GPT2: "GPT2LMHeadModel", BERT: "BertForMaskedLM",
+         BART: "BartForConditionalGeneration"}  # fmt: skip
 #: Case to the base, a class, and what it is given.
 CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "lora": (LLAMA, "LoraModel", {"lora_r": 3, "lora_alpha": 7, "modified_modules": ["q_proj", "down_proj"]}),
@@ -54,6 +55,16 @@ CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "parallel adapter of BERT": (BERT, "ParallelAdapterModel", {"bottleneck_dim": 5}),
     "prefix of a network": (GPT2, "PrefixModel", {"prefix_token_num": 3, "embed_dim": 16, "mid_dim": 24}),
     "prefix of a network of BERT": (BERT, "PrefixModel", {"prefix_token_num": 3, "embed_dim": 16, "mid_dim": 24}),
+    "prefix of BART": (
+        BART,
+        "PrefixModel",
+        {"prefix_token_num": 3, "reparameterize": False, "modified_modules": ["self_attn"]},
+    ),
+    "prefix of a network of BART": (
+        BART,
+        "PrefixModel",
+        {"prefix_token_num": 3, "embed_dim": 16, "mid_dim": 24, "modified_modules": ["self_attn"]},
+    ),
     "prefix": (GPT2, "PrefixModel", {"prefix_token_num": 3, "reparameterize": False, "modified_modules": ["attn"]}),
     "prefix of a network of one layer": (
         GPT2,
@@ -71,12 +82,23 @@ def bases(folder: Path) -> None:
     made = {
         GPT2: transformers.GPT2Config(**{"n_positions": small.LENGTH, **sizes}),
         BERT: transformers.BertConfig(**{"intermediate_size": small.INNER, **sizes}),
+        BART: transformers.BartConfig(
+            vocab_size=small.VOCABULARY,
+            d_model=small.WIDTH,
+            encoder_layers=2,
+            decoder_layers=2,
+            encoder_attention_heads=small.HEADS,
+            decoder_attention_heads=small.HEADS,
+            encoder_ffn_dim=small.INNER,
+            decoder_ffn_dim=small.INNER,
+            max_position_embeddings=small.LENGTH,
+        ),
     }
     for name, config in made.items():
         model = getattr(transformers, BASES[name])(config)
         draw = torch.Generator().manual_seed(0)
         for key, value in sorted(model.named_parameters()):
-            norm = "ln_" in key or "LayerNorm" in key
+            norm = "ln_" in key or "layernorm" in key.lower() or "layer_norm" in key
             value.data = 0.15 * torch.randn(value.shape, generator=draw) + float(norm)
         model.save_pretrained(folder / name)
 

@@ -4,7 +4,8 @@ An adapter of several networks is one: its paths begin with what pipelines call 
 `text_encoder`, `text_encoder_2`), and go on as the model that it was trained on calls its modules. Of a LoKr, LyCORIS
 4.1.3 itself loads sizes that it would choose alone: where the first factor is the larger one it raises an error, as it
 does with such files of its own; of an OFT, blocks that are no larger than they are many. It can't load any (IA)3, its
-own included. A DyLoRA is read as the LoRA of all its rank, as LyCORIS and ComfyUI read it.
+own included. A DyLoRA is read as the LoRA of all its rank, as LyCORIS and ComfyUI read it. A LoRA's
+Tucker core stays what it is (`tucker`); beneath magnitudes it goes into the factor behind it.
 """
 
 from __future__ import annotations

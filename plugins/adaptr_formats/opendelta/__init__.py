@@ -5,7 +5,7 @@ Its lora, adapter, low-rank adapter (rank 1, as its product of W_left and W_righ
 as each projection has rules of its own), parallel adapter, prefix, bitfit and soft prompt are read; trained parameters
 of the model itself come along. Its adapters are `houlsby`, at whichever module they are. Where a parallel adapter ends,
 and which attentions the network of a prefix is for, only its walk through the base says, which is done again: that
-takes the base. Prefixes are those of GPT-2, BERT and RoBERTa: with T5's it leaves out biases of positions, and of
+takes the base. Prefixes are those of GPT-2, BERT, RoBERTa and BART: with T5's it leaves out biases of positions, and of
 DistilBERT's its code says that they have bugs. Of bitfit no genuine file was at hand.
 """
 

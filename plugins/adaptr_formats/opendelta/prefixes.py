@@ -25,7 +25,7 @@ _NOT = {
     "t5": "with it OpenDelta leaves out the biases of positions of all layers but the first",
     "distilbert": "OpenDelta's own code says that these have bugs",
 }
-_KNOWN = ("gpt2", "bert", "roberta")
+_KNOWN = ("gpt2", "bert", "roberta", "bart")
 
 
 def layers(modules: list[Module], said: Said) -> Iterator[Layer]:
