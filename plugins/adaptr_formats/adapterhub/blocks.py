@@ -37,15 +37,15 @@ def read(folder: Path, adapter: Reader, fusion: Fusion) -> Block:
     known = setups.beside(folder, sorted(set(setups.names(said))), adapter)
 
     def node(one: Mapping[str, Any]) -> Adapter | Block:
-        kind = one.get("type")
+        kind = str(one.get("type"))
         if setups.plain(one):
             return setups.made_of(one, folder, known, fusion)
         members = [node(child) for child in setups.children(one)]
         if kind == setups.STACK:
             return Stack(*members)
         if kind not in _SIZES:
-            raise setups.refused(str(kind))
-        return _block(str(kind), _alike(str(kind), members), one.get("kwargs"))
+            raise setups.refused(kind)
+        return _block(kind, _alike(kind, members), one.get("kwargs"))
 
     found = node(said)
     return Stack(found) if isinstance(found, Adapter) else found

@@ -106,13 +106,13 @@ def plain(block: Mapping[str, Any]) -> bool:
 def _require_plain(block: Mapping[str, Any]) -> None:
     if plain(block):
         return
-    kind = block.get("type")
+    kind = str(block.get("type"))
     if kind not in BLOCKS:
-        raise refused(str(kind))
+        raise refused(kind)
     what = (
         f"a `{kind}` of blocks, and an adapter is made of adapters alone"
         if kind in (STACK, FUSE)
-        else f"a `{shown(str(kind))}`, which is no adapter: it says what of a batch or a text is for whom"
+        else f"a `{shown(kind)}`, which is no adapter: it says what of a batch or a text is for whom"
     )
     raise Unsupported(
         f"it is {what}", hint="put it on a live model: `adaptr.attach(model, adaptr.block(FOLDER, model))`"

@@ -100,6 +100,15 @@ def test_a_block_that_is_none_is_refused(
         adaptr.block(folder, model)
 
 
+@pytest.mark.parametrize("kind", ["MultiTask", {"type": "single"}, None])
+def test_a_block_of_another_sort_is_refused(kind: Any, tmp_path: Path) -> None:
+    model = tiny_llama()
+    folder = setup(tmp_path, model, two(model, "pfeiffer", m=3, residual=True), kind)
+    for opened in (adaptr.block, adaptr.load):
+        with pytest.raises(e.Unsupported, match="adaptr has no block like AdapterHub's"):
+            opened(folder, model)
+
+
 def test_what_is_done_around_adapters_must_be_one_for_all(tmp_path: Path) -> None:
     model = tiny_llama()
     parts = {"a": adaptr.create(model, "pfeiffer", m=3, residual=True), "b": adaptr.create(model, "houlsby", m=3)}

@@ -247,25 +247,26 @@ def _setups(folder: Path) -> Reader:
         own = {key.replace(".x.", f".{name}."): torch.ones(shape) for key, shape in shapes.items()}
         (place / name / "adapter.safetensors").write_bytes(safetensors.torch.save(own))
         (place / name / "adapter_config.json").write_text(json.dumps({**said, "config": _UNION[1], "name": name}))
-    sizes = {"query.weight": (4, 4), "query.bias": (4,), "key.weight": (4, 4), "key.bias": (4,), "value.weight": (4, 4)}
-    valid = {f"{at}.adapter_fusion_layer.a,b.{slot}": torch.ones(size) for slot, size in sizes.items()}
+    slots = {"query.weight": (4, 4), "query.bias": (4,), "key.weight": (4, 4), "key.bias": (4,), "value.weight": (4, 4)}
+    valid = {f"{at}.adapter_fusion_layer.a,b.{slot}": torch.ones(size) for slot, size in slots.items()}
 
     def example(random: Random) -> Example:
         single = [{"type": "single", "children": [name]} for name in "ab"]
-        block = {"type": random.choice(("Fuse", "Stack", "Parallel")), "children": single}
+        kind, sizes = random.choice(("Fuse", "Stack", "Parallel", "BatchSplit", "Split")), [2, 1]
+        block = {"type": kind, "children": single, "kwargs": {"batch_sizes": sizes, "splits": sizes}}
         fusion = {**said, "adapter_names": ["a", "b"], "config": _FUSION}
         texts = [
             mutations.text(random, one) if random.random() < 0.4 else json.dumps(one).encode()
             for one in ({"adapter_setup": block}, fusion)
         ]
-        tensors = mutations.tensors(random, valid, (*sizes, "x"), (at, "x")) if random.random() < 0.5 else valid
+        tensors = mutations.tensors(random, valid, (*slots, "x"), (at, "x")) if random.random() < 0.5 else valid
         (place / "adapter_setup.json").write_bytes(texts[0])
         (place / "a,b" / "adapter_fusion_config.json").write_bytes(texts[1])
         (place / "a,b" / "model_adapter_fusion.safetensors").write_bytes(safetensors.torch.save(tensors))
-        where = random.choice((place, place / "a,b"))
+        where, form, arranged = random.choice((place, place / "a,b")), foreign.get("adapterhub"), random.random() < 0.4
 
         def read() -> None:
-            dict(foreign.get("adapterhub").read(where, None).tensors)
+            list(form.block(where).leaves()) if arranged else dict(form.read(where, None).tensors)
 
         return all(map(is_json, texts)), read
 
