@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import cases
+import others
 import torch
 import transformers as t
+from safetensors.torch import save_file
 
 import adaptr
 from adaptr.testing.samples import shaken
@@ -107,26 +109,51 @@ def _has(model: Any, pattern: str) -> bool:
         return False
 
 
-def outputs(model: Any) -> list[Any]:
+def outputs(model: Any, given: dict[str, torch.Tensor]) -> list[Any]:
     with torch.no_grad():
-        found: list[Any] = model(torch.tensor(IDS))[0][0].double().tolist()
+        found: list[Any] = model(**given)[0][0].double().tolist()
     return found
 
 
-def made_in(folder: Path) -> Iterator[dict[str, Any]]:
+def every() -> Iterator[tuple[str, Any, dict[str, torch.Tensor], Iterable[tuple[str, adaptr.Adapter]]]]:
+    """(name, model, what it is given, adapters)"""
     for name in MODELS:
         model = made(name)
+        yield name, model, {"input_ids": torch.tensor(IDS)}, adapters(name, model)
+    for name in others.TYPES:
+        model = others.made(name)
+        yield name, model, others.given(name), others.adapters(name, model)
+
+
+def made_in(folder: Path) -> Iterator[dict[str, Any]]:
+    for name, model, given, mine in every():
         model.save_pretrained(folder / name)
-        yield {"name": f"{name}, the base", "base": name, "adapter": "", "outputs": outputs(model)}
-        for number, (case, fresh) in enumerate(adapters(name, model)):
+        if name == "clip":
+            others.rename(folder / name)
+        save_file(given, folder / f"{name}-given.safetensors")
+        yield {"name": f"{name}, the base", "base": name, "adapter": "", "outputs": outputs(model, given)}
+        for number, (case, fresh) in enumerate(mine):
             adapter = finished(shaken(fresh))
             own, out = folder / f"{name}{number}.safetensors", f"{name}{number}"
             adaptr.save(adapter, own)
             adaptr.convert(own, folder / out, to="adapterhub", base=folder / name)
             with adaptr.attach(model, adapter):
-                found = outputs(model)
+                found = outputs(model, given)
             rows = {"rows": rows_of(adapter)} if adapter.method == "prompt" else {}
             yield {"name": f"{name}, {case}", "base": name, "adapter": out, "outputs": found, **rows}
+    for name in others.TYPES:
+        for adapter in others.refused(name, others.made(name)):
+            refuse(adapter, folder / name, folder)
+
+
+def refuse(adapter: adaptr.Adapter, base: Path, folder: Path) -> None:
+    """Raises `AssertionError` for what is written all the same."""
+    adaptr.save(adapter, folder / "refused.safetensors", force=True)
+    try:
+        adaptr.convert(folder / "refused.safetensors", folder / "refused", to="adapterhub", base=base)
+    except adaptr.errors.Unsupported:
+        return
+    raise AssertionError(f"{adapter.method} on {base.name}")
 
 
 def rows_of(prompt: adaptr.Adapter) -> tuple[int, int]:
@@ -135,7 +162,7 @@ def rows_of(prompt: adaptr.Adapter) -> tuple[int, int]:
 
 
 def main(folder: Path) -> None:
-    cases.write(folder, made_in(folder), ids=IDS, limit=1e-4)
+    cases.write(folder, made_in(folder), limit=1e-4)
 
 
 if __name__ == "__main__":

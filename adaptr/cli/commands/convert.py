@@ -127,8 +127,13 @@ def _everywhere(report: EverywhereReport) -> Iterator[show.Block]:
     rows = [[name, one.out, f"lost: {', '.join(one.lost)}" if one.lost else "everything"]
             for name, one in report.written.items()]  # fmt: skip
     yield show.Table(["format", "written to", "holds"], rows)
+    yield show.Facts({"left out": _beside(next(iter(report.written.values())))})
     if report.refused:
         yield show.Facts(report.refused, "not written")
+
+
+def _beside(report: ConvertReport) -> list[str]:
+    return [f"{name} (weights beside the adapter)" for name in report.beside]
 
 
 def _blocks(report: ConvertReport) -> Iterator[show.Block]:
@@ -140,7 +145,7 @@ def _blocks(report: ConvertReport) -> Iterator[show.Block]:
             "tensors": f"{len(report.kept)} under the same name, {len(report.renamed)} renamed",
             "lost": report.lost or "nothing",
             "note": ["targets are numbered layers; give --base to name them"] * report.unplaced + [*report.notes],
-            "left out": [f"{name} (weights beside the adapter)" for name in report.beside],
+            "left out": _beside(report),
             "digest": report.digest,
         }
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from adaptr_formats.adapterhub import places
+from adaptr_formats.adapterhub import models, places
 from adaptr_formats.adapterhub.heads import layouts
 
 if TYPE_CHECKING:
@@ -17,9 +17,10 @@ def facts(model: nn.Module) -> dict[str, Any]:
     """
     from adaptr.targets import hidden_size, text_config
 
+    own = str(getattr(getattr(model, "config", None), "model_type", ""))
     layers = [name for name, _ in model.named_modules() if name and places.divided(name) == (name, "")]
     return {
-        "model_type": str(getattr(text_config(model), "model_type", "")),
+        "model_type": own if own in models.MODELS else str(getattr(text_config(model), "model_type", "")),
         "hidden_size": hidden_size(model),
         "layers": len(layers) if [_number(layer) for layer in layers] == [*range(len(layers))] else layers,
         "biased": [name.removesuffix(".bias") for name, _ in model.named_parameters() if name.endswith(".bias")],

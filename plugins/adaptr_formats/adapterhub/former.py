@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from adaptr_formats.adapterhub.models import MODELS
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -29,7 +31,10 @@ def names(model: nn.Module) -> dict[str, str]:
     paths = [path for path, _ in model.named_modules() if path]
     sized = {f"{path}{_END}": torch.empty(number, device="meta") for number, path in enumerate(paths)}
     found = {paths[len(one)]: name.removesuffix(_END) for name, one in revert_weight_conversion(model, sized).items()}
-    return {path: name for path, name in found.items() if path != name}
+    known = MODELS.get(str(getattr(model.config, "model_type", "")))
+    before = known.prefix if known else ""
+    whole = {path: name if name.startswith(before) else before + name for path, name in found.items()}
+    return {path: name for path, name in whole.items() if path != name}
 
 
 def called(adapter: Adapter, former: Mapping[str, str]) -> Adapter:

@@ -31,23 +31,27 @@ class Place:
 @dataclass(frozen=True)
 class Block:
     """Layers of one sort. `bottlenecks`: where these are. `factors`: the modules that LoRA changes, with the field of
-    the configuration and the letter of an attention's.
+    the configuration and the letter of an attention's. `attention`: the module that has a prefix's gates, where newer
+    transformers has another one.
     """
 
     bottlenecks: tuple[Place, ...]
     factors: Mapping[str, tuple[str, str]]
+    attention: str = ""
 
 
 @dataclass(frozen=True)
 class Model:
     """`named`: the class that AdapterHub has for it. `embeddings`: the module whose output the first layer gets, ""
     where it is none. `block`: its layers, of one with an encoder and a decoder the decoder's; `encoder`: its encoder's.
+    `prefix`: what names of modules begin with in older transformers, and in newer not.
     """
 
     named: str
     embeddings: str
     block: Block
     encoder: Block | None = None
+    prefix: str = ""
 
     def at(self, layer: str) -> Block:
         """What a layer is, by its path."""

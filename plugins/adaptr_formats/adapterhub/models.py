@@ -110,6 +110,7 @@ _VIT = Block(
         Place(FEED_FORWARD, "output.output_adapters", "output.dense", "layernorm_after", same="mlp"),
     ),
     _VIT_FACTORS,
+    "attention.attention",
 )
 _CLIP = Block(
     (
@@ -139,10 +140,10 @@ MODELS = {
     "mt5": Model("MT5AdapterModel", "", *_T5),
     "gptj": Model("GPTJAdapterModel", "drop", _GPTJ),
     "vit": Model("ViTAdapterModel", "", _VIT),
-    "beit": Model("BeitAdapterModel", "", Block((), _VIT_FACTORS)),
+    "beit": Model("BeitAdapterModel", "", Block((), _VIT_FACTORS, _VIT.attention)),
     "clip": Model("CLIPAdapterModel", "embeddings", _CLIP),
-    "clip_text_model": Model("CLIPAdapterModel", "embeddings", _CLIP),
-    "clip_vision_model": Model("CLIPAdapterModel", "embeddings", _CLIP),
+    "clip_text_model": Model("CLIPAdapterModel", "embeddings", _CLIP, prefix="text_model."),
+    "clip_vision_model": Model("CLIPAdapterModel", "embeddings", _CLIP, prefix="vision_model."),
 }
 #: Types of which bottlenecks are not read, and why.
 REFUSED = {

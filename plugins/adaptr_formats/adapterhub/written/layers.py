@@ -85,9 +85,15 @@ class Layers:
         layer, rest = places.divided(path)
         return len(self.model.at(layer).factors.get(rest, ("", ""))[1]) > 1
 
+    def attention(self, path: str) -> str:
+        """The module of an attention's prefix."""
+        layer, _ = places.divided(path)
+        own = self.model.at(layer).attention
+        return places.joined(layer, own) if own else path
+
     def root(self, layer: str) -> str:
         """How the names of what all layers share begin."""
-        return _IN_ROOT.sub("", layer)
+        return _IN_ROOT.sub("", layer).removesuffix(self.model.prefix)
 
 
 def one(values: Iterable[V], what: str) -> V:

@@ -22,6 +22,10 @@ def write(adapter: Adapter, layers: Layers) -> Made:
     import torch
 
     groups = layers.grouped(adapter)
+    if layers.model_type.startswith("clip"):
+        raise Unsupported(
+            "AdapterHub's prefixes of CLIP are called by its towers, and adaptr doesn't write them", hint=phrases.OWN
+        )
     if any(len(group) > 1 for group in groups.values()):
         raise Unsupported("AdapterHub has one prefix in a layer, and this has several", hint=phrases.OWN)
     if any(target.config.get("position_offset", "none") != "none" for target in adapter.targets.values()):
@@ -38,7 +42,7 @@ def write(adapter: Adapter, layers: Layers) -> Made:
     if is_gated:
         gates.require_texts(adapter.targets.values())
         for path in adapter.targets:
-            at = f"{path}.prefix_tuning.prefix_gates.{layers.name}"
+            at = f"{layers.attention(path)}.prefix_tuning.prefix_gates.{layers.name}"
             own = gates.slots(same.at(adapter, path), at, count, "")
             tensors |= {f"{path}:{name}": laid for name, laid in own.items()}
     names = [f"{path}:{side}" for path in placing.ordered(adapter.targets) for side in "KV"]
