@@ -23,6 +23,10 @@ for _name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE", "
 SHARED = Path(os.environ.get("ADAPTR_SHARED") or Path(__file__).resolve().parents[1].parent / "shared")
 
 
+#: The collector went through all objects a hundred times a minute, for a tenth of the time of all tests.
+gc.set_threshold(10_000, 10, 10)
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     if not SHARED.is_dir():

@@ -203,20 +203,20 @@ def rooms(root: Path = ROOT) -> dict[str, int]:
 
 
 #: Lines that a file has at most, of the product and of tests.
-LONG, LONG_TEST = 300, 400
+LONG = 300
 
 
 def long_files(root: Path = ROOT) -> list[str]:
-    return _longer(files(root), LONG, root)
+    return _longer(files(root), root)
 
 
 def long_tests(root: Path = ROOT) -> list[str]:
-    return _longer((root / "tests").rglob("*.py"), LONG_TEST, root)
+    return _longer((root / "tests").rglob("*.py"), root)
 
 
-def _longer(found: Iterable[Path], most: int, root: Path) -> list[str]:
+def _longer(found: Iterable[Path], root: Path) -> list[str]:
     lines = {str(file.relative_to(root)): len(file.read_text("utf-8").splitlines()) for file in found}
-    return [f"{path}: {count}" for path, count in sorted(lines.items()) if count > most]
+    return [f"{path}: {count}" for path, count in sorted(lines.items()) if count > LONG]
 
 
 def main(root: Path) -> None:
@@ -228,7 +228,7 @@ def main(root: Path) -> None:
     print(f"{sum(anys(root).values()):7} `Any` in signatures")
     for room, (parted, plain) in raised(root).items():
         print(f"{parted:7} errors of parts, {plain:3} of one sentence  {room}")
-    for what, found in ((f"files over {LONG}", long_files(root)), (f"test files over {LONG_TEST}", long_tests(root))):
+    for what, found in ((f"files over {LONG}", long_files(root)), (f"test files over {LONG}", long_tests(root))):
         print(f"{len(found):7} {what} lines", *found, sep="\n          ")
     print(f"{len(circles(root)):7} circles", *(" ".join(c) for c in circles(root)), sep="\n          ")
 

@@ -117,4 +117,4 @@ def test_a_long_file_is_found(tmp_path: Path) -> None:
         write(tmp_path, f"adaptr/a{lines}.py", "\n" * lines)
         write(tmp_path, f"tests/a{lines}.py", "\n" * lines)
     assert house.long_files(tmp_path) == ["adaptr/a301.py: 301", "adaptr/a401.py: 401"]
-    assert house.long_tests(tmp_path) == ["tests/a401.py: 401"]
+    assert house.long_tests(tmp_path) == ["tests/a301.py: 301", "tests/a401.py: 401"]

@@ -39,7 +39,7 @@ class Sort:
 
     def files(self) -> Mapping[str, str]:
         """Name to module path of the built-ins."""
-        return {name: module for name, (module, _) in _files(self.package, self.within).items()}
+        return _modules(self.package, self.within)
 
     def sources(self) -> Mapping[str, Path]:
         """Name to source of the built-ins."""
@@ -83,9 +83,7 @@ class Sort:
         return importlib.import_module(self.files()[name])
 
     def _builtin(self, name: str) -> object:
-        module = self.module(name)
-        mine = (v for v in vars(module).values() if isinstance(v, type) and v.__module__ == module.__name__)
-        return next((v for v in mine if getattr(v, "name", None) == name), None)
+        return _class(self.files()[name], name)
 
     def _installed(self, name: str, point: installed.Point) -> object:
         try:
@@ -111,6 +109,19 @@ def _files(package: str, within: tuple[str, ...]) -> Mapping[str, tuple[str, Pat
         path = parts[:-1] if parts[-1] == "__init__" else parts
         found[path[-1].replace("_", "-")] = (".".join((package, *path)), file)
     return found
+
+
+@functools.cache
+def _modules(package: str, within: tuple[str, ...]) -> Mapping[str, str]:
+    return {name: module for name, (module, _) in _files(package, within).items()}
+
+
+@functools.cache
+def _class(module: str, name: str) -> object:
+    """The class that a module has under a name, None if it has none."""
+    found = importlib.import_module(module)
+    mine = (v for v in vars(found).values() if isinstance(v, type) and v.__module__ == module)
+    return next((v for v in mine if getattr(v, "name", None) == name), None)
 
 
 def _points(group: str) -> Mapping[str, installed.Point]:

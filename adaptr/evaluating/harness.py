@@ -119,7 +119,7 @@ def _manager(folder: Path | None) -> TaskManager:
 def _model(base: Path, dtype: str) -> tuple[nn.Module, PreTrainedTokenizerBase]:
     transformers = quiet_transformers()
     tokenizer = explained(base, transformers.AutoTokenizer.from_pretrained)
-    return model_at(base, transformers.AutoModelForCausalLM, dtype=DTYPES[dtype]).eval(), tokenizer
+    return model_at(base, transformers.AutoModelForCausalLM.from_pretrained, dtype=DTYPES[dtype]).eval(), tokenizer
 
 
 def _wrapped(model: nn.Module, tokenizer: PreTrainedTokenizerBase, batch: int) -> HFLM:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 from adaptr.errors import AdaptrError, CheckpointError, phrases, shown
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 Folder = str | os.PathLike[str]
+T = TypeVar("T")
 
 
 def loaded(base: Folder | PreTrainedModel) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -24,7 +25,7 @@ def loaded(base: Folder | PreTrainedModel) -> tuple[PreTrainedModel, PreTrainedT
     tokenizer = explained(folder, transformers.AutoTokenizer.from_pretrained)
     if not isinstance(base, str | os.PathLike):
         return base, tokenizer
-    model = model_at(folder, transformers.AutoModelForCausalLM).eval()
+    model = model_at(folder, transformers.AutoModelForCausalLM.from_pretrained).eval()
     require_sound(model)
     return model, tokenizer
 
@@ -40,14 +41,7 @@ def quiet_transformers() -> ModuleType:
     return found
 
 
-def model_at(base: Folder, kind: Any, **options: object) -> Any:
-    """The model of the base as a class of `AutoModel...` has it, which looks for a PEFT adapter there first, and asks
-    the Hub for one unless it is told not to.
-    """
-    return explained(base, kind.from_pretrained, adapter_kwargs={"local_files_only": True}, **options)
-
-
-def explained(base: Folder, load: Callable[..., Any], **options: object) -> Any:
+def explained(base: Folder, load: Callable[..., T], **options: object) -> T:
     """What `load` gives for the base, from this machine only."""
     try:
         return load(base, local_files_only=True, **options)
@@ -71,3 +65,10 @@ def explained(base: Folder, load: Callable[..., Any], **options: object) -> Any:
             f"`{base}` can't be loaded by transformers: {shown(reason, 200)}",
             hint="load it in Python by what it was made with, and give the model",
         ) from error
+
+
+def model_at(base: Folder, load: Callable[..., T], **options: object) -> T:
+    """The same of an `AutoModel...`, which looks for a PEFT adapter at the base, and asks the Hub unless it is told not
+    to.
+    """
+    return explained(base, load, adapter_kwargs={"local_files_only": True}, **options)

@@ -175,7 +175,7 @@ def _model(
     labels = next((n for a in adapters if (n := _labels(a))), 0)
     if task == "classify" and labels and labels != config.num_labels:
         config.num_labels = labels
-    model, info = model_at(base, auto, config=config, dtype=_dtype(dtype), output_loading_info=True)
+    model, info = model_at(base, auto.from_pretrained, config=config, dtype=_dtype(dtype), output_loading_info=True)
     brought = {path for a in adapters for path in a.replaced}
     missing = sorted(set(info["missing_keys"]) - brought)
     if missing:

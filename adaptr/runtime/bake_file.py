@@ -62,7 +62,7 @@ def bake_file(
     found = open_adapter(what, root.path)
     require_finite(found.adapter, found.given)
     require_named(root.path, [found.adapter], any_base)
-    model = model_at(root.path, quiet_transformers().AutoModelForCausalLM).eval()
+    model = model_at(root.path, quiet_transformers().AutoModelForCausalLM.from_pretrained).eval()
     made = held(model, found.adapter)
     made = made.replace(lineage={"operation": "bake", "arguments": {}, "parents": [of_opened(found)]})
     file = write(made, out, force)

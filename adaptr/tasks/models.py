@@ -46,7 +46,7 @@ def loaded(
         given["config"] = explained(base, transformers.AutoConfig.from_pretrained, **ids, **(options or {}))
     model, info = model_at(
         base,
-        kind,
+        kind.from_pretrained,
         output_loading_info=True,
         ignore_mismatched_sizes=bool(labels),
         **{**given, **_floats(base, kind, given.get("config"), load or {}, head or bool(labels))},

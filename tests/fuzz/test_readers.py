@@ -6,6 +6,7 @@ by which name (`ADAPTR_FUZZ_SEED`) those that fail are made again.
 
 from __future__ import annotations
 
+import functools
 import os
 import resource
 import time
@@ -15,7 +16,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from torch import nn
 
+from adaptr.checkpoint import skeleton
+from adaptr.checkpoint.built import built
 from adaptr.errors import AdaptrError
 from fuzz.readers import Reader, examples, readers
 
@@ -41,8 +45,15 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Reader
         patch.setenv("DOCKER_CONFIG", str(root / "docker"))
         patch.setenv("XDG_CONFIG_HOME", str(root / "config"))
         patch.setenv("XDG_RUNTIME_DIR", str(root / "run"))
+        patch.setattr(skeleton, "built", lambda folder: _built(folder, (folder / "config.json").read_bytes()))
         (root / "readers").mkdir()
         yield dict(readers(root / "readers"))
+
+
+@functools.lru_cache(maxsize=8)
+def _built(folder: Path, config: bytes) -> nn.Module:
+    """The model of a base, which readers only look at: built again where its configuration is another."""
+    return built(folder)
 
 
 def test_every_reader_has_its_examples(known: dict[str, Reader]) -> None:

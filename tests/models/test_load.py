@@ -46,5 +46,5 @@ def test_nobody_is_asked_for_a_model(base: str, tmp_path: Path, monkeypatch: pyt
     monkeypatch.chdir(tmp_path)
     (tmp_path / "broken").write_bytes(b"no model")
     with pytest.raises(CheckpointError):
-        model_at(base, transformers.AutoModelForCausalLM)
+        model_at(base, transformers.AutoModelForCausalLM.from_pretrained)
     assert asked == []
