@@ -9,7 +9,15 @@ import os
 from collections.abc import Iterable
 
 import click
-from click.shell_completion import BashComplete, CompletionItem, add_completion_class, split_arg_string
+from click.shell_completion import (
+    BashComplete,
+    CompletionItem,
+    FishComplete,
+    ShellComplete,
+    ZshComplete,
+    add_completion_class,
+    split_arg_string,
+)
 
 from adaptr.errors import AdaptrError
 
@@ -64,13 +72,10 @@ def dtypes(ctx: click.Context, param: click.Parameter, incomplete: str) -> Found
 
 def artifacts(ctx: click.Context, param: click.Parameter, incomplete: str) -> Found:
     """Names in the store, places that artifacts came from, what references begin with; and files, as everywhere."""
-    import glob
-
     named = [*_stored(incomplete), *(_begun(incomplete) if incomplete else ())]
     if not named:
         return [CompletionItem(incomplete, type="file")]
-    paths = sorted(glob.glob(glob.escape(incomplete) + "*")) if incomplete else []  # or bash would show none of them
-    return [CompletionItem(one) for one in dict.fromkeys([*named, *paths])]
+    return [CompletionItem(one) for one in dict.fromkeys([*named, *_paths(incomplete)])]  # or shells show no files
 
 
 def files(ctx: click.Context, param: click.Parameter, incomplete: str) -> Found:
@@ -84,6 +89,12 @@ def names(ctx: click.Context, param: click.Parameter, incomplete: str) -> Found:
 
 def _fitting(names: Iterable[str], incomplete: str) -> Found:
     return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+
+
+def _paths(incomplete: str) -> list[str]:
+    import glob
+
+    return sorted(glob.glob(glob.escape(incomplete) + "*"))
 
 
 def _begun(incomplete: str) -> list[str]:
@@ -132,3 +143,26 @@ class Bash(BashComplete):
     def get_completions(self, args: list[str], incomplete: str) -> Found:
         found = super().get_completions(args, incomplete)
         return [CompletionItem(one.value.removeprefix(self._before), one.type, one.help) for one in found]
+
+
+class Whole(ShellComplete):
+    """zsh and fish take `--option=value` for one word, and put what is completed in its place."""
+
+    def get_completions(self, args: list[str], incomplete: str) -> Found:
+        found = super().get_completions(args, incomplete)
+        option, sign, value = incomplete.partition("=")
+        if not (sign and option.startswith("--")):
+            return found
+        if any(one.type in {"file", "dir"} for one in found):  # of which the shell knows none that begin so
+            found = [CompletionItem(path) for path in _paths(value)]
+        return [CompletionItem(f"{option}={one.value}", one.type, one.help) for one in found]
+
+
+@add_completion_class
+class Zsh(Whole, ZshComplete):
+    pass
+
+
+@add_completion_class
+class Fish(Whole, FishComplete):
+    pass

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from adaptr.cli.terminal import Passing, coloured
+from adaptr.cli.terminal import Passing, coloured, filled
 from adaptr.errors import printable
 
 if TYPE_CHECKING:
@@ -69,12 +70,14 @@ class Output:
         """What is right to know and stops nothing."""
         if not self.quiet:
             self.passing.clear()
-            click.echo(f"note: {printable(message)}", err=True)
+            click.echo("\n".join(map(_fitting, f"note: {printable(message)}".split("\n"))), err=True)
 
     def complain(self, message: str) -> None:
         self.passing.clear()
         label = click.style("error:", fg="red", bold=True) if coloured(sys.stderr) else "error:"
-        click.echo(f"{label} {printable(message)}", err=True)
+        first, *others = printable(message).split("\n")
+        lines = [_fitting(f"error: {first}").removeprefix("error:").lstrip(" "), *map(_fitting, others)]
+        click.echo(f"{label} " + "\n".join(lines), err=True)
 
 
 @contextmanager
@@ -88,6 +91,14 @@ def unread() -> Iterator[None]:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())  # or the end of the process would complain
         os.close(nowhere)
+
+
+def _fitting(line: str) -> str:
+    """A line of an error or note as wide as the terminal is, if it is one, what is below it further in."""
+    if sys.stderr is None or not sys.stderr.isatty():
+        return line
+    inside = " " * (len(line) - len(line.lstrip(" ")) + 2)
+    return filled(line, shutil.get_terminal_size().columns, inside)
 
 
 def _escaped(line: str) -> str:

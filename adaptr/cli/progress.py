@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from rich.progress import ProgressColumn
 
 Progress = Callable[[int, int, str], None]
+#: Columns from which on a bar has room beside what is done and how much of it.
+NARROW = 60
 
 
 @contextmanager
@@ -48,7 +50,7 @@ class Bar:
 
     def __call__(self, done: int, total: int, what: str) -> None:
         shown = self._started()
-        shown.columns = _known(self.steps) if total else _unknown()
+        shown.columns = _known(self.steps, shown.console.width >= NARROW) if total else _unknown()
         said = "" if total or not done else str(done) if self.steps else size(done)
         shown.update(shown.task_ids[0], completed=done, total=total or None, description=printable(what), said=said)
         shown.start()  # once it has something to show; later calls of it do nothing
@@ -71,11 +73,12 @@ class Bar:
         return self._shown
 
 
-def _known(steps: bool) -> tuple[ProgressColumn, ...]:
+def _known(steps: bool, wide: bool) -> tuple[ProgressColumn, ...]:
     from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
     count = MofNCompleteColumn() if steps else DownloadColumn()
-    return TextColumn("{task.description}", markup=False), BarColumn(), count, TimeRemainingColumn()
+    what = TextColumn("{task.description}", markup=False)
+    return (what, BarColumn(), count, TimeRemainingColumn()) if wide else (what, count)
 
 
 def _unknown() -> tuple[ProgressColumn, ...]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from adaptr.cli.terminal import coloured
+from adaptr.cli.terminal import coloured, filled
 from adaptr.errors import printable
 from adaptr.errors.text import size as size
 
@@ -119,6 +119,7 @@ def _plain(block: Block) -> None:
 
 def _rich_writer() -> Callable[[Block], None]:
     from rich.console import Console
+    from rich.text import Text
 
     console = Console(highlight=False, color_system="auto" if coloured(sys.stdout) else None)
 
@@ -128,10 +129,10 @@ def _rich_writer() -> Callable[[Block], None]:
         if isinstance(block, str):
             console.print(printable(block), markup=False, soft_wrap=not isinstance(block, Prose))
         elif isinstance(block, Table) and sum(_least(block)) + 2 * len(block.columns) - 2 > console.width:
-            console.print(*_one_by_one(block), sep="\n", overflow="fold")
+            console.print(*_one_by_one(block, console.width), sep="\n", soft_wrap=True)
         elif isinstance(block, Facts):
             for part in _facts(block, console.width):
-                console.print(part, overflow="fold")
+                console.print(part, soft_wrap=isinstance(part, Text))
         else:
             console.print(_grid(block), markup=False)
 
@@ -145,7 +146,7 @@ def _least(table: Table) -> list[int]:
     return [max(map(len, part), default=0) for part in parts]
 
 
-def _one_by_one(table: Table) -> Iterator[Text]:
+def _one_by_one(table: Table, width: int) -> Iterator[Text]:
     """A table too wide for a terminal as lines for each row: what is said under each heading."""
     from rich.text import Text
 
@@ -156,11 +157,11 @@ def _one_by_one(table: Table) -> Iterator[Text]:
             yield Text("")
         for name, said in zip(table.columns, row, strict=True):
             if said:
-                yield Text.assemble((_text(name), "dim"), "  ", said)
+                yield _named(_text(name), f"{_text(name)}  {said}", width)
 
 
 def _facts(facts: Facts, width: int) -> Iterator[Grid | Text]:
-    """Facts as a grid; a word that is too wide beside its name, as digests are, stands below it, and whole."""
+    """Facts as a grid; what has a word that is too wide beside its name, as digests are, stands below it."""
     from rich.text import Text
 
     rows, beside = _cells(facts), dict[str, Any]()
@@ -168,16 +169,25 @@ def _facts(facts: Facts, width: int) -> Iterator[Grid | Text]:
     title = facts.title
     for name, said in rows:
         longest = max(map(len, said.split()), default=0)
-        if label + 2 + longest <= width or longest + 2 > width:
+        if label + 2 + longest <= width:
             beside[name] = said
             continue
         if beside or title:
             yield _grid(Facts(beside, title), label)
         yield Text(name, style="dim")
-        yield Text(f"  {said}")
+        yield Text(filled(f"  {said}", width, "  "))
         beside, title = {}, ""
     if beside or title:
         yield _grid(Facts(beside, title), label)
+
+
+def _named(name: str, said: str, width: int) -> Text:
+    """A text that begins with its name."""
+    from rich.text import Text
+
+    found = Text(filled(said, width, "  "))
+    found.stylize("dim", 0, len(name))
+    return found
 
 
 def _grid(block: Facts | Table, label: int = 0) -> Grid:

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
+import textwrap
 from typing import IO
+
+_CODE = re.compile(r"`[^`\n]+`")
+#: A space that no line is broken at.
+_JOINED = "\u00a0"
 
 
 def coloured(stream: IO[str]) -> bool:
@@ -14,6 +20,18 @@ def coloured(stream: IO[str]) -> bool:
 
 def _dumb() -> bool:
     return os.environ.get("TERM") == "dumb"
+
+
+def filled(text: str, width: int, behind: str = "") -> str:
+    """A line broken between words, which what is in backticks is one of where a line holds it. What no line holds is
+    left to the terminal, whole for who copies it. `behind`: what other lines begin with.
+    """
+    room = width - len(behind)
+    kept = _CODE.sub(lambda one: one[0].replace(" ", _JOINED) if len(one[0]) <= room else one[0], text)
+    lines = textwrap.wrap(
+        kept, width, subsequent_indent=behind, break_long_words=False, break_on_hyphens=False, drop_whitespace=True
+    )
+    return "\n".join(lines).replace(_JOINED, " ")
 
 
 class Passing:

@@ -9,8 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from click.shell_completion import ShellComplete
 
 import adaptr
+from adaptr.cli import completing
 from adaptr.cli.group import cli
 
 Completed = Callable[..., list[str]]
@@ -69,6 +71,19 @@ def test_bash_breaks_words_and_gets_what_is_behind(completed: Completed) -> None
     assert completed("log", "tone", ":") == ["2"]
     assert completed("log", "tone", ":", "2") == ["2"]
     assert completed("compose", "a", "=", "0.5", "tone", ":") == ["2"]
+
+
+@pytest.mark.parametrize("shell", [completing.Zsh, completing.Fish])
+def test_other_shells_get_a_word_with_its_option(shell: type[ShellComplete], completed: Completed) -> None:
+    def found(*words: str) -> list[str]:
+        asked = shell(cli, {}, "adaptr", "_ADAPTR_COMPLETE")
+        return [one.value for one in asked.get_completions([*words[:-1]], words[-1])]
+
+    assert found("compose", "a", "--strategy=tie") == ["--strategy=ties"]
+    assert found("merge", "base", "a", "--dtype=b") == ["--dtype=bf16"]
+    assert found("convert", "a", "--base=st") == ["--base=style.txt"]
+    assert found("convert", "a", "--to", "koh") == ["kohya"]
+    assert found("inspect", "") == ["style:1", "tone:2", "home", "style.txt"]
 
 
 def test_a_store_that_is_not_there_is_not_made(completed: Completed, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from adaptr import api
 from adaptr.cli import listing, show
+from adaptr.cli.terminal import filled
 from adaptr.testing.terminals import typed
 
 WIDTHS = (40, 80, 120, 200)
@@ -61,19 +62,42 @@ def test_help_fits_and_breaks_no_name(width: int, monkeypatch: pytest.MonkeyPatc
         assert set(getattr(command, "sections", {})) <= names, "a section of an option that there is not"
 
 
-@pytest.mark.parametrize(("width", "whole"), [(40, False), (80, True), (120, True)])
-def test_a_digest_is_broken_only_where_no_line_holds_it(
-    width: int, whole: bool, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_digest_is_never_broken(
+    width: int, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    """Where no line holds it the terminal breaks it, which copies it whole."""
     monkeypatch.setenv("COLUMNS", str(width))
     digest = f"sha256:{'0123456789abcdef' * 4}"
     show._rich_writer()(show.Facts({"architecture": "Llama", "structure": digest, "content": "none"}, "base"))
     lines = [line.rstrip() for line in capfd.readouterr().out.split("\n")]
-    assert max(map(len, lines)) <= width
-    assert any(digest in line for line in lines) == whole
-    assert [line.split()[0] for line in lines if line and line[0] != " "] == [
+    assert max(len(line) for line in lines if line != digest) <= width
+    assert any(digest in line for line in lines)
+    assert [line.split()[0] for line in lines if line and line[0] != " " and line != digest] == [
         "base",
         "architecture",
         "structure",
         "content",
     ]
+
+
+def test_an_error_is_broken_between_words(tmp_path: Path) -> None:
+    (tmp_path / "stile.safetensors").mkdir()
+    ran = typed(tmp_path, ["inspect", "style.safetensors"], 40)
+    assert [line.rstrip() for line in ran.out.split("error: ")[1].split("\n")] == [
+        "there is nothing at",
+        "  `style.safetensors`",
+        "  hint: did you mean",
+        "    `stile.safetensors`?",
+        "",
+    ]
+
+
+def test_code_stands_in_one_line_where_a_line_holds_it() -> None:
+    said = "the adapter comes first: say `adaptr merge base style` and it is merged"
+    assert filled(said, 30, "  ").split("\n") == [
+        "the adapter comes first: say",
+        "  `adaptr merge base style`",
+        "  and it is merged",
+    ]
+    assert filled("y" * 60, 30) == "y" * 60

@@ -46,7 +46,7 @@ def _table(pages: list[Page], missing: list[Missing]) -> Iterator[show.Block]:
     rows = [(page.name, page.exit_code, page.meaning, page.by)[: len(columns)] for page in pages]
     yield show.Table(columns, rows, right=frozenset({"exit code"}))
     for one in missing:
-        yield f"no page for `{one.name}` of {one.by}: {one.reason}"
+        yield show.Prose(f"no page for `{one.name}` of {one.by}: {one.reason}")
 
 
 def _described(page: Page) -> show.Facts:

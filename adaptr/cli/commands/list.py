@@ -27,7 +27,7 @@ def command(output: Output) -> None:
 
 def _blocks(found: Sequence[Artifact]) -> Iterator[show.Block]:
     if not found:
-        yield "the store is empty; `adaptr pull` and `adaptr tag` put artifacts in"
+        yield show.Prose("the store is empty; `adaptr pull` and `adaptr tag` put artifacts in")
     said = [(one, one.annotations) for one in found]
     rows = [(one.name, one.digest[7:19], show.size(one.size), *_what(notes)) for one, notes in said]
     columns = ("name", "digest", "size", "what", "base")

@@ -43,7 +43,8 @@ def _blocks(answers: Answers) -> Iterator[show.Block]:
     from adaptr.registry import terms
 
     if not answers.found:
-        yield f"nothing in {answers.where or 'the store'} has {' and '.join(f'`{word}`' for word in answers.words)}"
+        words = " and ".join(f"`{word}`" for word in answers.words)
+        yield show.Prose(f"nothing in {answers.where or 'the store'} has {words}")
         return
     columns = ("reference", "what", "base", "license")
     rows = [

@@ -49,7 +49,7 @@ def command(output: Output, target: str, sources: tuple[str, ...], k: int, metri
 
 def _blocks(found: Sequence[Similar]) -> Iterator[show.Block]:
     if not found:
-        yield "the store has no prompt for the same base and of the same size"
+        yield show.Prose("the store has no prompt for the same base and of the same size")
         return
     rows = [(one.source, f"{one.similarity:.4f}", f"{one.weight:.4f}") for one in found]
     yield show.Table(("prompt", "cosine", "weight"), rows, right=frozenset({"cosine", "weight"}))
