@@ -146,7 +146,7 @@ def inserted(rounds: int, rows: int) -> None:
     }
     print(f"load before {os.getloadavg()[0]:.1f}")
     with torch.inference_mode():
-        for title, length in (("Prefill of 32 tokens", 32), ("Decode of one token", 1)):
+        for title, length in (("Prefill of 8 tokens", 8), ("Decode of one token", 1)):
             took: dict[str, list[float]] = {label: [] for label in ways}
             steps = {label: _groups(bare, *way, length) for label, way in ways.items()}
             for number in range(rounds + 1):

@@ -57,6 +57,10 @@ class Plain(Mapping[str, "Tensor"]):
         return ""
 
     @property
+    def whose(self) -> int:
+        return 0
+
+    @property
     def context(self) -> Context:
         raise MissingContext("what a forward knows is only there in a call of a live model", hint="attach the adapter")
 
@@ -109,6 +113,10 @@ class Wide(Plain):
     @property
     def place(self) -> str:
         return self.tensors.place
+
+    @property
+    def whose(self) -> int:
+        return self.tensors.whose
 
     @property
     def context(self) -> Context:

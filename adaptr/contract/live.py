@@ -55,6 +55,12 @@ class Live(Protocol):
         """Where the adapter is in the model."""
 
     @property
+    def whose(self) -> int:
+        """A number that all places of one live adapter with a context have, and no other: for the names of what they
+        tell each other.
+        """
+
+    @property
     def context(self) -> Context:
         """What the forward that this is asked in knows, where the mount says `context`. Raises `MissingContext`."""
 

@@ -7,6 +7,6 @@ prompt     virtual tokens or virtual keys and values            prompt, prefix
 select     other values for existing parameters                 bitfit
 gate       y = base(x) + Σ s_i D_i x, experts mixed by weights    xlora, arrow
 fusion     y = f(h, x, what inserts would add to h)             frozen inserts combined
-side       a network that reads what blocks put out               attention-fusion, ladder
+side       a network that reads what blocks put out               attention-fusion, ladder, lets
 composite  a fixed arrangement of other methods                 mam
 """

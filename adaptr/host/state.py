@@ -169,6 +169,11 @@ class State(nn.Module):
         """Where the adapter is in the model."""
         return self.mount.path
 
+    @property
+    def whose(self) -> int:
+        """A number that all places of one adapter have, and no other on any model."""
+        return self.draws.key
+
     def draw(self, n: int, stream: int = 0) -> Tensor:
         """A whole number below n, the same for this forward and place (`Context.draw`)."""
         return self.context.draw(self, n, stream)

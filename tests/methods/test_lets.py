@@ -65,7 +65,7 @@ def written_out(model: Any, adapter: Adapter, ids: Tensor, reused: tuple[str, ..
         inner = silu(task(f"{path}.mlp.gate_proj", n)) * task(f"{path}.mlp.up_proj", n)
         z = puts[number] if path in reused else y + task(f"{path}.mlp.down_proj", inner)
         streams.append(z)
-    found: Tensor = model.lm_head(model.model.norm(fused(streams, adapter.tensors[":q"])))
+    found: Tensor = model.lm_head(model.model.norm(fused(streams, adapter.tensors["model.layers.1:q"])))
     return found
 
 
@@ -120,7 +120,8 @@ def test_blocks_that_are_used_again_keep_nothing() -> None:
     adapter = lets(model, ("model.layers.1",))
     made = finished(model, adapter)
     assert {path for path in made.targets if path.startswith("model.layers.1")} == {"model.layers.1"}
-    assert not [key for key in made.tensors if key.startswith("model.layers.1") or key.endswith(":c")]
+    assert {key for key in made.tensors if key.startswith("model.layers.1")} == {"model.layers.1:q"}
+    assert not [key for key in made.tensors if key.endswith(":c")]
     with torch.no_grad():
         with adaptr.attach(model, adapter):
             wanted = model(ids).logits
@@ -210,3 +211,6 @@ def test_what_it_can_not_go_beside_is_refused() -> None:
             model(ids[:, :1], past_key_values=filled)
         with adaptr.attach(model, lets(model)), pytest.raises(errors.Unsupported, match="two task streams"):
             model(ids)
+    split = adaptr.BatchSplit(lets(model), None)
+    with adaptr.attach(model, split), pytest.raises(errors.Unsupported, match="runs apart from its block"):
+        model(ids)

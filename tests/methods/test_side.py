@@ -121,6 +121,19 @@ def test_a_cache_holds_the_side_networks_keys_whatever_becomes_of_it(name: str, 
         assert torch.equal(model.generate(ids, **said), model.generate(ids, use_cache=False, **said))
 
 
+@pytest.mark.parametrize("name", ["llama", "t5"])
+def test_two_ladders_are_each_by_itself(name: str) -> None:
+    """One that reads nothing of the blocks does what it does alone, whatever is below it."""
+    model, given = tiny.model(name), tiny.inputs(name)
+    one, two = ladder(model), shaken(adaptr.create(model, "ladder", reduction=8), 2)
+    rungs = {key: torch.full((1,), 100.0) for key in two.tensors if key.endswith(":mu")}
+    two = two.replace(tensors={**two.tensors, **rungs})
+    with torch.no_grad(), adaptr.attach(model, two):
+        wanted = model(**given).logits
+    with torch.no_grad(), adaptr.attach(model, one), adaptr.attach(model, two):
+        assert_close(model(**given).logits, wanted)
+
+
 def test_caches_that_it_can_have_nothing_in_are_refused() -> None:
     model, ids = tiny.model("llama"), tiny.inputs("llama")["input_ids"]
     filled = model(ids, use_cache=True).past_key_values

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from adaptr_plugins.side.ladder import Config
 
 #: What the first block of a stack tells the others, and an encoder's side its decoder's.
-BIAS, ENCODED = ("ladder", "bias"), ("ladder", "encoded")
+BIAS, ENCODED = "bias", "encoded"
 
 
 #: A block's own tensors, and what an encoder's begins and ends with. s: the width of the side network, d of the base;
@@ -97,8 +97,8 @@ def _attended(z: Tensor, p: Live, cfg: Config, cache: Keys | None) -> Tensor:
     seen = _seen(p.context, cfg.causal, z, k.shape[2])
     if cfg.buckets:
         if not cfg.number:
-            p.context.put(BIAS, _relative.bias(p["R"], z.shape[1], k.shape[2], cfg.causal).to(z.dtype))
-        seen = p.context.tapped(BIAS).masked_fill(~seen, float("-inf"))
+            p.context.put((p.whose, BIAS), _relative.bias(p["R"], z.shape[1], k.shape[2], cfg.causal).to(z.dtype))
+        seen = p.context.tapped((p.whose, BIAS)).masked_fill(~seen, float("-inf"))
     return _mixed(q, k, v, seen, cfg)
 
 
@@ -107,8 +107,8 @@ def _crossed(z: Tensor, p: Live, cfg: Config) -> Tensor:
     import torch
 
     q = _heads(z, p["Q_c"], cfg)
-    name = (*ENCODED, cfg.number)
-    told: Any = p.context.handed(ENCODED)
+    name = (p.whose, ENCODED, cfg.number)
+    told: Any = p.context.handed((p.whose, ENCODED))
     read = told.to(z.dtype)
     kept: Any = None if torch.is_grad_enabled() else p.context.told.get(name)
     k, v = kept or (_heads(read, p["K_c"], cfg), _heads(read, p["V_c"], cfg))

@@ -75,7 +75,7 @@ def both(rest: Callable[..., object], p: Live, cfg: Config, weight: float, args:
 
     taps = p.context.taps
     kept: dict[str, list[Tensor]] = {}
-    if taps.setdefault(OWNER, p["q"]) is not p["q"]:
+    if taps.setdefault(OWNER, p.whose) != p.whose:
         raise Unsupported("two task streams beside one model", hint="attach one at a time")
     cache = _cache(p, cfg)  # before the model's own has anything of this call
     taps[KEPT] = kept, False
@@ -103,7 +103,9 @@ def layer(rest: Callable[..., object], p: Live, args: Args, kwargs: Named) -> ob
 
     from adaptr.sites.base import given
 
-    kept, second = p.context.tapped(KEPT)
+    kept, second = p.context.taps.get(KEPT) or (None, False)
+    if kept is None:
+        raise Unsupported(f"`{p.place}` runs apart from its block, as in an arrangement", hint="attach it by itself")
     if not second:
         kept.setdefault(p.place, []).append(first := rest(*args, **kwargs))
         return first

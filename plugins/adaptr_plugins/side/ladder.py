@@ -113,9 +113,9 @@ class Ladder(Side[Config]):
 
     def tap(self, h: Tensor, p: Live, cfg: Config) -> None:
         s = self._climbed(read(h, p), None if cfg.number else read(p.taken(), p), p, cfg)
-        p.context.put((self.name, cfg.number), s)
+        p.context.put((p.whose, cfg.number), s)
         if cfg.encodes and cfg.ends:
-            p.context.tell(ENCODED, norm(s, p["n_3"]))
+            p.context.tell((p.whose, ENCODED), norm(s, p["n_3"]))
 
     def last(self, h: Tensor, x: Tensor, p: Live, cfg: Config) -> Tensor:
         from torch.nn.functional import linear
@@ -129,9 +129,9 @@ class Ladder(Side[Config]):
 
         dtype = p["D"].dtype
         if x is None:
-            s, cache = (p.context.tapped((self.name, name)) for name in (cfg.number - 1, "cache"))
+            s, cache = (p.context.tapped((p.whose, name)) for name in (cfg.number - 1, "cache"))
         else:
             s = linear(x.to(dtype), *(p[name] for name in (("E_1", "b_1") if cfg.encodes else ("E", "b_e"))))
-            cache = p.context.put((self.name, "cache"), p.context.further(cfg.depth))
+            cache = p.context.put((p.whose, "cache"), p.context.further(cfg.depth))
         m = (p["mu"] / cfg.T).sigmoid()
         return block(m * s + (1 - m) * linear(h.to(dtype), p["D"], p["b"]), p, cfg, cache)

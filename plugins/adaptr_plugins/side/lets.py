@@ -46,13 +46,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Config(_streams.Config):
-    """`n`: how many entries of a weight change. `width`: of all blocks."""
+    """`n`: how many entries of a weight change."""
 
     share: float = 0.018
     cost: float = 0.1
     seed: int = 0
     n: int = 0
-    width: int = 1
 
 
 class LeTS(Side[Config]):
@@ -62,7 +61,7 @@ class LeTS(Side[Config]):
         "v": Param("n", when="n"),
         "i": Param("n", init="custom", trains=False, whole=True, when="n"),
         "c": Param("1", when="block", unless="finished"),
-        "q": Param("width", shared=True),
+        "q": Param("d", when="last"),
     }
     kinds = frozenset({kinds.PLACE, kinds.LINEAR, kinds.LINEAR_T})
     targets = ("block_out", *_streams.LAYERS)
@@ -85,16 +84,10 @@ class LeTS(Side[Config]):
         _streams.require_inside(targets, blocks)
         own = {one.path: {"block": True, "last": one is blocks[-1]} for one in blocks}
         said = {one.path: own.get(one.path) or self._sized(one) for one in targets}
-        width = blocks[0].shape[0]
-        return [replace(one, config={**one.config, **said[one.path], "width": width}) for one in targets]
+        return [replace(one, config={**one.config, **said[one.path]}) for one in targets]
 
     def _sized(self, layer: Target) -> dict[str, int]:
         return {"n": max(1, round(self.config(layer.config).share * layer.shape[0] * layer.shape[1]))}
-
-    def axes(self, target: Target, cfg: Config) -> dict[str, int]:
-        if cfg.block and cfg.width != target.shape[0]:
-            raise BadConfig(f"`lets` at `{target.path}`: `width`", got=cfg.width, want=str(target.shape[0]))
-        return {}
 
     def init_custom(self, target: Target, base: View, made: Mapping[str, Tensor]) -> dict[str, Tensor]:
         cfg = self.config(target.config)
