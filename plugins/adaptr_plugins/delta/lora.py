@@ -23,7 +23,6 @@ from adaptr.contract import Live
 from adaptr.contract.capabilities import LOW_RANK
 from adaptr.errors import Unsupported
 from adaptr_plugins.delta import _factors
-from adaptr_plugins.delta.loha import through
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -51,6 +50,8 @@ class LoRA(_factors.Plain[Config]):
         if not cfg.tucker:
             return super().delta(p, cfg)
         wide = Wide(p)
+        from adaptr_plugins.delta.loha import through
+
         return LowRank(wide["B"], through(wide["t"], wide["d"]), self.scale(cfg))
 
     def factors(self, cfg: Config) -> tuple[str, str, float] | None:
