@@ -69,12 +69,16 @@ def test_a_head_that_a_model_has_too_is_its_head(name: str, tmp_path: Path) -> N
     torch.testing.assert_close(found, linear(inner, head["heads.mine.4.weight"], head["heads.mine.4.bias"]))
 
 
-def test_a_genuine_one_gives_its_logits(shared: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "case"), [("bert", "double_seq_bn"), ("gpt2", "seq_bn"), ("llama", "seq_bn")], ids=lambda one: one
+)
+def test_a_genuine_one_gives_its_logits(name: str, case: str, shared: Path) -> None:
     from transformers import AutoModelForSequenceClassification
 
-    place = there(shared, "bert", "double_seq_bn")
+    place = there(shared, name, case)
     base, want = place.parent / "base", load_file(place / "expected.safetensors")
     model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=3, attn_implementation="eager").eval()
+    model.config.pad_token_id = 0
     for container in ("bin", "st"):
         with torch.no_grad(), adaptr.attach(model, adaptr.load(place / container, model)):
             out = model(input_ids=want["input_ids"], attention_mask=want["attention_mask"]).logits
