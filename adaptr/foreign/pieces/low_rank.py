@@ -114,3 +114,19 @@ def magnitudes(module: Module, out: int) -> Piece:
             hint="merge it with the tool that wrote it; LyCORIS trains the other with `wd_on_output=True`",
         )
     raise module.misshapen(MAGNITUDE, f"({out}, 1)")
+
+
+def joined(adapter: Adapter) -> Adapter:
+    """The plain LoRA that does the same, of whatever rank that takes."""
+    from adaptr import plugins
+
+    targets, tensors = {}, {key: tensor for key, tensor in adapter.tensors.items() if key.endswith(":=")}
+    for path, target in adapter.targets.items():
+        low = adapter[path].low_rank()
+        r, b = low.A.shape[0], adapter.at(path).get("b")
+        values = {"r": r, "alpha": low.scale * r, "rslora": False}
+        kept = {name: target.config[name] for name in ("dropout", "bias")}
+        targets[path] = replace(target, config={**kept, **values})
+        tensors |= {f"{path}:A": low.A, f"{path}:B": low.B, **({} if b is None else {f"{path}:b": b})}
+    config = vars(plugins.method("lora").config({}))
+    return adapter.replace(method="lora", config=dict(config), targets=targets, tensors=tensors, quantization={})

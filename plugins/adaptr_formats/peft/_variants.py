@@ -247,7 +247,7 @@ def of(config: Said) -> Variant:
 def written(adapter: Adapter) -> Adapter:
     """`adapter` with the factors and scales that PEFT has for it."""
     if adapter.method in JOINED or (adapter.method == "qalora" and not _grouped(adapter)):
-        return joined(adapter)
+        return low_rank.joined(adapter)
     if adapter.method != "qalora":
         return low_rank.folded(adapter)
 
@@ -256,22 +256,6 @@ def written(adapter: Adapter) -> Adapter:
         return dataclasses.replace(target, config={**target.config, "alpha": alpha})
 
     return adapter.replace(targets={path: theirs(target) for path, target in adapter.targets.items()})
-
-
-def joined(adapter: Adapter) -> Adapter:
-    """The plain LoRA that does the same, of whatever rank that takes."""
-    from adaptr import plugins
-
-    targets, tensors = {}, {key: tensor for key, tensor in adapter.tensors.items() if key.endswith(":=")}
-    for path, target in adapter.targets.items():
-        low = adapter[path].low_rank()
-        r, b = low.A.shape[0], adapter.at(path).get("b")
-        values = {"r": r, "alpha": low.scale * r, "rslora": False}
-        kept = {name: target.config[name] for name in ("dropout", "bias")}
-        targets[path] = dataclasses.replace(target, config={**kept, **values})
-        tensors |= {f"{path}:A": low.A, f"{path}:B": low.B, **({} if b is None else {f"{path}:b": b})}
-    config = vars(plugins.method("lora").config({}))
-    return adapter.replace(method="lora", config=dict(config), targets=targets, tensors=tensors, quantization={})
 
 
 def _grouped(adapter: Adapter) -> bool:
