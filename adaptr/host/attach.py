@@ -13,7 +13,6 @@ from torch import nn
 
 from adaptr.adapter import Adapter, Target
 from adaptr.errors import AlreadyAttached, TargetNotFound, Unsupported, phrases
-from adaptr.format import digest
 from adaptr.host import group, saving, statistics
 from adaptr.host.entrance import Entrance, open_for
 from adaptr.host.freeze import freeze
@@ -145,7 +144,7 @@ def key_of(model: nn.Module, adapter: Adapter) -> str:
     """A name for the adapter on this model. Raises `AlreadyAttached` for the same adapter or the same name."""
     key = (adapter.name or adapter.method).replace(".", "_")
     there: dict[str, Adapter] = model.__dict__.get(LEDGER, {})
-    if any(_same(other, adapter) for other in there.values()):
+    if any(other is adapter or other.origin is adapter.origin for other in there.values()):
         raise AlreadyAttached(f"adapter `{adapter.label}` is on this model already", hint="detach it first")
     require_new_name(model, adapter)
     number = 2
@@ -153,13 +152,6 @@ def key_of(model: nn.Module, adapter: Adapter) -> str:
     while unique in there or hasattr(nn.ModuleDict, unique):
         unique, number = f"{key}-{number}", number + 1
     return unique
-
-
-def _same(one: Adapter, other: Adapter) -> bool:
-    """Whether two are one adapter: of the same tensors, or of one file that was read twice."""
-    if one is other or one.origin is other.origin:
-        return True
-    return one.source != "" and one.source == other.source and digest.of_adapter(one) == digest.of_adapter(other)
 
 
 def require_new_name(model: nn.Module, adapter: Adapter) -> None:

@@ -27,7 +27,7 @@ def test_json_of_all_and_of_one(adaptr: Callable) -> None:
     assert all(set(card) == KEYS for card in found["methods"])
     lora = adaptr("methods", "lora", "--json").json
     assert lora == next(card for card in found["methods"] if card["name"] == "lora")
-    assert lora["params"]["A"] == {"axes": "*e r in *k", "init": "kaiming", "when": ""}
+    assert lora["params"]["A"] == {"axes": "*e r in *k", "init": "kaiming", "when": "not tucker"}
     assert lora["config"]["r"] == {"type": "int", "default": 8}
     assert lora["arxiv"] == "2106.09685"
     assert lora["mergeable"]
