@@ -96,7 +96,7 @@ class Sort:
             ) from error
 
     def _unknown(self, name: str) -> UsageError:
-        hint = phrases.meant(name.lower(), self.names()) or f"see {self.listing}"
+        hint = phrases.meant(str(name).lower(), self.names()) or f"see {self.listing}"
         return self.unknown(f"there is no {self.what} `{name}`", hint=hint)
 
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 #: Arguments that say where something is in the text, and all that are about its tokens.
 _ANSWERS = frozenset({"start_positions", "end_positions"})
 _BESIDE = ("labels", "token_type_ids", *sorted(_ANSWERS))
+#: Outputs (batch, tokens); others (batch, n) are of a whole text, whatever n is.
+_SPANS = frozenset({"start_logits", "end_logits"})
 
 
 class Embed:
@@ -33,6 +35,7 @@ class Embed:
         self.ahead = int(getattr(state.cfg, "ahead", 0))
         self.names = list(inspect.signature(type(model).forward).parameters)[1:]
         self.pools = isinstance(getattr(model, "score", None), nn.Module)  # classifies the last token
+        self.judges = type(model).__name__.endswith("ForPreTraining")  # a logit of each token
         self.first = first_position(model)
 
     def hooks(self, model: nn.Module) -> list[Any]:
@@ -75,7 +78,7 @@ class Embed:
                 want="a 2-d attention mask, which prompts need",
                 hint="use a dynamic cache: a static cache gives a ready-made 4-d one",
             )
-        if self.pools and batch > 1 and bool((mask[:, -1] == 0).any()):
+        if self.pools and bool((mask[:, -1] == 0).any()):
             raise Unsupported(
                 "a prompt on a classifier of the last token needs left padding",
                 hint="set the tokenizer's `padding_side` to `left`",
@@ -93,7 +96,8 @@ class Embed:
         """What is said of `length` tokens, with `count` rows among them: labels, types, and where answers are."""
         found = dict(said)
         labels, types = said.get("labels"), said.get("token_type_ids")
-        if labels is not None and labels.ndim > 1 and labels.shape[1] == length:
+        of_tokens = labels is not None and labels.ndim > 1 and not labels.is_floating_point()
+        if labels is not None and of_tokens and labels.shape[1] == length:
             found["labels"] = self.among(
                 labels, labels.new_tensor(self.labels or [-100] * count).expand(len(labels), -1)
             )
@@ -119,6 +123,12 @@ class Embed:
         return positions_of(mask, self.first, count + length)
 
     def _require_begun(self, mask: Tensor) -> None:
+        if mask.shape[1] < self.ahead:
+            raise Unsupported(
+                f"the prompt stands behind the first {self.ahead} tokens of the text, and a text has {mask.shape[1]} "
+                "here",
+                hint="give it longer texts, or a prompt with a smaller `ahead`",
+            )
         if self.ahead and bool((mask[:, : self.ahead] == 0).any()):
             raise Unsupported(
                 f"the prompt stands behind the first {self.ahead} of the text, and texts begin with padding here",
@@ -135,9 +145,13 @@ class Embed:
             for name, value in output.items():
                 if name == "hidden_states" and value is not None:
                     output[name] = tuple(self.without(one, P) for one in value)
-                elif isinstance(value, Tensor) and value.ndim >= 2 and value.shape[1] == length:
+                elif isinstance(value, Tensor) and self._of_tokens(name, value) and value.shape[1] == length:
                     output[name] = self.without(value, P)
         return output
+
+    def _of_tokens(self, name: str, value: Tensor) -> bool:
+        """Whether an output has something of each token: as many labels as there are tokens are none."""
+        return value.ndim > 2 or name in _SPANS or (name == "logits" and value.ndim == 2 and self.judges)
 
 
 def _share(logits: Tensor, labels: Tensor, shares: Sequence[float]) -> Tensor:

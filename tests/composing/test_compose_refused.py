@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -36,6 +37,7 @@ def test_bad_options() -> None:
     refused(UsageError, "takes 2 adapters, got 3", a, b, lora(3), strategy="slerp")
     refused(UsageError, "or more adapters, got 0")
     refused(UsageError, "given twice", a, b, lora(1))
+    refused(UsageError, "no strategy `a.safetensors`", a, b, strategy=Path("a.safetensors"))
     refused(UsageError, "none negative", (a, -1.0), (b, 2.0), strategy="karcher")
 
 

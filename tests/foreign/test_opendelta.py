@@ -45,6 +45,17 @@ def hypercomplex(d: int = 32, m: int = 8, n: int = 4, r: int = 1) -> dict[str, T
     return {f"{AT}.compactor.{name}": torch.randn(shape) for name, shape in shapes.items()}
 
 
+def two_prompts() -> dict[str, Tensor]:
+    return {f"{at}soft_prompt_layer.soft_embeds": torch.ones(2, 4) for at in ("", "a.")}
+
+
+def vectors(d: int) -> dict[str, Tensor]:
+    """A projection as wide as the model, of two vectors."""
+    parts = {"W_left": (d, 1), "W_right": (1, d), "b": (d,)}
+    at = "a.low_rank_adapter"
+    return {f"{at}.{end}_sampler.{name}": torch.ones(s) for end in ("down", "up") for name, s in parts.items()}
+
+
 def test_lora_with_a_head_that_was_trained_too(tmp_path: Path) -> None:
     tensors = {f"{AT}.lora.lora_A": torch.randn(4, 32), f"{AT}.lora.lora_B": torch.randn(32, 4)}
     folder = saved(tmp_path / "a", tensors | {"score.weight": torch.ones(2, 32)}, "lora", lora_alpha=8)
@@ -187,6 +198,8 @@ def test_prefixes_that_are_not_followed_are_refused_with_the_reason(name: str, m
             {f"{AT}.lora.lora_A": torch.ones(4, 32), f"{AT}.lora.lora_B": torch.ones(32, 4)},
             "lora", {"lora_alpha": "x"}, e.ConfigConflict, "wanted a number",
         ),
+        (two_prompts(), "soft_prompt", {}, e.ConfigConflict, "both `soft_prompt_layer.soft_embeds` and `a.soft"),
+        (vectors(40000), "low_rank_adapter", {}, e.TensorUnknown, "of the 240000 numbers .* 3200000000 would be"),
         (bottleneck("a"), "adapter", {"non_linearity": "leakyrelu"}, e.Unsupported, "non-linearity is `leakyrelu`"),
     ],
 )  # fmt: skip

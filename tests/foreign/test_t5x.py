@@ -122,6 +122,11 @@ def test_a_model_of_flax_without_a_prompt_is_none(tmp_path: Path) -> None:
         ),
         (packed({"a": nested(ROWS, *PROMPT), "b": nested(ROWS, *PROMPT)}), e.Unsupported, "holds 2 prompts"),
         (packed(nested(ROWS[0], *PROMPT)), e.ConfigConflict, r"shape \(4,\)"),
+        (packed(nested(ROWS[:0], *PROMPT)), e.ForeignError, r"0 bytes, which are no float32 of \[0, 4\]"),
+        (packed(nested(ROWS.reshape(2, 4, *[1] * 9), *PROMPT)), e.ForeignError, "32 bytes, which are no float32"),
+        (packed(whole() | {"optimizer.target.encoder": nested(ROWS, *PROMPT)}), e.ForeignError, "two prompts of one"),
+        (b"\x82" + packed(nested(ROWS, *PROMPT))[3:] * 2, e.ForeignError, "a key twice"),
+        (b"\x82" + b"\x81" * 40 + b"\xa1'" + bytes(40) + packed(nested(ROWS, *PROMPT))[3:], e.ForeignError, "no text"),
     ],
 )
 def test_a_checkpoint_that_is_not_true_is_refused(
@@ -173,6 +178,8 @@ def test_an_array_in_chunks_alone_and_in_a_checkpoint(tmp_path: Path) -> None:
         ({"chunks": [2]}, e.ForeignError, "in chunks of"),
         ({"shape": [1 << 29, 1 << 29]}, e.ForeignError, "would be of"),
         ({"shape": "x"}, e.ForeignError, "no list of sizes"),
+        ({"shape": [1] * 300, "chunks": [1] * 300}, e.ForeignError, "no list of sizes"),
+        ({"chunks": [2, 1 << 26]}, e.ForeignError, "as no weights are"),
     ],
 )
 def test_an_array_in_chunks_that_is_not_true_is_refused(
@@ -184,7 +191,8 @@ def test_an_array_in_chunks_that_is_not_true_is_refused(
 
 def test_a_chunk_that_is_damaged_or_a_bomb_is_refused(tmp_path: Path) -> None:
     folder = chunked(tmp_path / "a", ROWS)
-    for raw, match in ((b"x", "is damaged"), (gzip.compress(bytes(1 << 20)), "25 bytes, wanted 24")):
+    good = (folder / "0.0").read_bytes()
+    for raw, match in ((b"x", "is damaged"), (gzip.compress(bytes(1 << 20)), "25 bytes"), (good[:-4], "too early")):
         (folder / "0.0").write_bytes(raw)
         with pytest.raises(e.ForeignError, match=match):
             adaptr.load(folder)

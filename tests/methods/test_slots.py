@@ -181,3 +181,9 @@ def test_a_marker_is_one_word_of_the_bases_tokenizer(tmp_path: Path) -> None:
     far = adaptr.create(model, "p-tuning", slot=64)
     with pytest.raises(Unsupported, match="the token 64, and the base has 64"):
         adaptr.attach(model, far)
+
+
+def test_a_base_without_a_token_for_padding_says_so_by_a_number_of_no_token() -> None:
+    model = tiny.model("llama")
+    model.config.pad_token_id = -1
+    assert adaptr.create(model, "p-tuning", tokens=3).config["slot"] == -1

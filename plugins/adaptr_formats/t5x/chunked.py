@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptr.errors import ForeignError, TensorAbsent, Unsupported, phrases, shown
+from adaptr.foreign import npz
 from adaptr.untrusted import json_file, whole
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 SETTINGS = ".zarray"
-#: Bytes of an array or a chunk, and chunks, at most.
-_LIMIT, _MOST = 1 << 30, 1 << 16
+#: Bytes of an array or a chunk, chunks, and axes, at most; and bytes of a chunk however few it is packed in.
+_LIMIT, _MOST, _AXES, _SMALL = 1 << 30, 1 << 16, 8, 1 << 24
 _DTYPES = {"<f2": "float16", "bfloat16": "bfloat16", "<f4": "float32", "<f8": "float64"}
 #: What its chunks are packed by, to how zlib is told so.
 _PACKINGS = {"gzip": 31, "zlib": 15}
@@ -56,15 +57,16 @@ class _Said:
 
 def _sizes(said: Mapping[str, Any], name: str) -> tuple[int, ...]:
     found = said.get(name)
-    if not isinstance(found, list) or not all(type(size) is int and 0 <= size <= _LIMIT for size in found):
+    sizes = found if isinstance(found, list) and len(found) <= _AXES else [None]
+    if not all(type(size) is int and 0 <= size <= _LIMIT for size in sizes):
         raise ForeignError(f"`{name}` in `{SETTINGS}` is {shown(str(found))}, and no list of sizes", hint=phrases.AGAIN)
-    if name == "chunks" and 0 in found:
+    if name == "chunks" and 0 in sizes:
         raise ForeignError(f"`{name}` in `{SETTINGS}` has a 0", hint=phrases.AGAIN)
-    return tuple(found)
+    return tuple(sizes)
 
 
 def array(folder: Path) -> Tensor:
-    """Raises a `ForeignError` for what is damaged, `TensorAbsent` for a chunk that is missing."""
+    """Raises a `ForeignError` for what is damaged or a bomb, `TensorAbsent` for a chunk that is missing."""
     import torch
 
     said = _Said.of(folder / SETTINGS)
@@ -86,10 +88,15 @@ def _chunk(file: Path, window: int, size: int) -> bytes:
     if not file.is_file():
         raise TensorAbsent(f"there is no chunk `{file}`", hint=phrases.FETCH)
     raw = whole(file, _LIMIT)
+    if size > npz.MOST * len(raw) + _SMALL:
+        raise ForeignError(f"`{file}` would be {size} bytes out of {len(raw)}, as no weights are", hint=phrases.FETCH)
+    unpacked = zlib.decompressobj(window) if window else None
     try:
-        found = zlib.decompressobj(window).decompress(raw, size + 1) if window else raw
+        found = unpacked.decompress(raw, size + 1) if unpacked else raw
     except zlib.error as error:
         raise ForeignError(f"`{file}` is damaged: {error}", hint=phrases.FETCH) from None
+    if len(found) == size and unpacked and not unpacked.eof:
+        raise ForeignError(f"`{file}` ends too early", hint=phrases.FETCH)
     if len(found) != size:
         raise ForeignError(f"`{file}` has {len(found)} bytes", want=f"{size}, those of a chunk", hint=phrases.FETCH)
     return found

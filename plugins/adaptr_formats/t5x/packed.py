@@ -17,8 +17,8 @@ from adaptr.untrusted import MAX_DEPTH, opened
 if TYPE_CHECKING:
     from torch import Tensor
 
-#: Values in a file, and bytes of a text or of an array, at most.
-_MOST, _TEXT, _LIMIT = 1 << 20, 1 << 16, 1 << 30
+#: Values in a file, bytes of a text and of an array, and axes of it, at most.
+_MOST, _TEXT, _LIMIT, _AXES = 1 << 20, 1 << 16, 1 << 30, 8
 #: The code of Flax's arrays among what msgpack leaves open.
 _ARRAY = 1
 _PROMPT = re.compile(r"(.+\.)?prompt\.prompt\.prompt", re.DOTALL)
@@ -59,10 +59,15 @@ def holds_prompt(path: Path) -> bool:
 
 
 def prompts(path: Path) -> dict[str, Tensor]:
-    """The prompts in a file by their names. Raises a `ForeignError` for what is damaged, or no array of floats."""
+    """The prompts in a file by their names. Raises a `ForeignError` for what is damaged, or no array of floats, and for
+    two that have one name.
+    """
     with opened(path) as file:
         reader = _Reader(file)
-        return {name: reader.tensor(name, span) for name, span in _leaves(reader.value()) if _is_prompt(name)}
+        spans = [(name, span) for name, span in _leaves(reader.value()) if _is_prompt(name)]
+        if len(dict(spans)) < len(spans):
+            raise ForeignError(f"`{path}` holds two prompts of one name", hint=phrases.AGAIN)
+        return {name: reader.tensor(name, span) for name, span in spans}
 
 
 def _is_prompt(name: str) -> bool:
@@ -117,7 +122,17 @@ class _Reader:
             return span
         if kind == "list":
             return [self.value(depth + 1) for _ in range(count)]
-        return {str(self.value(depth + 1)): self.value(depth + 1) for _ in range(count)}
+        return self._map(count, depth + 1)
+
+    def _map(self, count: int, depth: int) -> dict[str, Any]:
+        """Of names to values. What else could be a key is as long as it is deep when it is written out."""
+        found: dict[str, Any] = {}
+        for _ in range(count):
+            name = self.value(depth)
+            if not isinstance(name, str | int) or str(name) in found:
+                raise ForeignError("the msgpack has a key twice, or one that is no text", hint=phrases.AGAIN)
+            found[str(name)] = self.value(depth)
+        return found
 
     def tensor(self, name: str, span: Span) -> Tensor:
         """An array, which is a list of its own within the bytes."""
@@ -126,9 +141,10 @@ class _Reader:
         self.file.seek(span.start)
         shape, dtype, data = _fields(name, self.value())
         kind: torch.dtype = getattr(torch, dtype)
-        if data.size > _LIMIT or math.prod(shape) * kind.itemsize != data.size:
+        small = len(shape) <= _AXES and 0 < data.size <= _LIMIT
+        if not small or math.prod(shape) * kind.itemsize != data.size:
             raise ForeignError(
-                f"`{shown(name)}` has {data.size} bytes, which are no {dtype} of {shape}", hint=phrases.FETCH
+                f"`{shown(name)}` has {data.size} bytes, which are no {dtype} of {shape[:_AXES]}", hint=phrases.FETCH
             )
         self.file.seek(data.start)
         return torch.frombuffer(bytearray(self._take(data.size)), dtype=kind).reshape(shape)

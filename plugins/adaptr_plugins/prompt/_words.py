@@ -33,6 +33,8 @@ def slotted(model: nn.Module, method: str, values: dict[str, Any]) -> dict[str, 
             raise BadConfig(f"`{method}`: `marker`", got=f"`{marker}`, {len(twice)} tokens if said twice", want="one")
         values = {**values, "slot": twice[0]}
     slot, said = values.get("slot", -1), vars(model.config)
+    if slot < 0:  # as some bases say that they have no token for padding
+        return values
     meant = next((name for name in ("pad", "bos", "eos") if slot in _several(said.get(f"{name}_token_id"))), None)
     if meant:
         raise BadConfig(
