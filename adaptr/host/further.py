@@ -8,6 +8,9 @@ from typing import Any
 
 from adaptr.errors import Unsupported
 
+#: Layers that no model has.
+_MOST = 1 << 16
+
 
 def further(cache: Any, depth: int, past: int, make: Callable[[object], object] = copy.deepcopy) -> Any:
     """The layers of `cache` behind those of the model, as a cache of their own, whose keys and values are kept there.
@@ -26,7 +29,7 @@ def further(cache: Any, depth: int, past: int, make: Callable[[object], object] 
             want="one with layers, which this adapter needs",
             hint="use transformers' `DynamicCache`",
         )
-    if len(layers) <= depth and not past:
+    if len(layers) <= depth < _MOST and not past:
         while len(layers) < depth:
             layers.append(cache.layer_class_to_replicate())
         layers.extend(make(layer) for layer in layers[:depth])

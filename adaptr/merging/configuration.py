@@ -57,11 +57,9 @@ def _said_of_ties(checkpoint: Checkpoint, todo: Plan) -> tuple[Config, list[str]
 
 def _of_classes(config: Config, adapters: Sequence[Adapter]) -> Config:
     """With the names of the classes that a head which adapters bring was trained on, if they agree on them."""
-    said = [adapter.training.get("labels") for adapter in adapters if adapter.replaced_paths]
-    known = {tuple(map(str, one)) for one in said if isinstance(one, list | tuple) and one}
-    if len(known) != 1:
+    names = sizes.classes(adapters)
+    if not names:
         return config
-    (names,) = known
     ids = {str(i): name for i, name in enumerate(names)}
     return {**config, sizes.LABELS: ids, "label2id": {name: i for i, name in enumerate(names)}}
 

@@ -6,11 +6,14 @@ No table of fields is kept. A field is the one if, set to the new size, it gives
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from adaptr.checkpoint.built import imagined
 from adaptr.errors import CheckpointError, MissingExtra, TargetMismatch
+
+if TYPE_CHECKING:
+    from adaptr.adapter import Adapter
 
 Config = Mapping[str, Any]
 Shape = tuple[int, ...]
@@ -18,6 +21,13 @@ Shapes = Mapping[str, Shape]
 Way = tuple[str, ...]
 #: How many labels a head has is said by their names.
 LABELS, NUMBERS = "id2label", "label2id"
+
+
+def classes(adapters: Sequence[Adapter]) -> tuple[str, ...]:
+    """The names of the classes that a head which adapters bring was trained on, if they agree on them; else ()."""
+    said = [adapter.training.get("labels") for adapter in adapters if adapter.replaced_paths]
+    known = {tuple(map(str, one)) for one in said if isinstance(one, list | tuple) and one}
+    return known.pop() if len(known) == 1 else ()
 
 
 def resized(config: Config, shapes: Shapes, new: Shapes) -> Config:

@@ -18,6 +18,7 @@ from adaptr import foreign, plugins
 from adaptr.adapter import weighting
 from adaptr.converting.drop import dropped, numbered
 from adaptr.errors import CheckpointError, Unsupported, UsageError
+from adaptr.models import sizes
 from adaptr.models.belonging import require_named
 from adaptr.models.load import explained, model_at, quiet_transformers
 from adaptr.report import Report
@@ -185,6 +186,9 @@ def _model(
             "adapter brings them: their random values would make the answers noise",
             hint="give the adapter that was trained with them, or say another `--task`",
         )
+    names = sizes.classes(adapters)
+    if task == "classify" and len(names) == model.config.num_labels:  # the base's own are another head's
+        model.config.id2label = dict(enumerate(names))
     return model.eval()
 
 

@@ -80,6 +80,10 @@ def test_a_classifier_that_the_adapter_brings_decides_the_labels(
     ran = adaptr("apply", llama, tmp_path / "a.safetensors", "--prompt", "w1", "--json")
     assert (ran.json["task"], ran.json["architecture"]) == ("classify", "LlamaForSequenceClassification")
     assert len(ran.json["answers"][0]["scores"]) == 5
+    called = adapter.replace(tensors={**adapter.tensors, **head}, training={"labels": [*"edcba"]})
+    api.save(called, tmp_path / "b.safetensors")
+    named = adaptr("apply", llama, tmp_path / "b.safetensors", "--prompt", "w1", "--json").json["answers"][0]
+    assert named["scores"] == dict(zip("edcba", ran.json["answers"][0]["scores"].values(), strict=True))
 
 
 @pytest.mark.parametrize(("task", "want"), [("CAUSAL_LM", 0), ("TOKEN_CLS", 5), ("SEQ_CLS", 3)])

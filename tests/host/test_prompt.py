@@ -283,38 +283,3 @@ def test_the_seed_draws_the_rows() -> None:
     assert not torch.equal(drawn[0], drawn[2])
     rows = {tuple(row) for row in model.get_input_embeddings().weight.tolist()}
     assert all(tuple(row) in rows for row in drawn[2].tolist())
-
-
-def test_a_classifier_of_the_last_token_needs_left_padding() -> None:
-    from transformers import LlamaConfig, LlamaForSequenceClassification
-
-    model = LlamaForSequenceClassification(LlamaConfig(**tiny.GROUPED)).eval()
-    ids, mask = padded(tiny.inputs("llama")["input_ids"], "right")
-    with adaptr.attach(model, made(model, "prompt")):
-        for rows in (slice(None), slice(1, 2)):
-            with pytest.raises(errors.Unsupported, match="left padding"):
-                model(input_ids=ids[rows], attention_mask=mask[rows])
-
-
-@pytest.mark.parametrize("place", ["words", "embeddings"])
-def test_as_many_labels_as_there_are_tokens_are_all_there(place: str) -> None:
-    from transformers import BertConfig, BertForSequenceClassification
-
-    sizes = {"hidden_size": 6, "intermediate_size": 4, "num_attention_heads": 2, "num_hidden_layers": 1}
-    model = BertForSequenceClassification(BertConfig(vocab_size=9, num_labels=6, **sizes)).eval()
-    one, other = (torch.tensor([[1, 2, 3, *[0] * more]]) for more in (0, 2))
-    with adaptr.attach(model, made(model, "prompt", place=place)):
-        short = model(input_ids=one, labels=torch.ones(1, 6), output_hidden_states=True)
-        long = model(input_ids=other, attention_mask=(other > 0).long())
-        assert short.hidden_states[-1].shape == (1, 3, 6)
-        assert model.bert(input_ids=one).pooler_output.shape == (1, 6)
-    assert short.logits.shape == (1, 6)
-    assert_close(short.logits, long.logits)
-
-
-def test_a_text_that_ends_before_the_place_of_a_prompt_is_refused() -> None:
-    model, ids = tiny.model("llama"), tiny.inputs("llama")["input_ids"]
-    with adaptr.attach(model, made(model, "prompt", ahead=2)):
-        assert model(input_ids=ids[:, :2]).logits.shape[1] == 2
-        with pytest.raises(errors.Unsupported, match="behind the first 2 tokens of the text, and a text has 1 here"):
-            model(input_ids=ids[:, :1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -214,3 +215,12 @@ def test_what_it_can_not_go_beside_is_refused() -> None:
     split = adaptr.BatchSplit(lets(model), None)
     with adaptr.attach(model, split), pytest.raises(errors.Unsupported, match="runs apart from its block"):
         model(ids)
+
+
+@pytest.mark.parametrize("depth", [0, 1, 10**9])
+def test_a_file_that_counts_other_blocks_than_the_base_has_is_refused(depth: int) -> None:
+    model = tiny.model("llama")
+    found = adaptr.create(model, "lets")
+    targets = {path: dataclasses.replace(t, config={**t.config, "depth": depth}) for path, t in found.targets.items()}
+    with pytest.raises(errors.Unsupported, match=f"counts {depth} blocks in the base, which has 2"):
+        adaptr.attach(model, found.replace(targets=targets))

@@ -8,6 +8,7 @@ text is no adapter: they are blocks of a live model (`blocks`).
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -52,12 +53,12 @@ def locate(seen: Seen) -> Path | None:
 
 def _inside(folder: Path) -> Path | None:
     there = (folder / name for name in (*FUSED, *ADAPTERS))
-    return next((file for file in there if file.is_file()), None)
+    return next((file for file in there if os.path.isfile(file)), None)  # longer names than files can have are none
 
 
 def weights(folder: Path, names: Sequence[str], what: str) -> Path:
     """One of the files of these names. Raises `ConfigMissing` where none is there."""
-    found = next((folder / name for name in names if (folder / name).is_file()), None)
+    found = next((folder / name for name in names if os.path.isfile(folder / name)), None)
     if found is None:
         raise ConfigMissing(
             f"{what} is not there, in `{folder}`", hint="put its folder beside the others, as `save_adapter_setup` does"
@@ -85,6 +86,8 @@ def children(block: Mapping[str, Any]) -> list[Any]:
     found = block.get("children")
     if not isinstance(found, list) or not found or not all(isinstance(one, dict | str) for one in found):
         raise fields_of.misread("children", found, "a list of blocks")
+    if block.get("type") == SINGLE and len(found) > 1:
+        raise fields_of.misread("children", found, "one adapter in a single block")
     return found if block.get("type") == SINGLE else [one if isinstance(one, dict) else {} for one in found]
 
 

@@ -55,6 +55,16 @@ def depth(model: nn.Module) -> int:
     return len(targets.resolve(model, "block_out", {kinds.PLACE}))
 
 
+def require_depth(model: nn.Module, said: Sequence[Config]) -> None:
+    """Raises `Unsupported` where a file counts other blocks: the task's keys would lie among the model's."""
+    used = any(cfg.block and not cfg.reused for cfg in said)
+    wrong = next((cfg.depth for cfg in said if cfg.depth != (depth(model) if used else 0)), None)
+    if wrong is not None and (used or wrong != depth(model)):
+        raise Unsupported(
+            f"`lets` counts {wrong} blocks in the base, which has {depth(model)}", hint="give the base it was made for"
+        )
+
+
 def require_inside(targets: Sequence[Target], blocks: Sequence[Target]) -> None:
     """Raises `Unsupported` for layers that don't run once more with the same tokens."""
     for path in (one.path for one in targets if one not in blocks):

@@ -97,6 +97,7 @@ class LeTS(Side[Config]):
         return _streams.costs(target, cfg)
 
     def mounts(self, model: nn.Module, adapter: Adapter) -> list[Mount]:
+        _streams.require_depth(model, [self.config(target.config) for target in adapter.targets.values()])
         return [Mount(path, "block", context=True) for path in adapter.targets]
 
     def block(

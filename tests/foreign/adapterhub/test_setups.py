@@ -107,6 +107,15 @@ def test_other_blocks_are_refused(kind: str, match: str, tmp_path: Path) -> None
         adaptr.load(setup(tmp_path / "x", kind))
 
 
+def test_names_longer_than_a_files_name_are_of_no_folder(tmp_path: Path) -> None:
+    folder = setup(tmp_path / "x", "Stack")
+    (folder / "adapter_setup.json").write_text(
+        json.dumps({"adapter_setup": {"type": "single", "children": ["a" * 300]}})
+    )
+    with pytest.raises(e.ConfigMissing, match="is not there"):
+        adaptr.load(folder)
+
+
 @pytest.mark.parametrize("name", ["../b", "..", "a/b", ""])
 def test_names_that_lead_elsewhere_are_refused(name: str, tmp_path: Path) -> None:
     block = {"type": "Stack", "children": [{"type": "single", "children": [n]} for n in ("a", name)]}
