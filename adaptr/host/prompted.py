@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 #: Arguments that say where something is in the text, and all that are about its tokens.
 _ANSWERS = frozenset({"start_positions", "end_positions"})
 _BESIDE = ("labels", "token_type_ids", *sorted(_ANSWERS))
+#: The argument that says of which tokens logits are wanted.
+_KEPT = "logits_to_keep"
 #: Outputs (batch, tokens); others (batch, n) are of a whole text, whatever n is.
 _SPANS = frozenset({"start_logits", "end_logits"})
 
@@ -56,6 +58,11 @@ class Embed:
 
     def before(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         count, kwargs = self.extended(args, kwargs)
+        if kwargs.get("return_dict", getattr(model.config, "return_dict", True)) is False:
+            raise Unsupported(
+                "a model with a prompt puts out a tuple, which does not say what is of tokens",
+                hint="leave out `return_dict=False`",
+            )
         put(self, count)
         return (), kwargs
 
@@ -88,6 +95,7 @@ class Embed:
         if not past:
             embeds = self.among(embeds, prompt.to(embeds).expand(batch, -1, -1))
             kwargs |= self.beside({name: kwargs[name] for name in _BESIDE if kwargs.get(name) is not None}, T, P)
+            kwargs |= self.kept(kwargs.get(_KEPT), T, P)
         if "position_ids" in self.names:
             kwargs["position_ids"] = self.positions(mask, text, 0 if past else P, T, kwargs.get("position_ids"))
         return 0 if past else P, {**kwargs, "inputs_embeds": embeds, "attention_mask": mask}
@@ -106,6 +114,12 @@ class Embed:
         for name in _ANSWERS & said.keys():
             found[name] = said[name] + count * (said[name] >= self.ahead)
         return found
+
+    def kept(self, said: int | Tensor | None, length: int, count: int) -> dict[str, Any]:
+        """Of which of `length` tokens logits are wanted, by number or as many of the last."""
+        if isinstance(said, int) and said and (self.ahead or said > length):
+            said = torch.arange(max(length - said, 0), length)
+        return {_KEPT: said + count * (said >= self.ahead)} if isinstance(said, Tensor) else {}
 
     def among(self, columns: Tensor, rows: Tensor) -> Tensor:
         """Columns (batch, tokens ...) of the text with those of the prompt (batch, P ...) in their place."""

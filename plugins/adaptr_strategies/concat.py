@@ -48,7 +48,14 @@ class Concat(Whole[Nothing]):
 
 def _counted(config: Mapping[str, Any], adapters: Sequence[Adapter]) -> dict[str, Any]:
     tokens = sum(a.config["tokens"] for a in adapters)
-    return {**config, "tokens": tokens, **({"rows": tokens} if "rows" in config else {})}
+    counted = {**config, "tokens": tokens, **({"rows": tokens} if "rows" in config else {})}
+    return {**counted, "frozen": _frozen(adapters)} if "frozen" in config else counted
+
+
+def _frozen(adapters: Sequence[Adapter]) -> list[int]:
+    """The rows that stay words in a training that goes on, where they are now."""
+    before = [sum(one.config["tokens"] for one in adapters[:i]) for i in range(len(adapters))]
+    return [first + row for first, one in zip(before, adapters, strict=True) for row in one.config["frozen"]]
 
 
 def _tokens(adapter: Adapter, path: str, axis: int) -> dict[str, Tensor]:

@@ -52,3 +52,19 @@ def test_a_text_that_ends_before_the_place_of_a_prompt_is_refused() -> None:
         assert model(input_ids=ids[:, :2]).logits.shape[1] == 2
         with pytest.raises(errors.Unsupported, match="behind the first 2 tokens of the text, and a text has 1 here"):
             model(input_ids=ids[:, :1])
+
+
+@pytest.mark.parametrize("ahead", [0, 2])
+@pytest.mark.parametrize("keep", [3, 99, torch.tensor([0, 2, 4]), torch.tensor([-1])])
+def test_the_logits_that_are_kept_are_those_of_the_texts_tokens(keep: int | torch.Tensor, ahead: int) -> None:
+    model, ids = tiny.model("llama"), tiny.inputs("llama")["input_ids"]
+    with adaptr.attach(model, made(model, ahead=ahead)), torch.no_grad():
+        every = model(input_ids=ids).logits
+        wanted = every[:, keep] if isinstance(keep, torch.Tensor) else every[:, -keep:]
+        assert_close(model(input_ids=ids, logits_to_keep=keep).logits, wanted)
+
+
+def test_a_tuple_does_not_say_what_is_of_tokens() -> None:
+    model, ids = tiny.model("bert"), tiny.inputs("bert")["input_ids"]
+    with adaptr.attach(model, made(model)), pytest.raises(errors.Unsupported, match="leave out `return_dict=False`"):
+        model(input_ids=ids, return_dict=False)

@@ -183,3 +183,9 @@ def test_a_cartridge_needs_a_decoder_and_a_text_of_its_length() -> None:
         adaptr.create(tiny.model("t5"), "cartridge")
     with pytest.raises(BadConfig, match="2, the text's, or less"):
         adaptr.create(tiny.model("llama"), "cartridge", ids=[5, 9], tokens=3)
+
+
+def test_rows_that_stay_words_are_counted_where_they_are_put_together() -> None:
+    model = tiny.model("llama")
+    one, two = (adaptr.create(model, "prompt", ids=[5, 9, 4], frozen=[row], seed=row) for row in (0, 2))
+    assert adaptr.compose([one, two], "concat").adapter.config["frozen"] == [0, 5]

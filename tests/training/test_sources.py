@@ -180,6 +180,16 @@ def test_what_teaches_is_prompts_of_one_length() -> None:
         adaptr.create(model, "mpt", children=dict(zip("ab", prompts, strict=True)))
 
 
+@pytest.mark.parametrize("method", ["mpt", "ipt"])
+def test_what_teaches_stands_where_it_is_learned_of(method: str) -> None:
+    model, sizes = tiny.model("llama"), {} if method == "mpt" else {"intrinsic": 2, "hidden": 4, "steps": 1}
+    prompts = {name: adaptr.create(model, "prompt", tokens=2, ahead=1, seed=seed) for seed, name in enumerate("ab")}
+    with pytest.raises(Unsupported, match=r"stands elsewhere .`ahead`.: .* learns of prompts that stand where it does"):
+        adaptr.create(model, method, children=prompts, **sizes)
+    if method == "mpt":
+        assert adaptr.create(model, method, children=prompts, ahead=1).config["ahead"] == 1
+
+
 def test_rows_inside_a_template_learn(base: Path, tmp_path: Path) -> None:
     """The paper's (1, 2) around a word and an anchor."""
     rows = [{"prompt": f"w59 w{i} w3 w59 w59 ", "completion": f"w{i + 1}"} for i in range(10, 34)]

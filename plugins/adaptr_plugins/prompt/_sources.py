@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from adaptr import SoftPrompt, plugins
 from adaptr.contract.lifecycle import TASKS
 from adaptr.errors import Unsupported, UsageError
+from adaptr.families.prompt import placed_otherwise, require_in_front
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -21,21 +22,25 @@ if TYPE_CHECKING:
 TAUGHT = "taught"
 
 
-def fronts(method: str, children: Adapter) -> Tensor:
-    """The rows (n, tokens, d) of the prompts that `children` has. Raises `Unsupported` for what is none of a length."""
+def fronts(method: str, children: Adapter, said: Mapping[str, Any]) -> Tensor:
+    """The rows (n, tokens, d) of the prompts that `children` has. Raises `Unsupported` for what is none of a length, or
+    stands elsewhere than what learns of them, by what is `said` of that.
+    """
     import torch
 
-    rows = [_front(method, name, children.part(name)) for name in children.parts]
+    rows = [_front(method, name, children.part(name), said) for name in children.parts]
     if any(P.shape != rows[0].shape for P in rows):
         lengths = ", ".join(sorted({str(len(P)) for P in rows}))
         raise Unsupported(f"`{method}` learns of prompts of one length", got=f"{lengths} tokens")
     return torch.stack(rows)
 
 
-def _front(method: str, name: str, part: Adapter) -> Tensor:
+def _front(method: str, name: str, part: Adapter, said: Mapping[str, Any]) -> Tensor:
     own = plugins.method(part.method)
     if not isinstance(own, SoftPrompt):
         raise Unsupported(f"`{method}` learns of prompts, and `{name}` is `{part.method}`", hint="leave it out")
+    if any(part.config[field] != said.get(field) for field in placed_otherwise(part)):
+        require_in_front(part, f"`{method}` learns of prompts that stand where it does")
     cfg = own.config(part.config)
     return own.front(part.at(""), cfg)["P"][: part.config["tokens"]].float()
 

@@ -101,7 +101,7 @@ class IPT(SoftPrompt[Config]):
 
         if model is None:
             raise UsageError("`ipt` is made for a model, and none was given", hint="give it as the first argument")
-        S = fronts(self.name, children)
+        S = fronts(self.name, children, config)
         config = {**config, "tokens": S.shape[1]}
         made = self.create(model, None, {**config, "stage": "task"}, None, seed)
         with torch.random.fork_rng(devices=[]):

@@ -79,7 +79,7 @@ class MPT(Prompt):
         """A fresh one whose teachers are the children."""
         if model is None:
             raise UsageError("`mpt` is made for a model, and none was given", hint="give it as the first argument")
-        T = fronts(self.name, children)
+        T = fronts(self.name, children, config)
         made = self.create(model, None, {**config, "tokens": T.shape[1], "tasks": len(T)}, None, seed)
         given = {"sources": list(children.parts)}
         return staged(made, given, {**made.at(""), "T": T}).replace(lineage=children.lineage)

@@ -89,6 +89,7 @@ def test_a_genuine_one_gives_its_logits(name: str, case: str, shared: Path) -> N
     ("said", "match"),
     [
         ({"head_type": "tagging"}, "it is of `tagging`"),
+        ({"head_type": ["tagging"]}, "it is of `['tagging']`"),
         ({"use_pooler": True}, "the base's pooler"),
         ({"layers": 1}, "it has 1 layers, and the model's 2"),
         ({"activation_function": "gelu"}, "it has `gelu` between its layers, and the model `tanh`"),

@@ -52,9 +52,9 @@ def chosen(
 
 def _unlike(said: Mapping[str, Any], layout: Layout, settings: Mapping[str, Any]) -> str:
     """Why it computes something else than the model's, "" where it does not."""
-    kind, pooled, count = said.get("head_type"), bool(said.get("use_pooler")), said.get("layers")
+    kind, pooled, count = str(said.get("head_type")), bool(said.get("use_pooler")), said.get("layers")
     if kind not in layout.kinds:
-        return f"it is of `{shown(str(kind))}`, and the model's of {phrases.listed(sorted(layout.kinds))}"
+        return f"it is of `{shown(kind)}`, and the model's of {phrases.listed(sorted(layout.kinds))}"
     if layout.pooled is not None and pooled != layout.pooled:
         behind = "what the base's pooler makes"
         return f"it reads {behind}, which is no part of the file" if pooled else f"it does not read {behind}"
