@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from adaptr.adapter import kinds
 from adaptr.contract import Live, Mount
 from adaptr.contract.settings import C
-from adaptr.errors import TargetMismatch, Unsupported, phrases
+from adaptr.errors import BadConfig, TargetMismatch, Unsupported, phrases
 from adaptr.families import baked
 from adaptr.families.base import Method
 
@@ -98,6 +98,18 @@ class SoftPrompt(Tokens[C]):
     tokens: ClassVar[int | None] = 0
     formulas: ClassVar[tuple[str, ...]] = ("prompt",)
     possible: ClassVar[str] = "keep it attached; concatenate it with another prompt"
+
+    def axes(self, target: Target, cfg: C) -> dict[str, int]:
+        """Raises `BadConfig` for no tokens, more than there are rows, or rows among them that are none."""
+        said = vars(cfg)
+        tokens = said.get("tokens", 1)
+        rows = said.get("rows", tokens)
+        if not 1 <= tokens <= max(rows, 1):
+            raise BadConfig(f"`{self.name}`: `tokens`", got=tokens, want=f"1 to {rows}, the rows that there are")
+        wrong = [row for row in said.get("frozen", ()) if not 0 <= row < tokens]
+        if wrong:
+            raise BadConfig(f"`{self.name}`: `frozen`", got=wrong[0], want=f"rows from 0 to {tokens - 1}")
+        return super().axes(target, cfg)
 
     def mounts(self, model: nn.Module, adapter: Adapter) -> list[Mount]:
         """A forward with rows of several sources is told whose each is."""

@@ -189,3 +189,9 @@ def test_rows_that_stay_words_are_counted_where_they_are_put_together() -> None:
     model = tiny.model("llama")
     one, two = (adaptr.create(model, "prompt", ids=[5, 9, 4], frozen=[row], seed=row) for row in (0, 2))
     assert adaptr.compose([one, two], "concat").adapter.config["frozen"] == [0, 5]
+
+
+@pytest.mark.parametrize("said", [{"tokens": 0, "rows": 2}, {"tokens": 3, "rows": 2}, {"frozen": [20]}])
+def test_tokens_are_rows_that_there_are(said: dict[str, Any]) -> None:
+    with pytest.raises(BadConfig, match=r"1 to|from 0 to 19"):
+        adaptr.create(tiny.model("llama"), "prompt", **said)

@@ -69,7 +69,7 @@ class MPT(Prompt):
             raise BadConfig("`mpt`: `task`", got=task, want=f"one of {tasks} from 0 on")
         if sources and len(sources) != tasks:
             raise BadConfig("`mpt`: `tasks`", got=tasks, want=f"{len(sources)}, as many as there are `sources`")
-        return {}
+        return super().axes(target, cfg)
 
     def sources(self, cfg: PromptConfig) -> Sequence[str]:
         found: list[str] = vars(cfg)["sources"]

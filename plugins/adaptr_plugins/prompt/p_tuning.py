@@ -70,6 +70,7 @@ class PTuning(SoftPrompt[Config]):
 
     def axes(self, target: Target, cfg: Config) -> dict[str, int]:
         wide = 2 * cfg.hidden if cfg.encoder == "lstm" else cfg.hidden
+        super().axes(target, cfg)
         return {"gates": 4 * cfg.hidden, "wide": wide, "into": wide if cfg.encoder == "lstm" else target.shape[0]}
 
     def init_rule(self, param: str, target: Target) -> str:

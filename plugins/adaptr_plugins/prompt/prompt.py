@@ -61,9 +61,6 @@ class Prompt(SoftPrompt[Config]):
     def complete(self, model: nn.Module, values: dict[str, Any], places: Sequence[Target]) -> dict[str, Any]:
         values = worded(model, self.name, values)
         tokens = values.get("tokens", 20)
-        wrong = [row for row in values.get("frozen", ()) if not 0 <= row < tokens]
-        if wrong:
-            raise BadConfig(f"`{self.name}`: `frozen`", got=wrong[0], want=f"rows from 0 to {tokens - 1}")
         return {"rows": tokens, **values, **({"init": "text"} if values.get("ids") else {})}
 
     def begun(self, model: nn.Module, adapter: Adapter, seed: int) -> Adapter:
