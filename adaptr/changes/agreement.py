@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from adaptr.algebra.lowrank import LowRank
-from adaptr.errors import Unsupported, UsageError
+from adaptr.errors import NotPossible, Unsupported, UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -15,14 +15,20 @@ if TYPE_CHECKING:
 
 
 class Changing(Protocol):
-    """One use and what becomes of it: `layers` on it, or another `value`. `what`: weight, bias, replaced or copy."""
+    """One use and what becomes of it: `layers` on it, or another `value`. `what`: weight, bias, replaced or copy.
+    `ground`: whether it is what an adapter on another use stands on, and no change of its own.
+    """
 
+    @property
+    def name(self) -> str: ...
     @property
     def what(self) -> str: ...
     @property
     def layers(self) -> Sequence[Layer]: ...
     @property
     def value(self) -> Tensor | None: ...
+    @property
+    def ground(self) -> bool: ...
 
 
 C = TypeVar("C", bound=Changing)
@@ -39,11 +45,36 @@ def agreed(uses: int, mine: Mapping[str, C]) -> bool:
     that follow ties: nothing is to be decided.
     """
     layers = [layer for change in mine.values() for layer in change.layers]
-    if layers and all(layer.method.can.follows for layer in layers):
+    if layers and all(map(follows, layers)):
         return True
     if len(mine) < uses:
         return False
     return _value(mine) is not None or (all(map(_kept_tied, mine.values())) and once(mine) is not None)
+
+
+def follows(layer: Layer) -> bool:
+    """Whether it acts on all uses of a tied weight, whichever of them is its target."""
+    return layer.method.can.follows
+
+
+def apart(uses: Iterable[str], mine: Mapping[str, C], following: Callable[[C], C]) -> dict[str, C]:
+    """What becomes of each use that gets a tensor of its own: what `follows` ties changes uses that nobody named too.
+
+    `following`: a change with those of its layers alone. Raises `NotPossible` for a use that another adapter changes as
+    well.
+    """
+    found = dict(mine)
+    for use in uses:
+        led = next((c for other, c in mine.items() if other != use and any(map(follows, c.layers))), None)
+        own = mine.get(use)
+        if led is not None and (own is None or own.ground):
+            found[use] = following(led)
+        elif led is not None and own is not None and not (own.layers and all(map(follows, own.layers))):
+            raise NotPossible(
+                f"`{use}` changes by itself and with `{led.name}`: which comes first is not known",
+                hint="merge them in turn, or keep them attached",
+            )
+    return found
 
 
 def once(mine: Mapping[str, C]) -> C | None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from adaptr.bulk.change import Change, Tied
-from adaptr.changes.agreement import agreed, once, require_word, same_value
+from adaptr.changes.agreement import agreed, apart, follows, once, require_word, same_value
 from adaptr.checkpoint.names import Names
 from adaptr.checkpoint.open import Checkpoint
 from adaptr.errors import NotPossible, TiedWeights, Unsupported
@@ -97,9 +97,14 @@ def _apart(ties: Ties, met: list[tuple[Tie, dict[str, Change]]]) -> Changes:
 def _to_all(tie: Tie, mine: Mapping[str, Change]) -> Mapping[str, Change]:
     """The changes of a tie's uses; of a bias those of all are the same, as some readers keep one of the two names."""
     if not tie.bias:
-        return mine
+        return apart(tie.uses, mine, _following)
     (change, *_) = _everywhere(tie, mine).values()
     return dict.fromkeys(tie.uses, change)
+
+
+def _following(change: Change) -> Change:
+    spans = (replace(span, layers=tuple(filter(follows, span.layers))) for span in change.spans)
+    return replace(change, spans=tuple(spans))
 
 
 def _alone(ties: Ties, tie: Tie, use: str, change: Change | None) -> Change | None:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from adaptr import targets
-from adaptr.changes.agreement import agreed, once, require_one_kind, require_word
+from adaptr.changes.agreement import agreed, apart, follows, once, require_one_kind, require_word
 from adaptr.errors import NotPossible, TiedWeights, Unsupported
 from adaptr.host.originals import Place, parameter_of
 from adaptr.merging.in_memory import Change, require_writable
@@ -102,7 +102,12 @@ def _apart(one: _Met) -> Iterator[tuple[list[Place], Change]]:
     if not one.tied:
         yield list(one.places.values()), _everywhere(one)
         return
-    yield from (([one.places[use]], change) for use, change in one.mine.items())
+    for use, change in apart(one.places, one.mine, _following).items():
+        yield [one.places[use]], change
+
+
+def _following(change: Change) -> Change:
+    return replace(change, layers=list(filter(follows, change.layers)))
 
 
 def _nested(names: Sequence[str]) -> bool:

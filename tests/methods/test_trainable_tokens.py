@@ -13,7 +13,7 @@ import adaptr
 import tied_models
 import tiny
 from adaptr.adapter import Adapter, Target
-from adaptr.errors import BadConfig, Unsupported
+from adaptr.errors import BadConfig, NotPossible, Unsupported
 from adaptr.testing import shaken
 
 
@@ -68,3 +68,23 @@ def test_a_merge_changes_the_rows_alone_and_is_undone_bit_for_bit(tmp_path: Path
     assert moved.nonzero().flatten().tolist() == [3, 9]
     assert json.loads((tmp_path / "merged" / "config.json").read_text())["tie_word_embeddings"] is True
     assert all(torch.equal(read[0][key], read[2][key]) for key in read[0])
+
+
+def test_untied_the_head_has_the_rows_as_it_has_attached(tmp_path: Path) -> None:
+    """Found by a case of PEFT's: the head of a model that was untied had the old rows."""
+    model, ids = tied_models.llama().eval(), torch.arange(tied_models.V)[None]
+    model.save_pretrained(tmp_path / "base")
+    stack = [adapter(model), shaken(adaptr.create(model, "lora", ["embed_tokens"], r=2))]
+    adaptr.merge(tmp_path / "base", stack, tmp_path / "out", tied="untie")
+    untied = type(model).from_pretrained(tmp_path / "out").eval()
+    with torch.no_grad():
+        with adaptr.attach(model, stack[0]), adaptr.attach(model, stack[1]):
+            want = model(ids).logits
+        assert torch.allclose(untied(ids).logits, want, atol=1e-4)
+        with adaptr.attach(model, stack[0], merged=True, tied="untie"):
+            live = model(ids).logits
+        with adaptr.attach(model, stack[0]):
+            assert torch.allclose(live, model(ids).logits, atol=1e-4)
+    stack[1] = shaken(adaptr.create(model, "lora", ["lm_head"], r=2))
+    with pytest.raises(NotPossible, match="`lm_head.weight` changes by itself and with `model.embed_tokens.weight`"):
+        adaptr.merge(tmp_path / "base", stack, tmp_path / "other", tied="untie")
