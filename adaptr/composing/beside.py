@@ -46,8 +46,9 @@ def biases(parts: Parts, weight: WeightAt, strategy: Strategy, cfg: object, choi
 def replaced(parts: Parts, weight: WeightAt, choice: Choice, targets: Mapping[str, object]) -> dict[str, Tensor]:
     """The whole new parameters. Those that one parent has, or all have alike, are kept as they are.
 
-    Raises `UsageError` for several that differ if `choice` is to refuse, and for one that another parent's delta
-    changes as well.
+    Raises `UsageError` if `choice` is to refuse, for several that differ and for one at another weight than 1, which
+    only the base could tell; and for one that another parent's delta changes as well. What stands under a delta of its
+    own parent is no change, and has no weight.
     """
     import torch
 
@@ -57,11 +58,16 @@ def replaced(parts: Parts, weight: WeightAt, choice: Choice, targets: Mapping[st
     for path, owners in _owners(parts).items():
         mine = {n: parts[n][path] for n in owners}
         first = mine[owners[0]]
-        module = path.rpartition(".")[0]
-        if (module in targets or path in targets) and len(owners) < len(parts):
+        ground = path in targets or path.rpartition(".")[0] in targets
+        if ground and len(owners) < len(parts):
             raise UsageError(
                 f"`{path}` is replaced as a whole by one input and changed by a delta of another",
                 hint="leave it out with `--replaced drop`",
+            )
+        if choice == "refuse" and len(owners) == 1 and not ground and (strength := weight(owners[0], path)) != 1.0:
+            raise UsageError(
+                f"`{path}` is replaced as a whole by one input, whose weight is {strength:g}",
+                hint="keep it whole with `--replaced first`, or leave it out with `--replaced drop`",
             )
         if all(torch.equal(first, other) for other in mine.values()) or choice == "first":
             found[path] = first

@@ -55,6 +55,19 @@ def test_no_parent_wins_silently() -> None:
     assert float(adaptr.compose([a, with_head(c, 1.0)]).adapter.replaced["score.weight"][0, 0]) == 1.0  # both alike
 
 
+def test_a_whole_parameter_has_no_half() -> None:
+    """It was kept whole at any weight, where merging refuses and attaching goes half the way."""
+    a, b = with_head(lora(1), 1.0), lora(2)
+    for inputs in ([(a, 0.5)], [(a, 0.5), b]):
+        with pytest.raises(UsageError, match=r"by one input, whose weight is 0\.5.*replaced=.first"):
+            adaptr.compose(inputs)
+        assert "score.weight" in adaptr.compose(inputs, replaced="first").adapter.replaced
+        assert not adaptr.compose(inputs, replaced="drop").adapter.replaced
+    ground = lora(1, targets=["mlp.down"])
+    ground = ground.replace(tensors={**ground.tensors, "model.layers.0.mlp.down_proj.weight:=": torch.ones(32, 48)})
+    assert adaptr.compose([(ground, 0.5)]).adapter.replaced  # under its own delta: no change
+
+
 def test_an_input_at_weight_zero_is_as_if_not_given() -> None:
     a, b = with_head(lora(1), 1.0), with_head(lora(2), 3.0)
     alone = adaptr.compose([a]).adapter

@@ -86,5 +86,5 @@ def test_untied_the_head_has_the_rows_as_it_has_attached(tmp_path: Path) -> None
         with adaptr.attach(model, stack[0]):
             assert torch.allclose(live, model(ids).logits, atol=1e-4)
     stack[1] = shaken(adaptr.create(model, "lora", ["lm_head"], r=2))
-    with pytest.raises(NotPossible, match="`lm_head.weight` changes by itself and with `model.embed_tokens.weight`"):
+    with pytest.raises(NotPossible, match=r"`lm_head\.weight` changes by itself and with `model\.embed_tokens"):
         adaptr.merge(tmp_path / "base", stack, tmp_path / "other", tied="untie")
