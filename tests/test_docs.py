@@ -84,7 +84,7 @@ def command_lines(document: Path) -> list[list[str]]:
 )
 def test_commands_have_the_options_that_documents_give_them(name: str) -> None:
     for arguments in command_lines(ROOT / name):
-        command, context = cli.cli, click.Context(cli.cli)
+        command, context = cli.cli, click.Context(cli.cli, **cli.cli.context_settings)
         while isinstance(command, click.Group) and not arguments[0].startswith("-"):
             called, found, arguments = command.resolve_command(context, arguments)
             assert found is not None, arguments

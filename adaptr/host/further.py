@@ -34,7 +34,8 @@ def further(cache: Any, depth: int, past: int, make: Callable[[object], object] 
             layers.append(cache.layer_class_to_replicate())
         layers.extend(make(layer) for layer in layers[:depth])
     beside = Cache(layers=layers[depth:])
-    seen = max(map(beside.get_seq_length, range(len(beside.layers))), default=0)  # not all of them need be at work
+    # not all of them need be at work; a `default` of `max` is nothing that torch compiles
+    seen = max([0, *(beside.get_seq_length(layer) for layer in range(len(beside.layers)))])
     if len(layers) != 2 * depth or seen != past:
         raise Unsupported(
             f"the cache has {past} tokens that this adapter has not seen",

@@ -56,7 +56,9 @@ def test_examples_are_command_lines_that_parse(name: str) -> None:
             words = shlex.split(example.partition(" | ")[0])
             assert words[: len(start)] == start
             if "--file" not in words:  # opened while parsing
-                leaf.make_context(name, words[len(start) :], parent=click.Context(cli, info_name="adaptr"))
+                leaf.make_context(
+                    name, words[len(start) :], parent=click.Context(cli, info_name="adaptr", **cli.context_settings)
+                )
 
 
 def test_no_argument_is_help(adaptr: Callable) -> None:

@@ -126,7 +126,7 @@ def test_no_folder_is_written_over_around_or_into_an_input(
 def test_every_command_that_writes_is_looked_at() -> None:
     """A new one must be put into a table above; `login`, `push` and the like write no output of this machine."""
     covered = {words[0] for words, _ in (*FILES.values(), *FOLDERS.values())}
-    context = click.Context(group.cli)
+    context = click.Context(group.cli, **group.cli.context_settings)
     writes = set()
     for name in group.cli.list_commands(context):
         found = group.cli.get_command(context, name)
