@@ -6,6 +6,7 @@ import inspect
 import itertools
 import pickle
 import re
+from pathlib import Path
 
 import pytest
 
@@ -166,3 +167,10 @@ def test_long_lists_are_cut():
 )
 def test_what_many_places_say_says_the_way_on(error, says):
     assert says in str(error)
+
+
+def test_a_link_to_nothing_is_told(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("nowhere")
+    assert phrases.near(str(tmp_path / "link")) == "it is a link to `nowhere`, which is not there"
+    (tmp_path / "nowhere").touch()
+    assert phrases.near(str(tmp_path / "lin")) == f"did you mean `{tmp_path / 'link'}`?"

@@ -78,7 +78,11 @@ def nothing_at(place: object, hint: str = "") -> InputError:
 
 
 def near(place: str) -> str:
-    """Which files or folders a path at which nothing is may have been meant for: a question, or ""."""
+    """Which files or folders a path at which nothing is may have been meant for: a question, or ""; of a link to
+    nothing, that it is one.
+    """
+    if os.path.islink(place) and not os.path.exists(place):
+        return f"it is a link to `{os.readlink(place)}`, which is not there"
     folder, name = os.path.split(place.rstrip("/"))
     while folder and not os.path.isdir(folder):
         folder, name = os.path.split(folder)
