@@ -76,5 +76,5 @@ class OnTerminal(InLog):
 
 
 def _said(point: Point) -> str:
-    speed = f", {point.speed:,.0f} tokens/s" if point.speed else ""
+    speed = f", {point.speed:,.{int(point.speed < 10)}f} tokens/s" if point.speed else ""
     return f"loss {point.loss:.4f}, rate {point.rate:.2g}{speed}"

@@ -186,7 +186,7 @@ def numbered(layers: str | Iterable[int]) -> set[int]:
     found = _spelt(layers) if isinstance(layers, str) else list(layers) if isinstance(layers, Iterable) else []
     if not found or any(isinstance(number, bool) or not isinstance(number, Integral) for number in found):
         want = "numbers and ranges, such as `0-4` or `0,2,5-7`"
-        raise UsageError("the layers", got=f"`{shown(layers)}`", want=want)
+        raise UsageError("the layers", verb="are", got=f"`{shown(layers)}`", want=want)
     return {int(number) for number in found}
 
 

@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 
 from adaptr import api
+from adaptr.cli.training import _said
 from adaptr.training.fields import fields
 from adaptr.training.schema import schema
+from adaptr.training.watching import Point
 
 ROWS = [{"question": f"w{i} w{i + 1} ", "answer": f"w{i + 2} w{i + 3}"} for i in range(16)]
 COLUMNS = ("--map", "prompt=question", "--map", "completion=answer")
@@ -173,3 +175,8 @@ def test_inspect_says_what_was_chosen(adaptr: Callable, llama: Path, rows: Path,
     chosen = f"config (r=4), device=cpu, dtype=fp32, {names}, rate=0.02, samples=0, steps=4, task=lm"
     assert lines["recipe"] == chosen
     assert lines["measured"].startswith("after (loss=")
+
+
+def test_a_slow_training_is_not_said_to_stand_still() -> None:
+    said = [_said(Point(2, 4, 1.0, 1e-3, speed)) for speed in (0.4, 45.2, 4526.0, None)]
+    assert [one.partition("0.001")[2] for one in said] == [", 0.4 tokens/s", ", 45 tokens/s", ", 4,526 tokens/s", ""]

@@ -176,7 +176,7 @@ def test_a_marker_is_one_word_of_the_bases_tokenizer(tmp_path: Path) -> None:
     tiny.model("llama").save_pretrained(tmp_path)
     model = AutoModelForCausalLM.from_pretrained(tmp_path)
     assert adaptr.create(model, "p-tuning", marker="w59").config["slot"] == 63
-    with pytest.raises(BadConfig, match="`w1 w2`, 4 tokens if said twice, wanted one"):
+    with pytest.raises(BadConfig, match="`w1 w2`, 4 tokens if said twice, wanted one token each time; take a word"):
         adaptr.create(model, "p-tuning", marker="w1 w2")
     far = adaptr.create(model, "p-tuning", slot=64)
     with pytest.raises(Unsupported, match="the token 64, and the base has 64"):

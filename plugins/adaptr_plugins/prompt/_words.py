@@ -30,7 +30,12 @@ def slotted(model: nn.Module, method: str, values: dict[str, Any]) -> dict[str, 
         tokenizer = tokenizer_of(model, method, "marker", "slot")
         twice: list[int] = tokenizer(f"{marker} {marker}", add_special_tokens=False)["input_ids"]
         if len(set(twice)) > 1 or len(twice) != 2:
-            raise BadConfig(f"`{method}`: `marker`", got=f"`{marker}`, {len(twice)} tokens if said twice", want="one")
+            raise BadConfig(
+                f"`{method}`: `marker`",
+                got=f"`{marker}`, {len(twice)} tokens if said twice",
+                want="one token each time",
+                hint="take a word that the tokenizer has whole, or number the token by `slot`",
+            )
         values = {**values, "slot": twice[0]}
     slot, said = values.get("slot", -1), vars(model.config)
     if slot < 0:  # as some bases say that they have no token for padding
