@@ -169,6 +169,21 @@ def test_what_can_be_no_slot_is_refused(config: dict[str, Any], says: str) -> No
         adaptr.create(tiny.model("llama"), "p-tuning", **config)
 
 
+def test_a_marker_that_was_added_is_one_token_though_spaces_are_some(tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM, GPT2Tokenizer
+
+    vocabulary = {"b": 0, "Ġ": 1, "a": 2, "<slot>": 3, "Ġa": 4}  # a word is two tokens, with and without a space
+    words = GPT2Tokenizer(vocabulary, [("Ġ", "a")], unk_token="b", bos_token="b", eos_token="b")
+    words.add_tokens(["<slot>"])
+    words.save_pretrained(tmp_path)
+    tiny.model("llama").save_pretrained(tmp_path)
+    model = AutoModelForCausalLM.from_pretrained(tmp_path)
+    assert words("<slot> <slot>")["input_ids"] == [3, 1, 3]
+    assert adaptr.create(model, "p-tuning", marker="<slot>").config["slot"] == 3
+    with pytest.raises(BadConfig, match="`a`, 2 tokens if said twice"):
+        adaptr.create(model, "p-tuning", marker="a")
+
+
 def test_a_marker_is_one_word_of_the_bases_tokenizer(tmp_path: Path) -> None:
     from transformers import AutoModelForCausalLM
 
@@ -176,7 +191,7 @@ def test_a_marker_is_one_word_of_the_bases_tokenizer(tmp_path: Path) -> None:
     tiny.model("llama").save_pretrained(tmp_path)
     model = AutoModelForCausalLM.from_pretrained(tmp_path)
     assert adaptr.create(model, "p-tuning", marker="w59").config["slot"] == 63
-    with pytest.raises(BadConfig, match="`w1 w2`, 4 tokens if said twice, wanted one token each time; take a word"):
+    with pytest.raises(BadConfig, match="`w1 w2`, 4 tokens if said twice, wanted one token each time; take one"):
         adaptr.create(model, "p-tuning", marker="w1 w2")
     far = adaptr.create(model, "p-tuning", slot=64)
     with pytest.raises(Unsupported, match="the token 64, and the base has 64"):

@@ -29,12 +29,15 @@ def slotted(model: nn.Module, method: str, values: dict[str, Any]) -> dict[str, 
     if marker and values.get("slot", -1) < 0:
         tokenizer = tokenizer_of(model, method, "marker", "slot")
         twice: list[int] = tokenizer(f"{marker} {marker}", add_special_tokens=False)["input_ids"]
-        if len(set(twice)) > 1 or len(twice) != 2:
+        added = tokenizer.get_added_vocab().get(marker)  # one token wherever it stands, and spaces are none of it
+        if added is not None:
+            twice = [added]
+        elif len(set(twice)) > 1 or len(twice) != 2:
             raise BadConfig(
                 f"`{method}`: `marker`",
                 got=f"`{marker}`, {len(twice)} tokens if said twice",
                 want="one token each time",
-                hint="take a word that the tokenizer has whole, or number the token by `slot`",
+                hint="take one that was added to the tokenizer, or number a token by `slot`",
             )
         values = {**values, "slot": twice[0]}
     slot, said = values.get("slot", -1), vars(model.config)
