@@ -49,7 +49,7 @@ def validated(what: str, config: type[D], values: Mapping[str, Any]) -> D:
             hint = f"{near}{near and ' '}it has {', '.join(types) or 'none'}"
             raise BadConfig(f"{what} has no field `{shown(key)}`", hint=hint)
         if not _fits(value, types[key]):
-            want = getattr(types[key], "__name__", types[key])
+            want = "true or false" if types[key] is bool else getattr(types[key], "__name__", types[key])
             raise BadConfig(f"{what}: `{key}`", got=shown(repr(value)), want=f"{want}")
     return config(**values)
 
