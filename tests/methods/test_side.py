@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -284,3 +285,12 @@ def test_attention_fusion_is_the_mean_at_first_and_picks_where_its_query_is_larg
             picked = layers.gather(0, score.argmax(0)[None, ..., None].expand(1, -1, -1, 32))[0]
             with adaptr.attach(model, made):
                 assert float((model(ids).logits - model.lm_head(model.model.norm(picked))).abs().max()) < 1e-3
+
+
+@pytest.mark.parametrize("depth", [0, 1, 10**9])
+def test_a_ladder_that_counts_other_blocks_than_the_base_has_is_refused(depth: int) -> None:
+    model = tiny.model("llama")
+    made = ladder(model)
+    wrong = {path: replace(t, config={**t.config, "depth": depth}) for path, t in made.targets.items()}
+    with pytest.raises(errors.Unsupported, match=f"counts {depth} blocks in the base, which has 2"):
+        adaptr.attach(model, made.replace(targets=wrong))

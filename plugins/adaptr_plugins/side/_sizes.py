@@ -8,11 +8,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from adaptr.contract import Costs
+from adaptr.errors import Unsupported
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from adaptr import Target
+    from adaptr import Adapter, Target
     from adaptr_plugins.side.ladder import Config
 
 
@@ -51,6 +52,16 @@ def sizes(model: nn.Module, reduction: int) -> dict[str, Any]:
         "act": _act(str(getattr(config, "feed_forward_proj", "silu"))),
         "buckets": buckets,
     }
+
+
+def require_depth(model: nn.Module, adapter: Adapter) -> None:
+    """Raises `Unsupported` where a file counts other blocks: the side's keys would lie among the model's."""
+    has = sizes(model, 1)["depth"]
+    wrong = next((n for one in adapter.targets.values() if (n := one.config.get("depth")) != has), has)
+    if wrong != has:
+        raise Unsupported(
+            f"`ladder` counts {wrong} blocks in the base, which has {has}", hint="give the base it was made for"
+        )
 
 
 def _act(said: str) -> str:

@@ -28,7 +28,7 @@ from adaptr.errors import BadConfig
 from adaptr.families.side import Side, read
 from adaptr_plugins.side import _pruned
 from adaptr_plugins.side._block import ENCODED, PARAMS, block, norm
-from adaptr_plugins.side._sizes import costs, numbered, sizes
+from adaptr_plugins.side._sizes import costs, numbered, require_depth, sizes
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -108,6 +108,7 @@ class Ladder(Side[Config]):
 
     def mounts(self, model: nn.Module, adapter: Adapter) -> list[Mount]:
         first = {path for path, target in adapter.targets.items() if not target.config["number"]}
+        require_depth(model, adapter)
         *taps, end = super().mounts(model, adapter)
         return [*(replace(one, reads=(one.path,)) if one.path in first else one for one in taps), end]
 
@@ -120,8 +121,7 @@ class Ladder(Side[Config]):
     def last(self, h: Tensor, x: Tensor, p: Live, cfg: Config) -> Tensor:
         from torch.nn.functional import linear
 
-        s = self._climbed(h, None if cfg.number else x, p, cfg)
-        return linear(norm(s, p["n"]), p["U"], p["b_u"])
+        return linear(norm(self._climbed(h, None if cfg.number else x, p, cfg), p["n"]), p["U"], p["b_u"])
 
     def _climbed(self, h: Tensor, x: Tensor | None, p: Live, cfg: Config) -> Tensor:
         """The side states behind one more rung. `x`: where it is the first, what the first block is given."""
